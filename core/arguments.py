@@ -1,0 +1,112 @@
+"""The command line's words: every command with its options; refuses unknown ones by name. Runs nothing."""
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from typing import Any
+
+from core import jobs, recipe_files, worker
+from core.records import JOB_KINDS
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that names an unknown option, says which was meant, and never guesses abbreviations."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given | {"allow_abbrev": False})
+
+    def parse_known_args(self, args=None, namespace=None):
+        args = list(sys.argv[1:] if args is None else args)
+        commands = next((a.choices for a in self._actions if isinstance(a, argparse._SubParsersAction)), None)
+        for word in args:
+            if word == "--" or (commands is not None and not word.startswith("-")):
+                if commands is not None and word not in commands and word != "--":
+                    self.error(f"unknown command {word!r}{_meant(word, commands)}; commands are: {_public(commands)}")
+                break
+            name = word.split("=")[0]
+            if word.startswith("-") and len(word) > 1 and not word[1].isdigit() \
+                    and name not in self._option_string_actions:
+                known = [o for o in self._option_string_actions if o.startswith("--")]
+                self.error(f"unknown option {name}{_meant(name, known)}; options are: {', '.join(known)}")
+        return super().parse_known_args(args, namespace)
+
+
+def _meant(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, [k for k in known if not k.startswith("_")], n=1, cutoff=0.5)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _public(commands: Any) -> str:
+    return ", ".join(c for c in commands if not c.startswith("_"))
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def parser() -> Parser:
+    """All commands of `python -m core`; each sets `command`."""
+    top = Parser(prog="python -m core", description="Trains, searches and measures one speech recogniser in every "
+                 "size. `python -m core COMMAND --help` explains a command.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    _work_commands(commands)
+    c = commands.add_parser("transcribe", help="write down what audio files say")
+    c.add_argument("run", metavar="RUN", help="a run, or the file of one subnet")
+    c.add_argument("subnet", metavar="SUBNET", help="a size of the run, e.g. dense or s70")
+    c.add_argument("files", metavar="FILES", nargs="+", help="WAV, FLAC, OGG/Opus, MP3, M4A ...")
+    c.add_argument("--chunk-ms", type=float, default=320, help="latency of one step in ms (%(default)s)")
+    c = commands.add_parser("bench", help="measure how fast something is")
+    c.add_argument("name", metavar="NAME", help="see `python -m core list bench`")
+    _set(c, "an option of the bench, e.g. hours=1")
+    c = commands.add_parser("list", help="show what there is: runs, recipes and the plug-ins of every room")
+    c.add_argument("what", metavar="WHAT", nargs="?", default="",
+                   help="runs, recipes, corpora, models, methods, runners, export, bench or settings; all without it")
+    _jobs_commands(commands.add_parser("jobs", help="background work: list, add, cancel, resume, log, work"))
+    hidden = commands.add_parser("_job")  # what the worker's child runs
+    hidden.add_argument("id", type=int)
+    return top
+
+
+def _work_commands(commands: Any, background: bool = False) -> None:
+    """prepare, train, search and evaluate, in the foreground or (`jobs add`) for the queue."""
+    recipe_help = "a .toml file, a run's recipe.json, or one of: " + ", ".join(recipe_files.recipe_names())
+    c = commands.add_parser("prepare", help="read a recipe's speech once: features, tokens, what was dropped and why")
+    c.add_argument("recipe", metavar="RECIPE", help=recipe_help)
+    _set(c, "change an option of the recipe, e.g. corpus.hours=2")
+    c = commands.add_parser("train", help="train a recipe into a run")
+    c.add_argument("recipe", metavar="RECIPE", nargs="?" if not background else None, help=recipe_help)
+    _set(c, "change an option of the recipe, e.g. training.minutes=5")
+    if not background:
+        c.add_argument("--resume", metavar="RUN", help="go on with this run from its checkpoint")
+        c.add_argument("--dry-run", action="store_true", help="check the recipe, show all its options, train nothing")
+    c = commands.add_parser("search", help="find better subnets of a trained run")
+    c.add_argument("run", metavar="RUN")
+    c = commands.add_parser("evaluate", help="measure subnets of a run on splits")
+    c.add_argument("run", metavar="RUN")
+    c.add_argument("--subnets", type=_list, required=True, metavar="A,B", help="names of subnets, e.g. dense,s70")
+    c.add_argument("--splits", type=_list, required=True, metavar="X,Y", help="names of splits, e.g. dev,test")
+
+
+def _set(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE", help=text)
+
+
+def _jobs_commands(top: argparse.ArgumentParser) -> None:
+    todo = top.add_subparsers(dest="todo", metavar="TODO", parser_class=Parser)
+    c = todo.add_parser("list", help="the newest jobs (also without TODO)")
+    c.add_argument("--limit", type=int, default=20)
+    c = todo.add_parser("add", help="queue a job and start a worker")
+    _work_commands(c.add_subparsers(dest="kind", required=True, metavar="{" + ",".join(JOB_KINDS) + "}",
+                                    parser_class=Parser), background=True)
+    c.add_argument("--no-worker", action="store_true", help="only queue it")
+    for name, text in (("cancel", "stop a job; a training keeps its checkpoint"),
+                       ("resume", "queue a failed or cancelled job again"), ("log", "what a job printed")):
+        c = todo.add_parser(name, help=text)
+        c.add_argument("id", metavar="N", type=int)
+        if name == "log":
+            c.add_argument("--lines", type=int, default=200)
+    c = todo.add_parser("work", help="work on the queue here, in the foreground")
+    c.add_argument("--idle-minutes", type=float, default=worker.IDLE_MINUTES)
+    c.add_argument("--grace-s", type=float, default=worker.GRACE_S)
+    c.add_argument("--stale-s", type=float, default=jobs.STALE_S)

@@ -1,0 +1,72 @@
+"""Checkpoints of a run in progress: safetensors and JSON in a folder that is swapped in whole, never pickle."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from core import paths
+
+TENSORS, FACTS = "state.safetensors", "state.json"
+
+
+def save(run: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write beside, sync, then rename: a reader sees the old checkpoint or the new one, also after a crash."""
+    target = run / paths.CHECKPOINT
+    aside = run / f"{paths.CHECKPOINT}.tmp-{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, aside / TENSORS)
+    (aside / FACTS).write_text(json.dumps(facts))
+    for name in (TENSORS, FACTS):
+        with open(aside / name, "rb") as file:
+            os.fsync(file.fileno())
+    old = run / f"{paths.CHECKPOINT}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    aside.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The latest whole checkpoint of a run, or None. Between the two renames of save() it is the old one."""
+    for folder in (run / paths.CHECKPOINT, run / f"{paths.CHECKPOINT}.old"):
+        if (folder / TENSORS).is_file() and (folder / FACTS).is_file():
+            return load_file(folder / TENSORS), json.loads((folder / FACTS).read_text())
+    return None
+
+
+def remove(run: Path) -> None:
+    """A finished run needs none."""
+    for folder in run.glob(f"{paths.CHECKPOINT}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{n}": t for n, t in tensors.items()}
+
+
+def of_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {n[len(prefix) + 1:]: t for n, t in tensors.items() if n.startswith(f"{prefix}/")}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The moments and step counts of every parameter, by position."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}/{n}": v if isinstance(v, Tensor) else torch.tensor(v) for i, s in state.items() for n, v in s.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    full = optimizer.state_dict()
+    full["state"] = {}
+    for name, value in tensors.items():
+        index, key = name.split("/")
+        full["state"].setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(full)

@@ -1,0 +1,254 @@
+"""The command line: `python -m core prepare|train|search|evaluate|transcribe|bench|list|jobs`. Torch comes late."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from core import arguments, bench, catalog, child, jobs, plugins, store, worker
+from core.records import Card, Interrupted, Job, Recipe
+from core.runners.base import STOPPED
+
+Report = Callable[[float, str, "float | None"], bool]
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong input (one line on stderr), 75 stopped."""
+    given = arguments.parser().parse_args(words)
+    if given.command == "_job":
+        return child.run_job(given.id)
+    try:
+        return COMMANDS[given.command](given) or 0
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except Interrupted as reached:
+        print(reached, file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _progress(stop: child.Stop) -> Report:
+    """A report function for people: one line rewritten on a terminal, a line every ten seconds elsewhere."""
+    terminal, last = sys.stderr.isatty(), [0.0]
+
+    def report(progress: float, message: str = "", eta_s: float | None = None) -> bool:
+        now = time.monotonic()
+        if now - last[0] > (0.2 if terminal else 10.0) or progress >= 1:
+            last[0] = now
+            line = f"{100 * progress:5.1f} %  {message}" + (f"  ({_duration(eta_s)} left)" if eta_s else "")
+            print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal and progress < 1 else "\n",
+                  file=sys.stderr, flush=True)
+        return not stop.asked
+    return report
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
+
+
+# work
+
+def _work(given: Any) -> int:
+    """prepare, train, search, evaluate: here and now."""
+    recipe = None
+    if given.command in ("prepare", "train"):
+        recipe = _recipe(given)
+        if getattr(given, "dry_run", False):
+            print(_resolved(recipe))
+            return 0
+    else:
+        store.run_folder(given.run)
+        _check_subnets(given)
+    stop = child.Stop()
+    report = _progress(stop)
+    from core import experiment
+    if given.command == "prepare":
+        result = experiment.prepare(recipe, report)
+    elif given.command == "train":
+        result = experiment.train(recipe, report, resume=given.resume)
+    elif given.command == "search":
+        result = experiment.search(given.run, report)
+    else:
+        result = experiment.evaluate(given.run, given.subnets, given.splits, report)
+    for line in result if isinstance(result, (list, tuple)) else [] if result is None else [result]:
+        print(line)
+    return STOPPED if stop.asked else 0
+
+
+def _check_subnets(given: Any) -> None:
+    """Names of subnets are wrong more often than anything: said before torch is loaded. Any run has dense."""
+    for name in getattr(given, "subnets", ()):
+        if name != "dense":
+            store.subnet(given.run, name)
+
+
+def _recipe(given: Any) -> Recipe:
+    resume = getattr(given, "resume", None)
+    if given.recipe is None and resume is None:
+        raise ValueError("train: say which RECIPE, or --resume RUN; `python -m core list recipes` shows the recipes")
+    recipe = store.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
+    return store.override(recipe, given.settings) if given.settings else recipe
+
+
+def _resolved(recipe: Recipe) -> str:
+    """The recipe with every option spelled out, as JSON."""
+    def full(room: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        return catalog.defaults(catalog.card(room, name)) | options
+    data = {field: {"name": choice.name, "options": full(room, choice.name, choice.options)}
+            for field, room in store.ROOM_OF.items() for choice in [getattr(recipe, field)]}
+    known = {c.name for c in catalog.cards("settings")}
+    data |= {field: full("settings", name, getattr(recipe, field)) if name in known else getattr(recipe, field)
+             for field, name in store.CARD_OF.items()}
+    data |= {"seed": recipe.seed, "init_from": recipe.init_from, "title": recipe.title}
+    return json.dumps(data, indent=1, ensure_ascii=False)
+
+
+def _transcribe(given: Any) -> None:
+    if not Path(given.run).is_file():  # a packed file is a run, too
+        store.run_folder(given.run)
+    from core import audio, recognizer
+    opened = recognizer.open(given.run, given.subnet, given.chunk_ms)
+    wrong = []
+    for name in given.files:
+        try:
+            samples = audio.read(name)
+        except ValueError as error:  # the other files are still transcribed
+            wrong.append(f"{name}: {error}")
+            continue
+        stream = opened.stream()
+        for start in range(0, len(samples), audio.SAMPLE_RATE):
+            stream.accept(samples[start:start + audio.SAMPLE_RATE])
+        print(f"{name}\t{stream.finish()}", flush=True)
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
+def _bench(given: Any) -> None:
+    options = {}
+    for setting in given.settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {setting}: write it as option=value")
+        options[name.strip()] = store.setting_value(text.strip())
+    result = bench.run(given.name, options)
+    if result is not None:
+        print(result if isinstance(result, str) else json.dumps(result, indent=1, default=str))
+
+
+# looking
+
+def _list(given: Any) -> None:
+    tables: dict[str, Callable[[], str]] = {"runs": _runs_table, "recipes": _recipes_table}
+    tables |= {room: lambda room=room: _cards_table(catalog.cards(room), bool(given.what)) for room in catalog.ROOMS}
+    if given.what:
+        plugins.check_name(given.what, tables, "list")
+        print(tables[given.what]())
+    else:
+        print("\n\n".join(f"{name}\n{make()}" for name, make in tables.items()))
+
+
+def _runs_table() -> str:
+    rows = []
+    for r in store.runs():
+        sizes = len(list((r.folder / "subnets").glob("*.json")))
+        state = f"broken: {r.broken}" if r.broken else "finished" if r.finished else "not finished"
+        rows.append((r.id, "released" if r.released else "own", state, str(sizes), r.title))
+    return _table(("run", "from", "state", "subnets", "title"), rows)
+
+
+def _recipes_table() -> str:
+    rows = []
+    for name in store.recipe_names():
+        try:
+            rows.append((name, store.load_recipe(name).title))
+        except ValueError as error:
+            rows.append((name, f"BROKEN: {error}"))
+    return _table(("recipe", "title"), rows)
+
+
+def _cards_table(cards: list[Card], options: bool) -> str:
+    rows = [(c.name, str(c.version), f"BROKEN: {c.broken}" if c.broken else c.title) for c in cards]
+    text = _table(("name", "version", "title"), rows)
+    lines = [(f"{c.name}.{o.name}", o.type, json.dumps(o.default), _range(o), o.unit, o.help)
+             for c in cards for o in c.options] if options else []
+    return text + ("\n\n" + _table(("option", "type", "default", "allowed", "unit", "meaning"), lines) if lines else "")
+
+
+def _range(option: Any) -> str:
+    if option.choices:
+        return ", ".join(map(str, option.choices))
+    return "" if option.low is option.high is None else plugins.range_text(option.low, option.high)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    rows = [head, *rows]
+    if len(rows) == 1:
+        return "none"
+    widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths)).rstrip() for r in rows]
+    return "\n".join([lines[0], "-" * min(120, max(map(len, lines))), *lines[1:]])
+
+
+# jobs
+
+def _jobs(given: Any) -> int:
+    if given.todo in (None, "list"):
+        print(_table(("id", "kind", "state", "done", "run", "message"),
+                     [_job_row(j) for j in jobs.list_jobs(getattr(given, "limit", 20))]))
+    elif given.todo == "work":
+        words = ["--idle-minutes", given.idle_minutes, "--grace-s", given.grace_s, "--stale-s", given.stale_s]
+        return worker.main([str(w) for w in words])
+    elif given.todo == "log":
+        print(jobs.log(given.id, given.lines))
+        job = jobs.get(given.id)
+        if job.error:
+            print(job.error)
+    elif given.todo == "add":
+        number = jobs.add(given.kind, _payload(given), getattr(given, "run", ""))
+        print(f"job {number} is queued")
+    else:
+        {"cancel": jobs.cancel, "resume": jobs.resume}[given.todo](given.id)
+        print(f"job {given.id} is {_state(jobs.get(given.id))}")
+    if (given.todo == "add" and not given.no_worker) or given.todo == "resume":
+        jobs.start_worker()
+    return 0
+
+
+def _payload(given: Any) -> dict[str, Any]:
+    """What a job of this kind needs, checked now rather than when its turn comes."""
+    if given.kind in ("prepare", "train"):
+        return {"recipe": dataclasses.asdict(_recipe(given))}
+    store.run_folder(given.run)
+    if given.kind == "search":
+        return {"run": given.run}
+    _check_subnets(given)
+    return {"run": given.run, "subnets": given.subnets, "splits": given.splits, "new": None}
+
+
+def _state(job: Job) -> str:
+    return "stopping" if job.state == "running" and job.cancel else job.state
+
+
+def _job_row(job: Job) -> tuple[str, ...]:
+    message = job.error.strip().splitlines()[-1] if job.error.strip() else job.message
+    left = f" ({_duration(job.eta_s)} left)" if job.eta_s else ""
+    return str(job.id), job.kind, _state(job), f"{100 * job.progress:.0f} %", job.run, (message + left)[:80]
+
+
+COMMANDS: dict[str, Callable[[Any], int | None]] = {
+    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "transcribe": _transcribe, "bench": _bench,
+    "list": _list, "jobs": _jobs}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,257 @@
+"""What every corpus has in common: splits of Utterances, problems as data, speaker-disjoint by construction.
+
+A plug-in file holds a docstring, `VERSION`, a frozen dataclass `Options` and `class Corpus(base.Corpus)` which gives
+`splits()` and `read(split)`. Splits named "train", "search" and "dev" play those roles; any other name is a test.
+Audio is named, not read, here: only headers are opened.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core import audio as audio_module
+from core import paths, plugins, shards
+from core.records import Choice, Utterance
+
+ROLES = ("train", "search", "dev")          # every other split name is a test
+AUDIO_ENDINGS = (".flac", ".opus", ".wav", ".ogg", ".mp3", ".sph")
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An item that cannot be used, and why; yielded beside Utterances so that nothing vanishes silently."""
+    id: str
+    reason: str
+
+
+Item = Utterance | Dropped
+
+
+def print_progress(done: int, total: int, text: str) -> None:
+    """One line on stderr that is overwritten; silent when stderr is not a terminal, but for the end."""
+    if sys.stderr.isatty() or done == total:
+        end = "\n" if done == total else "\r"
+        print(f"{text}: {done}/{total} ({100 * done // max(1, total)} %)", end=end, file=sys.stderr, flush=True)
+
+
+class Corpus(ABC):
+    """A source of speech. Constructing it is cheap; `ValueError` if the whole corpus is missing."""
+
+    licence: str = "unknown: see the corpus' own documents"
+
+    def __init__(self, options: Any):
+        self.options = options
+        self.progress: shards.Progress = print_progress
+
+    @property
+    def name(self) -> str:
+        """The plug-in's name, e.g. "librispeech"."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    @abstractmethod
+    def splits(self) -> list[str]:
+        """Names of the splits, training first, e.g. ["train", "search", "dev", "test-clean"]."""
+
+    def read(self, split: str) -> Iterable[Item]:
+        """The items of one split as found; `utterances` checks them."""
+        raise NotImplementedError(f"corpus '{self.name}' gives neither read() nor utterances()")
+
+    def utterances(self, split: str) -> Iterator[Item]:
+        """Utterances of `split` (and Dropped beside them): unique ids, words, a file that exists, a length.
+
+        Raises ValueError for an unknown split or a corpus that is missing as a whole."""
+        if split not in self.splits():
+            raise ValueError(f"corpus '{self.name}' has no split '{split}'; it has {self.splits()}")
+        return checked(self.read(split))
+
+    def parts(self) -> list[Corpus]:
+        """The corpora this one is made of; none for a plain one."""
+        return []
+
+    def follow(self, progress: shards.Progress) -> None:
+        """Long work (making audio) is told to `progress(done, total, text)` from now on."""
+        self.progress = progress
+        for part in self.parts():
+            part.follow(progress)
+
+    def shares(self) -> dict[str, float]:
+        """{id prefix before ":" : largest share of an epoch}; {} where nothing is capped."""
+        return {}
+
+    def attributions(self) -> list[tuple[str, str]]:
+        """(corpus, licence and authors) of everything in it, for the model card."""
+        return [(self.name, self.licence)]
+
+    def versions(self) -> dict[str, int]:
+        """{plug-in: VERSION} of everything that decides what comes out: part of the prepared data's key."""
+        found = {self.name: int(getattr(sys.modules[type(self).__module__], "VERSION", 1))}
+        for part in self.parts():
+            found.update(part.versions())
+        return found
+
+
+def make(choice: Choice, where: str = "") -> Corpus:
+    """The corpus a recipe names; ValueError for unknown names and options."""
+    module = plugins.load("corpora", choice.name)
+    options = plugins.make_options(module.Options, choice.options, where or f"corpus {choice.name}")
+    return module.Corpus(options)
+
+
+def checked(items: Iterable[Item]) -> Iterator[Item]:
+    """Turns items without words, file or length, and ids seen before, into Dropped."""
+    seen: set[str] = set()
+    exists: dict[str, bool] = {}
+    for item in items:
+        if isinstance(item, Dropped):
+            yield item
+            continue
+        if item.audio not in exists:
+            exists[item.audio] = os.path.isfile(item.audio)
+        reason = ""
+        if item.id in seen:
+            reason = "duplicate id: the first one is kept"
+        elif not item.text.strip():
+            reason = "empty transcript"
+        elif not exists[item.audio]:
+            reason = f"audio file is missing: {item.audio}"
+        elif item.offset < 0 or not item.seconds > 0:
+            reason = f"no audio: offset {item.offset} s, length {item.seconds} s"
+        seen.add(item.id)
+        yield Dropped(item.id, reason) if reason else item
+
+
+# ---- words about paths, speakers and lengths that the plug-ins share
+
+def resolve(path: str, where: str = "path") -> Path:
+    """A path from options: $VARIABLES and ~ expanded, relative ones from the project root."""
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    unknown = re.search(r"\$\{?\w+\}?", expanded)
+    if unknown:
+        raise ValueError(f"{where} = '{path}': the environment variable {unknown.group()} is not set; "
+                         f"export it or write the path itself")
+    return Path(os.path.normpath(paths.ROOT / expanded))
+
+
+def stable(key: str, seed: int) -> float:
+    """A number in [0, 1) that depends on nothing but key and seed (sha256)."""
+    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2 ** 56
+
+
+def pick(keys: Iterable[str], count: int, seed: int) -> set[str]:
+    """`count` of the keys, by seeded hash: stable when other keys come or go."""
+    return set(sorted(set(keys), key=lambda key: (stable(key, seed), key))[:count])
+
+
+def spoken(id: str, audio: str | Path, text: str, speaker: str) -> Item:
+    """An Utterance that is a whole file; Dropped if the file's header cannot be read."""
+    if not Path(audio).is_file():
+        return Dropped(id, f"audio file is missing: {audio}")
+    try:
+        return Utterance(id, str(audio), 0.0, audio_module.duration(audio), text, speaker)
+    except ValueError as error:
+        return Dropped(id, str(error))
+
+
+def without_speakers(items: Iterable[Item], taken: dict[str, str]) -> Iterator[Item]:
+    """Drops utterances whose speaker is in `taken` {speaker: split that has it}."""
+    for item in items:
+        if isinstance(item, Utterance) and item.speaker in taken:
+            yield Dropped(item.id, f"speaker '{item.speaker}' is also in split '{taken[item.speaker]}'")
+        else:
+            yield item
+
+
+def split_of(speaker: str, shares: dict[str, float], seed: int) -> str:
+    """The split a speaker falls in by seeded hash; `shares` {split: share of speakers}, the rest is "train"."""
+    place = stable(speaker, seed)
+    for split, share in shares.items():
+        place -= share
+        if place < 0:
+            return split
+    return "train"
+
+
+
+
+def protected(split: str, splits: Iterable[str], speakers: Callable[[str], set[str]]) -> dict[str, str]:
+    """{speaker: split} of the splits that come before `split`: tests keep a shared speaker, then dev, search, train.
+    Among tests sharing is allowed."""
+    return {speaker: other for other in splits if level(other) > level(split) for speaker in speakers(other)}
+
+
+def level(split: str) -> int:
+    """How protected a split is: train 0, search 1, dev 2, tests 3."""
+    return ROLES.index(split) if split in ROLES else len(ROLES)
+
+
+# ---- NeMo manifests, read by several plug-ins
+
+LICENCES = {    # by the first part of a manifest's file name
+    "librispeech": "LibriSpeech (V. Panayotov et al. 2015), CC BY 4.0",
+    "cmu_arctic": "CMU ARCTIC (J. Kominek, A. Black 2003), permissive CMU licence",
+    "ljspeech": "LJSpeech (K. Ito 2017), public domain",
+    "speechocean762": "speechocean762 (J. Zhang et al. 2021), CC BY 4.0",
+    "speech_commands": "Speech Commands (P. Warden 2018), CC BY 4.0",
+    "fsdd": "Free Spoken Digit Dataset (Z. Jackson et al.), CC BY-SA 4.0 (share-alike)",
+}
+
+
+def manifest_files(where: str, roles: dict[str, list[str]], tests: dict[str, list[str] | str]) -> dict[str, list[Path]]:
+    """{split: manifests} of what options name; ValueError if nothing is given, a file is missing or a name is taken."""
+    clash = sorted(set(tests) & set(ROLES))
+    if clash:
+        raise ValueError(f"{where}: tests has a split {clash}; those names are roles, call it otherwise")
+    given = {**roles, **{name: [files] if isinstance(files, str) else files for name, files in tests.items()}}
+    found = {split: [resolve(f, f"{where} {split}") for f in files] for split, files in given.items() if files}
+    if not found:
+        raise ValueError(f"{where}: no manifest is given; fill {', '.join(roles)} or tests")
+    missing = [str(f) for files in found.values() for f in files if not f.is_file()]
+    if missing:
+        raise ValueError(f"{where}: missing manifests: {', '.join(missing)}")
+    return found
+
+
+def manifest_lines(path: Path) -> Iterator[Item]:
+    """The items of one manifest; `audio_filepath` is relative to it. What cannot be used is Dropped by line."""
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _manifest_item(path, f"{path.name}:{number}", line)
+
+
+def _manifest_item(path: Path, place: str, line: str) -> Item:
+    """One line as an Utterance, or Dropped with its reason."""
+    try:
+        row = json.loads(line)
+        audio = os.path.normpath(path.parent / os.path.expandvars(row["audio_filepath"]))
+        offset, text = float(row.get("offset") or 0), row.get("text")
+        id = str(row.get("id") or f"{Path(audio).stem}{f'-{offset:.3f}' if offset else ''}")
+        if not isinstance(text, str):
+            return Dropped(id, f"no text in {place}")
+        seconds = float(row["duration"]) if row.get("duration") else audio_module.duration(audio) - offset
+        return Utterance(id, audio, offset, seconds, text, str(row.get("speaker") or f"no-speaker-{id}"))
+    except KeyError as error:
+        return Dropped(place, f"field {error} is missing")
+    except (ValueError, TypeError, AttributeError) as error:
+        return Dropped(place, f"not a usable line: {error}")
+
+
+def manifest_attributions(files: dict[str, list[Path]], licence: str = "") -> list[tuple[str, str]]:
+    """(corpus, licence) of manifests by split, from `licence` or LICENCES; what is in no training split says so."""
+    trained = {_corpus_of(f) for f in files.get("train", [])}
+    found = dict.fromkeys(_corpus_of(f) for split in files.values() for f in split)
+    return [(name if name in trained else f"{name} (measured only)",
+             licence or LICENCES.get(name, "unknown: see the corpus' own documents")) for name in found]
+
+
+def _corpus_of(manifest: Path) -> str:
+    return manifest.name.split(".")[0]

@@ -1,0 +1,153 @@
+"""What a subnet costs: blocks, parameters, multiply-accumulates and bytes, counted from an Anatomy; opens no file.
+
+`keep` is {unit name: share kept, 0..1}; a unit that is missing is kept whole. Sparsity is the share of zeros.
+"""
+from __future__ import annotations
+
+import functools
+import math
+
+from core.records import BLOCK, Anatomy, Unit
+
+VALUE_BYTES = 2              # fp16
+TENSOR_HEADER_BYTES = 64     # one safetensors header entry without its name (measured 58-70)
+OTHER_BYTES = 6_000          # tokens.txt, BPE model, statistics and settings (measured 4-8 kB with 256 pieces)
+TOLERANCE = 0.005            # how far outside two subnets `between` may still be asked for
+
+
+def blocks_kept(unit: Unit, keep: float) -> int:
+    """Blocks of `unit` left when the share `keep` is kept: rounded half up, clipped to 0..blocks."""
+    return min(max(math.floor(keep * unit.blocks + 0.5), 0), unit.blocks)
+
+
+def counts(anatomy: Anatomy, keep: dict[str, float]) -> list[int]:
+    """Kept blocks of every unit, in the anatomy's order. ValueError for a unit that does not exist."""
+    check(anatomy, keep)
+    return [blocks_kept(u, keep.get(u.name, 1.0)) for u in anatomy.units]
+
+
+def check(anatomy: Anatomy, keep: dict[str, float]) -> None:
+    """ValueError for units that do not exist and for shares outside 0..1."""
+    unknown = sorted(set(keep) - {u.name for u in anatomy.units})
+    if unknown:
+        raise ValueError(f"keep names units that this model does not have: {unknown[:5]}; it has "
+                         f"{len(anatomy.units)}, e.g. {[u.name for u in anatomy.units[:3]]}")
+    wrong = {n: k for n, k in keep.items() if not 0.0 <= k <= 1.0}
+    if wrong:
+        raise ValueError(f"the share kept must lie in 0..1, came {dict(list(wrong.items())[:5])}")
+
+
+def _keep(anatomy: Anatomy, kept: list[int]) -> dict[str, float]:
+    return {u.name: k / u.blocks for u, k in zip(anatomy.units, kept)}
+
+
+def prunable_parameters(anatomy: Anatomy) -> int:
+    return sum(u.parameters for u in anatomy.units)
+
+
+def parameters(anatomy: Anatomy) -> int:
+    """All parameters, prunable or not."""
+    return prunable_parameters(anatomy) + sum(f.parameters for f in anatomy.fixed)
+
+
+def nonzero_parameters(anatomy: Anatomy, keep: dict[str, float]) -> int:
+    """Parameters in kept blocks plus all that are never pruned."""
+    return BLOCK * sum(counts(anatomy, keep)) + sum(f.parameters for f in anatomy.fixed)
+
+
+def sparsity_reached(anatomy: Anatomy, keep: dict[str, float]) -> float:
+    """Share of zeros in the prunable weights, 0..1, after rounding to blocks."""
+    total = sum(u.blocks for u in anatomy.units)
+    return 1.0 - sum(counts(anatomy, keep)) / total if total else 0.0
+
+
+def whole_sparsity(anatomy: Anatomy, keep: dict[str, float]) -> float:
+    """Share of zeros in all weights of the network, 0..1."""
+    return 1.0 - nonzero_parameters(anatomy, keep) / parameters(anatomy)
+
+
+def macs_per_second(anatomy: Anatomy) -> float:
+    """Multiply-accumulates executed per second of audio: zeros are multiplied too."""
+    return macs_nonzero_per_second(anatomy, {})
+
+
+def macs_nonzero_per_second(anatomy: Anatomy, keep: dict[str, float]) -> float:
+    """Multiply-accumulates per second of audio that meet a kept weight, plus all fixed work."""
+    frames = 1000.0 / anatomy.frame_ms
+    return frames * BLOCK * sum(counts(anatomy, keep)) + sum(f.macs_per_second for f in anatomy.fixed)
+
+
+def mask_bytes(unit: Unit) -> int:
+    """Bytes of a unit's bit mask, one bit per block."""
+    return math.ceil(unit.blocks / 8)
+
+
+def mask_pays(unit: Unit, kept: int) -> bool:
+    """True when kept values plus mask are smaller than the raw matrix, header entry of the second tensor included."""
+    raw = unit.blocks * BLOCK * VALUE_BYTES
+    return kept * BLOCK * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name) < raw
+
+
+@functools.lru_cache(maxsize=16)
+def _overhead(anatomy: Anatomy) -> int:
+    """Bytes beside the units' values and masks: fixed tensors, header entries, metadata, tokens."""
+    units = sum(len(u.name) + 24 for u in anatomy.units)                            # sizes and counts in the metadata
+    entries = sum(TENSOR_HEADER_BYTES + len(x.name) + 7 for x in (*anatomy.units, *anatomy.fixed))
+    return units + entries + VALUE_BYTES * sum(f.parameters for f in anatomy.fixed) + OTHER_BYTES
+
+
+def file_bytes(anatomy: Anatomy, keep: dict[str, float]) -> int:
+    """Estimated bytes of the packed file (fp16 values and a bit per block, or raw where the mask does not pay).
+
+    Exact in the units' tensors; header and tokens are estimated. The file itself is `packing.pack`.
+    """
+    total = _overhead(anatomy)
+    for unit, kept in zip(anatomy.units, counts(anatomy, keep)):
+        if mask_pays(unit, kept):
+            total += kept * BLOCK * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name)
+        else:
+            total += unit.blocks * BLOCK * VALUE_BYTES
+    return total
+
+
+def uniform(anatomy: Anatomy, sparsity: float) -> dict[str, float]:
+    """The same sparsity in every unit."""
+    if not 0.0 <= sparsity <= 1.0:
+        raise ValueError(f"sparsity is a share of zeros in 0..1, came {sparsity}")
+    return {u.name: 1.0 - sparsity for u in anatomy.units}
+
+
+def between(anatomy: Anatomy, keep_a: dict[str, float], keep_b: dict[str, float], sparsity: float) -> dict[str, float]:
+    """A subnet between two others that reaches `sparsity` to the block.
+
+    Linear between the two in every unit, then single blocks are moved until the sum is right; when one of the two
+    holds the other, the result lies between them. ValueError when `sparsity` is outside the two.
+    """
+    a, b = counts(anatomy, keep_a), counts(anatomy, keep_b)
+    total = sum(u.blocks for u in anatomy.units)
+    low, high = sorted((1 - sum(a) / total, 1 - sum(b) / total))
+    if not max(low - TOLERANCE, 0.0) - 1e-9 <= sparsity <= min(high + TOLERANCE, 1.0) + 1e-9:
+        raise ValueError(f"sparsity {sparsity:.4f} is not between the two subnets ({low:.4f} and {high:.4f})")
+    target = round((1.0 - sparsity) * total)
+    share = 0.0 if sum(a) == sum(b) else (target - sum(a)) / (sum(b) - sum(a))
+    share = min(max(share, 0.0), 1.0)
+    kept = [math.floor(x + share * (y - x) + 0.5) for x, y in zip(a, b)]
+    inside = [(min(x, y), max(x, y)) for x, y in zip(a, b)]
+    kept = _move(kept, target, inside)
+    return _keep(anatomy, _move(kept, target, [(0, u.blocks) for u in anatomy.units]))
+
+
+def _move(kept: list[int], target: int, limits: list[tuple[int, int]]) -> list[int]:
+    """`kept` with single blocks added or taken, spread over the units by their room, until the sum is `target`."""
+    kept = list(kept)
+    while (missing := target - sum(kept)) != 0:
+        room = [(high - k) if missing > 0 else (k - low) for k, (low, high) in zip(kept, limits)]
+        if sum(room) <= 0:
+            break
+        sign = 1 if missing > 0 else -1
+        step = min(abs(missing), sum(room))
+        share = [step * r // sum(room) for r in room]
+        for i in sorted(range(len(kept)), key=lambda i: -room[i])[: step - sum(share)]:
+            share[i] += share[i] < room[i]
+        kept = [k + sign * s for k, s in zip(kept, share)]
+    return kept

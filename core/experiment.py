@@ -1,0 +1,132 @@
+"""From a Recipe to a finished run: the only file that knows all rooms. Each function is one kind of job."""
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from core import checkpoints, cost, paths, plugins, store
+from core.batches import Batches
+from core.methods import base as methods_base
+from core.prepare import prepare as prepare_data
+from core.prepared import Prepared
+from core.records import Recipe, Subnet, as_dict
+from core.training import Options as TrainingOptions
+from core.training import Report, Trainer
+
+LADDER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)  # uniform sizes listed for a nested run
+
+
+def prepare(recipe: Recipe, report: Report) -> Path:
+    """Features, tokens and lists of the recipe's speech, made once."""
+    return prepare_data(recipe, progress=lambda done, total, text: report(done / max(1, total), text, None))
+
+
+def versions(recipe: Recipe) -> dict[str, int]:
+    """VERSION of every plug-in a recipe names, so that a changed behaviour gets another run id."""
+    chosen = (("corpora", recipe.corpus), ("models", recipe.model), ("methods", recipe.method))
+    return {f"{room}/{c.name}": plugins.load(room, c.name).VERSION for room, c in chosen}
+
+
+def build(recipe: Recipe, vocabulary: int, updates: int):
+    """Model and method of a resolved recipe, seeded -> (model, method)."""
+    model_room, method_room = plugins.load("models", recipe.model.name), plugins.load("methods", recipe.method.name)
+    torch.manual_seed(recipe.seed)
+    model = model_room.build(plugins.make_options(model_room.Options, recipe.model.options, "model"), vocabulary)
+    options = plugins.make_options(method_room.Options, recipe.method.options, "method")
+    return model, method_room.Method(options, model, model.anatomy(), updates, recipe.seed)
+
+
+def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
+    return getattr(plugins.load("methods", recipe.method.name), "resolve", methods_base.resolve)(recipe, vocabulary)
+
+
+def start_from(model: torch.nn.Module, run_id: str, prepared: Prepared) -> None:
+    """Load the released weights of an earlier stage; ValueError when its tokens or shapes are others."""
+    folder = store.run_folder(run_id)
+    if (folder / paths.TOKENS).read_text() != (prepared.folder / paths.TOKENS).read_text():
+        raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
+    weights = safetensors.torch.load_file(folder / paths.WEIGHTS)
+    own = dict(model.named_parameters())
+    wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
+    if wrong:
+        raise ValueError(f"init_from: run {run_id} has another model; {len(wrong)} tensors differ, the first is {wrong[0]}")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name].float())
+
+
+def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
+    """Train to the end, continuing from a checkpoint if the same run has one -> run folder. A finished run is returned as it is.
+
+    Raises Interrupted when `report` says stop or on SIGTERM; the checkpoint is then on disk.
+    """
+    if resume:
+        recipe = store.recipe(resume)
+    options = plugins.make_options(TrainingOptions, recipe.training, "training")
+    prepared = Prepared(prepare(recipe, lambda p, text, eta: report(0.0, f"prepare: {text}", eta)))
+    recipe = resolve(recipe, prepared.tokenizer.size)
+    run_id = store.recipe_id(recipe, prepared.hash, versions(recipe))
+    folder = paths.runs() / run_id
+    if (folder / paths.FINISHED).exists():
+        return folder
+    model, method = build(recipe, prepared.tokenizer.size, options.updates)
+    _begin(folder, recipe, prepared, model)
+    batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed)
+    trainer = Trainer(model, method, batches, options, recipe.seed, folder)
+    if not trainer.resume() and recipe.init_from:
+        start_from(model, recipe.init_from, prepared)
+        trainer.restart_average()
+    with open(folder / paths.LOG, "a", buffering=1) as log:
+        def tell(progress: float, text: str, left: float | None) -> bool:
+            log.write(text + "\n")
+            return report(progress, text, left)
+        trainer.run(tell)
+    _finish(trainer, folder, recipe)
+    return folder
+
+
+def _begin(folder: Path, recipe: Recipe, prepared: Prepared, model) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    store.write_json(folder / paths.RECIPE, as_dict(recipe))
+    store.write_json(folder / paths.UNITS, as_dict(model.anatomy()))
+    for name in (paths.TOKENS, paths.BPE, paths.FEATURE_STATISTICS):
+        if (prepared.folder / name).exists():
+            shutil.copyfile(prepared.folder / name, folder / name)
+
+
+def _finish(trainer: Trainer, folder: Path, recipe: Recipe) -> None:
+    """Weights as fp16, ranks from those very weights, sizes, marker."""
+    half = {n: t.half().cpu().contiguous() for n, t in trainer.averaged.items()}
+    trainer.averaged = {n: t.float() for n, t in half.items()}  # ranks must order the weights that ship
+    store.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
+    results = trainer.write_ranks(None)
+    sha = store.ranks_sha256(folder)
+    anatomy = trainer.method.anatomy
+    uniform = [_uniform(anatomy, s) for s in LADDER] if trainer.method.nested else []
+    for subnet in results.subnets + (uniform or ([] if results.subnets else [_uniform(anatomy, 0.0)])):
+        store.save_subnet(folder, replace(subnet, run=folder.name, ranks_sha256=sha))
+    store.finish(folder, {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600,
+                          "updates": trainer.step, "threads": trainer.o.threads, "device": trainer.device,
+                          "precision": "bf16" if trainer.bf16 else "fp32", "versions": versions(recipe)})
+    checkpoints.remove(folder)
+
+
+def _uniform(anatomy, sparsity: float) -> Subnet:
+    keep = cost.uniform(anatomy, sparsity)
+    name = "dense" if sparsity == 0 else f"u{100 * sparsity:.0f}"
+    return Subnet(name, "", keep, cost.sparsity_reached(anatomy, keep))
+
+
+# jobs: the payloads of records.JOB_KINDS
+
+def prepare_job(payload: dict[str, Any], report: Report) -> None:
+    prepare(store.recipe_from(payload["recipe"]), report)
+
+
+def train_job(payload: dict[str, Any], report: Report) -> None:
+    train(store.recipe_from(payload["recipe"]), report)

@@ -1,0 +1,288 @@
+"""The queue of background work: one SQLite file, one slot, heartbeats; knows nothing about what a job does."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from core import paths
+from core.plugins import check_name
+from core.records import JOB_KINDS, JOB_STATES, Job
+
+SCHEMA = 1            # stored as the database's user_version; raised when a table changes
+STALE_S = 60.0        # a heart that has not beaten for this long has stopped
+BUSY_S = 30.0         # how long to wait for another process's transaction
+MAX_ATTEMPTS = 5      # a job whose worker dies this often fails, so that it cannot block the queue for ever
+
+TABLES = """
+create table jobs (id integer primary key autoincrement, kind text not null, payload text not null,
+  state text not null, run text not null default '', created real not null, started real, ended real, heartbeat real,
+  worker text not null default '', pid integer, progress real not null default 0, message text not null default '',
+  eta_s real, error text not null default '', cancel integer not null default 0, attempts integer not null default 0);
+create index jobs_state on jobs (state);
+create table worker (slot integer primary key check (slot = 1), name text not null, heartbeat real not null);
+"""
+
+
+class QueueError(ValueError):
+    """The queue's file cannot be used; the text says where it is and what to do."""
+
+
+@contextlib.contextmanager
+def _queue() -> Iterator[sqlite3.Connection]:
+    """One immediate transaction: readers elsewhere go on, writers wait. A damaged file is never replaced silently."""
+    path = paths.jobs_database()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
+            _prepare(db)
+            db.execute("begin immediate")
+            try:
+                _check_schema(db, path)
+                yield db
+            except BaseException:
+                db.execute("rollback")
+                raise
+            db.execute("commit")
+    except sqlite3.OperationalError as error:
+        raise QueueError(f"the job queue {path} cannot be used now: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise QueueError(f"the job queue {path} is damaged ({error}). Stop the worker, then move the file away, e.g. "
+                         f"mv '{path}' '{path}.damaged'; an empty queue is made in its place, runs are kept") from error
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    """Write-ahead log. SQLite does not wait by itself while another process makes the same change, so we do."""
+    until = time.monotonic() + BUSY_S
+    while db.execute("pragma journal_mode").fetchone()[0] != "wal":
+        try:
+            db.execute("pragma journal_mode = wal")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+    db.execute("pragma synchronous = normal")  # no fsync per heartbeat; a power cut may lose the last changes
+
+
+def _check_schema(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("pragma user_version").fetchone()[0]
+    if version == 0:
+        for statement in TABLES.split(";"):
+            db.execute(statement)
+        db.execute(f"pragma user_version = {SCHEMA}")
+    elif version != SCHEMA:
+        raise QueueError(f"the job queue {path} has format {version}, this program reads format {SCHEMA}; "
+                         f"use the newer program, or move the file away to begin an empty queue")
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values = dict(row)
+    return Job(**values | {"payload": json.loads(values["payload"]), "cancel": bool(values["cancel"])})
+
+
+def _one(db: sqlite3.Connection, job_id: int) -> Job:
+    row = db.execute("select * from jobs where id = ?", (job_id,)).fetchone()
+    if row is None:
+        raise ValueError(f"there is no job {job_id}; `python -m core jobs list` shows them")
+    return _job(row)
+
+
+# for people: pages and command line
+
+def add(kind: str, payload: dict[str, Any], run: str = "") -> int:
+    """Queue a job and return its number. `run` is the run it belongs to, where that is known."""
+    check_name(kind, JOB_KINDS, "kind of job")
+    with _queue() as db:
+        return db.execute("insert into jobs (kind, payload, state, run, created) values (?, ?, 'queued', ?, ?)",
+                          (kind, json.dumps(payload), run or payload.get("run", ""), time.time())).lastrowid
+
+
+def get(job_id: int) -> Job:
+    with _queue() as db:
+        return _one(db, job_id)
+
+
+def list_jobs(limit: int = 100) -> list[Job]:
+    """The newest jobs, newest first."""
+    with _queue() as db:
+        return [_job(r) for r in db.execute("select * from jobs order by id desc limit ?", (limit,))]
+
+
+def cancel(job_id: int) -> None:
+    """A queued job is cancelled at once, a running one is asked to stop; ValueError when it has ended."""
+    with _queue() as db:
+        job = _one(db, job_id)
+        if job.state not in ("queued", "running"):
+            raise ValueError(f"job {job_id} is {job.state}; only queued and running jobs can be cancelled")
+        if job.state == "queued" or _stopped(job.worker, job.heartbeat, STALE_S):
+            db.execute("update jobs set state = 'cancelled', cancel = 1, ended = ? where id = ?", (time.time(), job_id))
+        else:
+            db.execute("update jobs set cancel = 1 where id = ?", (job_id,))
+
+
+def resume(job_id: int) -> None:
+    """Queue a failed or cancelled job again; a training goes on from its checkpoint."""
+    with _queue() as db:
+        job = _one(db, job_id)
+        if job.state not in ("failed", "cancelled"):
+            raise ValueError(f"job {job_id} is {job.state}; only failed and cancelled jobs can be resumed")
+        db.execute("update jobs set state = 'queued', cancel = 0, attempts = 0, error = '', ended = null, worker = '', "
+                   "pid = null, eta_s = null, message = '' where id = ?", (job_id,))
+
+
+def log(job_id: int, lines: int = 200) -> str:
+    """The last lines a job printed, "" before it started."""
+    get(job_id)
+    path = paths.job_log(job_id)
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 400 * lines))
+        return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+
+
+# for the worker and its child
+
+def claim(worker: str) -> Job | None:
+    """Take the oldest queued job, or None: nothing is queued, or the one slot is taken."""
+    with _queue() as db:
+        now = time.time()
+        running = db.execute("select worker, heartbeat from jobs where state = 'running'").fetchall()
+        if any(not _stopped(r["worker"], r["heartbeat"], STALE_S) for r in running):
+            return None
+        row = db.execute("select id from jobs where state = 'queued' order by id limit 1").fetchone()
+        if row is None:
+            return None
+        db.execute("update jobs set state = 'running', worker = ?, heartbeat = ?, started = ?, ended = null, "
+                   "pid = null, attempts = attempts + 1 where id = ?", (worker, now, now, row["id"]))
+        return _one(db, row["id"])
+
+
+def beat(job_id: int, worker: str, progress: float | None = None, message: str | None = None,
+         eta_s: float | None = None) -> bool:
+    """Say that the job lives, and how far it is. False: stop, it was asked to or is no longer this worker's."""
+    told: dict[str, Any] = {"heartbeat": time.time()}
+    if progress is not None:
+        told |= {"progress": min(1.0, max(0.0, float(progress))), "eta_s": eta_s}
+    if message is not None:
+        told["message"] = message
+    with _queue() as db:
+        return _change(db, job_id, worker, told) and not _one(db, job_id).cancel
+
+
+def note(job_id: int, worker: str, *, pid: int | None = None, run: str | None = None) -> None:
+    """Remember the child's process id (also its group's), or the run it writes."""
+    with _queue() as db:
+        _change(db, job_id, worker, {k: v for k, v in (("pid", pid), ("run", run)) if v is not None})
+
+
+def finish(job_id: int, worker: str = "") -> None:
+    with _queue() as db:
+        _end(db, job_id, worker, "done", progress=1.0)
+
+
+def fail(job_id: int, text: str, worker: str = "") -> None:
+    """`text` is the traceback or the reason; the jobs page shows it."""
+    with _queue() as db:
+        _end(db, job_id, worker, "failed", error=text)
+
+
+def stopped(job_id: int, worker: str = "") -> None:
+    """The child ended because it was told to: cancelled if a person asked, queued again otherwise."""
+    with _queue() as db:
+        if _one(db, job_id).cancel:
+            _end(db, job_id, worker, "cancelled")
+        else:
+            _end(db, job_id, worker, "queued", ended=None)
+
+
+def requeue_stale(seconds: float = STALE_S) -> list[Job]:
+    """Queue the running jobs whose worker's heart stopped, and return them as they were."""
+    with _queue() as db:
+        running = [_job(r) for r in db.execute("select * from jobs where state = 'running'")]
+        lost = [job for job in running if _stopped(job.worker, job.heartbeat, seconds)]
+        for job in lost:
+            if job.cancel:
+                _end(db, job.id, "", "cancelled")
+            elif job.attempts >= MAX_ATTEMPTS:
+                _end(db, job.id, "", "failed", error=f"its worker died {job.attempts} times while it ran; often this "
+                     "is lack of memory: see the log, use smaller batches, then resume it")
+            else:
+                _end(db, job.id, "", "queued", ended=None)
+        return lost
+
+
+def _end(db: sqlite3.Connection, job_id: int, worker: str, state: str, **more: Any) -> None:
+    assert state in JOB_STATES, state
+    _change(db, job_id, worker, {"state": state, "ended": time.time(), "pid": None, "eta_s": None} | more)
+
+
+def _change(db: sqlite3.Connection, job_id: int, worker: str, values: dict[str, Any]) -> bool:
+    """Change a running job, if it is (still) this worker's; "" is anyone's."""
+    columns = ", ".join(f"{name} = ?" for name in values)
+    done = db.execute(f"update jobs set {columns} where id = ? and state = 'running' and ? in ('', worker)",
+                      (*values.values(), job_id, worker))
+    return done.rowcount == 1
+
+
+# the one worker
+
+def worker_name() -> str:
+    """A name that tells where its process is: host:pid:random."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+
+
+def worker_beat(name: str) -> bool:
+    """Take or keep the worker's place; False when another worker has it and lives."""
+    with _queue() as db:
+        row = db.execute("select * from worker").fetchone()
+        if row is not None and row["name"] != name and not _stopped(row["name"], row["heartbeat"], STALE_S):
+            return False
+        db.execute("insert or replace into worker (slot, name, heartbeat) values (1, ?, ?)", (name, time.time()))
+        return True
+
+
+def worker_leave(name: str) -> None:
+    with _queue() as db:
+        db.execute("delete from worker where name = ?", (name,))
+
+
+def worker_alive() -> bool:
+    with _queue() as db:
+        row = db.execute("select * from worker").fetchone()
+        return row is not None and not _stopped(row["name"], row["heartbeat"], STALE_S)
+
+
+def start_worker() -> int | None:
+    """Start a worker in a session of its own, so that it outlives whoever called; None when one lives already."""
+    if worker_alive():
+        return None
+    path = paths.worker_log()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as out:
+        return subprocess.Popen([sys.executable, "-m", "core.worker"], cwd=paths.ROOT, stdin=subprocess.DEVNULL,
+                                stdout=out, stderr=out, start_new_session=True).pid
+
+
+def _stopped(name: str, heartbeat: float | None, seconds: float) -> bool:
+    """Whether a worker is gone: its process on this host has ended, or its heart has not beaten for so long."""
+    host, _, rest = name.partition(":")
+    pid = rest.partition(":")[0]
+    if host == socket.gethostname() and pid.isdigit() and int(pid) != os.getpid():
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # it lives and is another user's
+            return time.time() - (heartbeat or 0.0) > seconds
+    return time.time() - (heartbeat or 0.0) > seconds

@@ -1,0 +1,101 @@
+"""The questions a training method answers; every answer has a default, so the dense baseline answers none.
+
+One step of the loop: for each Pass of plan(step), run the model under mask() and gates(), add weight * loss() to the gradient;
+then one optimiser step, then after_step(). Gradients of all passes are summed before the step.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.batches import Batch
+from core.models.base import Model, Output
+from core.records import Anatomy, Recipe, Subnet
+from core.sparsity import blocks
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward and backward pass of a step."""
+    name: str                              # for the curves: "dense", "sparsest", "random" ...
+    subnet: Subnet | None = None           # None = everything kept
+    weight: float = 1.0
+    dropout: float = 1.0                   # times the model's own rate
+    drop_branches: dict[str, float] = field(default_factory=dict)  # {branch: probability of leaving it out, per utterance}
+    head: int = 0
+    teacher: int | None = None             # index in the plan of the pass this one learns from
+    taps: tuple[int, ...] = ()
+
+
+@dataclass
+class Results:
+    """What training leaves behind: block ranks of the averaged weights, and the sizes to list."""
+    ranks: blocks.Ranks
+    subnets: list[Subnet]
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    """CTC summed over the batch (Graves et al. 2006). Whether labels fit the frames is checked by prepare."""
+    return F.ctc_loss(log_probs.transpose(0, 1), batch.tokens, lengths, batch.token_lengths, blank=0,
+                      reduction="sum", zero_infinity=True)
+
+
+def valid_frames(lengths: Tensor, frames: int) -> Tensor:
+    """[B, T] True inside the utterance."""
+    return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
+
+
+class Method:
+    """Base of all methods and, as it stands, dense training."""
+    nested = True  # one rank array serves every size
+
+    def __init__(self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int):
+        self.options, self.model, self.anatomy, self.updates, self.seed = options, model, anatomy, updates, seed
+
+    def plan(self, step: int) -> list[Pass]:
+        """The passes of update `step` (from 0), teacher before pupil."""
+        return [Pass("dense")]
+
+    def mask(self, subnet: Subnet | None, step: int) -> dict[str, Tensor]:
+        """Multipliers {parameter name: tensor [R, C] or one per block [R/8, 1, C]}; gradients may flow into them."""
+        return {}
+
+    def gates(self, subnet: Subnet | None, step: int) -> dict[str, float | Tensor]:
+        """{branch: number or tensor}; the number 0 means that the branch is not run."""
+        return {}
+
+    def loss(self, a_pass: Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
+        """Summed over the batch; the loop divides by the number of encoder frames."""
+        return ctc_loss(output.log_probs, output.lengths, batch)
+
+    def penalty(self, step: int) -> Tensor | None:
+        """Added once per step, as it is."""
+        return None
+
+    def after_step(self, step: int) -> None:
+        """After the optimiser's update `step`."""
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Trained beside the model's, e.g. scores of branches."""
+        return []
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors a resumed run needs to go on with the same bits."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """The counterpart of state()."""
+
+    def results(self, averaged: dict[str, Tensor]) -> Results:
+        """From the averaged weights that ship."""
+        return Results(blocks.rank_all(averaged, self.anatomy.units), [])
+
+
+def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
+    """Hook for a method that trains another architecture than the recipe's: a plug-in may define its own function of this
+    name, which returns the recipe to build. Resolving twice changes nothing."""
+    return recipe

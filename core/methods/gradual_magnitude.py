@@ -1,0 +1,69 @@
+"""Gradual magnitude pruning: one model pruned to one sparsity along a cubic ramp; the papers' individually pruned baseline.
+
+Zhu & Gupta 2017 (arXiv 1710.01878): s(t) = s_f (1 - (1 - t/n)^3) from the first update to `ramp_end`, same share in every matrix. The
+same 8x1 blocks, averaging and decoding as the supernet; warm start by the recipe's init_from. After the ramp the mask is frozen.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from core import cost
+from core.methods import base
+from core.records import Subnet, option
+from core.sparsity import blocks
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    sparsity: float = option(0.7, "share of zeros at the end", low=0.0, high=0.99)
+    ramp_end: float = option(0.6, "share of the updates after which the mask is frozen", low=0.0, high=1.0)
+    refresh: int = option(10, "updates between new masks while the ramp lasts", low=1, high=10000)
+    adaptive_dropout: bool = option(True, "dropout times the share kept")
+
+
+class Method(base.Method):
+    nested = False  # only one size of the result has been trained
+
+    def __init__(self, options, model, anatomy, updates, seed):
+        super().__init__(options, model, anatomy, updates, seed)
+        self.end = max(1, round(options.ramp_end * updates))
+        self.ranks: blocks.Ranks = {}
+
+    def sparsity_at(self, step: int) -> float:
+        return self.options.sparsity * (1 - (1 - min(1.0, step / self.end)) ** 3)
+
+    def plan(self, step: int) -> list[base.Pass]:
+        if not self.ranks:
+            self._refresh()
+        # The ramp moves with the ranks: between two refreshes the mask stands still.
+        sparsity = self.sparsity_at(step - step % self.options.refresh if step < self.end else step)
+        subnet = Subnet("pruned", "", cost.uniform(self.anatomy, sparsity), sparsity, origin="trained")
+        return [base.Pass("pruned", subnet, dropout=1 - sparsity if self.options.adaptive_dropout else 1.0)]
+
+    def mask(self, subnet: Subnet | None, step: int) -> dict[str, Tensor]:
+        return {} if subnet is None else blocks.block_masks(self.ranks, self.anatomy, subnet.keep)
+
+    def after_step(self, step: int) -> None:
+        if step + 1 <= self.end and (step + 1) % self.options.refresh == 0:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self.ranks = blocks.rank_all(dict(self.model.named_parameters()), self.anatomy.units)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.ranks
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.ranks = dict(state)
+
+    def results(self, averaged: dict[str, Tensor]) -> base.Results:
+        """Kept blocks rank first: the mask that was trained is the mask that ships."""
+        keep = cost.uniform(self.anatomy, self.options.sparsity)
+        masks = blocks.block_masks(self.ranks, self.anatomy, keep) if self.ranks else {}
+        ranks = blocks.rank_all(blocks.masked(averaged, masks), self.anatomy.units)
+        reached = cost.sparsity_reached(self.anatomy, keep)
+        return base.Results(ranks, [Subnet(f"s{100 * reached:.0f}", "", keep, reached, origin="trained")])

@@ -1,0 +1,1 @@
+"""Supernet backbones: one file each."""

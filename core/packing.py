@@ -1,0 +1,169 @@
+"""The file a user downloads: one subnet's weights, masks, tokens and settings in one safetensors file; NumPy, no torch.
+
+Layout: every unit as `<unit>.values` fp16 [kept * 8] (kept blocks in row-block-major, then column order) beside
+`<unit>.mask` uint8 [ceil(blocks / 8)] (bits in the same order, first block in the highest bit), or `<unit>.weight`
+fp16 raw where a mask does not pay; every other tensor fp16; `bpe.model` uint8. The single metadata key "supernet"
+is JSON: one key, because safetensors writes several in random order and the file must be the same each time.
+"""
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import zstandard
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from core import cost, paths, store
+from core.records import BLOCK, Anatomy, Subnet, Unit, as_dict
+
+FORMAT = "supernet-1"
+KEY = "supernet"
+BUILT = "model.json"    # in a run's folder: {name, options} of the model built, when they are not the recipe's
+NORMALISER = "plain-1"  # when the run does not say; a test holds it equal to core.text's
+ZSTD_LEVEL = 19
+
+
+def blocks_of(weight: np.ndarray) -> np.ndarray:
+    """Weight [R, C] -> its blocks [R/8, C, 8]."""
+    rows, columns = weight.shape
+    return weight.reshape(rows // BLOCK, BLOCK, columns).transpose(0, 2, 1)
+
+
+def dense_of(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Kept values [kept * 8] and mask [R/8, C] -> weight [R, C] with zeros elsewhere."""
+    blocks = np.zeros((*mask.shape, BLOCK), values.dtype)
+    blocks[mask] = values.reshape(-1, BLOCK)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1)).reshape(mask.shape[0] * BLOCK, mask.shape[1])
+
+
+def unit_mask(ranks: np.ndarray, kept: int) -> np.ndarray:
+    """Ranks [R/8, C] -> kept blocks, bool [R/8, C]."""
+    return ranks < kept
+
+
+def _ranks(run_folder: Path, subnet: Subnet) -> dict[str, np.ndarray]:
+    """The run's final ranks, or {} when it has none; ValueError when the subnet was made for other ranks."""
+    if not paths.ranks_file(run_folder).is_file():
+        return {}
+    if subnet.ranks_sha256 and store.ranks_sha256(run_folder) != subnet.ranks_sha256:
+        raise ValueError(f"subnet {subnet.name!r} was made for other ranks than run {run_folder.name!r} holds now "
+                         "(sha256 differs): search or measure it again")
+    return store.ranks(run_folder)
+
+
+def _read(run_folder: Path, name: str) -> bytes:
+    path = run_folder / name
+    if not path.is_file():
+        raise ValueError(f"run {run_folder.name!r} has no {name} (yet): it is written when training ends")
+    return path.read_bytes()
+
+
+def _metadata(run_folder: Path, subnet: Subnet, anatomy: Anatomy, shapes: dict[str, list[int]]) -> dict:
+    recipe = store.recipe(run_folder)
+    statistics = json.loads(_read(run_folder, paths.FEATURE_STATISTICS))
+    built = run_folder / BUILT  # a method may build another size than the recipe's (small_dense)
+    model = json.loads(built.read_bytes()) if built.is_file() else as_dict(recipe.model)
+    kept = cost.counts(anatomy, subnet.keep)
+    return {"format": FORMAT, "run": run_folder.name, "method": recipe.method.name, "model": model,
+            "anatomy": {n: v for n, v in as_dict(anatomy).items() if n not in ("units", "fixed")},
+            "units": {u.name: [u.rows, u.columns, k] for u, k in zip(anatomy.units, kept)},
+            "subnet": {n: v for n, v in as_dict(subnet).items() if n != "keep"},
+            "tokens": _read(run_folder, paths.TOKENS).decode("utf-8"), "features": recipe.features,
+            "statistics": statistics, "normaliser": statistics.get("normaliser", NORMALISER), "seed": recipe.seed,
+            "shapes": shapes}
+
+
+def pack(run_folder: str | Path, subnet: Subnet) -> bytes:
+    """The bytes of the file a user downloads; the same run and subnet give the same bytes."""
+    run_folder = store.folder_of(run_folder)
+    anatomy = store.anatomy(run_folder)
+    weights = load_tensors(_read(run_folder, paths.WEIGHTS))
+    ranks = _ranks(run_folder, subnet)
+    tensors, shapes = {}, {}
+    for unit, kept in zip(anatomy.units, cost.counts(anatomy, subnet.keep)):
+        name = unit.name + ".weight"
+        if name not in weights:
+            raise ValueError(f"{paths.WEIGHTS} of run {run_folder.name!r} lacks {name!r}, which units.json names")
+        weight = weights.pop(name).astype(np.float16)
+        if weight.ndim != 2:
+            shapes[name] = list(weight.shape)
+        tensors.update(_pack_unit(unit, weight.reshape(unit.rows, unit.columns), ranks.get(unit.name), kept))
+    tensors.update({name: value.astype(np.float16) for name, value in weights.items()})
+    tensors[paths.BPE] = np.frombuffer(_read(run_folder, paths.BPE), np.uint8)
+    text = json.dumps(_metadata(run_folder, subnet, anatomy, shapes), sort_keys=True, separators=(",", ":"),
+                      ensure_ascii=False)
+    return save_tensors({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, {KEY: text})
+
+
+def _pack_unit(unit: Unit, weight: np.ndarray, ranks: np.ndarray | None, kept: int) -> dict[str, np.ndarray]:
+    """One unit's tensors: values and mask, or the raw matrix (zeros written out) where a mask does not pay."""
+    if kept == unit.blocks:
+        return {unit.name + ".weight": weight}
+    if ranks is None or ranks.shape != (unit.rows // BLOCK, unit.columns):
+        came = "none" if ranks is None else f"shape {ranks.shape}"
+        raise ValueError(f"unit {unit.name!r} is pruned, so the run needs block ranks "
+                         f"[{unit.rows // BLOCK}, {unit.columns}] for it; came {came}")
+    mask = unit_mask(ranks, kept)
+    values = blocks_of(weight)[mask].reshape(-1)
+    if not cost.mask_pays(unit, kept):
+        return {unit.name + ".weight": dense_of(values, mask)}
+    return {unit.name + ".values": values, unit.name + ".mask": np.packbits(mask.reshape(-1))}
+
+
+def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
+    """Packed bytes or a path -> ({parameter name: float32 dense array}, metadata).
+
+    metadata holds format, run, method, model {name, options}, anatomy (its times), units {name: [R, C, kept blocks]},
+    subnet, tokens (text), bpe (base64 of bpe.model), features, statistics, normaliser, seed. ValueError for anything
+    that is not such a file.
+    """
+    data = source if isinstance(source, bytes | bytearray) else _read_file(Path(source))
+    try:
+        stored = load_tensors(bytes(data))
+        header = json.loads(bytes(data[8:8 + int.from_bytes(data[:8], "little")]))
+        metadata = json.loads(header["__metadata__"][KEY])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"this is not a packed subnet ({type(error).__name__}: {error}); "
+                         "packed files come from Download on the Explore page or core.packing.write") from None
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"packed format {metadata.get('format')!r} is not {FORMAT!r}: pack the subnet again")
+    metadata["bpe"] = base64.b64encode(stored.pop(paths.BPE).tobytes()).decode()
+    tensors = {}
+    keep = metadata["subnet"]["keep"] = {}
+    for unit, (rows, columns, kept) in metadata["units"].items():
+        name, blocks = unit + ".weight", rows // BLOCK * columns
+        keep[unit] = kept / blocks
+        if name in stored:
+            weight = stored.pop(name)
+        else:
+            bits = np.unpackbits(stored.pop(unit + ".mask"), count=blocks).astype(bool)
+            weight = dense_of(stored.pop(unit + ".values"), bits.reshape(rows // BLOCK, columns))
+        tensors[name] = weight.reshape(metadata["shapes"].get(name, weight.shape)).astype(np.float32)
+    tensors.update({name: value.astype(np.float32) for name, value in stored.items()})
+    return tensors, metadata
+
+
+def _read_file(path: Path) -> bytes:
+    if not path.is_file():
+        raise ValueError(f"no packed file at {path}")
+    return path.read_bytes()
+
+
+def write(run_folder: Path | str, subnet: Subnet, path: Path | str) -> Path:
+    """Packs into `path` (written aside, then renamed) and returns it."""
+    store.write_bytes(Path(path), pack(run_folder, subnet))
+    return Path(path)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def zstd_bytes(data: bytes) -> int:
+    """Size of the download: zstd at level 19."""
+    return len(zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data))

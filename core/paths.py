@@ -1,0 +1,71 @@
+"""Every file and folder name of the project, said once. No file is opened here."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = ROOT / "core"
+RECIPES = CORE / "recipes"
+RELEASED = ROOT / "artifacts" / "released"
+
+
+def artifacts() -> Path:
+    """Where this machine's runs, prepared data and queue live; SUPERNET_ARTIFACTS moves it (tests do)."""
+    return Path(os.environ.get("SUPERNET_ARTIFACTS", ROOT / "artifacts"))
+
+
+def runs() -> Path:
+    return artifacts() / "runs"
+
+
+def prepared() -> Path:
+    return artifacts() / "prepared"
+
+
+def jobs_database() -> Path:
+    return artifacts() / "jobs.db"
+
+
+def job_log(job_id: int) -> Path:
+    return runs() / f"job-{job_id}.log"
+
+
+def worker_log() -> Path:
+    return artifacts() / "worker.log"
+
+
+# inside a run's folder
+RECIPE = "recipe.json"
+UNITS = "units.json"
+WEIGHTS = "weights.safetensors"       # the averaged dense set, fp16
+METRICS = "metrics.jsonl"
+LOG = "log.txt"
+ERROR = "error.txt"
+CARD = "README.md"                    # the model card
+RANKS = "ranks"                       # final.safetensors and step-<n>.safetensors
+CHECKPOINT = "checkpoint"
+TENSORBOARD = "tensorboard"
+SUBNETS = "subnets"                   # <name>.json
+REPORTS = "reports"                   # <subnet>.<split with / as _>.<chunk ms>.json and .jsonl.zst
+FINISHED = "finished.json"            # marker, written last
+SAMPLES = "samples"                   # under released/: spoken samples
+TOKENS = "tokens.txt"
+BPE = "bpe.model"
+FEATURE_STATISTICS = "statistics.json"  # global mean and standard deviation per bin
+
+
+def ranks_file(run: Path, step: int | None = None) -> Path:
+    return run / RANKS / ("final.safetensors" if step is None else f"step-{step}.safetensors")
+
+
+def subnet_file(run: Path, name: str) -> Path:
+    return run / SUBNETS / f"{name}.json"
+
+
+def report_file(run: Path, subnet: str, split: str, chunk_ms: float) -> Path:
+    return run / REPORTS / f"{subnet}.{split.replace('/', '_')}.{chunk_ms:g}.json"
+
+
+def hypotheses_file(run: Path, subnet: str, split: str, chunk_ms: float) -> Path:
+    return report_file(run, subnet, split, chunk_ms).with_suffix(".jsonl.zst")

@@ -1,0 +1,311 @@
+"""Makes speech ready once: reads a corpus, drops what cannot be used and says why, learns tokens, stores features.
+
+The folder is named by a hash of everything that decides its content. It is built aside, renamed when complete and its
+marker is written last, so a folder that is there is whole. Letters: F frames of 10 ms, U tokens.
+"""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from core import features, paths, plugins, store, text, tokenizer
+from core.corpora import base
+from core.extract import Extracted, Task, Writer, extract
+from core.prepared import DROPPED, FORMAT, INDEX, MARKER, TRAIN, Prepared, Row
+from core.records import Recipe, Utterance, as_dict
+
+VERSION = 1                        # raise when the same recipe and files would be prepared otherwise
+TRAIN_SECONDS = (0.5, 20.0)        # of training utterances, at speed 1
+EVALUATION_SECONDS = 60.0          # longer speech is for streaming
+BAD_SHARE = 0.05                   # of a split; above, something is wrong with the corpus, not with an item
+SUBSAMPLING = 4                    # encoder frames are 40 ms, four feature frames
+LOSS_SPLITS = ("train", "search", "dev")  # CTC loss is computed on these: their labels must fit into the frames
+BYTES_PER_SECOND = features.FRAMES_PER_SECOND * features.BINS * 2
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One line of dropped.jsonl. `rule`: left out by a length or hygiene rule, so not counted as bad."""
+    split: str
+    id: str
+    reason: str
+    rule: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The reason without its particulars, for counting."""
+        return self.reason.split(":")[0]
+
+
+def prepare(recipe: Recipe, progress: Progress | None = None, processes: int | None = None) -> Path:
+    """The folder of prepared data for a recipe's corpus, features and tokens; made only if it is not there yet.
+
+    With `init_from` the tokenizer and the feature statistics are those of that run, so that its weights fit.
+    `progress(done, total, text)` counts utterances; `processes` is the number of CPU cores if None. ValueError for a
+    corpus that is missing, more than 5 % bad items in a split, or features larger than `features.cache_gb`.
+    """
+    progress = progress or (lambda done, total, text: None)
+    options = plugins.make_options(features.Options, recipe.features, "features")
+    token_options = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
+    corpus = base.make(recipe.corpus)
+    corpus.follow(progress)
+    found, dropped = _gather(corpus)
+    contents = _contents(recipe, corpus, options, found, dropped)
+    inherited = _inherited(recipe) if recipe.init_from else {}
+    folder = _folder({**contents, "tokens": as_dict(token_options)})
+    if inherited and not (_ready(folder) and _same(folder, inherited)):
+        folder = _folder({**contents, "tokens": {n: _sha256(data) for n, data in inherited.items()}})
+    if not _ready(folder):
+        _check_bad(found, dropped, folder)
+        _check_size(found, options)
+        _make(folder, lambda aside: _build(aside, folder, corpus, found, dropped, options, token_options, inherited,
+                                           contents, progress, processes))
+    return folder
+
+
+# ---- what is in the corpus
+
+def _gather(corpus: base.Corpus) -> tuple[dict[str, list[Utterance]], list[Drop]]:
+    """{split: usable utterances with normalised text} and what was left out; no sound is read."""
+    found: dict[str, list[Utterance]] = {}
+    dropped: list[Drop] = []
+    for split in corpus.splits():
+        found[split], seen = [], set()
+        for item in corpus.utterances(split):
+            drop = _sifted(split, item, seen)
+            if drop:
+                dropped.append(drop)
+                continue
+            seen.add(item.id)
+            found[split].append(replace(item, text=text.normalise(item.text)))
+    return found, dropped
+
+
+def _sifted(split: str, item: Utterance | base.Dropped, seen: set[str]) -> Drop | None:
+    """Why an item is left out before its sound is read, or None."""
+    if isinstance(item, base.Dropped):
+        return Drop(split, item.id, item.reason, rule=" is also in " in item.reason)  # hygiene between splits
+    if item.id in seen:
+        return Drop(split, item.id, "duplicate id: the first one is kept")
+    outside = text.problems(item.text)
+    if outside:
+        return Drop(split, item.id, f"characters outside the alphabet: {' '.join(outside)}")
+    if not text.normalise(item.text):
+        return Drop(split, item.id, "empty transcript")
+    return _length_drop(split, item.id, item.seconds)
+
+
+def _length_drop(split: str, id: str, seconds: float) -> Drop | None:
+    low, high = TRAIN_SECONDS if split == TRAIN else (0.0, EVALUATION_SECONDS)
+    if seconds < low:
+        return Drop(split, id, f"shorter than {low:g} s: {seconds:.2f} s", rule=True)
+    if seconds > high:
+        return Drop(split, id, f"longer than {high:g} s: {seconds:.2f} s", rule=True)
+    return None
+
+
+def _check_bad(kept: dict[str, list[Any]], dropped: list[Drop], folder: Path) -> None:
+    """ValueError if more than 5 % of a split's items are bad; the list stays beside the folder that was not made."""
+    for split, good in kept.items():
+        mine = [d for d in dropped if d.split == split]
+        bad = Counter(d.kind for d in mine if not d.rule)
+        count, total = sum(bad.values()), len(good) + len(mine)
+        if count > BAD_SHARE * total:
+            listed = folder.with_name(f"{folder.name}.{DROPPED}")
+            store.write_lines(listed, [d.__dict__ for d in dropped])
+            reasons = ", ".join(f"{n} x {reason}" for reason, n in bad.most_common())
+            raise ValueError(f"{count} of {total} items of split '{split}' are bad ({count / total:.0%}; allowed are "
+                             f"{BAD_SHARE:.0%}): {reasons}. All are listed in {listed}: mend them or leave them out")
+
+
+def _check_size(found: dict[str, list[Utterance]], options: features.Options) -> None:
+    """ValueError if the features need more than the cap or than the disk has."""
+    hours = {split: sum(u.seconds for u in utterances) / 3600 for split, utterances in found.items()}
+    copies = sum(1 / speed for speed in options.speeds)
+    need = sum(h * 3600 * BYTES_PER_SECOND * (copies if split == TRAIN else 1) for split, h in hours.items()) / 1e9
+    if need > options.cache_gb:
+        raise ValueError(f"the features need {need:.2f} GB ({hours.get(TRAIN, 0):.1f} h of training speech at "
+                         f"{len(options.speeds)} speeds), features.cache_gb allows {options.cache_gb:g} GB: raise it, "
+                         f"set features.speed_change = 0, or take fewer hours")
+    paths.prepared().mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(paths.prepared()).free / 1e9
+    if need * 1.01 > free:
+        raise ValueError(f"the features need {need:.2f} GB, the disk of {paths.prepared()} has {free:.2f} GB free: "
+                         f"make room or move it with SUPERNET_ARTIFACTS")
+
+
+# ---- the key
+
+def _contents(recipe: Recipe, corpus: base.Corpus, options: features.Options, found: dict[str, list[Utterance]],
+              dropped: list[Drop]) -> dict[str, Any]:
+    """Everything but the tokens that decides what is prepared."""
+    digest = hashlib.sha256()
+    stats: dict[str, str] = {}
+    for split, utterances in found.items():
+        for u in utterances:
+            if u.audio not in stats:
+                stats[u.audio] = _stat(u.audio)
+            digest.update(json.dumps([split, *as_dict(u).values(), stats[u.audio]]).encode())
+    for drop in dropped:
+        digest.update(json.dumps([drop.split, drop.id, drop.reason]).encode())
+    return {"corpus": as_dict(recipe.corpus), "versions": {"prepare": VERSION, **corpus.versions()},
+            "normaliser": text.NORMALISER, "features": features.settings(), "speeds": list(options.speeds),
+            "shares": corpus.shares(), "utterances": digest.hexdigest()}
+
+
+def _stat(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return f"unreadable: {error.errno}"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _folder(key: dict[str, Any]) -> Path:
+    return paths.prepared() / _sha256(json.dumps(key, sort_keys=True).encode())[:16]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _ready(folder: Path) -> bool:
+    try:
+        Prepared(folder)
+    except ValueError:
+        return False
+    return True
+
+
+def _inherited(recipe: Recipe) -> dict[str, bytes]:
+    """{file name: content} of the tokenizer and statistics of the run that this recipe continues."""
+    run = store.run_folder(recipe.init_from)
+    names = (paths.BPE, paths.TOKENS, paths.FEATURE_STATISTICS)
+    missing = [name for name in names if not (run / name).is_file()]
+    if missing:
+        raise ValueError(f"init_from = '{recipe.init_from}': {run} lacks {missing}, so its weights cannot be continued")
+    size, asked = tokenizer.Tokenizer.load(run).size, recipe.tokens.get("size")
+    if asked not in (None, size):
+        raise ValueError(f"tokens.size = {asked}, but '{recipe.init_from}' has {size} tokens: leave tokens out")
+    return {name: (run / name).read_bytes() for name in names}
+
+
+def _same(folder: Path, inherited: dict[str, bytes]) -> bool:
+    return all((folder / name).read_bytes() == data for name, data in inherited.items())
+
+
+# ---- making it
+
+def _make(folder: Path, build: Callable[[Path], None]) -> None:
+    """Builds aside and renames; what dead attempts left is removed, never trusted."""
+    for old in folder.parent.glob(f"{folder.name}.tmp-*"):
+        if not _alive(old.name.rpartition("-")[2]):
+            shutil.rmtree(old)
+    aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        build(aside)
+        if folder.exists() and not _ready(folder):
+            shutil.rmtree(folder)
+        if not folder.exists():  # else another process was as fast: its folder has the same content
+            os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return int(pid) != os.getpid()
+
+
+def _build(aside: Path, folder: Path, corpus: base.Corpus, found: dict[str, list[Utterance]], dropped: list[Drop],
+           options: features.Options, token_options: tokenizer.Options, inherited: dict[str, bytes],
+           contents: dict[str, Any], progress: Progress, processes: int | None) -> None:
+    """Writes everything into `aside`, the marker last."""
+    for name, data in inherited.items():
+        store.write_bytes(aside / name, data)
+    if not inherited:
+        tokenizer.train((u.text for u in found.get(TRAIN, [])), token_options, aside)
+    tokens = tokenizer.Tokenizer.load(aside)
+    corpus_of = (lambda id: id.partition(":")[0]) if corpus.parts() else (lambda id: corpus.name)
+    rows: dict[str, list[Row]] = {split: [] for split in found}
+    dropped = list(dropped)
+    with contextlib.closing(Writer(aside, options.speeds)) as writer:
+        for split, utterance, result in _extracted(found, options, progress, processes):
+            row = _row(split, corpus_of(utterance.id), utterance, result, tokens)
+            if isinstance(row, Drop):
+                dropped.append(row)
+            else:
+                rows[split].append(replace(row, frames=writer.append(result.features, split == TRAIN)))
+    _check_bad(rows, dropped, folder)
+    if not inherited:
+        store.write_json(aside / paths.FEATURE_STATISTICS, writer.statistics().to_json())
+    store.write_lines(aside / INDEX, [row.to_json() for split in rows.values() for row in split])
+    store.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
+    files = {p.name: p.stat().st_size for p in sorted(aside.iterdir())}
+    store.write_json(aside / MARKER, {
+        **contents, "format": FORMAT, "hash": folder.name, "files": files, "vocabulary": tokens.size,
+        "tokens": {"init_from_files": sorted(inherited)} if inherited else as_dict(token_options),
+        "splits": {split: _summary(mine, [d for d in dropped if d.split == split], rows.get(TRAIN, []))
+                   for split, mine in rows.items()},
+        "attributions": corpus.attributions(), "made": time.strftime("%Y-%m-%d %H:%M:%S %z")})
+
+
+def _extracted(found: dict[str, list[Utterance]], options: features.Options, progress: Progress,
+               processes: int | None) -> Iterator[tuple[str, Utterance, Extracted | str]]:
+    """Every utterance with its features or the reason why it has none; tells the progress on the way."""
+    work = [(split, utterance) for split, utterances in found.items() for utterance in utterances]
+    tasks = [Task(u.audio, u.offset, u.seconds, options.speeds if split == TRAIN else (1.0,)) for split, u in work]
+    started, heard = time.monotonic(), 0.0
+    for number, ((split, utterance), result) in enumerate(zip(work, extract(tasks, processes)), 1):
+        yield split, utterance, result
+        heard += utterance.seconds
+        if number % 50 == 0 or number == len(work):
+            rate = heard / max(1e-3, time.monotonic() - started)
+            progress(number, len(work), f"features, {heard / 3600:.1f} h at {rate:.0f} times real time")
+
+
+def _row(split: str, corpus: str, utterance: Utterance, result: Extracted | str,
+         tokens: tokenizer.Tokenizer) -> Row | Drop:
+    """The index row of an utterance, its frames not placed yet, or why it is left out."""
+    if isinstance(result, str):
+        return Drop(split, utterance.id, f"audio cannot be used: {result}")
+    drop = _length_drop(split, utterance.id, result.seconds)
+    if drop:
+        return drop
+    ids = tokens.encode(utterance.text)
+    room = min(len(array) for array in result.features.values()) // SUBSAMPLING
+    needed = len(ids) + tokenizer.repeats(ids)
+    if split in LOSS_SPLITS and needed > room:
+        return Drop(split, utterance.id, f"more labels than frames: {needed} tokens and repeats, {room} frames of "
+                                         f"{SUBSAMPLING * features.FRAME_SHIFT_MS} ms at the fastest speed")
+    return Row(utterance.id, split, corpus, utterance.text, utterance.speaker, round(result.seconds, 4),
+               utterance.audio, utterance.offset, tuple(ids), {})
+
+
+def _summary(rows: list[Row], dropped: list[Drop], training: list[Row]) -> dict[str, Any]:
+    """What a split holds, for people and for the model card."""
+    speakers, heard = {r.speaker for r in rows}, {r.speaker for r in training}
+    return {"utterances": len(rows), "hours": round(sum(r.seconds for r in rows) / 3600, 3), "speakers": len(speakers),
+            "words": sum(len(r.text.split()) for r in rows), "training_speakers": len(speakers & heard),
+            "hours_by_corpus": {c: round(sum(r.seconds for r in rows if r.corpus == c) / 3600, 3)
+                                for c in sorted({r.corpus for r in rows})},
+            "bad": Counter(d.kind for d in dropped if not d.rule),
+            "left_out_by_rule": Counter(d.kind for d in dropped if d.rule)}

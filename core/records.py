@@ -1,0 +1,243 @@
+"""The words everything else is said in: plain frozen records, no torch, no files.
+
+Letters in shapes: B utterances, T frames, F feature bins, U tokens, R rows (outputs), C columns (inputs).
+Sizes are in bytes or MB = 10^6 bytes, times in ms unless a name says otherwise.
+"""
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+BLOCK = 8  # consecutive outputs of one input that are kept or pruned together (METHODS: 8x1 blocks)
+KINDS = ("feed-forward", "attention", "convolution")
+
+
+def option(default: Any, help: str, *, unit: str = "", low: float | None = None, high: float | None = None,
+           choices: tuple = ()) -> Any:
+    """A field of a plug-in's `Options`: default, one line of help, unit and allowed range (inclusive).
+
+    The catalogue reads these calls from the source with `ast`, so arguments must be literals.
+    """
+    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
+    if isinstance(default, (dict, list)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One plug-in and the options given to it, e.g. Choice("omni_sparsity", {"sparsest": 0.95})."""
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a run computes. `title` is for people and is not hashed."""
+    corpus: Choice
+    model: Choice
+    method: Choice
+    features: dict[str, Any] = field(default_factory=dict)
+    tokens: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    seed: int = 1
+    init_from: str = ""  # run id whose released weights this stage continues from
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A piece of speech with its words. `offset` and `seconds` are in s within the file `audio`."""
+    id: str
+    audio: str
+    offset: float
+    seconds: float
+    text: str
+    speaker: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One prunable weight matrix [R, C]; `name` is its parameter's name without '.weight'."""
+    name: str
+    kind: str          # one of KINDS
+    layer: int         # block index, from 0
+    branch: str        # residual branch it belongs to, e.g. "blocks.3.attention"
+    rows: int          # outputs, a multiple of BLOCK
+    columns: int       # inputs
+
+    @property
+    def parameters(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def blocks(self) -> int:
+        return self.rows // BLOCK * self.columns
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Tensors that are never pruned, or work without weights (attention products)."""
+    name: str
+    parameters: int
+    macs_per_second: float  # multiply-accumulates per second of audio
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What a model is made of, for cost, masks and charts; stored as units.json."""
+    model: str
+    frame_ms: float         # one encoder frame
+    lookahead_ms: float     # of the front-end, beyond the chunk
+    left_context_ms: float
+    units: tuple[Unit, ...]
+    fixed: tuple[Fixed, ...]
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """One size of a supernet: the share kept of every unit. A block of a unit is kept when rank < k,
+    k = cost.blocks_kept(unit, keep[unit])."""
+    name: str                        # e.g. "s70", "dense"
+    run: str
+    keep: dict[str, float]           # {unit name: share kept, 0..1}; a missing unit is kept whole
+    sparsity: float                  # share of zeros in prunable weights, as reached
+    pattern: str = "8x1"
+    head: int = 0
+    bits: int = 16
+    ranks_sha256: str = ""           # of ranks/final.safetensors
+    origin: str = "uniform"          # how it was found: uniform | searched | between | trained ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """One subnet measured on one split, with every condition needed to compare it."""
+    run: str
+    subnet: str
+    split: str                       # e.g. "librispeech/test-clean"
+    method: str
+    title: str
+    # errors, corpus level
+    utterances: int
+    audio_seconds: float
+    words: int
+    insertions: int
+    deletions: int
+    substitutions: int
+    wer: float                       # 0..1 and above
+    wer_low: float                   # 95 % bootstrap over speakers, then utterances
+    wer_high: float
+    cer: float
+    delta_wer: float | None          # against this run's dense subnet, paired; None for dense itself
+    delta_low: float | None
+    delta_high: float | None
+    p_value: float | None
+    # size
+    parameters: int
+    nonzero_parameters: int
+    sparsity: float                  # zeros in prunable weights, counted
+    sparsity_whole: float            # zeros in all weights, counted
+    file_bytes: int                  # of the file that was read back and measured
+    zstd_bytes: int                  # of its zstd -19 download
+    mmacs_per_second: float          # executed, per second of audio
+    mmacs_nonzero_per_second: float
+    # speed, streaming, batch 1
+    rtf: float | None
+    chunk_median_ms: float | None
+    chunk_p95_ms: float | None
+    load_ms: float | None
+    peak_rss_mb: float | None
+    threads: int
+    # conditions
+    chunk_ms: float                  # 0 = full context
+    lookahead_ms: float
+    left_context_ms: float
+    decoder: str
+    language_model: str
+    precision: str
+    runtime: str
+    hardware: str
+    normaliser: str
+    file_sha256: str
+    code_version: str
+    seed: int
+    date: str
+
+
+JOB_KINDS = ("prepare", "train", "search", "evaluate")
+JOB_STATES = ("queued", "running", "done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of background work. Times are seconds since the epoch."""
+    id: int
+    kind: str
+    payload: dict[str, Any]
+    state: str
+    run: str = ""
+    created: float = 0.0
+    started: float | None = None
+    ended: float | None = None
+    heartbeat: float | None = None
+    worker: str = ""
+    pid: int | None = None
+    progress: float = 0.0            # 0..1
+    message: str = ""
+    eta_s: float | None = None
+    error: str = ""
+    cancel: bool = False             # asked to stop
+    attempts: int = 0
+
+
+class Interrupted(Exception):
+    """Work stopped because it was asked to; what it had reached is stored and can be resumed."""
+
+
+@dataclass(frozen=True)
+class CardOption:
+    name: str
+    type: str
+    default: Any
+    help: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple = ()
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a plug-in says about itself, read from its source without importing it."""
+    room: str
+    name: str
+    title: str
+    version: int
+    options: tuple[CardOption, ...]
+    path: str
+    broken: str = ""                 # why it could not be read; "" if fine
+
+
+def as_dict(record: Any) -> dict[str, Any]:
+    """A record as plain JSON-ready data."""
+    return dataclasses.asdict(record)
+
+
+def from_dict(kind: type, data: dict[str, Any]) -> Any:
+    """A record from JSON data; raises ValueError that names unknown and missing fields."""
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(data) - set(fields))
+    missing = sorted(n for n, f in fields.items() if n not in data
+                     and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
+    if unknown or missing:
+        raise ValueError(f"{kind.__name__}: unknown fields {unknown}, missing fields {missing}; "
+                         f"allowed are {sorted(fields)}")
+    nested = {Recipe: {"corpus": Choice, "model": Choice, "method": Choice}}.get(kind, {})
+    values = {k: from_dict(nested[k], v) if k in nested and isinstance(v, dict) else v for k, v in data.items()}
+    if kind is Anatomy:
+        values["units"] = tuple(from_dict(Unit, u) for u in data["units"])
+        values["fixed"] = tuple(from_dict(Fixed, f) for f in data["fixed"])
+    return kind(**values)

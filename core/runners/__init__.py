@@ -1,0 +1,1 @@
+"""Ways to run a job's process: one file each, found by scanning."""

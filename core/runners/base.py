@@ -1,0 +1,41 @@
+"""What the worker needs of a place where jobs run: start a job's process, look at it, stop it."""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from core.records import Job
+
+STOPPED = 75  # exit code of a job's process that stopped because it was told to (EX_TEMPFAIL)
+
+
+class Handle(ABC):
+    """One started job."""
+    pid: int | None = None  # on this machine, where there is one
+
+    @abstractmethod
+    def poll(self) -> int | None:
+        """None while it runs, then its exit code (negative: the signal that ended it)."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ask it to write its checkpoint and end."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it and everything it started, now. Harmless when it has ended."""
+
+
+class Runner(ABC):
+    """A plug-in file holds a docstring, VERSION, a frozen dataclass Options, and class Runner(base.Runner)."""
+
+    def __init__(self, options: object) -> None:
+        self.options = options
+
+    @abstractmethod
+    def start(self, job: Job, log: Path) -> Handle:
+        """Start `python -m core.cli _job <id>` with its output added to the file `log`."""
+
+    @abstractmethod
+    def clear(self, job: Job) -> None:
+        """End whatever is left of this job from a worker that died."""

@@ -1,0 +1,1 @@
+"""Masks that lie over a model and never change it."""

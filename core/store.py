@@ -1,0 +1,282 @@
+"""Runs on disk: written aside and renamed, marker last; read as records, with errors that say what is broken."""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from core import paths
+from core.plugins import check_name
+from core.recipe_files import (
+    CARD_OF,
+    ROOM_OF,
+    load_recipe,
+    override,
+    recipe_from,
+    recipe_id,
+    recipe_names,
+    setting_value,
+)
+from core.records import Anatomy, Recipe, Report, Subnet, as_dict, from_dict
+
+# the store's names for what it says about recipes
+__all__ = ["CARD_OF", "ROOM_OF", "load_recipe", "override", "recipe_from", "recipe_id", "recipe_names", "setting_value"]
+
+SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # run ids and subnet names become file names
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """One line of the list of runs. A damaged run is listed, not finished, with the reason in `broken`."""
+    id: str
+    folder: Path
+    released: bool
+    finished: bool
+    title: str
+    method: str
+    recipe: Recipe | None
+    broken: str = ""
+
+
+# writing
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file in one step: a reader sees the old content or the new one, never a half."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """JSON of plain data, records, numpy numbers and arrays, written in one step."""
+    write_bytes(path, (json.dumps(data, indent=1, ensure_ascii=False, default=_plain) + "\n").encode())
+
+
+def write_lines(path: Path, rows: Iterable[Any]) -> None:
+    """JSON lines, one row each, written in one step; compressed when the name ends with .zst."""
+    data = "".join(json.dumps(r, ensure_ascii=False, default=_plain) + "\n" for r in rows).encode()
+    write_bytes(path, zstandard.ZstdCompressor(level=19).compress(data) if str(path).endswith(".zst") else data)
+
+
+def append_metrics(run: str | Path, row: dict[str, Any]) -> None:
+    """Add one row to metrics.jsonl; a last line torn by a crash is removed first."""
+    path = folder_of(run) / paths.METRICS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(row, ensure_ascii=False, default=_plain).encode() + b"\n")
+
+
+def truncate_metrics(run: str | Path, step: int) -> None:
+    """Forget rows beyond this step: a resumed training computes them again."""
+    rows = metrics(run)
+    kept = [r for r in rows if r.get("step", 0) <= step]
+    if len(kept) < len(rows):
+        write_lines(folder_of(run) / paths.METRICS, kept)
+
+
+def finish(run: str | Path, data: dict[str, Any]) -> None:
+    """Write the marker that makes a run count as finished; nothing is written after it but reports and subnets."""
+    write_json(folder_of(run) / paths.FINISHED, data)
+
+
+def save_subnet(run: str | Path, subnet: Subnet) -> None:
+    _check_safe(subnet.name, "subnet name")
+    write_json(paths.subnet_file(folder_of(run), subnet.name), as_dict(subnet))
+
+
+def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> None:
+    """A report and its hypotheses, one row per utterance; the report is the marker and comes last."""
+    folder = folder_of(run)
+    _check_safe(report.subnet, "subnet name")
+    write_lines(paths.hypotheses_file(folder, report.subnet, report.split, report.chunk_ms), rows)
+    write_json(paths.report_file(folder, report.subnet, report.split, report.chunk_ms), as_dict(report))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return as_dict(value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} does not fit into JSON")
+
+
+# finding
+
+def runs() -> list[RunInfo]:
+    """The released runs, then the runs of this machine, each by name."""
+    released = [p for p in _folders(paths.RELEASED) if (p / paths.RECIPE).is_file()]
+    known = {p.name for p in released}
+    own = [p for p in _folders(paths.runs()) if p.name not in known]
+    return [_info(p, True) for p in released] + [_info(p, False) for p in own]
+
+
+def run_folder(run_id: str) -> Path:
+    """The folder of a run; ValueError lists the runs that exist."""
+    if SAFE.fullmatch(str(run_id)):
+        for path in (paths.RELEASED / run_id, paths.runs() / run_id):
+            if path.is_dir() and (path.parent != paths.RELEASED or (path / paths.RECIPE).is_file()):
+                return path
+    check_name(run_id, [r.id for r in runs()], "run")
+    raise ValueError(f"the run {run_id!r} went away while it was looked up")
+
+
+def folder_of(run: str | Path) -> Path:
+    """Functions here take a run's id or its folder as a Path."""
+    return run if isinstance(run, Path) else run_folder(run)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(p for p in parent.iterdir() if p.is_dir() and SAFE.fullmatch(p.name)) if parent.is_dir() else []
+
+
+def _info(folder: Path, released: bool) -> RunInfo:
+    try:
+        told = recipe(folder)
+    except ValueError as error:
+        return RunInfo(folder.name, folder, released, False, "", "", None, str(error))
+    broken, finished = "", (folder / paths.FINISHED).exists()
+    if finished:
+        try:
+            _read_json(folder / paths.FINISHED)
+            anatomy(folder)
+        except ValueError as error:
+            broken, finished = str(error), False
+    title = told.title or folder.name
+    return RunInfo(folder.name, folder, released, finished, title, told.method.name, told, broken)
+
+
+# reading
+
+def recipe(run: str | Path) -> Recipe:
+    return _record(Recipe, folder_of(run) / paths.RECIPE)
+
+
+def anatomy(run: str | Path) -> Anatomy:
+    return _record(Anatomy, folder_of(run) / paths.UNITS)
+
+
+def subnets(run: str | Path) -> list[Subnet]:
+    """Every stored size of the run, dense first."""
+    found = [_record(Subnet, p) for p in sorted((folder_of(run) / paths.SUBNETS).glob("*.json"))]
+    return sorted(found, key=lambda s: (s.sparsity, s.name))
+
+
+def subnet(run: str | Path, name: str) -> Subnet:
+    """One size by name; ValueError lists the stored ones."""
+    folder = folder_of(run)
+    check_name(name, sorted(p.stem for p in (folder / paths.SUBNETS).glob("*.json")), f"subnet in run {folder.name}")
+    return _record(Subnet, paths.subnet_file(folder, name))
+
+
+def reports(run: str | Path) -> list[Report]:
+    found = [_record(Report, p) for p in sorted((folder_of(run) / paths.REPORTS).glob("*.json"))]
+    return sorted(found, key=lambda r: (r.split, r.chunk_ms, r.sparsity, r.subnet))
+
+
+def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float) -> list[dict[str, Any]]:
+    """Rows {"id", "hypothesis", "insertions", "deletions", "substitutions", "words"} of one report."""
+    path = paths.hypotheses_file(folder_of(run), subnet, split, chunk_ms)
+    try:
+        text = zstandard.ZstdDecompressor().stream_reader(_read(path)).read().decode()
+        return [json.loads(line) for line in text.splitlines()]
+    except (zstandard.ZstdError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}; evaluate this subnet again") from None
+
+
+def metrics(run: str | Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, empty before the first one; a last line still being written is left out."""
+    path = folder_of(run) / paths.METRICS
+    if not path.exists():
+        return []
+    lines = _read(path).split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):  # what follows the last line end is empty or torn
+                break
+            raise ValueError(f"{path} is damaged in line {number}: {error}") from None
+    return rows
+
+
+def rank_steps(run: str | Path) -> list[int]:
+    """Training steps whose ranks were kept, ascending; the final ranks are not among them."""
+    names = (p.stem.removeprefix("step-") for p in (folder_of(run) / paths.RANKS).glob("step-*.safetensors"))
+    return sorted(int(n) for n in names if n.isdigit())
+
+
+def ranks(run: str | Path, step: int | None = None) -> dict[str, np.ndarray]:
+    """Block ranks {unit: uint32 [R / 8, C]}; a block is kept when its rank < cost.blocks_kept(unit, keep)."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+    path = paths.ranks_file(folder_of(run), step)
+    try:
+        return load(_read(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def ranks_sha256(run: str | Path) -> str:
+    return hashlib.sha256(_read(paths.ranks_file(folder_of(run)))).hexdigest()
+
+
+def _record(kind: type, path: Path) -> Any:
+    data = _read_json(path)
+    try:
+        return from_dict(kind, data)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} does not hold a {kind.__name__}: {error}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(_read(path))
+    except ValueError as error:
+        if isinstance(error, FileProblem):
+            raise
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} is damaged: a JSON object is needed, but it holds a {type(data).__name__}")
+    return data
+
+
+class FileProblem(ValueError):
+    """A file of a run is missing or cannot be opened."""
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _check_safe(name: str, what: str) -> None:
+    if not SAFE.fullmatch(name):
+        raise ValueError(f"the {what} {name!r} must be letters, digits and . _ + - only, and not begin with a sign")

@@ -1,0 +1,215 @@
+"""The one training loop: passes of a method, one optimiser step, an averaged copy, curves, checkpoints. Knows no method by name."""
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from core import checkpoints, paths, store
+from core.batches import Batch, Batches
+from core.chance import utterance_rng
+from core.layers.dropout import Noise, uniform
+from core.methods.base import Method, Pass, Results
+from core.models.base import Model, Output
+from core.records import option
+from core.sparsity import blocks
+
+Report = Callable[[float, str, float | None], bool]  # (progress 0..1, message, seconds left) -> go on?
+
+
+@dataclass(frozen=True)
+class Options:
+    updates: int = option(2000, "optimiser steps of the whole run", low=1, high=10_000_000)
+    batch_seconds: float = option(80.0, "speech per batch", unit="s", low=0.5, high=100_000.0)
+    peak_lr: float = option(2e-3, "highest learning rate of the one-cycle schedule", low=1e-7, high=1.0)
+    rise: float = option(0.15, "share of the updates in which the learning rate rises", low=0.0, high=1.0)
+    weight_decay: float = option(1e-3, "AdamW weight decay", low=0.0, high=1.0)
+    clip: float = option(1.0, "largest norm of the gradient", low=0.0, high=1000.0)
+    average: float = option(0.995, "decay per update of the averaged weights, which ship", low=0.0, high=0.99999)
+    chunks_ms: list = option([160, 320, 640, 1280, 0], "attention chunks drawn from, one a step; 0 = full context", unit="ms")
+    masking: bool = option(True, "SpecAugment")
+    precision: str = option("auto", "auto = bf16 where the processor multiplies it natively", choices=("auto", "fp32", "bf16"))
+    threads: int = option(2, "CPU threads", low=1, high=256)
+    log_every: int = option(10, "updates between rows of the curves", low=1, high=100_000)
+    checkpoint_every: int = option(200, "updates between checkpoints", low=1, high=1_000_000)
+    snapshots: int = option(2, "block ranks kept along the way, for the Layers page", low=0, high=20)
+
+
+class Interrupted(Exception):
+    """Asked to stop: the checkpoint is written and the run can be resumed."""
+
+
+def native_bf16() -> bool:
+    """CPUs without bf16 units emulate it: 19 against 161 GFLOP/s in fp32 on an AMD EPYC 7003 (measured)."""
+    if torch.cuda.is_available():
+        return True
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and any(f in cpuinfo.read_text() for f in ("amx_bf16", "avx512_bf16"))
+
+
+def learning_rate(step: int, o: Options) -> float:
+    """One cycle (Smith & Topin 2018): linear rise, cosine fall to 1e-3 of the peak."""
+    rise = max(1.0, o.rise * o.updates)
+    if step < rise:
+        return o.peak_lr * (step + 1) / rise
+    fallen = (step - rise) / max(1.0, o.updates - rise)
+    return o.peak_lr * (1e-3 + (1 - 1e-3) * 0.5 * (1 + math.cos(math.pi * min(1.0, fallen))))
+
+
+class Trainer:
+    """One run in progress. `stop` may be set from a signal handler."""
+
+    def __init__(self, model: Model, method: Method, batches: Batches, options: Options, seed: int, folder: Path):
+        self.model, self.method, self.batches, self.o, self.seed, self.folder = model, method, batches, options, seed, folder
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "cpu":
+            torch.set_num_threads(options.threads)
+        self.model.to(self.device).train()
+        self.bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16())
+        self.parameters = dict(model.named_parameters())
+        trained = [*self.parameters.values(), *method.parameters()]
+        self.optimizer = torch.optim.AdamW(trained, lr=options.peak_lr, weight_decay=options.weight_decay,
+                                           betas=(0.9, 0.98), fused=True)
+        self.averaged = {n: p.detach().clone() for n, p in self.parameters.items()}
+        self.step, self.epoch, self.position = 0, 0, 0
+        self.seconds_heard, self.seconds_spent, self.stop = 0.0, 0.0, False
+        self.sums: dict[str, list[float]] = {}
+
+    # one update
+
+    def run_pass(self, a_pass: Pass, batch: Batch, chunk: int, teacher: Output | None, index: int) -> Output:
+        """Forward and backward of one pass; its gradient is added to the parameters'."""
+        multipliers = self.method.mask(a_pass.subnet, self.step)
+        weights = blocks.masked(self.parameters, multipliers)
+        generators = [utterance_rng(self.seed, self.epoch, i, f"pass {index}") for i in batch.ids]
+        rate = self.model.options.dropout * a_pass.dropout
+        noise = Noise(uniform(generators, self.model.noise_width, self.device), rate) if rate else None
+        gates = self.method.gates(a_pass.subnet, self.step) | self._dropped(a_pass, generators)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            output = functional_call(self.model, weights, (batch.features, batch.lengths),
+                                     {"chunk": chunk, "gates": gates, "noise": noise, "head": a_pass.head, "taps": a_pass.taps})
+        frames = output.lengths.sum()
+        loss = self.method.loss(a_pass, output, batch, teacher) / frames
+        (a_pass.weight * loss).backward()
+        self.sums.setdefault(a_pass.name, []).append(loss.detach())
+        return dataclasses.replace(output, log_probs=output.log_probs.detach())
+
+    def _dropped(self, a_pass: Pass, generators: list[np.random.Generator]) -> dict[str, Tensor]:
+        """Stochastic depth: a 0/1 gate [B] for every branch the pass may leave out, scaled to keep its mean."""
+        return {branch: torch.tensor([float(g.random() >= p) / (1 - p) for g in generators], device=self.device)
+                for branch, p in a_pass.drop_branches.items()}
+
+    def update(self, batch: Batch) -> None:
+        """One step of the optimiser on the summed gradients of all passes."""
+        rng = np.random.Generator(np.random.Philox(key=[self.seed + 1, self.step]))
+        chunk = round(int(rng.choice(self.o.chunks_ms)) / self.method.anatomy.frame_ms)
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs: list[Output] = []
+        for index, a_pass in enumerate(self.method.plan(self.step)):
+            teacher = None if a_pass.teacher is None else outputs[a_pass.teacher]
+            outputs.append(self.run_pass(a_pass, batch, chunk, teacher, index))
+        penalty = self.method.penalty(self.step)
+        if penalty is not None:
+            penalty.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.o.clip)
+        if not torch.isfinite(norm):
+            raise ValueError(f"the gradient is not finite at update {self.step}: lower training.peak_lr "
+                             f"(now {self.o.peak_lr}) and start again")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.o)
+        self.optimizer.step()
+        self.method.after_step(self.step)
+        decay = min(self.o.average, (1 + self.step) / (10 + self.step))  # short memory at the start
+        torch._foreach_lerp_(list(self.averaged.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
+        self.step += 1
+
+    # the run
+
+    def run(self, report: Report) -> None:
+        """Train from the present step to the last; raises Interrupted when asked to stop (SIGTERM or report says no)."""
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
+        snapshots = {round(self.o.updates * (i + 1) / (self.o.snapshots + 1)) for i in range(self.o.snapshots)}
+        began, at = time.monotonic(), self.step
+        while self.step < self.o.updates:
+            for batch in self.batches.stream(self.epoch, self.position, augment=self.o.masking):
+                started = time.monotonic()
+                self.update(batch.to(self.device))
+                self.position += 1
+                self.seconds_heard += batch.seconds
+                self.seconds_spent += time.monotonic() - started
+                if self.step in snapshots:
+                    self.write_ranks(self.step)
+                if self.step % self.o.log_every == 0 or self.step == self.o.updates:
+                    left = (time.monotonic() - began) / (self.step - at) * (self.o.updates - self.step)
+                    goes_on = report(self.step / self.o.updates, self.log(), left)  # SIGTERM may come meanwhile
+                    self.stop = self.stop or not goes_on
+                if self.stop or self.step % self.o.checkpoint_every == 0:
+                    self.checkpoint()
+                if self.stop:
+                    raise Interrupted(f"stopped at update {self.step} of {self.o.updates}; the checkpoint is written")
+                if self.step >= self.o.updates:
+                    return
+            self.epoch, self.position = self.epoch + 1, 0
+
+    def log(self) -> str:
+        """A row of the curves, and the same as a line for people."""
+        losses = {n: float(torch.stack(v).mean()) for n, v in self.sums.items()}
+        self.sums = {}
+        row = {"step": self.step, "epoch": self.epoch, "loss": losses, "lr": learning_rate(self.step - 1, self.o),
+               "audio_hours": self.seconds_heard / 3600, "hours": self.seconds_spent / 3600}
+        store.append_metrics(self.folder, row)
+        said = ", ".join(f"{n} {v:.3f}" for n, v in losses.items())
+        return f"update {self.step}/{self.o.updates}, loss per frame: {said}; {row['audio_hours']:.1f} h heard"
+
+    def restart_average(self) -> None:
+        """The average begins at the present weights (after init_from)."""
+        for name, parameter in self.parameters.items():
+            self.averaged[name].copy_(parameter.detach())
+
+    # state
+
+    def checkpoint(self) -> None:
+        own = checkpoints.with_prefix
+        extra = {str(i): p for i, p in enumerate(self.method.parameters())}
+        tensors = own("model", self.parameters) | own("averaged", self.averaged) | own("method", self.method.state()) \
+            | own("extra", extra) | own("optimizer", checkpoints.optimizer_tensors(self.optimizer))
+        facts = {n: getattr(self, n) for n in ("step", "epoch", "position", "seconds_heard", "seconds_spent")}
+        checkpoints.save(self.folder, tensors, facts | {"sums": {n: [float(v) for v in s] for n, s in self.sums.items()}})
+
+    def resume(self) -> bool:
+        """Continue from the run's checkpoint, if it has one."""
+        found = checkpoints.load(self.folder)
+        if found is None:
+            return False
+        tensors, facts = found
+        part = checkpoints.of_prefix
+        with torch.no_grad():
+            for name, value in part("model", tensors).items():
+                self.parameters[name].copy_(value)
+            for i, p in enumerate(self.method.parameters()):
+                p.copy_(tensors[f"extra/{i}"])
+        self.averaged = {n: t.to(self.device) for n, t in part("averaged", tensors).items()}
+        self.averaged = {n: self.averaged[n] for n in self.parameters}
+        self.method.load_state({n: t.to(self.device) for n, t in part("method", tensors).items()})
+        checkpoints.load_optimizer(self.optimizer, part("optimizer", tensors))
+        for name in ("step", "epoch", "position", "seconds_heard", "seconds_spent"):
+            setattr(self, name, facts[name])
+        self.sums = {n: [torch.tensor(v) for v in s] for n, s in facts["sums"].items()}
+        store.truncate_metrics(self.folder, self.step)
+        return True
+
+    def write_ranks(self, step: int | None) -> Results:
+        """Store the block ranks of the averaged weights as they are now."""
+        results = self.method.results(self.averaged)
+        store.write_bytes(paths.ranks_file(self.folder, step), safetensors.numpy.save(blocks.to_numpy(results.ranks)))
+        return results

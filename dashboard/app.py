@@ -1,0 +1,56 @@
+"""The router: finds the pages in views/ and runs the one the address asks for; it knows no page by name.
+
+A page is one file in views/. Its first docstring line and the constants TITLE, ICON and ORDER are read from the
+source without running it, so a page that does not even parse hides nothing else.
+"""
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+if str(ROOT) not in sys.path:  # `streamlit run dashboard/app.py` puts only dashboard/ on the path
+    sys.path.insert(0, str(ROOT))
+
+import streamlit as st  # noqa: E402
+
+from dashboard.components import choice  # noqa: E402
+
+STYLE = "<style>.stMainBlockContainer {padding-top: 3rem; padding-bottom: 3rem;} h1 {font-size: 2.1rem !important;}</style>"
+DEFAULTS = {"ICON": ":material/article:", "ORDER": 99}
+
+
+def page_facts(file: Path) -> dict:
+    """TITLE, ICON, ORDER of a page from its source; a file that does not parse gets a title that says so."""
+    facts = {"TITLE": file.stem.replace("_", " ").capitalize(), **DEFAULTS}
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError, OSError):
+        return {**facts, "TITLE": f"{facts['TITLE']} (broken)", "ICON": ":material/error:"}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            for target in node.targets:
+                if isinstance(target, ast.Name) and target.id in facts:
+                    facts[target.id] = node.value.value
+    return facts
+
+
+def pages(folder: Path = HERE / "views") -> list:
+    """Every page of the folder, in the order the pages ask for; the first is the front page."""
+    found = [(page_facts(file), file) for file in sorted(folder.glob("*.py")) if not file.name.startswith("_")]
+    found.sort(key=lambda item: (item[0]["ORDER"], item[1].name))
+    return [st.Page(file, title=facts["TITLE"], icon=facts["ICON"], url_path=file.stem, default=i == 0)
+            for i, (facts, file) in enumerate(found)]
+
+
+def main() -> None:
+    st.set_page_config(page_title="One network, every size", page_icon=":material/graphic_eq:", layout="wide")
+    st.html(STYLE)
+    page = st.navigation(pages(), position="sidebar")
+    choice.travel()
+    page.run()
+
+
+main()

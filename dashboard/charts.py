@@ -1,0 +1,153 @@
+"""DataFrames and arrays to Plotly figures for the Explore page; no Streamlit, no files, no torch.
+
+Colours are Okabe and Ito's (safe for colour-blind people), and every method has a marker shape of its own as well.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GREY = (
+    "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#F0E442", "#8C8C8C")
+FAINT = 0.35  # opacity of measured points that another point beats
+CAMERA = {"displaylogo": False, "displayModeBar": True, "scrollZoom": False,
+          "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+          "toImageButtonOptions": {"format": "png", "filename": "front", "width": 1200, "height": 700, "scale": 2}}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A size a visitor can choose: column of the points, divisor to the shown unit, and words for it."""
+    column: str
+    divisor: float
+    short: str
+    title: str
+    unit: str
+
+
+AXES = {axis.short: axis for axis in (
+    Axis("file_bytes", 1e6, "MB on disk", "Size of the file on disk (MB)", "MB"),
+    Axis("zstd_bytes", 1e6, "MB to download", "Size to download, compressed with zstd (MB)", "MB"),
+    Axis("nonzero_parameters", 1e6, "Parameters", "Parameters that are not zero (millions)", "million"),
+    Axis("mmacs_nonzero_per_second", 1.0, "Arithmetic needed",
+         "Multiplications that meet a non-zero weight (millions per second of audio)", "MMAC/s"),
+    Axis("mmacs_per_second", 1.0, "Arithmetic done",
+         "Multiplications really executed, zeros included (millions per second of audio)", "MMAC/s"),
+    Axis("chunk_median_ms", 1.0, "ms per chunk", "Time to process one chunk, median (ms)", "ms"))}
+
+NAMES = {"omni_sparsity": "supernet", "small_dense": "small dense nets", "dense": "dense net",
+         "gradual_magnitude": "pruned one by one"}
+STYLES = {"omni_sparsity": (BLUE, "circle"), "small_dense": (VERMILLION, "square"),
+          "gradual_magnitude": (GREEN, "diamond"), "dense": (PURPLE, "triangle-up")}
+SPARE = ((ORANGE, "cross"), (PURPLE, "x"), (YELLOW, "star"), (GREY, "hexagon"))
+
+
+def style(method: str, methods: list[str], dark: bool = False) -> tuple[str, str]:
+    """(colour, marker) of a method; blue becomes sky blue on a dark page."""
+    if method in STYLES:
+        colour, marker = STYLES[method]
+    else:
+        others = sorted(m for m in methods if m not in STYLES)
+        colour, marker = SPARE[others.index(method) % len(SPARE)] if method in others else SPARE[-1]
+    return (SKY if dark and colour == BLUE else colour), marker
+
+
+def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """bool [N]: points that no other point beats (smaller or equal in both, smaller in one). NaN is never on it."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    beaten = ((x[None] <= x[:, None]) & (y[None] <= y[:, None]) & ((x[None] < x[:, None]) | (y[None] < y[:, None])))
+    return ~beaten.any(axis=1) & np.isfinite(x) & np.isfinite(y)
+
+
+def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
+    """The points that have a value on this axis, sorted by it, with columns x, on_front (of all methods), beaten (by its own)."""
+    found = points[points[axis.column].notna()].copy()
+    found["x"] = found[axis.column].astype(float) / axis.divisor
+    found["on_front"] = pareto(found["x"].to_numpy(), found["wer"].to_numpy())
+    found["beaten"] = True  # by a size of the same method: what is drawn faint
+    for _, rows in found.groupby("method"):
+        found.loc[rows.index, "beaten"] = ~pareto(rows["x"].to_numpy(), rows["wer"].to_numpy())
+    return found.sort_values(["x", "wer"]).reset_index(drop=True)
+
+
+def hover(row) -> str:
+    """Everything that is known of a measured point, as the text of its hover box."""
+    def number(value, form: str, missing: str = "not measured") -> str:
+        return missing if value is None or (isinstance(value, float) and math.isnan(value)) else form.format(value)
+
+    chunk = "full context" if row.chunk_ms == 0 else f"{row.chunk_ms:g} ms chunks, look-ahead {row.lookahead_ms:g} ms"
+    return "<br>".join((
+        f"<b>{row.subnet}</b> · {row.title or row.run}",
+        f"WER {100 * row.wer:.1f} % (95 % interval {100 * row.wer_low:.1f} to {100 * row.wer_high:.1f}), "
+        f"CER {100 * row.cer:.1f} %",
+        f"{row.insertions} ins, {row.deletions} del, {row.substitutions} sub in {row.words} words, "
+        f"{row.utterances} utterances",
+        f"{row.file_bytes / 1e6:.2f} MB on disk, {row.zstd_bytes / 1e6:.2f} MB to download",
+        f"{row.nonzero_parameters / 1e6:.2f} of {row.parameters / 1e6:.2f} M parameters are not zero",
+        f"zeros: {100 * row.sparsity:.1f} % of prunable, {100 * row.sparsity_whole:.1f} % of all weights",
+        f"{row.mmacs_nonzero_per_second:.0f} MMAC/s needed, {row.mmacs_per_second:.0f} executed",
+        f"chunk {number(row.chunk_median_ms, '{:.1f} ms')} (p95 {number(row.chunk_p95_ms, '{:.1f} ms')}), "
+        f"RTF {number(row.rtf, '{:.3f}')}, {row.threads} thread(s)",
+        f"{row.hardware}, {row.runtime}, {row.precision}",
+        f"{row.split}, {chunk}",
+        f"decoder {row.decoder}, language model {row.language_model or 'none'}, normaliser {row.normaliser}"))
+
+
+def front_figure(points: pd.DataFrame, axis: Axis, chosen: dict | None = None, dark: bool = False) -> go.Figure:
+    """WER in % over a size. `points` come from `front`; `chosen` is {"x", "wer", "measured", "label"} or None."""
+    figure = go.Figure()
+    methods = sorted(points["method"].unique(), key=lambda m: (m != "omni_sparsity", m)) if len(points) else []
+    for method in methods:
+        _add_method(figure, points[points["method"] == method], method, style(method, methods, dark), axis)
+    if chosen and chosen["x"] is not None and chosen["wer"] is not None:
+        _add_chosen(figure, chosen, dark)
+    figure.update_layout(
+        height=440, margin={"l": 8, "r": 8, "t": 34, "b": 8}, hovermode="closest", dragmode=False,
+        clickmode="event+select", hoverlabel={"align": "left", "font": {"size": 12}},
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0, "title": None})
+    figure.update_xaxes(title=axis.title, rangemode="tozero", automargin=True)
+    figure.update_yaxes(title="Words wrong (WER, %)", rangemode="tozero", automargin=True)
+    return figure
+
+
+def _add_method(figure: go.Figure, rows: pd.DataFrame, method: str, look: tuple[str, str], axis: Axis) -> None:
+    """One method: a line through its best points, the points that count in full, the beaten ones faint."""
+    colour, marker = look
+    name = NAMES.get(method, method.replace("_", " "))
+    line = rows if method == "small_dense" else rows[~rows["beaten"]]
+    if method in ("small_dense", "omni_sparsity") and len(line) > 1:
+        figure.add_trace(go.Scatter(
+            x=line["x"], y=100 * line["wer"], mode="lines", hoverinfo="skip", showlegend=False, legendgroup=method,
+            line={"color": colour, "width": 2, "dash": "dash" if method == "small_dense" else "solid"}))
+    faint = rows["beaten"] & (method != "small_dense")
+    for part, opacity in ((rows[~faint], 1.0), (rows[faint], FAINT)):
+        if part.empty:
+            continue
+        wer = 100 * part["wer"].astype(float)
+        figure.add_trace(go.Scatter(
+            x=part["x"], y=wer, mode="markers", name=name, legendgroup=method, showlegend=opacity == 1.0,
+            opacity=opacity,
+            marker={"color": colour, "symbol": marker, "size": 11},
+            selected={"marker": {"opacity": opacity}}, unselected={"marker": {"opacity": opacity}},
+            error_y={"type": "data", "array": 100 * part["wer_high"].astype(float) - wer,
+                     "arrayminus": wer - 100 * part["wer_low"].astype(float), "thickness": 1.2, "width": 3,
+                     "color": colour},
+            customdata=part[["run", "subnet"]].to_numpy(), text=[hover(row) for row in part.itertuples()],
+            hovertemplate="%{text}<extra></extra>"))
+
+
+def _add_chosen(figure: go.Figure, chosen: dict, dark: bool) -> None:
+    """The visitor's point: a ring around a measured one, a hollow dot between measured ones."""
+    ink = "#FFFFFF" if dark else "#000000"
+    mark = {"symbol": "circle-open", "size": 22 if chosen["measured"] else 13, "color": ink,
+            "line": {"width": 2.5, "color": ink}}
+    sign = "" if chosen["measured"] else "≈ "
+    text = f"{sign}{100 * chosen['wer']:.1f} %"
+    figure.add_trace(go.Scatter(
+        x=[chosen["x"]], y=[100 * chosen["wer"]], mode="markers+text", text=[f"<b>{text}</b>"], marker=mark,
+        textposition="top right", textfont={"color": ink, "size": 14}, hoverinfo="skip", cliponaxis=False,
+        name="your choice" if chosen["measured"] else "your choice (estimated)"))

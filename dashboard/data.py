@@ -1,0 +1,357 @@
+"""Cached, bounded reads of runs for the pages: records and numbers in, DataFrames out; torch is never loaded here.
+
+Every cache is keyed by a run's stamp (times of its folders), so a finished job shows itself at the next rerun, and
+bounded by max_entries. What cannot be read becomes a ValueError whose text is meant for the visitor.
+"""
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core import cost, packing, paths, store
+from core.records import Anatomy, Job, Report, Subnet, as_dict
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged folder raises
+NEAR = 1.5  # points of sparsity within which only the best of several measured subnets is a rung
+CONDITION = ("split", "chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model", "normaliser",
+             "precision")
+LADDER_ORIGINS = ("searched", "trained", "uniform", "between", "dense")  # first wins where WER does not decide
+
+
+# --- runs -------------------------------------------------------------------------------------------------------
+
+def _folder_times() -> tuple:
+    """Name and times of every run's folder and marker: what the list of runs hangs on."""
+    found = []
+    for parent in (paths.RELEASED, paths.runs()):
+        for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
+            times = [os.stat(file).st_mtime_ns if file.exists() else 0
+                     for file in (folder, folder / paths.FINISHED, folder / paths.RECIPE, folder / paths.UNITS)]
+            found.append((str(folder), *times))
+    return tuple(found)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _runs_at(key: tuple) -> list[store.RunInfo]:
+    return list(store.runs())
+
+
+def _runs() -> list[store.RunInfo]:
+    try:
+        return _runs_at(_folder_times())
+    except UNREADABLE as error:
+        raise ValueError(f"The list of runs cannot be read: {error}") from error
+
+
+def run_infos(finished_only: bool = True) -> list[store.RunInfo]:
+    """The runs: released ones before own, those with most sizes (the supernets) first."""
+    infos = [info for info in _runs() if info.finished or not finished_only]
+    return sorted(infos, key=lambda info: (not info.released, -len(_names_or_none(info.id)), info.id))
+
+
+def run_ids() -> list[str]:
+    """Ids of the finished runs, the one to open first at the front."""
+    return [info.id for info in run_infos()]
+
+
+def run_title(run: str) -> str:
+    """The run's title for people, or its id."""
+    return next((info.title for info in _runs() if info.id == run and info.title), run)
+
+
+def run_method(run: str) -> str:
+    return next((info.method for info in _runs() if info.id == run and info.method), "")
+
+
+def problems() -> dict[str, str]:
+    """{run id: why it cannot be read} over the runs on disk; empty when all is well."""
+    found = {info.id: info.broken for info in _runs() if info.broken}
+    for run in run_ids():
+        for read in (anatomy, subnets, reports):
+            try:
+                read(run)
+            except ValueError as error:
+                found[run] = str(error)
+                break
+    return found
+
+
+def stamp(run: str) -> tuple[int, ...]:
+    """Times of the folders of a run that decide what can be read; part of every cache key."""
+    try:
+        folder = store.run_folder(run)
+    except UNREADABLE as error:
+        raise ValueError(f"There is no run “{run}”: {error}") from error
+    names = ("", paths.SUBNETS, paths.REPORTS, paths.RANKS, paths.FINISHED, paths.UNITS)
+    return tuple(os.stat(folder / name).st_mtime_ns if (folder / name).exists() else 0 for name in names)
+
+
+def _guard(run: str, what: str, read, *arguments):
+    """What `read` returns; anything a damaged folder raises becomes a ValueError that names run and part."""
+    try:
+        return read(*arguments)
+    except UNREADABLE as error:
+        raise ValueError(f"The {what} of run “{run}” cannot be read ({type(error).__name__}: {error})") from error
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _finished(folder: str, key: tuple) -> dict:
+    try:
+        return dict(json.loads((Path(folder) / paths.FINISHED).read_text(encoding="utf-8")))
+    except UNREADABLE:
+        return {}
+
+
+def finished(run: str) -> dict:
+    """What the run's finished.json says; {} when there is none or it is damaged."""
+    return _finished(str(store.run_folder(run)), stamp(run))
+
+
+def default_split(run: str) -> str:
+    """The split the run's makers want to be seen first; "" when they say nothing."""
+    said = finished(run).get("default_split")
+    if not said:
+        try:
+            said = store.recipe(run).evaluation.get("default_split")
+        except UNREADABLE:
+            said = ""
+    return said or ""
+
+
+# --- what a run is made of --------------------------------------------------------------------------------------
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _anatomy(run: str, key: tuple) -> Anatomy:
+    return store.anatomy(run)
+
+
+def anatomy(run: str) -> Anatomy:
+    """The run's Anatomy. ValueError when units.json is missing or damaged."""
+    return _guard(run, "list of layers", _anatomy, run, stamp(run))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _subnets(run: str, key: tuple) -> dict[str, Subnet]:
+    return {subnet.name: subnet for subnet in store.subnets(run)}
+
+
+def subnets(run: str) -> dict[str, Subnet]:
+    """{name: Subnet} of all stored sizes."""
+    return _guard(run, "list of sizes", _subnets, run, stamp(run))
+
+
+def _names_or_none(run: str) -> list[str]:
+    try:
+        return list(subnets(run))
+    except ValueError:
+        return []
+
+
+def subnet_names(run: str) -> list[str]:
+    """Names of the stored sizes, densest first; [] when they cannot be read."""
+    try:
+        return [s.name for s in sorted(subnets(run).values(), key=lambda s: (s.sparsity, s.name))]
+    except ValueError:
+        return []
+
+
+def subnet(run: str, name: str) -> Subnet:
+    """One stored size. ValueError lists the others."""
+    known = subnets(run)
+    if name not in known:
+        raise ValueError(f"Run “{run}” has no size “{name}”; it has {', '.join(sorted(known)[:8])}.")
+    return known[name]
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _ranks(run: str, step: int | None, key: tuple) -> dict[str, np.ndarray]:
+    return store.ranks(run, step)
+
+
+def ranks(run: str, step: int | None = None) -> dict[str, np.ndarray]:
+    """{unit: uint32 [R/8, C]} block ranks, of the finished net or of a training step. Shared: do not write to it."""
+    return _guard(run, "masks", _ranks, run, step, stamp(run))
+
+
+def rank_steps(run: str) -> list[int]:
+    """Training steps whose masks were kept; [] when there are none."""
+    try:
+        return sorted(store.rank_steps(run))
+    except UNREADABLE:
+        return []
+
+
+def mask(run: str, chosen: Subnet, unit_name: str, step: int | None = None) -> np.ndarray:
+    """bool [R/8, C]: which 8x1 blocks of one matrix are kept."""
+    units = {unit.name: unit for unit in anatomy(run).units}
+    found = ranks(run, step)
+    if unit_name not in found or unit_name not in units:
+        raise ValueError(f"Run “{run}” keeps no mask of “{unit_name}”.")
+    return found[unit_name] < cost.blocks_kept(units[unit_name], chosen.keep.get(unit_name, 1.0))
+
+
+# --- measurements -----------------------------------------------------------------------------------------------
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _reports(run: str, key: tuple) -> list[Report]:
+    return list(store.reports(run))
+
+
+def reports(run: str) -> list[Report]:
+    """All Reports of the run. ValueError when one of them is damaged."""
+    return _guard(run, "measurements", _reports, run, stamp(run))
+
+
+def points(runs: tuple[str, ...]) -> pd.DataFrame:
+    """One row per Report of the runs, its fields plus origin and percent; runs that cannot be read are left out."""
+    readable = []
+    for run in runs:
+        try:
+            readable.append((run, stamp(run)))
+            reports(run), subnets(run)
+        except ValueError:
+            readable = [item for item in readable if item[0] != run]
+    return _points(tuple(readable))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _points(keyed: tuple) -> pd.DataFrame:
+    rows = []
+    for run, _ in keyed:
+        known = subnets(run)
+        for report in reports(run):
+            origin = known[report.subnet].origin if report.subnet in known else ""
+            rows.append({**as_dict(report), "run": run, "origin": origin, "percent": round(100 * report.sparsity)})
+    columns = [*Report.__dataclass_fields__, "origin", "percent"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame[np.isfinite(frame["wer"].astype(float))].reset_index(drop=True)
+
+
+def conditions(frame: pd.DataFrame) -> list[tuple]:
+    """The different conditions in `frame` (values of CONDITION without split), the most measured first."""
+    if frame.empty:
+        return []
+    return list(frame.groupby(list(CONDITION[1:]), dropna=False).size().sort_values(ascending=False, kind="stable").index)
+
+
+def same_condition(frame: pd.DataFrame, split: str, condition: tuple) -> pd.DataFrame:
+    """The rows measured on `split` under exactly this condition: what one chart may hold."""
+    keep = frame["split"] == split
+    for name, value in zip(CONDITION[1:], condition):
+        keep &= frame[name] == value
+    return frame[keep].reset_index(drop=True)
+
+
+# --- the ladder: sizes the slider walks over ---------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Rung:
+    """A stored size on the slider: percent zeros (rounded), exact sparsity 0..1, name."""
+    percent: int
+    sparsity: float
+    name: str
+
+
+def ladder(run: str) -> list[Rung]:
+    """The best stored size per percent, densest first. Of sizes nearer than NEAR points the best measured stays."""
+    try:
+        key = stamp(run)
+        subnets(run)
+    except ValueError:
+        return []
+    return _ladder(run, key, default_split(run))
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _ladder(run: str, key: tuple, split: str) -> list[Rung]:
+    try:
+        measured = [r for r in reports(run) if r.split == split or not split]
+    except ValueError:
+        measured = []
+    wer: dict[str, float] = {}
+    for report in measured:
+        wer[report.subnet] = min(report.wer, wer.get(report.subnet, math.inf))
+
+    def quality(item: Subnet) -> tuple:
+        rank = LADDER_ORIGINS.index(item.origin) if item.origin in LADDER_ORIGINS else len(LADDER_ORIGINS)
+        return (wer.get(item.name, math.inf), rank, item.name)
+
+    chosen: list[Subnet] = []
+    for item in sorted(subnets(run).values(), key=quality):
+        if all(abs(item.sparsity - other.sparsity) * 100 >= NEAR for other in chosen) or item.sparsity == 0.0:
+            if not any(round(100 * item.sparsity) == round(100 * other.sparsity) for other in chosen):
+                chosen.append(item)
+    return [Rung(round(100 * s.sparsity), s.sparsity, s.name) for s in sorted(chosen, key=lambda s: s.sparsity)]
+
+
+def first_subnet(run: str) -> str:
+    """The size a visitor sees first: the rung nearest to 70 % zeros, else any stored size, else "dense"."""
+    rungs = ladder(run)
+    if rungs:
+        return min(rungs, key=lambda rung: abs(rung.percent - 70)).name
+    return next(iter(subnet_names(run)), "dense")
+
+
+def neighbours(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
+    """The two rungs around `percent`. ValueError outside the ladder or on one rung alone."""
+    below = [rung for rung in rungs if rung.percent <= percent]
+    above = [rung for rung in rungs if rung.percent >= percent]
+    if not below or not above:
+        span = f"{rungs[0].percent} to {rungs[-1].percent} %" if rungs else "no size"
+        raise ValueError(f"{percent:g} % zeros is outside what this net offers ({span}).")
+    return below[-1], above[0]
+
+
+def between(run: str, percent: int) -> Subnet:
+    """The subnet with `percent` % zeros mixed from its two neighbours on the ladder; nobody has measured it."""
+    return _guard(run, f"size at {percent} % zeros", _between, run, percent, stamp(run))
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _between(run: str, percent: int, key: tuple) -> Subnet:
+    low, high = neighbours(ladder(run), percent)
+    a, b = subnet(run, low.name), subnet(run, high.name)
+    keep = cost.between(anatomy(run), a.keep, b.keep, percent / 100)
+    return Subnet(name=f"s{percent:02d}-between", run=run, keep=keep, pattern=a.pattern, head=a.head, bits=a.bits,
+                  sparsity=cost.sparsity_reached(anatomy(run), keep), ranks_sha256=a.ranks_sha256, origin="between")
+
+
+# --- files and jobs ---------------------------------------------------------------------------------------------
+
+def packed(run: str, chosen: Subnet) -> bytes:
+    """The very file a user downloads, made now. ValueError when weights or masks cannot be read."""
+    return _guard(run, "weights", packing.pack, store.run_folder(run), chosen)
+
+
+def jobs(limit: int = 50) -> list[Job]:
+    """The latest jobs, newest first; [] when there is no queue yet. core.jobs is only loaded when asked for."""
+    from core import jobs as queue
+    try:
+        return list(queue.list_jobs(limit))
+    except UNREADABLE:
+        return []
+
+
+def measuring(run: str, name: str, split: str) -> Job | None:
+    """The newest job that measures this new size on this split, in whatever state; None if there never was one."""
+    for job in sorted(jobs(), key=lambda job: -job.id):
+        new = job.payload.get("new") or {}
+        if job.kind == "evaluate" and job.payload.get("run") == run and new.get("name") == name \
+                and split in job.payload.get("splits", []):
+            return job
+    return None
+
+
+def measure(run: str, chosen: Subnet, split: str) -> int:
+    """Queue the evaluation of a new size and make sure that a worker lives; returns the job's id."""
+    from core import jobs as queue
+    number = queue.add("evaluate", {"run": run, "subnets": [], "splits": [split], "new": as_dict(chosen)}, run=run)
+    queue.start_worker()
+    return number

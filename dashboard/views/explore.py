@@ -1,0 +1,236 @@
+"""Explore: one slider from dense to tiny; what each size costs in words wrong and saves in megabytes."""
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import streamlit as st
+
+from core import cost
+from core.records import Subnet
+from dashboard import charts, data
+from dashboard.components import cards, choice, measure, takeaway
+
+TITLE = "Explore"
+ICON = ":material/tune:"
+ORDER = 1
+
+
+def shown_runs(run: str) -> tuple[str, ...]:
+    """The runs of the chart: the chosen one and those to compare with, which are the released ones at first."""
+    infos = [info for info in data.run_infos() if info.id != run]
+    if not infos:
+        return (run,)
+    start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
+    beside = st.multiselect("Compare with", [info.id for info in infos], default=start, key=f"beside:{run}",
+                            format_func=data.run_title, placeholder="other networks")
+    return (run, *beside)
+
+
+def pick_run(chosen: choice.Chosen) -> None:
+    """A menu of runs, when there are several."""
+    ids = data.run_ids()
+    if len(ids) < 2:
+        return
+    if st.session_state.get("run_menu") != chosen.run:
+        st.session_state["run_menu"] = chosen.run
+    st.selectbox("Trained network", ids, key="run_menu", format_func=data.run_title,
+                 on_change=lambda: choice.choose(run=st.session_state["run_menu"]))
+
+
+def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame:
+    """Menus for network, recordings and streaming conditions; the rows measured under exactly these."""
+    run = chosen.run
+    own = points[points["run"] == run]
+    splits = sorted((own if len(own) else points)["split"].unique())
+    several = len(data.run_ids()) > 1
+    columns = st.columns(3 if several else 2)
+    if several:
+        with columns[0]:
+            pick_run(chosen)
+    if not splits:
+        return points
+    first = data.default_split(run)
+    split = columns[-2].selectbox("Recordings it was tested on", splits, key=f"split:{run}",
+                                  index=splits.index(first) if first in splits else 0)
+    tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
+    found = data.conditions(tested)
+    condition = columns[-1].selectbox("How it listens", found, key=f"condition:{run}:{split}",
+                                      format_func=condition_words, index=_headline(found))
+    return data.same_condition(points, split, condition)
+
+
+def _headline(found: list[tuple]) -> int:
+    """320 ms chunks, greedy, no language model come first where they were measured."""
+    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in found]
+    return scores.index(max(scores)) if scores else 0
+
+
+def condition_words(condition: tuple) -> str:
+    """The conditions of a chart in one line: chunk, decoder, language model, normaliser, precision."""
+    chunk, lookahead, left, decoder, model, normaliser, precision = condition
+    listens = "whole recording at once" if chunk == 0 else f"live, {chunk:g} ms pieces"
+    ahead = f", {lookahead:g} ms look-ahead" if lookahead else ""
+    return f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} · {precision}"
+
+
+def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dict:
+    """The chosen size as the cards and the chart show it: measured, or estimated from its measured neighbours."""
+    own = points[points["run"] == chosen.run]
+    rows = own[own["subnet"] == subnet.name]
+    if len(rows):
+        row = rows.iloc[0]
+        return {**row.to_dict(), "low": row["wer_low"], "high": row["wer_high"], "measured": True}
+    anatomy = data.anatomy(chosen.run)
+    point = {"measured": False, "wer": None, "sparsity": subnet.sparsity,
+             "sparsity_whole": cost.whole_sparsity(anatomy, subnet.keep), "zstd_bytes": None,
+             "mmacs_per_second": cost.macs_per_second(anatomy) / 1e6, "chunk_median_ms": None}
+    rungs = [rung for rung in data.ladder(chosen.run) if rung.name in set(own["subnet"])]
+    percent = 100 * subnet.sparsity
+    below = [rung for rung in rungs if 100 * rung.sparsity <= percent]
+    above = [rung for rung in rungs if 100 * rung.sparsity >= percent]
+    if below and above:
+        a, b = (own[own["subnet"] == rung.name].iloc[0] for rung in (below[-1], above[0]))
+        width = b["sparsity"] - a["sparsity"]
+        share = (subnet.sparsity - a["sparsity"]) / width if width > 0 else 0.0
+        for column in ("wer", "zstd_bytes", "mmacs_per_second", "chunk_median_ms"):
+            value = a[column] + share * (b[column] - a[column]) if pd.notna(a[column]) and pd.notna(b[column]) else None
+            point[column] = value
+    return {**point, "file_bytes": cost.file_bytes(anatomy, subnet.keep),
+            "nonzero_parameters": cost.nonzero_parameters(anatomy, subnet.keep),
+            "mmacs_nonzero_per_second": cost.macs_nonzero_per_second(anatomy, subnet.keep) / 1e6}
+
+
+def slide(run: str) -> None:
+    """The slider moved: choose the stored size at this percentage, else the one between its neighbours."""
+    percent = st.session_state["zeros"]
+    rung = next((rung for rung in data.ladder(run) if rung.percent == percent), None)
+    choice.choose(subnet=rung.name if rung else choice.between_name(percent))
+
+
+def clicked(key: str) -> None:
+    """A point of the chart was clicked: choose its run and subnet."""
+    selected = st.session_state.get(key) or {}
+    for point in selected.get("selection", {}).get("points", []):
+        named = point.get("customdata")
+        if named is not None and len(named) >= 2:
+            choice.choose(run=str(named[0]), subnet=str(named[1]))
+            return
+
+
+def slider(chosen: choice.Chosen, subnet: Subnet) -> None:
+    """Percent of zeros in prunable weights, in steps of 1, over what the chosen net offers."""
+    rungs = data.ladder(chosen.run)
+    if len(rungs) < 2:
+        st.info("This network has one size only. Choose another network, or click a point in the chart.")
+        return
+    low, high = rungs[0].percent, rungs[-1].percent
+    percent = min(max(round(100 * subnet.sparsity), low), high)
+    if st.session_state.get("zeros") != percent:
+        st.session_state["zeros"] = percent
+    st.slider("How many of its weights are zero?", low, high, step=1, key="zeros", format="%d %%",
+              on_change=slide, args=(chosen.run,),
+              help="The share of zeros in the weights that can be pruned. More zeros: a smaller file, more mistakes.")
+
+
+def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
+    """The front with the chosen point; returns the points drawn."""
+    axis = charts.AXES[st.segmented_control(
+        "Size means", list(charts.AXES), default="MB on disk", required=True, key="axis", width="stretch")]
+    drawn = charts.front(points, axis)
+    if drawn.empty:
+        st.info(f"No size has been measured for “{axis.short}” on these recordings.")
+        return drawn
+    if axis.column == "chunk_median_ms":
+        drawn = same_machine(drawn, axis)
+    value = point.get(axis.column)
+    where = None if value is None or math.isnan(value) else value / axis.divisor
+    figure = charts.front_figure(drawn, axis, {"x": where, "wer": point["wer"], "measured": point["measured"]},
+                                 dark=st.context.theme.type == "dark")
+    st.plotly_chart(figure, key="front", on_select=lambda: clicked("front"), selection_mode="points",
+                    config=charts.CAMERA, alt=f"Word error rate over {axis.title} for every measured size")
+    st.caption("**What to see:** lower is better, further left is smaller, so the lower left corner is the place to "
+               "be. Faint points are beaten by another size of the same kind. Click a point to choose it.")
+    return drawn
+
+
+def same_machine(drawn: pd.DataFrame, axis: charts.Axis) -> pd.DataFrame:
+    """Only times from one machine and thread count can be compared: the one most sizes were timed on."""
+    groups = drawn.groupby(["hardware", "threads", "runtime"]).size().sort_values(ascending=False)
+    hardware, threads, runtime = groups.index[0]
+    st.caption(f"Timed on {hardware}, {threads} thread(s), {runtime}.")
+    same = (drawn["hardware"] == hardware) & (drawn["threads"] == threads) & (drawn["runtime"] == runtime)
+    return charts.front(drawn[same].drop(columns=["x", "on_front"]), axis)
+
+
+@st.fragment
+def board() -> None:
+    """Everything that moves with the slider; a fragment, so that nothing else is computed again."""
+    chosen = choice.need_run()
+    try:
+        subnet = choice.record(chosen)
+        data.reports(chosen.run)
+    except ValueError as error:
+        pick_run(chosen)
+        st.error(f"{error}\n\nChoose another network, or repair this run's folder.")
+        return
+    slider(chosen, subnet)
+    card_place, menu_place, chart_place = st.container(), st.container(), st.container()
+    beside = shown_runs(chosen.run)  # its menu stands below the chart, its answer is needed above
+    with menu_place:
+        points = pick_conditions(chosen, data.points(beside))
+    point = point_of(chosen, subnet, points)
+    with card_place:
+        show_cards(chosen, subnet, points, point)
+    with chart_place:
+        if points.empty:
+            st.info("No size of this network has been measured yet. Open **Jobs** to see whether that is under way, "
+                    "or run `python -m core evaluate --help` in a terminal.")
+            return
+        drawn = chart(points, point)
+    fits_column, files_column = st.columns(2)
+    with fits_column:
+        takeaway.fits_my_device(points)
+    with files_column:
+        takeaway.downloads(chosen, subnet, point, drawn)
+    details()
+
+
+def show_cards(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame, point: dict) -> None:
+    """The cards of the chosen size, and the button that measures it when nobody has."""
+    dense = cards.dense_row(points, chosen.run)
+    stored = (data.finished(chosen.run).get("speed") or {}).get(subnet.name)
+    name = dense["subnet"] if dense else ""
+    cards.row_cards(point, dense, cards.speed_ratio(data.reports(chosen.run), name, subnet.name, stored))
+    if not point["measured"] and len(points):
+        measure.offer(chosen.run, subnet, str(points.iloc[0]["split"]))
+
+
+def details() -> None:
+    with st.expander("What do these words mean?"):
+        st.markdown(
+            "- **Zeros**: a network is a large table of numbers (weights). Pruning sets many of them to zero, in "
+            "blocks of 8, and zeros need not be stored. One training run yields *all* sizes; the slider picks one.\n"
+            "- **Words wrong (WER)**: wrong, missing and extra words, divided by the words spoken. The thin bars are "
+            "95 % intervals: with other speakers the number would likely fall within them.\n"
+            "- **≈ and a hollow dot**: nobody has measured this size; the number is read off the straight line "
+            "between the measured sizes beside it and is never written to a file.\n"
+            "- **Beaten (faint)**: another measured point has no more bytes *and* no more errors.\n"
+            "- One chart only ever shows one set of recordings, one way of listening, one decoder, one language "
+            "model and one way of writing words (normaliser). Spoken by people and spoken by a computer are never "
+            "averaged.")
+
+
+def main() -> None:
+    st.title("One network, every size")
+    st.markdown("Drag the slider: the same trained speech recogniser becomes **smaller**, and makes **more mistakes**. "
+                "Find the size that is small enough for you and still good enough.")
+    board()
+    broken = data.problems()
+    if broken:
+        with st.expander(f":material/warning: {len(broken)} run(s) cannot be read completely"):
+            for run, reason in broken.items():
+                st.markdown(f"**{run}**: {reason}")
+
+
+main()

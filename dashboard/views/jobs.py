@@ -1,0 +1,197 @@
+"""Jobs: what waits, runs and has ended in the background, with progress, live curves, log, cancel and resume."""
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from core import jobs, store
+from core.records import Job
+from dashboard import forms
+from dashboard.components import curves, links
+
+TITLE = "Jobs"
+ICON = ":material/monitoring:"
+ORDER = 50
+SHOWN = 30
+LOOK_EVERY = 2.0  # seconds between two looks at the queue
+LOG_LINES = 60
+WORDS = {"prepare": "Prepare speech", "train": "Train", "search": "Search for good sizes", "evaluate": "Measure"}
+STATES = {  # colour-blind safe: each state has a sign and a word as well as a colour
+    "queued": ("gray", ":material/schedule:", "waiting"), "running": ("blue", ":material/play_arrow:", "running"),
+    "done": ("green", ":material/check:", "done"), "failed": ("red", ":material/error:", "failed"),
+    "cancelled": ("orange", ":material/cancel:", "cancelled")}
+
+
+def span(seconds: float) -> str:
+    """A length of time for people: "45 s", "12 min", "3 h 05 min", "2 days"."""
+    seconds = max(0.0, seconds)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 3600 * 1.5:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 86400 * 2:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
+    return f"{seconds / 86400:.0f} days"
+
+
+def when(job: Job, now: float) -> str:
+    """One short line about the job's times."""
+    if job.state == "running" and job.started:
+        left = f", about {span(job.eta_s)} left" if job.eta_s is not None else ""
+        return f"running for {span(now - job.started)}{left}"
+    if job.state == "queued":
+        return f"waiting for {span(now - job.created)}"
+    took = f", took {span(job.ended - job.started)}" if job.ended and job.started else ""
+    return f"ended {span(now - job.ended)} ago{took}" if job.ended else ""
+
+
+def subject(job: Job) -> str:
+    """What the job is about: its run, or the title or method of the recipe it brings."""
+    recipe = job.payload.get("recipe")
+    told = job.run or job.payload.get("run", "")
+    if isinstance(recipe, dict):
+        method = recipe.get("method", {})
+        return recipe.get("title") or told or (method.get("name", "") if isinstance(method, dict) else "")
+    if job.kind == "evaluate":
+        new = (job.payload.get("new") or {}).get("name")
+        sizes = [new] if new else job.payload.get("subnets", [])
+        return f"{told}: {', '.join(sizes[:3])}{' ...' if len(sizes) > 3 else ''}"
+    return told or str(recipe or "")
+
+
+def act(action, number: int) -> None:
+    """Run a button's action on a job; what the queue refuses is told at the top of the page."""
+    try:
+        action(number)
+        if action is jobs.resume:
+            jobs.start_worker()
+    except (ValueError, OSError) as problem:
+        st.session_state["refused"] = str(problem)
+
+
+def card(job: Job, now: float) -> None:
+    colour, icon, word = STATES[job.state]
+    if job.cancel and job.state == "running":
+        word = "stopping"
+    with st.container(border=True):
+        left, right = st.columns([5, 1], vertical_alignment="center")
+        left.markdown(f"**{job.id} · {WORDS.get(job.kind, job.kind)}** &nbsp; :{colour}-badge[{icon} {word}]  \n"
+                      f"{forms.escape(subject(job))}")
+        if job.state in ("queued", "running"):
+            right.button("Cancel", key=f"cancel.{job.id}", on_click=act, args=(jobs.cancel, job.id), disabled=job.cancel,
+                         help="A running training writes a checkpoint first, so that it can go on later.")
+        elif job.state in ("failed", "cancelled"):
+            right.button("Resume", key=f"resume.{job.id}", on_click=act, args=(jobs.resume, job.id),
+                         help="Puts it back into the queue; a training goes on from its last checkpoint.")
+        if job.state == "running" or (0 < job.progress < 1):
+            st.progress(min(1.0, max(0.0, job.progress)), forms.escape(f"{job.progress:.0%} {job.message}".strip()))
+        st.caption(when(job, now))
+        if job.error:
+            with st.expander("Why it failed", icon=":material/bug_report:"):
+                st.markdown(f"**{forms.escape(job.error.strip().splitlines()[-1])}**")
+                st.code(job.error, language=None, wrap_lines=True)
+
+
+def worker_line(waiting: bool) -> None:
+    """Whether something works on the queue, and a button that starts it."""
+    if jobs.worker_alive():
+        st.caption(":material/check_circle: A worker is alive: it takes the jobs one after the other, also after you "
+                   "close this page.")
+        return
+    text = "No worker is alive, so nothing in the queue will start." if waiting else "No worker is alive; one starts " \
+        "by itself with the next job."
+    left, right = st.columns([4, 1], vertical_alignment="center")
+    (left.warning if waiting else left.caption)(text)
+    if right.button("Start a worker", key="worker"):
+        try:
+            jobs.start_worker()
+        except OSError as problem:
+            st.error(f"No worker could be started ({problem}). In a terminal: `python -m core.worker`.")
+        else:
+            st.caption("Starting ...")
+
+
+@st.fragment(run_every=LOOK_EVERY)
+def board() -> None:
+    """The list of jobs; redrawn on its own, the rest of the page stays."""
+    try:
+        found = jobs.list_jobs(SHOWN)
+        worker_line(any(job.state == "queued" for job in found))
+    except (ValueError, OSError) as problem:
+        st.error(f"The queue cannot be read: {problem}")
+        return
+    refused = st.session_state.pop("refused", "")
+    if refused:
+        st.warning(refused)
+    if not found:
+        st.info("No job has been started yet. **Train** starts one, and so does “Measure this size” on **Explore**.")
+        links.to_page("train", "Go to Train", ":material/school:")
+        return
+    order = {"running": 0, "queued": 1}
+    found.sort(key=lambda job: (order.get(job.state, 2), job.id if job.state == "queued" else -job.id))
+    known = st.session_state.get("known jobs")
+    st.session_state["known jobs"] = {job.id: f"{job.id} · {WORDS.get(job.kind, job.kind)} · {subject(job)}"
+                                      for job in found}
+    if known is not None and list(known) != list(st.session_state["known jobs"]):
+        st.rerun()  # the list of jobs to look closer at stands outside this fragment
+    now = time.time()
+    for job in found[:8]:
+        card(job, now)
+    if len(found) > 8:
+        with st.expander(f"{len(found) - 8} older jobs"):
+            for job in found[8:]:
+                card(job, now)
+
+
+@st.fragment(run_every=LOOK_EVERY)
+def closer(number: int) -> None:
+    """Curves and log of one job, live while it runs."""
+    try:
+        job = jobs.get(number)
+    except (ValueError, OSError) as problem:
+        st.error(str(problem))
+        return
+    show_curves(job)
+    st.markdown("**Log**")
+    written = jobs.log(job.id, LOG_LINES).strip()
+    if written:
+        st.caption(f"The last {LOG_LINES} lines it wrote, the newest at the top.")
+        st.code("\n".join(reversed(written.splitlines())), language=None, height=280, wrap_lines=True)
+    else:
+        st.caption("It has written nothing yet.")
+
+
+def show_curves(job: Job) -> None:
+    if not job.run:
+        if job.state in ("queued", "running"):
+            st.caption("Curves appear when the training has begun.")
+        return
+    try:
+        rows = store.metrics(job.run)
+    except (ValueError, OSError) as problem:
+        st.warning(f"The curves cannot be read: {problem}")
+        return
+    drawn = False
+    for word, sentence in curves.SENTENCES.items():
+        chart = curves.figure(rows, word)
+        if chart is not None:
+            drawn = True
+            st.caption(sentence)
+            st.plotly_chart(chart, key=f"curve.{job.id}.{word}", config={"displayModeBar": False})
+    if not drawn and job.kind == "train":
+        st.caption("Nothing to draw yet: the first point comes after some training steps.")
+
+
+def main() -> None:
+    st.title("Jobs")
+    st.markdown("Work that goes on in the background, one job at a time. You may close this page; the work goes on.")
+    board()
+    found = st.session_state.get("known jobs", {})
+    if found:
+        st.subheader("A closer look")
+        closer(st.selectbox("Job", list(found), key="closer", label_visibility="collapsed",
+                            format_func=lambda number: found.get(number, str(number))))
+
+
+main()

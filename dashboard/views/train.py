@@ -1,0 +1,171 @@
+"""Train: a form made from what the plug-ins say about themselves; it ends in a recipe that waits in the queue."""
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from core import catalog, jobs, recipe_files, store
+from core.records import Card, as_dict
+from dashboard import data, forms
+from dashboard.components import links
+
+TITLE = "Train"
+ICON = ":material/school:"
+ORDER = 40
+SCRATCH = "An empty form"
+PARTS = {  # field of a recipe: (heading, what it decides, what a new form starts with)
+    "corpus": ("Speech", "The recordings and their words that the network learns from.", "voice_commands"),
+    "model": ("Network", "The kind of network and its dimensions.", "conformer_ctc"),
+    "method": ("Way of training", "How the network learns to work at every size.", "omni_sparsity"),
+}
+TABLES = {
+    "training": ("Training", "How long, how fast, how much at once."),
+    "tokens": ("Word pieces", "The units of text the network writes."),
+    "features": ("Sound features", "What the network sees of the sound."),
+    "search": ("Search for good sizes", "How the share of zeros is spread over the layers."),
+    "evaluation": ("Measuring", "What is measured after training."),
+}
+
+
+def starts() -> dict[str, tuple[str, str]]:
+    """{line in the list: (kind, name)} of everything a form can start from."""
+    found = {f"Recipe: {name}": ("recipe", name) for name in recipe_files.recipe_names()}
+    found |= {SCRATCH: ("scratch", "")}
+    return found | {f"As run: {info.title} ({info.id})": ("run", info.id) for info in store.runs() if info.recipe}
+
+
+def begin(kind: str, name: str) -> dict[str, Any]:
+    """The recipe a form starts from as plain tables; a damaged one is reported and an empty one comes."""
+    try:
+        if kind == "recipe":
+            return as_dict(recipe_files.load_recipe(name))
+        if kind == "run":
+            return as_dict(store.recipe(name))
+    except ValueError as problem:
+        st.warning(f"This start cannot be read, so the form is empty: {problem}")
+    return {}
+
+
+def part(field: str, start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]]:
+    """Picker and options of one choice of the recipe; its table and what is wrong in it."""
+    heading, about, usual = PARTS[field]
+    cards = {card.name: card for card in catalog.cards(recipe_files.ROOM_OF[field]) if not card.broken}
+    st.subheader(heading)
+    st.caption(about)
+    if not cards:
+        return {"name": "", "options": {}}, [f"{field}: no plug-in of this kind can be read"]
+    given = start.get(field, {"name": usual if usual in cards else next(iter(cards)), "options": {}})
+    names = list(cards)
+    if given["name"] not in cards:
+        st.warning(f"This start wants “{given['name']}”, which is not here or broken; another one is shown.")
+    index = names.index(given["name"]) if given["name"] in names else 0
+    name = st.selectbox(heading, names, index=index, key=f"{key}.{field}", label_visibility="collapsed")
+    st.caption(forms.escape(cards[name].title))
+    options = given["options"] if name == given["name"] else {}
+    values, found = options_of(cards[name], options, f"{field}.options", f"{key}.{field}.{name}")
+    return {"name": name, "options": values}, found
+
+
+def options_of(card: Card, given: dict[str, Any], where: str, key: str) -> tuple[dict[str, Any], list[str]]:
+    if not card.options and not given:
+        st.caption("It has no options.")
+        return {}, []
+    changed = f", {len(given)} set by the start" if given else ""
+    with st.expander(f"{len(card.options)} options{changed}", icon=":material/tune:"):
+        return forms.fill(card, given, where, key)
+
+
+def settings(start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]]:
+    """The recipe's settings tables, each folded away."""
+    cards = {card.name: card for card in catalog.cards("settings")}
+    tables, problems = {}, []
+    st.subheader("Settings")
+    st.caption("Everything has a sensible start. Open only what you want to change.")
+    for field, (heading, about) in TABLES.items():
+        card, given = cards.get(recipe_files.CARD_OF[field]), start.get(field, {})
+        if card is None or card.broken or (not card.options and not given):
+            tables[field] = given
+            continue
+        with st.expander(heading + (f" ({len(given)} set by the start)" if given else "")):
+            st.caption(about)
+            tables[field], found = forms.fill(card, given, field, f"{key}.{field}")
+            problems += found
+    return tables, problems
+
+
+def plain(start: dict[str, Any], key: str) -> dict[str, Any]:
+    """Title, seed and the run to continue from."""
+    left, middle, right = st.columns([2, 1, 2])
+    title = left.text_input("Title", start.get("title", ""), key=f"{key}.title", help="For people; it changes nothing.")
+    seed = middle.number_input("Seed", 0, forms.LARGEST, int(start.get("seed", 1)), step=1, key=f"{key}.seed",
+                               help="Same seed, same recipe, same machine: the same network. Another seed: a fresh "
+                                    "roll of the dice.")
+    runs = ["", *data.run_ids()]
+    before = start.get("init_from", "")
+    runs += [before] if before not in runs else []
+    init = right.selectbox("Continue from", runs, index=runs.index(before), key=f"{key}.init_from",
+                           format_func=lambda run: run or "nothing: start fresh",
+                           help="A finished run whose weights this training begins with.")
+    return {"title": title, "seed": int(seed), "init_from": init}
+
+
+def broken() -> None:
+    """Plug-in files that cannot be read, with the reason; they hide nothing else."""
+    rooms = [*recipe_files.ROOM_OF.values(), "settings"]
+    bad = [card for room in rooms for card in catalog.cards(room) if card.broken]
+    if bad:
+        with st.expander(f"{len(bad)} file{'s' if len(bad) > 1 else ''} could not be read", icon=":material/warning:"):
+            for card in bad:
+                st.markdown(f"**{card.room}/{card.name}.py**: {forms.escape(card.broken)}")
+
+
+def queue(recipe: dict[str, Any]) -> None:
+    """Check the whole recipe once more from its cards, put it into the queue, wake a worker."""
+    try:
+        checked = recipe_files.recipe_from(recipe)
+        number = jobs.add("train", {"recipe": as_dict(checked)})
+    except (ValueError, OSError) as problem:
+        st.error(f"Not started: {problem}")
+        return
+    st.success(f"Job {number} is in the queue. It goes on when you close this page.", icon=":material/check_circle:")
+    try:
+        jobs.start_worker()
+    except OSError as problem:
+        st.warning(f"The job waits, because no worker could be started ({problem}). "
+                   "Start one in a terminal: `python -m core.worker`.")
+    links.to_page("jobs", "Watch it on Jobs", ":material/monitoring:")
+
+
+def main() -> None:
+    st.title("Train")
+    st.markdown("Make a network of your own. Pick the speech it learns from and how, press start, and watch it on Jobs: "
+                "it runs in the background, also after you close this page.")
+    offered = starts()
+    picked = st.selectbox("Start from", list(offered), key="start",
+                          help="A recipe is a saved set of choices. You can change everything below.")
+    kind, name = offered[picked]
+    start, key = begin(kind, name), f"train.{kind}.{name}"
+    broken()
+    recipe: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in PARTS:
+        recipe[field], found = part(field, start, key)
+        problems += found
+    tables, found = settings(start, key)
+    problems += found
+    recipe = {**plain(start, key), **recipe, **tables}
+    st.divider()
+    if problems:
+        st.error("Not ready to start:\n\n" + "\n".join(f"- {forms.escape(problem)}" for problem in problems))
+    if st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=bool(problems), key="go"):
+        queue(recipe)
+    with st.expander("The recipe as a file", icon=":material/description:"):
+        st.caption("The same training in a terminal: save this file and run `python -m core train recipe.toml`.")
+        written = forms.toml(recipe)
+        st.code(written, language="toml")
+        st.download_button("Recipe (.toml)", written, "recipe.toml", "application/toml", on_click="ignore",
+                           icon=":material/download:", disabled=bool(problems))
+
+
+main()

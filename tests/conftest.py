@@ -1,0 +1,29 @@
+"""Shared fixtures: every test gets its own artifacts folder and one torch thread; real speech is optional."""
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(autouse=True)
+def own_artifacts(tmp_path, monkeypatch):
+    """Runs, prepared data and the queue of a test live in its own temporary folder."""
+    monkeypatch.setenv("SUPERNET_ARTIFACTS", str(tmp_path / "artifacts"))
+    return tmp_path / "artifacts"
+
+
+@pytest.fixture(scope="session")
+def speech_root() -> Path:
+    """The folder of real speech: $SPEECH_ROOT, or ../shared/speech beside the checkout."""
+    root = Path(os.environ.get("SPEECH_ROOT", ROOT.parent / "shared" / "speech"))
+    if not (root / "manifests").is_dir():
+        pytest.skip("no real speech here: set SPEECH_ROOT to a folder laid out like the corpora of the README")
+    return root

@@ -1,0 +1,83 @@
+"""The packed file: what is read back is the masked weight, deterministic, small, and refused when it is not one."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import standin
+from safetensors.numpy import load_file
+
+from core import cost, packing, paths
+from core.records import Subnet, from_dict
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return standin.make_run(tmp_path_factory.mktemp("runs"))
+
+
+def subnet(run, name):
+    return from_dict(Subnet, json.loads(paths.subnet_file(run, name).read_text()))
+
+
+@pytest.mark.parametrize("name", ["dense", "s30", "s90"])
+def test_unpacked_equals_masked(run, name):
+    chosen, shape = subnet(run, name), standin.anatomy()
+    tensors, metadata = packing.unpack(packing.pack(run, chosen))
+    stored, ranks = load_file(run / paths.WEIGHTS), load_file(paths.ranks_file(run))
+    assert set(tensors) == set(stored)
+    zeros = 0
+    for unit, kept in zip(shape.units, cost.counts(shape, chosen.keep)):
+        weight = stored[unit.name + ".weight"].astype(np.float32)
+        for i in range(unit.rows // 8):  # the definition, spelled out: block (i, j) = weight[8i:8i+8, j]
+            weight[8 * i:8 * i + 8, ranks[unit.name][i] >= kept] = 0
+        np.testing.assert_array_equal(tensors[unit.name + ".weight"], weight)
+        assert cost.blocks_kept(unit, metadata["subnet"]["keep"][unit.name]) == kept
+        zeros += int((weight == 0).sum())
+    assert zeros / cost.prunable_parameters(shape) == pytest.approx(chosen.sparsity, abs=1e-3)
+    assert metadata["subnet"]["name"] == name and metadata["tokens"].startswith("<blk> 0")
+    assert all(value.dtype == np.float32 for value in tensors.values())
+
+
+def test_sparser_is_smaller_and_deterministic_over_processes(run):
+    sizes = [len(packing.pack(run, subnet(run, n))) for n in ("dense", "s30", "s50", "s70", "s90")]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.5 * sizes[0]
+    code = ("import sys,json; from core import packing,records; s=records.from_dict(records.Subnet,"
+            "json.load(open(sys.argv[2]))); print(packing.sha256(packing.pack(sys.argv[1],s)), 'torch' in sys.modules)")
+    out = subprocess.run([sys.executable, "-c", code, run, paths.subnet_file(run, "s70")], text=True, check=True,
+                         capture_output=True, cwd=paths.ROOT).stdout.split()
+    assert out == [packing.sha256(packing.pack(run, subnet(run, "s70"))), "False"]
+
+
+def test_raw_where_a_mask_does_not_pay(run):
+    shape = standin.anatomy()
+    unit = shape.units[0]
+    nearly = dataclasses.replace(subnet(run, "dense"), keep={unit.name: 1 - 1.01 / unit.blocks})
+    data = packing.pack(run, nearly)
+    assert (unit.name + ".mask").encode() not in data
+    assert (packing.unpack(data)[0][unit.name + ".weight"] == 0).sum() == 8
+
+
+def test_bad_input_is_named(run, tmp_path):
+    with pytest.raises(ValueError, match="not a packed subnet"):
+        packing.unpack(b"hello")
+    with pytest.raises(ValueError, match="not a packed subnet"):
+        packing.unpack(packing.pack(run, subnet(run, "s70"))[:-100])
+    with pytest.raises(ValueError, match="other ranks"):
+        packing.pack(run, dataclasses.replace(subnet(run, "s70"), ranks_sha256="0" * 64))
+    with pytest.raises(ValueError, match="no packed file"):
+        packing.unpack(tmp_path / "nothing.safetensors")
+    paths.ranks_file(other := standin.make_run(tmp_path, "without")).unlink()
+    with pytest.raises(ValueError, match="needs block ranks"):
+        packing.pack(other, subnet(other, "s70"))
+
+
+def test_written_file_is_read_back(run, tmp_path):
+    path = packing.write(run, subnet(run, "s70"), tmp_path / "deep" / "s70.safetensors")
+    assert [p.name for p in path.parent.iterdir()] == ["s70.safetensors"]
+    assert packing.unpack(path)[1]["subnet"]["name"] == "s70"
+    assert packing.zstd_bytes(path.read_bytes()) < path.stat().st_size

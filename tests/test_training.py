@@ -1,0 +1,74 @@
+"""The loop: it learns, resuming equals not stopping to the last bit, SIGTERM leaves a checkpoint, bad numbers are said."""
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import torch
+
+from core import checkpoints, store
+from core.methods import omni_sparsity
+from core.training import Interrupted, Options, learning_rate
+from tests import tiny
+from tests.test_methods import trainer
+
+OMNI = omni_sparsity.Options(warmup=0.25, refresh=3, sparsest=0.8)
+
+
+def test_a_tiny_model_overfits(tmp_path):
+    made = trainer(tmp_path / "a", updates=120, peak_lr=5e-3, masking=False)
+    made.run(lambda *_: True)
+    losses = [r["loss"]["dense"] for r in store.metrics(tmp_path / "a")]
+    assert losses[-1] < 0.25 * losses[0]
+
+
+def test_resuming_equals_not_stopping_bit_for_bit(tmp_path):
+    whole = trainer(tmp_path / "whole", name="omni_sparsity", options=OMNI, updates=12)
+    whole.run(lambda *_: True)
+    for stop_at in (1, 5, 8):
+        folder = tmp_path / f"cut{stop_at}"
+        first = trainer(folder, name="omni_sparsity", options=OMNI, updates=12)
+        first.o = Options(**{**vars(first.o), "log_every": 1})
+        with pytest.raises(Interrupted):
+            first.run(lambda *_, t=first, n=stop_at: t.step < n)
+        again = trainer(folder, name="omni_sparsity", options=OMNI, updates=12)
+        assert again.resume() and again.step == stop_at
+        again.run(lambda *_: True)
+        assert all(torch.equal(again.parameters[n], p) for n, p in whole.parameters.items())
+        assert all(torch.equal(again.averaged[n], p) for n, p in whole.averaged.items())
+
+
+def test_sigterm_checkpoints_and_stops(tmp_path):
+    made = trainer(tmp_path / "a", updates=50)
+    with pytest.raises(Interrupted, match="checkpoint is written"):
+        made.run(lambda *_: os.kill(os.getpid(), signal.SIGTERM) or True)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    tensors, facts = checkpoints.load(tmp_path / "a")
+    assert 0 < facts["step"] < 50 and any(n.startswith("optimizer/") for n in tensors)
+
+
+def test_rows_after_the_checkpoint_are_forgotten(tmp_path):
+    made = trainer(tmp_path / "a", updates=8)
+    made.update(tiny.batch())
+    made.checkpoint()
+    for _ in range(3):
+        made.update(tiny.batch())
+    made.log()
+    again = trainer(tmp_path / "a", updates=8)
+    again.resume()
+    assert store.metrics(tmp_path / "a") == []
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_with_advice(tmp_path):
+    made = trainer(tmp_path / "a")
+    bad = tiny.batch()
+    bad.features[:] = float("nan")
+    with pytest.raises(ValueError, match="peak_lr"):
+        made.update(bad)
+
+
+def test_one_cycle_rises_and_falls():
+    o = Options(updates=100, peak_lr=1.0, rise=0.2)
+    rates = [learning_rate(s, o) for s in range(100)]
+    assert max(rates) == rates[19] == 1.0 and rates[0] == pytest.approx(0.05) and rates[-1] < 0.01
