@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 from core import jobs, recipe_files, worker
-from core.records import JOB_KINDS
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,6 +85,8 @@ def _work_commands(commands: Any, background: bool = False) -> None:
     c.add_argument("run", metavar="RUN")
     c.add_argument("--subnets", type=_list, required=True, metavar="A,B", help="names of subnets, e.g. dense,s70")
     c.add_argument("--splits", type=_list, required=True, metavar="X,Y", help="names of splits, e.g. dev,test")
+    for c in commands.choices.values() if background else ():
+        c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
 
 
 def _set(command: argparse.ArgumentParser, text: str) -> None:
@@ -97,9 +98,7 @@ def _jobs_commands(top: argparse.ArgumentParser) -> None:
     c = todo.add_parser("list", help="the newest jobs (also without TODO)")
     c.add_argument("--limit", type=int, default=20)
     c = todo.add_parser("add", help="queue a job and start a worker")
-    _work_commands(c.add_subparsers(dest="kind", required=True, metavar="{" + ",".join(JOB_KINDS) + "}",
-                                    parser_class=Parser), background=True)
-    c.add_argument("--no-worker", action="store_true", help="only queue it")
+    _work_commands(c.add_subparsers(dest="kind", required=True, metavar="KIND", parser_class=Parser), background=True)
     for name, text in (("cancel", "stop a job; a training keeps its checkpoint"),
                        ("resume", "queue a failed or cancelled job again"), ("log", "what a job printed")):
         c = todo.add_parser(name, help=text)

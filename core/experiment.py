@@ -9,7 +9,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from core import checkpoints, cost, paths, plugins, store
+from core import checkpoints, cost, evaluation, paths, plugins, store
 from core.batches import Batches
 from core.methods import base as methods_base
 from core.prepare import prepare as prepare_data
@@ -86,7 +86,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
             log.write(text + "\n")
             return report(progress, text, left)
         trainer.run(tell)
-    _finish(trainer, folder, recipe)
+    _finish(trainer, folder, recipe, prepared)
     return folder
 
 
@@ -99,7 +99,7 @@ def _begin(folder: Path, recipe: Recipe, prepared: Prepared, model) -> None:
             shutil.copyfile(prepared.folder / name, folder / name)
 
 
-def _finish(trainer: Trainer, folder: Path, recipe: Recipe) -> None:
+def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) -> None:
     """Weights as fp16, ranks from those very weights, sizes, marker."""
     half = {n: t.half().cpu().contiguous() for n, t in trainer.averaged.items()}
     trainer.averaged = {n: t.float() for n, t in half.items()}  # ranks must order the weights that ship
@@ -112,7 +112,9 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe) -> None:
         store.save_subnet(folder, replace(subnet, run=folder.name, ranks_sha256=sha))
     store.finish(folder, {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600,
                           "updates": trainer.step, "threads": trainer.o.threads, "device": trainer.device,
-                          "precision": "bf16" if trainer.bf16 else "fp32", "versions": versions(recipe)})
+                          "precision": "bf16" if trainer.bf16 else "fp32", "hardware": evaluation.hardware(),
+                          "versions": versions(recipe), "prepared": prepared.hash,
+                          "attributions": prepared.info["attributions"], "code_version": evaluation.code_version()})
     checkpoints.remove(folder)
 
 

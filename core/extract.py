@@ -8,17 +8,20 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from core import audio, features
-from core.prepared import Statistics, features_file
+from core.prepared import MARKER, Prepared, Row, Statistics, features_file
+from core.records import Utterance
 
 CHUNK = 16         # utterances per message to a process
 WAITING = 4        # messages under way per process: bounds the memory
@@ -46,7 +49,8 @@ def extract_one(task: Task) -> Extracted | str:
     """The features of one stretch, or why there are none."""
     try:
         samples = audio.read(task.path, task.offset, task.seconds)
-        found = {speed: features.fbank(audio.speed(samples, speed)).astype(np.float16) for speed in task.speeds}
+        found = {speed: features.fbank_in_bulk(audio.speed(samples, speed)).astype(np.float16)
+                 for speed in task.speeds}
     except audio.AudioError as error:
         return str(error)
     except Exception as error:  # one bad item must never end a preparation of hours: it is listed with its reason
@@ -86,7 +90,13 @@ def _chunks(tasks: Iterator[Task]) -> Iterator[list[Task]]:
 
 def _pool(processes: int) -> ProcessPoolExecutor:
     # spawned, not forked: the parent may hold torch's threads and their locks
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """A killed preparation leaves no processes behind that wait for ever."""
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _pooled(chunks: Iterator[list[Task]], unfinished: deque[list[Task]], processes: int) -> Iterator[Extracted | str]:
@@ -150,3 +160,30 @@ class Writer:
         mean = self._sum / self._count
         std = np.sqrt(np.maximum(self._squares / self._count - mean ** 2, STD_FLOOR ** 2))
         return Statistics(mean.astype(np.float32), std.astype(np.float32))
+
+
+class Earlier:
+    """Features in folders that were prepared before with the same settings: other tokens or more hours need no new
+    ones for what is there."""
+
+    def __init__(self, prepared: Path, settings: dict[str, Any]):
+        self._places: dict[tuple, tuple[Prepared, Row]] = {}
+        for marker in sorted(prepared.glob(f"*/{MARKER}")):
+            try:
+                folder = Prepared(marker.parent)
+                if folder.info["features"] == settings:
+                    self._places.update({_place(row): (folder, row) for split in folder.splits
+                                         for row in folder.rows(split)})
+            except (ValueError, KeyError, TypeError):
+                continue  # damaged or of an older version: made anew, not trusted
+
+    def find(self, utterance: Utterance, stamp: str, speeds: Sequence[float]) -> Callable[[], Extracted] | None:
+        """A function that reads the features of the same stretch of the same file at these speeds, or None."""
+        folder, row = self._places.get((utterance.audio, utterance.offset, utterance.seconds, stamp), (None, None))
+        if row is None or not set(speeds) <= set(row.frames):
+            return None
+        return lambda: Extracted(row.seconds, {speed: folder.features(row, speed) for speed in speeds})
+
+
+def _place(row: Row) -> tuple:
+    return row.audio, row.offset, row.asked, row.stamp

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 COMMANDS = Path(__file__).with_name("commands.toml")
-ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen").split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+ONES = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 TOKEN = re.compile(r"\{[^}]*\}|[()|\[\]]|[a-z']+")
 
 
@@ -33,7 +35,7 @@ def spell(number: int) -> str:
     return f"{spell(number // unit)} {word}{rest}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)      # hashed by identity: quick keys
 class Node:
     """A part of a pattern: kind "word" (text), "slot" (text), "all" (parts in order) or "one" (one of the parts)."""
     kind: str
@@ -96,6 +98,7 @@ class Grammar:
             Template(name, pattern, domain["weight"] / total * share, key == "held_out", parse(pattern))
             for name, domain in data.items() for key in ("templates", "held_out")
             for pattern, share in _weighted(domain[key]))
+        self._slot_words: dict[str, set[str]] = {}
         words: set[str] = set()
         for node in [t.node for t in self.templates if not t.held_out] + list(self.slots.values()):
             self._collect(node, words)
@@ -155,7 +158,10 @@ class Grammar:
         if node.kind == "word":
             words.add(node.text)
         elif node.kind == "slot" and (node.text != "any" or "any" in self.slots):
-            self._collect(self.slot(node.text), words)
+            if node.text not in self._slot_words:
+                self._slot_words[node.text] = set()
+                self._collect(self.slot(node.text), self._slot_words[node.text])
+            words |= self._slot_words[node.text]
         for part in node.parts:
             self._collect(part, words)
 

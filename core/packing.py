@@ -23,7 +23,6 @@ from core.records import BLOCK, Anatomy, Subnet, Unit, as_dict
 
 FORMAT = "supernet-1"
 KEY = "supernet"
-BUILT = "model.json"    # in a run's folder: {name, options} of the model built, when they are not the recipe's
 NORMALISER = "plain-1"  # when the run does not say; a test holds it equal to core.text's
 ZSTD_LEVEL = 19
 
@@ -66,10 +65,9 @@ def _read(run_folder: Path, name: str) -> bytes:
 def _metadata(run_folder: Path, subnet: Subnet, anatomy: Anatomy, shapes: dict[str, list[int]]) -> dict:
     recipe = store.recipe(run_folder)
     statistics = json.loads(_read(run_folder, paths.FEATURE_STATISTICS))
-    built = run_folder / BUILT  # a method may build another size than the recipe's (small_dense)
-    model = json.loads(built.read_bytes()) if built.is_file() else as_dict(recipe.model)
     kept = cost.counts(anatomy, subnet.keep)
-    return {"format": FORMAT, "run": run_folder.name, "method": recipe.method.name, "model": model,
+    return {"format": FORMAT, "run": run_folder.name, "method": recipe.method.name,
+            "model": as_dict(recipe.model),
             "anatomy": {n: v for n, v in as_dict(anatomy).items() if n not in ("units", "fixed")},
             "units": {u.name: [u.rows, u.columns, k] for u, k in zip(anatomy.units, kept)},
             "subnet": {n: v for n, v in as_dict(subnet).items() if n != "keep"},

@@ -19,33 +19,17 @@ from typing import Any
 
 from core import features, paths, plugins, store, text, tokenizer
 from core.corpora import base
-from core.extract import Extracted, Task, Writer, extract
+from core.extract import Earlier, Extracted, Task, Writer, extract
 from core.prepared import DROPPED, FORMAT, INDEX, MARKER, TRAIN, Prepared, Row
 from core.records import Recipe, Utterance, as_dict
+from core.sift import Drop, check_bad, gather, length_drop
 
 VERSION = 1                        # raise when the same recipe and files would be prepared otherwise
-TRAIN_SECONDS = (0.5, 20.0)        # of training utterances, at speed 1
-EVALUATION_SECONDS = 60.0          # longer speech is for streaming
-BAD_SHARE = 0.05                   # of a split; above, something is wrong with the corpus, not with an item
 SUBSAMPLING = 4                    # encoder frames are 40 ms, four feature frames
 LOSS_SPLITS = ("train", "search", "dev")  # CTC loss is computed on these: their labels must fit into the frames
 BYTES_PER_SECOND = features.FRAMES_PER_SECOND * features.BINS * 2
 
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Drop:
-    """One line of dropped.jsonl. `rule`: left out by a length or hygiene rule, so not counted as bad."""
-    split: str
-    id: str
-    reason: str
-    rule: bool = False
-
-    @property
-    def kind(self) -> str:
-        """The reason without its particulars, for counting."""
-        return self.reason.split(":")[0]
 
 
 def prepare(recipe: Recipe, progress: Progress | None = None, processes: int | None = None) -> Path:
@@ -60,73 +44,20 @@ def prepare(recipe: Recipe, progress: Progress | None = None, processes: int | N
     token_options = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
     corpus = base.make(recipe.corpus)
     corpus.follow(progress)
-    found, dropped = _gather(corpus)
-    contents = _contents(recipe, corpus, options, found, dropped)
+    found, dropped = gather(corpus)
+    stamps = {audio: _stamp(audio) for audio in sorted({u.audio for mine in found.values() for u in mine})}
+    contents = _contents(recipe, corpus, options, found, dropped, stamps)
     inherited = _inherited(recipe) if recipe.init_from else {}
     folder = _folder({**contents, "tokens": as_dict(token_options)})
     if inherited and not (_ready(folder) and _same(folder, inherited)):
         folder = _folder({**contents, "tokens": {n: _sha256(data) for n, data in inherited.items()}})
     if not _ready(folder):
-        _check_bad(found, dropped, folder)
+        check_bad(found, dropped, folder)
         _check_size(found, options)
-        _make(folder, lambda aside: _build(aside, folder, corpus, found, dropped, options, token_options, inherited,
-                                           contents, progress, processes))
+        tokens = inherited or token_options
+        _make(folder, lambda aside: _build(aside, folder, corpus, found, dropped, tokens, contents,
+                                           _Extraction(options.speeds, stamps, progress, processes)))
     return folder
-
-
-# ---- what is in the corpus
-
-def _gather(corpus: base.Corpus) -> tuple[dict[str, list[Utterance]], list[Drop]]:
-    """{split: usable utterances with normalised text} and what was left out; no sound is read."""
-    found: dict[str, list[Utterance]] = {}
-    dropped: list[Drop] = []
-    for split in corpus.splits():
-        found[split], seen = [], set()
-        for item in corpus.utterances(split):
-            drop = _sifted(split, item, seen)
-            if drop:
-                dropped.append(drop)
-                continue
-            seen.add(item.id)
-            found[split].append(replace(item, text=text.normalise(item.text)))
-    return found, dropped
-
-
-def _sifted(split: str, item: Utterance | base.Dropped, seen: set[str]) -> Drop | None:
-    """Why an item is left out before its sound is read, or None."""
-    if isinstance(item, base.Dropped):
-        return Drop(split, item.id, item.reason, rule=" is also in " in item.reason)  # hygiene between splits
-    if item.id in seen:
-        return Drop(split, item.id, "duplicate id: the first one is kept")
-    outside = text.problems(item.text)
-    if outside:
-        return Drop(split, item.id, f"characters outside the alphabet: {' '.join(outside)}")
-    if not text.normalise(item.text):
-        return Drop(split, item.id, "empty transcript")
-    return _length_drop(split, item.id, item.seconds)
-
-
-def _length_drop(split: str, id: str, seconds: float) -> Drop | None:
-    low, high = TRAIN_SECONDS if split == TRAIN else (0.0, EVALUATION_SECONDS)
-    if seconds < low:
-        return Drop(split, id, f"shorter than {low:g} s: {seconds:.2f} s", rule=True)
-    if seconds > high:
-        return Drop(split, id, f"longer than {high:g} s: {seconds:.2f} s", rule=True)
-    return None
-
-
-def _check_bad(kept: dict[str, list[Any]], dropped: list[Drop], folder: Path) -> None:
-    """ValueError if more than 5 % of a split's items are bad; the list stays beside the folder that was not made."""
-    for split, good in kept.items():
-        mine = [d for d in dropped if d.split == split]
-        bad = Counter(d.kind for d in mine if not d.rule)
-        count, total = sum(bad.values()), len(good) + len(mine)
-        if count > BAD_SHARE * total:
-            listed = folder.with_name(f"{folder.name}.{DROPPED}")
-            store.write_lines(listed, [d.__dict__ for d in dropped])
-            reasons = ", ".join(f"{n} x {reason}" for reason, n in bad.most_common())
-            raise ValueError(f"{count} of {total} items of split '{split}' are bad ({count / total:.0%}; allowed are "
-                             f"{BAD_SHARE:.0%}): {reasons}. All are listed in {listed}: mend them or leave them out")
 
 
 def _check_size(found: dict[str, list[Utterance]], options: features.Options) -> None:
@@ -148,15 +79,12 @@ def _check_size(found: dict[str, list[Utterance]], options: features.Options) ->
 # ---- the key
 
 def _contents(recipe: Recipe, corpus: base.Corpus, options: features.Options, found: dict[str, list[Utterance]],
-              dropped: list[Drop]) -> dict[str, Any]:
+              dropped: list[Drop], stamps: dict[str, str]) -> dict[str, Any]:
     """Everything but the tokens that decides what is prepared."""
     digest = hashlib.sha256()
-    stats: dict[str, str] = {}
     for split, utterances in found.items():
         for u in utterances:
-            if u.audio not in stats:
-                stats[u.audio] = _stat(u.audio)
-            digest.update(json.dumps([split, *as_dict(u).values(), stats[u.audio]]).encode())
+            digest.update(json.dumps([split, *as_dict(u).values(), stamps[u.audio]]).encode())
     for drop in dropped:
         digest.update(json.dumps([drop.split, drop.id, drop.reason]).encode())
     return {"corpus": as_dict(recipe.corpus), "versions": {"prepare": VERSION, **corpus.versions()},
@@ -164,7 +92,7 @@ def _contents(recipe: Recipe, corpus: base.Corpus, options: features.Options, fo
             "shares": corpus.shares(), "utterances": digest.hexdigest()}
 
 
-def _stat(path: str) -> str:
+def _stamp(path: str) -> str:
     try:
         status = os.stat(path)
     except OSError as error:
@@ -236,50 +164,61 @@ def _alive(pid: str) -> bool:
 
 
 def _build(aside: Path, folder: Path, corpus: base.Corpus, found: dict[str, list[Utterance]], dropped: list[Drop],
-           options: features.Options, token_options: tokenizer.Options, inherited: dict[str, bytes],
-           contents: dict[str, Any], progress: Progress, processes: int | None) -> None:
-    """Writes everything into `aside`, the marker last."""
+           tokens: tokenizer.Options | dict[str, bytes], contents: dict[str, Any], extraction: _Extraction) -> None:
+    """Writes everything into `aside`, the marker last. `tokens`: how to learn them, or the files of another run."""
+    inherited = tokens if isinstance(tokens, dict) else {}
     for name, data in inherited.items():
         store.write_bytes(aside / name, data)
     if not inherited:
-        tokenizer.train((u.text for u in found.get(TRAIN, [])), token_options, aside)
-    tokens = tokenizer.Tokenizer.load(aside)
+        tokenizer.train((u.text for u in found.get(TRAIN, [])), tokens, aside)
+    encoder = tokenizer.Tokenizer.load(aside)
     corpus_of = (lambda id: id.partition(":")[0]) if corpus.parts() else (lambda id: corpus.name)
     rows: dict[str, list[Row]] = {split: [] for split in found}
     dropped = list(dropped)
-    with contextlib.closing(Writer(aside, options.speeds)) as writer:
-        for split, utterance, result in _extracted(found, options, progress, processes):
-            row = _row(split, corpus_of(utterance.id), utterance, result, tokens)
+    with contextlib.closing(Writer(aside, extraction.speeds)) as writer:
+        for split, utterance, result in extraction.run(found):
+            row = _row(split, corpus_of(utterance.id), utterance, result, encoder)
             if isinstance(row, Drop):
                 dropped.append(row)
             else:
-                rows[split].append(replace(row, frames=writer.append(result.features, split == TRAIN)))
-    _check_bad(rows, dropped, folder)
+                frames = writer.append(result.features, split == TRAIN)
+                rows[split].append(replace(row, frames=frames, stamp=extraction.stamps[utterance.audio]))
+    check_bad(rows, dropped, folder)
     if not inherited:
         store.write_json(aside / paths.FEATURE_STATISTICS, writer.statistics().to_json())
     store.write_lines(aside / INDEX, [row.to_json() for split in rows.values() for row in split])
     store.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
     files = {p.name: p.stat().st_size for p in sorted(aside.iterdir())}
     store.write_json(aside / MARKER, {
-        **contents, "format": FORMAT, "hash": folder.name, "files": files, "vocabulary": tokens.size,
-        "tokens": {"init_from_files": sorted(inherited)} if inherited else as_dict(token_options),
+        **contents, "format": FORMAT, "hash": folder.name, "files": files, "vocabulary": encoder.size,
+        "tokens": {"files_of_another_run": sorted(inherited)} if inherited else as_dict(tokens),
         "splits": {split: _summary(mine, [d for d in dropped if d.split == split], rows.get(TRAIN, []))
                    for split, mine in rows.items()},
         "attributions": corpus.attributions(), "made": time.strftime("%Y-%m-%d %H:%M:%S %z")})
 
 
-def _extracted(found: dict[str, list[Utterance]], options: features.Options, progress: Progress,
-               processes: int | None) -> Iterator[tuple[str, Utterance, Extracted | str]]:
-    """Every utterance with its features or the reason why it has none; tells the progress on the way."""
-    work = [(split, utterance) for split, utterances in found.items() for utterance in utterances]
-    tasks = [Task(u.audio, u.offset, u.seconds, options.speeds if split == TRAIN else (1.0,)) for split, u in work]
-    started, heard = time.monotonic(), 0.0
-    for number, ((split, utterance), result) in enumerate(zip(work, extract(tasks, processes)), 1):
-        yield split, utterance, result
-        heard += utterance.seconds
-        if number % 50 == 0 or number == len(work):
-            rate = heard / max(1e-3, time.monotonic() - started)
-            progress(number, len(work), f"features, {heard / 3600:.1f} h at {rate:.0f} times real time")
+@dataclass(frozen=True)
+class _Extraction:
+    """How features come about: from folders prepared earlier where the sound is the same, else from the sound."""
+    speeds: tuple[float, ...]
+    stamps: dict[str, str]
+    progress: Progress
+    processes: int | None
+
+    def run(self, found: dict[str, list[Utterance]]) -> Iterator[tuple[str, Utterance, Extracted | str]]:
+        """Every utterance, in order, with its features or the reason why it has none."""
+        work = [(split, u, self.speeds if split == TRAIN else (1.0,)) for split, mine in found.items() for u in mine]
+        earlier = Earlier(paths.prepared(), features.settings())
+        known = [earlier.find(u, self.stamps[u.audio], speeds) for _, u, speeds in work]
+        fresh = extract((Task(u.audio, u.offset, u.seconds, speeds) for (_, u, speeds), have in zip(work, known)
+                         if have is None), self.processes)
+        started, heard = time.monotonic(), 0.0
+        for number, ((split, utterance, _), have) in enumerate(zip(work, known), 1):
+            yield split, utterance, next(fresh) if have is None else have()
+            heard += utterance.seconds
+            if number % 50 == 0 or number == len(work):
+                rate = heard / max(1e-3, time.monotonic() - started)
+                self.progress(number, len(work), f"features, {heard / 3600:.1f} h at {rate:.0f} times real time")
 
 
 def _row(split: str, corpus: str, utterance: Utterance, result: Extracted | str,
@@ -287,17 +226,19 @@ def _row(split: str, corpus: str, utterance: Utterance, result: Extracted | str,
     """The index row of an utterance, its frames not placed yet, or why it is left out."""
     if isinstance(result, str):
         return Drop(split, utterance.id, f"audio cannot be used: {result}")
-    drop = _length_drop(split, utterance.id, result.seconds)
+    drop = length_drop(split, utterance.id, result.seconds)
     if drop:
         return drop
     ids = tokens.encode(utterance.text)
     room = min(len(array) for array in result.features.values()) // SUBSAMPLING
+    if not room:
+        return Drop(split, utterance.id, f"no audio: {result.seconds:.3f} s are less than one encoder frame")
     needed = len(ids) + tokenizer.repeats(ids)
     if split in LOSS_SPLITS and needed > room:
         return Drop(split, utterance.id, f"more labels than frames: {needed} tokens and repeats, {room} frames of "
                                          f"{SUBSAMPLING * features.FRAME_SHIFT_MS} ms at the fastest speed")
     return Row(utterance.id, split, corpus, utterance.text, utterance.speaker, round(result.seconds, 4),
-               utterance.audio, utterance.offset, tuple(ids), {})
+               utterance.audio, utterance.offset, utterance.seconds, "", tuple(ids), {})
 
 
 def _summary(rows: list[Row], dropped: list[Drop], training: list[Row]) -> dict[str, Any]:

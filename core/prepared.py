@@ -40,6 +40,8 @@ class Row:
     seconds: float           # at speed 1, as decoded
     audio: str
     offset: float            # s within `audio`
+    asked: float             # s, as the corpus declared it
+    stamp: str               # size and time of the audio file when it was read
     tokens: tuple[int, ...]
     frames: dict[float, tuple[int, int]]
 

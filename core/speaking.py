@@ -20,7 +20,7 @@ import soxr
 SAMPLE_RATE = 16000
 LICENCE = "speech made by espeak-ng (GPL-3.0-or-later, through espeakng-loader); words by this project"
 RATE, VOLUME, PITCH, RANGE, WORDGAP = 1, 2, 3, 4, 7          # espeak_PARAMETER
-RETRIEVAL, POS_CHARACTER, CHARS_UTF8, OK = 2, 1, 1, 0
+SYNCHRONOUS, POS_CHARACTER, CHARS_UTF8, OK = 2, 1, 1, 0
 LOUDNESS = 55                # of 100: the loudest voices clip inside espeak-ng above about 70
 SILENCE_DB = -45.0           # below the peak: trimmed at both ends
 KEEP_S = 0.03                # of what is trimmed
@@ -28,11 +28,13 @@ KEEP_S = 0.03                # of what is trimmed
 # English accents (espeak-ng's file names; "en" is British) and the voice variants that sound like people:
 # whispering, croaking, robots and those that clip are left out. Checked against the package's own folder.
 ACCENTS = ("en-us", "en", "en-gb-scotland", "en-029", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc")
-VARIANTS = tuple(
-    "m1 m2 m3 m4 m5 m6 m7 m8 f1 f2 f3 f4 f5 klatt3 klatt6 Alex Alicia Andrea Andy Annie Denis Diogo Gene Henrique Hugo "
-    "Lee Mario Michael Mike Reed adam anika announcer aunty belinda benjamin boris david ed edward grandma grandpa "
-    "gustave iven3 john kaukovalta linda marcelo max michel miguel norbert pablo quincy rob robert shelby steph "
-    "travis victor zac".split())
+VARIANTS = (
+    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "klatt3", "klatt6", "Alex",
+    "Alicia", "Andrea", "Andy", "Annie", "Denis", "Diogo", "Gene", "Henrique", "Hugo", "Lee", "Mario", "Michael",
+    "Mike", "Reed", "adam", "anika", "announcer", "aunty", "belinda", "benjamin", "boris", "david", "ed", "edward",
+    "grandma", "grandpa", "gustave", "iven3", "john", "kaukovalta", "linda", "marcelo", "max", "michel", "miguel",
+    "norbert", "pablo", "quincy", "rob", "robert", "shelby", "steph", "travis", "victor", "zac",
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Engine:
     def __init__(self) -> None:
         import espeakng_loader
         self.library = ctypes.CDLL(espeakng_loader.get_library_path())
-        self.rate = self.library.espeak_Initialize(RETRIEVAL, 0, espeakng_loader.get_data_path().encode(), 0)
+        self.rate = self.library.espeak_Initialize(SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0)
         if self.rate <= 0:
             raise RuntimeError(f"espeak_Initialize returned {self.rate}; reinstall the package espeakng-loader")
         self._chunks: list[np.ndarray] = []
@@ -82,7 +84,8 @@ class Engine:
         self.library.espeak_SetSynthCallback(self._callback)
         self.library.espeak_Synth.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int,
                                               ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p]
-        self._random = ctypes.CDLL(None).srand       # breath noise comes from the C library's rand()
+        self.library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
+        self._random = ctypes.CDLL(None).srand
 
     def _take(self, wave, count: int, events) -> int:
         if wave and count > 0:
@@ -103,7 +106,8 @@ class Engine:
         for knob, value in ((RATE, request.speed), (VOLUME, LOUDNESS), (PITCH, request.pitch), (RANGE, request.range),
                             (WORDGAP, request.gap)):
             self.library.espeak_SetParameter(knob, value, 0)
-        self._random(1)
+        self.library.espeak_ng_SetRandSeed(1)        # its own generator starts from the clock
+        self._random(1)                              # and some effects use the C library's
         self._chunks.clear()
         text = request.text.encode()
         self.library.espeak_Synth(text, len(text) + 1, 0, POS_CHARACTER, 0, CHARS_UTF8, None, None)

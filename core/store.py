@@ -202,8 +202,13 @@ def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float) -> lis
     """Rows {"id", "hypothesis", "insertions", "deletions", "substitutions", "words"} of one report."""
     path = paths.hypotheses_file(folder_of(run), subnet, split, chunk_ms)
     try:
-        text = zstandard.ZstdDecompressor().stream_reader(_read(path)).read().decode()
+        stream = zstandard.ZstdDecompressor().decompressobj()
+        text = stream.decompress(_read(path)).decode()
+        if not stream.eof:
+            raise ValueError("it is cut off")
         return [json.loads(line) for line in text.splitlines()]
+    except FileProblem:
+        raise
     except (zstandard.ZstdError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}; evaluate this subnet again") from None
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import safetensors.numpy
@@ -21,7 +23,7 @@ from core.chance import utterance_rng
 from core.layers.dropout import Noise, uniform
 from core.methods.base import Method, Pass, Results
 from core.models.base import Model, Output
-from core.records import option
+from core.records import Interrupted, option
 from core.sparsity import blocks
 
 Report = Callable[[float, str, float | None], bool]  # (progress 0..1, message, seconds left) -> go on?
@@ -43,10 +45,6 @@ class Options:
     log_every: int = option(10, "updates between rows of the curves", low=1, high=100_000)
     checkpoint_every: int = option(200, "updates between checkpoints", low=1, high=1_000_000)
     snapshots: int = option(2, "block ranks kept along the way, for the Layers page", low=0, high=20)
-
-
-class Interrupted(Exception):
-    """Asked to stop: the checkpoint is written and the run can be resumed."""
 
 
 def native_bf16() -> bool:
@@ -137,7 +135,7 @@ class Trainer:
 
     def run(self, report: Report) -> None:
         """Train from the present step to the last; raises Interrupted when asked to stop (SIGTERM or report says no)."""
-        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
+        self._obey_sigterm()
         snapshots = {round(self.o.updates * (i + 1) / (self.o.snapshots + 1)) for i in range(self.o.snapshots)}
         began, at = time.monotonic(), self.step
         while self.step < self.o.updates:
@@ -160,6 +158,18 @@ class Trainer:
                 if self.step >= self.o.updates:
                     return
             self.epoch, self.position = self.epoch + 1, 0
+
+    def _obey_sigterm(self) -> None:
+        """SIGTERM asks this run to stop, beside what the process does on it already."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        before = signal.getsignal(signal.SIGTERM)
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self.stop = True
+            if callable(before):
+                before(number, frame)
+        signal.signal(signal.SIGTERM, ask)
 
     def log(self) -> str:
         """A row of the curves, and the same as a line for people."""

@@ -46,7 +46,7 @@ def pages(folder: Path = HERE / "views") -> list:
 
 
 def main() -> None:
-    st.set_page_config(page_title="One network, every size", page_icon=":material/graphic_eq:", layout="wide")
+    st.set_page_config(page_title="One network, every size", page_icon=str(HERE / "icon.svg"), layout="wide")
     st.html(STYLE)
     page = st.navigation(pages(), position="sidebar")
     choice.travel()

@@ -14,9 +14,14 @@ import plotly.graph_objects as go
 BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GREY = (
     "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#F0E442", "#8C8C8C")
 FAINT = 0.35  # opacity of measured points that another point beats
-CAMERA = {"displaylogo": False, "displayModeBar": True, "scrollZoom": False,
-          "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
-          "toImageButtonOptions": {"format": "png", "filename": "front", "width": 1200, "height": 700, "scale": 2}}
+BUTTONS_OFF = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"]
+
+
+def config(camera: bool = True) -> dict:
+    """Plotly's buttons; without the camera while an estimate is drawn, because estimates are never exported."""
+    return {"displaylogo": False, "displayModeBar": True, "scrollZoom": False,
+            "modeBarButtonsToRemove": BUTTONS_OFF + ([] if camera else ["toImage"]),
+            "toImageButtonOptions": {"format": "png", "filename": "front", "width": 1200, "height": 700, "scale": 2}}
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,8 @@ def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -
                                  step=1 if kind == "whole" else step(option), format=None if kind == "whole" else "%g")
         return (cast(got), "") if got is not None else (None, f"{where} is empty; {about}")
     draw = place.text_area if kind == "structure" else place.text_input
-    written = draw(title, show(value), help=about + (" Written as JSON or TOML." if kind == "structure" else ""), key=key)
+    about += " Written as JSON or TOML." if kind == "structure" else ""
+    written = draw(title, show(value), help=about, key=key)
     try:
         return parse(option, written, where), ""
     except ValueError as error:

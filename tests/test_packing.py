@@ -8,11 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-import standin
 from safetensors.numpy import load_file
 
 from core import cost, packing, paths
 from core.records import Subnet, from_dict
+from tests import standin
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,9 @@ def test_unpacked_equals_masked(run, name):
 def test_sparser_is_smaller_and_deterministic_over_processes(run):
     sizes = [len(packing.pack(run, subnet(run, n))) for n in ("dense", "s30", "s50", "s70", "s90")]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.5 * sizes[0]
-    code = ("import sys,json; from core import packing,records; s=records.from_dict(records.Subnet,"
-            "json.load(open(sys.argv[2]))); print(packing.sha256(packing.pack(sys.argv[1],s)), 'torch' in sys.modules)")
+    code = ("import sys,json,pathlib; from core import packing,records; s=records.from_dict(records.Subnet,"
+            "json.load(open(sys.argv[2]))); data=packing.pack(pathlib.Path(sys.argv[1]),s);"
+            "print(packing.sha256(data), 'torch' in sys.modules)")
     out = subprocess.run([sys.executable, "-c", code, run, paths.subnet_file(run, "s70")], text=True, check=True,
                          capture_output=True, cwd=paths.ROOT).stdout.split()
     assert out == [packing.sha256(packing.pack(run, subnet(run, "s70"))), "False"]

@@ -98,6 +98,48 @@ class Corpus(ABC):
         return found
 
 
+class FileCorpus(Corpus):
+    """A corpus whose splits are given as files or folders; `search` may be a share of training speakers, and a speaker
+    of several splits stays in the most protected one (tests, dev, search, then train). Subclasses give `items`."""
+
+    def __init__(self, options: Any, files: dict[str, list[Path]], search_share: float = 0.0, shared: bool = False):
+        super().__init__(options)
+        if search_share and "search" in files:
+            raise ValueError(f"{self.name}: give either search (files) or search_share (of train), not both")
+        self.files, self._share, self._shared = files, search_share if "train" in files else 0.0, shared
+        self._speakers: dict[str, set[str]] = {}
+
+    def items(self, file: Path, split: str) -> Iterable[Item]:
+        """What one of the files holds."""
+        raise NotImplementedError
+
+    def splits(self) -> list[str]:
+        first = ["train"] if "train" in self.files else []
+        return [*first, *(["search"] if self._share else []), *(s for s in self.files if s not in first)]
+
+    def read(self, split: str) -> Iterable[Item]:
+        taken = {} if self._shared else protected(split, self.splits(), self._speakers_of)
+        return without_speakers(self._own(split), taken)
+
+    def _own(self, split: str) -> Iterator[Item]:
+        """Items of a split as its files have them; what is bad in train stays with train."""
+        source = "train" if split == "search" and self._share else split
+        for file in self.files[source]:
+            for item in self.items(file, source):
+                if not self._share or source != "train":
+                    yield item
+                elif isinstance(item, Dropped):
+                    if split == "train":
+                        yield item
+                elif split_of(item.speaker, {"search": self._share}, self.options.seed) == split:
+                    yield item
+
+    def _speakers_of(self, split: str) -> set[str]:
+        if split not in self._speakers:
+            self._speakers[split] = {i.speaker for i in self._own(split) if isinstance(i, Utterance)}
+        return self._speakers[split]
+
+
 def make(choice: Choice, where: str = "") -> Corpus:
     """The corpus a recipe names; ValueError for unknown names and options."""
     module = plugins.load("corpora", choice.name)
@@ -151,12 +193,12 @@ def pick(keys: Iterable[str], count: int, seed: int) -> set[str]:
     return set(sorted(set(keys), key=lambda key: (stable(key, seed), key))[:count])
 
 
-def spoken(id: str, audio: str | Path, text: str, speaker: str) -> Item:
-    """An Utterance that is a whole file; Dropped if the file's header cannot be read."""
+def spoken(id: str, audio: str | Path, text: str, speaker: str, offset: float = 0.0) -> Item:
+    """An Utterance that is a file from `offset` s to its end; Dropped if the file's header cannot be read."""
     if not Path(audio).is_file():
         return Dropped(id, f"audio file is missing: {audio}")
     try:
-        return Utterance(id, str(audio), 0.0, audio_module.duration(audio), text, speaker)
+        return Utterance(id, str(audio), offset, audio_module.duration(audio) - offset, text, speaker)
     except ValueError as error:
         return Dropped(id, str(error))
 
@@ -193,7 +235,7 @@ def level(split: str) -> int:
     return ROLES.index(split) if split in ROLES else len(ROLES)
 
 
-# ---- NeMo manifests, read by several plug-ins
+# ---- files named by options; NeMo manifests, which several plug-ins read
 
 LICENCES = {    # by the first part of a manifest's file name
     "librispeech": "LibriSpeech (V. Panayotov et al. 2015), CC BY 4.0",
@@ -205,18 +247,18 @@ LICENCES = {    # by the first part of a manifest's file name
 }
 
 
-def manifest_files(where: str, roles: dict[str, list[str]], tests: dict[str, list[str] | str]) -> dict[str, list[Path]]:
-    """{split: manifests} of what options name; ValueError if nothing is given, a file is missing or a name is taken."""
+def named_files(where: str, roles: dict[str, list[str]], tests: dict[str, list[str] | str]) -> dict[str, list[Path]]:
+    """{split: files or folders} that options name; ValueError if there are none, one is missing or a name is taken."""
     clash = sorted(set(tests) & set(ROLES))
     if clash:
         raise ValueError(f"{where}: tests has a split {clash}; those names are roles, call it otherwise")
     given = {**roles, **{name: [files] if isinstance(files, str) else files for name, files in tests.items()}}
     found = {split: [resolve(f, f"{where} {split}") for f in files] for split, files in given.items() if files}
     if not found:
-        raise ValueError(f"{where}: no manifest is given; fill {', '.join(roles)} or tests")
-    missing = [str(f) for files in found.values() for f in files if not f.is_file()]
+        raise ValueError(f"{where}: nothing is given; fill {', '.join(roles)} or tests")
+    missing = [str(f) for files in found.values() for f in files if not f.exists()]
     if missing:
-        raise ValueError(f"{where}: missing manifests: {', '.join(missing)}")
+        raise ValueError(f"{where}: missing files or folders: {', '.join(missing)}")
     return found
 
 

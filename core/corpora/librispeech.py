@@ -21,7 +21,7 @@ ENDINGS = (".flac", ".opus", ".wav", ".ogg")
 
 @dataclass(frozen=True)
 class Options:
-    root: str = option("../shared/speech/LibriSpeech", "the folder that holds the subset folders")
+    root: str = option("artifacts/data/LibriSpeech", "the folder that holds the subset folders")
     train: list[str] = option(["train-clean-100"], "subset folders to train on")
     search_speakers: dict[str, int] = option({}, "training folder -> speakers held out of it as split 'search'")
     dev: list[str] = option(["dev-clean"], "subset folders that decide recipes")

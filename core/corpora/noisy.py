@@ -32,8 +32,8 @@ class Options:
     snr_low: float = option(5.0, "loudest noise", unit="dB", low=-10, high=60)
     snr_high: float = option(25.0, "softest noise", unit="dB", low=-10, high=60)
     kinds: list[str] = option(["white", "pink", "babble"], "kinds of noise", choices=("white", "pink", "hum", "babble"))
-    audio_format: str = option("flac", "of the files that are made; Opus is 6 times smaller, a little lossy, and slow to "
-                                       "write", choices=("flac", "opus"))
+    audio_format: str = option("flac", "of the files that are made; Opus is 6 times smaller, a little lossy and slow",
+                               choices=("flac", "opus"))
     seed: int = option(1, "decides rooms, noises and the subset", low=0)
     processes: int = option(0, "to make the audio with; 0 = one per core; changes nothing else", low=0)
 

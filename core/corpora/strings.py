@@ -5,6 +5,7 @@ median, gaps filled with noise as low as the clips' own. Speakers with few clips
 """
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -53,7 +54,7 @@ class Corpus(base.Corpus):
         if options.words_min > options.words_max or options.gap_min > options.gap_max:
             raise ValueError(f"strings: words_min {options.words_min} must not be above words_max {options.words_max}, "
                              f"nor gap_min {options.gap_min} above gap_max {options.gap_max}")
-        self.files = base.manifest_files("strings", {"train": options.train, "dev": options.dev}, options.tests)
+        self.files = base.named_files("strings", {"train": options.train, "dev": options.dev}, options.tests)
         self._clips: dict[str, list[Utterance]] = {}
         self._bad: dict[str, list[base.Dropped]] = {}
 
@@ -91,7 +92,7 @@ class Corpus(base.Corpus):
                 own = [c for c in found if c.speaker == speaker]
                 tasks[shards.safe(f"{split}.{speaker}")] = (split, speaker, own, uses)
             print(f"strings: {split}: {len(found)} clips of {len({c.speaker for c in found})} speakers, "
-                  f"{len(words[split])} words: {' '.join(words[split])}")
+                  f"{len(words[split])} words: {' '.join(words[split])}", file=sys.stderr, flush=True)
         return shards.make(folder, tasks, partial(speaker_strings, self.options), ending=self.options.audio_format,
                            processes=self.options.processes, progress=self.progress, about={"words": words})
 

@@ -15,11 +15,12 @@ import json
 import multiprocessing
 import os
 import random
+import traceback
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ SPEED, PITCH, RANGE, GAP = (120, 170, 230), (25, 75), (25, 80), (1, 8)   # words
 LEVEL_DB = (-34.0, -18.0)       # RMS of an utterance against full scale
 BEFORE_S, AFTER_S = (0.05, 0.30), (0.10, 0.40)
 COMPRESSION = 0.4               # of FLAC, 0..1
+LENGTHS = ("hours", "test_utterances", "dev_utterances", "search_utterances", "processes")  # change no shard
 TRIES = 1000                    # sentences drawn until one belongs to the split
 
 
@@ -80,9 +82,7 @@ class Corpus(base.Corpus):
     @cached_property
     def folder(self) -> Path:
         """Named by all that decides the audio of a shard, so not by the lengths of splits."""
-        told = {k: getattr(self.options, k) for k in Options.__dataclass_fields__
-                if k not in ("hours", "processes") and not k.endswith("s_utterances")}
-        told = {k: v for k, v in told.items() if k not in ("test_utterances", "dev_utterances", "search_utterances")}
+        told = {k: v for k, v in asdict(self.options).items() if k not in LENGTHS}
         key = {"version": VERSION, "options": told, "grammar": grammar.COMMANDS.read_text(encoding="utf-8"),
                "voices": speaking.voices()}
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
@@ -106,36 +106,40 @@ class Corpus(base.Corpus):
         shards = [] if count is None else list(range(-(-count // size)))
         if limit is not None:
             # their length is known only when made: guess from the longest utterances, then look again
-            shards = self._made(split, [0], limit)
-            while (have := sum(self._seconds(split, n) for n in shards)) < limit:
+            shards = self._made(split, [0])
+            while (have := sum(self._head(split, n)["seconds"] for n in shards)) < limit:
                 more = max(1, int((limit - have) / (have / len(shards)) + 0.5))
-                shards = self._made(split, list(range(len(shards) + more)), limit)
+                shards = self._made(split, list(range(len(shards) + more)))
         else:
-            self._made(split, shards, None)
+            self._made(split, shards)
         for number in shards:
             for row in self._index(split, number)[1:]:
                 yield {**row, "audio": str(self._audio(split, number))}
 
-    def _made(self, split: str, shards: list[int], limit: float | None) -> list[int]:
+    def _made(self, split: str, shards: list[int]) -> list[int]:
         """The shards, after making those that are missing, each in a fresh child process (see speaking)."""
         missing = [n for n in shards if not self._whole(split, n)]
-        processes = min(self.options.processes or len(os.sched_getaffinity(0)), len(missing))
-        if not missing:
-            return shards
+        count = self.options.processes or len(os.sched_getaffinity(0))
         text = f"voice_commands: making {split}, shards of {self.options.shard_utterances} utterances"
-        self.progress(len(shards) - len(missing), len(shards), text)
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"),
-                                 max_tasks_per_child=1) as pool:
-            waiting = {pool.submit(make_shard, str(self.folder), self.options, split, n) for n in missing}
-            try:
-                while waiting:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-                    self.progress(len(shards) - len(waiting), len(shards), text)
-            finally:
-                for future in waiting:
-                    future.cancel()
+        running: list[tuple[Any, Any]] = []          # (process, its end of the pipe)
+        done = len(shards) - len(missing)
+        try:
+            while missing or running:
+                self.progress(done, len(shards), text)
+                while missing and len(running) < count:
+                    running.append(_start(str(self.folder), self.options, split, missing.pop(0)))
+                wait([process.sentinel for process, _ in running])
+                for process, pipe in [pair for pair in running if not pair[0].is_alive()]:
+                    running.remove((process, pipe))
+                    process.join()
+                    if process.exitcode:
+                        problem = pipe.recv() if pipe.poll() else "it was killed: too little memory?"
+                        raise RuntimeError(f"a process making {split} speech ended with {process.exitcode}: {problem}")
+                    done += 1
+                    self.progress(done, len(shards), text)
+        finally:
+            for process, _ in running:
+                process.kill()
         return shards
 
     def _audio(self, split: str, number: int) -> Path:
@@ -146,25 +150,26 @@ class Corpus(base.Corpus):
         text = self._audio(split, number).with_suffix(".jsonl").read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
 
-    def _seconds(self, split: str, number: int) -> float:
-        return self._index(split, number)[0]["seconds"]
+    def _head(self, split: str, number: int) -> dict[str, Any]:
+        with open(self._audio(split, number).with_suffix(".jsonl"), encoding="utf-8") as lines:
+            return json.loads(next(lines))
 
     def _whole(self, split: str, number: int) -> bool:
         """Marker there, and the audio as long as the marker says."""
         audio = self._audio(split, number)
         if not audio.is_file() or not audio.with_suffix(".jsonl").is_file():
             return False
-        return self._index(split, number)[0]["bytes"] == audio.stat().st_size
+        return self._head(split, number)["bytes"] == audio.stat().st_size
 
 
 def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:05d}"
 
 
-def split_variants(split: str) -> tuple[str, ...]:
-    """Voice variants of a split; no two splits share one."""
+def split_voices(split: str) -> list[str]:
+    """Voices of a split; no two splits share a voice variant, so a test voice is new in all its accents."""
     held_out = {v for some in VARIANTS.values() for v in some}
-    return VARIANTS.get(split) or tuple(v for v in speaking.available()[1] if v not in held_out)
+    return speaking.voices(VARIANTS.get(split) or [v for v in speaking.available()[1] if v not in held_out])
 
 
 def sentence_split(text: str) -> str:
@@ -198,6 +203,24 @@ def plan(options: Options, book: grammar.Grammar, voices: list[str], split: str,
     return request, template, np.random.default_rng(rng.getrandbits(64))
 
 
+def _start(folder: str, options: Options, split: str, number: int) -> tuple[Any, Any]:
+    """A fresh process that makes one shard, and the pipe which tells why if it cannot."""
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_shard_process, args=(theirs, folder, options, split, number), daemon=True)
+    process.start()
+    theirs.close()
+    return process, pipe
+
+
+def _shard_process(pipe: Any, folder: str, options: Options, split: str, number: int) -> None:
+    try:
+        make_shard(folder, options, split, number)
+    except Exception:
+        pipe.send(traceback.format_exc())
+        raise SystemExit(1) from None
+
+
 def make_shard(folder: str, options: Options, split: str, number: int) -> None:
     """One shard: audio written aside and renamed, then the index as marker. Runs in a fresh process."""
     target = Path(folder) / f"{shard_name(split, number)}.flac"
@@ -224,7 +247,7 @@ def make_shard(folder: str, options: Options, split: str, number: int) -> None:
 def spoken(options: Options, split: str, indices: range) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """(row, samples float32 [N]) of some utterances, in this process (which should be a fresh one: see speaking)."""
     engine, book = speaking.Engine(), grammar.Grammar()
-    voices = speaking.voices(split_variants(split))
+    voices = split_voices(split)
     random.Random(f"{options.seed}/{split}/voices").shuffle(voices)
     others: deque[np.ndarray] = deque(maxlen=4)       # the utterances before, for babble
     for index in indices:

@@ -12,7 +12,8 @@ LOOKS = 4            # spectra averaged per column, spread over it, so that an h
 FLOOR_DB = 70.0      # what lies further below the loudest point is drawn as silence
 BLUE = "#0072b2"     # Okabe-Ito, readable on white and on black
 WAVE_SENTENCE = "Loudness over time: each burst is a word or a few, flat parts are silence."
-SPECTROGRAM_SENTENCE = "Pitch over time: bright bands are speech; bright everywhere, also between words, is background noise."
+SPECTROGRAM_SENTENCE = ("Pitch over time: bright bands are speech; bright everywhere, also between words, is "
+                        "background noise.")
 
 
 def envelope(samples: np.ndarray, columns: int = COLUMNS) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +48,7 @@ def wave_figure(samples: np.ndarray, rate: int = 16000) -> go.Figure:
     figure = go.Figure(go.Scatter(
         x=np.concatenate([time, time[::-1]]), y=np.concatenate([high, low[::-1]]).astype(np.float32).round(4),
         fill="toself", mode="lines", line={"width": 0.5, "color": BLUE}, fillcolor=BLUE, hoverinfo="skip"))
-    figure.update_yaxes(visible=False, range=[-1.02 * _peak(samples), 1.02 * _peak(samples)])
+    figure.update_yaxes(visible=False, automargin=False, range=[-1.02 * _peak(samples), 1.02 * _peak(samples)])
     return _finish(figure, 110, "seconds", len(samples) / rate)
 
 
@@ -59,7 +60,8 @@ def spectrogram_figure(samples: np.ndarray, rate: int = 16000) -> go.Figure:
         z=np.clip(level + FLOOR_DB, 0, 255).round().astype(np.uint8), x0=step / 2, dx=step, y=np.arange(BANDS),
         colorscale="Cividis", showscale=False, hovertemplate="%{x:.2f} s<extra></extra>"))
     ticks = [int(np.argmin(np.abs(hertz - f))) for f in (250, 1000, 3000, 6000)]
-    figure.update_yaxes(tickvals=ticks, ticktext=["250", "1000", "3000", "6000"], title="Hz", fixedrange=True)
+    figure.update_yaxes(tickvals=ticks, ticktext=["250", "1000", "3000", "6000"], title="Hz", automargin=False,
+                        fixedrange=True)
     return _finish(figure, 190, "seconds", len(samples) / rate)
 
 
@@ -68,6 +70,6 @@ def _peak(samples: np.ndarray) -> float:
 
 
 def _finish(figure: go.Figure, height: int, title: str, seconds: float) -> go.Figure:
-    figure.update_layout(height=height, margin={"l": 50, "r": 10, "t": 8, "b": 36}, showlegend=False)
+    figure.update_layout(height=height, margin={"l": 64, "r": 10, "t": 8, "b": 36}, showlegend=False)
     figure.update_xaxes(title=title, range=[0, seconds], fixedrange=True, showgrid=False)
     return figure

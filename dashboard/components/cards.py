@@ -105,7 +105,7 @@ def _errors_card(point: dict) -> tuple[str, str, str]:
     if point["measured"]:
         return ("Words wrong", percent, f"{words_wrong(point['wer'])} "
                                         f"(95 % interval {100 * point['low']:.1f} to {100 * point['high']:.1f} %)")
-    return "Words wrong", f"≈ {percent}", f"{words_wrong(point['wer'])}, guessed from the measured sizes beside it"
+    return "Words wrong", f"≈ {percent}", f"{words_wrong(point['wer'])}, estimated from the measured sizes beside it"
 
 
 def dense_row(points: pd.DataFrame, run: str) -> dict | None:

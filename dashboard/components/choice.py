@@ -126,7 +126,6 @@ def describe(chosen: Chosen) -> str:
 
 
 def _write(chosen: dict[str, str]) -> None:
-    """Set the address's parameters, only where they differ (each write is a message to the browser)."""
-    for key, value in chosen.items():
-        if st.query_params.get(key) != value:
-            st.query_params[key] = value
+    """Set the address's parameters in one message, and only when they differ."""
+    if any(st.query_params.get(key) != value for key, value in chosen.items()):
+        st.query_params.update(chosen)

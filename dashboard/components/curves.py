@@ -15,7 +15,7 @@ MOST_LINES = 12
 SENTENCES = {
     "loss": "Loss is how surprised the network is by the right words. It should fall, quickly first and then slowly; "
             "sparser sizes lie higher.",
-    "wer": "Word error rate on speech held out of training, in percent. Lower is better; the lines of the sparser sizes "
+    "wer": "Word error rate on speech held out of training, in percent. Lower is better; the sparser sizes "
            "end higher.",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
-# Okabe-Ito hues (safe for colour-blind eyes), thin enough to read on white and on black; each kind also has its own mark
+# Okabe-Ito hues (safe for colour-blind eyes), thin enough to read on white and on black; each kind has its own mark too
 STYLES = {
     "changed": "background:rgba(230,159,0,.28);border-bottom:2px solid #e69f00;",
     "missing": "background:rgba(86,180,233,.22);text-decoration:line-through;border-bottom:2px dotted #56b4e9;",
@@ -75,8 +75,8 @@ def _word(piece: Piece) -> str:
 def legend() -> str:
     """One line that says what the three marks mean."""
     marks = {"changed": "other word (for the expected one)", "missing": "missing word", "extra": "+extra word"}
-    return '<div style="line-height:2;font-size:.85rem">' + " &nbsp; ".join(
-        f'<span style="{WORD}{STYLES[kind]}">{text}</span>' for kind, text in marks.items()) + "</div>"
+    shown = (f'<span style="{WORD}{STYLES[kind]}white-space:nowrap">{text}</span>' for kind, text in marks.items())
+    return f'<div style="line-height:2;font-size:.85rem">{" &nbsp; ".join(shown)}</div>'
 
 
 def sentence(pieces: list[Piece]) -> str:

@@ -1,4 +1,4 @@
-"""From the bytes a person hands in to text: checks with clear messages, two at a time, words as they come. No Streamlit.
+"""From the bytes a person hands in to text: clear checks, two at a time, words as they come. No Streamlit.
 
 torch is imported by `recogniser` alone, which is called only when something is really transcribed.
 """
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ SHORTEST_S = 0.1
 SILENT_PEAK = 1e-3   # 60 dB below full scale: below this a microphone was off or muted
 AT_ONCE = 2          # transcriptions in this server at the same time
 PACKET = 5120        # samples handed over at once: 320 ms
+THREADS = max(1, (os.cpu_count() or 1) // AT_ONCE)  # for each, so that two do not fight over the same cores
 REDRAW_S = 0.1       # the page is told of new words at most this often
 
 
@@ -117,7 +119,7 @@ def recogniser(packed: bytes, chunk_ms: float) -> Any:
     """The one door to torch: opens the very file a user would download, and warms it up with 0.3 s of silence."""
     from core import recognizer
 
-    opened = recognizer.open(packed, chunk_ms=chunk_ms)
+    opened = recognizer.open(packed, chunk_ms=chunk_ms, threads=THREADS)
     stream = opened.stream()
     stream.accept(np.zeros(PACKET, np.float32))
     stream.finish()
@@ -150,7 +152,7 @@ def listen(recognisers: dict[str, Any], samples: np.ndarray,
     tell(1.0, dict(texts))
     length = len(samples) / RATE
     return [Heard(name, texts[name], spent[name], length, spent[name] / length,
-                  dict(getattr(recognisers[name], "conditions", {}))) for name in streams]
+                  recognisers[name].conditions | {"threads": THREADS}) for name in streams]
 
 
 def as_document(name: str, run: str, reference: str, heard: list[Heard]) -> dict[str, Any]:

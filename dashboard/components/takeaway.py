@@ -11,6 +11,8 @@ from core.records import Report, Subnet, as_dict
 from dashboard import data
 from dashboard.components import choice, fits
 
+NEEDED = (paths.WEIGHTS, paths.TOKENS, paths.FEATURE_STATISTICS)  # without these no file can be packed
+
 
 def _preset() -> None:
     limits = fits.PRESETS.get(st.session_state.get("preset"))
@@ -53,10 +55,12 @@ def downloads(chosen: choice.Chosen, subnet: Subnet, point: dict, drawn: pd.Data
     with st.container(border=True):
         st.markdown("#### Take it with you")
         name = f"{chosen.run}-{subnet.name}"
+        folder = store.run_folder(chosen.run)
+        missing = [part for part in NEEDED if not (folder / part).is_file()]
         st.download_button("This size as a file", lambda: data.packed(chosen.run, subnet),
                            file_name=f"{name}.safetensors", mime="application/octet-stream", key="get_file",
                            on_click="ignore", icon=":material/download:", type="primary", width="stretch",
-                           disabled=not (store.run_folder(chosen.run) / paths.WEIGHTS).is_file(),
+                           disabled=bool(missing),
                            help="The very file that is measured: kept values in half precision, masks, tokens, "
                                 "settings. Packed when you click.")
         st.download_button("This size as JSON", json.dumps(as_dict(subnet), indent=1), file_name=f"{name}.json",
@@ -65,5 +69,9 @@ def downloads(chosen: choice.Chosen, subnet: Subnet, point: dict, drawn: pd.Data
         st.download_button("Measured points as CSV", front_csv(drawn), file_name="front.csv", mime="text/csv",
                            key="get_csv", on_click="ignore", icon=":material/table:", width="stretch",
                            help="Every measured point of the chart with all its conditions; estimates (≈) are left out.")
-        st.caption("Picture of the chart: the camera :material/photo_camera: in the chart's upper right corner saves "
-                   "a PNG." + ("" if point["measured"] else " This size is not measured yet; its file is complete."))
+        if missing:
+            st.caption(f"No file can be made of this run: {', '.join(missing)} is missing from its folder.")
+        st.caption("The camera :material/photo_camera: in the chart's upper right corner saves it as a PNG picture."
+                   if point["measured"] else
+                   "This size is not measured yet: its file is complete, but the chart has no camera "
+                   ":material/photo_camera: until a measured size is chosen, because estimates are never exported.")

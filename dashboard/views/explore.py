@@ -148,7 +148,7 @@ def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
     figure = charts.front_figure(drawn, axis, {"x": where, "wer": point["wer"], "measured": point["measured"]},
                                  dark=st.context.theme.type == "dark")
     st.plotly_chart(figure, key="front", on_select=lambda: clicked("front"), selection_mode="points",
-                    config=charts.CAMERA, alt=f"Word error rate over {axis.title} for every measured size")
+                    config=charts.config(point["measured"]), alt=f"Word error rate over {axis.title} for every measured size")
     st.caption("**What to see:** lower is better, further left is smaller, so the lower left corner is the place to "
                "be. Faint points are beaten by another size of the same kind. Click a point to choose it.")
     return drawn

@@ -79,7 +79,8 @@ def card(job: Job, now: float) -> None:
         left.markdown(f"**{job.id} · {WORDS.get(job.kind, job.kind)}** &nbsp; :{colour}-badge[{icon} {word}]  \n"
                       f"{forms.escape(subject(job))}")
         if job.state in ("queued", "running"):
-            right.button("Cancel", key=f"cancel.{job.id}", on_click=act, args=(jobs.cancel, job.id), disabled=job.cancel,
+            right.button("Cancel", key=f"cancel.{job.id}", on_click=act, args=(jobs.cancel, job.id),
+                         disabled=job.cancel,
                          help="A running training writes a checkpoint first, so that it can go on later.")
         elif job.state in ("failed", "cancelled"):
             right.button("Resume", key=f"resume.{job.id}", on_click=act, args=(jobs.resume, job.id),

@@ -139,8 +139,8 @@ def queue(recipe: dict[str, Any]) -> None:
 
 def main() -> None:
     st.title("Train")
-    st.markdown("Make a network of your own. Pick the speech it learns from and how, press start, and watch it on Jobs: "
-                "it runs in the background, also after you close this page.")
+    st.markdown("Make a network of your own. Pick the speech it learns from and how, press start, and watch it on "
+                "Jobs: it runs in the background, also after you close this page.")
     offered = starts()
     picked = st.selectbox("Start from", list(offered), key="start",
                           help="A recipe is a saved set of choices. You can change everything below.")

@@ -84,7 +84,8 @@ def pick_sizes(chosen: choice.Chosen) -> tuple[dict[str, Subnet], int]:
         "Sizes to hear beside it", others, default=[name for name in others if name == "dense"], max_selections=2,
         key=f"beside.{chosen.run}.{chosen.subnet}", help="“dense” is the whole network, nothing cut away. "
         "The number in “s70” is the share of weights that are zero, in percent: the higher, the smaller the file.")
-    chunk = right.selectbox("Writes after every", CHUNKS, index=1, format_func=lambda ms: f"{ms} ms of sound", key="chunk",
+    chunk = right.selectbox("Writes after every", CHUNKS, index=1, key="chunk",
+                            format_func=lambda ms: f"{ms} ms of sound",
                             help="Waiting longer makes the words surer and later. All sizes are compared at the same.")
     names = [chosen.subnet, *beside]
     return {name: choice.record(choice.Chosen(chosen.run, name)) for name in names}, chunk
@@ -120,7 +121,7 @@ def speed_words(rtf: float) -> str:
         "about as fast as speech" if rtf <= 1 else f"{rtf:.1f} times slower than speech")
 
 
-def show_results(run: str, name: str, heard: list[hearing.Heard], reference: str) -> None:
+def show_results(run: str, sizes: dict[str, Subnet], name: str, heard: list[hearing.Heard], reference: str) -> None:
     st.subheader("What was heard")
     full = next((one for one in heard if one.subnet == "dense"), None)
     ways = (["what was said"] if reference else []) + (["the whole network (dense)"] if full and len(heard) > 1 else [])
@@ -132,7 +133,7 @@ def show_results(run: str, name: str, heard: list[hearing.Heard], reference: str
         st.caption("Type what was said, or add “dense” to the sizes, to see the differences in colour.")
     for column, one in zip(st.columns(len(heard)), heard):
         with column.container(border=True):
-            st.markdown(f"**{one.subnet}**")
+            st.markdown(f"**{one.subnet}** &nbsp; :gray[{100 * sizes[one.subnet].sparsity:.0f} % zeros]")
             target = reference if way == "what was said" else full.text if way and one is not full else one.text
             pieces = diff.align(target, one.text)
             st.html(diff.markup(pieces))
@@ -188,6 +189,7 @@ def main() -> None:
             with place.container():
                 heard = transcribe(chosen.run, sizes, chunk, samples)
         except (ValueError, RuntimeError, OSError, ImportError) as problem:
+            place.empty()
             st.error(f"This size could not be used to transcribe: {problem}")
             return
         st.session_state["heard"] = (mark, heard)
@@ -196,7 +198,7 @@ def main() -> None:
     if kept and kept[0] == mark:
         from core import text
 
-        show_results(chosen.run, name, kept[1], text.normalise(spoken))
+        show_results(chosen.run, sizes, name, kept[1], text.normalise(spoken))
 
 
 main()

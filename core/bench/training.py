@@ -1,0 +1,107 @@
+"""Training throughput: useful work of a step over what the processor's best matrix product does, in one run.
+
+Useful work = 6 x multiply-accumulates x valid frames for every pass of the step (2 forward, 4 backward; padding and recomputation are
+not counted). Ceiling = the same-shape products of the units alone. Each round times the big product, the step and the ceiling in turn.
+"""
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core import cost, experiment, plugins, store
+from core.batches import Batch, Batches
+from core.prepared import Prepared
+from core.records import option
+from core.training import Options as TrainingOptions
+from core.training import Trainer
+
+SIDE = 4096  # of the square product
+
+
+@dataclass(frozen=True)
+class Options:
+    recipe: str = option("commands_and_books_omni", "recipe whose shapes and passes are measured")
+    rounds: int = option(5, "rounds; medians are printed", low=1, high=100)
+    prepared: bool = option(True, "use the recipe's own speech; off = seeded noise of 1-16 s utterances")
+
+
+def run(options: Options) -> dict:
+    """Prints and returns the ratios. Speech that was never prepared is prepared first."""
+    recipe = store.load_recipe(options.recipe)
+    settings = plugins.make_options(TrainingOptions, recipe.training, "training")
+    if options.prepared:
+        prepared = Prepared(experiment.prepare(recipe, lambda *_: True))
+        vocabulary, batches = prepared.tokenizer.size, Batches(prepared, "train", settings.batch_seconds, recipe.seed)
+        epoch = batches.stream(0)
+        some = [next(epoch) for _ in range(options.rounds + 1)]
+    else:
+        vocabulary = 257
+        some = [_noise(settings.batch_seconds, i) for i in range(options.rounds + 1)]
+    model, method = experiment.build(experiment.resolve(recipe, vocabulary), vocabulary, settings.updates)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
+        trainer.step = settings.updates - options.rounds - 2  # the phase with the most passes
+        trainer.update(some[0].to(trainer.device))
+        return _measure(trainer, some[1:])
+
+
+def _measure(trainer: Trainer, batches: list[Batch]) -> dict:
+    kind = torch.bfloat16 if trainer.bf16 else torch.float32
+    anatomy, device = trainer.method.anatomy, trainer.device
+    square = torch.randn(SIDE, SIDE, device=device).to(kind)
+    macs = cost.macs_per_second(anatomy)
+    rows = []
+    for batch in batches:
+        passes = len(trainer.method.plan(trainer.step))
+        peak = 2 * SIDE ** 3 / _seconds(lambda: square @ square, device)
+        took = _seconds(lambda b=batch: trainer.update(b.to(device)), device)
+        useful = 6 * macs * batch.seconds * passes
+        ceiling = _products(anatomy, int(batch.features.shape[0] * batch.features.shape[1] / 4), kind, device) * passes
+        rows.append((useful / took / peak, took, peak, batch.seconds * passes / took, ceiling / took))
+    names = ("share_of_peak", "seconds_per_step", "peak_flops", "times_real_time_per_pass", "products_share_of_step")
+    result = {n: statistics.median(r[i] for r in rows) for i, n in enumerate(names)}
+    result |= {"passes": passes, "precision": str(kind).removeprefix("torch."), "threads": torch.get_num_threads()}
+    print(f"{result['share_of_peak']:.1%} of the {SIDE}^3 {result['precision']} product ({result['peak_flops'] / 1e9:.0f} GFLOP/s); "
+          f"the step's own matrix products take {result['products_share_of_step']:.0%} of it;\n"
+          f"{result['times_real_time_per_pass']:.0f} x real time a pass, {passes} passes, {result['seconds_per_step']:.2f} s a step, "
+          f"{result['threads']} threads")
+    return result
+
+
+def _products(anatomy, frames: int, kind: torch.dtype, device: str) -> float:
+    """Seconds for forward, input gradient and weight gradient of every unit on [frames, C] inputs, nothing else."""
+    shapes = {}
+    for unit in anatomy.units:
+        shapes[(unit.rows, unit.columns)] = shapes.get((unit.rows, unit.columns), 0) + 1
+    total = 0.0
+    for (rows, columns), count in shapes.items():
+        x, w = torch.randn(frames, columns, device=device).to(kind), torch.randn(rows, columns, device=device).to(kind)
+        y = x @ w.T
+        total += count * _seconds(lambda: (x @ w.T, y @ w, y.T @ x), device)  # noqa: B023 - called at once
+    return total
+
+
+def _seconds(work, device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def _noise(seconds: float, seed: int) -> Batch:
+    rng = np.random.default_rng(seed)
+    longest = int(100 * rng.uniform(1, 16))
+    count = max(1, int(seconds * 100 / longest))
+    lengths = np.sort(rng.integers(int(0.95 * longest), longest + 1, count))[::-1].copy()
+    lengths[0] = longest
+    return Batch(torch.randn(count, longest, 80), torch.tensor(lengths), torch.tensor(rng.integers(1, 257, (count, longest // 40 + 1))),
+                 torch.tensor(np.maximum(1, lengths // 40)), [f"n{seed}-{i}" for i in range(count)], float(lengths.sum()) / 100)

@@ -1,0 +1,145 @@
+"""A folder of recordings: audio with same-named .txt files beside it, or a CSV that names audio and text.
+
+Columns of the CSV: audio (or file, path), text (or transcript); speaker, split, id, offset, duration (s) if there are.
+Without a split column speakers are divided by seeded hash; without a speaker column the folder an audio file lies in is
+its speaker, and in a flat folder each file is one.
+"""
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.corpora import base
+from core.records import Utterance, option
+
+VERSION = 1
+COLUMNS = {"audio": ("audio", "file", "path", "filename", "audio_filepath"), "text": ("text", "transcript", "sentence"),
+           "speaker": ("speaker", "speaker_id", "client_id"), "split": ("split",), "id": ("id",),
+           "offset": ("offset", "start"), "duration": ("duration", "seconds")}
+ROLES = {"training": "train", "valid": "dev", "validation": "dev", "val": "dev", "development": "dev", "": "train"}
+
+
+@dataclass(frozen=True)
+class Options:
+    root: str = option("", "the folder")
+    csv: str = option("", "a CSV in it (comma, semicolon, tab or |); empty: the only .csv there is, else .txt files")
+    search_share: float = option(0.05, "share of speakers for searches and tuning", low=0, high=0.5)
+    dev_share: float = option(0.05, "share of speakers that decide recipes", low=0, high=0.5)
+    test_share: float = option(0.1, "share of speakers to test on", low=0, high=0.5)
+    each_file_a_speaker: bool = option(False, "divide files, not speakers (all by one voice: results flatter)")
+    allow_shared_speakers: bool = option(False, "keep speakers whom the split column has in several splits")
+    licence: str = option("", "licence and authors, for the model card")
+    seed: int = option(1, "decides which speakers go where", low=0)
+
+
+class Corpus(base.Corpus):
+    """The recordings; ValueError if there are none, columns are missing or speakers are too few to divide."""
+
+    def __init__(self, options: Options):
+        super().__init__(options)
+        if not options.root:
+            raise ValueError("folder: root is empty; give the folder that holds the recordings")
+        self.root = base.resolve(options.root, "folder root")
+        if not self.root.is_dir():
+            raise ValueError(f"folder: {self.root} is not a folder; place the recordings there or correct root")
+        self.licence = options.licence or base.Corpus.licence
+        table = self._table()
+        found = list(self._csv_items(table) if table else self._txt_items())
+        if not found:
+            raise ValueError(f"folder: nothing in {table or self.root}; there should be audio "
+                             f"{list(base.AUDIO_ENDINGS)} with .txt files of the same names, or a CSV")
+        self._items = self._divided(found)
+
+    def splits(self) -> list[str]:
+        return sorted(self._items, key=lambda s: (base.level(s), s))
+
+    def read(self, split: str) -> Iterator[base.Item]:
+        shared = self.options.allow_shared_speakers
+        taken = {} if shared else base.protected(split, self._items, lambda s: {
+            i.speaker for i in self._items[s] if isinstance(i, Utterance)})
+        yield from base.without_speakers(self._items[split], taken)
+
+    def _table(self) -> Path | None:
+        """The CSV to read, or None for .txt files."""
+        if self.options.csv:
+            table = self.root / self.options.csv
+            if not table.is_file():
+                raise ValueError(f"folder: {table} is missing; there are {[p.name for p in self.root.glob('*.csv')]}")
+            return table
+        tables = sorted(self.root.glob("*.csv"))
+        if len(tables) > 1:
+            raise ValueError(f"folder: {self.root} has {[p.name for p in tables]}; say which with the option csv")
+        return tables[0] if tables else None
+
+    def _txt_items(self) -> Iterator[tuple[str, base.Item]]:
+        for audio in sorted(p for p in self.root.rglob("*") if p.suffix.lower() in base.AUDIO_ENDINGS):
+            id, words = audio.relative_to(self.root).with_suffix("").as_posix(), audio.with_suffix(".txt")
+            try:
+                text = words.read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                yield "", base.Dropped(id, f"no transcript in {words.name}: {error}")
+                continue
+            yield "", base.spoken(id, audio, " ".join(text.split()), self._speaker(audio, ""))
+
+    def _csv_items(self, table: Path) -> Iterator[tuple[str, base.Item]]:
+        """(split as written, item) of each row."""
+        with open(table, encoding="utf-8-sig", newline="") as file:
+            head = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(",;\t|", key=head.count))
+            names = {n.strip().lower(): n for n in reader.fieldnames or []}
+            column = {want: next((names[a] for a in aliases if a in names), "") for want, aliases in COLUMNS.items()}
+            if not column["audio"] or not column["text"]:
+                raise ValueError(f"folder: {table} has the columns {list(names)}; needed are one of "
+                                 f"{COLUMNS['audio']} and one of {COLUMNS['text']}")
+            for number, row in enumerate(reader, 2):
+                cell = {want: (row.get(name) or "").strip() if name else "" for want, name in column.items()}
+                split = cell["split"].lower() if column["split"] else ""
+                yield (ROLES.get(split, split) if column["split"] else ""), self._row(cell, f"{table.name}:{number}")
+
+    def _row(self, cell: dict[str, str], place: str) -> base.Item:
+        if not cell["audio"]:
+            return base.Dropped(place, "no audio file is named")
+        audio = self.root / cell["audio"]
+        id = cell["id"] or "-".join(filter(None, (Path(cell["audio"]).with_suffix("").as_posix(), cell["offset"])))
+        try:
+            offset, seconds = float(cell["offset"] or 0), float(cell["duration"] or 0)
+        except ValueError:
+            return base.Dropped(id, f"{place}: offset '{cell['offset']}' or duration '{cell['duration']}' is no number")
+        speaker = self._speaker(audio, cell["speaker"])
+        if seconds:
+            return Utterance(id, str(audio), offset, seconds, cell["text"], speaker)
+        return base.spoken(id, audio, cell["text"], speaker, offset)
+
+    def _speaker(self, audio: Path, named: str) -> str:
+        """Speakers carry the folder's name, so that "1" here and "1" in another corpus are two people."""
+        inside = audio.is_relative_to(self.root)
+        parent = audio.parent.relative_to(self.root).as_posix() if inside else audio.parent.name
+        if self.options.each_file_a_speaker or not named and parent == ".":
+            named = audio.stem if parent == "." else f"{parent}/{audio.stem}"
+        return f"{self.root.name}/{named or parent}"
+
+    def _divided(self, found: list[tuple[str, base.Item]]) -> dict[str, list[base.Item]]:
+        """Items by split: as written, or speakers by seeded hash; bad items stay with train."""
+        items: dict[str, list[base.Item]] = {}
+        if any(split for split, _ in found):
+            for split, item in found:
+                items.setdefault(split, []).append(item)
+            return items
+        shares = {"test": self.options.test_share, "dev": self.options.dev_share, "search": self.options.search_share}
+        shares = {split: share for split, share in shares.items() if share}
+        speakers = sorted({i.speaker for _, i in found if isinstance(i, Utterance)})
+        place: dict[str, str] = {}
+        for split, share in shares.items():
+            left = [s for s in speakers if s not in place]
+            place |= dict.fromkeys(base.pick(left, max(1, round(share * len(speakers))), self.options.seed), split)
+        if len(place) >= len(speakers) or len(set(place.values())) < len(shares):
+            raise ValueError(f"folder: {len(speakers)} speakers {speakers[:5]} cannot be divided into train and "
+                             f"{shares}; lower shares or set them to 0, write a split column, or set "
+                             f"each_file_a_speaker")
+        for _, item in found:
+            split = place.get(item.speaker, "train") if isinstance(item, Utterance) else "train"
+            items.setdefault(split, []).append(item)
+        return items

@@ -1,0 +1,220 @@
+"""A subnet on a split becomes a Report: errors with intervals, bytes of the file itself, speed, and every condition.
+
+The weights measured are those of the packed file, read back. `Material` holds a split's features and words once, for as
+many subnets as wanted. Intervals resample speakers, then utterances (only utterances where a split has one speaker).
+"""
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core import audio, cost, packing, paths, recognizer, scoring, store
+from core.prepared import TRAIN, Prepared
+from core.records import Anatomy, Report, Subnet, option
+from core.speed import Speed, measure
+from core.training import Interrupted
+
+Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
+NOT_TESTED = (TRAIN, "search", "dev")
+SPEED_SECONDS = 60.0  # of sound at most: enough chunks (190 of 320 ms) for a 95th percentile
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured, and under which decoding conditions."""
+    splits: list = option([], "splits to measure; empty = all test splits")
+    chunk_ms: float = option(320.0, "attention chunk; 0 = full context", unit="ms", low=0.0, high=2560.0)
+    precision: str = option("fp32", "arithmetic of the forward pass", choices=("fp32", "bf16"))
+    threads: int = option(2, "CPU threads for the errors; speed is always measured with one", low=1, high=256)
+    speed_utterances: int = option(12, "utterances streamed for the speed, 60 s at most; 0 = none", low=0, high=1000)
+    repetitions: int = option(10000, "bootstrap resamples", low=100, high=1000000)
+    seed: int = option(1, "of the bootstrap", low=0, high=2147483647)
+
+
+@dataclass(frozen=True)
+class Material:
+    """One split, ready to be measured often. features: raw fbank [F, 80] each; sounds: (file, offset s, seconds)."""
+    split: str                       # as it is called in reports, e.g. "librispeech/test-clean"
+    ids: list[str]
+    references: list[str]
+    speakers: list[str]
+    seconds: float
+    features: list[np.ndarray]
+    sounds: list[tuple[str, float, float]]
+
+    def waves(self, count: int) -> list[np.ndarray]:
+        """`count` sounds, evenly spread over the split, SPEED_SECONDS at most."""
+        chosen, left = [], SPEED_SECONDS
+        for i in np.unique(np.linspace(0, len(self.sounds) - 1, count).round().astype(int)) if count else []:
+            file, offset, seconds = self.sounds[i]
+            if seconds <= left:
+                chosen.append(audio.read(file, offset, seconds))
+                left -= seconds
+        return chosen
+
+
+def material(prepared: Prepared, split: str) -> Material:
+    """A split of prepared data. ValueError for unknown and empty splits."""
+    rows = prepared.rows(split)
+    if not rows:
+        raise ValueError(f"split {split!r} holds no utterance to measure")
+    corpora = {row.corpus for row in rows}
+    name = f"{corpora.pop()}/{split}" if len(corpora) == 1 and "/" not in split else split
+    return Material(name, [r.id for r in rows], [r.text for r in rows], [r.speaker for r in rows],
+                    sum(r.seconds for r in rows), [prepared.features(r, 1.0) for r in rows],
+                    [(r.audio, r.offset, r.seconds) for r in rows])
+
+
+def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Options | None = None, *,
+             dense: Sequence[dict] | None = None, speed: Speed | None = None) -> tuple[Report, list[dict]]:
+    """Measures one subnet on one split -> (Report, one row per utterance as the store keeps it).
+
+    dense: rows of this run's dense subnet on the same split, for the paired test. speed: measured earlier for the same
+    file; None = measured now, if options ask for it.
+    """
+    options = options or Options()
+    folder = store.folder_of(run)
+    data = packing.pack(folder, subnet)
+    heard = recognizer.open(data, chunk_ms=options.chunk_ms, precision=options.precision, threads=options.threads)
+    texts = heard.transcribe(material.features)
+    if speed is None and options.speed_utterances:
+        speed = _speed(data, material, options)
+    edits = scoring.word_edits(material.references, texts)
+    counts = np.stack([edits.insertions, edits.deletions, edits.substitutions, edits.words], 1).tolist()
+    rows = [{"id": id, "hypothesis": text, **dict(zip(("insertions", "deletions", "substitutions", "words"), four))}
+            for id, text, four in zip(material.ids, texts, counts)]
+    conditions = heard.conditions
+    recipe = store.recipe(folder)
+    report = Report(
+        run=folder.name, subnet=subnet.name, split=material.split, method=recipe.method.name,
+        title=recipe.title or folder.name, **_errors(edits, texts, material, options, dense),
+        **sizes(data, store.anatomy(folder), subnet), rtf=speed and speed.rtf,
+        chunk_median_ms=speed and speed.chunk_median_ms, chunk_p95_ms=speed and speed.chunk_p95_ms,
+        load_ms=speed and speed.load_ms, peak_rss_mb=speed and speed.peak_rss_mb,
+        threads=speed.threads if speed else options.threads,
+        **{n: conditions[n] for n in ("chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model",
+                                      "precision", "runtime", "normaliser", "file_sha256", "seed")},
+        hardware=hardware(), code_version=code_version(), date=datetime.date.today().isoformat())
+    return report, rows
+
+
+def _speed(data: bytes, material: Material, options: Options) -> Speed | None:
+    waves = material.waves(options.speed_utterances)
+    return measure(data, waves, options.chunk_ms, 1, options.precision) if waves else None
+
+
+def _errors(edits: scoring.Edits, texts: list[str], material: Material, options: Options,
+            dense: Sequence[dict] | None) -> dict:
+    """The error fields of a Report."""
+    again = (options.repetitions, options.seed)
+    low, high = scoring.bootstrap(edits.errors, edits.words, material.speakers, *again)
+    delta = (None, None, None, None)
+    if dense is not None:
+        base = {row["id"]: row["insertions"] + row["deletions"] + row["substitutions"] for row in dense}
+        missing = [i for i in material.ids if i not in base]
+        if missing:
+            raise ValueError(f"the dense subnet was measured on other utterances of {material.split}: {len(missing)} "
+                             f"are missing, e.g. {missing[0]!r}; measure it again first")
+        delta = scoring.paired(edits.errors, np.array([base[i] for i in material.ids]), edits.words,
+                               material.speakers, *again)
+    return {"utterances": len(texts), "audio_seconds": material.seconds, "words": int(edits.words.sum()),
+            "insertions": int(edits.insertions.sum()), "deletions": int(edits.deletions.sum()),
+            "substitutions": int(edits.substitutions.sum()), "wer": edits.rate, "wer_low": low, "wer_high": high,
+            "cer": scoring.character_edits(material.references, texts).rate,
+            "delta_wer": delta[0], "delta_low": delta[1], "delta_high": delta[2], "p_value": delta[3]}
+
+
+def sizes(data: bytes, anatomy: Anatomy, subnet: Subnet) -> dict:
+    """The size fields of a Report: bytes of the file, zeros counted in the weights read back from it."""
+    tensors, metadata = packing.unpack(data)
+    total, nonzero = (sum(f(t) for t in tensors.values()) for f in (np.size, np.count_nonzero))
+    prunable = [tensors[f"{unit}.weight"] for unit in metadata["units"]]
+    zeros = sum(t.size - np.count_nonzero(t) for t in prunable)
+    return {"parameters": int(total), "nonzero_parameters": int(nonzero),
+            "sparsity": float(zeros / max(sum(t.size for t in prunable), 1)),
+            "sparsity_whole": float(1 - nonzero / total), "file_bytes": len(data),
+            "zstd_bytes": packing.zstd_bytes(data), "mmacs_per_second": cost.macs_per_second(anatomy) / 1e6,
+            "mmacs_nonzero_per_second": cost.macs_nonzero_per_second(anatomy, subnet.keep) / 1e6}
+
+
+def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared, options: Options | None = None,
+                  progress: Progress = lambda *_: True, again: bool = False) -> list[Report]:
+    """Measures subnets on splits and stores the reports; dense comes first, so that the others are paired with it.
+
+    What is already measured (same file, split and conditions) is kept unless `again`. Speed is measured once a subnet.
+    Raises Interrupted when `progress` says stop; what is finished is stored.
+    """
+    options = options or Options()
+    folder = store.folder_of(run)
+    splits = options.splits or [s for s in prepared.splits if s not in NOT_TESTED]
+    ordered = sorted(subnets, key=lambda s: (s.name != "dense", s.sparsity, s.name))
+    done, began, speeds = [], time.monotonic(), {}
+    for split in splits:
+        one = material(prepared, split)
+        for subnet in ordered:
+            count, total = len(done), len(splits) * len(ordered)
+            left = (time.monotonic() - began) / count * (total - count) if count else None
+            if not progress(count / total, f"{subnet.name} on {one.split} ({count + 1} of {total})", left):
+                raise Interrupted(f"stopped after {count} of {total} measurements; they are stored")
+            report = None if again else _measured(folder, subnet, one, options)
+            if report is None:
+                report, rows = evaluate(folder, subnet, one, options, speed=speeds.get(subnet.name),
+                                        dense=_dense_rows(folder, subnet, one, options))
+                store.save_report(folder, report, rows)
+            if report.rtf is not None:
+                speeds[subnet.name] = Speed(report.rtf, report.chunk_median_ms, report.chunk_p95_ms, report.load_ms,
+                                            report.peak_rss_mb, report.threads)
+            done.append(report)
+    progress(1.0, f"{len(done)} measurements are stored", 0.0)
+    return done
+
+
+def _measured(folder: Path, subnet: Subnet, material: Material, options: Options) -> Report | None:
+    """The stored report of this very file on this split under these conditions, if there is one."""
+    if not paths.report_file(folder, subnet.name, material.split, options.chunk_ms).is_file():
+        return None
+    report = next(r for r in store.reports(folder) if (r.subnet, r.split, r.chunk_ms)
+                  == (subnet.name, material.split, options.chunk_ms))
+    same = (report.utterances, report.precision, report.file_sha256) == (
+        len(material.ids), options.precision, packing.sha256(packing.pack(folder, subnet)))
+    return report if same else None
+
+
+def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Options) -> list[dict] | None:
+    if subnet.name == "dense" or not paths.hypotheses_file(folder, "dense", material.split, options.chunk_ms).is_file():
+        return None
+    return store.hypotheses(folder, "dense", material.split, options.chunk_ms)
+
+
+@functools.cache
+def hardware() -> str:
+    """Processor and usable cores, e.g. "AMD EPYC, 2 cores"."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    name = next((li.split(":", 1)[1].strip() for li in lines if li.startswith("model name")), "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name or platform.processor() or platform.machine()}, {cores} cores"
+
+
+@functools.cache
+def code_version() -> str:
+    """The git commit ("-dirty" when files differ from it), or a hash over core's sources where there is no git."""
+    if (paths.ROOT / ".git").exists():
+        told = subprocess.run(["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--abbrev=12"],
+                              capture_output=True, text=True, check=False)
+        if told.returncode == 0 and told.stdout.strip():
+            return told.stdout.strip()
+    digest = hashlib.sha256()
+    for file in sorted(paths.CORE.rglob("*.py")):
+        digest.update(str(file.relative_to(paths.CORE)).encode() + file.read_bytes())
+    return f"files-{digest.hexdigest()[:12]}"

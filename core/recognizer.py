@@ -1,0 +1,244 @@
+"""From a packed subnet to text: one protocol for whole utterances and for streams, and the PyTorch runtime behind it.
+
+The weights are always those of the packed file, written and read back: number and demo are of what a user downloads.
+Letters: B utterances, F frames of 10 ms, T encoder frames, N samples, V tokens. Other runtimes are files in export/
+with a function `open(data, chunk_ms, threads)`.
+"""
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import packing, plugins, store
+from core.decoding import GreedyState, greedy
+from core.features import FRAME_SHIFT_MS, OnlineFbank
+from core.layers.subsampling import FACTOR, HISTORY
+from core.records import Subnet
+from core.tokenizer import Tokenizer
+
+CHUNK_MS = 320.0
+BATCH_SECONDS = 300.0       # of padded speech in one forward pass
+FULL_CONTEXT_SECONDS = 300  # longer needs more memory than a small machine has: attention grows with the square
+PRECISIONS = ("fp32", "bf16")
+
+
+class Stream(Protocol):
+    """One sound while it arrives."""
+
+    def accept(self, samples: np.ndarray) -> str:
+        """float samples [N] in -1..1 at 16 kHz, any N -> the text so far."""
+
+    def finish(self) -> str:
+        """No more sound -> the whole text."""
+
+
+class Recognizer(Protocol):
+    """What evaluation, the Transcribe page and the command line see. `conditions` goes into reports."""
+    conditions: dict[str, Any]
+
+    def transcribe(self, features: Sequence[np.ndarray] | np.ndarray) -> list[str]:
+        """Raw fbank, a list of [F, 80] or an array [B, F, 80] -> one text each, in the same order."""
+
+    def stream(self) -> Stream:
+        """A new stream; several may run side by side."""
+
+
+def open(source: str | Path | bytes, subnet: str | Subnet = "dense", chunk_ms: float = CHUNK_MS, *,
+         precision: str = "fp32", threads: int | None = None, runtime: str = "torch") -> Recognizer:
+    """A recogniser of a run's subnet (`source` = run id or folder) or of a packed file (path or bytes).
+
+    chunk_ms is a multiple of the model's 40 ms frame, or 0 for full context. `threads` sets torch's for the whole
+    process. ValueError for unknown runs and subnets (lists what exists), chunks and precisions.
+    """
+    data = packed(source, subnet)
+    if runtime != "torch":
+        return plugins.load("export", runtime).open(data, chunk_ms, threads)
+    return TorchRecognizer(data, chunk_ms, precision, threads)
+
+
+def packed(source: str | Path | bytes, subnet: str | Subnet = "dense") -> bytes:
+    """The bytes of the packed file: read, or made from a run."""
+    if isinstance(source, bytes | bytearray):
+        return bytes(source)
+    if Path(source).is_file():
+        return Path(source).read_bytes()
+    if isinstance(source, Path) and not source.is_dir():
+        raise ValueError(f"{source} is neither a packed file nor a run's folder")
+    folder = store.folder_of(source)
+    return packing.pack(folder, store.subnet(folder, subnet) if isinstance(subnet, str) else subnet)
+
+
+def checked(samples: np.ndarray) -> np.ndarray:
+    """float32 [N]; ValueError for anything that is not finite mono sound in floats."""
+    samples = np.asarray(samples)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"samples must be one row of floats in -1..1 at 16 kHz; came {samples.dtype} of shape "
+                         f"{samples.shape} (core.audio.read and decode give the right ones)")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(samples))} of {samples.size} samples are NaN or infinite: "
+                         "the file is damaged or was scaled wrongly")
+    return samples.astype(np.float32, copy=False)
+
+
+class TorchRecognizer:
+    """Dense fp32 matrices with zeros written out: zeros save bytes here, not time."""
+
+    def __init__(self, data: bytes, chunk_ms: float = CHUNK_MS, precision: str = "fp32", threads: int | None = None):
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r} is unknown; allowed are {PRECISIONS}")
+        if threads:
+            torch.set_num_threads(threads)
+        tensors, metadata = packing.unpack(data)
+        self.tokenizer = Tokenizer(base64.b64decode(metadata["bpe"]))
+        self.model = _build(metadata, tensors, self.tokenizer.size)
+        self.chunk = _chunk_frames(chunk_ms, metadata["anatomy"]["frame_ms"])
+        self.bf16 = precision == "bf16"
+        statistics = metadata["statistics"]
+        self.mean = torch.tensor(statistics["mean"], dtype=torch.float32)
+        self.scale = 1.0 / torch.tensor(statistics["std"], dtype=torch.float32)
+        self.conditions = {
+            "run": metadata["run"], "method": metadata["method"], "subnet": metadata["subnet"]["name"],
+            "sparsity": metadata["subnet"]["sparsity"], "chunk_ms": float(chunk_ms),
+            "lookahead_ms": metadata["anatomy"]["lookahead_ms"],
+            "left_context_ms": metadata["anatomy"]["left_context_ms"] if self.chunk else 0.0,
+            "decoder": "greedy", "language_model": "none", "precision": precision,
+            "runtime": f"torch {torch.__version__.split('+')[0]}", "normaliser": metadata["normaliser"],
+            "file_bytes": len(data), "file_sha256": packing.sha256(data), "seed": metadata["seed"]}
+
+    def normalised(self, features: np.ndarray) -> Tensor:
+        """Raw fbank [F, 80] -> [F, 80] by the training data's global statistics."""
+        return (torch.from_numpy(np.asarray(features, np.float32)) - self.mean) * self.scale
+
+    def transcribe(self, features: Sequence[np.ndarray] | np.ndarray) -> list[str]:
+        """See Recognizer. Utterances of like length run together, up to BATCH_SECONDS of padded speech at a time."""
+        features = [self._checked_features(f) for f in features]
+        texts = [""] * len(features)
+        for indices in _batches([len(f) for f in features]):
+            for i, ids in zip(indices, self.tokens([features[i] for i in indices])):
+                texts[i] = self.tokenizer.decode(ids)
+        return texts
+
+    def tokens(self, features: list[np.ndarray]) -> list[list[int]]:
+        """One batch of raw fbank [F, 80] -> token ids of each, in one forward pass."""
+        lengths = torch.tensor([len(f) for f in features])
+        batch = torch.zeros(len(features), int(lengths.max()), len(self.mean))
+        for row, one in zip(batch, features):
+            row[:len(one)] = self.normalised(one)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            output = self.model(batch, lengths, chunk=self.chunk)
+        return greedy(output.log_probs, output.lengths)
+
+    def _checked_features(self, features: np.ndarray) -> np.ndarray:
+        if features.ndim != 2 or features.shape[1] != len(self.mean):
+            raise ValueError(f"features must be fbank [frames, {len(self.mean)}], came shape {features.shape}")
+        longest = FULL_CONTEXT_SECONDS * 1000 // FRAME_SHIFT_MS
+        if not self.chunk and len(features) > longest:
+            raise ValueError(f"full context takes at most {FULL_CONTEXT_SECONDS} s at once, came "
+                             f"{len(features) * FRAME_SHIFT_MS / 1000:.0f} s: choose a chunk, e.g. chunk_ms=320")
+        return features
+
+    def stream(self) -> TorchStream:
+        return TorchStream(self)
+
+
+class TorchStream:
+    """Samples in any packets -> fbank -> whole chunks through the model -> greedy text.
+
+    With full context (chunk 0) nothing can be said before the end: text appears at `finish`.
+    """
+
+    def __init__(self, recognizer: TorchRecognizer):
+        self.recognizer = recognizer
+        self.fbank, self.decoder = OnlineFbank(), GreedyState()
+        self.state = recognizer.model.initial_state(1)
+        self.history = torch.zeros(HISTORY, len(recognizer.mean))  # before the sound: the mean, as in training
+        self.waiting: list[np.ndarray] = []                        # raw frames [n, 80] of a chunk not yet full
+        self.samples, self.text = 0, ""
+
+    def accept(self, samples: np.ndarray) -> str:
+        """See Stream."""
+        samples = checked(samples)
+        self.samples += len(samples)
+        self.waiting.append(self.fbank.accept(samples))
+        if self.recognizer.chunk:
+            self._run_whole_chunks()
+        return self.text
+
+    def finish(self) -> str:
+        """See Stream. The last chunk is filled with zeros and the model is told how much of it is real."""
+        if not self.samples:
+            raise ValueError("the sound is empty: 0 samples came before the end")
+        self.waiting.append(self.fbank.finish())
+        if not self.recognizer.chunk:
+            features = np.concatenate(self.waiting)
+            self.waiting = []
+            self.text = self.recognizer.transcribe([features])[0] if len(features) else self.text
+            return self.text
+        self._run_whole_chunks()
+        rest = np.concatenate(self.waiting)
+        self.waiting = []
+        if len(rest):
+            self._run(rest)
+        return self.text
+
+    def _run_whole_chunks(self) -> None:
+        size = FACTOR * self.recognizer.chunk
+        if sum(map(len, self.waiting)) < size:
+            return
+        frames = np.concatenate(self.waiting)
+        whole = len(frames) // size * size
+        for start in range(0, whole, size):
+            self._run(frames[start:start + size])
+        self.waiting = [frames[whole:]]
+
+    def _run(self, frames: np.ndarray) -> None:
+        """One chunk, raw frames [n, 80] with n at most 4 * chunk, through model and decoder."""
+        own = self.recognizer
+        size, valid = FACTOR * own.chunk, -(-len(frames) // FACTOR)
+        window = torch.zeros(1, HISTORY + size, len(own.mean))
+        window[0, :HISTORY] = self.history
+        window[0, HISTORY:HISTORY + len(frames)] = own.normalised(frames)
+        self.history = window[0, -HISTORY:].clone()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=own.bf16):
+            log_probs, self.state = own.model.stream(window, torch.tensor([valid]), self.state)
+        if self.decoder.accept(log_probs[0, :valid]):
+            self.text = own.tokenizer.decode(self.decoder.ids)
+
+
+def _chunk_frames(chunk_ms: float, frame_ms: float) -> int:
+    from core.layers.attention import SPAN
+    frames = round(chunk_ms / frame_ms)
+    if frames < 0 or frames * frame_ms != chunk_ms or (frames and SPAN % frames):
+        allowed = [0] + [frame_ms * n for n in range(1, SPAN + 1) if SPAN % n == 0]
+        raise ValueError(f"chunk_ms {chunk_ms:g} is not possible; allowed are {', '.join(f'{a:g}' for a in allowed)} "
+                         "(0 = full context)")
+    return frames
+
+
+def _build(metadata: dict, tensors: dict[str, np.ndarray], vocabulary: int) -> torch.nn.Module:
+    name, options = metadata["model"]["name"], metadata["model"]["options"]
+    module = plugins.load("models", name)
+    model = module.build(plugins.make_options(module.Options, options, "model"), vocabulary)
+    try:
+        model.load_state_dict({n: torch.from_numpy(t) for n, t in tensors.items()})
+    except RuntimeError as error:
+        raise ValueError(f"the file's weights do not fit model {name!r} with options {options}: {error}") from None
+    return model.eval()
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of utterances that run together, longest first; empty ones are left out."""
+    order = sorted((i for i, n in enumerate(lengths) if n), key=lambda i: -lengths[i])
+    batches: list[list[int]] = []
+    for i in order:
+        limit = BATCH_SECONDS * 1000 / FRAME_SHIFT_MS
+        if not batches or lengths[batches[-1][0]] * (len(batches[-1]) + 1) > limit:
+            batches.append([])
+        batches[-1].append(i)
+    return batches

@@ -1,0 +1,104 @@
+"""How fast and how large a recogniser really is: streams sound through a packed file in a fresh child process.
+
+`python -m core.speed <packed file> <waves .npz> <chunk ms> <threads> <precision>` prints one line of JSON; `measure`
+calls it. One stream at a time, batch 1; libraries are imported before the clock starts, the first utterance warms up.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core import paths
+from core.audio import SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Streaming speed. rtf = processing time over sound; chunk times are from a chunk's samples to its text."""
+    rtf: float
+    chunk_median_ms: float | None    # None with full context: there are no chunks
+    chunk_p95_ms: float | None
+    load_ms: float                   # reading, unpacking and building, without importing libraries
+    peak_rss_mb: float               # highest resident memory of the child process, libraries included
+    threads: int
+
+
+def measure(data: bytes, waves: Sequence[np.ndarray], chunk_ms: float, threads: int = 1,
+            precision: str = "fp32") -> Speed:
+    """Streams `waves` (float32 [N] each) through the packed file `data` in a child process."""
+    if not waves:
+        raise ValueError("speed is measured on sound: give at least one utterance")
+    with tempfile.TemporaryDirectory() as folder:
+        file, sound = Path(folder, "subnet.safetensors"), Path(folder, "waves.npz")
+        file.write_bytes(data)
+        np.savez(sound, *waves)
+        command = [sys.executable, "-m", "core.speed", str(file), str(sound), f"{chunk_ms:g}", str(threads), precision]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"measuring the speed failed:\n{done.stderr[-2000:]}")
+    return Speed(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def peak_rss_mb() -> float:
+    """Highest resident memory of this process in MB. VmHWM, because ru_maxrss is inherited from the parent on Linux."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def stream_all(file: Path, waves: Sequence[np.ndarray], chunk_ms: float, threads: int, precision: str) -> Speed:
+    """The measurement itself, in this process."""
+    from core import recognizer
+    started = time.perf_counter()
+    heard = recognizer.open(file, chunk_ms=chunk_ms, precision=precision, threads=threads)
+    load_ms = 1000 * (time.perf_counter() - started)
+    packet = round((chunk_ms or 320) * SAMPLE_RATE / 1000)
+    chunks: list[float] = []
+    _stream(heard, waves[0], packet)
+    spent = sum(_stream(heard, wave, packet, chunks) for wave in waves)
+    median, p95 = np.percentile(chunks, [50, 95]) if chunks and chunk_ms else (None, None)
+    return Speed(spent * SAMPLE_RATE / sum(map(len, waves)), median, p95, load_ms, peak_rss_mb(), threads)
+
+
+def _stream(heard, wave: np.ndarray, packet: int, chunks: list[float] | None = None) -> float:
+    """Seconds spent on one utterance; the ms of each whole chunk are added to `chunks`.
+
+    The first packet completes no chunk, because features look 7.5 ms ahead; from the second on each completes one.
+    """
+    stream, spent = heard.stream(), 0.0
+    for start in range(0, len(wave), packet):
+        before = time.perf_counter()
+        stream.accept(wave[start:start + packet])
+        took = time.perf_counter() - before
+        spent += took
+        if chunks is not None and start and start + packet <= len(wave):
+            chunks.append(1000 * took)
+    before = time.perf_counter()
+    stream.finish()
+    return spent + time.perf_counter() - before
+
+
+def main() -> None:
+    file, sound, chunk_ms, threads, precision = sys.argv[1:]
+    with np.load(sound) as stored:
+        waves = [stored[name] for name in stored.files]
+    print(json.dumps(dataclasses.asdict(stream_all(Path(file), waves, float(chunk_ms), int(threads), precision))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The dashboard in a real headless browser on a stand-in run: every page, the slider, an upload and its transcript."""
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from core.bench import app
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.browser
+PAGES = sorted(file.stem for file in (ROOT / "dashboard" / "views").glob("*.py") if not file.stem.startswith("_"))
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    try:
+        with app.browser() as found:
+            yield found
+    except ValueError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """(server, folder of the run it shows); the test process's own environment stays as it is."""
+    from tests.standin import make_run
+
+    artifacts = tmp_path_factory.mktemp("house")
+    run = make_run(artifacts / "runs", "standin")
+    with app.served({"SUPERNET_ARTIFACTS": str(artifacts)}) as server:
+        yield server, run
+
+
+@pytest.fixture
+def page(chromium):
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
+    yield page
+    page.close()
+
+
+def address(house, path: str = "", subnet: str = "s70") -> str:
+    return f"{house[0].address}/{path}?run=standin&subnet={subnet}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_opens_wide_and_narrow_without_an_error(house, page, name):
+    complaints = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(address(house, name))
+    page.wait_for_selector("h1")
+    app.settled(page)
+    assert page.locator('[data-testid="stException"]').count() == 0
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(500)
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 1, f"{name} is {wide} pixels wider than a phone"
+    assert not complaints
+
+
+def test_moving_the_slider_changes_the_numbers(house, page):
+    page.goto(address(house))
+    page.wait_for_selector('[data-testid="stSlider"]')
+    app.settled(page)
+    before = numbers(page)
+    page.get_by_role("slider").first.press("ArrowRight")
+    page.wait_for_timeout(200)
+    app.settled(page)
+    after = numbers(page)
+    assert "71 %" in after and after != before and len(after) >= 4
+    assert "subnet=s71-between" in page.url
+    assert "≈" in page.locator('[data-testid="stMain"]').inner_text()
+
+
+def numbers(page) -> list[str]:
+    """All shares and sizes that the page shows."""
+    return re.findall(r"[\d.]+ (?:MB|%)", page.locator('[data-testid="stMain"]').inner_text())
+
+
+def test_an_upload_is_transcribed_as_the_recogniser_does(house, page, tmp_path):
+    file = app.noise(tmp_path / "speech.wav", 3.0)
+    page.goto(address(house, "transcribe"))
+    page.wait_for_selector("h1")
+    app.upload(page, file)
+    app.settled(page)
+    page.get_by_role("button", name="Transcribe", exact=True).click()
+    page.get_by_text("What was heard").wait_for()
+    app.settled(page)
+    assert page.locator('[data-testid="stException"]').count() == 0
+    shown = [box.inner_text() for box in page.locator('[data-testid="stHtml"]').all()]
+
+    from core import audio, recognizer
+
+    stream = recognizer.open(house[1], "dense").stream()
+    stream.accept(audio.read(file))
+    expected = " ".join(stream.finish().split())
+    assert expected, "the stand-in wrote nothing, so nothing is tested"
+    assert any(" ".join(text.split()) == expected for text in shown), (expected, shown)
+    assert page.get_by_text("faster than speech").count() + page.get_by_text("as fast as speech").count() \
+        + page.get_by_text("slower than speech").count() == 2
+
+
+def test_a_wrong_upload_gets_a_clear_message(house, page, tmp_path):
+    (tmp_path / "notes.wav").write_text("this is no sound")
+    page.goto(address(house, "transcribe"))
+    page.wait_for_selector("h1")
+    page.get_by_text("A file", exact=True).click()
+    page.locator('input[type="file"]').set_input_files(str(tmp_path / "notes.wav"))
+    page.get_by_text("is damaged or not really WAV").wait_for()
+    assert page.locator('[data-testid="stException"]').count() == 0

@@ -1,0 +1,295 @@
+"""The queue and the worker as real processes: one slot, cancel, failures kept, kill -9 survived."""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core import jobs, paths
+
+ROOT = Path(__file__).resolve().parents[1]
+
+STUB = '''
+"""Jobs that do what their payload says, in place of core.experiment."""
+import os, pathlib, subprocess, sys, time
+
+def train_job(payload, report):
+    note = pathlib.Path(payload["note"])
+    with note.open("a") as file:
+        file.write(f"{os.getpid()}\\n")
+    print("hello from the job", flush=True)
+    if payload.get("grandchild"):
+        p = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        note.with_suffix(".grand").write_text(str(p.pid))
+    if "fail" in payload:
+        raise {"value": ValueError, "bug": KeyError}[payload["fail"]]("no such thing")
+    if "exit" in payload:
+        os.kill(os.getpid(), payload["exit"])
+    slow = payload.get("slow") and len(note.read_text().split()) == 1   # only the first time
+    for i in range(200 if slow else 2):
+        if not report(i / 200, f"step {i}", 10.0) and not payload.get("deaf"):
+            note.with_suffix(".checkpoint").write_text(str(i))
+            return
+        time.sleep(0.05)
+'''
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    (tmp_path / "stub_jobs.py").write_text(STUB)
+    monkeypatch.setenv("SUPERNET_JOB_MODULE", "stub_jobs")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    started = []
+
+    def start(*words: str) -> subprocess.Popen:
+        process = subprocess.Popen([sys.executable, "-m", "core.worker", "--idle-minutes", "0", *words], cwd=ROOT,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started.append(process)
+        return process
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
+def wait(condition, seconds=15.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+def dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+# the queue
+
+def test_a_job_goes_from_queued_to_done():
+    number = jobs.add("search", {"run": "dense-00000001", "ü": [1, None]})
+    job = jobs.get(number)
+    assert (job.state, job.run, job.payload["ü"], job.cancel) == ("queued", "dense-00000001", [1, None], False)
+    claimed = jobs.claim("a")
+    assert (claimed.id, claimed.state, claimed.worker, claimed.attempts) == (number, "running", "a", 1)
+    assert jobs.beat(number, "a", 0.5, "half", 60.0)
+    assert jobs.beat(number, "a")  # only the heart
+    job = jobs.get(number)
+    assert (job.progress, job.message, job.eta_s) == (0.5, "half", 60.0)
+    assert not jobs.beat(number, "b", 0.9)  # another's
+    jobs.finish(number, "b")
+    assert jobs.get(number).state == "running"
+    jobs.finish(number, "a")
+    job = jobs.get(number)
+    assert (job.state, job.progress, job.ended >= job.started) == ("done", 1.0, True)
+    assert [j.id for j in jobs.list_jobs()] == [number]
+
+
+def test_one_slot_and_first_come_first_served():
+    first, second = jobs.add("train", {}), jobs.add("train", {})
+    assert jobs.claim("a").id == first
+    assert jobs.claim("b") is None
+    jobs.fail(first, "text")
+    assert jobs.get(first).error == "text"
+    assert jobs.claim("b").id == second
+    assert jobs.claim("b") is None
+
+
+def test_wrong_words_are_refused():
+    with pytest.raises(ValueError, match="'trian'.*did you mean 'train'"):
+        jobs.add("trian", {})
+    for change in (jobs.get, jobs.cancel, jobs.resume, jobs.log):
+        with pytest.raises(ValueError, match="no job 7"):
+            change(7)
+    number = jobs.add("train", {})
+    with pytest.raises(ValueError, match="is queued"):
+        jobs.resume(number)
+    jobs.claim("a")
+    jobs.finish(number)
+    with pytest.raises(ValueError, match="is done"):
+        jobs.cancel(number)
+
+
+def test_cancel_and_resume():
+    queued, running = jobs.add("train", {}), jobs.add("train", {})
+    jobs.cancel(queued)
+    assert jobs.get(queued).state == "cancelled"
+    jobs.claim("a")
+    jobs.cancel(running)
+    assert jobs.get(running).state == "running"
+    assert not jobs.beat(running, "a")
+    jobs.stopped(running, "a")
+    assert jobs.get(running).state == "cancelled"
+    jobs.resume(running)
+    job = jobs.get(running)
+    assert (job.state, job.cancel, job.attempts) == ("queued", False, 0)
+    assert jobs.claim("b").id == running and jobs.beat(running, "b")
+
+
+def test_a_stale_job_is_queued_again_and_at_last_fails():
+    number = jobs.add("train", {})
+    for attempt in range(1, jobs.MAX_ATTEMPTS + 1):
+        assert jobs.claim("a").attempts == attempt
+        assert jobs.requeue_stale(60) == []
+        assert [j.id for j in jobs.requeue_stale(-1)] == [number]
+    assert jobs.get(number).state == "failed" and "died 5 times" in jobs.get(number).error
+    jobs.resume(number)
+    jobs.claim("a")
+    jobs.cancel(number)
+    jobs.requeue_stale(-1)
+    assert jobs.get(number).state == "cancelled"
+
+
+def _claim(start, answers):
+    start.wait()
+    answers.put([job.id for _ in range(20) if (job := jobs.claim(f"w{os.getpid()}"))])
+
+
+def test_two_processes_claim_at_once_and_one_wins():
+    """The database is made by whoever comes first, too."""
+    context = multiprocessing.get_context("fork")
+    start, answers = context.Event(), context.Queue()
+    number = jobs.add("train", {})
+    jobs.add("train", {})
+    processes = [context.Process(target=_claim, args=(start, answers)) for _ in range(4)]
+    for p in processes:
+        p.start()
+    start.set()
+    got = sum((answers.get(timeout=20) for _ in processes), [])
+    for p in processes:
+        p.join()
+    assert got == [number]
+
+
+def _add(start):
+    start.wait()
+    jobs.add("train", {})
+
+
+def test_an_empty_queue_is_made_by_many_at_once():
+    context = multiprocessing.get_context("fork")
+    start = context.Event()
+    processes = [context.Process(target=_add, args=(start,)) for _ in range(6)]
+    for p in processes:
+        p.start()
+    start.set()
+    for p in processes:
+        p.join()
+    assert [p.exitcode for p in processes] == [0] * 6 and len(jobs.list_jobs()) == 6
+
+
+def test_a_damaged_queue_is_said_and_kept():
+    path = paths.jobs_database()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"this is no database " * 100)
+    for use in (jobs.list_jobs, jobs.worker_alive, lambda: jobs.add("train", {})):
+        with pytest.raises(ValueError) as error:
+            use()
+        assert str(path) in str(error.value) and "mv " in str(error.value)
+    assert path.read_bytes().startswith(b"this is no database")
+
+
+def test_a_queue_of_a_newer_program_is_refused():
+    jobs.list_jobs()
+    with sqlite3.connect(paths.jobs_database()) as db:
+        db.execute("pragma user_version = 99")
+    db.close()
+    with pytest.raises(ValueError, match="format 99"):
+        jobs.list_jobs()
+
+
+def test_the_workers_place_is_one():
+    assert not jobs.worker_alive()
+    assert jobs.worker_beat("elsewhere:1:a") and jobs.worker_alive()
+    assert not jobs.worker_beat("elsewhere:2:b") and jobs.start_worker() is None
+    jobs.worker_leave("elsewhere:1:a")
+    assert jobs.worker_beat("elsewhere:2:b")
+
+
+# the worker
+
+def test_a_worker_does_what_is_queued_and_leaves(stub, tmp_path):
+    good = jobs.add("train", {"note": str(tmp_path / "good"), "grandchild": True})
+    wrong = jobs.add("train", {"note": str(tmp_path / "wrong"), "fail": "value"})
+    bug = jobs.add("train", {"note": str(tmp_path / "bug"), "fail": "bug"})
+    shot = jobs.add("train", {"note": str(tmp_path / "shot"), "exit": int(signal.SIGKILL)})
+    worker = stub()
+    assert worker.wait(20) == 0
+    assert [jobs.get(n).state for n in (good, wrong, bug, shot)] == ["done", "failed", "failed", "failed"]
+    assert jobs.get(wrong).error.startswith("no such thing\n") and "Traceback" in jobs.get(wrong).error
+    assert "KeyError" in jobs.get(bug).error and "SIGKILL" in jobs.get(shot).error
+    assert "hello from the job" in jobs.log(good) and paths.job_log(good).is_file()
+    assert "hello from the job" in jobs.get(shot).error
+    assert not jobs.worker_alive()
+    assert dead(int((tmp_path / "good.grand").read_text()))  # nothing a job started outlives it
+
+
+def test_cancel_stops_the_child_which_keeps_its_checkpoint(stub, tmp_path):
+    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True})
+    worker = stub()
+    wait(lambda: jobs.get(number).message.startswith("step"))
+    second = stub()  # one worker at a time
+    assert second.wait(10) == 0 and "another worker" in second.stdout.read()
+    assert jobs.start_worker() is None
+    jobs.cancel(number)
+    assert worker.wait(15) == 0
+    assert jobs.get(number).state == "cancelled" and (tmp_path / "n.checkpoint").exists()
+    jobs.resume(number)
+    assert stub().wait(15) == 0
+    assert jobs.get(number).state == "done"
+
+
+def test_a_deaf_child_is_killed_after_the_grace(stub, tmp_path):
+    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True, "deaf": True})
+    worker = stub("--grace-s", "0.5")
+    wait(lambda: jobs.get(number).message.startswith("step"))
+    jobs.cancel(number)
+    assert worker.wait(10) == 0
+    assert jobs.get(number).state == "cancelled" and dead(int((tmp_path / "n").read_text()))
+
+
+def test_kill_9_of_the_worker_loses_nothing(stub, tmp_path):
+    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True, "grandchild": True})
+    worker = stub()
+    wait(lambda: jobs.get(number).message.startswith("step"))
+    child, grandchild = int((tmp_path / "n").read_text()), int((tmp_path / "n.grand").read_text())
+    assert jobs.get(number).pid == child
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    wait(lambda: dead(child), 5)
+    assert jobs.get(number).state == "running" and not jobs.worker_alive()
+    assert stub().wait(15) == 0
+    job = jobs.get(number)
+    assert (job.state, job.attempts, len((tmp_path / "n").read_text().split())) == ("done", 2, 2)
+    assert dead(grandchild)
+
+
+def test_a_worker_told_to_leave_gives_its_job_back(stub, tmp_path):
+    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True})
+    worker = stub()
+    wait(lambda: jobs.get(number).message.startswith("step"))
+    worker.terminate()
+    assert worker.wait(10) == 0
+    assert jobs.get(number).state == "queued" and (tmp_path / "n.checkpoint").exists() and not jobs.worker_alive()
+
+
+def test_start_worker_is_detached(stub, tmp_path):
+    number = jobs.add("train", {"note": str(tmp_path / "n")})
+    pid = jobs.start_worker()
+    try:
+        assert os.getsid(pid) == pid != os.getsid(0)
+        wait(lambda: jobs.get(number).state == "done")
+        assert "is at work" in paths.worker_log().read_text()
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
