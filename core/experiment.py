@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from core import checkpoints, cost, evaluation, paths, plugins, store
+from core import allocation, checkpoints, cost, evaluation, paths, plugins, records, store
+from core import search as searching
 from core.batches import Batches
+from core.fitness import Fitness
 from core.methods import base as methods_base
 from core.prepare import prepare as prepare_data
 from core.prepared import Prepared
@@ -68,12 +71,13 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     if resume:
         recipe = store.recipe(resume)
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
-    prepared = Prepared(prepare(recipe, lambda p, text, eta: report(0.0, f"prepare: {text}", eta)))
+    prepared = _prepared(recipe, report)
     recipe = resolve(recipe, prepared.tokenizer.size)
     run_id = store.recipe_id(recipe, prepared.hash, versions(recipe))
     folder = paths.runs() / run_id
     if (folder / paths.FINISHED).exists():
         return folder
+    getattr(report, "belongs_to", lambda _: None)(run_id)  # the queue's report tells the pages whose curves to draw
     model, method = build(recipe, prepared.tokenizer.size, options.updates)
     _begin(folder, recipe, prepared, model)
     batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed)
@@ -124,11 +128,65 @@ def _uniform(anatomy, sparsity: float) -> Subnet:
     return Subnet(name, "", keep, cost.sparsity_reached(anatomy, keep))
 
 
+# after training
+
+def search(run_id: str, report: Report) -> list[Subnet]:
+    """Search the run's ladder of sizes and store it beside uniform, global-magnitude and random-search ones of the same bytes."""
+    folder = store.run_folder(run_id)
+    recipe, anatomy, sha = store.recipe(folder), store.anatomy(folder), store.ranks_sha256(folder)
+    options = plugins.make_options(searching.Options, recipe.search, "search")
+    chunk = round(evaluation_options(recipe).chunk_ms / anatomy.frame_ms)
+    fitness = Fitness(folder, _prepared(recipe, report), options.seconds, chunk, options.threads, options.seed)
+    norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
+    found = searching.baselines(anatomy, options.sparsities, norms, folder.name, sha)
+    for method in ("search", "random"):
+        found += searching.run_ladder(
+            anatomy, options, fitness.loss, rerank=fitness.wer, norms=norms, progress=report, run=folder.name,
+            ranks_sha256=sha, method=method, state_path=folder / f"{method}.json")
+    for subnet in found:
+        store.save_subnet(folder, subnet)
+    return found
+
+
+def evaluation_options(recipe: Recipe) -> evaluation.Options:
+    return plugins.make_options(evaluation.Options, recipe.evaluation, "evaluation")
+
+
+def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Report,
+             new: dict[str, Any] | None = None) -> list[records.Report]:
+    """Measure stored subnets (all when none is named) and store the Reports. `new`: a Subnet that is stored first."""
+    folder = store.run_folder(run_id)
+    recipe = store.recipe(folder)
+    chosen = [store.subnet(folder, n) for n in subnets]
+    if new:
+        made = replace(records.from_dict(Subnet, new), run=folder.name, ranks_sha256=store.ranks_sha256(folder))
+        store.save_subnet(folder, made)
+        chosen.append(made)
+    options = evaluation_options(recipe)
+    options = replace(options, splits=list(splits) or options.splits)
+    return evaluation.evaluate_many(folder, chosen or store.subnets(folder), _prepared(recipe, report), options, report)
+
+
+def _prepared(recipe: Recipe, report: Report) -> Prepared:
+    return Prepared(prepare(recipe, lambda p, text, eta: report(0.0, f"prepare: {text}", eta)))
+
+
 # jobs: the payloads of records.JOB_KINDS
 
 def prepare_job(payload: dict[str, Any], report: Report) -> None:
     prepare(store.recipe_from(payload["recipe"]), report)
 
 
-def train_job(payload: dict[str, Any], report: Report) -> None:
-    train(store.recipe_from(payload["recipe"]), report)
+def train_job(payload: dict[str, Any], report: Report) -> Path:
+    """Training, and then the measuring that makes the run appear in the charts."""
+    folder = train(store.recipe_from(payload["recipe"]), report)
+    evaluate(folder.name, [], [], report)
+    return folder
+
+
+def search_job(payload: dict[str, Any], report: Report) -> None:
+    search(payload["run"], report)
+
+
+def evaluate_job(payload: dict[str, Any], report: Report) -> None:
+    evaluate(payload["run"], payload.get("subnets") or [], payload.get("splits") or [], report, payload.get("new"))

@@ -77,10 +77,8 @@ def extract(tasks: Iterable[Task], processes: int | None = None) -> Iterator[Ext
             yield from _pooled(chunks, unfinished, processes)
             return
         except BrokenProcessPool:
-            # some task of the chunks under way ended its process: find it, one process for each task
-            while unfinished:
-                for task in unfinished.popleft():
-                    yield _alone(task)
+            yield from _one_by_one(task for chunk in unfinished for task in chunk)  # one of them ended its process
+            unfinished.clear()
 
 
 def _chunks(tasks: Iterator[Task]) -> Iterator[list[Task]]:
@@ -89,7 +87,8 @@ def _chunks(tasks: Iterator[Task]) -> Iterator[list[Task]]:
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
-    # spawned, not forked: the parent may hold torch's threads and their locks
+    # spawned, not forked: the parent may hold torch's threads and their locks; one process is one thread of numpy's
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent)
 
 
@@ -116,12 +115,17 @@ def _pooled(chunks: Iterator[list[Task]], unfinished: deque[list[Task]], process
             yield from results
 
 
-def _alone(task: Task) -> Extracted | str:
-    with _pool(1) as pool:
+def _one_by_one(tasks: Iterable[Task]) -> Iterator[Extracted | str]:
+    """Results of tasks of which some end their process: those become reasons, and a new process goes on."""
+    pool = _pool(1)
+    for task in tasks:
         try:
-            return pool.submit(extract_one, task).result()
+            yield pool.submit(extract_one, task).result()
         except BrokenProcessPool:
-            return f"{task.path}: decoding it ended the process; the file is damaged"
+            pool.shutdown()
+            pool = _pool(1)
+            yield f"{task.path}: decoding it ended the process; the file is damaged"
+    pool.shutdown()
 
 
 class Writer:

@@ -39,10 +39,22 @@ def load_recipe(source: str | Path) -> Recipe:
                          f"recipes of the project are: {', '.join(recipe_names())}") from None
     except ValueError as error:  # TOML, JSON and UTF-8 errors are all ValueErrors
         raise ValueError(f"the recipe {path} is damaged: {error}") from None
+    if "extends" in data:
+        data = merged(as_dict(load_recipe(data.pop("extends"))), data)
     try:
         return recipe_from(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The base with the tables of `changes` laid over it; naming another plug-in drops the base's options of the old one."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = base.get(key)
+        same = isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name")
+        result[key] = merged(base[key], value) if same else value
+    return result
 
 
 def recipe_from(data: dict[str, Any] | str | Path | Recipe) -> Recipe:

@@ -41,6 +41,8 @@ class Options:
     group: str = option("unit", "what gets its own sparsity: a matrix or a residual branch", choices=("unit", "branch"))
     best: int = option(5, "candidates of each budget measured again by WER", low=1, high=100)
     minutes: float = option(20.0, "for the search, without the last measurement", unit="min", low=0.01, high=100000.0)
+    seconds: float = option(300.0, "speech a candidate is measured on", unit="s", low=1.0, high=100000.0)
+    threads: int = option(2, "CPU threads", low=1, high=256)
     seed: int = option(1, "of every draw", low=0, high=2147483647)
 
 

@@ -16,6 +16,7 @@ import safetensors.numpy
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.utils.tensorboard import SummaryWriter
 
 from core import checkpoints, paths, store
 from core.batches import Batch, Batches
@@ -81,7 +82,8 @@ class Trainer:
         self.averaged = {n: p.detach().clone() for n, p in self.parameters.items()}
         self.step, self.epoch, self.position = 0, 0, 0
         self.seconds_heard, self.seconds_spent, self.stop = 0.0, 0.0, False
-        self.sums: dict[str, list[float]] = {}
+        self.sums: dict[str, list[Tensor]] = {}
+        self.board: SummaryWriter | None = None
 
     # one update
 
@@ -136,6 +138,7 @@ class Trainer:
     def run(self, report: Report) -> None:
         """Train from the present step to the last; raises Interrupted when asked to stop (SIGTERM or report says no)."""
         self._obey_sigterm()
+        self.board = SummaryWriter(self.folder / paths.TENSORBOARD, purge_step=self.step)
         snapshots = {round(self.o.updates * (i + 1) / (self.o.snapshots + 1)) for i in range(self.o.snapshots)}
         began, at = time.monotonic(), self.step
         while self.step < self.o.updates:
@@ -178,6 +181,10 @@ class Trainer:
         row = {"step": self.step, "epoch": self.epoch, "loss": losses, "lr": learning_rate(self.step - 1, self.o),
                "audio_hours": self.seconds_heard / 3600, "hours": self.seconds_spent / 3600}
         store.append_metrics(self.folder, row)
+        if self.board:
+            for name, value in losses.items():
+                self.board.add_scalar(f"loss/{name}", value, self.step)
+            self.board.add_scalar("lr", row["lr"], self.step)
         said = ", ".join(f"{n} {v:.3f}" for n, v in losses.items())
         return f"update {self.step}/{self.o.updates}, loss per frame: {said}; {row['audio_hours']:.1f} h heard"
 

@@ -105,7 +105,7 @@ def hover(row) -> str:
 def front_figure(points: pd.DataFrame, axis: Axis, chosen: dict | None = None, dark: bool = False) -> go.Figure:
     """WER in % over a size. `points` come from `front`; `chosen` is {"x", "wer", "measured", "label"} or None."""
     figure = go.Figure()
-    methods = sorted(points["method"].unique(), key=lambda m: (m != "omni_sparsity", m)) if len(points) else []
+    methods = sorted(set(points["method"]), key=lambda m: (m == "omni_sparsity", m))  # the supernet is drawn on top
     for method in methods:
         _add_method(figure, points[points["method"] == method], method, style(method, methods, dark), axis)
     if chosen and chosen["x"] is not None and chosen["wer"] is not None:
@@ -135,7 +135,7 @@ def _add_method(figure: go.Figure, rows: pd.DataFrame, method: str, look: tuple[
         wer = 100 * part["wer"].astype(float)
         figure.add_trace(go.Scatter(
             x=part["x"], y=wer, mode="markers", name=name, legendgroup=method, showlegend=opacity == 1.0,
-            opacity=opacity,
+            opacity=opacity, legendrank=1 if method == "omni_sparsity" else 1000,
             marker={"color": colour, "symbol": marker, "size": 11},
             selected={"marker": {"opacity": opacity}}, unselected={"marker": {"opacity": opacity}},
             error_y={"type": "data", "array": 100 * part["wer_high"].astype(float) - wer,

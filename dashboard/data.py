@@ -115,14 +115,19 @@ def finished(run: str) -> dict:
 
 
 def default_split(run: str) -> str:
-    """The split the run's makers want to be seen first; "" when they say nothing."""
+    """The split to see first: what finished.json or the recipe says, else short strings of words; "" without any."""
     said = finished(run).get("default_split")
     if not said:
         try:
             said = store.recipe(run).evaluation.get("default_split")
         except UNREADABLE:
             said = ""
-    return said or ""
+    if said:
+        return str(said)
+    try:
+        return next((report.split for report in reports(run) if "strings" in report.split), "")
+    except ValueError:
+        return ""
 
 
 # --- what a run is made of --------------------------------------------------------------------------------------
@@ -318,6 +323,8 @@ def between(run: str, percent: int) -> Subnet:
 def _between(run: str, percent: int, key: tuple) -> Subnet:
     low, high = neighbours(ladder(run), percent)
     a, b = subnet(run, low.name), subnet(run, high.name)
+    if a.ranks_sha256 != b.ranks_sha256:
+        raise ValueError(f"its neighbours {a.name} and {b.name} were pruned one by one, so nothing lies between them")
     keep = cost.between(anatomy(run), a.keep, b.keep, percent / 100)
     return Subnet(name=f"s{percent:02d}-between", run=run, keep=keep, pattern=a.pattern, head=a.head, bits=a.bits,
                   sparsity=cost.sparsity_reached(anatomy(run), keep), ranks_sha256=a.ranks_sha256, origin="between")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
-from core import audio
 from core.corpora import base
 from core.records import Choice, Recipe, Utterance
 
@@ -15,19 +15,20 @@ RECIPE = Recipe(Choice("stub"), Choice("none"), Choice("none"), tokens={"kind": 
 
 
 def sound(words: str, rng: np.random.Generator) -> np.ndarray:
-    """0.09 s for each letter, its pitch by the alphabet, in a little noise."""
-    tones = [np.sin(2 * np.pi * (200 + 100 * (ord(c) - 96)) * np.arange(1440) / 16000) for c in words]
-    return (0.2 * np.concatenate(tones) + 0.005 * rng.standard_normal(1440 * len(words))).astype(np.float32)
+    """0.12 s for each letter, its pitch by the alphabet, in a little noise."""
+    tones = [np.sin(2 * np.pi * (200 + 100 * (ord(c) - 96)) * np.arange(1920) / 16000) for c in words]
+    return (0.2 * np.concatenate(tones) + 0.005 * rng.standard_normal(1920 * len(words))).astype(np.float32)
 
 
 def write_split(folder: Path, split: str, count: int, seed: int) -> list[Utterance]:
     """`count` utterances of 2 to 6 words as WAV files; speakers are split-1, split-2, split-3."""
+    folder.mkdir(parents=True, exist_ok=True)
     rng, found = np.random.default_rng(seed), []
     for number in range(count):
         words = " ".join(rng.choice(WORDS, int(rng.integers(2, 7))))
         path = folder / f"{split}-{number}.wav"
-        audio.write(path, sound(words, rng))
-        found.append(Utterance(f"{split}-{number}", str(path), 0.0, 0.09 * len(words), words,
+        soundfile.write(path, sound(words, rng), 16000)
+        found.append(Utterance(f"{split}-{number}", str(path), 0.0, 0.12 * len(words), words,
                                f"{split}-{number % 3}"))
     return found
 

@@ -16,7 +16,7 @@ FLOORS = (  # a module imports lower floors, and names to its left on its own fl
     "audio features text tokenizer chance acoustics shards grammar speaking scoring layers",
     "prepared corpora sift extract prepare batches models sparsity",
     "methods decoding",
-    "checkpoints training export recognizer speed evaluation allocation search",
+    "checkpoints training export recognizer speed evaluation fitness allocation search",
     "experiment",
     "runners worker bench child arguments cli __main__",
 )

@@ -109,3 +109,17 @@ def test_a_wrong_upload_gets_a_clear_message(house, page, tmp_path):
     page.locator('input[type="file"]').set_input_files(str(tmp_path / "notes.wav"))
     page.get_by_text("is damaged or not really WAV").wait_for()
     assert page.locator('[data-testid="stException"]').count() == 0
+
+
+def test_the_bench_counts_what_is_sent_and_held(chromium, own_artifacts):
+    """Counts, not times: bytes and memory."""
+    from tests.standin import make_run
+
+    make_run(own_artifacts / "runs")
+    with app.served() as server:
+        first = app.visit(chromium, server.address)
+        moved = app.slide(chromium, server.address, 3)
+        assert 0.02e6 < first["app"] < 2e6 and 0.2 < moved["slider_kB"] < 200
+        assert 50e6 < server.memory() < 400e6, "something heavy is loaded before anything is transcribed"
+    lines = app.table({"sent_MB": 1.0, "slider_ms": 301.0, "slider_kB": 3.0})
+    assert "reached" in lines[1] and "missed" in lines[0] and "aim" not in lines[2]

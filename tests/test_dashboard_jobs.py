@@ -22,7 +22,7 @@ def page(own_artifacts, monkeypatch):
     st.cache_data.clear()
     started = []
     monkeypatch.setattr(jobs, "start_worker", lambda: started.append(1))
-    test = AppTest.from_file(VIEW, default_timeout=30)
+    test = AppTest.from_file(VIEW, default_timeout=120)
     test.started = started
     return test
 

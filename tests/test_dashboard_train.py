@@ -88,7 +88,7 @@ def page(own_artifacts, monkeypatch):
     st.cache_data.clear(), st.cache_resource.clear()
     started = []
     monkeypatch.setattr(jobs, "start_worker", lambda: started.append(1))
-    test = AppTest.from_file(VIEW, default_timeout=30)
+    test = AppTest.from_file(VIEW, default_timeout=120)
     test.started = started
     return test
 
@@ -144,8 +144,12 @@ def test_broken_plug_ins_are_listed_with_their_reason_and_hide_nothing(page, mon
     assert "omni_sparsity" in page.selectbox(key="train.scratch..method").options
 
 
-def test_every_start_renders(page):
+def test_every_start_renders(page, own_artifacts):
+    from tests.standin import make_run
+
+    make_run(own_artifacts / "runs")
     page.run()
+    assert any(start.startswith("As run") for start in page.selectbox(key="start").options)
     for start in page.selectbox(key="start").options:
         page.selectbox(key="start").set_value(start).run()
         assert not page.exception and not page.error, start

@@ -222,7 +222,7 @@ def page(own_artifacts, tmp_path, monkeypatch):
         return Fake("turn the light on" if packed == b"dense" else "turn a light")
 
     monkeypatch.setattr(hearing, "recogniser", recogniser)
-    test = AppTest.from_file(VIEW, default_timeout=30)
+    test = AppTest.from_file(VIEW, default_timeout=120)
     test.made = made
     return test
 
@@ -260,7 +260,7 @@ def test_page_without_any_run_says_what_to_do(own_artifacts, tmp_path, monkeypat
 
     st.cache_data.clear()
     monkeypatch.setattr(paths, "RELEASED", tmp_path / "nothing")
-    test = AppTest.from_file(VIEW, default_timeout=30).run()
+    test = AppTest.from_file(VIEW, default_timeout=120).run()
     assert not test.exception and "Nothing to show yet" in test.subheader[0].value
 
 
@@ -274,8 +274,8 @@ from core import paths
 make_run(paths.runs())
 from streamlit.testing.v1 import AppTest
 for view in ("transcribe", "train", "jobs"):
-    page = AppTest.from_file(f"{sys.argv[1]}/dashboard/views/{view}.py", default_timeout=30).run()
+    page = AppTest.from_file(f"{sys.argv[1]}/dashboard/views/{view}.py", default_timeout=120).run()
     assert not page.exception, (view, page.exception)
     assert "torch" not in sys.modules, view
 """
-    subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True, timeout=240)

@@ -1,11 +1,14 @@
 """The recogniser: names as the model's, streams equal whole utterances whatever the packets, clear errors."""
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
-from core import packing, plugins, recognizer, store
+from core import audio, packing, paths, plugins, recognizer, store
+from core.corpora.base import manifest_lines
 from core.features import fbank
 from tests import standin
 
@@ -31,6 +34,24 @@ def sounds(count, rng=None):
     return made
 
 
+def talkative(heard, features):
+    """The same recogniser with an output layer that listens to what varies most: a random one repeats two tokens."""
+    head, hidden = heard.model.heads[0], []
+    hook = head.register_forward_hook(lambda module, given, made: hidden.append(given[0][0]))
+    with torch.no_grad():
+        for f in features:
+            heard.model(heard.normalised(f)[None], torch.tensor([len(f)]), chunk=8)
+        hook.remove()
+        frames = torch.cat(hidden)
+        mean = frames.mean(0)
+        _, scale, directions = torch.linalg.svd(frames - mean, full_matrices=False)
+        torch.manual_seed(0)
+        mixed = torch.randn(len(head.bias), 8) @ (directions[:8] / scale[:8, None]) * len(frames) ** 0.5
+        head.weight.copy_(mixed)
+        head.bias.copy_(-mixed @ mean)
+    return heard
+
+
 def test_standin_has_the_names_of_the_real_model(run):
     recipe = store.recipe(run)
     module = plugins.load("models", recipe.model.name)
@@ -53,6 +74,26 @@ def test_stream_equals_whole_utterances(run, chunk_ms):
             assert now.startswith(seen)
             seen = now
         assert stream.finish() == text
+
+
+@pytest.mark.speech
+def test_a_hundred_real_utterances_stream_token_identically(tmp_path, speech_root):
+    """From raw samples in random packets through fbank to tokens, end flush included, in fp32."""
+    rng, spoken = np.random.default_rng(0), []
+    for name, count in (("librispeech.dev-heldout.jsonl", 20), ("speech_commands.test.jsonl", 80)):
+        spoken += list(itertools.islice(manifest_lines(speech_root / "manifests" / name), count))
+    waves = [audio.read(u.audio, u.offset, u.seconds) for u in spoken]
+    features = [fbank(w) for w in waves]
+    run, frames = standin.make_run(tmp_path, utterances=2), np.concatenate(features)
+    store.write_json(run / paths.FEATURE_STATISTICS, {"mean": frames.mean(0), "std": frames.std(0) / 2})
+    heard = talkative(recognizer.open(run, "s30"), features[:20])
+    whole = [heard.tokens([f])[0] for f in features]
+    assert sum(map(len, whole)) > 1000 and len(set(map(tuple, whole))) > 90
+    for wave, ids, text in zip(waves, whole, heard.transcribe(features)):
+        stream = heard.stream()
+        for packet in np.split(wave, np.sort(rng.integers(0, len(wave), 1 + len(wave) // 4000))):
+            stream.accept(packet)
+        assert stream.finish() == text and stream.decoder.ids == ids
 
 
 def test_batching_does_not_change_text(run):

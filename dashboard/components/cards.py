@@ -49,7 +49,7 @@ def speed_ratio(reports: list[Report], dense: str, subnet: str, stored: dict | N
     """Measured speed of `subnet` against `dense`; None when nothing allows an interval.
 
     `stored` is {"ratio", "low", "high"} from the run itself. Without it the interval comes from the chunk times of
-    the same conditions on different splits (Student's t over log ratios, at least three splits).
+    the same conditions on different splits (Student's t over log ratios, at least three different timings).
     """
     if stored and all(key in stored for key in ("ratio", "low", "high")):
         return Ratio(float(stored["ratio"]), float(stored["low"]), float(stored["high"]))
@@ -58,7 +58,9 @@ def speed_ratio(reports: list[Report], dense: str, subnet: str, stored: dict | N
         if report.chunk_median_ms and report.subnet in (dense, subnet):
             key = (report.split, *(getattr(report, name) for name in TIMING))
             times.setdefault(key, {})[report.subnet] = report.chunk_median_ms
-    logs = [math.log(pair[dense] / pair[subnet]) for pair in times.values() if len(pair) == 2]
+    # one timing may be stored with several splits: the same numbers again are no further evidence
+    pairs = {(pair[dense], pair[subnet]) for pair in times.values() if len(pair) == 2}
+    logs = [math.log(slow / quick) for slow, quick in sorted(pairs)]
     if len(logs) < 3 or dense == subnet:
         return None
     mean, error = float(np.mean(logs)), float(np.std(logs, ddof=1) / math.sqrt(len(logs)))

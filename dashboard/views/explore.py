@@ -122,7 +122,7 @@ def slider(chosen: choice.Chosen, subnet: Subnet) -> None:
     """Percent of zeros in prunable weights, in steps of 1, over what the chosen net offers."""
     rungs = data.ladder(chosen.run)
     if len(rungs) < 2:
-        st.info("This network has one size only. Choose another network, or click a point in the chart.")
+        st.info("This network was trained for one size only. For the slider, choose a supernet under “Trained network”.")
         return
     low, high = rungs[0].percent, rungs[-1].percent
     percent = min(max(round(100 * subnet.sparsity), low), high)

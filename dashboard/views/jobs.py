@@ -16,6 +16,7 @@ ORDER = 50
 SHOWN = 30
 LOOK_EVERY = 2.0  # seconds between two looks at the queue
 LOG_LINES = 60
+TOLD_FOR = 15.0    # seconds that a refusal stays on the page
 WORDS = {"prepare": "Prepare speech", "train": "Train", "search": "Search for good sizes", "evaluate": "Measure"}
 STATES = {  # colour-blind safe: each state has a sign and a word as well as a colour
     "queued": ("gray", ":material/schedule:", "waiting"), "running": ("blue", ":material/play_arrow:", "running"),
@@ -67,7 +68,7 @@ def act(action, number: int) -> None:
         if action is jobs.resume:
             jobs.start_worker()
     except (ValueError, OSError) as problem:
-        st.session_state["refused"] = str(problem)
+        st.session_state["refused"] = (str(problem), time.time() + TOLD_FOR)
 
 
 def card(job: Job, now: float) -> None:
@@ -122,9 +123,9 @@ def board() -> None:
     except (ValueError, OSError) as problem:
         st.error(f"The queue cannot be read: {problem}")
         return
-    refused = st.session_state.pop("refused", "")
-    if refused:
-        st.warning(refused)
+    refused, until = st.session_state.get("refused", ("", 0.0))
+    if time.time() < until:
+        st.warning(forms.escape(refused))
     if not found:
         st.info("No job has been started yet. **Train** starts one, and so does “Measure this size” on **Explore**.")
         links.to_page("train", "Go to Train", ":material/school:")

@@ -41,7 +41,7 @@ def begin(kind: str, name: str) -> dict[str, Any]:
         if kind == "recipe":
             return as_dict(recipe_files.load_recipe(name))
         if kind == "run":
-            return as_dict(store.recipe(name))
+            return as_dict(recipe_files.recipe_from(store.recipe(name)))
     except ValueError as problem:
         st.warning(f"This start cannot be read, so the form is empty: {problem}")
     return {}
@@ -72,7 +72,8 @@ def options_of(card: Card, given: dict[str, Any], where: str, key: str) -> tuple
         st.caption("It has no options.")
         return {}, []
     changed = f", {len(given)} set by the start" if given else ""
-    with st.expander(f"{len(card.options)} options{changed}", icon=":material/tune:"):
+    number = f"{len(card.options)} option{'s' if len(card.options) != 1 else ''}"
+    with st.expander(number + changed, icon=":material/tune:"):
         return forms.fill(card, given, where, key)
 
 

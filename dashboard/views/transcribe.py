@@ -34,8 +34,9 @@ def opened(run: str, stamp: tuple, subnet: Subnet, chunk_ms: int):
     return hearing.recogniser(data.packed(run, subnet), chunk_ms)
 
 
-@st.cache_data(max_entries=2, show_spinner="Reading the sound ...")
+@st.cache_resource(max_entries=2, scope="session", show_spinner="Reading the sound ...")
 def decoded(content: bytes, name: str) -> np.ndarray:
+    """Samples [N] of the picked sound; kept for this visitor alone and gone with the visit."""
     return hearing.load(content, name)
 
 

@@ -1,0 +1,144 @@
+"""Figures and plain words: the front, its marks, masks to the block, what fits a device, when "faster" may be said."""
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core import cost, store
+from core.records import as_dict
+from dashboard import charts, layer_charts
+from dashboard.components import cards, fits
+from tests import standin
+
+DISK = charts.AXES["MB on disk"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return standin.make_run(tmp_path_factory.mktemp("runs"), "standin")
+
+
+@pytest.fixture(scope="module")
+def points(run) -> pd.DataFrame:
+    rows = [as_dict(r) for r in store.reports(run) if r.split == standin.SPLITS[0]]
+    return pd.DataFrame(rows)
+
+
+def test_front_keeps_only_points_that_nothing_beats():
+    x = np.array([1.0, 2.0, 3.0, 2.0, np.nan])
+    y = np.array([9.0, 5.0, 5.0, 6.0, 0.0])
+    assert charts.pareto(x, y).tolist() == [True, True, False, False, False]
+    assert charts.pareto(np.array([1.0, 1.0]), np.array([2.0, 2.0])).tolist() == [True, True]  # ties stay
+
+
+def test_front_marks_beaten_points_by_method_and_leaves_out_what_is_not_measured(points):
+    other = points.assign(method="gradual_magnitude", run="other", wer=points["wer"] + 0.1)
+    both = charts.front(pd.concat([points, other], ignore_index=True), DISK)
+    assert not both[both["run"] == "other"]["on_front"].any()
+    assert not both[both["run"] == "other"]["beaten"].all(), "a method's own best points are not faint"
+    untimed = points.assign(chunk_median_ms=[None] * len(points))
+    assert charts.front(untimed, charts.AXES["ms per chunk"]).empty
+
+
+@pytest.mark.parametrize("axis", list(charts.AXES.values()), ids=list(charts.AXES))
+def test_every_axis_draws_every_point_with_its_interval(points, axis):
+    drawn = charts.front(points, axis)
+    figure = charts.front_figure(drawn, axis)
+    marks = [t for t in figure.data if t.mode == "markers"]
+    assert sum(len(t.x) for t in marks) == len(points)
+    assert all(t.error_y.array is not None and t.error_y.arrayminus is not None for t in marks)
+    first = marks[0]
+    assert first.x[0] == pytest.approx(drawn.iloc[0][axis.column] / axis.divisor)
+    top = 100 * points.set_index("subnet")["wer_high"][first.customdata[0][1]]
+    assert first.y[0] + first.error_y.array[0] == pytest.approx(top)
+
+
+def test_hover_shows_every_condition(points):
+    row = next(points.assign(chunk_median_ms=None).itertuples())
+    text = charts.hover(row)
+    for part in (row.subnet, row.split, row.hardware, row.normaliser, row.decoder, "not measured", "320 ms", "MB"):
+        assert part in text
+
+
+def test_estimates_are_hollow_and_have_no_camera(points):
+    drawn = charts.front(points, DISK)
+    guess = charts.front_figure(drawn, DISK, {"x": 0.1, "wer": 0.2, "measured": False}).data[-1]
+    assert guess.text[0] == "<b>≈ 20.0 %</b>" and guess.marker.symbol == "circle-open"
+    known = charts.front_figure(drawn, DISK, {"x": 0.1, "wer": 0.2, "measured": True}).data[-1]
+    assert "≈" not in known.text[0] and known.marker.size > guess.marker.size
+    assert "toImage" in charts.config(False)["modeBarButtonsToRemove"]
+    assert "toImage" not in charts.config(True)["modeBarButtonsToRemove"]
+
+
+def test_methods_differ_in_colour_and_in_shape():
+    methods = ["omni_sparsity", "small_dense", "gradual_magnitude", "dense", "new_one", "newer_one"]
+    looks = [charts.style(m, methods) for m in methods]
+    assert len({marker for _, marker in looks}) == len(methods) and len({colour for colour, _ in looks}) == len(methods)
+
+
+def test_zeros_by_unit_and_kind_are_those_of_the_subnet(run):
+    anatomy, subnet = store.anatomy(run), store.subnet(run, "s70")
+    table = layer_charts.unit_table(anatomy, subnet)
+    assert table["zeros"].sum() / table["weights"].sum() == pytest.approx(cost.sparsity_reached(anatomy, subnet.keep))
+    kinds = layer_charts.kind_table(table)
+    assert kinds["zeros"].sum() == table["zeros"].sum()
+    assert len(layer_charts.kinds_figure(table).data) == table["kind"].nunique()
+    heat = layer_charts.heat_figure(table).data[0]
+    assert heat.z.shape == (table["layer"].nunique(), table["short"].nunique())
+
+
+def test_masks_are_drawn_to_the_block(run):
+    anatomy, subnet, ranks = store.anatomy(run), store.subnet(run, "s70"), store.ranks(run)
+    unit = anatomy.units[0]
+    mask = ranks[unit.name] < cost.blocks_kept(unit, subnet.keep[unit.name])
+    figure = layer_charts.mask_figure(mask)
+    assert figure.data[0].z.shape == (unit.rows // 8, unit.columns)
+    assert int(np.asarray(figure.data[0].z).sum()) == cost.blocks_kept(unit, subnet.keep[unit.name])
+    with pytest.raises(ValueError, match="different shapes"):
+        layer_charts.overlap(mask, mask[:, :4])
+    assert layer_charts.overlap(np.array([[True, False]]), np.array([[True, True]])).tolist() == [[3, 2]]
+
+
+def test_short_names_drop_the_layer():
+    assert layer_charts.short_name("blocks.3.attention.qkv", 3) == "attention.qkv"
+    assert layer_charts.short_name("encoder.output", 3) == "encoder.output"
+
+
+def test_fits_picks_the_best_or_says_why_none(points):
+    size, wer = points["file_bytes"].min() / 1e6, 100 * points["wer"].min()
+    best = fits.pick(points, fits.Limits(1000, 1000, 100))
+    assert 100 * best.best["wer"] == pytest.approx(wer) and best.best["subnet"] in best.text
+    assert "smallest file" in fits.pick(points, fits.Limits(size / 2, 1000, 100)).text
+    assert "fastest needs 12.0 ms" in fits.pick(points, fits.Limits(1000, 1, 100)).text
+    assert f"{wer:.1f} %" in fits.pick(points, fits.Limits(1000, 1000, wer / 2)).text
+    tight = fits.pick(points, fits.Limits(size * 1.01, 1000, wer * 1.01))
+    assert tight.best is None and "small and quick enough" in tight.text
+    untimed = fits.pick(points.assign(chunk_median_ms=None), fits.Limits(1000, 1000, 100))
+    assert untimed.best is None and "timed" in untimed.text
+    assert fits.pick(points.iloc[:0], fits.Limits(1, 1, 1)).best is None
+
+
+def test_faster_is_said_only_when_the_interval_excludes_one(run):
+    report = next(r for r in store.reports(run) if r.subnet == "dense")
+
+    def timed(name: str, split: str, ms: float):
+        return dataclasses.replace(report, subnet=name, split=split, chunk_median_ms=ms)
+
+    certain = [timed("dense", s, 20.0 + i) for i, s in enumerate("abc")] + \
+              [timed("s70", s, 10.0 + i / 2 + 0.1 * i) for i, s in enumerate("abc")]
+    assert cards.speed_words(cards.speed_ratio(certain, "dense", "s70"))[0].endswith("times faster")
+    noisy = [timed("dense", s, 20.0 + i) for i, s in enumerate("abc")] + \
+            [timed("s70", s, ms) for s, ms in zip("abc", (15.0, 24.0, 20.0))]
+    assert cards.speed_words(cards.speed_ratio(noisy, "dense", "s70"))[0] == "same speed"
+    copied = [timed(name, s, ms) for s in "abc" for name, ms in (("dense", 20.0), ("s70", 10.0))]
+    assert cards.speed_ratio(copied, "dense", "s70") is None, "one timing copied to three splits is one timing"
+    stored = cards.speed_ratio([], "dense", "s70", {"ratio": 0.5, "low": 0.4, "high": 0.6})
+    assert cards.speed_words(stored)[0] == "2.00 times slower"
+
+
+@pytest.mark.parametrize(("wer", "words"), [(0.001, "fewer than 1"), (0.124, "about 12 of 100"), (1.3, "as many")])
+def test_errors_in_plain_words(wer, words):
+    assert words in cards.words_wrong(wer)
