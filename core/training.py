@@ -142,7 +142,7 @@ class Trainer:
         snapshots = {round(self.o.updates * (i + 1) / (self.o.snapshots + 1)) for i in range(self.o.snapshots)}
         began, at = time.monotonic(), self.step
         while self.step < self.o.updates:
-            for batch in self.batches.stream(self.epoch, self.position, augment=self.o.masking):
+            for batch in self.batches.iterate(self.epoch, self.position, augment=self.o.masking):
                 started = time.monotonic()
                 self.update(batch.to(self.device))
                 self.position += 1

@@ -37,6 +37,6 @@ def batch(seed: int = 0, utterances: int = 3, frames: int = 120) -> Batch:
 class Batches:
     """Four fixed batches an epoch, with the interface the loop uses."""
 
-    def stream(self, epoch: int, start: int = 0, augment: bool = True):
+    def iterate(self, epoch: int, start: int = 0, augment: bool = True):
         for i in range(start, 4):
             yield batch(seed=i)

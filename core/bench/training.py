@@ -38,7 +38,7 @@ def run(options: Options) -> dict:
     if options.prepared:
         prepared = Prepared(experiment.prepare(recipe, lambda *_: True))
         vocabulary, batches = prepared.tokenizer.size, Batches(prepared, "train", settings.batch_seconds, recipe.seed)
-        epoch = batches.stream(0)
+        epoch = batches.iterate(0)
         some = [next(epoch) for _ in range(options.rounds + 1)]
     else:
         vocabulary = 257
