@@ -18,6 +18,7 @@ from core.methods import base as methods_base
 from core.prepare import prepare as prepare_data
 from core.prepared import Prepared
 from core.records import Recipe, Subnet, as_dict
+from core.sparsity import blocks
 from core.training import Options as TrainingOptions
 from core.training import Report, Trainer
 
@@ -107,8 +108,11 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) 
     """Weights as fp16, ranks from those very weights, sizes, marker."""
     half = {n: t.half().cpu().contiguous() for n, t in trainer.averaged.items()}
     trainer.averaged = {n: t.float() for n, t in half.items()}  # ranks must order the weights that ship
-    store.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
     results = trainer.write_ranks(None)
+    if not trainer.method.nested and results.subnets:  # only one size was trained: what it prunes is not kept
+        masks = blocks.block_masks(results.ranks, trainer.method.anatomy, results.subnets[0].keep)
+        half = blocks.masked(half, {n: m.cpu() for n, m in masks.items()})
+    store.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
     sha = store.ranks_sha256(folder)
     anatomy = trainer.method.anatomy
     uniform = [_uniform(anatomy, s) for s in LADDER] if trainer.method.nested else []

@@ -204,7 +204,8 @@ class Grammar:
             if node.kind == "word":
                 return ((at + 1, 1.0),) if words[at:at + 1] == (node.text,) else ()
             if node.kind == "slot":
-                return ends(self.slot(node.text), at)
+                first = self._slot_words.get(node.text, words)       # no slot may be empty
+                return ends(self.slot(node.text), at) if at < len(words) and words[at] in first else ()
             if node.kind == "one":
                 return _merged((end, p / len(node.parts)) for part in node.parts for end, p in ends(part, at))
             reached = ((at, 1.0),)

@@ -18,7 +18,8 @@ import streamlit as st  # noqa: E402
 
 from dashboard.components import choice  # noqa: E402
 
-STYLE = "<style>.stMainBlockContainer {padding-top: 3rem; padding-bottom: 3rem;} h1 {font-size: 2.1rem !important;}</style>"
+STYLE = """<style>.stMainBlockContainer {padding-top: 3rem; padding-bottom: 3rem;}
+h1 {font-size: 2.1rem !important;}</style>"""
 DEFAULTS = {"ICON": ":material/article:", "ORDER": 99}
 
 

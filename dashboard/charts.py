@@ -48,7 +48,7 @@ NAMES = {"omni_sparsity": "supernet", "small_dense": "small dense nets", "dense"
          "gradual_magnitude": "pruned one by one"}
 STYLES = {"omni_sparsity": (BLUE, "circle"), "small_dense": (VERMILLION, "square"),
           "gradual_magnitude": (GREEN, "diamond"), "dense": (PURPLE, "triangle-up")}
-SPARE = ((ORANGE, "cross"), (PURPLE, "x"), (YELLOW, "star"), (GREY, "hexagon"))
+SPARE = ((ORANGE, "cross"), (GREY, "x"), (SKY, "star"), (YELLOW, "hexagon"))
 
 
 def style(method: str, methods: list[str], dark: bool = False) -> tuple[str, str]:
@@ -69,7 +69,7 @@ def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
-    """The points that have a value on this axis, sorted by it, with columns x, on_front (of all methods), beaten (by its own)."""
+    """The points that have a value on this axis, sorted by it; adds x, on_front (of all), beaten (by its method)."""
     found = points[points[axis.column].notna()].copy()
     found["x"] = found[axis.column].astype(float) / axis.divisor
     found["on_front"] = pareto(found["x"].to_numpy(), found["wer"].to_numpy())

@@ -6,9 +6,7 @@ bounded by max_entries. What cannot be read becomes a ValueError whose text is m
 from __future__ import annotations
 
 import json
-import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +17,8 @@ from core import cost, packing, paths, store
 from core.records import Anatomy, Job, Report, Subnet, as_dict
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged folder raises
-NEAR = 1.5  # points of sparsity within which only the best of several measured subnets is a rung
 CONDITION = ("split", "chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model", "normaliser",
              "precision")
-LADDER_ORIGINS = ("searched", "trained", "uniform", "between", "dense")  # first wins where WER does not decide
 
 
 # --- runs -------------------------------------------------------------------------------------------------------
@@ -62,12 +58,11 @@ def run_ids() -> list[str]:
 
 
 def run_title(run: str) -> str:
-    """The run's title for people, or its id."""
-    return next((info.title for info in _runs() if info.id == run and info.title), run)
-
-
-def run_method(run: str) -> str:
-    return next((info.method for info in _runs() if info.id == run and info.method), "")
+    """The run's title for people, with the id's end where several runs share it; the id when there is none."""
+    titles = {info.id: info.title for info in _runs()}
+    title = titles.get(run) or run
+    shared = title != run and list(titles.values()).count(title) > 1
+    return f"{title} ({run.rsplit('-', 1)[-1]})" if shared else title
 
 
 def problems() -> dict[str, str]:
@@ -93,7 +88,7 @@ def stamp(run: str) -> tuple[int, ...]:
     return tuple(os.stat(folder / name).st_mtime_ns if (folder / name).exists() else 0 for name in names)
 
 
-def _guard(run: str, what: str, read, *arguments):
+def guard(run: str, what: str, read, *arguments):
     """What `read` returns; anything a damaged folder raises becomes a ValueError that names run and part."""
     try:
         return read(*arguments)
@@ -139,7 +134,7 @@ def _anatomy(run: str, key: tuple) -> Anatomy:
 
 def anatomy(run: str) -> Anatomy:
     """The run's Anatomy. ValueError when units.json is missing or damaged."""
-    return _guard(run, "list of layers", _anatomy, run, stamp(run))
+    return guard(run, "list of layers", _anatomy, run, stamp(run))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -149,7 +144,7 @@ def _subnets(run: str, key: tuple) -> dict[str, Subnet]:
 
 def subnets(run: str) -> dict[str, Subnet]:
     """{name: Subnet} of all stored sizes."""
-    return _guard(run, "list of sizes", _subnets, run, stamp(run))
+    return guard(run, "list of sizes", _subnets, run, stamp(run))
 
 
 def _names_or_none(run: str) -> list[str]:
@@ -182,7 +177,7 @@ def _ranks(run: str, step: int | None, key: tuple) -> dict[str, np.ndarray]:
 
 def ranks(run: str, step: int | None = None) -> dict[str, np.ndarray]:
     """{unit: uint32 [R/8, C]} block ranks, of the finished net or of a training step. Shared: do not write to it."""
-    return _guard(run, "masks", _ranks, run, step, stamp(run))
+    return guard(run, "masks", _ranks, run, step, stamp(run))
 
 
 def rank_steps(run: str) -> list[int]:
@@ -211,7 +206,7 @@ def _reports(run: str, key: tuple) -> list[Report]:
 
 def reports(run: str) -> list[Report]:
     """All Reports of the run. ValueError when one of them is damaged."""
-    return _guard(run, "measurements", _reports, run, stamp(run))
+    return guard(run, "measurements", _reports, run, stamp(run))
 
 
 def points(runs: tuple[str, ...]) -> pd.DataFrame:
@@ -243,7 +238,8 @@ def conditions(frame: pd.DataFrame) -> list[tuple]:
     """The different conditions in `frame` (values of CONDITION without split), the most measured first."""
     if frame.empty:
         return []
-    return list(frame.groupby(list(CONDITION[1:]), dropna=False).size().sort_values(ascending=False, kind="stable").index)
+    sizes = frame.groupby(list(CONDITION[1:]), dropna=False).size()
+    return list(sizes.sort_values(ascending=False, kind="stable").index)
 
 
 def same_condition(frame: pd.DataFrame, split: str, condition: tuple) -> pd.DataFrame:
@@ -254,87 +250,11 @@ def same_condition(frame: pd.DataFrame, split: str, condition: tuple) -> pd.Data
     return frame[keep].reset_index(drop=True)
 
 
-# --- the ladder: sizes the slider walks over ---------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class Rung:
-    """A stored size on the slider: percent zeros (rounded), exact sparsity 0..1, name."""
-    percent: int
-    sparsity: float
-    name: str
-
-
-def ladder(run: str) -> list[Rung]:
-    """The best stored size per percent, densest first. Of sizes nearer than NEAR points the best measured stays."""
-    try:
-        key = stamp(run)
-        subnets(run)
-    except ValueError:
-        return []
-    return _ladder(run, key, default_split(run))
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def _ladder(run: str, key: tuple, split: str) -> list[Rung]:
-    try:
-        measured = [r for r in reports(run) if r.split == split or not split]
-    except ValueError:
-        measured = []
-    wer: dict[str, float] = {}
-    for report in measured:
-        wer[report.subnet] = min(report.wer, wer.get(report.subnet, math.inf))
-
-    def quality(item: Subnet) -> tuple:
-        rank = LADDER_ORIGINS.index(item.origin) if item.origin in LADDER_ORIGINS else len(LADDER_ORIGINS)
-        return (wer.get(item.name, math.inf), rank, item.name)
-
-    chosen: list[Subnet] = []
-    for item in sorted(subnets(run).values(), key=quality):
-        if all(abs(item.sparsity - other.sparsity) * 100 >= NEAR for other in chosen) or item.sparsity == 0.0:
-            if not any(round(100 * item.sparsity) == round(100 * other.sparsity) for other in chosen):
-                chosen.append(item)
-    return [Rung(round(100 * s.sparsity), s.sparsity, s.name) for s in sorted(chosen, key=lambda s: s.sparsity)]
-
-
-def first_subnet(run: str) -> str:
-    """The size a visitor sees first: the rung nearest to 70 % zeros, else any stored size, else "dense"."""
-    rungs = ladder(run)
-    if rungs:
-        return min(rungs, key=lambda rung: abs(rung.percent - 70)).name
-    return next(iter(subnet_names(run)), "dense")
-
-
-def neighbours(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
-    """The two rungs around `percent`. ValueError outside the ladder or on one rung alone."""
-    below = [rung for rung in rungs if rung.percent <= percent]
-    above = [rung for rung in rungs if rung.percent >= percent]
-    if not below or not above:
-        span = f"{rungs[0].percent} to {rungs[-1].percent} %" if rungs else "no size"
-        raise ValueError(f"{percent:g} % zeros is outside what this net offers ({span}).")
-    return below[-1], above[0]
-
-
-def between(run: str, percent: int) -> Subnet:
-    """The subnet with `percent` % zeros mixed from its two neighbours on the ladder; nobody has measured it."""
-    return _guard(run, f"size at {percent} % zeros", _between, run, percent, stamp(run))
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def _between(run: str, percent: int, key: tuple) -> Subnet:
-    low, high = neighbours(ladder(run), percent)
-    a, b = subnet(run, low.name), subnet(run, high.name)
-    if a.ranks_sha256 != b.ranks_sha256:
-        raise ValueError(f"its neighbours {a.name} and {b.name} were pruned one by one, so nothing lies between them")
-    keep = cost.between(anatomy(run), a.keep, b.keep, percent / 100)
-    return Subnet(name=f"s{percent:02d}-between", run=run, keep=keep, pattern=a.pattern, head=a.head, bits=a.bits,
-                  sparsity=cost.sparsity_reached(anatomy(run), keep), ranks_sha256=a.ranks_sha256, origin="between")
-
-
 # --- files and jobs ---------------------------------------------------------------------------------------------
 
 def packed(run: str, chosen: Subnet) -> bytes:
     """The very file a user downloads, made now. ValueError when weights or masks cannot be read."""
-    return _guard(run, "weights", packing.pack, store.run_folder(run), chosen)
+    return guard(run, "weights", packing.pack, store.run_folder(run), chosen)
 
 
 def jobs(limit: int = 50) -> list[Job]:

@@ -1,8 +1,11 @@
-"""Explore on a stand-in run: renders, the slider changes the numbers, the choice lives in the URL, bad runs do no harm."""
+"""Explore on a stand-in run: renders, the slider changes numbers, the choice lives in the URL, bad runs do no harm."""
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import jobs, paths, store
-from dashboard import data
+from dashboard import charts, data, ladder
 from dashboard.components import takeaway
 from tests import standin
 from tests.conftest import ROOT
@@ -33,7 +36,6 @@ def made(tmp_path_factory):
 def run(made, own_artifacts, monkeypatch, tmp_path):
     """The stand-ins as the only runs there are."""
     own_artifacts.mkdir(parents=True)
-    import shutil
     shutil.copytree(made, paths.runs())
     monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
     st.cache_data.clear()
@@ -132,9 +134,8 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
 def test_measured_point_replaces_the_estimate(run):
     at = opened(run="aa-supernet", subnet="s85-between")
     assert "≈" in cards_of(at)
-    subnet = data.between("aa-supernet", 85)
+    subnet = ladder.between("aa-supernet", 85)
     old = next(r for r in store.reports(run) if r.subnet == "s90" and r.split == standin.SPLITS[0])
-    import dataclasses
     store.save_subnet(run, subnet)
     store.save_report(run, dataclasses.replace(old, subnet=subnet.name, sparsity=subnet.sparsity, wer=0.321), [])
     at.run()
@@ -154,12 +155,11 @@ def test_fits_my_device_chooses(run):
 
 def test_csv_holds_measured_points_only_and_the_file_is_the_packed_one(run):
     points = data.points(("aa-supernet",))
-    from dashboard import charts
     text = takeaway.front_csv(charts.front(points, charts.AXES["MB on disk"])).decode()
     assert len(text.splitlines()) == len(points) + 1 and "between" not in text and "file_sha256" in text
-    import hashlib
     report = next(r for r in store.reports(run) if r.subnet == "s70")
-    assert hashlib.sha256(data.packed("aa-supernet", data.subnet("aa-supernet", "s70"))).hexdigest() == report.file_sha256
+    packed = data.packed("aa-supernet", data.subnet("aa-supernet", "s70"))
+    assert hashlib.sha256(packed).hexdigest() == report.file_sha256
 
 
 def test_without_any_run_the_page_says_what_to_do(own_artifacts, monkeypatch, tmp_path):

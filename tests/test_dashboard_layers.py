@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import cost, paths, store
-from dashboard import data, masks
+from dashboard import data, ladder, masks
 from tests import standin
 from tests.conftest import ROOT
 
@@ -108,19 +108,19 @@ def test_agreement_with_the_end_is_whole_for_dense_and_partial_for_steps(run):
 
 
 def test_between_reaches_its_percentage_and_lies_between(run):
-    middle = data.between("aa-supernet", 75)
+    middle = ladder.between("aa-supernet", 75)
     assert middle.sparsity == pytest.approx(0.75, abs=1e-3)
     low, high = data.subnet("aa-supernet", "s80"), data.subnet("aa-supernet", "s70")
     assert "Nested" in masks.compare("aa-supernet", middle, "aa-supernet", high).words
     assert "Nested" in masks.compare("aa-supernet", low, "aa-supernet", middle).words
     with pytest.raises(ValueError, match="outside"):
-        data.between("aa-supernet", 97)
+        ladder.between("aa-supernet", 97)
 
 
 def test_nothing_lies_between_nets_that_were_pruned_one_by_one(run):
     store.save_subnet(run, dataclasses.replace(data.subnet("aa-supernet", "s80"), ranks_sha256="other"))
     with pytest.raises(ValueError, match="one by one"):
-        data.between("aa-supernet", 75)
+        ladder.between("aa-supernet", 75)
 
 
 def test_run_without_ranks_still_shows_what_it_can(run):

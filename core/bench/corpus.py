@@ -61,7 +61,8 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
 
 def _cpu_s() -> float:
     """Processor time of this process and its finished children: what a busy machine does not blur."""
-    return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def _extract(utterances: list[Utterance]) -> int:

@@ -70,9 +70,11 @@ def speed_ratio(reports: list[Report], dense: str, subnet: str, stored: dict | N
 
 def speed_words(ratio: Ratio | None) -> tuple[str, str]:
     """(headline, explanation) of the speed card."""
-    if ratio is None or not ratio.certain:
-        return "same speed", "zeros save bytes, not time" if ratio is None else \
-            f"zeros save bytes, not time (measured {ratio.value:.2f} times, interval {ratio.low:.2f} to {ratio.high:.2f})"
+    if ratio is None:
+        return "same speed", "zeros save bytes, not time"
+    if not ratio.certain:
+        return "same speed", ("zeros save bytes, not time "
+                              f"(measured {ratio.value:.2f} times, interval {ratio.low:.2f} to {ratio.high:.2f})")
     word = "faster" if ratio.value > 1 else "slower"
     times = ratio.value if ratio.value > 1 else 1 / ratio.value
     return f"{times:.2f} times {word}", f"measured; 95 % interval {ratio.low:.2f} to {ratio.high:.2f}"

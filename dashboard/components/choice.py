@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core.records import Subnet
-from dashboard import data
+from dashboard import data, ladder
 
 BETWEEN = re.compile(r"^s(\d{1,2})-between$")
 MEMORY = "chosen"  # key in st.session_state: {"run": ..., "subnet": ...}
@@ -77,7 +77,7 @@ def current() -> Chosen | None:
     names = data.subnet_names(run)
     subnet = wanted.get("subnet", "")
     if subnet not in names and (between_percent(subnet) is None or len(names) < 2):
-        subnet = data.first_subnet(run)
+        subnet = ladder.first_subnet(run)
     if wanted.get("run") != run or wanted.get("subnet") != subnet:
         choose(run=run, subnet=subnet)
     return Chosen(run, subnet)
@@ -112,7 +112,7 @@ def record(chosen: Chosen) -> Subnet:
     Raises ValueError with a sentence for the visitor when it cannot be read."""
     percent = between_percent(chosen.subnet)
     if percent is not None and chosen.subnet not in data.subnet_names(chosen.run):
-        return data.between(chosen.run, percent)
+        return ladder.between(chosen.run, percent)
     return data.subnet(chosen.run, chosen.subnet)
 
 

@@ -28,7 +28,7 @@ class Answer:
 
 
 def pick(points: pd.DataFrame, limits: Limits) -> Answer:
-    """The best of the measured points (columns wer, file_bytes, chunk_median_ms, subnet, run, title) within the limits."""
+    """The best of the measured points (wer, file_bytes, chunk_median_ms, subnet, run, title) within limits."""
     if points.empty:
         return Answer(None, "Nothing has been measured on these recordings yet.")
     small = points["file_bytes"] / 1e6 <= limits.mb
@@ -37,7 +37,8 @@ def pick(points: pd.DataFrame, limits: Limits) -> Answer:
     fitting = points[small & quick & good]
     if not fitting.empty:
         best = fitting.sort_values(["wer", "file_bytes"]).iloc[0].to_dict()
-        return Answer(best, f"**{best['subnet']}** of “{best['title'] or best['run']}” fits best: {100 * best['wer']:.1f} % of words wrong, "
+        return Answer(best, f"**{best['subnet']}** of “{best['title'] or best['run']}” fits best: "
+                            f"{100 * best['wer']:.1f} % of words wrong, "
                             f"{best['file_bytes'] / 1e6:.2f} MB, {best['chunk_median_ms']:.1f} ms per chunk. "
                             f"{len(fitting)} of {len(points)} measured sizes fit.")
     return Answer(None, "None fits. " + " ".join(_reasons(points, limits, small, quick, good)))
@@ -47,7 +48,8 @@ def _reasons(points: pd.DataFrame, limits: Limits, small: pd.Series, quick: pd.S
     """Which limit stands in the way: the one nobody meets, or the two that exclude each other."""
     reasons = []
     if not small.any():
-        reasons.append(f"The smallest file has {points['file_bytes'].min() / 1e6:.2f} MB, the limit is {limits.mb:g} MB.")
+        smallest = points["file_bytes"].min() / 1e6
+        reasons.append(f"The smallest file has {smallest:.2f} MB, the limit is {limits.mb:g} MB.")
     if not quick.any():
         fastest = points["chunk_median_ms"].astype(float).min()
         reasons.append("No size has been timed." if math.isnan(fastest) else

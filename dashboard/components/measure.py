@@ -43,7 +43,8 @@ def follow(run: str, name: str, split: str) -> None:
                 icon=":material/hourglass_empty:")
         return
     eta = f", about {job.eta_s / 60:.0f} min left" if job.eta_s else ""
-    st.progress(min(max(job.progress, 0.0), 1.0), text=f"Job {job.id} measures this size: {job.message or 'started'}{eta}")
+    st.progress(min(max(job.progress, 0.0), 1.0),
+                text=f"Job {job.id} measures this size: {job.message or 'started'}{eta}")
 
 
 def _last_line(job: Job) -> str:

@@ -68,7 +68,7 @@ def downloads(chosen: choice.Chosen, subnet: Subnet, point: dict, drawn: pd.Data
                            width="stretch", help="Which share of every layer is kept: a few kilobytes of text.")
         st.download_button("Measured points as CSV", front_csv(drawn), file_name="front.csv", mime="text/csv",
                            key="get_csv", on_click="ignore", icon=":material/table:", width="stretch",
-                           help="Every measured point of the chart with all its conditions; estimates (≈) are left out.")
+                           help="Every measured point of the chart with its conditions; estimates (≈) are left out.")
         if missing:
             st.caption(f"No file can be made of this run: {', '.join(missing)} is missing from its folder.")
         st.caption("The camera :material/photo_camera: in the chart's upper right corner saves it as a PNG picture."

@@ -8,7 +8,7 @@ import streamlit as st
 
 from core import cost
 from core.records import Subnet
-from dashboard import charts, data
+from dashboard import charts, data, ladder
 from dashboard.components import cards, choice, measure, takeaway
 
 TITLE = "Explore"
@@ -85,7 +85,7 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
     point = {"measured": False, "wer": None, "sparsity": subnet.sparsity,
              "sparsity_whole": cost.whole_sparsity(anatomy, subnet.keep), "zstd_bytes": None,
              "mmacs_per_second": cost.macs_per_second(anatomy) / 1e6, "chunk_median_ms": None}
-    rungs = [rung for rung in data.ladder(chosen.run) if rung.name in set(own["subnet"])]
+    rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(own["subnet"])]
     percent = 100 * subnet.sparsity
     below = [rung for rung in rungs if 100 * rung.sparsity <= percent]
     above = [rung for rung in rungs if 100 * rung.sparsity >= percent]
@@ -104,7 +104,7 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
 def slide(run: str) -> None:
     """The slider moved: choose the stored size at this percentage, else the one between its neighbours."""
     percent = st.session_state["zeros"]
-    rung = next((rung for rung in data.ladder(run) if rung.percent == percent), None)
+    rung = next((rung for rung in ladder.rungs(run) if rung.percent == percent), None)
     choice.choose(subnet=rung.name if rung else choice.between_name(percent))
 
 
@@ -120,9 +120,9 @@ def clicked(key: str) -> None:
 
 def slider(chosen: choice.Chosen, subnet: Subnet) -> None:
     """Percent of zeros in prunable weights, in steps of 1, over what the chosen net offers."""
-    rungs = data.ladder(chosen.run)
+    rungs = ladder.rungs(chosen.run)
     if len(rungs) < 2:
-        st.info("This network was trained for one size only. For the slider, choose a supernet under “Trained network”.")
+        st.info("This network has one size only. For the slider, choose a supernet under “Trained network”.")
         return
     low, high = rungs[0].percent, rungs[-1].percent
     percent = min(max(round(100 * subnet.sparsity), low), high)
@@ -148,7 +148,8 @@ def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
     figure = charts.front_figure(drawn, axis, {"x": where, "wer": point["wer"], "measured": point["measured"]},
                                  dark=st.context.theme.type == "dark")
     st.plotly_chart(figure, key="front", on_select=lambda: clicked("front"), selection_mode="points",
-                    config=charts.config(point["measured"]), alt=f"Word error rate over {axis.title} for every measured size")
+                    config=charts.config(point["measured"]),
+                    alt=f"Word error rate over {axis.title} for every measured size")
     st.caption("**What to see:** lower is better, further left is smaller, so the lower left corner is the place to "
                "be. Faint points are beaten by another size of the same kind. Click a point to choose it.")
     return drawn

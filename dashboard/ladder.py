@@ -1,0 +1,89 @@
+"""The ladder: the stored sizes that the slider walks over, and the sizes between them that nobody has measured."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import streamlit as st
+
+from core import cost
+from core.records import Subnet
+from dashboard import data
+
+NEAR = 1.5  # points of sparsity within which only the best of several measured subnets is a rung
+ORIGINS = ("searched", "trained", "uniform", "between", "dense")  # the first wins where WER does not decide
+
+@dataclass(frozen=True)
+class Rung:
+    """A stored size on the slider: percent zeros (rounded), exact sparsity 0..1, name."""
+    percent: int
+    sparsity: float
+    name: str
+
+
+def rungs(run: str) -> list[Rung]:
+    """The best stored size per percent, densest first. Of sizes nearer than NEAR points the best measured stays."""
+    try:
+        key = data.stamp(run)
+        data.subnets(run)
+    except ValueError:
+        return []
+    return _rungs(run, key, data.default_split(run))
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _rungs(run: str, key: tuple, split: str) -> list[Rung]:
+    try:
+        measured = [r for r in data.reports(run) if r.split == split or not split]
+    except ValueError:
+        measured = []
+    wer: dict[str, float] = {}
+    for report in measured:
+        wer[report.subnet] = min(report.wer, wer.get(report.subnet, math.inf))
+
+    def quality(item: Subnet) -> tuple:
+        rank = ORIGINS.index(item.origin) if item.origin in ORIGINS else len(ORIGINS)
+        return (wer.get(item.name, math.inf), rank, item.name)
+
+    chosen: list[Subnet] = []
+    for item in sorted(data.subnets(run).values(), key=quality):
+        far = all(abs(item.sparsity - other.sparsity) * 100 >= NEAR for other in chosen)
+        dense = item.sparsity == 0.0 and all(round(100 * other.sparsity) for other in chosen)
+        if far or dense:
+            chosen.append(item)
+    return [Rung(round(100 * s.sparsity), s.sparsity, s.name) for s in sorted(chosen, key=lambda s: s.sparsity)]
+
+
+def first_subnet(run: str) -> str:
+    """The size a visitor sees first: the rung nearest to 70 % zeros, else any stored size, else "dense"."""
+    found = rungs(run)
+    if found:
+        return min(found, key=lambda rung: abs(rung.percent - 70)).name
+    return next(iter(data.subnet_names(run)), "dense")
+
+
+def neighbours(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
+    """The two rungs around `percent`. ValueError outside the ladder or on one rung alone."""
+    below = [rung for rung in rungs if rung.percent <= percent]
+    above = [rung for rung in rungs if rung.percent >= percent]
+    if not below or not above:
+        span = f"{rungs[0].percent} to {rungs[-1].percent} %" if rungs else "no size"
+        raise ValueError(f"{percent:g} % zeros is outside what this net offers ({span}).")
+    return below[-1], above[0]
+
+
+def between(run: str, percent: int) -> Subnet:
+    """The subnet with `percent` % zeros mixed from its two neighbours on the ladder; nobody has measured it."""
+    return data.guard(run, f"size at {percent} % zeros", _between, run, percent, data.stamp(run))
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _between(run: str, percent: int, key: tuple) -> Subnet:
+    low, high = neighbours(rungs(run), percent)
+    a, b = data.subnet(run, low.name), data.subnet(run, high.name)
+    if a.ranks_sha256 != b.ranks_sha256:
+        raise ValueError(f"its neighbours {a.name} and {b.name} were pruned one by one, so nothing lies between them")
+    keep = cost.between(data.anatomy(run), a.keep, b.keep, percent / 100)
+    return Subnet(name=f"s{percent:02d}-between", run=run, keep=keep, pattern=a.pattern, head=a.head, bits=a.bits,
+                  sparsity=cost.sparsity_reached(data.anatomy(run), keep), ranks_sha256=a.ranks_sha256,
+                  origin="between")

@@ -1,0 +1,121 @@
+"""From a recipe to a finished run on the built-in corpus, at the smallest real size: every job kind, resume, bad recipes."""
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from core import cost, experiment, packing, paths, store
+from core.records import Choice, Interrupted, Recipe, as_dict
+
+TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
+
+
+def recipe(method: str = "omni_sparsity", options: dict | None = None, **changes) -> Recipe:
+    given = {"training": {"updates": 6, "batch_seconds": 20.0, "threads": 1, "log_every": 2, "checkpoint_every": 2},
+             "search": {"sparsities": [0.5, 0.8], "population": 8, "evaluations": 8, "seconds": 6.0, "best": 2, "threads": 1},
+             "evaluation": {"splits": ["test"], "speed_utterances": 1, "threads": 1, "repetitions": 200},
+             "tokens": {"kind": "characters"}, "features": {"speed_change": 0.0}} | changes
+    corpus = Choice("voice_commands", {"hours": 0.01, "test_utterances": 6, "dev_utterances": 4, "search_utterances": 4,
+                                       "shard_utterances": 8, "processes": 1})
+    return Recipe(corpus, Choice("conformer_ctc", TINY), Choice(method, options or {}), **given)
+
+
+@pytest.fixture(scope="module")
+def prepared_once(tmp_path_factory):
+    """Prepared data of the tiny corpus, made once for this file."""
+    home = tmp_path_factory.mktemp("home")
+    before = os.environ.get("SUPERNET_ARTIFACTS")
+    os.environ["SUPERNET_ARTIFACTS"] = str(home)
+    try:
+        experiment.prepare(recipe(), lambda *_: True)
+    finally:
+        os.environ.pop("SUPERNET_ARTIFACTS")
+        if before:
+            os.environ["SUPERNET_ARTIFACTS"] = before
+    return home
+
+
+@pytest.fixture(autouse=True)
+def home(prepared_once, own_artifacts, monkeypatch):
+    """The prepared data of this file, the runs of each test."""
+    monkeypatch.setenv("SUPERNET_ARTIFACTS", str(prepared_once))
+    shutil.rmtree(paths.runs(), ignore_errors=True)
+
+
+def go(*_) -> bool:
+    return True
+
+
+def test_train_search_evaluate_and_what_is_stored():
+    folder = experiment.train(recipe(options={"warmup": 0.5, "sparsest": 0.8}), go)
+    assert (folder / paths.FINISHED).exists() and not (folder / paths.CHECKPOINT).exists()
+    assert [r["step"] for r in store.metrics(folder)] == [2, 4, 6] and len(store.rank_steps(folder)) == 2
+    assert set(store.metrics(folder)[-1]["loss"]) == {"dense", "sparsest", "random"}
+    found = experiment.search(folder.name, go)
+    anatomy = store.anatomy(folder)
+    for number in ("50", "80"):
+        same = [s for s in found if s.name[1:] == number]
+        assert {s.name[0] for s in same} == set("sumr")
+        sizes = [cost.file_bytes(anatomy, s.keep) for s in same]
+        assert max(sizes) <= 1.021 * min(sizes)
+    reports = experiment.evaluate(folder.name, ["dense", "s80"], [], go)
+    dense, s80 = reports
+    assert s80.file_bytes == len(packing.pack(folder, store.subnet(folder, "s80"))) < dense.file_bytes
+    assert dense.delta_wer is None and s80.delta_wer is not None and s80.utterances == 6
+    assert len(store.hypotheses(folder, "s80", s80.split, s80.chunk_ms)) == 6
+
+
+def test_measuring_a_new_size_stores_subnet_and_report():
+    folder = experiment.train(recipe(), go)
+    anatomy = store.anatomy(folder)
+    new = as_dict(store.subnet(folder, "dense")) | {"name": "u37", "keep": cost.uniform(anatomy, 0.37), "sparsity": 0.37}
+    experiment.evaluate_job({"run": folder.name, "subnets": [], "splits": ["test"], "new": new}, go)
+    assert store.subnet(folder, "u37").sparsity == 0.37
+    assert [r.subnet for r in store.reports(folder)] == ["u37"]
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights():
+    whole = experiment.train(recipe(), go)
+    expected = (whole / paths.WEIGHTS).read_bytes()
+    shutil.rmtree(whole)
+    told = []
+
+    def stop_soon(progress, text, left):
+        told.append(text)
+        return "update 4/6" not in text
+    with pytest.raises(Interrupted):
+        experiment.train(recipe(), stop_soon)
+    assert experiment.train(recipe(), go) == whole
+    assert (whole / paths.WEIGHTS).read_bytes() == expected
+
+
+def test_a_stage_continues_from_released_weights_and_the_mask_of_a_pruned_run_ships():
+    first = experiment.train(recipe("dense"), go)
+    second = experiment.train(recipe("gradual_magnitude", {"sparsity": 0.8, "refresh": 1}, init_from=first.name), go)
+    subnet = store.subnets(second)[0]
+    assert subnet.name == "s80" and subnet.sparsity == pytest.approx(0.8, abs=0.01)
+    tensors, _ = packing.unpack(packing.pack(second, subnet))
+    units = [tensors[f"{u.name}.weight"] for u in store.anatomy(second).units]
+    zeros = sum(int((t == 0).sum()) for t in units) / sum(t.size for t in units)
+    assert zeros == pytest.approx(subnet.sparsity, abs=0.002)
+    shipped, _ = packing.unpack(packing.pack(second, store.subnet(second, "s80")))
+    assert all(np.array_equal(tensors[n], shipped[n]) for n in tensors)
+
+
+def test_other_shapes_are_refused_with_the_tensor_named():
+    first = experiment.train(recipe("dense"), go)
+    other = recipe("dense", init_from=first.name)
+    other = Recipe(**{**vars(other), "model": Choice("conformer_ctc", {**TINY, "width": 48})})
+    with pytest.raises(ValueError, match="another model"):
+        experiment.train(other, go)
+
+
+def test_bad_options_are_said_before_anything_is_made():
+    with pytest.raises(ValueError, match="updates"):
+        experiment.train(recipe(training={"updates": 0}), go)
+    with pytest.raises(ValueError, match="sparsest"):
+        experiment.train(recipe(options={"sparsest": 1.5}), go)
+    assert not paths.runs().exists()
