@@ -16,7 +16,7 @@ FLOORS = (  # a module imports lower floors, and names to its left on its own fl
     "audio features text tokenizer chance acoustics shards grammar speaking scoring layers",
     "prepared corpora sift extract prepare batches models sparsity",
     "methods decoding",
-    "checkpoints training export recognizer speed evaluation fitness allocation search",
+    "checkpoints training export recognizer speed evaluation fitness allocation search release",
     "experiment",
     "runners worker bench child arguments cli __main__",
 )
@@ -24,7 +24,7 @@ PLACE = {name: (floor, place) for floor, line in enumerate(FLOORS) for place, na
 PLUGIN_FOLDERS = ("corpora", "models", "methods", "runners", "export", "bench")  # one file is one thing
 STRANGERS = ("corpora", "models", "sparsity")                                    # never import each other
 NO_TORCH = ("audio", "text", "tokenizer", "features", "chance", "acoustics", "shards", "grammar", "speaking", "scoring",
-            "prepared", "corpora", "sift", "extract", "prepare")                 # beside floors 0 and 1
+            "prepared", "corpora", "sift", "extract", "prepare", "release")      # beside floors 0 and 1
 LAZY_DOORS = ("recognizer", "audio", "text")  # the dashboard may import these in functions, where audio is transcribed
 
 

@@ -14,7 +14,8 @@ TITLE = "Jobs"
 ICON = ":material/monitoring:"
 ORDER = 50
 SHOWN = 30
-LOOK_EVERY = 2.0  # seconds between two looks at the queue
+BUSY_S, IDLE_S = 3.0, 15.0  # seconds between two looks at the queue while something waits or runs, and otherwise
+DRAW_S = 6.0       # seconds between two drawings of the curves of a running job
 LOG_LINES = 60
 TOLD_FOR = 15.0    # seconds that a refusal stays on the page
 WORDS = {"prepare": "Prepare speech", "train": "Train", "search": "Search for good sizes", "evaluate": "Measure"}
@@ -59,6 +60,15 @@ def subject(job: Job) -> str:
         sizes = [new] if new else job.payload.get("subnets", [])
         return f"{told}: {', '.join(sizes[:3])}{' ...' if len(sizes) > 3 else ''}"
     return told or str(recipe or "")
+
+
+def name_of(number: int) -> str:
+    """A job in one line, for the list to choose from."""
+    try:
+        job = jobs.get(number)
+    except (ValueError, OSError):
+        return f"{number}"
+    return f"{number} · {WORDS.get(job.kind, job.kind)} · {subject(job)}"
 
 
 def act(action, number: int) -> None:
@@ -114,9 +124,8 @@ def worker_line(waiting: bool) -> None:
             st.caption("Starting ...")
 
 
-@st.fragment(run_every=LOOK_EVERY)
 def board() -> None:
-    """The list of jobs; redrawn on its own, the rest of the page stays."""
+    """The list of jobs; a fragment, redrawn on its own while the rest of the page stays."""
     try:
         found = jobs.list_jobs(SHOWN)
         worker_line(any(job.state == "queued" for job in found))
@@ -132,11 +141,10 @@ def board() -> None:
         return
     order = {"running": 0, "queued": 1}
     found.sort(key=lambda job: (order.get(job.state, 2), job.id if job.state == "queued" else -job.id))
-    known = st.session_state.get("known jobs")
-    st.session_state["known jobs"] = {job.id: f"{job.id} · {WORDS.get(job.kind, job.kind)} · {subject(job)}"
-                                      for job in found}
-    if known is not None and list(known) != list(st.session_state["known jobs"]):
-        st.rerun()  # the list of jobs to look closer at stands outside this fragment
+    known, states = st.session_state.get("known jobs"), {job.id: job.state for job in found}
+    st.session_state["known jobs"] = states
+    if known is not None and known != states:
+        st.rerun()  # what stands outside this fragment depends on it: how often to look, which jobs to look closer at
     now = time.time()
     for job in found[:8]:
         card(job, now)
@@ -146,9 +154,8 @@ def board() -> None:
                 card(job, now)
 
 
-@st.fragment(run_every=LOOK_EVERY)
 def closer(number: int) -> None:
-    """Curves and log of one job, live while it runs."""
+    """Curves and log of one job; a fragment, live while it runs."""
     try:
         job = jobs.get(number)
     except (ValueError, OSError) as problem:
@@ -188,12 +195,13 @@ def show_curves(job: Job) -> None:
 def main() -> None:
     st.title("Jobs")
     st.markdown("Work that goes on in the background, one job at a time. You may close this page; the work goes on.")
-    board()
-    found = st.session_state.get("known jobs", {})
-    if found:
+    busy = any(state in ("queued", "running") for state in st.session_state.get("known jobs", {"": "queued"}).values())
+    st.fragment(board, run_every=BUSY_S if busy else IDLE_S)()
+    states = st.session_state.get("known jobs", {})
+    if states:
         st.subheader("A closer look")
-        closer(st.selectbox("Job", list(found), key="closer", label_visibility="collapsed",
-                            format_func=lambda number: found.get(number, str(number))))
+        number = st.selectbox("Job", list(states), key="closer", label_visibility="collapsed", format_func=name_of)
+        st.fragment(closer, run_every=DRAW_S if states[number] == "running" else None)(number)
 
 
 main()

@@ -1,0 +1,160 @@
+"""The model card of a released run, README.md in its folder: every number in it comes from the run's records."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core import cost, paths, store
+from core.records import Report
+from core.release import chain, comparisons, tables
+
+NESTED = ("It is a *supernet*: one set of weights out of which every size below is cut by leaving out blocks of 8 "
+          "numbers (8x1), the least important ones first, without training again.")
+SINGLE = {"gradual_magnitude": "It was pruned to one size while it was trained, and is the baseline that the "
+                               "supernet's sizes are held against: what a net gives that is trained for one size only.",
+          "small_dense": "It is a narrower net without zeros, trained from scratch, and is the baseline that the "
+                         "supernet's sizes are held against: what the same bytes give without any pruning.",
+          "dense": "It is a net without zeros, trained in the ordinary way."}
+SPEED_NOTE = ("Zeros save bytes, not time: the runtime multiplies them like other numbers, which is why the executed "
+              "MMACs are the same for every size. Times are those of the machine named, one stream, one thread.")
+
+
+def text(folder: Path, stages: list[dict[str, Any]]) -> str:
+    """The card of the run in `folder`, whose other files are all in place."""
+    reports = store.reports(folder)
+    told = chain.read_json(folder / paths.COMPARISONS)
+    parts = [("", _what(folder, reports)), ("What it is for, and what not", _use(reports)),
+             ("Results", _results(reports)), ("Search against simpler ways at the same bytes", comparisons.text(told)),
+             ("Data", _data(stages)), ("How it was trained", _training(folder, stages)),
+             ("Decoding conditions", _conditions(reports)), ("What limits it", _limits(reports, stages)),
+             ("How to use it", _how(folder))]
+    if not told["rows"]:
+        parts = [p for p in parts if not p[0].startswith("Search against")]
+    return "\n\n".join((f"## {title}\n\n" if title else "") + body for title, body in parts) + "\n"
+
+
+def _what(folder: Path, reports: list[Report]) -> str:
+    recipe, anatomy = store.recipe(folder), store.anatomy(folder)
+    sizes = [r.file_bytes for r in reports]
+    measured = len({r.subnet for r in reports})
+    span = (f"one size of {tables.megabytes(sizes[0])} MB is measured" if measured == 1 else
+            f"{measured} sizes from {tables.megabytes(min(sizes))} to {tables.megabytes(max(sizes))} MB are measured")
+    kind = SINGLE.get(recipe.method.name, NESTED)
+    return (f"# {recipe.title or folder.name}\n\nA speech recogniser for English: it writes down what is said while it "
+            f"is said. {kind} {span[0].upper()}{span[1:]} below; a size is the file that a user downloads.\n\n"
+            f"Run `{folder.name}`. Model `{recipe.model.name}`, method `{recipe.method.name}`: "
+            f"{cost.parameters(anatomy) / 1e6:.2f} million parameters, "
+            f"{tables.percent(cost.prunable_parameters(anatomy) / cost.parameters(anatomy))} of them prunable; "
+            f"one output every {anatomy.frame_ms:g} ms.")
+
+
+def _use(reports: list[Report]) -> str:
+    best = min(reports, key=lambda r: r.wer)
+    worst = max((r for r in reports if r.subnet == best.subnet), key=lambda r: r.wer)
+    return ("For: seeing, hearing and studying what a recogniser loses when it becomes smaller, and short spoken "
+            "commands and strings of words in English.\n\n"
+            "Not for: dictation, other languages, telephone speech, several people talking at once, or anything in "
+            "which a wrong word does harm. It does not tell speakers apart and must not be used to. Its best measured "
+            f"split is {best.split} ({tables.percent(best.wer)} of words wrong with subnet `{best.subnet}`), its hardest "
+            f"for the same subnet {worst.split} ({tables.percent(worst.wer)}).")
+
+
+def _results(reports: list[Report]) -> str:
+    parts = ["WER = words wrong in a hundred, with its 95 % interval (bootstrap over speakers, then utterances). Zeros = "
+             "share of the prunable weights. MB = 10^6 bytes of the file that was read back and measured."]
+    for same in tables.by_condition(reports).values():
+        first = same[0]
+        parts += [f"### {first.split}\n\n{tables.size_of_split(first)}; {tables.condition_text(first)}.", result_table(same)]
+        parts += tables.split_notes(first.split)
+    return "\n\n".join([*parts, SPEED_NOTE])
+
+
+def result_table(same: list[Report]) -> str:
+    """One condition's reports, a row each."""
+    head = ("subnet", "zeros", "MB file", "MB zstd", "WER % (95 % interval)", "against dense, points", "CER %",
+            "MMACs/s executed", "MMACs/s non-zero", "ms per chunk, median / p95")
+    return tables.table(head, [(
+        f"`{r.subnet}`", tables.percent(r.sparsity), tables.megabytes(r.file_bytes), tables.megabytes(r.zstd_bytes),
+        tables.wer(r), tables.against_dense(r), f"{100 * r.cer:.1f}", f"{r.mmacs_per_second:.0f}",
+        f"{r.mmacs_nonzero_per_second:.0f}", _chunk_ms(r)) for r in same])
+
+
+def _chunk_ms(report: Report) -> str:
+    if report.chunk_median_ms is None or report.chunk_p95_ms is None:
+        return "-"
+    return f"{report.chunk_median_ms:.1f} / {report.chunk_p95_ms:.1f}"
+
+
+def _data(stages: list[dict[str, Any]]) -> str:
+    known: dict[str, str] = {}
+    hours: dict[str, float] = {}
+    for stage in stages:
+        known |= {name: licence for name, licence in stage.get("attributions") or []}
+        hours |= stage.get("data_hours") or {}
+    rows = [(name, f"{hours[name]:.2f}" if name in hours else "-", licence) for name, licence in known.items()]
+    if not rows:
+        return "The records name no corpora."
+    total = f" Together {sum(hours.values()):.1f} h of different speech; it was heard more than once." if hours else ""
+    return ("Speech it was trained and measured on, with licence and authors. Recordings were selected, resampled to "
+            f"16 kHz and partly transcoded; none is shipped here, nor any reference text.{total}\n\n"
+            + tables.table(("corpus", "hours in training", "licence and authors"), rows))
+
+
+def _training(folder: Path, stages: list[dict[str, Any]]) -> str:
+    head = ("stage", "run", "method", "updates", "hours heard", "minutes of training", "learning rate", "seed", "hardware")
+    rows = [_stage_row(i, s) for i, s in enumerate(stages, 1)]
+    known = [s for s in stages if not s.get("missing")]
+    lost = [s["run"] for s in stages if s.get("missing")]
+    said = "Each stage continues from the weights of the one before." if len(stages) > 1 else "One stage, from random weights."
+    if lost:
+        said += f" The records of {', '.join(f'`{r}`' for r in lost)} are not here, nor of what came before."
+    if all(s.get("audio_hours") is not None and s.get("seconds") is not None for s in known):
+        said += (f" Altogether {sum(s['audio_hours'] for s in known):.1f} hours of speech heard in "
+                 f"{sum(s['seconds'] for s in known) / 60:.0f} minutes of training.")
+    commands = "\n".join(chain.commands(folder, stages))
+    return (f"{said}\n\n{tables.table(head, rows)}\n\nThe commands, in order (speech below `$SPEECH_ROOT` where the "
+            f"recipe says so):\n\n```sh\n{commands}\n```\n\nThe curves are in `{paths.METRICS}`, the options in "
+            f"`{paths.RECIPE}`, the stages in `{paths.CHAIN}`.")
+
+
+def _stage_row(place: int, s: dict[str, Any]) -> tuple[str, ...]:
+    if s.get("missing"):
+        return (str(place), f"`{s['run']}`", *["not recorded"] * 7)
+    minutes = None if s["seconds"] is None else s["seconds"] / 60
+    machine = ", ".join(str(v) for v in (s["hardware"], s["device"], s["precision"]) if v) or "not recorded"
+    return (str(place), f"`{s['run']}` ({s['title']})", s["method"], str(s["updates"] or "not recorded"),
+            tables.number(s["audio_hours"]), tables.number(minutes, 0), f"{s['peak_lr']:g}", str(s["seed"]), machine)
+
+
+def _conditions(reports: list[Report]) -> str:
+    texts = dict.fromkeys(tables.condition_text(r) for r in reports)
+    facts = [("measured on", "hardware"), ("runtime", "runtime"), ("threads for the speed", "threads"),
+             ("code version", "code_version"), ("date", "date")]
+    told = [f"{what}: {', '.join(sorted({str(getattr(r, n)) for r in reports}))}" for what, n in facts]
+    return "\n".join(f"- {t}" for t in [*texts, *told])
+
+
+def _limits(reports: list[Report], stages: list[dict[str, Any]]) -> str:
+    known = [s for s in stages if s.get("audio_hours") is not None]
+    hours = {c: h for s in stages for c, h in (s.get("data_hours") or {}).items()}
+    lines = []
+    if known:
+        of = f" of {sum(hours.values()):.1f} different hours" if hours else ""
+        lines.append(f"Speech: {sum(s['audio_hours'] for s in known):.1f} hours heard{of}. Recognisers in daily use hear "
+                     "thousands to hundreds of thousands of hours; that, more than the size, is what limits it.")
+    lines += ["Words: word pieces and words of the training text only; no language model corrects the spelling.",
+              "Voices: read and commanded English by mostly adult speakers, and synthetic voices; accents, ages and rooms "
+              "beyond those were not measured.",
+              "Reports hold hypotheses and edit counts, no reference text of third-party corpora."]
+    if any(r.method == "omni_sparsity" for r in reports):
+        lines.append("Sizes sparser than the sparsest trained are not offered: they were never learnt.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _how(folder: Path) -> str:
+    sample = next((f"artifacts/released/{paths.SAMPLES}/{f.name}"
+                   for f in sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus"))), "FILE")
+    names = [s.name for s in store.subnets(folder)]
+    return (f"```sh\npython -m core transcribe {folder.name} {names[0]} {sample}\n```\n\nSubnets: "
+            + ", ".join(f"`{n}`" for n in names) + ". In the dashboard, Explore gives each of them as one file, Transcribe "
+            "lets you hear and compare them.")
