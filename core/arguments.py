@@ -61,6 +61,12 @@ def parser() -> Parser:
     c = commands.add_parser("list", help="show what there is: runs, recipes and the plug-ins of every room")
     c.add_argument("what", metavar="WHAT", nargs="?", default="",
                    help="runs, recipes, corpora, models, methods, runners, export, bench or settings; all without it")
+    c = commands.add_parser("release", help="copy a finished run into artifacts/released/ with its model card")
+    c.add_argument("run", metavar="RUN", nargs="?", default="")
+    c.add_argument("--name", default="", help="another name for the released run")
+    c.add_argument("--no-snapshots", action="store_true", help="leave out the block ranks along the training")
+    c.add_argument("--results", action="store_true", help="write RESULTS.md anew (a release does that, too)")
+    c.add_argument("--samples", action="store_true", help="speak the samples of the Transcribe page anew")
     _jobs_commands(commands.add_parser("jobs", help="background work: list, add, cancel, resume, log, work"))
     hidden = commands.add_parser("_job")  # what the worker's child runs
     hidden.add_argument("id", type=int)

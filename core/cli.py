@@ -1,4 +1,4 @@
-"""The command line: `python -m core prepare|train|search|evaluate|transcribe|bench|list|jobs`. Torch comes late."""
+"""The command line: `python -m core prepare|train|search|evaluate|transcribe|bench|release|list|jobs`. Torch comes late."""
 from __future__ import annotations
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from core import arguments, bench, catalog, child, jobs, plugins, store, worker
+from core import arguments, bench, catalog, child, jobs, paths, plugins, store, worker
 from core.records import Card, Interrupted, Job, Recipe
 from core.runners.base import STOPPED
 
@@ -146,6 +146,23 @@ def _bench(given: Any) -> None:
         print(result if isinstance(result, str) else json.dumps(result, indent=1, default=str))
 
 
+def _release(given: Any) -> None:
+    from core.release import publish, results, samples
+    if not (given.run or given.results or given.samples):
+        raise ValueError("release: say which RUN, or --results, or --samples; `python -m core list runs` shows the runs")
+    if not given.run and (given.name or given.no_snapshots):
+        raise ValueError("release: --name and --no-snapshots belong to a RUN")
+    if given.samples:  # first: the card's example names a sample
+        print(samples.write())
+    if given.run:
+        folder = publish.release(given.run, given.name, not given.no_snapshots,
+                                 lambda text: print(text, file=sys.stderr, flush=True))
+        print(publish.sizes_text(folder))
+        print(paths.RELEASED / paths.RESULTS)
+    elif given.results:
+        print(results.write())
+
+
 # looking
 
 def _list(given: Any) -> None:
@@ -248,7 +265,7 @@ def _job_row(job: Job) -> tuple[str, ...]:
 
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "transcribe": _transcribe, "bench": _bench,
-    "list": _list, "jobs": _jobs}
+    "release": _release, "list": _list, "jobs": _jobs}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -81,7 +81,8 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     getattr(report, "belongs_to", lambda _: None)(run_id)  # the queue's report tells the pages whose curves to draw
     model, method = build(recipe, prepared.tokenizer.size, options.updates)
     _begin(folder, recipe, prepared, model)
-    batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed)
+    batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed,
+                      max_share=prepared.shares | options.shares)
     trainer = Trainer(model, method, batches, options, recipe.seed, folder)
     if not trainer.resume() and recipe.init_from:
         start_from(model, recipe.init_from, prepared)

@@ -151,12 +151,16 @@ def _window_and_banks() -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Which stripes of a training utterance are hidden (Park et al. 2019, adaptive number of time masks)."""
+    """Which stripes of a training utterance are hidden (Park et al. 2019, adaptive number of time masks).
+
+    Half as strong as usual: the common 2 x 27 bins and 10 time masks of 5 % hid 37 % of all features (measured), and a 6 M net
+    on 20 h stayed on its first plateau (1.1 per frame) for 970 updates.
+    """
     frequency_masks: int = 2
-    frequency_width: int = 27            # bins, at most
+    frequency_width: int = 15            # bins, at most
     time_share: float = 0.05             # of the utterance, longest time mask
-    time_mask_every_s: float = 1.5       # one time mask for so much speech
-    time_masks: int = 10                 # at most
+    time_mask_every_s: float = 3.0       # one time mask for so much speech
+    time_masks: int = 4                  # at most
 
 
 def spec_augment(features: np.ndarray, rng: np.random.Generator, options: SpecAugment | None = None) -> np.ndarray:

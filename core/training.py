@@ -34,7 +34,8 @@ Report = Callable[[float, str, float | None], bool]  # (progress 0..1, message, 
 class Options:
     updates: int = option(2000, "optimiser steps of the whole run", low=1, high=10_000_000)
     batch_seconds: float = option(80.0, "speech per batch", unit="s", low=0.5, high=100_000.0)
-    peak_lr: float = option(2e-3, "highest learning rate of the one-cycle schedule", low=1e-7, high=1.0)
+    shares: dict = option({}, "largest part of an epoch's speech by corpus, where it differs from what the corpus asks for")
+    peak_lr: float = option(7e-4, "highest learning rate of the one-cycle schedule", low=1e-7, high=1.0)
     rise: float = option(0.15, "share of the updates in which the learning rate rises", low=0.0, high=1.0)
     weight_decay: float = option(1e-3, "AdamW weight decay", low=0.0, high=1.0)
     clip: float = option(1.0, "largest norm of the gradient", low=0.0, high=1000.0)

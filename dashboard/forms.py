@@ -14,6 +14,7 @@ from core.records import Card, CardOption
 
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 LARGEST = (1 << 53) - 1  # a browser's widest whole number
+LONG = 80  # characters of JSON that still read well on one line
 STRUCTURED = ("dict", "list", "tuple")
 
 
@@ -38,7 +39,8 @@ def widget_kind(option: CardOption) -> str:
 
 def label(option: CardOption) -> str:
     """"seconds_per_batch" in "s" -> "Seconds per batch (s)"; Markdown signs are shown, not obeyed."""
-    words = option.name.replace("_", " ")
+    ends = f"_{option.unit.lower()}"
+    words = option.name.removesuffix(ends if option.unit else "").replace("_", " ")
     unit = f" ({option.unit})" if option.unit else ""
     return re.sub(r"([\\`*\[\]$~])", r"\\\1", words[:1].upper() + words[1:] + unit)
 
@@ -53,10 +55,11 @@ def hint(option: CardOption) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as the text a person edits: strings bare, everything else as JSON; None is empty."""
+    """A value as the text a person edits: strings bare, else JSON, over several lines when long; None is empty."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONG or isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 
 
 def parse(option: CardOption, written: str, where: str) -> Any:
@@ -112,7 +115,9 @@ def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -
         return (cast(got), "") if got is not None else (None, f"{where} is empty; {about}")
     draw = place.text_area if kind == "structure" else place.text_input
     about += " Written as JSON or TOML." if kind == "structure" else ""
-    written = draw(title, show(value), help=about, key=key)
+    lines = show(value).count("\n")
+    tall = {"height": min(400, 60 + 24 * lines)} if kind == "structure" and lines else {}
+    written = draw(title, show(value), help=about, key=key, **tall)
     try:
         return parse(option, written, where), ""
     except ValueError as error:
@@ -131,10 +136,13 @@ def fill(card: Card, given: dict[str, Any], where: str, key: str) -> tuple[dict[
         return {}, [f"{where}: {card.path} is broken: {card.broken}"]
     unknown = sorted(set(given) - {option.name for option in card.options})
     values, problems = {}, [f"{where}: unknown option {name!r} in the recipe" for name in unknown]
-    columns = st.columns(2)
-    for number, option in enumerate(card.options):
-        value, problem = ask(option, given.get(option.name, option.default), f"{key}.{option.name}",
-                             f"{where}.{option.name}", columns[number % 2])
+    row: list[Any] = []
+    for option in card.options:
+        value = given.get(option.name, option.default)
+        long = widget_kind(option) == "structure" and len(show(value)) > LONG
+        row = [] if long else row or list(st.columns(2))
+        value, problem = ask(option, value, f"{key}.{option.name}", f"{where}.{option.name}",
+                             row.pop(0) if row else st.container())
         if problem:
             problems.append(problem)
         elif value is not None and (option.name in given or not same(value, option.default)):
@@ -183,6 +191,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, int):
         return repr(value)
     if isinstance(value, (list, tuple)):
+        if any(isinstance(item, dict) for item in value):  # one table a line
+            return "[\n" + "".join(f"  {_toml(item)},\n" for item in value) + "]"
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }"

@@ -121,6 +121,9 @@ def build(options: Options, vocabulary: int) -> ConformerCTC:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    for stem in (model.subsampling.first, model.subsampling.second):  # torch's default would shrink the signal to a tenth
+        nn.init.kaiming_normal_(stem.weight, nonlinearity="relu")
+        nn.init.zeros_(stem.bias)
     for block in model.blocks:  # small residual branches at the start: trains without a long warm-up
         for last in (block.feed_forward_1.down, block.convolution.project, block.attention.out, block.feed_forward_2.down):
             nn.init.xavier_uniform_(last.weight, gain=1 / math.sqrt(2 * options.blocks))

@@ -9,6 +9,7 @@ from core import paths, store
 from core.records import Report
 from core.release import chain, comparisons, tables
 
+PREFERRED = {"d": 0, "s": 1, "u": 2}  # dense, searched, uniform; then the others
 NEAR = 0.02  # a goal's share of zeros may be missed by this much
 
 
@@ -92,8 +93,7 @@ def reached(reports: list[Report], split: str, zeros: float) -> list[Report]:
         fits = (r.split == split or r.split.endswith("/" + split)) and (r.chunk_ms, r.decoder) == (320.0, "greedy") \
             and r.language_model in ("", "none") and abs(r.sparsity - zeros) <= (NEAR if zeros else 0.0)
         if fits:
-            rank = ("smr".find(r.subnet[0]) if r.subnet[0] in "mr" else {"d": -2, "s": -1}.get(r.subnet[0], 0),
-                    abs(r.sparsity - zeros), r.subnet)
+            rank = (PREFERRED.get(r.subnet[0], len(PREFERRED)), abs(r.sparsity - zeros), r.subnet)
             best[r.run] = min(best.get(r.run, (rank, r)), (rank, r), key=lambda pair: pair[0])
     return [r for _, r in best.values()]
 
