@@ -1,4 +1,4 @@
-"""The command line: `python -m core prepare|train|search|evaluate|transcribe|bench|release|list|jobs`. Torch comes late."""
+"""`python -m core prepare|train|search|evaluate|transcribe|bench|release|list|jobs`: the commands. Torch comes late."""
 from __future__ import annotations
 
 import dataclasses
@@ -149,7 +149,7 @@ def _bench(given: Any) -> None:
 def _release(given: Any) -> None:
     from core.release import publish, results, samples
     if not (given.run or given.results or given.samples):
-        raise ValueError("release: say which RUN, or --results, or --samples; `python -m core list runs` shows the runs")
+        raise ValueError("release: say which RUN, --results or --samples; `python -m core list runs` shows the runs")
     if not given.run and (given.name or given.no_snapshots):
         raise ValueError("release: --name and --no-snapshots belong to a RUN")
     if given.samples:  # first: the card's example names a sample

@@ -65,8 +65,8 @@ class Material:
 
 
 def material(prepared: Prepared, split: str) -> Material:
-    """A split of prepared data. ValueError for unknown and empty splits."""
-    rows = prepared.rows(split)
+    """A split of prepared data, by its prepared name or by the name that reports give it. ValueError for unknown and empty ones."""
+    rows = prepared.rows(split if split in prepared.splits else split.split("/", 1)[-1])
     if not rows:
         raise ValueError(f"split {split!r} holds no utterance to measure")
     corpora = {row.corpus for row in rows}

@@ -1,7 +1,6 @@
 """The ladder: the stored sizes that the slider walks over, and the sizes between them that nobody has measured."""
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import streamlit as st
@@ -10,8 +9,9 @@ from core import cost
 from core.records import Subnet
 from dashboard import data
 
-NEAR = 1.5  # points of sparsity within which only the best of several measured subnets is a rung
-ORIGINS = ("searched", "trained", "uniform", "between", "dense")  # the first wins where WER does not decide
+NEAR = 1.5  # points of sparsity within which only one of several subnets is a rung
+ORIGINS = ("searched", "trained", "uniform", "between", "dense")  # the first wins among measured ones
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -22,7 +22,8 @@ class Rung:
 
 
 def rungs(run: str) -> list[Rung]:
-    """The best stored size per percent, densest first. Of sizes nearer than NEAR points the best measured stays."""
+    """The stored sizes the slider stops at, densest first. Of sizes nearer than NEAR points a measured one stays, a searched one
+    before others: never the one that happens to do best on the test speech."""
     try:
         key = data.stamp(run)
         data.subnets(run)
@@ -34,16 +35,13 @@ def rungs(run: str) -> list[Rung]:
 @st.cache_data(max_entries=32, show_spinner=False)
 def _rungs(run: str, key: tuple, split: str) -> list[Rung]:
     try:
-        measured = [r for r in data.reports(run) if r.split == split or not split]
+        measured = {r.subnet for r in data.reports(run) if r.split == split or not split}
     except ValueError:
-        measured = []
-    wer: dict[str, float] = {}
-    for report in measured:
-        wer[report.subnet] = min(report.wer, wer.get(report.subnet, math.inf))
+        measured = set()
 
     def quality(item: Subnet) -> tuple:
         rank = ORIGINS.index(item.origin) if item.origin in ORIGINS else len(ORIGINS)
-        return (wer.get(item.name, math.inf), rank, item.name)
+        return (item.name not in measured, rank, item.name)
 
     chosen: list[Subnet] = []
     for item in sorted(data.subnets(run).values(), key=quality):

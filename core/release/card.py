@@ -55,16 +55,17 @@ def _use(reports: list[Report]) -> str:
             "commands and strings of words in English.\n\n"
             "Not for: dictation, other languages, telephone speech, several people talking at once, or anything in "
             "which a wrong word does harm. It does not tell speakers apart and must not be used to. Its best measured "
-            f"split is {best.split} ({tables.percent(best.wer)} of words wrong with subnet `{best.subnet}`), its hardest "
-            f"for the same subnet {worst.split} ({tables.percent(worst.wer)}).")
+            f"split is {best.split} ({tables.percent(best.wer)} of words wrong with subnet `{best.subnet}`), its "
+            f"hardest for the same subnet {worst.split} ({tables.percent(worst.wer)}).")
 
 
 def _results(reports: list[Report]) -> str:
-    parts = ["WER = words wrong in a hundred, with its 95 % interval (bootstrap over speakers, then utterances). Zeros = "
-             "share of the prunable weights. MB = 10^6 bytes of the file that was read back and measured."]
+    parts = ["WER = words wrong in a hundred, with its 95 % interval (bootstrap over speakers, then utterances). "
+             "Zeros = share of the prunable weights. MB = 10^6 bytes of the file that was read back and measured."]
     for same in tables.by_condition(reports).values():
         first = same[0]
-        parts += [f"### {first.split}\n\n{tables.size_of_split(first)}; {tables.condition_text(first)}.", result_table(same)]
+        parts += [f"### {first.split}\n\n{tables.size_of_split(first)}; {tables.condition_text(first)}.",
+                  result_table(same)]
         parts += tables.split_notes(first.split)
     return "\n\n".join([*parts, SPEED_NOTE])
 
@@ -101,11 +102,14 @@ def _data(stages: list[dict[str, Any]]) -> str:
 
 
 def _training(folder: Path, stages: list[dict[str, Any]]) -> str:
-    head = ("stage", "run", "method", "updates", "hours heard", "minutes of training", "learning rate", "seed", "hardware")
+    head = ("stage", "run", "method", "updates", "hours heard", "minutes of training", "learning rate", "seed",
+            "hardware")
     rows = [_stage_row(i, s) for i, s in enumerate(stages, 1)]
     known = [s for s in stages if not s.get("missing")]
     lost = [s["run"] for s in stages if s.get("missing")]
-    said = "Each stage continues from the weights of the one before." if len(stages) > 1 else "One stage, from random weights."
+    said = "Each stage continues from the weights of the one before."
+    if len(stages) == 1:
+        said = "One stage, from random weights."
     if lost:
         said += f" The records of {', '.join(f'`{r}`' for r in lost)} are not here, nor of what came before."
     if all(s.get("audio_hours") is not None and s.get("seconds") is not None for s in known):
@@ -140,11 +144,11 @@ def _limits(reports: list[Report], stages: list[dict[str, Any]]) -> str:
     lines = []
     if known:
         of = f" of {sum(hours.values()):.1f} different hours" if hours else ""
-        lines.append(f"Speech: {sum(s['audio_hours'] for s in known):.1f} hours heard{of}. Recognisers in daily use hear "
-                     "thousands to hundreds of thousands of hours; that, more than the size, is what limits it.")
+        lines.append(f"Speech: {sum(s['audio_hours'] for s in known):.1f} hours heard{of}. Recognisers in daily use "
+                     "learn from thousands of hours and more.")
     lines += ["Words: word pieces and words of the training text only; no language model corrects the spelling.",
-              "Voices: read and commanded English by mostly adult speakers, and synthetic voices; accents, ages and rooms "
-              "beyond those were not measured.",
+              "Voices: read and commanded English by mostly adult speakers, and synthetic voices; accents, ages and "
+              "rooms beyond those were not measured.",
               "Reports hold hypotheses and edit counts, no reference text of third-party corpora."]
     if any(r.method == "omni_sparsity" for r in reports):
         lines.append("Sizes sparser than the sparsest trained are not offered: they were never learnt.")
@@ -156,5 +160,5 @@ def _how(folder: Path) -> str:
                    for f in sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus"))), "FILE")
     names = [s.name for s in store.subnets(folder)]
     return (f"```sh\npython -m core transcribe {folder.name} {names[0]} {sample}\n```\n\nSubnets: "
-            + ", ".join(f"`{n}`" for n in names) + ". In the dashboard, Explore gives each of them as one file, Transcribe "
-            "lets you hear and compare them.")
+            + ", ".join(f"`{n}`" for n in names)
+            + ". In the dashboard, Explore gives each of them as one file; Transcribe lets you hear them.")

@@ -1,7 +1,6 @@
 """The stages that led to a run, read from the records through init_from, and the commands that repeat them."""
 from __future__ import annotations
 
-import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from core import catalog, paths, store
 from core.records import Recipe
 
-MOST_SETTINGS = 16        # a command with more of them is less readable than the recipe file itself
+LONGEST_COMMAND = 500     # characters; a longer one is less readable than the recipe file itself
 SEARCHED = ("searched", "random search", "global magnitude")  # origins of subnets that `core search` makes
 
 
@@ -79,7 +78,7 @@ def read_json(file: Path) -> dict[str, Any]:
 # commands
 
 def command(recipe: Recipe, run_id: str) -> str:
-    """The shortest `core train` that gives exactly this recipe; its own recipe.json where none is short."""
+    """The shortest `core train` that computes exactly this; the run's own recipe.json where none is short."""
     found = []
     for name in store.recipe_names():
         try:
@@ -88,33 +87,47 @@ def command(recipe: Recipe, run_id: str) -> str:
             made = store.override(base, settings) if settings else base
         except ValueError:  # a broken recipe, or one from which this cannot be reached
             continue
-        if dataclasses.replace(made, title=recipe.title) == recipe and len(settings) <= MOST_SETTINGS:
-            found.append((len(settings), name, settings))
-    if not found:
-        return f"python -m core train artifacts/released/{run_id}/{paths.RECIPE}"
-    _, name, settings = min(found)
-    return " ".join([f"python -m core train {name}", *(f"--set {shlex.quote(s)}" for s in settings)])
+        words = " ".join([f"python -m core train {name}", *(f"--set {shlex.quote(s)}" for s in settings)])
+        if len(words) <= LONGEST_COMMAND and spelled_out(made) == spelled_out(recipe):
+            found.append((len(settings), words))
+    return min(found)[1] if found else f"python -m core train artifacts/released/{run_id}/{paths.RECIPE}"
+
+
+def spelled_out(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe computes: every option with its value, defaults included, without the title."""
+    data: dict[str, Any] = {"seed": recipe.seed, "init_from": recipe.init_from}
+    for field in store.ROOM_OF:
+        choice = getattr(recipe, field)
+        data[field] = (choice.name, _defaults(field, choice.name) | choice.options)
+    return data | {field: _defaults(field) | getattr(recipe, field) for field in store.CARD_OF}
+
+
+def _defaults(field: str, name: str = "") -> dict[str, Any]:
+    """Default options of the plug-in or settings that a recipe's `field` names."""
+    room, card = (store.ROOM_OF[field], name) if field in store.ROOM_OF else ("settings", store.CARD_OF[field])
+    return catalog.defaults(catalog.card(room, card))
 
 
 def differences(base: Recipe, wanted: Recipe) -> list[str]:
-    """Settings for --set that change `base` into `wanted`; ValueError where an option would have to be taken away."""
+    """Settings for --set that change `base` into what computes the same as `wanted`."""
     settings = []
     for field in store.ROOM_OF:
         old, new = getattr(base, field), getattr(wanted, field)
         if old.name != new.name:
             settings.append(f"{field}={new.name}")
-        settings += _changed(field, old.options if old.name == new.name else {}, new.options)
+        kept = old.options if old.name == new.name else {}
+        settings += _changed(field, kept, new.options, _defaults(field, new.name))
     for field in store.CARD_OF:
-        settings += _changed(field, getattr(base, field), getattr(wanted, field))
+        settings += _changed(field, getattr(base, field), getattr(wanted, field), _defaults(field))
     return settings + [f"{n}={toml(getattr(wanted, n))}" for n in ("seed", "init_from")
                        if getattr(base, n) != getattr(wanted, n)]
 
 
-def _changed(table: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    gone = sorted(set(old) - set(new))
-    if gone:
-        raise ValueError(f"{table}.{gone[0]} cannot be taken away by --set")
-    return [f"{table}.{key}={toml(value)}" for key, value in new.items() if key not in old or old[key] != value]
+def _changed(table: str, old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    """Settings of one table; an option that only `old` has goes back to its default."""
+    changed = {k: v for k, v in new.items() if k not in old or old[k] != v}
+    changed |= {k: defaults[k] for k in old if k not in new and old[k] != defaults.get(k)}
+    return [f"{table}.{key}={toml(value)}" for key, value in changed.items()]
 
 
 def toml(value: Any, inside: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""Searched subnets against uniform, global-magnitude and randomly searched ones of the same bytes, paired and Holm-corrected."""
+"""Searched subnets against uniform, global-magnitude and randomly searched ones of the same bytes, paired."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from core.prepared import Prepared
 from core.records import Report
 from core.release import chain, tables
 
-OTHERS = {"u": "uniform", "m": "global magnitude", "r": "random search"}  # first letters of subnet names; "s" = searched
+OTHERS = {"u": "uniform", "m": "global magnitude", "r": "random search"}  # by first letter; "s" = searched
 SAME_BYTES = 0.01  # files further apart than this are no fair pair and are marked
 SPEAKERS, UTTERANCES = "speakers, then utterances", "utterances only (the speakers' names were not at hand)"
 
@@ -87,7 +87,8 @@ def text(told: dict[str, Any]) -> str:
     rows = told["rows"]
     if not rows:
         return "Not measured: this run has no searched subnet beside others of the same bytes."
-    lines = [(r["split"], f"{r['chunk_ms']:g}", r["searched"], tables.megabytes(r["bytes"]), f"{r['other']} ({r['origin']})",
+    lines = [(r["split"], f"{r['chunk_ms']:g}", r["searched"], tables.megabytes(r["bytes"]),
+              f"{r['other']} ({r['origin']})",
               tables.megabytes(r["bytes_other"]) + (" (not the same bytes)" if _unequal(r) else ""),
               tables.percent(r["wer"]), tables.percent(r["wer_other"]),
               "the same net" if r["same_net"] else tables.points(r["delta"], r["low"], r["high"]),
@@ -97,8 +98,9 @@ def text(told: dict[str, Any]) -> str:
     units = ", ".join(sorted({r["resampled"] for r in rows}))
     return "\n".join([
         verdict(rows), "",
-        f"Negative differences favour the search. Paired bootstrap, {told['repetitions']} resamples (seed {told['seed']}) "
-        f"of {units}; Holm's correction over all {told['pairs']} pairs of this run.", "", tables.table(head, lines)])
+        f"Negative differences favour the search. Paired bootstrap, {told['repetitions']} resamples (seed "
+        f"{told['seed']}) of {units}; Holm's correction over all {told['pairs']} pairs of this run.", "",
+        tables.table(head, lines)])
 
 
 def _unequal(row: dict[str, Any]) -> bool:

@@ -134,8 +134,8 @@ def _check_size(fresh: Path) -> None:
     total = sum(size for size, _ in sizes)
     if total > MOST_MB:
         big = ", ".join(f"{name} {size:.1f} MB" for size, name in sizes[:6])
-        raise ValueError(f"artifacts/released/ would need {total:.1f} MB in git; {MOST_MB:g} are allowed. The largest: {big}. "
-                         "Release fewer runs, or leave out the ranks along the training (--no-snapshots)")
+        raise ValueError(f"artifacts/released/ would need {total:.1f} MB in git; {MOST_MB:g} are allowed. The "
+                         f"largest: {big}. Release fewer runs, or leave out the ranks along the training (--no-snapshots)")
 
 
 def _move(aside: Path, name: str) -> None:

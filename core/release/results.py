@@ -39,10 +39,11 @@ def write() -> Path:
 
 def text(folders: list[Path]) -> str:
     reports = [r for f in folders for r in store.reports(f)]
-    parts = ["# Results", "Every measurement of the released runs. Written by `python -m core release --results` from their "
-             "records; no number is typed by hand. A table holds one split under one set of decoding conditions. WER = words "
-             "wrong in a hundred with its 95 % interval (bootstrap over speakers, then utterances); zeros = share of the "
-             "prunable weights; MB = 10^6 bytes of the file a user downloads."]
+    parts = ["# Results",
+             "Every measurement of the released runs. Written by `python -m core release --results` from their records; "
+             "no number is typed by hand. A table holds one split under one set of decoding conditions. WER = words "
+             "wrong in a hundred with its 95 % interval (bootstrap over speakers, then utterances); zeros = share of "
+             "the prunable weights; MB = 10^6 bytes of the file a user downloads."]
     if not reports:
         return "\n\n".join([*parts, "Nothing is released yet."]) + "\n"
     parts += ["## Goals and what was reached", goals(reports), "## All measurements"]
@@ -72,7 +73,7 @@ def _table(same: list[Report]) -> str:
 
 
 def goals(reports: list[Report]) -> str:
-    """The goals beside what every run reached; at a size, the searched subnet if there is one, so that none is picked."""
+    """The goals beside what every run reached; at a size, the searched subnet if there is one: none is picked."""
     head = ("goal", "zeros", "aim", "reached, % (95 % interval)", "run", "subnet", "met")
     rows = []
     for goal in GOALS:
@@ -82,8 +83,9 @@ def goals(reports: list[Report]) -> str:
             rows += [(name, tables.percent(zeros, 0), tables.percent(aim, 0), tables.wer(r), r.run, f"`{r.subnet}`",
                       "yes" if r.wer <= aim else "no") for r in found] \
                 or [(name, tables.percent(zeros, 0), tables.percent(aim, 0), "not measured", "-", "-", "-")]
-    return ("Greedy, 320 ms chunks, no language model. Where a run has several subnets of a size, the searched one counts, "
-            "else the uniform one: none is picked by its test score.\n\n" + tables.table(head, rows) + "\n\n" + tables.OPUS_NOTE)
+    return ("Greedy, 320 ms chunks, no language model. Where a run has several subnets of a size, the searched one "
+            "counts, else the uniform one: none is picked by its test score.\n\n" + tables.table(head, rows)
+            + "\n\n" + tables.OPUS_NOTE)
 
 
 def reached(reports: list[Report], split: str, zeros: float) -> list[Report]:
@@ -102,7 +104,8 @@ def _provenance(folder: Path) -> str:
     stages, reports = chain.chain(folder), store.reports(folder)
     recipe = store.recipe(folder)
     last: dict[str, Any] = stages[-1]
-    facts = [f"method `{recipe.method.name}`, seed {recipe.seed}, stages: " + " -> ".join(f"`{s['run']}`" for s in stages),
+    facts = [f"method `{recipe.method.name}`, seed {recipe.seed}",
+             "stages: " + " -> ".join(f"`{s['run']}`" for s in stages),
              f"trained on: {last.get('hardware') or 'not recorded'} ({last.get('device') or 'device not recorded'})",
              f"prepared data: {last.get('prepared') or 'not recorded'}; corpora: "
              + (", ".join(name for name, _ in last.get("attributions") or []) or "not recorded"),
