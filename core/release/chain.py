@@ -1,6 +1,7 @@
 """The stages that led to a run, read from the records through init_from, and the commands that repeat them."""
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from pathlib import Path
@@ -79,6 +80,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def command(recipe: Recipe, run_id: str) -> str:
     """The shortest `core train` that computes exactly this; the run's own recipe.json where none is short."""
+    _defaults.cache_clear()  # plug-ins may have changed since
     found = []
     for name in store.recipe_names():
         try:
@@ -102,6 +104,7 @@ def spelled_out(recipe: Recipe) -> dict[str, Any]:
     return data | {field: _defaults(field) | getattr(recipe, field) for field in store.CARD_OF}
 
 
+@functools.cache
 def _defaults(field: str, name: str = "") -> dict[str, Any]:
     """Default options of the plug-in or settings that a recipe's `field` names."""
     room, card = (store.ROOM_OF[field], name) if field in store.ROOM_OF else ("settings", store.CARD_OF[field])

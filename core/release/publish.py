@@ -135,7 +135,7 @@ def _check_size(fresh: Path) -> None:
     if total > MOST_MB:
         big = ", ".join(f"{name} {size:.1f} MB" for size, name in sizes[:6])
         raise ValueError(f"artifacts/released/ would need {total:.1f} MB in git; {MOST_MB:g} are allowed. The "
-                         f"largest: {big}. Release fewer runs, or leave out the ranks along the training (--no-snapshots)")
+                         f"largest: {big}. Release fewer runs, or leave out ranks along the training: --no-snapshots")
 
 
 def _move(aside: Path, name: str) -> None:

@@ -40,8 +40,8 @@ def write() -> Path:
 def text(folders: list[Path]) -> str:
     reports = [r for f in folders for r in store.reports(f)]
     parts = ["# Results",
-             "Every measurement of the released runs. Written by `python -m core release --results` from their records; "
-             "no number is typed by hand. A table holds one split under one set of decoding conditions. WER = words "
+             "Every measurement of the released runs, written by `python -m core release --results` from their "
+             "records; no number is typed by hand. A table holds one split under one set of decoding conditions. WER = words "
              "wrong in a hundred with its 95 % interval (bootstrap over speakers, then utterances); zeros = share of "
              "the prunable weights; MB = 10^6 bytes of the file a user downloads."]
     if not reports:
