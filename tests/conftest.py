@@ -27,3 +27,14 @@ def speech_root() -> Path:
     if not (root / "manifests").is_dir():
         pytest.skip("no real speech here: set SPEECH_ROOT to a folder laid out like the corpora of the README")
     return root
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With REQUIRE_ALL (as .ci/run sets it) a browser or speech test that is skipped has failed."""
+    outcome = yield
+    report = outcome.get_result()
+    wanted = {"browser", "speech"} & {m.name for m in item.iter_markers()}
+    if os.environ.get("REQUIRE_ALL") and report.skipped and wanted and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although REQUIRE_ALL is set: {report.longrepr}"

@@ -42,8 +42,8 @@ def text(folders: list[Path]) -> str:
     parts = ["# Results",
              "Every measurement of the released runs, written by `python -m core release --results` from their "
              "records; no number is typed by hand. A table holds one split under one set of decoding conditions. WER = "
-             "words wrong in a hundred with its 95 % interval (bootstrap over speakers, then utterances); zeros = share "
-             "of the prunable weights; MB = 10^6 bytes of the file a user downloads."]
+             "words wrong in a hundred with its 95 % interval (bootstrap over speakers, then utterances); zeros = "
+             "share of the prunable weights; MB = 10^6 bytes of the file a user downloads."]
     if not reports:
         return "\n\n".join([*parts, "Nothing is released yet."]) + "\n"
     parts += ["## Goals and what was reached", goals(reports), "## All measurements"]
