@@ -1,4 +1,4 @@
-"""The one training loop: passes of a method, one optimiser step, an averaged copy, curves, checkpoints. Knows no method by name."""
+"""The one training loop: passes of a method, one optimiser step, an averaged copy, curves, checkpoints. Names no method."""
 from __future__ import annotations
 
 import dataclasses

@@ -87,7 +87,7 @@ class Method(base.Method):
 
 
 def divergence(pupil: Output, teacher: Output, kind: str) -> Tensor:
-    """Sum over valid frames of KL(p || q), or of the larger of the alpha-divergences at -1 and +1; p teacher (detached), q pupil."""
+    """Sum over valid frames of KL(p || q), or of the larger alpha-divergence of -1 and +1; p teacher (detached), q pupil."""
     log_p, log_q = teacher.log_probs.detach(), pupil.log_probs
     p = log_p.exp()
     kl = (p * (log_p - log_q)).sum(-1)                                                   # [B, T], alpha -> 1
