@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+MAIN = sys.modules["__main__"]
 sys.path.insert(0, str(ROOT))
 
 
@@ -20,6 +21,12 @@ def own_artifacts(tmp_path, monkeypatch):
     return tmp_path / "artifacts"
 
 
+@pytest.fixture(autouse=True)
+def own_main(monkeypatch):
+    """Streamlit's AppTest leaves the page as `__main__`, which spawned processes would then run instead of the test's own."""
+    monkeypatch.setitem(sys.modules, "__main__", MAIN)
+
+
 @pytest.fixture(scope="session")
 def speech_root() -> Path:
     """The folder of real speech: $SPEECH_ROOT, or ../shared/speech beside the checkout."""
@@ -27,6 +34,12 @@ def speech_root() -> Path:
     if not (root / "manifests").is_dir():
         pytest.skip("no real speech here: set SPEECH_ROOT to a folder laid out like the corpora of the README")
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_main_of_module():
+    """The same for fixtures that a whole file shares."""
+    sys.modules["__main__"] = MAIN
 
 
 @pytest.hookimpl(hookwrapper=True)
