@@ -20,7 +20,8 @@ def save(run: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write beside, sync, then rename: a reader sees the old checkpoint or the new one, also after a crash."""
     target = run / paths.CHECKPOINT
     aside = run / f"{paths.CHECKPOINT}.tmp-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
+    for dead in run.glob(f"{paths.CHECKPOINT}.tmp-*"):  # a run has one writer; what a full disk left behind goes first
+        shutil.rmtree(dead, ignore_errors=True)
     aside.mkdir(parents=True)
     save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, aside / TENSORS)
     (aside / FACTS).write_text(json.dumps(facts))
@@ -28,8 +29,8 @@ def save(run: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         with open(aside / name, "rb") as file:
             os.fsync(file.fileno())
     old = run / f"{paths.CHECKPOINT}.old"
-    shutil.rmtree(old, ignore_errors=True)
     if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
     aside.rename(target)
     shutil.rmtree(old, ignore_errors=True)

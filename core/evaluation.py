@@ -167,12 +167,14 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
             left = (time.monotonic() - began) / count * (total - count) if count else None
             if not progress(count / total, f"{subnet.name} on {one.split} ({count + 1} of {total})", left):
                 raise Interrupted(f"stopped after {count} of {total} measurements; they are stored")
+            dense = _dense_rows(folder, subnet, one, options)
             report = None if again else _measured(folder, subnet, one, options)
+            if report is not None and report.delta_wer is None and dense is not None:
+                report = None  # dense was not measured yet when this was
             if report is None:
-                report, rows = evaluate(folder, subnet, one, options, speed=speeds.get(subnet.name),
-                                        dense=_dense_rows(folder, subnet, one, options))
+                report, rows = evaluate(folder, subnet, one, options, speed=speeds.get(subnet.name), dense=dense)
                 store.save_report(folder, report, rows)
-            if report.rtf is not None:
+            if report.rtf is not None and report.hardware == hardware():
                 speeds[subnet.name] = Speed(report.rtf, report.chunk_median_ms, report.chunk_p95_ms, report.load_ms,
                                             report.peak_rss_mb, report.threads)
             done.append(report)

@@ -27,7 +27,10 @@ LADDER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0
 
 def prepare(recipe: Recipe, report: Report) -> Path:
     """Features, tokens and lists of the recipe's speech, made once."""
-    return prepare_data(recipe, progress=lambda done, total, text: report(done / max(1, total), text, None))
+    def tell(done: float, total: float, text: str) -> None:
+        if not report(done / max(1, total), text, None):
+            raise records.Interrupted("stopped while speech was made ready; what was not finished is made again")
+    return prepare_data(recipe, progress=tell)
 
 
 def versions(recipe: Recipe) -> dict[str, int]:
@@ -139,9 +142,11 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     """Search the run's ladder of sizes and store it beside uniform, global-magnitude and random-search ones of the same bytes."""
     folder = store.run_folder(run_id)
     recipe, anatomy, sha = store.recipe(folder), store.anatomy(folder), store.ranks_sha256(folder)
+    if not plugins.load("methods", recipe.method.name).Method.nested:
+        raise ValueError(f"run {run_id} was trained for one size ({recipe.method.name}); there is nothing to search")
     options = plugins.make_options(searching.Options, recipe.search, "search")
     chunk = round(evaluation_options(recipe).chunk_ms / anatomy.frame_ms)
-    fitness = Fitness(folder, _prepared(recipe, report), options.seconds, chunk, options.threads, options.seed)
+    fitness = Fitness(folder, _prepared_of(folder, recipe, report), options.seconds, chunk, options.threads, options.seed)
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
     found = searching.baselines(anatomy, options.sparsities, norms, folder.name, sha)
     for method in ("search", "random"):
@@ -162,6 +167,7 @@ def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report:
     """Measure stored subnets (all when none is named) and store the Reports. `new`: a Subnet that is stored first."""
     folder = store.run_folder(run_id)
     recipe = store.recipe(folder)
+    prepared = _prepared_of(folder, recipe, report)
     chosen = [store.subnet(folder, n) for n in subnets]
     if new:
         made = replace(records.from_dict(Subnet, new), run=folder.name, ranks_sha256=store.ranks_sha256(folder))
@@ -169,7 +175,12 @@ def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report:
         chosen.append(made)
     options = evaluation_options(recipe)
     options = replace(options, splits=list(splits) or options.splits)
-    return evaluation.evaluate_many(folder, chosen or store.subnets(folder), _prepared(recipe, report), options, report)
+    return evaluation.evaluate_many(folder, chosen or store.subnets(folder), prepared, options, report)
+
+
+def _prepared_of(folder: Path, recipe: Recipe, report: Report) -> Prepared:
+    """The run's speech under its own tokens and statistics, whatever stage it began from (that one may be elsewhere)."""
+    return _prepared(replace(recipe, init_from=folder.name), report)
 
 
 def _prepared(recipe: Recipe, report: Report) -> Prepared:

@@ -104,7 +104,13 @@ def finish(run: str | Path, data: dict[str, Any]) -> None:
 
 def save_subnet(run: str | Path, subnet: Subnet) -> None:
     _check_safe(subnet.name, "subnet name")
-    write_json(paths.subnet_file(folder_of(run), subnet.name), as_dict(subnet))
+    folder = folder_of(run)
+    path = paths.subnet_file(folder, subnet.name)
+    if path.is_file() and _record(Subnet, path) != subnet:  # what was measured is another file now
+        for report in [r for r in reports(folder) if r.subnet == subnet.name]:
+            paths.report_file(folder, report.subnet, report.split, report.chunk_ms).unlink(missing_ok=True)
+            paths.hypotheses_file(folder, report.subnet, report.split, report.chunk_ms).unlink(missing_ok=True)
+    write_json(path, as_dict(subnet))
 
 
 def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> None:

@@ -208,6 +208,7 @@ class Trainer:
         """Continue from the run's checkpoint, if it has one."""
         found = checkpoints.load(self.folder)
         if found is None:
+            store.truncate_metrics(self.folder, -1)  # rows of an attempt that died before its first checkpoint
             return False
         tensors, facts = found
         part = checkpoints.of_prefix
@@ -222,7 +223,7 @@ class Trainer:
         checkpoints.load_optimizer(self.optimizer, part("optimizer", tensors))
         for name in ("step", "epoch", "position", "seconds_heard", "seconds_spent"):
             setattr(self, name, facts[name])
-        self.sums = {n: [torch.tensor(v) for v in s] for n, s in facts["sums"].items()}
+        self.sums = {n: [torch.tensor(v, device=self.device) for v in s] for n, s in facts["sums"].items()}
         store.truncate_metrics(self.folder, self.step)
         return True
 

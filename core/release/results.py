@@ -95,7 +95,8 @@ def reached(reports: list[Report], split: str, zeros: float) -> list[Report]:
         fits = (r.split == split or r.split.endswith("/" + split)) and (r.chunk_ms, r.decoder) == (320.0, "greedy") \
             and r.language_model in ("", "none") and abs(r.sparsity - zeros) <= (NEAR if zeros else 0.0)
         if fits:
-            rank = (PREFERRED.get(r.subnet[0], len(PREFERRED)), abs(r.sparsity - zeros), r.subnet)
+            kind = "" if "-between" in r.subnet else r.subnet[0]  # a size somebody asked for is no searched one
+            rank = (PREFERRED.get(kind, len(PREFERRED)), abs(r.sparsity - zeros), r.subnet)
             best[r.run] = min(best.get(r.run, (rank, r)), (rank, r), key=lambda pair: pair[0])
     return [r for _, r in best.values()]
 
