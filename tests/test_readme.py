@@ -78,7 +78,7 @@ def test_every_core_command_of_the_readme_parses(line):
 
 
 @pytest.mark.parametrize("line", ["trian voice_commands", "train voice_command", "train voice_commands --sets a=1",
-                                  "train voice_commands --set training.minuts=5", "tarin --help", "evaluate RUN",
+                                  "train voice_commands --set training.minuts=5", "tarin --help", "evaluate RUN --split x",
                                   "transcribe RUN dense artifacts/released/samples/nothing.opus"])
 def test_a_wrong_command_would_be_seen(line):
     with pytest.raises((SystemExit, AssertionError, ValueError)):

@@ -93,7 +93,7 @@ def reached(reports: list[Report], split: str, zeros: float) -> list[Report]:
     best: dict[str, tuple] = {}
     for r in reports:
         fits = (r.split == split or r.split.endswith("/" + split)) and (r.chunk_ms, r.decoder) == (320.0, "greedy") \
-            and r.language_model in ("", "none") and abs(r.sparsity - zeros) <= (NEAR if zeros else 0.0)
+            and r.language_model in ("", "none") and abs(r.sparsity - zeros) <= (NEAR if zeros else 1e-3)
         if fits:
             kind = "" if "-between" in r.subnet else r.subnet[0]  # a size somebody asked for is no searched one
             rank = (PREFERRED.get(kind, len(PREFERRED)), abs(r.sparsity - zeros), r.subnet)
