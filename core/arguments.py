@@ -91,6 +91,8 @@ def _work_commands(commands: Any, background: bool = False) -> None:
     c.add_argument("run", metavar="RUN")
     c.add_argument("--subnets", type=_list, default=[], metavar="A,B", help="e.g. dense,s70; all when not given")
     c.add_argument("--splits", type=_list, default=[], metavar="X,Y", help="e.g. dev,test; as in the recipe when not given")
+    c.add_argument("--chunk-ms", type=float, metavar="MS", help="latency of one step in ms, 0 = whole recordings at once; "
+                   "as in the recipe when not given")
     for c in commands.choices.values() if background else ():
         c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
 

@@ -80,7 +80,7 @@ def _work(given: Any) -> int:
     elif given.command == "search":
         result = experiment.search(given.run, report)
     else:
-        result = experiment.evaluate(given.run, given.subnets, given.splits, report)
+        result = experiment.evaluate(given.run, given.subnets, given.splits, report, chunk_ms=given.chunk_ms)
     for line in result if isinstance(result, (list, tuple)) else [] if result is None else [result]:
         print(line)
     return STOPPED if stop.asked else 0
@@ -97,6 +97,9 @@ def _recipe(given: Any) -> Recipe:
     resume = getattr(given, "resume", None)
     if given.recipe is None and resume is None:
         raise ValueError("train: say which RECIPE, or --resume RUN; `python -m core list recipes` shows the recipes")
+    if resume is not None and (given.settings or given.recipe is not None):
+        raise ValueError("train: --resume RUN goes on with that run's own recipe; leave out RECIPE and --set, or leave out --resume "
+                         "to train another run")
     recipe = store.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
     return store.override(recipe, given.settings) if given.settings else recipe
 
@@ -250,7 +253,7 @@ def _payload(given: Any) -> dict[str, Any]:
     if given.kind == "search":
         return {"run": given.run}
     _check_subnets(given)
-    return {"run": given.run, "subnets": given.subnets, "splits": given.splits, "new": None}
+    return {"run": given.run, "subnets": given.subnets, "splits": given.splits, "new": None, "chunk_ms": given.chunk_ms}
 
 
 def _state(job: Job) -> str:

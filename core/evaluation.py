@@ -105,7 +105,8 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
         threads=speed.threads if speed else options.threads,
         **{n: conditions[n] for n in ("chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model",
                                       "precision", "runtime", "normaliser", "file_sha256", "seed")},
-        hardware=hardware(), code_version=code_version(), date=datetime.date.today().isoformat())
+        hardware=hardware(), code_version=code_version(), date=datetime.date.today().isoformat(),
+        resampled=scoring.resampled_unit(material.speakers))
     return report, rows
 
 
@@ -184,19 +185,19 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
 
 def _measured(folder: Path, subnet: Subnet, material: Material, options: Options) -> Report | None:
     """The stored report of this very file on this split under these conditions, if there is one."""
-    if not paths.report_file(folder, subnet.name, material.split, options.chunk_ms).is_file():
+    report = next((r for r in store.reports(folder) if (r.subnet, r.split, r.chunk_ms)
+                   == (subnet.name, material.split, options.chunk_ms)), None)
+    if report is None:
         return None
-    report = next(r for r in store.reports(folder) if (r.subnet, r.split, r.chunk_ms)
-                  == (subnet.name, material.split, options.chunk_ms))
-    same = (report.utterances, report.precision, report.file_sha256) == (
-        len(material.ids), options.precision, packing.sha256(packing.pack(folder, subnet)))
+    heard = [row["id"] for row in store.hypotheses(folder, subnet.name, material.split, options.chunk_ms)]
+    same = heard == material.ids and (report.precision, report.file_sha256) == (
+        options.precision, packing.sha256(packing.pack(folder, subnet)))
     return report if same else None
 
 
 def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Options) -> list[dict] | None:
-    if subnet.name == "dense" or not paths.hypotheses_file(folder, "dense", material.split, options.chunk_ms).is_file():
-        return None
-    return store.hypotheses(folder, "dense", material.split, options.chunk_ms)
+    measured = any((r.subnet, r.split, r.chunk_ms) == ("dense", material.split, options.chunk_ms) for r in store.reports(folder))
+    return store.hypotheses(folder, "dense", material.split, options.chunk_ms) if measured and subnet.name != "dense" else None
 
 
 @functools.cache

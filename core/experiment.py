@@ -1,6 +1,8 @@
 """From a Recipe to a finished run: the only file that knows all rooms. Each function is one kind of job."""
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +15,7 @@ import torch
 from core import allocation, checkpoints, cost, evaluation, paths, plugins, records, store
 from core import search as searching
 from core.batches import Batches
+from core.corpora import base as corpora_base
 from core.fitness import Fitness
 from core.methods import base as methods_base
 from core.prepare import prepare as prepare_data
@@ -73,11 +76,15 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     Raises Interrupted when `report` says stop or on SIGTERM; the checkpoint is then on disk.
     """
     if resume:
-        recipe = store.recipe(resume)
+        recipe = store.recipe(resume)  # --resume RUN: this very run or an error, never another one from the start
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
     prepared = _prepared(recipe, report)
     recipe = resolve(recipe, prepared.tokenizer.size)
     run_id = store.recipe_id(recipe, prepared.hash, versions(recipe))
+    if resume not in (None, run_id):
+        raise ValueError(f"the run {resume} cannot be continued: since it began its speech or a plug-in has changed, or "
+                         f"$SPEECH_ROOT names other speech; to train it anew: python -m core train "
+                         f"{store.run_folder(resume) / paths.RECIPE}")
     folder = paths.runs() / run_id
     if (folder / paths.FINISHED).exists():
         return folder
@@ -119,7 +126,7 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) 
     store.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
     sha = store.ranks_sha256(folder)
     anatomy = trainer.method.anatomy
-    uniform = [_uniform(anatomy, s) for s in LADDER] if trainer.method.nested else []
+    uniform = [_uniform(anatomy, s) for s in LADDER if s <= sparsest(recipe)] if trainer.method.nested else []
     for subnet in results.subnets + (uniform or ([] if results.subnets else [_uniform(anatomy, 0.0)])):
         store.save_subnet(folder, replace(subnet, run=folder.name, ranks_sha256=sha))
     store.finish(folder, {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600,
@@ -136,6 +143,12 @@ def _uniform(anatomy, sparsity: float) -> Subnet:
     return Subnet(name, "", keep, cost.sparsity_reached(anatomy, keep))
 
 
+def sparsest(recipe: Recipe) -> float:
+    """The sparsest size a method says it trains, by an option of that name; 1 where it has none. Nothing sparser is listed."""
+    room = plugins.load("methods", recipe.method.name)
+    return getattr(plugins.make_options(room.Options, recipe.method.options, "method"), "sparsest", 1.0)
+
+
 # after training
 
 def search(run_id: str, report: Report) -> list[Subnet]:
@@ -145,6 +158,9 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     if not plugins.load("methods", recipe.method.name).Method.nested:
         raise ValueError(f"run {run_id} was trained for one size ({recipe.method.name}); there is nothing to search")
     options = plugins.make_options(searching.Options, recipe.search, "search")
+    if max(options.sparsities) > sparsest(recipe):
+        raise ValueError(f"search.sparsities goes to {max(options.sparsities):g}; the run was trained to {sparsest(recipe):g} "
+                         f"(method.sparsest): a sparser size would be a guess")
     chunk = round(evaluation_options(recipe).chunk_ms / anatomy.frame_ms)
     fitness = Fitness(folder, _prepared_of(folder, recipe, report), options.seconds, chunk, options.threads, options.seed)
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
@@ -152,7 +168,7 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     for method in ("search", "random"):
         found += searching.run_ladder(
             anatomy, options, fitness.loss, rerank=fitness.wer, norms=norms, progress=report, run=folder.name,
-            ranks_sha256=sha, method=method, state_path=folder / f"{method}.json")
+            ranks_sha256=sha, method=method, state_path=store.own_part(folder) / f"{method}.json")
     for subnet in found:
         store.save_subnet(folder, subnet)
     return found
@@ -163,24 +179,32 @@ def evaluation_options(recipe: Recipe) -> evaluation.Options:
 
 
 def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Report,
-             new: dict[str, Any] | None = None) -> list[records.Report]:
-    """Measure stored subnets (all when none is named) and store the Reports. `new`: a Subnet that is stored first."""
+             new: dict[str, Any] | None = None, chunk_ms: float | None = None) -> list[records.Report]:
+    """Measure stored subnets (all when none is named) and store the Reports. `new`: a Subnet that is stored first;
+    `chunk_ms`: instead of the recipe's. What is added to a released run goes into this machine's part of it."""
     folder = store.run_folder(run_id)
     recipe = store.recipe(folder)
-    prepared = _prepared_of(folder, recipe, report)
+    options = evaluation_options(recipe)
+    options = replace(options, splits=list(splits) or options.splits, chunk_ms=options.chunk_ms if chunk_ms is None else chunk_ms)
+    prepared = _prepared_of(folder, recipe, report, options.splits)
     chosen = [store.subnet(folder, n) for n in subnets]
     if new:
         made = replace(records.from_dict(Subnet, new), run=folder.name, ranks_sha256=store.ranks_sha256(folder))
         store.save_subnet(folder, made)
         chosen.append(made)
-    options = evaluation_options(recipe)
-    options = replace(options, splits=list(splits) or options.splits)
     return evaluation.evaluate_many(folder, chosen or store.subnets(folder), prepared, options, report)
 
 
-def _prepared_of(folder: Path, recipe: Recipe, report: Report) -> Prepared:
-    """The run's speech under its own tokens and statistics, whatever stage it began from (that one may be elsewhere)."""
-    return _prepared(replace(recipe, init_from=folder.name), report)
+def _prepared_of(folder: Path, recipe: Recipe, report: Report, splits: Sequence[str] = ()) -> Prepared:
+    """The run's speech under its own tokens and statistics, whatever stage it began from (that one may be elsewhere).
+
+    What the run was trained on is taken if it is here; else only what `splits` need is made ready, where the corpus can say
+    what that is: measuring one split must not need speech of another."""
+    with contextlib.suppress(ValueError):
+        return Prepared(paths.prepared() / json.loads((folder / paths.FINISHED).read_text())["prepared"])
+    narrow = getattr(plugins.load("corpora", recipe.corpus.name), "narrow", corpora_base.narrow)
+    corpus = replace(recipe.corpus, options=narrow(recipe.corpus.options, splits))
+    return _prepared(replace(recipe, corpus=corpus, init_from=folder.name), report)
 
 
 def _prepared(recipe: Recipe, report: Report) -> Prepared:
@@ -205,4 +229,5 @@ def search_job(payload: dict[str, Any], report: Report) -> None:
 
 
 def evaluate_job(payload: dict[str, Any], report: Report) -> None:
-    evaluate(payload["run"], payload.get("subnets") or [], payload.get("splits") or [], report, payload.get("new"))
+    evaluate(payload["run"], payload.get("subnets") or [], payload.get("splits") or [], report, payload.get("new"),
+             payload.get("chunk_ms"))

@@ -165,6 +165,7 @@ class Report:
     code_version: str
     seed: int
     date: str
+    resampled: str = ""              # what the intervals resample; "" in reports older than this field
 
 
 JOB_KINDS = ("prepare", "train", "search", "evaluate")

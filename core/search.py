@@ -242,7 +242,8 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
         if not candidates:
             raise ValueError(f"no candidate of {budgets[b]} bytes was measured: raise search.evaluations or minutes")
         if rerank is not None:
-            progress(1.0, f"comparing the best {len(candidates)} of {sparsity:.0%} by word errors", None)
+            if not progress(1.0, f"comparing the best {len(candidates)} of {sparsity:.0%} by word errors", None):
+                raise Interrupted("stopped before the last comparison by word errors; the candidates are kept")
             candidates.sort(key=rerank)
         chosen.append(subnet_of(anatomy, candidates[0], sparsity, run, ranks_sha256,
                                 "random search" if method == "random" else "searched"))
@@ -263,7 +264,7 @@ def baselines(anatomy: Anatomy, sparsities: Sequence[float], norms: dict[str, np
     """Uniform ("u70") and global-magnitude ("m70") subnets of the same bytes as a ladder's."""
     made = []
     for sparsity, size in zip(sorted(sparsities), budgets_of(anatomy, sparsities)):
-        for keep, origin in ((uniform_at(anatomy, size), "uniform"),
+        for keep, origin in ((cost.uniform(anatomy, sparsity), "uniform"),
                              (global_magnitude(norms, anatomy, size), "global magnitude")):
             made.append(subnet_of(anatomy, keep, sparsity, run, ranks_sha256, origin))
     return made

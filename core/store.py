@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import re
-import uuid
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,11 @@ from core.recipe_files import (
     setting_value,
 )
 from core.records import Anatomy, Recipe, Report, Subnet, as_dict, from_dict
+from core.writing import plain, write_bytes, write_json, write_lines
 
-# the store's names for what it says about recipes
-__all__ = ["CARD_OF", "ROOM_OF", "load_recipe", "override", "recipe_from", "recipe_id", "recipe_names", "setting_value"]
+# the store's names for what it says about recipes and how it writes
+__all__ = ["CARD_OF", "ROOM_OF", "load_recipe", "override", "recipe_from", "recipe_id", "recipe_names", "setting_value", "write_bytes",
+           "write_json", "write_lines"]
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # run ids and subnet names become file names
 
@@ -49,32 +49,6 @@ class RunInfo:
 
 # writing
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file in one step: a reader sees the old content or the new one, never a half."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """JSON of plain data, records, numpy numbers and arrays, written in one step."""
-    write_bytes(path, (json.dumps(data, indent=1, ensure_ascii=False, default=_plain) + "\n").encode())
-
-
-def write_lines(path: Path, rows: Iterable[Any]) -> None:
-    """JSON lines, one row each, written in one step; compressed when the name ends with .zst."""
-    data = "".join(json.dumps(r, ensure_ascii=False, default=_plain) + "\n" for r in rows).encode()
-    write_bytes(path, zstandard.ZstdCompressor(level=19).compress(data) if str(path).endswith(".zst") else data)
-
-
 def append_metrics(run: str | Path, row: dict[str, Any]) -> None:
     """Add one row to metrics.jsonl; a last line torn by a crash is removed first."""
     path = folder_of(run) / paths.METRICS
@@ -86,7 +60,7 @@ def append_metrics(run: str | Path, row: dict[str, Any]) -> None:
             if file.read(1) != b"\n":
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(row, ensure_ascii=False, default=_plain).encode() + b"\n")
+        file.write(json.dumps(row, ensure_ascii=False, default=plain).encode() + b"\n")
 
 
 def truncate_metrics(run: str | Path, step: int) -> None:
@@ -103,32 +77,24 @@ def finish(run: str | Path, data: dict[str, Any]) -> None:
 
 
 def save_subnet(run: str | Path, subnet: Subnet) -> None:
+    """Store a size. Reports of another one of the same name no longer count: they measured another file."""
     _check_safe(subnet.name, "subnet name")
-    folder = folder_of(run)
-    path = paths.subnet_file(folder, subnet.name)
-    if path.is_file() and _record(Subnet, path) != subnet:  # what was measured is another file now
-        for report in [r for r in reports(folder) if r.subnet == subnet.name]:
-            paths.report_file(folder, report.subnet, report.split, report.chunk_ms).unlink(missing_ok=True)
-            paths.hypotheses_file(folder, report.subnet, report.split, report.chunk_ms).unlink(missing_ok=True)
-    write_json(path, as_dict(subnet))
+    known = {p.stem: p for p in files(run, paths.SUBNETS, "*.json")}
+    if subnet.name in known and _record(Subnet, known[subnet.name]) == subnet:
+        return
+    own = own_part(run)
+    for path in [p for p in (own / paths.REPORTS).glob("*.json") if _record(Report, p).subnet == subnet.name]:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".jsonl.zst").unlink(missing_ok=True)
+    write_json(paths.subnet_file(own, subnet.name), as_dict(subnet))
 
 
 def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> None:
     """A report and its hypotheses, one row per utterance; the report is the marker and comes last."""
-    folder = folder_of(run)
+    folder = own_part(run)
     _check_safe(report.subnet, "subnet name")
     write_lines(paths.hypotheses_file(folder, report.subnet, report.split, report.chunk_ms), rows)
     write_json(paths.report_file(folder, report.subnet, report.split, report.chunk_ms), as_dict(report))
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return as_dict(value)
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} does not fit into JSON")
 
 
 # finding
@@ -154,6 +120,26 @@ def run_folder(run_id: str) -> Path:
 def folder_of(run: str | Path) -> Path:
     """Functions here take a run's id or its folder as a Path."""
     return run if isinstance(run, Path) else run_folder(run)
+
+
+def own_part(run: str | Path) -> Path:
+    """Where sizes and reports are added: the run's folder; of a released run, which stays as it shipped, the folder of the
+    same name among this machine's runs. Readers see both; what was added here hides what shipped under the same name."""
+    folder = folder_of(run)
+    return paths.runs() / folder.name if folder.parent == paths.RELEASED else folder
+
+
+def files(run: str | Path, part: str, pattern: str, own: bool = True) -> list[Path]:
+    """Files of a run's subnets/ or reports/ by name, shipped ones hidden by own ones."""
+    folder, added = folder_of(run), own_part(run)
+    found = {p.name: p for p in (folder / part).glob(pattern)}
+    if own and added != folder:
+        changed = {p.stem for p in (added / paths.SUBNETS).glob("*.json")} if part == paths.REPORTS else set()
+        for report in (folder / paths.REPORTS).glob("*.json") if changed else ():
+            if _record(Report, report).subnet in changed:
+                found.pop(pattern.replace("*.json", report.stem + ".json"), None)
+        found |= {p.name: p for p in (added / part).glob(pattern)}
+    return [found[name] for name in sorted(found)]
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -186,27 +172,29 @@ def anatomy(run: str | Path) -> Anatomy:
     return _record(Anatomy, folder_of(run) / paths.UNITS)
 
 
-def subnets(run: str | Path) -> list[Subnet]:
-    """Every stored size of the run, dense first."""
-    found = [_record(Subnet, p) for p in sorted((folder_of(run) / paths.SUBNETS).glob("*.json"))]
+def subnets(run: str | Path, own: bool = True) -> list[Subnet]:
+    """Every stored size of the run, dense first; `own` False: of a released run only what ships."""
+    found = [_record(Subnet, p) for p in files(run, paths.SUBNETS, "*.json", own)]
     return sorted(found, key=lambda s: (s.sparsity, s.name))
 
 
 def subnet(run: str | Path, name: str) -> Subnet:
     """One size by name; ValueError lists the stored ones."""
-    folder = folder_of(run)
-    check_name(name, sorted(p.stem for p in (folder / paths.SUBNETS).glob("*.json")), f"subnet in run {folder.name}")
-    return _record(Subnet, paths.subnet_file(folder, name))
+    known = {p.stem: p for p in files(run, paths.SUBNETS, "*.json")}
+    check_name(name, sorted(known), f"subnet in run {folder_of(run).name}")
+    return _record(Subnet, known[name])
 
 
-def reports(run: str | Path) -> list[Report]:
-    found = [_record(Report, p) for p in sorted((folder_of(run) / paths.REPORTS).glob("*.json"))]
+def reports(run: str | Path, own: bool = True) -> list[Report]:
+    """Every measurement of the run; `own` False: of a released run only those that ship."""
+    found = [_record(Report, p) for p in files(run, paths.REPORTS, "*.json", own)]
     return sorted(found, key=lambda r: (r.split, r.chunk_ms, r.sparsity, r.subnet))
 
 
 def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float) -> list[dict[str, Any]]:
     """Rows {"id", "hypothesis", "insertions", "deletions", "substitutions", "words"} of one report."""
-    path = paths.hypotheses_file(folder_of(run), subnet, split, chunk_ms)
+    path = paths.hypotheses_file(own_part(run), subnet, split, chunk_ms)
+    path = next((p for p in files(run, paths.REPORTS, "*.jsonl.zst") if p.name == path.name), path)
     try:
         stream = zstandard.ZstdDecompressor().decompressobj()
         text = stream.decompress(_read(path)).decode()

@@ -81,11 +81,12 @@ def problems() -> dict[str, str]:
 def stamp(run: str) -> tuple[int, ...]:
     """Times of the folders of a run that decide what can be read; part of every cache key."""
     try:
-        folder = store.run_folder(run)
+        folder, own = store.run_folder(run), store.own_part(run)
     except UNREADABLE as error:
         raise ValueError(f"There is no run “{run}”: {error}") from error
     names = ("", paths.SUBNETS, paths.REPORTS, paths.RANKS, paths.FINISHED, paths.UNITS)
-    return tuple(os.stat(folder / name).st_mtime_ns if (folder / name).exists() else 0 for name in names)
+    files = [folder / name for name in names] + [own / paths.SUBNETS, own / paths.REPORTS]
+    return tuple(os.stat(file).st_mtime_ns if file.exists() else 0 for file in files)
 
 
 def guard(run: str, what: str, read, *arguments):
@@ -266,19 +267,20 @@ def jobs(limit: int = 50) -> list[Job]:
         return []
 
 
-def measuring(run: str, name: str, split: str) -> Job | None:
-    """The newest job that measures this new size on this split, in whatever state; None if there never was one."""
+def measuring(run: str, name: str, split: str, chunk_ms: float) -> Job | None:
+    """The newest job that measures this new size on this split in these chunks, in whatever state; None if there never was."""
     for job in sorted(jobs(), key=lambda job: -job.id):
         new = job.payload.get("new") or {}
         if job.kind == "evaluate" and job.payload.get("run") == run and new.get("name") == name \
-                and split in job.payload.get("splits", []):
+                and split in job.payload.get("splits", []) and job.payload.get("chunk_ms") == chunk_ms:
             return job
     return None
 
 
-def measure(run: str, chosen: Subnet, split: str) -> int:
+def measure(run: str, chosen: Subnet, split: str, chunk_ms: float) -> int:
     """Queue the evaluation of a new size and make sure that a worker lives; returns the job's id."""
     from core import jobs as queue
-    number = queue.add("evaluate", {"run": run, "subnets": [], "splits": [split], "new": as_dict(chosen)}, run=run)
+    number = queue.add("evaluate", {"run": run, "subnets": [], "splits": [split], "new": as_dict(chosen),
+                                     "chunk_ms": chunk_ms}, run=run)
     queue.start_worker()
     return number

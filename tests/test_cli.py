@@ -94,6 +94,8 @@ def test_no_abbreviations_and_helpful_guesses(capsys):
     (["train", "small", "--set", "training.minutse=1"], "did you mean 'minutes'"),
     (["train", "small", "--set", "training.minutes=-1"], "at least 0"),
     (["train", "--resume", "nothing"], "no run called 'nothing'"),
+    (["train", "--resume", "dense-00000001", "--set", "seed=4"], "leave out RECIPE and --set"),
+    (["train", "small", "--resume", "dense-00000001"], "leave out RECIPE and --set"),
     (["search", "dense-1"], "dense-00000001"),
     (["evaluate", "dense-00000001", "--subnets", "s70", "--splits", "dev"], "no subnet"),
     (["transcribe", "nothing", "dense", "a.wav"], "no run called"),
@@ -113,13 +115,14 @@ def test_commands_reach_the_experiment(house, experiment, capsys):
     run = make_run()
     store.save_subnet(paths.runs() / run, Subnet("s70", run, {}, 0.7))
     assert cli.main(["prepare", "small", "--set", "corpus.minutes=3"]) == 0
-    assert cli.main(["train", "small", "--set", "seed=4", "--resume", run]) == 0
+    assert cli.main(["train", "small", "--set", "seed=4"]) == 0
+    assert cli.main(["train", "--resume", run]) == 0
     assert cli.main(["search", run]) == 0
-    assert cli.main(["evaluate", run, "--subnets", "dense,s70", "--splits", "dev"]) == 0
+    assert cli.main(["evaluate", run, "--subnets", "dense,s70", "--splits", "dev", "--chunk-ms", "640"]) == 0
     recipe = store.load_recipe("small")
     assert experiment == [("prepare", store.override(recipe, ["corpus.minutes=3"])),
-                          ("train", store.override(recipe, ["seed=4"]), run), ("search", run),
-                          ("evaluate", run, ["dense", "s70"], ["dev"])]
+                          ("train", store.override(recipe, ["seed=4"]), None), ("train", store.recipe(run), run), ("search", run),
+                          ("evaluate", run, ["dense", "s70"], ["dev"], 640.0)]
     out, error = capsys.readouterr()
     assert "/made/train\n" in out and "50.0 %  half  (0 min 3 s left)" in error
 
@@ -164,7 +167,8 @@ def test_jobs_are_added_listed_cancelled_and_resumed(house, monkeypatch, capsys)
     assert cli.main(["jobs", "add", "evaluate", run, "--subnets", "dense", "--splits", "dev,test"]) == 0
     assert started == [1]
     assert store.recipe_from(jobs.get(1).payload["recipe"]).training == {"minutes": 1}
-    assert jobs.get(2).payload == {"run": run, "subnets": ["dense"], "splits": ["dev", "test"], "new": None}
+    assert jobs.get(2).payload == {"run": run, "subnets": ["dense"], "splits": ["dev", "test"], "new": None,
+                                   "chunk_ms": None}
     assert cli.main(["jobs", "cancel", "1"]) == 0
     capsys.readouterr()
     assert cli.main(["jobs"]) == 0

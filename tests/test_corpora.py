@@ -444,6 +444,18 @@ def test_mixture_keeps_test_speakers_out_of_every_part(manifests, tmp_path):
     assert {u.speaker for u in good(found)} == set("abcdef") and len(reasons(found)) == 8
 
 
+def test_a_mixture_narrowed_to_a_test_needs_no_other_speech():
+    from core.corpora import mixture
+
+    gone = {"corpus": "librispeech", "options": {"root": "$NO_SUCH_FOLDER"}, "prefix": "books"}
+    built_in = {"corpus": "voice_commands", "options": {"hours": 1.0}}
+    options = {"parts": [gone, built_in]}
+    narrowed = mixture.narrow(options, ["voice_commands/test"])
+    assert base.make(Choice("mixture", narrowed)).splits() == ["voice_commands/test"]
+    assert narrowed["parts"] == [{**built_in, "splits": ["test"]}]
+    assert [mixture.narrow(options, s) for s in ([], ["search"], ["voice_commands/test", "dev"], ["x/y"])] == [options] * 4
+
+
 def test_mixture_errors(manifests):
     part = {"corpus": "manifest", "options": {"train": [manifests[0]]}}
     for parts, text in (([], "parts is empty"), ([part, part], "used twice"), ([{**part, "shar": 1}], "shar"),

@@ -113,6 +113,26 @@ def test_other_shapes_are_refused_with_the_tensor_named():
         experiment.train(other, go)
 
 
+def test_a_run_is_continued_or_refused_never_begun_anew(monkeypatch):
+    with pytest.raises(Interrupted):
+        experiment.train(recipe(), lambda progress, text, left: "update 4/6" not in text)
+    begun, = paths.runs().iterdir()
+    monkeypatch.setattr("core.methods.omni_sparsity.VERSION", 99)
+    with pytest.raises(ValueError, match="cannot be continued.*recipe.json"):
+        experiment.train(store.recipe(begun), go, resume=begun.name)
+    assert [p.name for p in paths.runs().iterdir()] == [begun.name]
+    monkeypatch.undo()
+    monkeypatch.setenv("SUPERNET_ARTIFACTS", str(begun.parents[1]))
+    assert experiment.train(store.recipe(begun), go, resume=begun.name) == begun
+
+
+def test_nothing_sparser_than_what_was_trained_is_listed_or_searched():
+    folder = experiment.train(recipe(options={"sparsest": 0.7}), go)
+    assert max(s.sparsity for s in store.subnets(folder)) == pytest.approx(0.7, abs=0.01)
+    with pytest.raises(ValueError, match="goes to 0.8; the run was trained to 0.7"):
+        experiment.search(folder.name, go)
+
+
 def test_bad_options_are_said_before_anything_is_made():
     with pytest.raises(ValueError, match="updates"):
         experiment.train(recipe(training={"updates": 0}), go)

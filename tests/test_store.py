@@ -112,6 +112,34 @@ def test_what_is_damaged_inside_a_run_is_said_as_value_error():
         store.save_subnet(folder, Subnet("../x", folder.name, {}, 0.7))
 
 
+def test_what_is_added_to_a_released_run_is_kept_apart_and_read_with_it():
+    folder = make_run("b-00000001", paths.RELEASED)
+    shipped = [Subnet("dense", folder.name, {}, 0.0), Subnet("s7", folder.name, {}, 0.07), Subnet("s70", folder.name, {}, 0.7)]
+    for subnet in shipped:  # as a release writes it
+        store.write_json(paths.subnet_file(folder, subnet.name), as_dict(subnet))
+        told = report(folder.name, subnet=subnet.name)
+        store.write_json(paths.report_file(folder, told.subnet, told.split, 320), as_dict(told))
+        store.write_lines(paths.hypotheses_file(folder, told.subnet, told.split, 320), [{"id": "shipped"}])
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    new = Subnet("s65-between", folder.name, {"blocks.0.a": 0.35}, 0.65)
+    store.save_subnet(folder.name, new)
+    store.save_report(folder.name, report(folder.name, subnet=new.name), [{"id": "own"}])
+    assert [s.name for s in store.subnets(folder.name)] == ["dense", "s7", "s65-between", "s70"]
+    assert store.subnet(folder.name, new.name) == new and store.subnets(folder.name, own=False) == shipped
+    assert {r.subnet for r in store.reports(folder.name)} == {"dense", "s7", "s65-between", "s70"}
+    assert {r.subnet for r in store.reports(folder.name, own=False)} == {"dense", "s7", "s70"}
+    assert store.hypotheses(folder.name, new.name, "librispeech/test-clean", 320) == [{"id": "own"}]
+
+    store.save_subnet(folder.name, shipped[2])  # equal: nothing is written
+    assert not paths.subnet_file(store.own_part(folder), "s70").exists()
+    store.save_subnet(folder.name, dataclasses.replace(shipped[1], keep={"blocks.0.a": 0.9}))
+    assert {r.subnet for r in store.reports(folder.name)} == {"dense", "s65-between", "s70"}  # of s7 another file was measured
+    with pytest.raises(ValueError, match="cannot be read"):
+        store.hypotheses(folder.name, "s7", "librispeech/test-clean", 320)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    assert [(r.id, r.released) for r in store.runs()] == [("b-00000001", True)]
+
+
 def test_metrics_tolerate_a_torn_last_line_and_heal_it():
     folder = make_run()
     assert store.metrics(folder) == []

@@ -170,8 +170,12 @@ def checked(items: Iterable[Item]) -> Iterator[Item]:
         yield Dropped(item.id, reason) if reason else item
 
 
-# ---- words about paths, speakers and lengths that the plug-ins share
+def narrow(options: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
+    """Hook: a plug-in may define its own function of this name: options that give only `splits`, with the same ids."""
+    return options
 
+
+# ---- words about paths, speakers and lengths that the plug-ins share
 def resolve(path: str, where: str = "path") -> Path:
     """A path from options: $VARIABLES and ~ expanded, relative ones from the project root."""
     expanded = os.path.expanduser(os.path.expandvars(path))
@@ -222,11 +226,8 @@ def split_of(speaker: str, shares: dict[str, float], seed: int) -> str:
     return "train"
 
 
-
-
 def protected(split: str, splits: Iterable[str], speakers: Callable[[str], set[str]]) -> dict[str, str]:
-    """{speaker: split} of the splits that come before `split`: tests keep a shared speaker, then dev, search, train.
-    Among tests sharing is allowed."""
+    """{speaker: split} of the splits more protected than `split` (see `level`); among tests sharing is allowed."""
     return {speaker: other for other in splits if level(other) > level(split) for speaker in speakers(other)}
 
 

@@ -5,7 +5,7 @@ A speaker or a piece of audio that a more protected split has (test, dev, search
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,3 +102,13 @@ class Corpus(base.Corpus):
 
     def attributions(self) -> list[tuple[str, str]]:
         return list(dict.fromkeys(entry for part in self.parts() for entry in part.attributions()))
+
+
+def narrow(options: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
+    """Only the parts, and of each only the tests, that `splits` ("<prefix>/<name>") ask for; everything for other names."""
+    wanted = [s.partition("/") for s in splits]
+    parts = []
+    for part in options["parts"]:
+        names = [name for prefix, _, name in wanted if name and prefix == (part.get("prefix") or part["corpus"])]
+        parts += [{**part, "splits": names}] if names else []
+    return {**options, "parts": parts} if wanted and sum(len(p["splits"]) for p in parts) == len(wanted) else options

@@ -1,5 +1,7 @@
 """The questions a training method answers; every answer has a default, so the dense baseline answers none.
 
+An option called `sparsest` says how sparse the sparsest trained size is: nothing sparser is listed or searched.
+
 One step of the loop: for each Pass of plan(step), run the model under mask() and gates(), add weight * loss() to the gradient;
 then one optimiser step, then after_step(). Gradients of all passes are summed before the step.
 """

@@ -152,7 +152,7 @@ def toml(value: Any, inside: bool = False) -> str:
 def commands(folder: Path, stages: list[dict[str, Any]]) -> list[str]:
     """Every command from the first training to the last measurement of a run."""
     made = [s["command"] for s in stages if s.get("command")]
-    if any(s.origin in SEARCHED for s in store.subnets(folder)):
+    if any(s.origin in SEARCHED for s in store.subnets(folder, own=False)):
         made.append(f"python -m core search {folder.name}")
     return made + evaluate_commands(folder)
 
@@ -160,7 +160,7 @@ def commands(folder: Path, stages: list[dict[str, Any]]) -> list[str]:
 def evaluate_commands(folder: Path) -> list[str]:
     """One `core evaluate` for every set of subnets measured on the same splits."""
     recipe, splits_of = store.recipe(folder), {}
-    for report in store.reports(folder):
+    for report in store.reports(folder, own=False):
         whole = recipe.corpus.name == "mixture"  # a single corpus' splits are listed without its name
         split = report.split if whole else report.split.rpartition("/")[2]
         splits_of.setdefault((report.chunk_ms, report.subnet), []).append(split)
@@ -169,5 +169,5 @@ def evaluate_commands(folder: Path) -> list[str]:
         groups.setdefault((chunk, tuple(sorted(set(splits)))), []).append(subnet)
     usual = (catalog.defaults(catalog.card("settings", "evaluation")) | recipe.evaluation)["chunk_ms"]
     return [f"python -m core evaluate {folder.name} --subnets {','.join(names)} --splits {','.join(splits)}"
-            + ("" if chunk == usual else f"  # with evaluation.chunk_ms = {chunk:g} in the run's recipe")
+            + ("" if chunk == usual else f" --chunk-ms {chunk:g}")
             for (chunk, splits), names in groups.items()]

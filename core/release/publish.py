@@ -39,6 +39,8 @@ def release(run_id: str, name: str = "", snapshots: bool = True, say: Say = lamb
         _move(aside, name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+    if source.parent == paths.RELEASED and source.name == name:  # what was added here since ships now
+        shutil.rmtree(store.own_part(source), ignore_errors=True)
     results.write()
     return paths.RELEASED / name
 
@@ -62,7 +64,7 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
             shutil.copyfile(source / file, target / file)
     for folder, ending in ((paths.RANKS, "*.safetensors"), (paths.SUBNETS, "*.json"), (paths.REPORTS, "*.json"),
                            (paths.REPORTS, "*.jsonl.zst")):
-        for file in sorted((source / folder).glob(ending)):
+        for file in store.files(source, folder, ending):
             if snapshots or not file.name.startswith("step-"):
                 (target / folder).mkdir(exist_ok=True)
                 shutil.copyfile(file, target / folder / file.name)

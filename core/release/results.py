@@ -38,7 +38,7 @@ def write() -> Path:
 
 
 def text(folders: list[Path]) -> str:
-    reports = [r for f in folders for r in store.reports(f)]
+    reports = [r for f in folders for r in store.reports(f, own=False)]
     parts = ["# Results",
              "Every measurement of the released runs, written by `python -m core release --results` from their "
              "records; no number is typed by hand. A table holds one split under one set of decoding conditions. WER = "
@@ -102,7 +102,7 @@ def reached(reports: list[Report], split: str, zeros: float) -> list[Report]:
 
 
 def _provenance(folder: Path) -> str:
-    stages, reports = chain.chain(folder), store.reports(folder)
+    stages, reports = chain.chain(folder), store.reports(folder, own=False)
     recipe = store.recipe(folder)
     last: dict[str, Any] = stages[-1]
     facts = [f"method `{recipe.method.name}`, seed {recipe.seed}",

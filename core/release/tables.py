@@ -82,4 +82,5 @@ def split_notes(split: str) -> list[str]:
 
 
 def size_of_split(report: Report) -> str:
-    return f"{report.utterances} utterances, {report.words} words, {report.audio_seconds / 3600:.2f} h"
+    intervals = f"; intervals resample {report.resampled}" if report.resampled else ""
+    return f"{report.utterances} utterances, {report.words} words, {report.audio_seconds / 3600:.2f} h{intervals}"

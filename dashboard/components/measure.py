@@ -9,22 +9,22 @@ from dashboard import data
 ACTIVE = ("queued", "running")
 
 
-def offer(run: str, subnet: Subnet, split: str) -> None:
-    """A button that queues the measurement, or the state of the one that is under way."""
+def offer(run: str, subnet: Subnet, split: str, chunk_ms: float) -> None:
+    """A button that queues the measurement under the chart's conditions, or the state of the one that is under way."""
     try:
-        job = data.measuring(run, subnet.name, split)
+        job = data.measuring(run, subnet.name, split, chunk_ms)
     except ImportError:
         st.caption("There is no job queue here, so this size cannot be measured.")
         return
     if job is not None and job.state in ACTIVE:
-        follow(run, subnet.name, split)
+        follow(run, subnet.name, split, chunk_ms)
         return
     if job is not None and job.state == "failed":
         st.warning(f"The last measurement of this size failed: {_last_line(job)} (all of it is on the Jobs page).")
     if st.button("Measure this size", icon=":material/straighten:", key="measure",
                  help=f"Starts a job that decodes “{split}” with this very file; minutes on a laptop."):
         try:
-            data.measure(run, subnet, split)
+            data.measure(run, subnet, split, chunk_ms)
         except (ValueError, OSError) as error:
             st.error(f"The measurement could not be queued: {error}")
             return
@@ -32,9 +32,9 @@ def offer(run: str, subnet: Subnet, split: str) -> None:
 
 
 @st.fragment(run_every=2.0)
-def follow(run: str, name: str, split: str) -> None:
+def follow(run: str, name: str, split: str, chunk_ms: float) -> None:
     """Progress of the job, every two seconds; the whole page is drawn again when it ends."""
-    job = data.measuring(run, name, split)
+    job = data.measuring(run, name, split, chunk_ms)
     if job is None or job.state not in ACTIVE:
         st.rerun()
         return
