@@ -16,14 +16,14 @@ from core import allocation, checkpoints, cost, evaluation, paths, plugins, reco
 from core import search as searching
 from core.batches import Batches
 from core.corpora import base as corpora_base
-from core.fitness import Fitness
+from core.fitness import Fitness, HeldOut
 from core.methods import base as methods_base
 from core.prepare import prepare as prepare_data
 from core.prepared import Prepared
 from core.records import Recipe, Subnet, as_dict
 from core.sparsity import blocks
+from core.training import Listen, Report, Trainer
 from core.training import Options as TrainingOptions
-from core.training import Report, Trainer
 
 LADDER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)  # uniform sizes listed for a nested run
 
@@ -93,7 +93,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     _begin(folder, recipe, prepared, model)
     batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed,
                       max_share=prepared.shares | options.shares)
-    trainer = Trainer(model, method, batches, options, recipe.seed, folder)
+    trainer = Trainer(model, method, batches, options, recipe.seed, folder, _listener(prepared, options, recipe, method))
     if not trainer.resume() and recipe.init_from:
         start_from(model, recipe.init_from, prepared)
         trainer.restart_average()
@@ -104,6 +104,15 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
         trainer.run(tell)
     _finish(trainer, folder, recipe, prepared)
     return folder
+
+
+def _listener(prepared: Prepared, options: TrainingOptions, recipe: Recipe, method: methods_base.Method) -> Listen | None:
+    """Word errors for the curves, on the speech held out for searches; none where a corpus holds nothing out."""
+    if not options.wer_every or not prepared.info["splits"].get("search", {}).get("utterances"):
+        return None
+    chunk = round(evaluation_options(recipe).chunk_ms / method.anatomy.frame_ms)
+    held_out = HeldOut(prepared, "search", options.wer_seconds, chunk, recipe.seed)
+    return lambda *given, **named: {c: e.rate for c, e in held_out.edits(*given, **named).items() if c}
 
 
 def _begin(folder: Path, recipe: Recipe, prepared: Prepared, model) -> None:

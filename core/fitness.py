@@ -1,65 +1,85 @@
-"""How good a subnet is on speech held out for searching: CTC loss per frame, or word errors. For search and tuning only."""
+"""How good weights are on speech held out of training: CTC loss per frame, or word errors. For curves, search and tuning only."""
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
+from torch import Tensor
 from torch.func import functional_call
 
 from core import decoding, paths, plugins, scoring, store
 from core.batches import Batch, Batches
 from core.methods.base import ctc_loss
+from core.models.base import Model, Output
 from core.prepared import Prepared, Row
 from core.sparsity import blocks
 
 
-class Fitness:
-    """A supernet's shipped weights under masks, on a fixed seeded part of the split `search`.
+class HeldOut:
+    """A fixed seeded part of a held-out split, heard by a model under any weights.
 
-    Every corpus in the split gives the same number of seconds, so that the longest does not decide alone. Chunk in frames of 40 ms.
+    Every corpus in the split gives the same number of seconds, so that the longest does not decide alone. Chunk in encoder frames.
     """
+
+    def __init__(self, prepared: Prepared, split: str, seconds: float, chunk: int, seed: int):
+        self.prepared, self.chunk = prepared, chunk
+        rows = sorted(some_of_each(prepared.rows(split), seconds, seed), key=lambda r: -r.seconds)
+        self.rows = {r.id: r for r in rows}
+        source = Batches(prepared, split, seconds_per_batch=200.0, speeds=(1.0,))
+        self.batches = [source.load([(r, 1.0) for r in rows[i:i + 16]], 0, augment=False) for i in range(0, len(rows), 16)]
+
+    @torch.inference_mode()
+    def _outputs(self, model: Model, weights: dict[str, Tensor], given: dict[str, Any]) -> Iterator[tuple[Batch, Output]]:
+        device = next(iter(weights.values())).device
+        for batch in (b.to(device) for b in self.batches):
+            yield batch, functional_call(model, weights, (batch.features, batch.lengths), {"chunk": self.chunk, **given})
+
+    def loss(self, model: Model, weights: dict[str, Tensor], **given: Any) -> float:
+        """CTC loss per encoder frame; `given` goes to the model (gates, head)."""
+        total = frames = 0.0
+        for batch, output in self._outputs(model, weights, given):
+            total += float(ctc_loss(output.log_probs, output.lengths, batch))
+            frames += float(output.lengths.sum())
+        return total / frames
+
+    def edits(self, model: Model, weights: dict[str, Tensor], **given: Any) -> dict[str, scoring.Edits]:
+        """{corpus: word edits}, greedy, and all of them under ""."""
+        pairs: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+        for batch, output in self._outputs(model, weights, given):
+            for id, ids in zip(batch.ids, decoding.greedy(output.log_probs, output.lengths)):
+                for corpus in ("", self.rows[id].corpus):
+                    pairs[corpus][0].append(self.rows[id].text)
+                    pairs[corpus][1].append(self.prepared.tokenizer.decode(ids))
+        return {corpus: scoring.word_edits(*both) for corpus, both in sorted(pairs.items())}
+
+
+class Fitness:
+    """A supernet's shipped weights under masks, on a part of the split `search`."""
 
     def __init__(self, run: Path, prepared: Prepared, seconds: float, chunk: int, threads: int, seed: int):
         recipe, self.anatomy = store.recipe(run), store.anatomy(run)
         torch.set_num_threads(threads)
         module = plugins.load("models", recipe.model.name)
-        self.prepared, self.chunk = prepared, chunk
         self.model = module.build(plugins.make_options(module.Options, recipe.model.options, "model"), prepared.tokenizer.size).eval()
         self.weights = {n: t.float() for n, t in safetensors.torch.load_file(run / paths.WEIGHTS).items()}
         self.ranks = {n: torch.from_numpy(r.astype(np.int32)) for n, r in store.ranks(run).items()}
-        rows = some_of_each(prepared.rows("search"), seconds, seed)
-        self.texts = {r.id: r.text for r in rows}
-        self.batches = self._batches(rows)
+        self.held_out = HeldOut(prepared, "search", seconds, chunk, seed)
 
-    def _batches(self, rows: list[Row]) -> list[Batch]:
-        source = Batches(self.prepared, "search", seconds_per_batch=200.0)
-        ordered = sorted(rows, key=lambda r: -r.seconds)
-        return [source.load([(r, 1.0) for r in ordered[i:i + 16]], 0, augment=False) for i in range(0, len(ordered), 16)]
-
-    @torch.inference_mode()
-    def _outputs(self, keep: dict[str, float]):
-        weights = blocks.masked(self.weights, blocks.block_masks(self.ranks, self.anatomy, keep))
-        for batch in self.batches:
-            yield batch, functional_call(self.model, weights, (batch.features, batch.lengths), {"chunk": self.chunk})
+    def _masked(self, keep: dict[str, float]) -> dict[str, Tensor]:
+        return blocks.masked(self.weights, blocks.block_masks(self.ranks, self.anatomy, keep))
 
     def loss(self, keep: dict[str, float]) -> float:
         """CTC loss per encoder frame."""
-        total = frames = 0.0
-        for batch, output in self._outputs(keep):
-            total += float(ctc_loss(output.log_probs, output.lengths, batch))
-            frames += float(output.lengths.sum())
-        return total / frames
+        return self.held_out.loss(self.model, self._masked(keep))
 
     def wer(self, keep: dict[str, float]) -> float:
         """Word error rate, greedy."""
-        texts, heard = [], []
-        for batch, output in self._outputs(keep):
-            texts += [self.texts[i] for i in batch.ids]
-            heard += [self.prepared.tokenizer.decode(ids) for ids in decoding.greedy(output.log_probs, output.lengths)]
-        return scoring.word_edits(texts, heard).rate
+        return self.held_out.edits(self.model, self._masked(keep))[""].rate
 
 
 def some_of_each(rows: list[Row], seconds: float, seed: int) -> list[Row]:

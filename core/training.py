@@ -28,6 +28,7 @@ from core.records import Interrupted, option
 from core.sparsity import blocks
 
 Report = Callable[[float, str, float | None], bool]  # (progress 0..1, message, seconds left) -> go on?
+Listen = Callable[..., dict[str, float]]  # (model, weights, gates=, head=) -> {corpus: word error rate} on held-out speech
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Options:
     threads: int = option(2, "CPU threads", low=1, high=256)
     log_every: int = option(10, "updates between rows of the curves", low=1, high=100_000)
     checkpoint_every: int = option(200, "updates between checkpoints", low=1, high=1_000_000)
+    wer_every: int = option(500, "updates between word errors on held-out speech in the curves; 0 = none", low=0, high=1_000_000)
+    wer_seconds: float = option(120.0, "held-out speech for those word errors", unit="s", low=1.0, high=100_000.0)
     snapshots: int = option(2, "block ranks kept along the way, for the Layers page", low=0, high=20)
 
 
@@ -67,9 +70,11 @@ def learning_rate(step: int, o: Options) -> float:
 
 
 class Trainer:
-    """One run in progress. `stop` may be set from a signal handler."""
+    """One run in progress. `stop` may be set from a signal handler. `listen` measures word errors for the curves, if given."""
 
-    def __init__(self, model: Model, method: Method, batches: Batches, options: Options, seed: int, folder: Path):
+    def __init__(self, model: Model, method: Method, batches: Batches, options: Options, seed: int, folder: Path,
+                 listen: Listen | None = None):
+        self.listen = listen
         self.model, self.method, self.batches, self.o, self.seed, self.folder = model, method, batches, options, seed, folder
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         if self.device == "cpu":
@@ -181,13 +186,28 @@ class Trainer:
         self.sums = {}
         row = {"step": self.step, "epoch": self.epoch, "loss": losses, "lr": learning_rate(self.step - 1, self.o),
                "audio_hours": self.seconds_heard / 3600, "hours": self.seconds_spent / 3600}
+        every, before = self.o.wer_every, self.step - self.o.log_every
+        if self.listen and every and (self.step // every > before // every or self.step == self.o.updates):
+            row["wer"] = self.word_errors()
         store.append_metrics(self.folder, row)
         if self.board:
             for name, value in losses.items():
                 self.board.add_scalar(f"loss/{name}", value, self.step)
+            for name, rates in row.get("wer", {}).items():
+                for corpus, rate in rates.items():
+                    self.board.add_scalar(f"wer/{name}/{corpus}", rate, self.step)
             self.board.add_scalar("lr", row["lr"], self.step)
         said = ", ".join(f"{n} {v:.3f}" for n, v in losses.items())
+        said += "".join(f"; words wrong, {n}: " + ", ".join(f"{c} {v:.0%}" for c, v in rates.items())
+                        for n, rates in row.get("wer", {}).items())
         return f"update {self.step}/{self.o.updates}, loss per frame: {said}; {row['audio_hours']:.1f} h heard"
+
+    def word_errors(self) -> dict[str, dict[str, float]]:
+        """{pass: {corpus: WER}} of the averaged weights under the masks of now, for passes that are the same every step."""
+        step = min(self.step, self.o.updates - 1)
+        return {p.name: self.listen(self.model, blocks.masked(self.averaged, self.method.mask(p.subnet, step)),
+                                    gates=self.method.gates(p.subnet, step), head=p.head)
+                for p in self.method.plan(step) if not p.drawn}
 
     def restart_average(self) -> None:
         """The average begins at the present weights (after init_from)."""

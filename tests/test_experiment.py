@@ -14,7 +14,8 @@ TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
 
 
 def recipe(method: str = "omni_sparsity", options: dict | None = None, **changes) -> Recipe:
-    given = {"training": {"updates": 6, "batch_seconds": 20.0, "threads": 1, "log_every": 2, "checkpoint_every": 2},
+    given = {"training": {"updates": 6, "batch_seconds": 20.0, "threads": 1, "log_every": 2, "checkpoint_every": 2,
+                          "wer_every": 4, "wer_seconds": 5.0},
              "search": {"sparsities": [0.5, 0.8], "population": 8, "evaluations": 8, "seconds": 6.0, "best": 2, "threads": 1},
              "evaluation": {"splits": ["test"], "speed_utterances": 1, "threads": 1, "repetitions": 200},
              "tokens": {"kind": "characters"}, "features": {"speed_change": 0.0}} | changes
@@ -54,6 +55,10 @@ def test_train_search_evaluate_and_what_is_stored():
     assert (folder / paths.FINISHED).exists() and not (folder / paths.CHECKPOINT).exists()
     assert [r["step"] for r in store.metrics(folder)] == [2, 4, 6] and len(store.rank_steps(folder)) == 2
     assert set(store.metrics(folder)[-1]["loss"]) == {"dense", "sparsest", "random"}
+    heard = [r["wer"] for r in store.metrics(folder) if "wer" in r]  # at 4 and at the end; of an untrained net nearly all wrong
+    assert [set(w) for w in heard] == [{"dense", "sparsest"}] * 2
+    assert all(0.5 < rate < 3 for w in heard for by_corpus in w.values() for rate in by_corpus.values())
+    assert list(heard[0]["dense"]) == ["voice_commands"]
     found = experiment.search(folder.name, go)
     anatomy = store.anatomy(folder)
     for number in ("50", "80"):

@@ -31,6 +31,7 @@ class Pass:
     head: int = 0
     teacher: int | None = None             # index in the plan of the pass this one learns from
     taps: tuple[int, ...] = ()
+    drawn: bool = False                    # another subnet every step: a curve of its word errors would mean nothing
 
 
 @dataclass

@@ -60,7 +60,7 @@ class Method(base.Method):
     def _pass(self, name: str, keep: dict[str, float]) -> base.Pass:
         sparsity = cost.sparsity_reached(self.anatomy, keep)
         return base.Pass(name, Subnet(name, "", keep, sparsity), self.options.subnet_weight,
-                         dropout=1.0 - sparsity if self.options.adaptive_dropout else 1.0, teacher=0)
+                         dropout=1.0 - sparsity if self.options.adaptive_dropout else 1.0, teacher=0, drawn=name == "random")
 
     def mask(self, subnet: Subnet | None, step: int) -> dict[str, Tensor]:
         return {} if subnet is None else blocks.block_masks(self.ranks, self.anatomy, subnet.keep)
