@@ -282,6 +282,8 @@ def test_every_field_but_the_title_changes_the_id(rooms):
         ids.add(store.recipe_id(dataclasses.replace(base, **{field.name: other}), "p", {"a": 1}))
     assert len(ids) == 3 + len(dataclasses.fields(Recipe)) - 1
     assert all(store.SAFE.fullmatch(i) for i in ids)
+    same = [dataclasses.replace(base, training={"batch_seconds": value}) for value in (40, 40.0)]
+    assert len({store.recipe_id(r, "p", {}) for r in same}) == 1 < len({store.recipe_id(r, "p", {}) for r in (*same, base)})
 
 
 def _id(_):
