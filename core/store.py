@@ -224,6 +224,22 @@ def metrics(run: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
+def curve(run: str | Path) -> list[dict[str, Any]]:
+    """Word errors on held-out speech that this training noted: rows {"audio_hours", "wer": {pass: {corpus: rate}}}."""
+    return [{"audio_hours": round(r["audio_hours"], 2), "wer": r["wer"]} for r in metrics(run) if r.get("wer")]
+
+
+def learning(run: str | Path) -> list[dict[str, Any]]:
+    """The curves of all stages as one, over the hours heard since the first began; each row has its "stage", too."""
+    path = folder_of(run) / paths.CHAIN
+    stages = _read_json(path)["stages"] if path.is_file() else [{"curve": curve(run)}]
+    rows, before = [], 0.0
+    for number, one in enumerate(stages, 1):
+        rows += [{**r, "stage": number, "audio_hours": before + r["audio_hours"]} for r in one.get("curve") or []]
+        before += one.get("audio_hours") or 0.0
+    return rows
+
+
 def rank_steps(run: str | Path) -> list[int]:
     """Training steps whose ranks were kept, ascending; the final ranks are not among them."""
     names = (p.stem.removeprefix("step-") for p in (folder_of(run) / paths.RANKS).glob("step-*.safetensors"))

@@ -110,6 +110,16 @@ def finished(run: str) -> dict:
     return _finished(str(store.run_folder(run)), stamp(run))
 
 
+@st.cache_data(max_entries=16, show_spinner=False)
+def _learning(run: str, key: tuple) -> list[dict]:
+    return store.learning(run)
+
+
+def learning(run: str) -> list[dict]:
+    """Words wrong on held-out speech over hours heard, through all stages of the run; [] where nothing was noted."""
+    return guard(run, "curve of training", _learning, run, stamp(run))
+
+
 def default_split(run: str) -> str:
     """The split to see first: what finished.json or the recipe says, else short strings of words; "" without any."""
     said = finished(run).get("default_split")

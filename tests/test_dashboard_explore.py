@@ -128,7 +128,17 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
     queued = jobs.list_jobs(10)
     assert [job.kind for job in queued] == ["evaluate"] and queued[0].payload["new"]["name"] == "s85-between"
     assert queued[0].payload["splits"] == [standin.SPLITS[0]] and queued[0].payload["subnets"] == []
+    assert queued[0].payload["chunk_ms"] == 320
     assert "waits for its turn" in shown(at) and not [b for b in at.button if b.key == "measure"]
+
+
+def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
+    assert len(opened().get("plotly_chart")) == 1
+    for hours in (1.0, 2.0):
+        store.append_metrics(run, {"step": 300, "audio_hours": hours, "wer": {"dense": {"people": 0.9 / hours}, "sparsest": {"people": 1.0}}})
+    store.finish(run, {})
+    at = opened()
+    assert len(at.get("plotly_chart")) == 2 and "How its errors fell" in [e.label for e in at.expander][0]
 
 
 def test_measured_point_replaces_the_estimate(run):

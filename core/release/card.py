@@ -15,6 +15,7 @@ SINGLE = {"gradual_magnitude": "It was pruned to one size while it was trained, 
           "small_dense": "It is a narrower net without zeros, trained from scratch, and is the baseline that the "
                          "supernet's sizes are held against: what the same bytes give without any pruning.",
           "dense": "It is a net without zeros, trained in the ordinary way."}
+CURVE_ROWS = 8
 SPEED_NOTE = ("Zeros save bytes, not time: the runtime multiplies them like other numbers, which is why the executed "
               "MMACs are the same for every size. Times are those of the machine named, one stream, one thread.")
 
@@ -116,9 +117,26 @@ def _training(folder: Path, stages: list[dict[str, Any]]) -> str:
         said += (f" Altogether {sum(s['audio_hours'] for s in known):.1f} hours of speech heard in "
                  f"{sum(s['seconds'] for s in known) / 60:.0f} minutes of training.")
     commands = "\n".join(chain.commands(folder, stages))
-    return (f"{said}\n\n{tables.table(head, rows)}\n\nThe commands, in order (speech below `$SPEECH_ROOT` where the "
+    return (f"{said}\n\n{tables.table(head, rows)}\n\n{_curve(folder)}The commands, in order (speech below `$SPEECH_ROOT` where the "
             f"recipe says so):\n\n```sh\n{commands}\n```\n\nThe curves are in `{paths.METRICS}`, the options in "
             f"`{paths.RECIPE}`, the stages in `{paths.CHAIN}`.")
+
+
+def _curve(folder: Path) -> str:
+    """Words wrong over hours heard, at most CURVE_ROWS rows a stage, the last always among them; "" where nothing was noted."""
+    chosen, known = [], store.learning(folder)
+    for number in sorted({r["stage"] for r in known}):
+        rows = [r for r in known if r["stage"] == number]
+        step = -(-len(rows) // CURVE_ROWS) or 1
+        chosen += rows[::-1][::step][::-1]
+    if not chosen:
+        return ""
+    columns = list(dict.fromkeys((kind, corpus) for r in chosen for kind, by in r["wer"].items() for corpus in by))
+    cells = [[f"{100 * r['wer'][k][c]:.0f} %" if c in r["wer"].get(k, {}) else "-" for k, c in columns] for r in chosen]
+    return ("Words wrong on a little speech held out of training (the split `search`), noted along the way; the columns are the passes "
+            "of a step, under the masks of that moment:\n\n"
+            + tables.table(("stage", "hours heard", *(f"{k}, {c}" for k, c in columns)),
+                           [(str(r["stage"]), f"{r['audio_hours']:.0f}", *line) for r, line in zip(chosen, cells)]) + "\n\n")
 
 
 def _stage_row(place: int, s: dict[str, Any]) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def stage(folder: Path) -> dict[str, Any]:
     return {"run": folder.name, "title": recipe.title, "method": recipe.method.name,
             "method_options": recipe.method.options, "init_from": recipe.init_from, "seed": recipe.seed,
             "peak_lr": training["peak_lr"], "batch_seconds": training["batch_seconds"],
-            **{n: done.get(n) for n in names}, "data_hours": data_hours(done.get("prepared")),
+            **{n: done.get(n) for n in names}, "data_hours": data_hours(done.get("prepared")), "curve": store.curve(folder),
             "command": command(recipe, folder.name)}
 
 

@@ -32,8 +32,8 @@ def flat(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def series(rows: list[dict[str, Any]], word: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{line: (step [n], value [n])} of all metrics whose name has `word` as a part ("loss", "loss_dense").
+def series(rows: list[dict[str, Any]], word: str, over: str = "step") -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{line: (`over` [n], value [n])} of all metrics whose name has `word` as a part ("loss", "loss_dense").
 
     A row that says which "subnet" or "pass" it is about gives lines of that name.
     """
@@ -47,7 +47,7 @@ def series(rows: list[dict[str, Any]], word: str) -> dict[str, tuple[np.ndarray,
                 continue
             rest = " ".join(part for part in parts if part != word)
             line = " ".join(str(part) for part in (about, rest) if part) or "all passes together"
-            points.setdefault(line, []).append((numbers.get("step", float(number)), value))
+            points.setdefault(line, []).append((numbers.get(over, float(number)), value))
     return {line: thin(np.array(found)) for line, found in list(points.items())[:MOST_LINES]}
 
 
@@ -58,9 +58,9 @@ def thin(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return means[:, 0].round().astype(np.float32), means[:, 1].astype(np.float32)
 
 
-def figure(rows: list[dict[str, Any]], word: str) -> go.Figure | None:
-    """Curves of all metrics of this word over training steps; None when there is nothing to draw."""
-    lines = series(rows, word)
+def figure(rows: list[dict[str, Any]], word: str, over: str = "step", title: str = "training step") -> go.Figure | None:
+    """Curves of all metrics of this word over training steps, or over another field; None when there is nothing to draw."""
+    lines = series(rows, word, over)
     if not lines:
         return None
     chart = go.Figure()
@@ -72,6 +72,6 @@ def figure(rows: list[dict[str, Any]], word: str) -> go.Figure | None:
                           hovertemplate="%{y:.1f} %" if percent else "%{y:.3f}")
     chart.update_layout(height=280, margin={"l": 50, "r": 10, "t": 10, "b": 40}, hovermode="x unified",
                         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}, uirevision=word)
-    chart.update_xaxes(title="training step")
+    chart.update_xaxes(title=title)
     chart.update_yaxes(title="WER (%)" if percent else word, rangemode="tozero" if percent else "normal")
     return chart

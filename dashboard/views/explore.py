@@ -9,7 +9,7 @@ import streamlit as st
 from core import cost
 from core.records import Subnet
 from dashboard import charts, data, ladder
-from dashboard.components import cards, choice, measure, takeaway
+from dashboard.components import cards, choice, curves, measure, takeaway
 
 TITLE = "Explore"
 ICON = ":material/tune:"
@@ -194,6 +194,7 @@ def board() -> None:
         takeaway.fits_my_device(points)
     with files_column:
         takeaway.downloads(chosen, subnet, point, drawn)
+    learning(chosen.run)
     details()
 
 
@@ -205,6 +206,23 @@ def show_cards(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame, poin
     cards.row_cards(point, dense, cards.speed_ratio(data.reports(chosen.run), name, subnet.name, stored))
     if not point["measured"] and len(points):
         measure.offer(chosen.run, subnet, str(points.iloc[0]["split"]), float(points.iloc[0]["chunk_ms"]))
+
+
+def learning(run: str) -> None:
+    """How the errors fell while the network was trained."""
+    try:
+        rows = data.learning(run)
+    except ValueError as error:
+        st.warning(str(error))
+        return
+    figure = curves.figure(rows, "wer", "audio_hours", "hours of speech heard")
+    if figure is None:
+        return
+    with st.expander("How its errors fell while it was trained"):
+        st.plotly_chart(figure, key="learning", config={"displayModeBar": False},
+                        alt="Word error rate on held-out speech over hours of speech heard in training")
+        st.caption("**What to see:** how fast words wrong fall with the speech heard, and which recordings are hard. “Dense” is the "
+                   "whole network, “sparsest” the smallest size trained with it. Measured on a little speech held out of training.")
 
 
 def details() -> None:
