@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core import paths
+from core.writing import os_errors
 
 TENSORS, FACTS = "state.safetensors", "state.json"
 
@@ -23,11 +25,16 @@ def save(run: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     for dead in run.glob(f"{paths.CHECKPOINT}.tmp-*"):  # a run has one writer; what a full disk left behind goes first
         shutil.rmtree(dead, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, aside / TENSORS)
-    (aside / FACTS).write_text(json.dumps(facts))
-    for name in (TENSORS, FACTS):
-        with open(aside / name, "rb") as file:
-            os.fsync(file.fileno())
+    try:
+        with os_errors(aside / TENSORS, SafetensorError):
+            save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, aside / TENSORS)
+        (aside / FACTS).write_text(json.dumps(facts))
+        for name in (TENSORS, FACTS):
+            with open(aside / name, "rb") as file:
+                os.fsync(file.fileno())
+    except OSError:  # a full disk: give back what the half checkpoint takes; the one before stays
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     old = run / f"{paths.CHECKPOINT}.old"
     if target.exists():
         shutil.rmtree(old, ignore_errors=True)

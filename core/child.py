@@ -12,6 +12,7 @@ from types import FrameType
 from core import jobs
 from core.records import Interrupted, Job
 from core.runners.base import STOPPED
+from core.writing import in_words
 
 ASK_S = 0.5  # the queue is told and asked at most this often
 
@@ -69,7 +70,8 @@ def run_job(job_id: int) -> int:
         traceback.print_exc()
         if not stop.asked and not jobs.get(job_id).cancel:  # what breaks because it was told to stop is no failure
             text = traceback.format_exc()
-            jobs.fail(job_id, f"{error}\n\n{text}" if isinstance(error, ValueError) else text, job.worker)
+            words = in_words(error) if isinstance(error, OSError) else None  # the last line is what the pages show
+            jobs.fail(job_id, f"{error}\n\n{text}" if isinstance(error, ValueError) else f"{text}\n{words or ''}".strip(), job.worker)
             return 1
         return STOPPED
     return STOPPED if stop.asked else 0

@@ -13,6 +13,7 @@ from typing import Any
 from core import arguments, bench, catalog, child, jobs, paths, plugins, store, worker
 from core.records import Card, Interrupted, Job, Recipe
 from core.runners.base import STOPPED
+from core.writing import in_words
 
 Report = Callable[[float, str, "float | None"], bool]
 
@@ -33,6 +34,11 @@ def main(words: list[str] | None = None) -> int:
     except BrokenPipeError:  # e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if not in_words(error):
+            raise
+        print(f"error: {in_words(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

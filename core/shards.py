@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from core.writing import os_errors
+
 SAMPLE_RATE = 16000
 INDEX, MADE = "index.jsonl", "made.json"
 SPACE = SAMPLE_RATE // 10               # silence between utterances of one file: a seek never touches a neighbour
@@ -127,7 +129,9 @@ def _one(aside: Path, name: str, task: Any, work, ending: str) -> list[dict]:
         parts += [space, piece.samples]
         position += size + SPACE
     if parts:
-        soundfile.write(aside / f"{name}.{ending}", np.concatenate([*parts, space]), SAMPLE_RATE, **FORMATS[ending])
+        file = aside / f"{name}.{ending}"
+        with os_errors(file, soundfile.SoundFileError):
+            soundfile.write(file, np.concatenate([*parts, space]), SAMPLE_RATE, **FORMATS[ending])
     return found
 
 

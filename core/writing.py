@@ -1,11 +1,14 @@
 """Files written in one step, so that a reader never sees half of one; JSON of records and numbers."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +53,26 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} does not fit into JSON")
+
+
+@contextlib.contextmanager
+def os_errors(path: Path, kind: type[Exception]) -> Iterator[None]:
+    """Libraries say in their own ways that a file cannot be written (libsndfile: "System error"): here it is an OSError with
+    the path, "disk full" where that is so. `kind` is the library's exception."""
+    try:
+        yield
+    except kind as error:
+        full = "No space left" in str(error) or shutil.disk_usage(path.parent).free < 1_000_000
+        raise OSError(errno.ENOSPC if full else errno.EIO, f"cannot be written ({error})", str(path)) from None
+
+
+def in_words(error: OSError) -> str | None:
+    """What to tell people about a disk that is full or may not be written to; None for any other error."""
+    place = Path(error.filename) if error.filename else None
+    where = f" while {place.name} was written" if place else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{where}: make room and start again; what is finished is kept, and a training goes on from its checkpoint"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error.filename or 'a file'} may not be written or read ({error.strerror}): change its rights, or move the " \
+               f"artifacts elsewhere with SUPERNET_ARTIFACTS"
+    return None

@@ -1,7 +1,9 @@
 """The command line: every command is shown, wrong words are refused by name, errors are one line, torch comes late."""
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import types
@@ -215,3 +217,18 @@ def test_every_command_has_help():
         with pytest.raises(SystemExit) as stop:
             arguments.parser().parse_args([command, "--help"])
         assert stop.value.code == 0
+
+
+@pytest.mark.parametrize(("number", "text"), [(errno.ENOSPC, "the disk is full while ranks.x was written: make room"),
+                                              (errno.EROFS, "may not be written or read"), (errno.EIO, None)])
+def test_a_full_disk_is_said_in_words(house, experiment, monkeypatch, capsys, number, text):
+    def full(*_, **__):
+        raise OSError(number, os.strerror(number), "/somewhere/ranks.x")
+    monkeypatch.setattr(sys.modules["core.experiment"], "prepare", full)
+    if text is None:  # any other error keeps its traceback: it is ours to mend
+        with pytest.raises(OSError):
+            cli.main(["prepare", "small"])
+        return
+    assert cli.main(["prepare", "small"]) == 1
+    error = capsys.readouterr().err
+    assert text in error and error.count("\n") == 1

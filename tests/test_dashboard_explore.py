@@ -135,7 +135,8 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
 def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
     assert len(opened().get("plotly_chart")) == 1
     for hours in (1.0, 2.0):
-        store.append_metrics(run, {"step": 300, "audio_hours": hours, "wer": {"dense": {"people": 0.9 / hours}, "sparsest": {"people": 1.0}}})
+        rates = {"dense": {"people": 0.9 / hours}, "sparsest": {"people": 1.0}}
+        store.append_metrics(run, {"step": 300, "audio_hours": hours, "wer": rates})
     store.finish(run, {})
     at = opened()
     assert len(at.get("plotly_chart")) == 2 and "How its errors fell" in [e.label for e in at.expander][0]

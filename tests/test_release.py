@@ -106,7 +106,8 @@ def test_the_card_tells_how_errors_fell_over_the_hours_of_all_stages(released):
     second = make("second-1", init_from="first-1")
     for folder, start in ((first, 0.9), (second, 0.5)):
         for number in range(20):
-            store.append_metrics(folder, {"step": 300 + number, "audio_hours": number / 2, "wer": {"dense": {"people": start - number / 100}}})
+            rates = {"dense": {"people": start - number / 100}}
+            store.append_metrics(folder, {"step": 300 + number, "audio_hours": number / 2, "wer": rates})
     folder = publish.release("second-1")
     rows = store.learning("second-1")
     assert [r["stage"] for r in rows] == [1] * 20 + [2] * 20

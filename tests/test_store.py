@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import threading
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from core import paths, store
+from core import paths, store, writing
 from core.records import Anatomy, Choice, Fixed, Recipe, Report, Subnet, Unit, as_dict
 
 ANATOMY = Anatomy("m", 40.0, 0.0, 2560.0, (Unit("blocks.0.a", "attention", 0, "blocks.0.attention", 16, 8),),
@@ -293,3 +294,12 @@ def _id(_):
 def test_ids_are_the_same_in_another_process():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.map(_id, [0]) == [_id(0)]
+
+
+def test_a_library_that_cannot_write_is_an_os_error_with_its_path(tmp_path):
+    for text, number in (("System error", errno.EIO), ("I/O error: No space left on device", errno.ENOSPC)):
+        with pytest.raises(OSError, match="cannot be written") as caught, writing.os_errors(tmp_path / "a.flac", KeyError):
+            raise KeyError(text)
+        assert (caught.value.filename, caught.value.errno) == (str(tmp_path / "a.flac"), number)
+    with pytest.raises(ZeroDivisionError), writing.os_errors(tmp_path / "a", KeyError):
+        raise ZeroDivisionError

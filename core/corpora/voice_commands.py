@@ -30,6 +30,7 @@ import soundfile
 from core import acoustics, grammar, paths, speaking, store
 from core.corpora import base
 from core.records import Utterance, option
+from core.writing import os_errors
 
 VERSION = 1
 SHORTEST_S, LONGEST_S = 0.7, 12.0
@@ -231,8 +232,8 @@ def make_shard(folder: str, options: Options, split: str, number: int) -> None:
     aside = target.with_name(f"{target.name}.tmp-{os.getpid()}")
     rows: list[dict[str, Any]] = []
     position = 0
-    with soundfile.SoundFile(aside, "w", speaking.SAMPLE_RATE, 1, "PCM_16", format="FLAC",
-                             compression_level=COMPRESSION) as file:
+    with os_errors(aside, soundfile.SoundFileError), \
+            soundfile.SoundFile(aside, "w", speaking.SAMPLE_RATE, 1, "PCM_16", format="FLAC", compression_level=COMPRESSION) as file:
         for row, samples in spoken(options, split, range(number * options.shard_utterances,
                                                          (number + 1) * options.shard_utterances)):
             file.write(samples)
