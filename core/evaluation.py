@@ -189,7 +189,10 @@ def _measured(folder: Path, subnet: Subnet, material: Material, options: Options
                    == (subnet.name, material.split, options.chunk_ms)), None)
     if report is None:
         return None
-    heard = [row["id"] for row in store.hypotheses(folder, subnet.name, material.split, options.chunk_ms)]
+    try:
+        heard = [row["id"] for row in store.hypotheses(folder, subnet.name, material.split, options.chunk_ms)]
+    except ValueError:  # damaged or lost: measured again
+        return None
     same = heard == material.ids and (report.precision, report.file_sha256) == (
         options.precision, packing.sha256(packing.pack(folder, subnet)))
     return report if same else None
@@ -197,7 +200,12 @@ def _measured(folder: Path, subnet: Subnet, material: Material, options: Options
 
 def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Options) -> list[dict] | None:
     measured = any((r.subnet, r.split, r.chunk_ms) == ("dense", material.split, options.chunk_ms) for r in store.reports(folder))
-    return store.hypotheses(folder, "dense", material.split, options.chunk_ms) if measured and subnet.name != "dense" else None
+    if not measured or subnet.name == "dense":
+        return None
+    try:
+        return store.hypotheses(folder, "dense", material.split, options.chunk_ms)
+    except ValueError:
+        return None
 
 
 @functools.cache

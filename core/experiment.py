@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from core import allocation, checkpoints, cost, evaluation, paths, plugins, records, store
+from core import allocation, checkpoints, cost, evaluation, features, paths, plugins, recognizer, records, store, text
 from core import search as searching
 from core.batches import Batches
 from core.corpora import base as corpora_base
@@ -86,6 +86,9 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
                          f"$SPEECH_ROOT names other speech; to train it anew: python -m core train "
                          f"{store.run_folder(resume) / paths.RECIPE}")
     folder = paths.runs() / run_id
+    if resume and not (folder / paths.RECIPE).is_file():
+        raise ValueError(f"the run {resume} was not trained on this machine: there is no checkpoint to go on from; a further stage "
+                         f"begins with --set init_from={resume}")
     if (folder / paths.FINISHED).exists():
         return folder
     getattr(report, "belongs_to", lambda _: None)(run_id)  # the queue's report tells the pages whose curves to draw
@@ -110,7 +113,7 @@ def _listener(prepared: Prepared, options: TrainingOptions, recipe: Recipe, meth
     """Word errors for the curves, on the speech held out for searches; none where a corpus holds nothing out."""
     if not options.wer_every or not prepared.info["splits"].get("search", {}).get("utterances"):
         return None
-    chunk = round(evaluation_options(recipe).chunk_ms / method.anatomy.frame_ms)
+    chunk = recognizer.chunk_frames(evaluation_options(recipe).chunk_ms, method.anatomy.frame_ms)
     held_out = HeldOut(prepared, "search", options.wer_seconds, chunk, recipe.seed)
     return lambda *given, **named: {c: e.rate for c, e in held_out.edits(*given, **named).items() if c}
 
@@ -170,7 +173,7 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     if max(options.sparsities) > sparsest(recipe):
         raise ValueError(f"search.sparsities goes to {max(options.sparsities):g}; the run was trained to {sparsest(recipe):g} "
                          f"(method.sparsest): a sparser size would be a guess")
-    chunk = round(evaluation_options(recipe).chunk_ms / anatomy.frame_ms)
+    chunk = recognizer.chunk_frames(evaluation_options(recipe).chunk_ms, anatomy.frame_ms)
     fitness = Fitness(folder, _prepared_of(folder, recipe, report), options.seconds, chunk, options.threads, options.seed)
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
     found = searching.baselines(anatomy, options.sparsities, norms, folder.name, sha)
@@ -209,11 +212,20 @@ def _prepared_of(folder: Path, recipe: Recipe, report: Report, splits: Sequence[
 
     What the run was trained on is taken if it is here; else only what `splits` need is made ready, where the corpus can say
     what that is: measuring one split must not need speech of another."""
-    with contextlib.suppress(ValueError):
-        return Prepared(paths.prepared() / json.loads((folder / paths.FINISHED).read_text())["prepared"])
+    with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
+        own = Prepared(paths.prepared() / json.loads((folder / paths.FINISHED).read_text())["prepared"])
+        if _still_good(own, splits):
+            return own
     narrow = getattr(plugins.load("corpora", recipe.corpus.name), "narrow", corpora_base.narrow)
     corpus = replace(recipe.corpus, options=narrow(recipe.corpus.options, splits))
     return _prepared(replace(recipe, corpus=corpus, init_from=folder.name), report)
+
+
+def _still_good(prepared: Prepared, splits: Sequence[str]) -> bool:
+    """Features and words are made today as they were then, and the sound of the splits is still there."""
+    same = (prepared.info["features"], prepared.info["normaliser"]) == (features.settings(), text.NORMALISER)
+    first = [rows[0].audio for s in splits or prepared.splits if s in prepared.splits for rows in [prepared.rows(s)] if rows]
+    return same and all(Path(audio).is_file() for audio in first)
 
 
 def _prepared(recipe: Recipe, report: Report) -> Prepared:

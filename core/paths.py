@@ -19,6 +19,11 @@ def runs() -> Path:
     return artifacts() / "runs"
 
 
+def added() -> Path:
+    """What this machine adds to released runs; no run's name begins with a dot."""
+    return runs() / ".added"
+
+
 def prepared() -> Path:
     return artifacts() / "prepared"
 

@@ -87,7 +87,7 @@ def _contents(recipe: Recipe, corpus: base.Corpus, options: features.Options, fo
             digest.update(json.dumps([split, *as_dict(u).values(), stamps[u.audio]]).encode())
     for drop in dropped:
         digest.update(json.dumps([drop.split, drop.id, drop.reason]).encode())
-    return {"corpus": as_dict(recipe.corpus), "versions": {"prepare": VERSION, **corpus.versions()},
+    return {"corpus": store.same_numbers(as_dict(recipe.corpus)), "versions": {"prepare": VERSION, **corpus.versions()},
             "normaliser": text.NORMALISER, "features": features.settings(), "speeds": list(options.speeds),
             "shares": corpus.shares(), "utterances": digest.hexdigest()}
 

@@ -130,18 +130,18 @@ def recipe_id(recipe: Recipe, prepared_hash: str, versions: dict[str, int]) -> s
     """
     data = as_dict(recipe)
     del data["title"]
-    everything = json.dumps(_numbers([data, prepared_hash, versions]), sort_keys=True, ensure_ascii=False)
+    everything = json.dumps(same_numbers([data, prepared_hash, versions]), sort_keys=True, ensure_ascii=False)
     digest = hashlib.sha256(everything.encode()).hexdigest()[:8]
     short = "-".join([recipe.method.name, *_differences(recipe)[:3]])
     return f"{re.sub(r'[^A-Za-z0-9._-]', '', short)[:60].rstrip('-.')}-{digest}"
 
 
-def _numbers(value: Any) -> Any:
+def same_numbers(value: Any) -> Any:
     """40.0 as 40: it is the same option, whichever way a file or --set writes it."""
     if isinstance(value, dict):
-        return {k: _numbers(v) for k, v in value.items()}
+        return {k: same_numbers(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_numbers(v) for v in value]
+        return [same_numbers(v) for v in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -97,7 +97,7 @@ class TorchRecognizer:
         tensors, metadata = packing.unpack(data)
         self.tokenizer = Tokenizer(base64.b64decode(metadata["bpe"]))
         self.model = _build(metadata, tensors, self.tokenizer.size)
-        self.chunk = _chunk_frames(chunk_ms, metadata["anatomy"]["frame_ms"])
+        self.chunk = chunk_frames(chunk_ms, metadata["anatomy"]["frame_ms"])
         self.bf16 = precision == "bf16"
         statistics = metadata["statistics"]
         self.mean = torch.tensor(statistics["mean"], dtype=torch.float32)
@@ -211,7 +211,8 @@ class TorchStream:
             self.text = own.tokenizer.decode(self.decoder.ids)
 
 
-def _chunk_frames(chunk_ms: float, frame_ms: float) -> int:
+def chunk_frames(chunk_ms: float, frame_ms: float) -> int:
+    """Encoder frames of a chunk, 0 = full context; ValueError lists what is possible."""
     from core.layers.attention import SPAN
     frames = round(chunk_ms / frame_ms)
     if frames < 0 or frames * frame_ms != chunk_ms or (frames and SPAN % frames):

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ from core.recipe_files import (
     recipe_from,
     recipe_id,
     recipe_names,
+    same_numbers,
     setting_value,
 )
 from core.records import Anatomy, Recipe, Report, Subnet, as_dict, from_dict
-from core.writing import plain, write_bytes, write_json, write_lines
+from core.writing import write_bytes, write_json, write_lines
 
 # the store's names for what it says about recipes and how it writes
-__all__ = ["CARD_OF", "ROOM_OF", "load_recipe", "override", "recipe_from", "recipe_id", "recipe_names", "setting_value", "write_bytes",
-           "write_json", "write_lines"]
+__all__ = ["CARD_OF", "ROOM_OF", "load_recipe", "override", "recipe_from", "recipe_id", "recipe_names", "same_numbers", "setting_value",
+           "write_bytes", "write_json", "write_lines"]
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # run ids and subnet names become file names
 
@@ -49,28 +50,6 @@ class RunInfo:
 
 # writing
 
-def append_metrics(run: str | Path, row: dict[str, Any]) -> None:
-    """Add one row to metrics.jsonl; a last line torn by a crash is removed first."""
-    path = folder_of(run) / paths.METRICS
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(size - 1)
-            if file.read(1) != b"\n":
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(row, ensure_ascii=False, default=plain).encode() + b"\n")
-
-
-def truncate_metrics(run: str | Path, step: int) -> None:
-    """Forget rows beyond this step: a resumed training computes them again."""
-    rows = metrics(run)
-    kept = [r for r in rows if r.get("step", 0) <= step]
-    if len(kept) < len(rows):
-        write_lines(folder_of(run) / paths.METRICS, kept)
-
-
 def finish(run: str | Path, data: dict[str, Any]) -> None:
     """Write the marker that makes a run count as finished; nothing is written after it but reports and subnets."""
     write_json(folder_of(run) / paths.FINISHED, data)
@@ -82,11 +61,14 @@ def save_subnet(run: str | Path, subnet: Subnet) -> None:
     known = {p.stem: p for p in files(run, paths.SUBNETS, "*.json")}
     if subnet.name in known and _record(Subnet, known[subnet.name]) == subnet:
         return
-    own = own_part(run)
+    own, shipped = own_part(run), paths.subnet_file(folder_of(run), subnet.name)
     for path in [p for p in (own / paths.REPORTS).glob("*.json") if _record(Report, p).subnet == subnet.name]:
         path.unlink(missing_ok=True)
         path.with_suffix(".jsonl.zst").unlink(missing_ok=True)
-    write_json(paths.subnet_file(own, subnet.name), as_dict(subnet))
+    if own != folder_of(run) and shipped.is_file() and _record(Subnet, shipped) == subnet:  # as it shipped, again
+        paths.subnet_file(own, subnet.name).unlink()
+    else:
+        write_json(paths.subnet_file(own, subnet.name), as_dict(subnet))
 
 
 def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> None:
@@ -123,10 +105,32 @@ def folder_of(run: str | Path) -> Path:
 
 
 def own_part(run: str | Path) -> Path:
-    """Where sizes and reports are added: the run's folder; of a released run, which stays as it shipped, the folder of the
-    same name among this machine's runs. Readers see both; what was added here hides what shipped under the same name."""
+    """Where sizes and reports are added: the run's folder; of a released run, which stays as it shipped, a folder of this
+    machine for exactly its weights. Readers see both; a size changed here hides what shipped under its name."""
     folder = folder_of(run)
-    return paths.runs() / folder.name if folder.parent == paths.RELEASED else folder
+    if folder.parent != paths.RELEASED:
+        return folder
+    try:
+        status = paths.ranks_file(folder).stat()
+        told = _sha256_of(paths.ranks_file(folder), status.st_mtime_ns, status.st_size)[:8]
+    except OSError:
+        told = "damaged"
+    return paths.added() / f"{folder.name}-{told}"
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256_of(path: Path, *_: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def forget_shipped(folder: Path) -> None:
+    """Of what was added to a released run, remove the files that ship with it by now."""
+    added = own_part(folder)
+    for part in (paths.SUBNETS, paths.REPORTS):
+        for file in (added / part).glob("*"):
+            shipped = folder / part / file.name
+            if shipped.is_file() and shipped.read_bytes() == file.read_bytes():
+                file.unlink()
 
 
 def files(run: str | Path, part: str, pattern: str, own: bool = True) -> list[Path]:
@@ -135,6 +139,7 @@ def files(run: str | Path, part: str, pattern: str, own: bool = True) -> list[Pa
     found = {p.name: p for p in (folder / part).glob(pattern)}
     if own and added != folder:
         changed = {p.stem for p in (added / paths.SUBNETS).glob("*.json")} if part == paths.REPORTS else set()
+        changed = {n for n in changed if paths.subnet_file(folder, n).is_file()}
         for report in (folder / paths.REPORTS).glob("*.json") if changed else ():
             if _record(Report, report).subnet in changed:
                 found.pop(pattern.replace("*.json", report.stem + ".json"), None)
@@ -154,7 +159,7 @@ def _info(folder: Path, released: bool) -> RunInfo:
     broken, finished = "", (folder / paths.FINISHED).exists()
     if finished:
         try:
-            _read_json(folder / paths.FINISHED)
+            read_json(folder / paths.FINISHED)
             anatomy(folder)
         except ValueError as error:
             broken, finished = str(error), False
@@ -197,7 +202,7 @@ def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float) -> lis
     path = next((p for p in files(run, paths.REPORTS, "*.jsonl.zst") if p.name == path.name), path)
     try:
         stream = zstandard.ZstdDecompressor().decompressobj()
-        text = stream.decompress(_read(path)).decode()
+        text = stream.decompress(read(path)).decode()
         if not stream.eof:
             raise ValueError("it is cut off")
         return [json.loads(line) for line in text.splitlines()]
@@ -205,39 +210,6 @@ def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float) -> lis
         raise
     except (zstandard.ZstdError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}; evaluate this subnet again") from None
-
-
-def metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, empty before the first one; a last line still being written is left out."""
-    path = folder_of(run) / paths.METRICS
-    if not path.exists():
-        return []
-    lines = _read(path).split(b"\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):  # what follows the last line end is empty or torn
-                break
-            raise ValueError(f"{path} is damaged in line {number}: {error}") from None
-    return rows
-
-
-def curve(run: str | Path) -> list[dict[str, Any]]:
-    """Word errors on held-out speech that this training noted: rows {"audio_hours", "wer": {pass: {corpus: rate}}}."""
-    return [{"audio_hours": round(r["audio_hours"], 2), "wer": r["wer"]} for r in metrics(run) if r.get("wer")]
-
-
-def learning(run: str | Path) -> list[dict[str, Any]]:
-    """The curves of all stages as one, over the hours heard since the first began; each row has its "stage", too."""
-    path = folder_of(run) / paths.CHAIN
-    stages = _read_json(path)["stages"] if path.is_file() else [{"curve": curve(run)}]
-    rows, before = [], 0.0
-    for number, one in enumerate(stages, 1):
-        rows += [{**r, "stage": number, "audio_hours": before + r["audio_hours"]} for r in one.get("curve") or []]
-        before += one.get("audio_hours") or 0.0
-    return rows
 
 
 def rank_steps(run: str | Path) -> list[int]:
@@ -252,26 +224,26 @@ def ranks(run: str | Path, step: int | None = None) -> dict[str, np.ndarray]:
     from safetensors.numpy import load
     path = paths.ranks_file(folder_of(run), step)
     try:
-        return load(_read(path))
+        return load(read(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def ranks_sha256(run: str | Path) -> str:
-    return hashlib.sha256(_read(paths.ranks_file(folder_of(run)))).hexdigest()
+    return hashlib.sha256(read(paths.ranks_file(folder_of(run)))).hexdigest()
 
 
 def _record(kind: type, path: Path) -> Any:
-    data = _read_json(path)
+    data = read_json(path)
     try:
         return from_dict(kind, data)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} does not hold a {kind.__name__}: {error}") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(_read(path))
+        data = json.loads(read(path))
     except ValueError as error:
         if isinstance(error, FileProblem):
             raise
@@ -285,7 +257,7 @@ class FileProblem(ValueError):
     """A file of a run is missing or cannot be opened."""
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.utils.tensorboard import SummaryWriter
 
-from core import checkpoints, paths, store
+from core import checkpoints, history, paths, store
 from core.batches import Batch, Batches
 from core.chance import utterance_rng
 from core.layers.dropout import Noise, uniform
@@ -189,7 +189,7 @@ class Trainer:
         every, before = self.o.wer_every, self.step - self.o.log_every
         if self.listen and every and (self.step // every > before // every or self.step == self.o.updates):
             row["wer"] = self.word_errors()
-        store.append_metrics(self.folder, row)
+        history.append_metrics(self.folder, row)
         if self.board:
             for name, value in losses.items():
                 self.board.add_scalar(f"loss/{name}", value, self.step)
@@ -228,7 +228,7 @@ class Trainer:
         """Continue from the run's checkpoint, if it has one."""
         found = checkpoints.load(self.folder)
         if found is None:
-            store.truncate_metrics(self.folder, -1)  # rows of an attempt that died before its first checkpoint
+            history.truncate_metrics(self.folder, -1)  # rows of an attempt that died before its first checkpoint
             return False
         tensors, facts = found
         part = checkpoints.of_prefix
@@ -244,7 +244,7 @@ class Trainer:
         for name in ("step", "epoch", "position", "seconds_heard", "seconds_spent"):
             setattr(self, name, facts[name])
         self.sums = {n: [torch.tensor(v, device=self.device) for v in s] for n, s in facts["sums"].items()}
-        store.truncate_metrics(self.folder, self.step)
+        history.truncate_metrics(self.folder, self.step)
         return True
 
     def write_ranks(self, step: int | None) -> Results:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import cost, packing, paths, store
+from core import cost, history, packing, paths, store
 from core.records import Anatomy, Job, Report, Subnet, as_dict
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged folder raises
@@ -112,7 +112,7 @@ def finished(run: str) -> dict:
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _learning(run: str, key: tuple) -> list[dict]:
-    return store.learning(run)
+    return history.learning(run)
 
 
 def learning(run: str) -> list[dict]:

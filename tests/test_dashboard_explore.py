@@ -13,7 +13,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from core import jobs, paths, store
+from core import history, jobs, paths, store
 from dashboard import charts, data, ladder
 from dashboard.components import takeaway
 from tests import standin
@@ -136,7 +136,7 @@ def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
     assert len(opened().get("plotly_chart")) == 1
     for hours in (1.0, 2.0):
         rates = {"dense": {"people": 0.9 / hours}, "sparsest": {"people": 1.0}}
-        store.append_metrics(run, {"step": 300, "audio_hours": hours, "wer": rates})
+        history.append_metrics(run, {"step": 300, "audio_hours": hours, "wer": rates})
     store.finish(run, {})
     at = opened()
     assert len(at.get("plotly_chart")) == 2 and "How its errors fell" in [e.label for e in at.expander][0]

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from core import cost, experiment, packing, paths, store
+from core import cost, experiment, history, packing, paths, store
 from core.records import Choice, Interrupted, Recipe, as_dict
 
 TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
@@ -53,9 +53,9 @@ def go(*_) -> bool:
 def test_train_search_evaluate_and_what_is_stored():
     folder = experiment.train(recipe(options={"warmup": 0.5, "sparsest": 0.8}), go)
     assert (folder / paths.FINISHED).exists() and not (folder / paths.CHECKPOINT).exists()
-    assert [r["step"] for r in store.metrics(folder)] == [2, 4, 6] and len(store.rank_steps(folder)) == 2
-    assert set(store.metrics(folder)[-1]["loss"]) == {"dense", "sparsest", "random"}
-    heard = [r["wer"] for r in store.metrics(folder) if "wer" in r]  # at 4 and at the end; of an untrained net nearly all wrong
+    assert [r["step"] for r in history.metrics(folder)] == [2, 4, 6] and len(store.rank_steps(folder)) == 2
+    assert set(history.metrics(folder)[-1]["loss"]) == {"dense", "sparsest", "random"}
+    heard = [r["wer"] for r in history.metrics(folder) if "wer" in r]  # at 4 and at the end; of an untrained net nearly all wrong
     assert [set(w) for w in heard] == [{"dense", "sparsest"}] * 2
     assert all(0.5 < rate < 3 for w in heard for by_corpus in w.values() for rate in by_corpus.values())
     assert list(heard[0]["dense"]) == ["voice_commands"]
@@ -110,6 +110,21 @@ def test_a_stage_continues_from_released_weights_and_the_mask_of_a_pruned_run_sh
     assert all(np.array_equal(tensors[n], shipped[n]) for n in tensors)
 
 
+def test_a_run_that_was_only_begun_or_lost_its_hypotheses_can_still_be_measured():
+    folder = experiment.train(recipe("dense"), go)
+    once = experiment.evaluate(folder.name, ["dense", "u50"], [], go)
+    for file in (folder / paths.REPORTS).glob("dense.*.jsonl.zst"):
+        file.write_bytes(b"torn")
+    (folder / paths.FINISHED).rename(folder / "aside")  # no marker: the speech is looked up as prepare does
+    again = experiment.evaluate(folder.name, ["dense", "u50"], [], go)
+    assert [r.wer for r in again] == [r.wer for r in once]
+
+
+def test_chunks_that_cannot_be_are_said_before_the_training():
+    with pytest.raises(ValueError, match="chunk_ms 480 is not possible"):
+        experiment.train(recipe("dense", evaluation={"splits": ["test"], "chunk_ms": 480.0}), go)
+
+
 def test_other_shapes_are_refused_with_the_tensor_named():
     first = experiment.train(recipe("dense"), go)
     other = recipe("dense", init_from=first.name)
@@ -129,6 +144,11 @@ def test_a_run_is_continued_or_refused_never_begun_anew(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("SUPERNET_ARTIFACTS", str(begun.parents[1]))
     assert experiment.train(store.recipe(begun), go, resume=begun.name) == begun
+    shipped = begun.rename(begun.parent / "shipped")
+    monkeypatch.setattr(store, "recipe", lambda run: recipe())
+    with pytest.raises(ValueError, match="was not trained on this machine"):
+        experiment.train(recipe(), go, resume=begun.name)
+    assert shipped.is_dir() and not begun.exists()
 
 
 def test_nothing_sparser_than_what_was_trained_is_listed_or_searched():

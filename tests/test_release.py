@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import soundfile
 
-from core import cli, packing, paths, store
+from core import cli, history, packing, paths, store
 from core.records import Choice, as_dict
 from core.release import chain, comparisons, publish, results, samples, tables
 from tests import standin
@@ -80,25 +80,22 @@ def test_a_release_holds_what_is_needed_and_nothing_else(run, released):
     assert store.rank_steps(again) == [] and store.rank_steps(run) == [100, 200]
 
 
-def test_what_was_measured_since_a_release_ships_with_the_next(run, released):
+@pytest.mark.parametrize("whole", [True, False], ids=["trained here", "released only"])
+def test_what_was_measured_since_a_release_ships_with_the_next(run, released, whole):
     folder = publish.release("omni-1")
-    rival(run, "s65", "s70", "between", 1)  # this machine still has the whole run
-    assert "s65" in {r.subnet for r in store.reports("omni-1")} and "s65" not in {r.subnet for r in store.reports("omni-1", own=False)}
-    assert "`s65`" not in results.text([folder])
-    publish.release("omni-1")
-    assert (folder / paths.SUBNETS / "s65.json").is_file() and run.is_dir()
-
-    shutil.rmtree(run)  # and now it has not
+    if not whole:
+        shutil.rmtree(run)
     mean = replace(store.subnet("omni-1", "s70"), name="s60", origin="between")
     told = [(r, store.hypotheses("omni-1", "s70", r.split, 320)) for r in store.reports("omni-1") if r.subnet == "s70"]
     store.save_subnet("omni-1", mean)
     data = packing.pack(folder, mean)
     for report, rows in told:
         store.save_report("omni-1", replace(report, subnet="s60", file_bytes=len(data), file_sha256=packing.sha256(data)), rows)
-    assert run.is_dir() and not (run / paths.RECIPE).exists()
+    assert "s60" in {r.subnet for r in store.reports("omni-1")} and "`s60`" not in results.text([folder])
     publish.release("omni-1")
-    assert (folder / paths.SUBNETS / "s60.json").is_file() and not run.exists()
-    assert {r.subnet for r in store.reports("omni-1")} >= {"s60", "s65", "s70"} and "`s60`" in results.text([folder])
+    assert (folder / paths.SUBNETS / "s60.json").is_file() and "`s60`" in results.text([folder])
+    assert not [p for p in paths.added().rglob("*") if p.is_file()]  # it ships: nothing is kept twice
+    assert {r.subnet for r in store.reports("omni-1")} >= {"dense", "s60", "s70"}
 
 
 def test_the_card_tells_how_errors_fell_over_the_hours_of_all_stages(released):
@@ -107,14 +104,15 @@ def test_the_card_tells_how_errors_fell_over_the_hours_of_all_stages(released):
     for folder, start in ((first, 0.9), (second, 0.5)):
         for number in range(20):
             rates = {"dense": {"people": start - number / 100}}
-            store.append_metrics(folder, {"step": 300 + number, "audio_hours": number / 2, "wer": rates})
+            history.append_metrics(folder, {"step": 300 + number, "audio_hours": number / 2, "wer": rates})
     folder = publish.release("second-1")
-    rows = store.learning("second-1")
+    rows = history.learning("second-1")
     assert [r["stage"] for r in rows] == [1] * 20 + [2] * 20
     assert rows[20]["audio_hours"] == 7.5 and rows[-1] == {"stage": 2, "audio_hours": 17.0, "wer": {"dense": {"people": 0.5 - 19 / 100}}}
+    assert history.learning(second) == rows  # the same before it was released
     card = (folder / paths.CARD).read_text()
     table = [line for line in card.splitlines() if line.startswith(("| 1 | ", "| 2 | ")) and line.endswith(" % |")]
-    assert "| stage | hours heard | dense, people |" in card and len(table) == 14 and table[-1] == "| 2 | 17 | 31 % |"
+    assert "| stage | hours heard | dense, people |" in card and len(table) == 14 and table[-1] == "| 2 | 17.0 | 31 % |"
 
 
 def test_what_is_unfinished_unmeasured_stale_or_too_big_is_refused_and_leaves_nothing(run, released, monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from core import paths, store, writing
+from core import history, paths, store, writing
 from core.records import Anatomy, Choice, Fixed, Recipe, Report, Subnet, Unit, as_dict
 
 ANATOMY = Anatomy("m", 40.0, 0.0, 2560.0, (Unit("blocks.0.a", "attention", 0, "blocks.0.attention", 16, 8),),
@@ -133,29 +133,35 @@ def test_what_is_added_to_a_released_run_is_kept_apart_and_read_with_it():
 
     store.save_subnet(folder.name, shipped[2])  # equal: nothing is written
     assert not paths.subnet_file(store.own_part(folder), "s70").exists()
-    store.save_subnet(folder.name, dataclasses.replace(shipped[1], keep={"blocks.0.a": 0.9}))
+    other = dataclasses.replace(shipped[1], keep={"blocks.0.a": 0.9})
+    store.save_subnet(folder.name, other)
+    store.save_subnet(folder.name, shipped[1])  # as it shipped, again: its reports count again
+    assert {r.subnet for r in store.reports(folder.name)} == {"dense", "s7", "s65-between", "s70"}
+    store.save_subnet(folder.name, other)
     assert {r.subnet for r in store.reports(folder.name)} == {"dense", "s65-between", "s70"}  # of s7 another file was measured
     with pytest.raises(ValueError, match="cannot be read"):
         store.hypotheses(folder.name, "s7", "librispeech/test-clean", 320)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    store.write_bytes(paths.ranks_file(folder), b"other weights")  # another release under the same name
+    assert store.subnets(folder.name) == shipped and {r.subnet for r in store.reports(folder.name)} == {"dense", "s7", "s70"}
     assert [(r.id, r.released) for r in store.runs()] == [("b-00000001", True)]
 
 
 def test_metrics_tolerate_a_torn_last_line_and_heal_it():
     folder = make_run()
-    assert store.metrics(folder) == []
+    assert history.metrics(folder) == []
     for step in (1, 2, 3):
-        store.append_metrics(folder, {"step": step, "loss": np.float32(0.5)})
+        history.append_metrics(folder, {"step": step, "loss": np.float32(0.5)})
     path = folder / paths.METRICS
     path.write_bytes(path.read_bytes()[:-5])
-    assert [r["step"] for r in store.metrics(folder)] == [1, 2]
-    store.append_metrics(folder, {"step": 4})
-    assert [r["step"] for r in store.metrics(folder)] == [1, 2, 4]
-    store.truncate_metrics(folder, 2)
-    assert [r["step"] for r in store.metrics(folder)] == [1, 2]
+    assert [r["step"] for r in history.metrics(folder)] == [1, 2]
+    history.append_metrics(folder, {"step": 4})
+    assert [r["step"] for r in history.metrics(folder)] == [1, 2, 4]
+    history.truncate_metrics(folder, 2)
+    assert [r["step"] for r in history.metrics(folder)] == [1, 2]
     path.write_bytes(b"{torn\n" + path.read_bytes())
     with pytest.raises(ValueError, match="line 1"):
-        store.metrics(folder)
+        history.metrics(folder)
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):

@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 
-from core import checkpoints, store
+from core import checkpoints, history
 from core.methods import omni_sparsity
 from core.training import Interrupted, Options, learning_rate
 from tests import tiny
@@ -19,7 +19,7 @@ OMNI = omni_sparsity.Options(warmup=0.25, refresh=3, sparsest=0.8)
 def test_a_tiny_model_overfits(tmp_path):
     made = trainer(tmp_path / "a", updates=120, peak_lr=5e-3, masking=False)
     made.run(lambda *_: True)
-    losses = [r["loss"]["dense"] for r in store.metrics(tmp_path / "a")]
+    losses = [r["loss"]["dense"] for r in history.metrics(tmp_path / "a")]
     assert losses[-1] < 0.25 * losses[0]
 
 
@@ -57,7 +57,7 @@ def test_rows_after_the_checkpoint_are_forgotten(tmp_path):
     made.log()
     again = trainer(tmp_path / "a", updates=8)
     again.resume()
-    assert store.metrics(tmp_path / "a") == []
+    assert history.metrics(tmp_path / "a") == []
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_with_advice(tmp_path):

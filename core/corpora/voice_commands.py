@@ -135,7 +135,8 @@ class Corpus(base.Corpus):
                     process.join()
                     if process.exitcode:
                         problem = pipe.recv() if pipe.poll() else "it was killed: too little memory?"
-                        raise RuntimeError(f"a process making {split} speech ended with {process.exitcode}: {problem}")
+                        raise problem if isinstance(problem, OSError) else RuntimeError(
+                            f"a process making {split} speech ended with {process.exitcode}: {problem}")
                     done += 1
                     self.progress(done, len(shards), text)
         finally:
@@ -217,8 +218,8 @@ def _start(folder: str, options: Options, split: str, number: int) -> tuple[Any,
 def _shard_process(pipe: Any, folder: str, options: Options, split: str, number: int) -> None:
     try:
         make_shard(folder, options, split, number)
-    except Exception:
-        pipe.send(traceback.format_exc())
+    except Exception as error:  # a full disk is said in words by whoever catches the OSError
+        pipe.send(error if isinstance(error, OSError) else traceback.format_exc())
         raise SystemExit(1) from None
 
 

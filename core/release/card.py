@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core import cost, paths, store
+from core import cost, history, paths, store
 from core.records import Report
 from core.release import chain, comparisons, tables
 
@@ -124,7 +124,7 @@ def _training(folder: Path, stages: list[dict[str, Any]]) -> str:
 
 def _curve(folder: Path) -> str:
     """Words wrong over hours heard, at most CURVE_ROWS rows a stage, the last always among them; "" where nothing was noted."""
-    chosen, known = [], store.learning(folder)
+    chosen, known = [], history.learning(folder)
     for number in sorted({r["stage"] for r in known}):
         rows = [r for r in known if r["stage"] == number]
         step = -(-len(rows) // CURVE_ROWS) or 1
@@ -136,7 +136,7 @@ def _curve(folder: Path) -> str:
     return ("Words wrong on a little speech held out of training (the split `search`), noted along the way; the columns are the passes "
             "of a step, under the masks of that moment:\n\n"
             + tables.table(("stage", "hours heard", *(f"{k}, {c}" for k, c in columns)),
-                           [(str(r["stage"]), f"{r['audio_hours']:.0f}", *line) for r, line in zip(chosen, cells)]) + "\n\n")
+                           [(str(r["stage"]), f"{r['audio_hours']:.1f}", *line) for r, line in zip(chosen, cells)]) + "\n\n")
 
 
 def _stage_row(place: int, s: dict[str, Any]) -> tuple[str, ...]:

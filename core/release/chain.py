@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from core import catalog, paths, store
+from core import catalog, history, paths, store
 from core.records import Recipe
 
 LONGEST_COMMAND = 500     # characters; a longer one is less readable than the recipe file itself
@@ -55,7 +55,7 @@ def stage(folder: Path) -> dict[str, Any]:
     return {"run": folder.name, "title": recipe.title, "method": recipe.method.name,
             "method_options": recipe.method.options, "init_from": recipe.init_from, "seed": recipe.seed,
             "peak_lr": training["peak_lr"], "batch_seconds": training["batch_seconds"],
-            **{n: done.get(n) for n in names}, "data_hours": data_hours(done.get("prepared")), "curve": store.curve(folder),
+            **{n: done.get(n) for n in names}, "data_hours": data_hours(done.get("prepared")), "curve": history.curve(folder),
             "command": command(recipe, folder.name)}
 
 

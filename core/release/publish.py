@@ -39,16 +39,17 @@ def release(run_id: str, name: str = "", snapshots: bool = True, say: Say = lamb
         _move(aside, name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    if source.parent == paths.RELEASED and source.name == name:  # what was added here since ships now
-        shutil.rmtree(store.own_part(source), ignore_errors=True)
+    store.forget_shipped(paths.RELEASED / name)
     results.write()
     return paths.RELEASED / name
 
 
 def _source(run_id: str) -> Path:
-    """The run to release: this machine's own, else the released one (its card is then written anew)."""
-    own = paths.runs() / run_id
+    """The run to release: the released one with what was measured since, unless this machine trained other weights."""
+    own, released = paths.runs() / run_id, paths.RELEASED / run_id
     folder = own if (own / paths.RECIPE).is_file() else store.run_folder(run_id)
+    if (released / paths.RECIPE).is_file() and (folder == released or store.ranks_sha256(folder) == store.ranks_sha256(released)):
+        folder = released
     if not (folder / paths.FINISHED).is_file():
         raise ValueError(f"the run {run_id} is not finished: `python -m core train --resume {run_id}` first")
     if not store.reports(folder):
@@ -110,7 +111,7 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
     if source.name == target.name:
         return
     renamed = replace(subnet, run=target.name)
-    store.save_subnet(target, renamed)
+    store.write_json(paths.subnet_file(target, renamed.name), as_dict(renamed))
     new = packing.pack(target, renamed)
     _check_equal(data, new, subnet.name)
     sizes = {"file_bytes": len(new), "zstd_bytes": packing.zstd_bytes(new), "file_sha256": packing.sha256(new)}

@@ -55,7 +55,7 @@ def thin(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most POINTS means of neighbouring points [n, 2]."""
     pieces = np.array_split(points, POINTS) if len(points) > POINTS else points[:, None]
     means = np.array([piece.mean(0) for piece in pieces])
-    return means[:, 0].round().astype(np.float32), means[:, 1].astype(np.float32)
+    return means[:, 0].round(2).astype(np.float32), means[:, 1].astype(np.float32)
 
 
 def figure(rows: list[dict[str, Any]], word: str, over: str = "step", title: str = "training step") -> go.Figure | None:

@@ -5,7 +5,7 @@ import time
 
 import streamlit as st
 
-from core import jobs, store
+from core import history, jobs
 from core.records import Job
 from dashboard import forms
 from dashboard.components import curves, links
@@ -177,7 +177,7 @@ def show_curves(job: Job) -> None:
             st.caption("Curves appear when the training has begun.")
         return
     try:
-        rows = store.metrics(job.run)
+        rows = history.metrics(job.run)
     except (ValueError, OSError) as problem:
         st.warning(f"The curves cannot be read: {problem}")
         return
