@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from core import arguments, bench, catalog, child, jobs, paths, plugins, store, worker
-from core.records import Card, Interrupted, Job, Recipe
+from core.records import Card, Interrupted, Job, Recipe, Subnet
+from core.records import Report as RunReport
 from core.runners.base import STOPPED
 from core.writing import in_words
 
@@ -88,8 +89,18 @@ def _work(given: Any) -> int:
     else:
         result = experiment.evaluate(given.run, given.subnets, given.splits, report, chunk_ms=given.chunk_ms)
     for line in result if isinstance(result, (list, tuple)) else [] if result is None else [result]:
-        print(line)
+        print(_short(line))
     return STOPPED if stop.asked else 0
+
+
+def _short(made: Any) -> str:
+    """A subnet or a report in one line; everything of it is in the run's folder."""
+    if isinstance(made, Subnet):
+        return f"{made.name}: {made.sparsity:.1%} zeros, {made.origin}"
+    if isinstance(made, RunReport):
+        return (f"{made.subnet} on {made.split}, chunk {made.chunk_ms:g} ms: {made.wer:.1%} of words wrong ({made.wer_low:.1%} to "
+                f"{made.wer_high:.1%}), {made.file_bytes / 1e6:.2f} MB")
+    return str(made)
 
 
 def _check_subnets(given: Any) -> None:
