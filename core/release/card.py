@@ -27,7 +27,7 @@ def text(folder: Path, stages: list[dict[str, Any]]) -> str:
     parts = [("", _what(folder, reports)), ("What it is for, and what not", _use(reports)),
              ("Results", _results(reports)), ("Search against simpler ways at the same bytes", comparisons.text(told)),
              ("Data", _data(stages)), ("How it was trained", _training(folder, stages)),
-             ("Decoding conditions", _conditions(reports)), ("What limits it", _limits(reports, stages)),
+             ("Decoding conditions", _conditions(reports)), ("What limits it", _limits(folder, reports, stages)),
              ("How to use it", _how(folder))]
     if not told["rows"]:
         parts = [p for p in parts if not p[0].startswith("Search against")]
@@ -156,7 +156,7 @@ def _conditions(reports: list[Report]) -> str:
     return "\n".join(f"- {t}" for t in [*texts, *told])
 
 
-def _limits(reports: list[Report], stages: list[dict[str, Any]]) -> str:
+def _limits(folder: Path, reports: list[Report], stages: list[dict[str, Any]]) -> str:
     known = [s for s in stages if s.get("audio_hours") is not None]
     hours = {c: h for s in stages for c, h in (s.get("data_hours") or {}).items()}
     lines = []
@@ -164,7 +164,8 @@ def _limits(reports: list[Report], stages: list[dict[str, Any]]) -> str:
         of = f" of {sum(hours.values()):.1f} different hours" if hours else ""
         lines.append(f"Speech: {sum(s['audio_hours'] for s in known):.1f} hours heard{of}. Recognisers in daily use "
                      "learn from thousands of hours and more.")
-    lines += ["Words: word pieces and words of the training text only; no language model corrects the spelling.",
+    unit = store.recipe(folder).tokens.get("kind", "pieces").replace("pieces", "word pieces")
+    lines += [f"Words: spelled with {unit} of the training text; no language model corrects the spelling.",
               "Voices: read and commanded English by mostly adult speakers, and synthetic voices; accents, ages and "
               "rooms beyond those were not measured.",
               "Reports hold hypotheses and edit counts, no reference text of third-party corpora."]
