@@ -68,14 +68,19 @@ def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return ~beaten.any(axis=1) & np.isfinite(x) & np.isfinite(y)
 
 
+SAME_SIZE = 0.01  # the search's window: a size that is smaller by less than this is not worth more errors
+
+
 def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
     """The points that have a value on this axis, sorted by it; adds x, on_front (of all), beaten (by its method)."""
-    found = points[points[axis.column].notna()].copy()
+    found = points[points[axis.column].notna()].reset_index(drop=True)
     found["x"] = found[axis.column].astype(float) / axis.divisor
     found["on_front"] = pareto(found["x"].to_numpy(), found["wer"].to_numpy())
     found["beaten"] = True  # by a size of the same method: what is drawn faint
     for _, rows in found.groupby("method"):
-        found.loc[rows.index, "beaten"] = ~pareto(rows["x"].to_numpy(), rows["wer"].to_numpy())
+        x, wer = rows["x"].to_numpy(), rows["wer"].to_numpy()
+        better = (x <= (1 + SAME_SIZE) * x[:, None]) & (wer < wer[:, None])  # [beaten, by]
+        found.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
     return found.sort_values(["x", "wer"]).reset_index(drop=True)
 
 

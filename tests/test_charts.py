@@ -142,3 +142,12 @@ def test_faster_is_said_only_when_the_interval_excludes_one(run):
 @pytest.mark.parametrize(("wer", "words"), [(0.001, "fewer than 1"), (0.124, "about 12 of 100"), (1.3, "as many")])
 def test_errors_in_plain_words(wer, words):
     assert words in cards.words_wrong(wer)
+
+
+def test_a_point_smaller_by_a_hair_and_much_worse_is_beaten(run):
+    rows = pd.DataFrame([as_dict(r) for r in store.reports(run) if r.split == standin.SPLITS[0]])
+    smallest = rows.loc[rows["file_bytes"].idxmin()]
+    spike = pd.DataFrame([{**smallest, "subnet": "m90", "file_bytes": smallest["file_bytes"] * 0.995, "wer": smallest["wer"] + 0.5}])
+    drawn = charts.front(pd.concat([rows, spike]), next(iter(charts.AXES.values())))
+    assert drawn.set_index("subnet")["beaten"].to_dict() | {"m90": True} == drawn.set_index("subnet")["beaten"].to_dict()
+    assert not drawn.set_index("subnet")["beaten"][smallest["subnet"]]

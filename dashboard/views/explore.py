@@ -234,7 +234,7 @@ def details() -> None:
             "95 % intervals: with other speakers the number would likely fall within them.\n"
             "- **≈ and a hollow dot**: nobody has measured this size; the number is read off the straight line "
             "between the measured sizes beside it and is never written to a file.\n"
-            "- **Beaten (faint)**: another measured point has no more bytes *and* no more errors.\n"
+            "- **Beaten (faint)**: another measured point has no more bytes (to 1 %) *and* fewer errors.\n"
             "- One chart only ever shows one set of recordings, one way of listening, one decoder, one language "
             "model and one way of writing words (normaliser). Spoken by people and spoken by a computer are never "
             "averaged.")
