@@ -24,6 +24,7 @@ from core.chance import utterance_rng
 from core.layers.dropout import Noise, uniform
 from core.methods.base import Method, Pass, Results
 from core.models.base import Model, Output
+from core.muon import Muon
 from core.records import Interrupted, option
 from core.sparsity import blocks
 
@@ -38,7 +39,9 @@ class Options:
     shares: dict = option({}, "largest part of an epoch's speech by corpus, where it differs from what the corpus asks for")
     peak_lr: float = option(7e-4, "highest learning rate of the one-cycle schedule", low=1e-7, high=1.0)
     rise: float = option(0.15, "share of the updates in which the learning rate rises", low=0.0, high=1.0)
-    weight_decay: float = option(1e-3, "AdamW weight decay", low=0.0, high=1.0)
+    optimizer: str = option("adamw", "muon = Muon for the prunable matrices, AdamW for the rest", choices=("adamw", "muon"))
+    muon_rate: float = option(2.0, "Muon's learning rate over AdamW's", low=0.01, high=100.0)
+    weight_decay: float = option(1e-3, "weight decay", low=0.0, high=1.0)
     clip: float = option(1.0, "largest norm of the gradient", low=0.0, high=1000.0)
     average: float = option(0.995, "decay per update of the averaged weights, which ship", low=0.0, high=0.99999)
     chunks_ms: list = option([160, 320, 640, 1280, 0], "attention chunks drawn from, one a step; 0 = full context", unit="ms")
@@ -82,14 +85,23 @@ class Trainer:
         self.model.to(self.device).train()
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16())
         self.parameters = dict(model.named_parameters())
-        trained = [*self.parameters.values(), *method.parameters()]
-        self.optimizer = torch.optim.AdamW(trained, lr=options.peak_lr, weight_decay=options.weight_decay,
-                                           betas=(0.9, 0.98), fused=True)
+        self.optimizers = self._optimizers([*method.parameters()])
         self.averaged = {n: p.detach().clone() for n, p in self.parameters.items()}
         self.step, self.epoch, self.position = 0, 0, 0
         self.seconds_heard, self.seconds_spent, self.stop = 0.0, 0.0, False
         self.sums: dict[str, list[Tensor]] = {}
         self.board: SummaryWriter | None = None
+
+    def _optimizers(self, extra: list[torch.nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
+        """{name: optimiser}; the name is where a checkpoint keeps its state."""
+        units = {f"{u.name}.weight" for u in self.method.anatomy.units} if self.o.optimizer == "muon" else set()
+        matrices = [p for n, p in self.parameters.items() if n in units]
+        others = [p for n, p in self.parameters.items() if n not in units] + extra
+        made: dict[str, torch.optim.Optimizer] = {"optimizer": torch.optim.AdamW(
+            others, lr=self.o.peak_lr, weight_decay=self.o.weight_decay, betas=(0.9, 0.98), fused=True)}
+        if matrices:
+            made["muon"] = Muon(matrices, self.o.peak_lr, self.o.weight_decay, torch.bfloat16 if self.bf16 else torch.float32)
+        return made
 
     # one update
 
@@ -119,7 +131,8 @@ class Trainer:
         """One step of the optimiser on the summed gradients of all passes."""
         rng = np.random.Generator(np.random.Philox(key=[self.seed + 1, self.step]))
         chunk = round(int(rng.choice(self.o.chunks_ms)) / self.method.anatomy.frame_ms)
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         outputs: list[Output] = []
         for index, a_pass in enumerate(self.method.plan(self.step)):
             teacher = None if a_pass.teacher is None else outputs[a_pass.teacher]
@@ -131,9 +144,10 @@ class Trainer:
         if not torch.isfinite(norm):
             raise ValueError(f"the gradient is not finite at update {self.step}: lower training.peak_lr "
                              f"(now {self.o.peak_lr}) and start again")
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.o)
-        self.optimizer.step()
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.step, self.o) * (self.o.muon_rate if name == "muon" else 1.0)
+            optimizer.step()
         self.method.after_step(self.step)
         decay = min(self.o.average, (1 + self.step) / (10 + self.step))  # short memory at the start
         torch._foreach_lerp_(list(self.averaged.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
@@ -220,7 +234,9 @@ class Trainer:
         own = checkpoints.with_prefix
         extra = {str(i): p for i, p in enumerate(self.method.parameters())}
         tensors = own("model", self.parameters) | own("averaged", self.averaged) | own("method", self.method.state()) \
-            | own("extra", extra) | own("optimizer", checkpoints.optimizer_tensors(self.optimizer))
+            | own("extra", extra)
+        for name, optimizer in self.optimizers.items():
+            tensors |= own(name, checkpoints.optimizer_tensors(optimizer))
         facts = {n: getattr(self, n) for n in ("step", "epoch", "position", "seconds_heard", "seconds_spent")}
         checkpoints.save(self.folder, tensors, facts | {"sums": {n: [float(v) for v in s] for n, s in self.sums.items()}})
 
@@ -240,7 +256,8 @@ class Trainer:
         self.averaged = {n: t.to(self.device) for n, t in part("averaged", tensors).items()}
         self.averaged = {n: self.averaged[n] for n in self.parameters}
         self.method.load_state({n: t.to(self.device) for n, t in part("method", tensors).items()})
-        checkpoints.load_optimizer(self.optimizer, part("optimizer", tensors))
+        for name, optimizer in self.optimizers.items():
+            checkpoints.load_optimizer(optimizer, part(name, tensors))
         for name in ("step", "epoch", "position", "seconds_heard", "seconds_spent"):
             setattr(self, name, facts[name])
         self.sums = {n: [torch.tensor(v, device=self.device) for v in s] for n, s in facts["sums"].items()}

@@ -14,7 +14,7 @@ FLOORS = (  # a module imports lower floors, and names to its left on its own fl
     "records paths cost",
     "plugins catalog recipe_files writing store history packing jobs",
     "audio features text tokenizer chance acoustics shards grammar speaking scoring layers",
-    "prepared corpora sift extract prepare batches models sparsity",
+    "prepared corpora sift extract prepare batches models muon sparsity",
     "methods decoding",
     "checkpoints training export recognizer speed evaluation fitness allocation search release",
     "experiment",

@@ -9,6 +9,7 @@ import torch
 
 from core import checkpoints, history
 from core.methods import omni_sparsity
+from core.muon import Muon, orthogonal
 from core.training import Interrupted, Options, learning_rate
 from tests import tiny
 from tests.test_methods import trainer
@@ -37,6 +38,43 @@ def test_resuming_equals_not_stopping_bit_for_bit(tmp_path):
         again.run(lambda *_: True)
         assert all(torch.equal(again.parameters[n], p) for n, p in whole.parameters.items())
         assert all(torch.equal(again.averaged[n], p) for n, p in whole.averaged.items())
+
+
+def test_muon_moves_as_torchs_own_and_leaves_what_has_no_gradient():
+    torch.manual_seed(0)
+    shapes = ((16, 24), (24, 16), (16, 24))
+    ours = [torch.nn.Parameter(torch.randn(s)) for s in shapes]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    made = Muon(ours, 0.1, 0.01, torch.float32)
+    reference = torch.optim.Muon(theirs, 0.1, 0.01, adjust_lr_fn="match_rms_adamw")  # iterates in bf16
+    for _ in range(3):
+        for p, q in zip(ours, theirs):
+            p.grad = q.grad = torch.randn(p.shape)
+        made.step()
+        reference.step()
+    for p, q in zip(ours, theirs):
+        assert (p - q).norm() < 0.03 * p.norm()
+    values = torch.linalg.svdvals(orthogonal(torch.randn(4, 16, 24)))
+    assert values.min() > 0.5 and values.max() < 1.3
+    pruned = ours[0].grad = torch.randn(16, 24)
+    pruned[:8, 3] = 0
+    before = ours[0].detach().clone()
+    made.param_groups[0]["weight_decay"] = 0.0
+    made.step()
+    assert torch.equal(ours[0][:8, 3], before[:8, 3]) and not torch.equal(ours[0][8:, 3], before[8:, 3])
+
+
+def test_muon_takes_the_prunable_matrices_and_resumes_bit_for_bit(tmp_path):
+    whole = trainer(tmp_path / "whole", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon")
+    assert len(whole.optimizers["muon"].param_groups[0]["params"]) == len(whole.method.anatomy.units)
+    whole.run(lambda *_: True)
+    first = trainer(tmp_path / "cut", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon")
+    with pytest.raises(Interrupted):
+        first.run(lambda *_: first.step < 4)
+    again = trainer(tmp_path / "cut", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon")
+    assert again.resume() and again.step == 4
+    again.run(lambda *_: True)
+    assert all(torch.equal(again.parameters[n], p) for n, p in whole.parameters.items())
 
 
 def test_sigterm_checkpoints_and_stops(tmp_path):
