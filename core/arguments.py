@@ -6,7 +6,7 @@ import difflib
 import sys
 from typing import Any
 
-from core import jobs, recipe_files, worker
+from core import jobs, recipe_files, recipe_sets, worker
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,6 +50,9 @@ def parser() -> Parser:
                  "size. `python -m core COMMAND --help` explains a command.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _work_commands(commands)
+    c = commands.add_parser("compare", help="train and measure every arm of a recipe set, or reuse what has not changed")
+    c.add_argument("set", metavar="SET", help="a .toml file or one of: " + ", ".join(recipe_sets.names()))
+    _set(c, "change an option of every arm's recipe, e.g. init_from=RUN")
     c = commands.add_parser("transcribe", help="write down what audio files say")
     c.add_argument("run", metavar="RUN", help="a run, or the file of one subnet")
     c.add_argument("subnet", metavar="SUBNET", help="a size of the run, e.g. dense or s70")

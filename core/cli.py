@@ -1,4 +1,4 @@
-"""`python -m core prepare|train|search|evaluate|transcribe|bench|release|list|jobs`: the commands. Torch comes late."""
+"""`python -m core prepare|train|search|evaluate|compare|transcribe|bench|release|list|jobs`: the commands. Torch comes late."""
 from __future__ import annotations
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from core import arguments, bench, catalog, child, jobs, paths, plugins, store, worker
+from core import arguments, bench, catalog, child, jobs, paths, plugins, recipe_sets, store, worker
 from core.records import Card, Interrupted, Job, Recipe, Subnet
 from core.records import Report as RunReport
 from core.runners.base import STOPPED
@@ -90,6 +90,15 @@ def _work(given: Any) -> int:
         result = experiment.evaluate(given.run, given.subnets, given.splits, report, chunk_ms=given.chunk_ms)
     for line in result if isinstance(result, (list, tuple)) else [] if result is None else [result]:
         print(_short(line))
+    return STOPPED if stop.asked else 0
+
+
+def _compare(given: Any) -> int:
+    recipe_set = recipe_sets.load(given.set, given.settings)
+    stop = child.Stop()
+    report = _progress(stop)
+    from core import compare
+    print(compare.run(recipe_set, report))
     return STOPPED if stop.asked else 0
 
 
@@ -284,7 +293,7 @@ def _job_row(job: Job) -> tuple[str, ...]:
 
 
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
-    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "transcribe": _transcribe, "bench": _bench,
+    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "compare": _compare, "transcribe": _transcribe, "bench": _bench,
     "release": _release, "list": _list, "jobs": _jobs}
 
 if __name__ == "__main__":

@@ -70,6 +70,13 @@ def start_from(model: torch.nn.Module, run_id: str, prepared: Prepared) -> None:
             parameter.copy_(weights[name].float())
 
 
+def identify(recipe: Recipe, report: Report) -> tuple[Recipe, Prepared, str]:
+    """The recipe as it is built, its speech (made ready if need be), and the id of its run."""
+    prepared = _prepared(recipe, report)
+    recipe = resolve(recipe, prepared.tokenizer.size)
+    return recipe, prepared, store.recipe_id(recipe, prepared.hash, versions(recipe))
+
+
 def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     """Train to the end, continuing from a checkpoint if the same run has one -> run folder. A finished run is returned as it is.
 
@@ -78,9 +85,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     if resume:
         recipe = store.recipe(resume)  # --resume RUN: this very run or an error, never another one from the start
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
-    prepared = _prepared(recipe, report)
-    recipe = resolve(recipe, prepared.tokenizer.size)
-    run_id = store.recipe_id(recipe, prepared.hash, versions(recipe))
+    recipe, prepared, run_id = identify(recipe, report)
     if resume not in (None, run_id):
         raise ValueError(f"the run {resume} cannot be continued: since it began its speech or a plug-in has changed, or "
                          f"$SPEECH_ROOT names other speech; to train it anew: python -m core train "

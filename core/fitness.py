@@ -57,6 +57,17 @@ class HeldOut:
                     pairs[corpus][1].append(self.prepared.tokenizer.decode(ids))
         return {corpus: scoring.word_edits(*both) for corpus, both in sorted(pairs.items())}
 
+    def by_speaker(self, model: Model, weights: dict[str, Tensor]) -> dict[str, list[float]]:
+        """{speaker: [CTC loss, encoder frames, word errors, words]}, each summed over the speaker's utterances."""
+        sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(4))
+        for batch, output in self._outputs(model, weights, {}):
+            losses = ctc_loss(output.log_probs, output.lengths, batch, "none")
+            said = [self.prepared.tokenizer.decode(ids) for ids in decoding.greedy(output.log_probs, output.lengths)]
+            edits = scoring.word_edits([self.rows[id].text for id in batch.ids], said)
+            for i, id in enumerate(batch.ids):
+                sums[self.rows[id].speaker] += (float(losses[i]), float(output.lengths[i]), edits.errors[i], edits.words[i])
+        return {speaker: [round(float(v), 2) for v in four] for speaker, four in sorted(sums.items())}
+
 
 class Fitness:
     """A supernet's shipped weights under masks, on a part of the split `search`."""
@@ -76,6 +87,10 @@ class Fitness:
     def loss(self, keep: dict[str, float]) -> float:
         """CTC loss per encoder frame."""
         return self.held_out.loss(self.model, self._masked(keep))
+
+    def by_speaker(self, keep: dict[str, float]) -> dict[str, list[float]]:
+        """{speaker: [CTC loss, encoder frames, word errors, words]}."""
+        return self.held_out.by_speaker(self.model, self._masked(keep))
 
     def wer(self, keep: dict[str, float]) -> float:
         """Word error rate, greedy."""

@@ -7,7 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "core"
 RECIPES = CORE / "recipes"
+COMPARISONS_FOLDER = CORE / "comparisons"       # recipe sets
 RELEASED = ROOT / "artifacts" / "released"
+COMPARED = RELEASED / "comparison"              # what their arms left: records without weights, and a page each
 
 
 def artifacts() -> Path:

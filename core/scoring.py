@@ -111,6 +111,24 @@ def paired(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray, speak
     return float(difference.sum() / max(np.sum(words), 1)), float(low), float(high), float(p)
 
 
+def paired_seeds(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray, repetitions: int = REPETITIONS,
+                 seed: int = SEED) -> tuple[float, float, float, float]:
+    """As `paired`, over trainings: errors and base_errors [S, P] of S seeds and P speakers, words [P] of one seed's test.
+
+    Seeds and speakers are both resampled, the same ones for both sides; with one seed only speakers are."""
+    rng = np.random.default_rng(seed)
+    difference = np.asarray(errors, np.float64) - np.asarray(base_errors, np.float64)
+    trainings, speakers = difference.shape
+    times_seed = rng.multinomial(trainings, np.full(trainings, 1 / trainings), repetitions)
+    times_speaker = rng.multinomial(speakers, np.full(speakers, 1 / speakers), repetitions)
+    totals = ((times_seed @ difference) * times_speaker).sum(1)
+    deltas = totals / np.maximum(times_speaker @ np.asarray(words, np.float64), 1) / trainings
+    low, high = np.percentile(deltas, [2.5, 97.5])
+    below, above = np.count_nonzero(deltas <= 0), np.count_nonzero(deltas >= 0)
+    p = min(2 * (min(below, above) + 1) / (repetitions + 1), 1.0)
+    return float(difference.sum() / trainings / max(np.sum(words), 1)), float(low), float(high), float(p)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values in the given order: each may be read against 0.05 for the whole table of claims."""
     order = np.argsort(p_values, kind="stable")

@@ -12,12 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # a module imports lower floors, and names to its left on its own floor's line; a folder is one name
     "records paths cost",
-    "plugins catalog recipe_files writing store history packing jobs",
+    "plugins catalog recipe_files writing recipe_sets store history packing jobs",
     "audio features text tokenizer chance acoustics shards grammar speaking scoring layers",
     "prepared corpora sift extract prepare batches models muon sparsity",
     "methods decoding",
     "checkpoints training export recognizer speed evaluation fitness allocation search release",
-    "experiment",
+    "experiment compare",
     "runners worker bench child arguments cli __main__",
 )
 PLACE = {name: (floor, place) for floor, line in enumerate(FLOORS) for place, name in enumerate(line.split())}

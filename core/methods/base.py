@@ -41,10 +41,10 @@ class Results:
     subnets: list[Subnet]
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-    """CTC summed over the batch (Graves et al. 2006). Whether labels fit the frames is checked by prepare."""
+def ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch, reduction: str = "sum") -> Tensor:
+    """CTC (Graves et al. 2006) summed over the batch, or [B] by "none". Whether labels fit the frames is checked by prepare."""
     return F.ctc_loss(log_probs.transpose(0, 1), batch.tokens, lengths, batch.token_lengths, blank=0,
-                      reduction="sum", zero_infinity=True)
+                      reduction=reduction, zero_infinity=True)
 
 
 def valid_frames(lengths: Tensor, frames: int) -> Tensor:

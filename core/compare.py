@@ -1,0 +1,66 @@
+"""Runs a recipe set: every arm trained and measured, or reused when nothing that decides it has changed. Resumable."""
+from __future__ import annotations
+
+import datetime
+import itertools
+from pathlib import Path
+from typing import Any
+
+from core import cost, evaluation, experiment, history, paths, plugins, recipe_sets, recognizer, store
+from core.fitness import Fitness
+from core.prepared import Prepared
+from core.recipe_sets import Arm, RecipeSet
+from core.records import Recipe, as_dict
+from core.release import arms_page
+from core.training import Options as TrainingOptions
+from core.training import Report
+
+CURVE_ROWS = 40  # of the loss, kept with an arm
+
+
+def run(recipe_set: RecipeSet, report: Report) -> Path:
+    """Train and measure what is missing, in the order of the set, and write its page -> the page.
+
+    Interrupted when `report` says stop: the training under way has a checkpoint, and the same command goes on there."""
+    todo = list(itertools.product(recipe_set.arms, recipe_set.seeds))
+    heard: str | None = None
+    for done, (arm, seed) in enumerate(todo):
+        def tell(progress: float, text: str, left: float | None, done: int = done, arm: Arm = arm, seed: int = seed) -> bool:
+            return report((done + progress) / len(todo), f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}", left)
+        recipe, prepared, run_id = experiment.identify(recipe_set.recipe_of(arm, seed), tell)
+        if heard not in (None, prepared.hash):
+            raise ValueError(f"arm '{arm.name}' of {recipe_set.name} hears other features or tokens than the arms before: a fair "
+                             f"comparison has one corpus, features and tokens table for all")
+        heard = prepared.hash
+        before = recipe_sets.record(recipe_set.name, arm.name, seed)
+        if before is None or (before["run"], before["measure"]) != (run_id, as_plain(recipe_set)):
+            folder = experiment.train(recipe, tell)
+            recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared))
+    page = paths.COMPARED / f"{recipe_set.name}.md"
+    store.write_bytes(page, arms_page.text(recipe_set).encode())
+    return page
+
+
+def as_plain(recipe_set: RecipeSet) -> dict[str, Any]:
+    """What is measured, as a record holds it."""
+    return {"sparsities": list(recipe_set.measure.sparsities), "seconds": recipe_set.measure.seconds}
+
+
+def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepared: Prepared) -> dict[str, Any]:
+    finished = store.read_json(folder / paths.FINISHED)
+    rows = history.metrics(folder)
+    options = plugins.make_options(TrainingOptions, recipe.training, "training")
+    chunk_ms = experiment.evaluation_options(recipe).chunk_ms
+    anatomy = store.anatomy(folder)
+    fitness = Fitness(folder, prepared, recipe_set.measure.seconds, recognizer.chunk_frames(chunk_ms, anatomy.frame_ms),
+                      options.threads, seed=1)
+    sizes = {}
+    for sparsity in recipe_set.measure.sparsities:
+        keep = cost.uniform(anatomy, sparsity)
+        sizes[f"{100 * sparsity:g} %"] = {"sparsity": cost.sparsity_reached(anatomy, keep), "speakers": fitness.by_speaker(keep)}
+    return {"set": recipe_set.name, "arm": arm.name, "seed": recipe.seed, "run": folder.name, "recipe": as_dict(recipe),
+            "measure": as_plain(recipe_set), "split": "search", "chunk_ms": chunk_ms, "sizes": sizes,
+            "curve": rows[::-(-len(rows) // CURVE_ROWS)] if rows else [],
+            "date": datetime.date.today().isoformat(), "measured_with": evaluation.code_version(),
+            **{n: finished.get(n) for n in ("seconds", "audio_hours", "updates", "threads", "device", "precision", "hardware",
+                                            "versions", "prepared", "code_version")}}

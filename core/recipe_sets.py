@@ -1,0 +1,119 @@
+"""Recipe sets: arms of a comparison as changes of one recipe, and what a finished arm leaves behind. Plain data, no torch."""
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from core import paths, plugins, recipe_files
+from core.records import Recipe
+from core.writing import write_json
+
+MOST_BYTES = 200_000  # a finished arm, without weights
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training, as changes of the set's recipe."""
+    name: str
+    about: str = ""
+    settings: tuple[str, ...] = ()   # as --set takes them
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured on every arm: uniform sizes, on so much of the speech held out for searches."""
+    sparsities: tuple[float, ...] = (0.0, 0.5, 0.7, 0.9)
+    seconds: float = 600.0
+
+
+@dataclass(frozen=True)
+class RecipeSet:
+    """A comparison; the first arm is the one that the others are held against."""
+    name: str
+    title: str
+    recipe: Recipe
+    seeds: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    measure: Measure = field(default_factory=Measure)
+
+    def recipe_of(self, arm: Arm, seed: int) -> Recipe:
+        """The checked recipe of one training; ValueError names arm and field."""
+        try:
+            made = recipe_files.override(self.recipe, list(arm.settings))
+        except ValueError as error:
+            raise ValueError(f"arm '{arm.name}' of {self.name}: {error}") from None
+        return replace(made, seed=seed, title=f"{self.title}: {arm.name}")
+
+
+def names() -> list[str]:
+    return sorted(p.stem for p in paths.COMPARISONS_FOLDER.glob("*.toml"))
+
+
+def load(source: str, settings: list[str] | None = None) -> RecipeSet:
+    """A checked set from core/comparisons by name or from a .toml file, with `settings` over every arm's recipe.
+
+    Every arm's recipe is made once, so that a wrong field is said before anything is trained."""
+    path = Path(source)
+    if path.suffix != ".toml":
+        plugins.check_name(source, names(), "recipe set in core/comparisons")
+        path = paths.COMPARISONS_FOLDER / f"{source}.toml"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"the recipe set {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"the recipe set {path} is damaged: {error}") from None
+    plugins.check_known(data, ("title", "recipe", "seeds", "common", "measure", "arms"), str(path))
+    arms = tuple(Arm(a.get("name", ""), a.get("about", ""), _settings(a.get("set", {}))) for a in data.get("arms", ()))
+    seeds = tuple(data.get("seeds", (1,)))
+    if len(arms) < 2 or len({a.name for a in arms}) < len(arms) or not all(a.name for a in arms):
+        raise ValueError(f"{path}: a comparison needs two or more [[arms]], each with a name of its own")
+    if not seeds or not all(type(s) is int for s in seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(f"{path}: seeds are whole numbers, each once; {list(seeds)} came")
+    recipe = recipe_files.override(recipe_files.load_recipe(data.get("recipe", "")), [*_settings(data.get("common", {})),
+                                                                                      *(settings or [])])
+    made = RecipeSet(path.stem, data.get("title", path.stem), recipe, seeds, arms, _measure(path, data.get("measure", {})))
+    for arm in arms:
+        made.recipe_of(arm, seeds[0])
+    return made
+
+
+def _settings(table: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{name}={json.dumps(value)}" for name, value in table.items())
+
+
+def _measure(path: Path, data: dict[str, Any]) -> Measure:
+    plugins.check_known(data, ("sparsities", "seconds"), f"{path}: measure")
+    made = Measure(tuple(data.get("sparsities", Measure.sparsities)), float(data.get("seconds", Measure.seconds)))
+    if not made.sparsities or not all(0 <= s < 1 for s in made.sparsities) or made.seconds <= 0:
+        raise ValueError(f"{path}: measure.sparsities are shares of zeros from 0 to below 1 and measure.seconds is above 0; "
+                         f"{list(made.sparsities)} and {made.seconds:g} came")
+    return made
+
+
+# what finished arms leave behind
+
+def record_file(name: str, arm: str, seed: int) -> Path:
+    """Where one training of a set leaves its record."""
+    return paths.COMPARED / name / f"{re.sub(r'[^a-z0-9]+', '-', arm.lower()).strip('-')}-seed{seed}.json"
+
+
+def record(name: str, arm: str, seed: int) -> dict[str, Any] | None:
+    """What a finished training left, or None; a damaged file counts as none: it is made again."""
+    try:
+        return json.loads(record_file(name, arm, seed).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def save_record(name: str, made: dict[str, Any]) -> Path:
+    path = record_file(name, made["arm"], made["seed"])
+    if len(json.dumps(made)) > MOST_BYTES:
+        raise ValueError(f"the record of arm '{made['arm']}' would be over {MOST_BYTES / 1e3:g} kB: measure fewer sizes")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, made)
+    return path

@@ -1,0 +1,99 @@
+"""Recipe sets: checked before anything is trained, finished arms reused only while nothing has changed, statistics over seeds."""
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from core import compare, experiment, paths, recipe_sets, scoring
+from core.records import Interrupted, as_dict
+from core.release import arms_page
+from tests.test_experiment import go, recipe
+
+SET = """
+title = "Does warm-up help?"
+recipe = "{base}"
+seeds = [1, 2]
+[measure]
+sparsities = [0.0, 0.8]
+seconds = 8.0
+[[arms]]
+name = "none"
+[[arms]]
+name = "half"
+about = "half of the updates"
+set = {{ "method.warmup" = 0.5 }}
+"""
+
+
+@pytest.fixture
+def small_set(tmp_path, monkeypatch):
+    """A set of two arms and two seeds on the tiny corpus; its records go to a temporary folder."""
+    (tmp_path / "base.json").write_text(json.dumps(as_dict(recipe(options={"sparsest": 0.8, "warmup": 0.0}))))
+    (tmp_path / "warm.toml").write_text(SET.format(base=tmp_path / "base.json"))
+    monkeypatch.setattr(paths, "COMPARED", tmp_path / "comparison")
+    return tmp_path / "warm.toml"
+
+
+def test_every_set_of_the_project_is_sound():
+    assert "omni_options" in recipe_sets.names()
+    for name in recipe_sets.names():
+        made = recipe_sets.load(name, ["init_from=some-run"])
+        ids = {json.dumps(as_dict(made.recipe_of(a, s))) for a in made.arms for s in made.seeds}
+        assert len(ids) == len(made.arms) * len(made.seeds), "no two trainings of a set are the same"
+        assert all(made.recipe_of(a, 1).init_from == "some-run" for a in made.arms)
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ('"method.warmup" = 0.5', '"method.warmup" = 1.5', "arm 'half' of warm: method.options.warmup"),
+    ('"method.warmup"', '"method.warmpu"', "warmpu"),
+    ('name = "half"', 'name = "none"', "a name of its own"),
+    ("[0.0, 0.8]", "[0.0, 1.8]", "shares of zeros from 0 to below 1"),
+    ("seeds = [1, 2]", 'seeds = ["one"]', "seeds are whole numbers"),
+    ("[measure]", "[mesure]", "mesure"),
+])
+def test_a_wrong_set_is_said_before_anything_is_trained(small_set, old, new, said):
+    small_set.write_text(small_set.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=said):
+        recipe_sets.load(str(small_set))
+    with pytest.raises(ValueError, match="omni_options"):
+        recipe_sets.load("omni_optoins")
+
+
+def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch):
+    trained = []
+    really = experiment.train
+    monkeypatch.setattr(experiment, "train", lambda r, report: trained.append((r.method.options["warmup"], r.seed)) or really(r, report))
+    made = recipe_sets.load(str(small_set))
+    with pytest.raises(Interrupted):  # asked to stop in the second training
+        compare.run(made, lambda progress, text, left: progress < 0.3)
+    assert trained == [(0.0, 1), (0.0, 2)] and "Not finished: none, half." in arms_page.text(made)
+    page = compare.run(made, go)
+    assert trained[2:] == [(0.0, 2), (0.5, 1), (0.5, 2)]
+    files = sorted((paths.COMPARED / "warm").glob("*.json"))
+    assert [f.name for f in files] == [f"{a}-seed{s}.json" for a in ("half", "none") for s in (1, 2)]
+    record = json.loads(files[0].read_text())
+    assert set(record["sizes"]) == {"0 %", "80 %"} and record["sizes"]["80 %"]["sparsity"] == pytest.approx(0.8, abs=0.02)
+    assert all(len(four) == 4 and four[1] > 0 for four in record["sizes"]["0 %"]["speakers"].values())
+    assert all(os.path.getsize(f) < recipe_sets.MOST_BYTES for f in files)
+    told = page.read_text()
+    assert "Not finished" not in told and "half of the updates" in told and "python -m core compare warm" in told
+    assert told.count(record["run"]) == 1
+    compare.run(made, go)
+    assert len(trained) == 5, "nothing has changed, nothing is trained"
+    compare.run(recipe_sets.load(str(small_set), ["training.peak_lr=1e-3"]), go)
+    assert len(trained) == 9, "another recipe is another training"
+
+
+def test_seeds_and_speakers_are_resampled_together():
+    rng = np.random.default_rng(0)
+    words = rng.integers(20, 40, 30)
+    base = rng.binomial(words, 0.3, (3, 30))
+    assert scoring.paired_seeds(base, base, words) == (0.0, 0.0, 0.0, 1.0)
+    delta, low, high, p = scoring.paired_seeds(base + 3, base, words)
+    assert low < delta < high and p < 0.001 and delta == pytest.approx(90 / words.sum())
+    noisy = base + np.array([[4], [-4], [1]])  # seeds disagree: no claim
+    _, low, high, p = scoring.paired_seeds(noisy, base, words)
+    assert low < 0 < high and p > 0.2
