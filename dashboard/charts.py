@@ -109,55 +109,53 @@ def hover(row) -> str:
 
 def front_figure(points: pd.DataFrame, axis: Axis, chosen: dict | None = None, dark: bool = False) -> go.Figure:
     """WER in % over a size. `points` come from `front`; `chosen` is {"x", "wer", "measured", "label"} or None."""
-    figure = go.Figure()
     methods = sorted(set(points["method"]), key=lambda m: (m == "omni_sparsity", m))  # the supernet is drawn on top
-    for method in methods:
-        _add_method(figure, points[points["method"] == method], method, style(method, methods, dark), axis)
+    traces = [t for m in methods for t in _method_traces(points[points["method"] == m], m, style(m, methods, dark))]
     if chosen and chosen["x"] is not None and chosen["wer"] is not None:
-        _add_chosen(figure, chosen, dark)
-    figure.update_layout(
-        height=440, margin={"l": 8, "r": 8, "t": 34, "b": 8}, hovermode="closest", dragmode=False,
-        clickmode="event+select", hoverlabel={"align": "left", "font": {"size": 12}},
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0, "title": None})
-    figure.update_xaxes(title=axis.title, rangemode="tozero", automargin=True)
-    figure.update_yaxes(title="Words wrong (WER, %)", rangemode="tozero", automargin=True)
-    return figure
+        traces.append(_chosen_trace(chosen, dark))
+    # in one piece: traces and layout added one by one are checked and copied again each time
+    return go.Figure(data=traces, layout={
+        "height": 440, "margin": {"l": 8, "r": 8, "t": 34, "b": 8}, "hovermode": "closest", "dragmode": False,
+        "clickmode": "event+select", "hoverlabel": {"align": "left", "font": {"size": 12}},
+        "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+        "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero", "automargin": True},
+        "yaxis": {"title": {"text": "Words wrong (WER, %)"}, "rangemode": "tozero", "automargin": True}})
 
 
-def _add_method(figure: go.Figure, rows: pd.DataFrame, method: str, look: tuple[str, str], axis: Axis) -> None:
+def _method_traces(rows: pd.DataFrame, method: str, look: tuple[str, str]) -> list[dict]:
     """One method: a line through its best points, the points that count in full, the beaten ones faint."""
     colour, marker = look
+    traces: list[dict] = []
     name = NAMES.get(method, method.replace("_", " "))
     line = rows if method == "small_dense" else rows[~rows["beaten"]]
     if method in ("small_dense", "omni_sparsity") and len(line) > 1:
-        figure.add_trace(go.Scatter(
-            x=line["x"], y=100 * line["wer"], mode="lines", hoverinfo="skip", showlegend=False, legendgroup=method,
-            line={"color": colour, "width": 2, "dash": "dash" if method == "small_dense" else "solid"}))
+        traces.append({
+            "type": "scatter", "x": line["x"], "y": 100 * line["wer"], "mode": "lines", "hoverinfo": "skip", "showlegend": False,
+            "legendgroup": method, "line": {"color": colour, "width": 2, "dash": "dash" if method == "small_dense" else "solid"}})
     faint = rows["beaten"] & (method != "small_dense")
     for part, opacity in ((rows[~faint], 1.0), (rows[faint], FAINT)):
         if part.empty:
             continue
         wer = 100 * part["wer"].astype(float)
-        figure.add_trace(go.Scatter(
-            x=part["x"], y=wer, mode="markers", name=name, legendgroup=method, showlegend=opacity == 1.0,
-            opacity=opacity, legendrank=1 if method == "omni_sparsity" else 1000,
-            marker={"color": colour, "symbol": marker, "size": 11},
-            selected={"marker": {"opacity": opacity}}, unselected={"marker": {"opacity": opacity}},
-            error_y={"type": "data", "array": 100 * part["wer_high"].astype(float) - wer,
-                     "arrayminus": wer - 100 * part["wer_low"].astype(float), "thickness": 1.2, "width": 3,
-                     "color": colour},
-            customdata=part[["run", "subnet"]].to_numpy(), text=[hover(row) for row in part.itertuples()],
-            hovertemplate="%{text}<extra></extra>"))
+        traces.append({
+            "type": "scatter", "x": part["x"], "y": wer, "mode": "markers", "name": name, "legendgroup": method,
+            "showlegend": opacity == 1.0, "opacity": opacity, "legendrank": 1 if method == "omni_sparsity" else 1000,
+            "marker": {"color": colour, "symbol": marker, "size": 11},
+            "selected": {"marker": {"opacity": opacity}}, "unselected": {"marker": {"opacity": opacity}},
+            "error_y": {"type": "data", "array": 100 * part["wer_high"].astype(float) - wer,
+                        "arrayminus": wer - 100 * part["wer_low"].astype(float), "thickness": 1.2, "width": 3, "color": colour},
+            "customdata": part[["run", "subnet"]].to_numpy(), "text": [hover(row) for row in part.itertuples()],
+            "hovertemplate": "%{text}<extra></extra>"})
+    return traces
 
 
-def _add_chosen(figure: go.Figure, chosen: dict, dark: bool) -> None:
+def _chosen_trace(chosen: dict, dark: bool) -> dict:
     """The visitor's point: a ring around a measured one, a hollow dot between measured ones."""
     ink = "#FFFFFF" if dark else "#000000"
     mark = {"symbol": "circle-open", "size": 22 if chosen["measured"] else 13, "color": ink,
             "line": {"width": 2.5, "color": ink}}
     sign = "" if chosen["measured"] else "≈ "
     text = f"{sign}{100 * chosen['wer']:.1f} %"
-    figure.add_trace(go.Scatter(
-        x=[chosen["x"]], y=[100 * chosen["wer"]], mode="markers+text", text=[f"<b>{text}</b>"], marker=mark,
-        textposition="top right", textfont={"color": ink, "size": 14}, hoverinfo="skip", cliponaxis=False,
-        name="your choice" if chosen["measured"] else "your choice (estimated)"))
+    return {"type": "scatter", "x": [chosen["x"]], "y": [100 * chosen["wer"]], "mode": "markers+text", "text": [f"<b>{text}</b>"],
+            "marker": mark, "textposition": "top right", "textfont": {"color": ink, "size": 14}, "hoverinfo": "skip",
+            "cliponaxis": False, "name": "your choice" if chosen["measured"] else "your choice (estimated)"}

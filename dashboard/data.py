@@ -5,6 +5,7 @@ bounded by max_entries. What cannot be read becomes a ValueError whose text is m
 """
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -28,13 +29,19 @@ def _folder_times() -> tuple:
     found = []
     for parent in (paths.RELEASED, paths.runs()):
         for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-            times = [os.stat(file).st_mtime_ns if file.exists() else 0
-                     for file in (folder, folder / paths.FINISHED, folder / paths.RECIPE, folder / paths.UNITS)]
-            found.append((str(folder), *times))
+            names = ("", paths.FINISHED, paths.RECIPE, paths.UNITS)
+            found.append((str(folder), *(_time(f"{folder}/{name}") for name in names)))
     return tuple(found)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+def _time(file: str | Path) -> int:
+    try:
+        return os.stat(file).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):  # not there yet, or a page of results among the runs
+        return 0
+
+
+@functools.lru_cache(maxsize=4)  # not Streamlit's cache: it would read through the whole key, 2 ms, twenty times a page
 def _runs_at(key: tuple) -> list[store.RunInfo]:
     return list(store.runs())
 
@@ -86,7 +93,7 @@ def stamp(run: str) -> tuple[int, ...]:
         raise ValueError(f"There is no run “{run}”: {error}") from error
     names = ("", paths.SUBNETS, paths.REPORTS, paths.RANKS, paths.FINISHED, paths.UNITS)
     files = [folder / name for name in names] + [own / paths.SUBNETS, own / paths.REPORTS]
-    return tuple(os.stat(file).st_mtime_ns if file.exists() else 0 for file in files)
+    return tuple(map(_time, files))
 
 
 def guard(run: str, what: str, read, *arguments):

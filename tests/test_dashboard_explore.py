@@ -139,7 +139,9 @@ def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
         history.append_metrics(run, {"step": 300, "audio_hours": hours, "wer": rates})
     store.finish(run, {})
     at = opened()
-    assert len(at.get("plotly_chart")) == 2 and "How its errors fell" in [e.label for e in at.expander][0]
+    assert len(at.get("plotly_chart")) == 1 and "How its errors fell" in [e.label for e in at.expander][0]
+    at.session_state["learning_box"] = True  # the box is opened
+    assert len(at.run().get("plotly_chart")) == 2 and not at.exception
 
 
 def test_measured_point_replaces_the_estimate(run):
