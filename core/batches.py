@@ -19,6 +19,7 @@ from core.features import BINS, FRAMES_PER_SECOND, SpecAugment, spec_augment
 from core.prepared import TRAIN, Prepared, Row
 
 MASKS = SpecAugment()
+EXPECTED = 32  # batches whose features the system is asked to read before they are loaded
 Item = tuple[Row, float]  # an utterance and the speed it is heard at
 
 
@@ -136,7 +137,14 @@ class Batches:
     def iterate(self, epoch: int, start: int = 0, augment: bool = True, ahead: int = 2) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on, read by one thread `ahead` batches before they are used."""
         plan = self.plan(epoch)[start:]
-        return _ahead((self.load(items, epoch, augment) for items in plan), ahead)
+
+        def loaded() -> Iterator[Batch]:
+            for i, items in enumerate(plan):
+                for soon in plan[:EXPECTED] if i == 0 else plan[i + EXPECTED - 1:i + EXPECTED]:
+                    for row, speed in soon:
+                        self.prepared.expect(row, speed)
+                yield self.load(items, epoch, augment)
+        return _ahead(loaded(), ahead)
 
 
 def capped_seconds(seconds: dict[str, float], max_share: dict[str, float]) -> dict[str, float]:

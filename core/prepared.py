@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -96,6 +97,7 @@ class Prepared:
                                  f"bytes: delete the folder and prepare again")
         self.hash: str = self.info["hash"]
         self._maps: dict[float, np.ndarray] = {}
+        self._files: dict[float, BinaryIO] = {}
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -141,3 +143,14 @@ class Prepared:
             self._maps[speed] = np.memmap(self.folder / features_file(speed), np.float16, "r").reshape(-1, BINS)
         first, count = row.frames[speed]
         return self._maps[speed][first:first + count]
+
+    def expect(self, row: Row, speed: float) -> None:
+        """Tell the system that an utterance's features will be wanted soon; where it cannot be told, nothing happens.
+
+        On a slow disk an utterance that is not in memory took 36 ms (120 kB), and ten of them more than the step they were for."""
+        if hasattr(os, "posix_fadvise"):
+            if speed not in self._files:
+                self._files[speed] = open(self.folder / features_file(speed), "rb")  # noqa: SIM115 - as long as the maps
+            first, count = row.frames[speed]
+            bytes_per_frame = 2 * BINS
+            os.posix_fadvise(self._files[speed].fileno(), first * bytes_per_frame, count * bytes_per_frame, os.POSIX_FADV_WILLNEED)

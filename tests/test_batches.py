@@ -175,3 +175,14 @@ def test_reading_ahead_ends_with_its_reader_and_hands_errors_over(data, monkeypa
     monkeypatch.setattr(batches, "load", lambda *a: (_ for _ in ()).throw(RuntimeError("no such frames")))
     with pytest.raises(RuntimeError, match="no such frames"):
         next(batches.iterate(0))
+
+
+def test_what_comes_soon_is_announced_once_and_before_it_is_loaded(data, monkeypatch):
+    told, batches = [], Batches(data, seconds_per_batch=5)
+    monkeypatch.setattr(type(data), "expect", lambda self, row, speed: told.append((row.id, speed)))
+    plan = batches.plan(0)
+    for batch, items in zip(batches.iterate(0, ahead=0), plan):
+        assert {(row.id, speed) for row, speed in items} <= set(told) and batch.ids == [row.id for row, _ in items]
+    assert len(told) == len(set(told)) == sum(map(len, plan))
+    monkeypatch.undo()
+    data.expect(data.rows("train")[0], 1.0)
