@@ -45,14 +45,12 @@ def words_wrong(wer: float) -> str:
     return f"about {hundred:.0f} of 100 words"
 
 
-def speed_ratio(reports: list[Report], dense: str, subnet: str, stored: dict | None = None) -> Ratio | None:
+def speed_ratio(reports: list[Report], dense: str, subnet: str) -> Ratio | None:
     """Measured speed of `subnet` against `dense`; None when nothing allows an interval.
 
-    `stored` is {"ratio", "low", "high"} from the run itself. Without it the interval comes from the chunk times of
-    the same conditions on different splits (Student's t over log ratios, at least three different timings).
+    The interval comes from the chunk times of the same conditions on different splits (Student's t over log ratios, at
+    least three different timings).
     """
-    if stored and all(key in stored for key in ("ratio", "low", "high")):
-        return Ratio(float(stored["ratio"]), float(stored["low"]), float(stored["high"]))
     times: dict[tuple, dict[str, float]] = {}
     for report in reports:
         if report.chunk_median_ms and report.subnet in (dense, subnet):

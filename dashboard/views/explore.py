@@ -201,9 +201,8 @@ def board() -> None:
 def show_cards(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame, point: dict) -> None:
     """The cards of the chosen size, and the button that measures it when nobody has."""
     dense = cards.dense_row(points, chosen.run)
-    stored = (data.finished(chosen.run).get("speed") or {}).get(subnet.name)
     name = dense["subnet"] if dense else ""
-    cards.row_cards(point, dense, cards.speed_ratio(data.reports(chosen.run), name, subnet.name, stored))
+    cards.row_cards(point, dense, cards.speed_ratio(data.reports(chosen.run), name, subnet.name))
     if not point["measured"] and len(points):
         measure.offer(chosen.run, subnet, str(points.iloc[0]["split"]), float(points.iloc[0]["chunk_ms"]))
 
