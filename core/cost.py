@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import math
 
-from core.records import BLOCK, Anatomy, Unit
+from core.records import BLOCK, Anatomy, Fixed, Unit
 
 VALUE_BYTES = 2              # fp16
 TENSOR_HEADER_BYTES = 64     # one safetensors header entry without its name (measured 58-70)
@@ -37,6 +37,23 @@ def check(anatomy: Anatomy, keep: dict[str, float]) -> None:
         raise ValueError(f"the share kept must lie in 0..1, came {dict(list(wrong.items())[:5])}")
 
 
+def branches_off(anatomy: Anatomy, keep: dict[str, float]) -> frozenset[str]:
+    """Residual branches of which nothing is kept: they are not run, and nothing of them is stored."""
+    on = {u.branch for u, k in zip(anatomy.units, counts(anatomy, keep)) if k}
+    return frozenset(u.branch for u in anatomy.units) - on
+
+
+def belongs(name: str, branches: frozenset[str]) -> bool:
+    """Whether a tensor or piece of work is part of one of these branches."""
+    return any(name.startswith(b + ".") for b in branches)
+
+
+def _fixed(anatomy: Anatomy, keep: dict[str, float]) -> list[Fixed]:
+    """What is never pruned, without that of branches that are not run."""
+    off = branches_off(anatomy, keep)
+    return [f for f in anatomy.fixed if not belongs(f.name, off)]
+
+
 def _keep(anatomy: Anatomy, kept: list[int]) -> dict[str, float]:
     return {u.name: k / u.blocks for u, k in zip(anatomy.units, kept)}
 
@@ -51,8 +68,8 @@ def parameters(anatomy: Anatomy) -> int:
 
 
 def nonzero_parameters(anatomy: Anatomy, keep: dict[str, float]) -> int:
-    """Parameters in kept blocks plus all that are never pruned."""
-    return BLOCK * sum(counts(anatomy, keep)) + sum(f.parameters for f in anatomy.fixed)
+    """Parameters in kept blocks plus all that are never pruned, of the branches that are run."""
+    return BLOCK * sum(counts(anatomy, keep)) + sum(f.parameters for f in _fixed(anatomy, keep))
 
 
 def sparsity_reached(anatomy: Anatomy, keep: dict[str, float]) -> float:
@@ -66,15 +83,17 @@ def whole_sparsity(anatomy: Anatomy, keep: dict[str, float]) -> float:
     return 1.0 - nonzero_parameters(anatomy, keep) / parameters(anatomy)
 
 
-def macs_per_second(anatomy: Anatomy) -> float:
-    """Multiply-accumulates executed per second of audio: zeros are multiplied too."""
-    return macs_nonzero_per_second(anatomy, {})
+def macs_per_second(anatomy: Anatomy, keep: dict[str, float] | None = None) -> float:
+    """Multiply-accumulates executed per second of audio: zeros are multiplied too, but branches without a weight are not run."""
+    off = branches_off(anatomy, keep or {})
+    units = sum(u.parameters for u in anatomy.units if u.branch not in off)
+    return 1000.0 / anatomy.frame_ms * units + sum(f.macs_per_second for f in _fixed(anatomy, keep or {}))
 
 
 def macs_nonzero_per_second(anatomy: Anatomy, keep: dict[str, float]) -> float:
     """Multiply-accumulates per second of audio that meet a kept weight, plus all fixed work."""
     frames = 1000.0 / anatomy.frame_ms
-    return frames * BLOCK * sum(counts(anatomy, keep)) + sum(f.macs_per_second for f in anatomy.fixed)
+    return frames * BLOCK * sum(counts(anatomy, keep)) + sum(f.macs_per_second for f in _fixed(anatomy, keep))
 
 
 def mask_bytes(unit: Unit) -> int:
@@ -88,12 +107,13 @@ def mask_pays(unit: Unit, kept: int) -> bool:
     return kept * BLOCK * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name) < raw
 
 
-@functools.lru_cache(maxsize=16)
-def _overhead(anatomy: Anatomy) -> int:
+@functools.lru_cache(maxsize=64)
+def _overhead(anatomy: Anatomy, off: frozenset[str]) -> int:
     """Bytes beside the units' values and masks: fixed tensors, header entries, metadata, tokens."""
     units = sum(len(u.name) + 24 for u in anatomy.units)                            # sizes and counts in the metadata
-    entries = sum(TENSOR_HEADER_BYTES + len(x.name) + 7 for x in (*anatomy.units, *anatomy.fixed))
-    return units + entries + VALUE_BYTES * sum(f.parameters for f in anatomy.fixed) + OTHER_BYTES
+    stored = [x for x in (*anatomy.units, *anatomy.fixed) if not belongs(x.name, off)]
+    entries = sum(TENSOR_HEADER_BYTES + len(x.name) + 7 for x in stored)
+    return units + entries + VALUE_BYTES * sum(x.parameters for x in stored if isinstance(x, Fixed)) + OTHER_BYTES
 
 
 def file_bytes(anatomy: Anatomy, keep: dict[str, float]) -> int:
@@ -101,8 +121,11 @@ def file_bytes(anatomy: Anatomy, keep: dict[str, float]) -> int:
 
     Exact in the units' tensors; header and tokens are estimated. The file itself is `packing.pack`.
     """
-    total = _overhead(anatomy)
+    off = branches_off(anatomy, keep)
+    total = _overhead(anatomy, off)
     for unit, kept in zip(anatomy.units, counts(anatomy, keep)):
+        if unit.branch in off:
+            continue
         if mask_pays(unit, kept):
             total += kept * BLOCK * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name)
         else:

@@ -140,12 +140,11 @@ def sizes(data: bytes, anatomy: Anatomy, subnet: Subnet) -> dict:
     """The size fields of a Report: bytes of the file, zeros counted in the weights read back from it."""
     tensors, metadata = packing.unpack(data)
     total, nonzero = (sum(f(t) for t in tensors.values()) for f in (np.size, np.count_nonzero))
-    prunable = [tensors[f"{unit}.weight"] for unit in metadata["units"]]
-    zeros = sum(t.size - np.count_nonzero(t) for t in prunable)
+    kept = sum(np.count_nonzero(tensors[f"{unit}.weight"]) for unit in metadata["units"] if f"{unit}.weight" in tensors)
     return {"parameters": int(total), "nonzero_parameters": int(nonzero),
-            "sparsity": float(zeros / max(sum(t.size for t in prunable), 1)),
-            "sparsity_whole": float(1 - nonzero / total), "file_bytes": len(data),
-            "zstd_bytes": packing.zstd_bytes(data), "mmacs_per_second": cost.macs_per_second(anatomy) / 1e6,
+            "sparsity": float(1 - kept / max(cost.prunable_parameters(anatomy), 1)),
+            "sparsity_whole": float(1 - nonzero / cost.parameters(anatomy)), "file_bytes": len(data),
+            "zstd_bytes": packing.zstd_bytes(data), "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
             "mmacs_nonzero_per_second": cost.macs_nonzero_per_second(anatomy, subnet.keep) / 1e6}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from core import allocation, checkpoints, cost, evaluation, features, paths, plugins, recognizer, records, store, text
+from core import allocation, checkpoints, cost, evaluation, features, packing, paths, plugins, recognizer, records, store, text
 from core import search as searching
 from core.batches import Batches
 from core.corpora import base as corpora_base
@@ -56,12 +56,16 @@ def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
 
 
 def start_from(model: torch.nn.Module, run_id: str, prepared: Prepared) -> None:
-    """Load the released weights of an earlier stage; ValueError when its tokens or shapes are others."""
+    """Load the released weights of an earlier stage; ValueError when its tokens or shapes are others.
+
+    Output layers it lacks (one per size) begin as its first one."""
     folder = store.run_folder(run_id)
     if (folder / paths.TOKENS).read_text() != (prepared.folder / paths.TOKENS).read_text():
         raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
     weights = safetensors.torch.load_file(folder / paths.WEIGHTS)
     own = dict(model.named_parameters())
+    for name in [n for n in own if n.startswith(packing.HEADS) and n not in weights]:
+        weights[name] = weights.get(f"{packing.HEADS}0.{name.rsplit('.', 1)[-1]}", torch.empty(0))
     wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
     if wrong:
         raise ValueError(f"init_from: run {run_id} has another model; {len(wrong)} tensors differ, the first is {wrong[0]}")

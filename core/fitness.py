@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from core import decoding, paths, plugins, scoring, store
+from core import cost, decoding, paths, plugins, scoring, store
 from core.batches import Batch, Batches
 from core.methods.base import ctc_loss
 from core.models.base import Model, Output
@@ -57,10 +57,10 @@ class HeldOut:
                     pairs[corpus][1].append(self.prepared.tokenizer.decode(ids))
         return {corpus: scoring.word_edits(*both) for corpus, both in sorted(pairs.items())}
 
-    def by_speaker(self, model: Model, weights: dict[str, Tensor]) -> dict[str, list[float]]:
+    def by_speaker(self, model: Model, weights: dict[str, Tensor], **given: Any) -> dict[str, list[float]]:
         """{speaker: [CTC loss, encoder frames, word errors, words]}, each summed over the speaker's utterances."""
         sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(4))
-        for batch, output in self._outputs(model, weights, {}):
+        for batch, output in self._outputs(model, weights, given):
             losses = ctc_loss(output.log_probs, output.lengths, batch, "none")
             said = [self.prepared.tokenizer.decode(ids) for ids in decoding.greedy(output.log_probs, output.lengths)]
             edits = scoring.word_edits([self.rows[id].text for id in batch.ids], said)
@@ -84,17 +84,20 @@ class Fitness:
     def _masked(self, keep: dict[str, float]) -> dict[str, Tensor]:
         return blocks.masked(self.weights, blocks.block_masks(self.ranks, self.anatomy, keep))
 
+    def _gates(self, keep: dict[str, float]) -> dict[str, float]:
+        return dict.fromkeys(cost.branches_off(self.anatomy, keep), 0.0)
+
     def loss(self, keep: dict[str, float]) -> float:
         """CTC loss per encoder frame."""
-        return self.held_out.loss(self.model, self._masked(keep))
+        return self.held_out.loss(self.model, self._masked(keep), gates=self._gates(keep))
 
     def by_speaker(self, keep: dict[str, float]) -> dict[str, list[float]]:
         """{speaker: [CTC loss, encoder frames, word errors, words]}."""
-        return self.held_out.by_speaker(self.model, self._masked(keep))
+        return self.held_out.by_speaker(self.model, self._masked(keep), gates=self._gates(keep))
 
     def wer(self, keep: dict[str, float]) -> float:
         """Word error rate, greedy."""
-        return self.held_out.edits(self.model, self._masked(keep))[""].rate
+        return self.held_out.edits(self.model, self._masked(keep), gates=self._gates(keep))[""].rate
 
 
 def some_of_each(rows: list[Row], seconds: float, seed: int) -> list[Row]:

@@ -2,7 +2,8 @@
 
 Layout: every unit as `<unit>.values` fp16 [kept * 8] (kept blocks in row-block-major, then column order) beside
 `<unit>.mask` uint8 [ceil(blocks / 8)] (bits in the same order, first block in the highest bit), or `<unit>.weight`
-fp16 raw where a mask does not pay; every other tensor fp16; `bpe.model` uint8. The single metadata key "supernet"
+fp16 raw where a mask does not pay; every other tensor fp16; `bpe.model` uint8. Of branches of which nothing is kept, and of
+output layers of other sizes (`heads.<k>.`), nothing is stored. The single metadata key "supernet"
 is JSON: one key, because safetensors writes several in random order and the file must be the same each time.
 """
 from __future__ import annotations
@@ -23,6 +24,7 @@ from core.records import BLOCK, Anatomy, Subnet, Unit, as_dict
 
 FORMAT = "supernet-1"
 KEY = "supernet"
+HEADS = "heads."          # models name their output layers heads.<k>.
 NORMALISER = "plain-1"  # when the run does not say; a test holds it equal to core.text's
 ZSTD_LEVEL = 19
 
@@ -83,19 +85,27 @@ def pack(run_folder: str | Path, subnet: Subnet) -> bytes:
     weights = load_tensors(_read(run_folder, paths.WEIGHTS))
     ranks = _ranks(run_folder, subnet)
     tensors, shapes = {}, {}
+    off = cost.branches_off(anatomy, subnet.keep)
     for unit, kept in zip(anatomy.units, cost.counts(anatomy, subnet.keep)):
         name = unit.name + ".weight"
         if name not in weights:
             raise ValueError(f"{paths.WEIGHTS} of run {run_folder.name!r} lacks {name!r}, which units.json names")
         weight = weights.pop(name).astype(np.float16)
+        if unit.branch in off:
+            continue
         if weight.ndim != 2:
             shapes[name] = list(weight.shape)
         tensors.update(_pack_unit(unit, weight.reshape(unit.rows, unit.columns), ranks.get(unit.name), kept))
-    tensors.update({name: value.astype(np.float16) for name, value in weights.items()})
+    tensors.update({name: value.astype(np.float16) for name, value in weights.items()
+                    if not cost.belongs(name, off) and not _of_another_head(name, subnet.head)})
     tensors[paths.BPE] = np.frombuffer(_read(run_folder, paths.BPE), np.uint8)
     text = json.dumps(_metadata(run_folder, subnet, anatomy, shapes), sort_keys=True, separators=(",", ":"),
                       ensure_ascii=False)
     return save_tensors({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, {KEY: text})
+
+
+def _of_another_head(name: str, head: int) -> bool:
+    return name.startswith(HEADS) and not name.startswith(f"{HEADS}{head}.")
 
 
 def _pack_unit(unit: Unit, weight: np.ndarray, ranks: np.ndarray | None, kept: int) -> dict[str, np.ndarray]:
@@ -114,7 +124,7 @@ def _pack_unit(unit: Unit, weight: np.ndarray, ranks: np.ndarray | None, kept: i
 
 
 def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
-    """Packed bytes or a path -> ({parameter name: float32 dense array}, metadata).
+    """Packed bytes or a path -> ({parameter name: float32 dense array}, metadata). What was not stored is not there.
 
     metadata holds format, run, method, model {name, options}, anatomy (its times), units {name: [R, C, kept blocks]},
     subnet, tokens (text), bpe (base64 of bpe.model), features, statistics, normaliser, seed. ValueError for anything
@@ -136,6 +146,8 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
     for unit, (rows, columns, kept) in metadata["units"].items():
         name, blocks = unit + ".weight", rows // BLOCK * columns
         keep[unit] = kept / blocks
+        if kept == 0 and not {name, unit + ".mask"} & set(stored):
+            continue  # of a branch that is not run
         if name in stored:
             weight = stored.pop(name)
         else:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import packing, plugins, store
+from core import cost, packing, plugins, store
 from core.decoding import GreedyState, greedy
 from core.features import FRAME_SHIFT_MS, OnlineFbank
 from core.layers.subsampling import FACTOR, HISTORY
@@ -96,7 +96,8 @@ class TorchRecognizer:
             torch.set_num_threads(threads)
         tensors, metadata = packing.unpack(data)
         self.tokenizer = Tokenizer(base64.b64decode(metadata["bpe"]))
-        self.model = _build(metadata, tensors, self.tokenizer.size)
+        self.head = metadata["subnet"]["head"]
+        self.model, self.gates = _build(metadata, tensors, self.tokenizer.size)
         self.chunk = chunk_frames(chunk_ms, metadata["anatomy"]["frame_ms"])
         self.bf16 = precision == "bf16"
         statistics = metadata["statistics"]
@@ -131,7 +132,7 @@ class TorchRecognizer:
         for row, one in zip(batch, features):
             row[:len(one)] = self.normalised(one)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            output = self.model(batch, lengths, chunk=self.chunk)
+            output = self.model(batch, lengths, chunk=self.chunk, gates=self.gates, head=self.head)
         return greedy(output.log_probs, output.lengths)
 
     def _checked_features(self, features: np.ndarray) -> np.ndarray:
@@ -206,7 +207,7 @@ class TorchStream:
         window[0, HISTORY:HISTORY + len(frames)] = own.normalised(frames)
         self.history = window[0, -HISTORY:].clone()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=own.bf16):
-            log_probs, self.state = own.model.stream(window, torch.tensor([valid]), self.state)
+            log_probs, self.state = own.model.stream(window, torch.tensor([valid]), self.state, gates=own.gates, head=own.head)
         if self.decoder.accept(log_probs[0, :valid]):
             self.text = own.tokenizer.decode(self.decoder.ids)
 
@@ -222,15 +223,19 @@ def chunk_frames(chunk_ms: float, frame_ms: float) -> int:
     return frames
 
 
-def _build(metadata: dict, tensors: dict[str, np.ndarray], vocabulary: int) -> torch.nn.Module:
+def _build(metadata: dict, tensors: dict[str, np.ndarray], vocabulary: int) -> tuple[torch.nn.Module, dict[str, float]]:
+    """The model with the file's weights, and the gates of branches the file does not hold: these are not run."""
     name, options = metadata["model"]["name"], metadata["model"]["options"]
     module = plugins.load("models", name)
     model = module.build(plugins.make_options(module.Options, options, "model"), vocabulary)
+    off = cost.branches_off(model.anatomy(), metadata["subnet"]["keep"])
+    unused = {n: torch.zeros_like(t) for n, t in model.state_dict().items()
+              if n not in tensors and (cost.belongs(n, off) or n.startswith(packing.HEADS))}
     try:
-        model.load_state_dict({n: torch.from_numpy(t) for n, t in tensors.items()})
-    except RuntimeError as error:
+        model.load_state_dict(unused | {n: torch.from_numpy(t) for n, t in tensors.items()})
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"the file's weights do not fit model {name!r} with options {options}: {error}") from None
-    return model.eval()
+    return model.eval(), dict.fromkeys(off, 0.0)
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

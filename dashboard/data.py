@@ -5,6 +5,7 @@ bounded by max_entries. What cannot be read becomes a ValueError whose text is m
 """
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -18,8 +19,7 @@ from core import cost, history, packing, paths, store
 from core.records import Anatomy, Job, Report, Subnet, as_dict
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged folder raises
-CONDITION = ("split", "chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model", "normaliser",
-             "precision")
+CONDITION = ("split", "chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model", "normaliser", "precision")
 
 
 # --- runs -------------------------------------------------------------------------------------------------------
@@ -29,16 +29,14 @@ def _folder_times() -> tuple:
     found = []
     for parent in (paths.RELEASED, paths.runs()):
         for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-            names = ("", paths.FINISHED, paths.RECIPE, paths.UNITS)
-            found.append((str(folder), *(_time(f"{folder}/{name}") for name in names)))
+            found.append((str(folder), *(_time(f"{folder}/{n}") for n in ("", paths.FINISHED, paths.RECIPE, paths.UNITS))))
     return tuple(found)
 
 
 def _time(file: str | Path) -> int:
-    try:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # not there yet, or a page among the runs
         return os.stat(file).st_mtime_ns
-    except (FileNotFoundError, NotADirectoryError):  # not there yet, or a page of results among the runs
-        return 0
+    return 0
 
 
 @functools.lru_cache(maxsize=4)  # not Streamlit's cache: it would read through the whole key, 2 ms, twenty times a page
@@ -92,8 +90,7 @@ def stamp(run: str) -> tuple[int, ...]:
     except UNREADABLE as error:
         raise ValueError(f"There is no run “{run}”: {error}") from error
     names = ("", paths.SUBNETS, paths.REPORTS, paths.RANKS, paths.FINISHED, paths.UNITS)
-    files = [folder / name for name in names] + [own / paths.SUBNETS, own / paths.REPORTS]
-    return tuple(map(_time, files))
+    return tuple(map(_time, [*(folder / name for name in names), own / paths.SUBNETS, own / paths.REPORTS]))
 
 
 def guard(run: str, what: str, read, *arguments):

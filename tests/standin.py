@@ -65,7 +65,7 @@ def anatomy(blocks: int = 4, width: int = 32, expansion: int = 2, kernel: int = 
             units.append(Unit(unit, kind, int(layer), f"blocks.{layer}.{branch}", *shape))
         else:
             fixed.append(Fixed(name, math.prod(shape), math.prod(shape) * 25.0 * (len(shape) > 1)))
-    fixed.append(Fixed("attention products", 0, blocks * 72 * 2 * width * 25.0))
+    fixed += [Fixed(f"blocks.{i}.attention.products", 0, 72 * 2 * width * 25.0) for i in range(blocks)]
     return Anatomy("conformer_ctc", 40.0, 7.5, 2560.0, tuple(units), tuple(fixed))
 
 

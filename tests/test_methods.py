@@ -13,12 +13,15 @@ from core.records import Choice, Recipe
 from core.training import Options, Trainer
 from tests import tiny
 
+SMALL = {"simple_topk": {"sizes": [3, 5]}, "iterative_zero_out": {"sizes": [3, 5], "rounds": 2}, "aux_loss": {"exits": [1]}}
+
 
 def trainer(folder, method_class=None, options=None, name="dense", updates=6, **training):
-    model = tiny.model()
+    """A method on the tiny model of 2 blocks and 8 branches."""
     if method_class is None:
         module = plugins.load("methods", name)
-        method_class, options = module.Method, options or module.Options()
+        method_class, options = module.Method, options or module.Options(**SMALL.get(name, {}))
+    model = tiny.model(outputs=1 + len(getattr(options, "sizes", getattr(options, "exits", []))))
     method = method_class(options, model, model.anatomy(), updates, 3)
     settings = Options(updates=updates, threads=1, precision="fp32", log_every=2, checkpoint_every=100, **training)
     folder.mkdir(exist_ok=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core import cost
 from core.batches import Batch
 from core.models.base import Model, Output
 from core.records import Anatomy, Recipe, Subnet
@@ -68,8 +69,8 @@ class Method:
         return {}
 
     def gates(self, subnet: Subnet | None, step: int) -> dict[str, float | Tensor]:
-        """{branch: number or tensor}; the number 0 means that the branch is not run."""
-        return {}
+        """{branch: number or tensor}; the number 0 means that the branch is not run: one of which the subnet keeps nothing."""
+        return {} if subnet is None else dict.fromkeys(cost.branches_off(self.anatomy, subnet.keep), 0.0)
 
     def loss(self, a_pass: Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
         """Summed over the batch; the loop divides by the number of encoder frames."""

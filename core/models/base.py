@@ -11,7 +11,8 @@ from core.records import Anatomy
 
 @dataclass
 class Output:
-    """log_probs [B, T, V] over tokens (0 is blank), lengths [B] in encoder frames, taps {block: hidden [B, T, D]}."""
+    """log_probs [B, T, V] over tokens (0 is blank), lengths [B] in encoder frames, taps {block: hidden [B, T, D] as it reaches
+    the output layer when no later block runs a branch}. Output layers are named heads.<k>."""
     log_probs: Tensor
     lengths: Tensor
     taps: dict[int, Tensor]

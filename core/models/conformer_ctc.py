@@ -58,8 +58,14 @@ class ConformerCTC(Model):
         for i, block in enumerate(self.blocks):
             x = block(x, layout, _of_block(gates, i), noise)
             if i in taps:
-                kept[i] = x
+                kept[i] = self._without(x, i + 1)
         return Output(self.read_out(x, head), lengths, kept)
+
+    def _without(self, x: Tensor, first: int) -> Tensor:
+        """What blocks from `first` on make of x when none of their branches runs: an emptied block still normalises."""
+        for block in self.blocks[first:]:
+            x = block.norm(x)
+        return x
 
     def read_out(self, hidden: Tensor, head: int = 0) -> Tensor:
         return self.heads[head](hidden).float().log_softmax(-1)
@@ -96,9 +102,9 @@ class ConformerCTC(Model):
         rate = 1000 / FRAME_MS
         fixed = [Fixed(n, p.numel(), self._macs(n, p, rate)) for n, p in self.named_parameters() if n not in prunable]
         # scores and weighted sum over the keys of a 320 ms chunk and its left context
-        attention = 2 * (LEFT + 8) * self.options.width * self.options.blocks * rate
-        return Anatomy("conformer_ctc", FRAME_MS, FBANK_LOOKAHEAD_MS, LEFT * FRAME_MS, tuple(units),
-                       (*fixed, Fixed("attention products", 0, attention)))
+        attention = 2 * (LEFT + 8) * self.options.width * rate
+        fixed += [Fixed(f"blocks.{i}.attention.products", 0, attention) for i in range(self.options.blocks)]
+        return Anatomy("conformer_ctc", FRAME_MS, FBANK_LOOKAHEAD_MS, LEFT * FRAME_MS, tuple(units), tuple(fixed))
 
     @staticmethod
     def _macs(name: str, parameter: Tensor, rate: float) -> float:

@@ -1,0 +1,33 @@
+"""One dense network of fewer blocks, trained on its own: what dynamic encoder sizes must match. A baseline of the paper.
+
+Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3) train 12, 8 and 4 blocks one by one. A family of them is a recipe set whose
+arms differ in `blocks`.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from core import plugins
+from core.methods import base
+from core.records import Choice, Recipe, option
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    blocks: int = option(4, "number of encoder blocks; everything else as in the recipe", low=1, high=64)
+
+
+class Method(base.Method):
+    nested = False
+
+
+def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
+    """The recipe with that many blocks; ValueError when the model of the recipe has fewer."""
+    module = plugins.load("models", recipe.model.name)
+    full = plugins.make_options(module.Options, recipe.model.options, "model").blocks
+    blocks = plugins.make_options(Options, recipe.method.options, "method").blocks
+    if blocks > full:
+        raise ValueError(f"method.blocks is {blocks}, but the recipe's model has {full}; ask for 1 to {full}")
+    return replace(recipe, model=Choice(recipe.model.name, {**recipe.model.options, "blocks": blocks}))
