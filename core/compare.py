@@ -10,7 +10,7 @@ from core import cost, evaluation, experiment, history, paths, plugins, recipe_s
 from core.fitness import Fitness
 from core.prepared import Prepared
 from core.recipe_sets import Arm, RecipeSet
-from core.records import Recipe, as_dict
+from core.records import Recipe, Subnet, as_dict
 from core.release import arms_page
 from core.training import Options as TrainingOptions
 from core.training import Report
@@ -33,7 +33,7 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
                              f"comparison has one corpus, features and tokens table for all")
         heard = prepared.hash
         before = recipe_sets.record(recipe_set.name, arm.name, seed)
-        if before is None or (before["run"], before["measure"]) != (run_id, as_plain(recipe_set)):
+        if before is None or (before["run"], before["measure"]) != (run_id, as_plain(recipe_set, arm)):
             folder = experiment.train(recipe, tell)
             recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared))
     page = paths.COMPARED / f"{recipe_set.name}.md"
@@ -41,9 +41,19 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
     return page
 
 
-def as_plain(recipe_set: RecipeSet) -> dict[str, Any]:
+def as_plain(recipe_set: RecipeSet, arm: Arm) -> dict[str, Any]:
     """What is measured, as a record holds it."""
-    return {"sparsities": list(recipe_set.measure.sparsities), "seconds": recipe_set.measure.seconds}
+    wanted = {"sizes": dict(arm.sizes)} if arm.sizes else {"sparsities": list(recipe_set.measure.sparsities)}
+    return {**wanted, "seconds": recipe_set.measure.seconds}
+
+
+def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
+    """{column of the page: size}: the arm's own, or uniform ones."""
+    if arm.sizes:
+        return {column: store.subnet(folder, name) for column, name in arm.sizes}
+    anatomy = store.anatomy(folder)
+    keeps = {f"{100 * s:g} % zeros": cost.uniform(anatomy, s) for s in recipe_set.measure.sparsities}
+    return {c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k)) for c, k in keeps.items()}
 
 
 def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepared: Prepared) -> dict[str, Any]:
@@ -54,12 +64,13 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
     anatomy = store.anatomy(folder)
     fitness = Fitness(folder, prepared, recipe_set.measure.seconds, recognizer.chunk_frames(chunk_ms, anatomy.frame_ms),
                       options.threads, seed=1)
-    sizes = {}
-    for sparsity in recipe_set.measure.sparsities:
-        keep = cost.uniform(anatomy, sparsity)
-        sizes[f"{100 * sparsity:g} %"] = {"sparsity": cost.sparsity_reached(anatomy, keep), "speakers": fitness.by_speaker(keep)}
+    sizes = {column: {"sparsity": subnet.sparsity, "parameters": cost.nonzero_parameters(anatomy, subnet.keep),
+                      "file_bytes": cost.file_bytes(anatomy, subnet.keep),
+                      "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
+                      "speakers": fitness.by_speaker(subnet.keep, subnet.head)}
+             for column, subnet in _sizes(recipe_set, arm, folder).items()}
     return {"set": recipe_set.name, "arm": arm.name, "seed": recipe.seed, "run": folder.name, "recipe": as_dict(recipe),
-            "measure": as_plain(recipe_set), "split": "search", "chunk_ms": chunk_ms, "sizes": sizes,
+            "measure": as_plain(recipe_set, arm), "split": "search", "chunk_ms": chunk_ms, "sizes": sizes,
             "curve": rows[::-(-len(rows) // CURVE_ROWS)] if rows else [],
             "date": datetime.date.today().isoformat(), "measured_with": evaluation.code_version(),
             **{n: finished.get(n) for n in ("seconds", "audio_hours", "updates", "threads", "device", "precision", "hardware",

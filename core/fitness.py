@@ -91,9 +91,9 @@ class Fitness:
         """CTC loss per encoder frame."""
         return self.held_out.loss(self.model, self._masked(keep), gates=self._gates(keep))
 
-    def by_speaker(self, keep: dict[str, float]) -> dict[str, list[float]]:
+    def by_speaker(self, keep: dict[str, float], head: int = 0) -> dict[str, list[float]]:
         """{speaker: [CTC loss, encoder frames, word errors, words]}."""
-        return self.held_out.by_speaker(self.model, self._masked(keep), gates=self._gates(keep))
+        return self.held_out.by_speaker(self.model, self._masked(keep), gates=self._gates(keep), head=head)
 
     def wer(self, keep: dict[str, float]) -> float:
         """Word error rate, greedy."""

@@ -21,18 +21,19 @@ class Arm:
     name: str
     about: str = ""
     settings: tuple[str, ...] = ()   # as --set takes them
+    sizes: tuple[tuple[str, str], ...] = ()  # (column of the page, stored size); none: the set's uniform sparsities
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured on every arm: uniform sizes, on so much of the speech held out for searches."""
+    """What is measured on arms that name no sizes of their own: uniform ones. All hear so much of the speech held out for searches."""
     sparsities: tuple[float, ...] = (0.0, 0.5, 0.7, 0.9)
     seconds: float = 600.0
 
 
 @dataclass(frozen=True)
 class RecipeSet:
-    """A comparison; the first arm is the one that the others are held against."""
+    """A comparison; in every column of its page the first arm that has it is the one that the others are held against."""
     name: str
     title: str
     recipe: Recipe
@@ -68,7 +69,7 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
     except ValueError as error:
         raise ValueError(f"the recipe set {path} is damaged: {error}") from None
     plugins.check_known(data, ("title", "recipe", "seeds", "common", "measure", "arms"), str(path))
-    arms = tuple(Arm(a.get("name", ""), a.get("about", ""), _settings(a.get("set", {}))) for a in data.get("arms", ()))
+    arms = tuple(_arm(path, a) for a in data.get("arms", ()))
     seeds = tuple(data.get("seeds", (1,)))
     if len(arms) < 2 or len({a.name for a in arms}) < len(arms) or not all(a.name for a in arms):
         raise ValueError(f"{path}: a comparison needs two or more [[arms]], each with a name of its own")
@@ -80,6 +81,11 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
     for arm in arms:
         made.recipe_of(arm, seeds[0])
     return made
+
+
+def _arm(path: Path, data: dict[str, Any]) -> Arm:
+    plugins.check_known(data, ("name", "about", "set", "sizes"), f"{path}: arms")
+    return Arm(data.get("name", ""), data.get("about", ""), _settings(data.get("set", {})), tuple(data.get("sizes", {}).items()))
 
 
 def _settings(table: dict[str, Any]) -> tuple[str, ...]:

@@ -75,8 +75,9 @@ def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch
     files = sorted((paths.COMPARED / "warm").glob("*.json"))
     assert [f.name for f in files] == [f"{a}-seed{s}.json" for a in ("half", "none") for s in (1, 2)]
     record = json.loads(files[0].read_text())
-    assert set(record["sizes"]) == {"0 %", "80 %"} and record["sizes"]["80 %"]["sparsity"] == pytest.approx(0.8, abs=0.02)
-    assert all(len(four) == 4 and four[1] > 0 for four in record["sizes"]["0 %"]["speakers"].values())
+    assert set(record["sizes"]) == {"0 % zeros", "80 % zeros"}
+    assert record["sizes"]["80 % zeros"]["sparsity"] == pytest.approx(0.8, abs=0.02)
+    assert all(len(four) == 4 and four[1] > 0 for four in record["sizes"]["0 % zeros"]["speakers"].values())
     assert all(os.path.getsize(f) < recipe_sets.MOST_BYTES for f in files)
     told = page.read_text()
     assert "Not finished" not in told and "half of the updates" in told and "python -m core compare warm" in told
@@ -97,3 +98,24 @@ def test_seeds_and_speakers_are_resampled_together():
     noisy = base + np.array([[4], [-4], [1]])  # seeds disagree: no claim
     _, low, high, p = scoring.paired_seeds(noisy, base, words)
     assert low < 0 < high and p > 0.2
+
+
+def test_arms_of_other_methods_name_their_own_sizes(small_set):
+    small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]") + """
+[[arms]]
+name = "top-k"
+set = { "method" = "simple_topk", "method.sizes" = [4] }
+sizes = { "0 % zeros" = "dense", "half" = "d4" }
+[[arms]]
+name = "alone"
+set = { "method" = "individual", "method.blocks" = 1 }
+sizes = { "half" = "dense" }
+""")
+    page = compare.run(recipe_sets.load(str(small_set)), go).read_text()
+    words = page.split("## CTC loss")[0].split("## Words wrong")[1]
+    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in words.splitlines() if "|" in line}
+    assert rows["arm"] == ["0 % zeros", "80 % zeros", "half"] and rows["alone"][:2] == ["-", "-"] == rows["top-k"][1:2] + ["-"]
+    assert "p " in rows["top-k"][0] and "p " not in rows["top-k"][2] and "p " in rows["alone"][2]
+    record = recipe_sets.record("warm", "top-k", 1)
+    half = record["sizes"]["half"]
+    assert half["mmacs_per_second"] < record["sizes"]["0 % zeros"]["mmacs_per_second"] and half["sparsity"] > 0.3

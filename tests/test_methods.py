@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from core import cost, plugins
-from core.methods import base, gradual_magnitude, omni_sparsity, small_dense
+from core.methods import _sandwich, base, gradual_magnitude, omni, omni_sparsity, small_dense
 from core.records import Choice, Recipe
 from core.training import Options, Trainer
 from tests import tiny
@@ -57,6 +57,15 @@ def test_omni_sandwich_has_densest_sparsest_and_independent_random_subnets():
     assert method.plan(50)[2].subnet.keep == keeps, "a step is a function of seed and step"
 
 
+def test_omni_leaves_out_branches_and_never_has_more_zeros_than_the_sparsest():
+    model = tiny.model()
+    method = omni.Method(omni.Options(sparsest=0.8, left_out=0.5, whole=0.5), model, model.anatomy(), 100, 1)
+    drawn = [p for step in range(60, 100) for p in method.plan(step)[2:]]
+    off = [set(method.gates(p.subnet, 0)) for p in drawn]
+    assert 0.4 < sum(not o for o in off) / len(off) < 0.8 and max(map(len, off)) <= 4 and len(set().union(*off)) == 8
+    assert max(p.subnet.sparsity for p in drawn) < 0.9 and all(v == 0.0 for p in drawn for v in method.gates(p.subnet, 0).values())
+
+
 def test_divergences_are_zero_for_equals_and_only_the_pupil_learns():
     for kind in ("kl", "alpha"):
         logits = torch.randn(2, 5, 7, requires_grad=True)
@@ -65,9 +74,9 @@ def test_divergences_are_zero_for_equals_and_only_the_pupil_learns():
 
         def output(x):
             return base.Output(x.log_softmax(-1), lengths, {})
-        same = omni_sparsity.divergence(output(logits), output(logits), kind)
+        same = _sandwich.divergence(output(logits), output(logits), kind)
         assert abs(float(same.detach())) < 1e-5
-        apart = omni_sparsity.divergence(output(logits), output(other), kind)
+        apart = _sandwich.divergence(output(logits), output(other), kind)
         apart.backward()
         assert float(apart.detach()) > 0 and other.grad is None and logits.grad[1, 3:].abs().sum() == 0
 

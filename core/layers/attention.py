@@ -82,6 +82,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, layout: Layout, noise: Noise | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
         x = self.norm(x)
+        if torch.is_autocast_enabled(x.device.type):  # once, not once for each of the three products
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         q, k, v = self.query(x), self.key(x), self.value(x)
         y = self._blocks(q, k, v, layout) if layout.blocks else self._attend(q, k, v, layout.mask)
         return drop(self.out(y), noise)
@@ -90,10 +92,16 @@ class Attention(nn.Module):
         batch, frames, width = q.shape
         tail = layout.blocks * SPAN - frames
         q = F.pad(q, (0, 0, 0, tail)).view(batch * layout.blocks, SPAN, width)
-        k, v = (F.pad(z, (0, 0, LEFT, tail)).unfold(1, LEFT + SPAN, SPAN)               # [B, N, D, LEFT + SPAN]
-                .flatten(0, 1).transpose(1, 2) for z in (k, v))
-        y = self._attend(q, k, v, layout.mask)
+        y = self._attend(q, self._seen(k, tail), self._seen(v, tail), layout.mask)
         return y.reshape(batch, layout.blocks * SPAN, width)[:, :frames]
+
+    @staticmethod
+    def _seen(z: Tensor, tail: int) -> Tensor:
+        """[B, T, D] -> [B N, LEFT + SPAN, D]: every block after the one before it, which is what LEFT = SPAN makes of the left
+        context. Not by unfold: its backward took 3 % of a step."""
+        before, own = F.pad(z, (0, 0, LEFT, tail)), F.pad(z, (0, 0, 0, tail))
+        before = before[:, :own.shape[1]]
+        return torch.cat([w.unflatten(1, (-1, SPAN)) for w in (before, own)], dim=2).flatten(0, 1)
 
     def stream(self, x: Tensor, cache: Tensor, cached: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """One chunk x [B, c, D]; cache [B, LEFT, 2 D] of keys and values, of which the last `cached` [B] are real;

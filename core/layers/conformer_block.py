@@ -4,6 +4,7 @@ Convolution before attention and no positional encoding, after Xu et al. 2024 (a
 """
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from core.layers.attention import Attention, Layout
@@ -18,7 +19,7 @@ Gate = float | Tensor
 def gated(x: Tensor, scale: float, gate: Gate, branch) -> Tensor:
     """x + gate * scale * branch(x). The number 0 means that the branch is not run; a tensor is a scalar or [B]."""
     if not isinstance(gate, Tensor):
-        return x if gate == 0 else x + scale * gate * branch(x)
+        return x if gate == 0 else torch.add(x, branch(x), alpha=scale * gate)
     return x + scale * (gate if gate.dim() == 0 else gate.view(-1, 1, 1)) * branch(x)
 
 

@@ -9,14 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from core import cost
-from core.batches import Batch
-from core.methods import base
-from core.models.base import Output
-from core.records import Subnet, option
-from core.sparsity import blocks
+from core.methods import _sandwich
+from core.records import option
 
 VERSION = 1
 
@@ -34,21 +30,9 @@ class Options:
     subnet_weight: float = option(0.5, "weight of a subnet's loss; the densest has 1", low=0.0, high=10.0)
 
 
-class Method(base.Method):
-    def __init__(self, options, model, anatomy, updates, seed):
-        super().__init__(options, model, anatomy, updates, seed)
-        self.begin = round(options.warmup * updates)  # first update of the sandwich
-        self.ranks: blocks.Ranks = {}
-
-    def plan(self, step: int) -> list[base.Pass]:
-        if step < self.begin:
-            return [base.Pass("dense")]
-        if not self.ranks:
-            self._refresh()
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        subnets = [("sparsest", cost.uniform(self.anatomy, self.options.sparsest))]
-        subnets += [("random", self.draw(rng)) for _ in range(self.options.randoms)]
-        return [base.Pass("dense"), *(self._pass(name, keep) for name, keep in subnets)]
+class Method(_sandwich.Sandwich):
+    def sparsest(self) -> dict[str, float]:
+        return cost.uniform(self.anatomy, self.options.sparsest)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """A random subnet: one mean sparsity, then an independent one for every matrix around it (ours)."""
@@ -56,45 +40,3 @@ class Method(base.Method):
         mean = rng.uniform(0.0, o.sparsest)
         own = mean + rng.uniform(-o.spread, o.spread, len(self.anatomy.units))
         return {u.name: 1.0 - float(s) for u, s in zip(self.anatomy.units, own.clip(0.0, o.sparsest + o.spread / 3).clip(max=0.99))}
-
-    def _pass(self, name: str, keep: dict[str, float]) -> base.Pass:
-        sparsity = cost.sparsity_reached(self.anatomy, keep)
-        return base.Pass(name, Subnet(name, "", keep, sparsity), self.options.subnet_weight,
-                         dropout=1.0 - sparsity if self.options.adaptive_dropout else 1.0, teacher=0, drawn=name == "random")
-
-    def mask(self, subnet: Subnet | None, step: int) -> dict[str, Tensor]:
-        return {} if subnet is None else blocks.block_masks(self.ranks, self.anatomy, subnet.keep)
-
-    def loss(self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
-        own = super().loss(a_pass, output, batch, teacher)
-        if teacher is None or self.options.distillation == "none":
-            return own
-        share = self.options.distillation_weight
-        return (1 - share) * own + share * divergence(output, teacher, self.options.distillation)
-
-    def after_step(self, step: int) -> None:
-        if step + 1 >= self.begin and (step + 1 - self.begin) % self.options.refresh == 0:
-            self._refresh()
-
-    def _refresh(self) -> None:
-        self.ranks = blocks.rank_all(dict(self.model.named_parameters()), self.anatomy.units)
-
-    def state(self) -> dict[str, Tensor]:
-        return self.ranks
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self.ranks = dict(state)
-
-
-def divergence(pupil: Output, teacher: Output, kind: str) -> Tensor:
-    """Sum over valid frames of KL(p || q), or of the larger alpha-divergence of -1 and +1; p teacher (detached), q pupil."""
-    log_p, log_q = teacher.log_probs.detach(), pupil.log_probs
-    p = log_p.exp()
-    kl = (p * (log_p - log_q)).sum(-1)                                                   # [B, T], alpha -> 1
-    if kind == "alpha":
-        # D_a = (sum q (p/q)^a - 1) / (a (a-1)) at a = -1: sum q (q/p), the ratio clipped at 5 (AlphaNet); a = +1 is its limit, KL
-        ratio = (log_q - log_p).exp().clamp(max=5.0)
-        reverse = ((log_q.exp() * ratio).sum(-1) - 1.0) / 2.0
-        kl = kl.maximum(reverse)
-    valid = base.valid_frames(pupil.lengths, kl.shape[1])
-    return kl.masked_select(valid).sum()

@@ -17,15 +17,16 @@ def text(recipe_set: RecipeSet) -> str:
     """Markdown; arms that are not finished for every seed are named and left out."""
     records = {arm.name: [recipe_sets.record(recipe_set.name, arm.name, s) for s in recipe_set.seeds] for arm in recipe_set.arms}
     whole = {name: found for name, found in records.items() if all(found)}
-    first = recipe_set.arms[0].name
+    columns = list(dict.fromkeys(c for found in whole.values() for c in found[0]["sizes"]))
     parts = [f"# {recipe_set.title}", _opening(recipe_set, whole)]
     missing = [name for name in records if name not in whole]
     if missing:
         parts.append(f"Not finished: {', '.join(missing)}.")
-    if first in whole:
-        parts += ["## Words wrong", "In a hundred, and the difference to the first arm in points. p values are Holm-adjusted over the "
-                  "table.", _table(whole, first, ERRORS, WORDS, 100.0, 1),
-                  "## CTC loss per frame", "Finer than words where most words are wrong.", _table(whole, first, LOSS, FRAMES, 1.0, 3)]
+    if whole:
+        parts += ["## Words wrong", "In a hundred, and the difference in points to the first arm of the column. p values are Holm-adjusted "
+                  "over the table.", _table(whole, columns, ERRORS, WORDS, 100.0, 1),
+                  "## CTC loss per frame", "Finer than words where most words are wrong.", _table(whole, columns, LOSS, FRAMES, 1.0, 3),
+                  "## What the sizes cost", _costs(whole, columns)]
     parts += ["## Every training", _trainings(whole)]
     return "\n\n".join(parts) + "\n"
 
@@ -38,10 +39,11 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
             "training.")
     if some:
         one = some[0]
-        people, words = len(one["sizes"][next(iter(one["sizes"]))]["speakers"]), _sum(one, next(iter(one["sizes"])), WORDS)
-        told += (f" Each: {one['updates']} updates, {one['audio_hours']:.2f} h heard, {one['seconds'] / 60:.1f} minutes "
+        size = next(iter(one["sizes"]))
+        people, words = len(one["sizes"][size]["speakers"]), _sum(one, size, WORDS)
+        told += (f" The first arm: {one['updates']} updates, {one['audio_hours']:.2f} h heard, {one['seconds'] / 60:.1f} minutes "
                  f"({one['hardware']}, {one['threads']} threads, {one['precision']}), seeds {', '.join(map(str, recipe_set.seeds))}, "
-                 f"started from `{one['recipe']['init_from'] or 'random weights'}`. Measured: uniform sizes on {people} people and voices "
+                 f"started from `{one['recipe']['init_from'] or 'random weights'}`. Measured on {people} people and voices "
                  f"held out of training ({words:.0f} words, the `{one['split']}` split), {one['chunk_ms']:g} ms chunks, greedy, no "
                  f"language model. Intervals resample seeds and speakers.")
     return told + "\n\n```sh\n" + command(recipe_set, some[0] if some else None) + "\n```\n\n" + "\n".join(lines)
@@ -53,23 +55,33 @@ def command(recipe_set: RecipeSet, one: dict[str, Any] | None) -> str:
     return f"python -m core compare {recipe_set.name}" + (f" --set init_from={shlex.quote(start)}" if start else "")
 
 
-def _table(whole: dict[str, list[dict[str, Any]]], first: str, part: int, base: int, scale: float, digits: int) -> str:
-    sizes = list(whole[first][0]["sizes"])
-    cells = {(name, size): _against(whole[name], whole[first], size, part, base) for name in whole if name != first for size in sizes}
+def _table(whole: dict[str, list[dict[str, Any]]], columns: list[str], part: int, base: int, scale: float, digits: int) -> str:
+    first = {c: next(name for name, found in whole.items() if c in found[0]["sizes"]) for c in columns}
+    cells = {(name, c): _against(found, whole[first[c]], c, part, base)
+             for name, found in whole.items() for c in columns if c in found[0]["sizes"] and name != first[c]}
     adjusted = dict(zip(cells, scoring.holm([c[3] for c in cells.values()])))
     rows = []
     for name, found in whole.items():
         row = [name]
-        for size in sizes:
-            mean = scale * np.mean([_sum(r, size, part) / _sum(r, size, base) for r in found])
-            text = f"{mean:.{digits}f}"
-            if name != first:
-                delta, low, high, _ = cells[name, size]
+        for c in columns:
+            if c not in found[0]["sizes"]:
+                row.append("-")
+                continue
+            text = f"{scale * np.mean([_sum(r, c, part) / _sum(r, c, base) for r in found]):.{digits}f}"
+            if (name, c) in cells:
+                delta, low, high, _ = cells[name, c]
                 text += f"; {scale * delta:+.{digits}f} ({scale * low:+.{digits}f} to {scale * high:+.{digits}f}), " \
-                        f"p {tables.p_text(adjusted[name, size])}"
+                        f"p {tables.p_text(adjusted[name, c])}"
             row.append(text)
         rows.append(row)
-    return tables.table(["arm", *(f"{s} zeros" for s in sizes)], rows)
+    return tables.table(["arm", *columns], rows)
+
+
+def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
+    rows = [(name, c, tables.percent(s["sparsity"]), f"{s['parameters'] / 1e6:.2f}", tables.megabytes(s["file_bytes"]),
+             f"{s['mmacs_per_second']:.0f}")
+            for name, found in whole.items() for c in columns if c in found[0]["sizes"] for s in [found[0]["sizes"][c]]]
+    return tables.table(["arm", "size", "zeros", "million parameters that are not zero", "MB file, estimated", "MMAC/s executed"], rows)
 
 
 def _against(found: list[dict[str, Any]], reference: list[dict[str, Any]], size: str, part: int, base: int):
@@ -83,8 +95,7 @@ def _sum(record: dict[str, Any], size: str, part: int) -> float:
 
 
 def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
-    sizes = list(next(iter(whole.values()))[0]["sizes"]) if whole else []
-    rows = [(name, str(r["seed"]), f"`{r['run']}`", f"{r['seconds'] / 60:.1f}",
-             *(f"{100 * _sum(r, s, ERRORS) / _sum(r, s, WORDS):.1f}" for s in sizes), r["date"], r["code_version"])
+    rows = [(name, str(r["seed"]), f"`{r['run']}`", str(r["updates"]), f"{r['audio_hours']:.2f}", f"{r['seconds'] / 60:.1f}",
+             "; ".join(f"{100 * _sum(r, s, ERRORS) / _sum(r, s, WORDS):.1f} at {s}" for s in r["sizes"]), r["date"], r["code_version"])
             for name, found in whole.items() for r in found]
-    return tables.table(["arm", "seed", "run", "minutes", *(f"WER % at {s}" for s in sizes), "date", "code"], rows)
+    return tables.table(["arm", "seed", "run", "updates", "h heard", "minutes", "WER %", "date", "code"], rows)
