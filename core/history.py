@@ -56,17 +56,20 @@ def curve(run: str | Path) -> list[dict[str, Any]]:
 def learning(run: str | Path) -> list[dict[str, Any]]:
     """The curves of all stages as one, over the hours heard since the first began; each row has its "stage", too."""
     rows, before = [], 0.0
-    for number, one in enumerate(_stages(store.folder_of(run)), 1):
+    for number, one in enumerate(stages(run), 1):
         rows += [{**r, "stage": number, "audio_hours": before + r["audio_hours"]} for r in one.get("curve") or []]
         before += one.get("audio_hours") or 0.0
     return rows
 
 
-def _stages(folder: Path) -> list[dict[str, Any]]:
-    """"curve" and "audio_hours" of the stages up to a run, as far as they are here."""
+def stages(run: str | Path) -> list[dict[str, Any]]:
+    """The trainings up to a run, as far as they are here: "run", "method", "updates", "audio_hours", "seconds", "hardware", "curve"."""
+    folder = store.folder_of(run)
     if (folder / paths.CHAIN).is_file():
         return store.read_json(folder / paths.CHAIN)["stages"]
-    before = store.recipe(folder).init_from
+    recipe = store.recipe(folder)
+    before = recipe.init_from
     here = [p for p in (paths.RELEASED / before, paths.runs() / before) if before and p != folder and (p / paths.RECIPE).is_file()]
     done = store.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
-    return [*(_stages(here[0]) if here else []), {"curve": curve(folder), "audio_hours": done.get("audio_hours")}]
+    told = {n: done.get(n) for n in ("updates", "audio_hours", "seconds", "hardware")}
+    return [*(stages(here[0]) if here else []), {"run": folder.name, "method": recipe.method.name, **told, "curve": curve(folder)}]

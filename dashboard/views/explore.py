@@ -8,7 +8,7 @@ import streamlit as st
 
 from core import cost
 from core.records import Subnet
-from dashboard import charts, data, ladder
+from dashboard import charts, compare_charts, data, ladder
 from dashboard.components import cards, choice, curves, measure, takeaway
 
 TITLE = "Explore"
@@ -56,7 +56,7 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
     tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
     found = data.conditions(tested)
     condition = columns[-1].selectbox("How it listens", found, key=f"condition:{run}:{split}",
-                                      format_func=condition_words, index=_headline(found))
+                                      format_func=compare_charts.condition_words, index=_headline(found))
     return data.same_condition(points, split, condition)
 
 
@@ -64,14 +64,6 @@ def _headline(found: list[tuple]) -> int:
     """320 ms chunks, greedy, no language model come first where they were measured."""
     scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in found]
     return scores.index(max(scores)) if scores else 0
-
-
-def condition_words(condition: tuple) -> str:
-    """The conditions of a chart in one line: chunk, decoder, language model, normaliser, precision."""
-    chunk, lookahead, left, decoder, model, normaliser, precision = condition
-    listens = "whole recording at once" if chunk == 0 else f"live, {chunk:g} ms pieces"
-    ahead = f", {lookahead:g} ms look-ahead" if lookahead else ""
-    return f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} · {precision}"
 
 
 def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dict:

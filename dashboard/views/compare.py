@@ -1,0 +1,121 @@
+"""Compare: several networks on one chart, what each cost to train, and which parts each keeps at which size."""
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from core import history, paths
+from dashboard import charts, compare_charts, data
+
+TITLE = "Compare"
+ICON = ":material/balance:"
+ORDER = 10
+
+
+def pick_runs() -> list[str]:
+    """The networks to compare; the released ones at first."""
+    infos = data.run_infos()
+    start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
+    return st.multiselect("Trained networks", [info.id for info in infos], default=start, key="compared",
+                          format_func=data.run_title, placeholder="choose two or more")
+
+
+def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
+    """Menus for recordings and listening; the rows measured under exactly these. Says which networks are left out, and why."""
+    left, right = st.columns(2)
+    splits = sorted(points["split"].unique(), key=lambda s: (-points[points["split"] == s]["run"].nunique(), "strings" not in s, s))
+    split = left.selectbox("Recordings they were tested on", splits, key="compared_split")
+    found = data.conditions(points[points["split"] == split])
+    condition = right.selectbox("How they listen", found, key="compared_condition", format_func=compare_charts.condition_words)
+    same = data.same_condition(points, split, condition)
+    absent = [run for run in runs if run not in set(same["run"])]
+    if absent:
+        st.info("Left out, because nobody measured them on these recordings in this way of listening, and numbers from different "
+                "conditions cannot be compared: " + "; ".join(data.run_title(run) for run in absent) + ". Measure them with "
+                f"`python -m core evaluate RUN --splits {split} --chunk-ms {condition[0]:g}`.")
+    return same
+
+
+def fronts(points: pd.DataFrame) -> None:
+    """Every measured size of every network."""
+    st.subheader("Mistakes and size")
+    axis = charts.AXES[st.segmented_control("Size means", list(charts.AXES), default="MB on disk", required=True,
+                                            key="compared_axis", width="stretch")]
+    drawn = charts.front(points, axis)
+    if drawn.empty:
+        st.info(f"No size has been measured for “{axis.short}” on these recordings.")
+        return
+    if axis.column == "chunk_median_ms" and drawn[["hardware", "threads", "runtime"]].drop_duplicates().shape[0] > 1:
+        st.warning("These times come from different machines, thread counts or runtimes: they cannot be compared.")
+        return
+    st.plotly_chart(charts.front_figure(drawn, axis, None, st.context.theme.type == "dark"), key="fronts",
+                    config=charts.config(True), alt=f"Word error rate over {axis.title} for every size of the compared networks")
+    st.caption("**What to see:** lower is better, further left is smaller. A method wins where its points lie below the others' at the "
+               "same size and the thin bars (95 % intervals) do not overlap much; faint points are beaten by the same method.")
+
+
+def costs(runs: list[str]) -> None:
+    """What training each network took, all its stages together."""
+    st.subheader("What training cost")
+    rows = []
+    for run in runs:
+        try:
+            rows.append(compare_charts.cost_row(data.run_title(run), history.stages(run), data.subnets(run)))
+        except ValueError as error:
+            st.warning(f"{data.run_title(run)}: {error}")
+    if rows:
+        st.dataframe(pd.DataFrame(rows), hide_index=True)
+        st.caption("**What to see:** how many sizes one training gives. Stages that several networks share (a common dense start) are "
+                   "counted for each of them. Minutes from different machines cannot be compared.")
+
+
+def kept(runs: list[str]) -> None:
+    """Which parts each network keeps at its sizes."""
+    st.subheader("Which parts are kept")
+    tables = {}
+    for run in runs:
+        try:
+            table = compare_charts.kept_table(data.anatomy(run), list(data.subnets(run).values()))
+        except ValueError:
+            continue  # already said above
+        if len(table):
+            tables[run] = table
+    if not tables:
+        st.info("None of these networks has a size with zeros.")
+        return
+    run = st.selectbox("Network", list(tables), key="kept_run", format_func=data.run_title) if len(tables) > 1 else next(iter(tables))
+    st.plotly_chart(compare_charts.kept_figure(tables[run]), key="kept", config={"displayModeBar": False},
+                    alt="Share of the weights that each kind of part keeps at every size")
+    st.caption(f"**What to see:** {compare_charts.kept_sentence(tables[run])}")
+
+
+def pages() -> None:
+    """Comparisons with several seeds, written by `python -m core compare`."""
+    found = sorted(paths.COMPARED.glob("*.md")) if paths.COMPARED.is_dir() else []
+    if found:
+        st.subheader("Comparisons with several seeds")
+    for page in found:
+        text = page.read_text(encoding="utf-8")
+        with st.expander(text.splitlines()[0].removeprefix("# "), key=f"page:{page.stem}", on_change="rerun") as box:
+            if box.open:
+                st.markdown("\n".join(text.splitlines()[1:]))
+
+
+def main() -> None:
+    st.title("Side by side")
+    st.markdown("Different ways to make a speech recogniser small, on one chart. Only numbers measured in the same way are shown together.")
+    runs = pick_runs()
+    if not runs:
+        st.info("Choose at least one network above." if data.run_infos() else "No network has been trained yet: start one on **Train**.")
+        return
+    points = data.points(tuple(runs))
+    if points.empty:
+        st.info("None of these networks has been measured yet: `python -m core evaluate --help`.")
+    else:
+        fronts(same_conditions(points, runs))
+    costs(runs)
+    kept(runs)
+    pages()
+
+
+main()

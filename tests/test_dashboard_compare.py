@@ -1,0 +1,97 @@
+"""Compare on stand-in runs: one set of conditions at a time, what is left out is said, cost and kept parts are told."""
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from core import cost, paths, store
+from dashboard import compare_charts
+from tests import standin
+from tests.conftest import ROOT
+
+APP = str(ROOT / "dashboard" / "app.py")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared") / "runs"
+    standin.make_run(folder, "aa-supernet", title="Supernet A")
+    standin.make_run(folder, "bb-other", title="Other B", method="gradual_magnitude", seed=3)
+    return folder
+
+
+@pytest.fixture
+def run(made, own_artifacts, monkeypatch, tmp_path):
+    own_artifacts.mkdir(parents=True)
+    shutil.copytree(made, paths.runs())
+    monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
+    monkeypatch.setattr(paths, "COMPARED", tmp_path / "released" / "comparison")
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    return paths.runs() / "aa-supernet"
+
+
+def opened() -> AppTest:
+    at = AppTest.from_file(APP, default_timeout=300)
+    at.run()
+    at.switch_page("views/compare.py").run()
+    assert not at.exception
+    return at
+
+
+def text(at: AppTest) -> str:
+    return " ".join(e.value for group in (at.markdown, at.caption, at.info, at.error, at.warning, at.subheader) for e in group)
+
+
+def test_renders_chart_cost_and_parts_with_a_sentence_each(run):
+    at = opened()
+    assert len(at.get("plotly_chart")) == 2 and text(at).count("What to see:") == 3
+    rows = at.dataframe[0].value
+    assert list(rows["network"]) == ["Supernet A", "Other B"] and list(rows["sizes"]) == [6, 6]
+    assert "Left out" not in text(at) and "numbers with several seeds" not in text(at)
+
+
+def test_a_network_measured_otherwise_is_left_out_with_the_reason(run):
+    for report in store.reports(paths.runs() / "bb-other"):
+        if report.split == standin.SPLITS[0]:
+            path = paths.report_file(paths.runs() / "bb-other", report.subnet, report.split, 320.0)
+            store.write_json(path, dataclasses.asdict(dataclasses.replace(report, precision="bf16")))
+    at = opened()
+    at.selectbox(key="compared_split").set_value(standin.SPLITS[0]).run()
+    words = text(at)
+    assert not at.exception and "Left out" in words and "core evaluate RUN --splits" in words and len(at.get("plotly_chart")) == 2
+
+
+def test_no_network_and_pages_of_comparisons(run):
+    paths.COMPARED.mkdir(parents=True)
+    (paths.COMPARED / "one.md").write_text("# Does it help?\n\nYes, by 3 points.\n")
+    at = opened()
+    assert "Does it help?" in [e.label for e in at.expander] and "by 3 points" not in text(at)
+    at.session_state["page:one"] = True
+    assert "by 3 points" in text(at.run())
+    at.multiselect(key="compared").set_value([]).run()
+    assert not at.exception and "Choose at least one" in text(at)
+
+
+def test_cost_sums_stages_and_says_what_is_unknown():
+    stages = [{"method": "dense", "updates": 10, "audio_hours": 2.0, "seconds": 120.0, "hardware": "X"},
+              {"method": "omni_sparsity", "updates": 5, "audio_hours": 1.0, "seconds": None, "hardware": "X"}]
+    row = compare_charts.cost_row("A", stages, {})
+    assert row == {"network": "A", "trainings": "dense → omni_sparsity", "sizes": 0, "updates": "15", "hours heard": "3",
+                   "minutes": "-", "on": "X"}
+
+
+def test_kept_parts_leave_out_uniform_sizes(run):
+    anatomy, sizes = store.anatomy(run), store.subnets(run)
+    uniform = dataclasses.replace(sizes[-1], name="u50", keep=cost.uniform(anatomy, 0.5), sparsity=0.5)
+    table = compare_charts.kept_table(anatomy, [*sizes, uniform])
+    assert not any(c.startswith(("u50", "dense")) for c in table.columns) and ((table >= 0) & (table <= 1)).all(axis=None)
+    figure = compare_charts.kept_figure(table)
+    assert list(figure.data[0].y) == list(table.index)
+    assert "all kinds" in compare_charts.kept_sentence(pd.DataFrame({"s90": [0.1, 0.1]}, index=["a", "b"]))
+    assert "b keeps most" in compare_charts.kept_sentence(pd.DataFrame({"s90": [0.1, 0.2]}, index=["a", "b"]))
