@@ -1,10 +1,15 @@
-"""Where to put zeros without searching: uniform, or one threshold for the whole network, at a given file size."""
+"""Where to put zeros without searching: uniform, one threshold for the whole network, or by measured harm, at given file sizes."""
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from core import cost
-from core.records import BLOCK, Anatomy
+from core.records import BLOCK, Anatomy, Subnet
+
+Keep = dict[str, float]
+LEAST = 0.01  # kept of any matrix, so that no branch vanishes
 
 
 def block_norms(weights: dict[str, np.ndarray], anatomy: Anatomy) -> dict[str, np.ndarray]:
@@ -35,6 +40,23 @@ def global_magnitude(norms: dict[str, np.ndarray], anatomy: Anatomy, size: int) 
     return _densest(anatomy, size, at)
 
 
+def by_harm(harm: dict[str, float], anatomy: Anatomy, size: int, steepness: float) -> Keep:
+    """Matrices whose pruning hurts more per weight keep more, at most `size` bytes (estimated); ours.
+
+    `harm`: how much the loss rose when the matrix alone was pruned further. The share kept is a common level plus
+    ln(harm per weight) / steepness: the optimum if the loss falls as exp(-steepness * share) in every matrix."""
+    least = 0.03 * max(max(harm.values()), 1e-9)  # a matrix that seemed to matter not at all was measured with noise
+    scores = {u.name: np.log(max(harm[u.name], least) / u.parameters) / steepness for u in anatomy.units}
+    middle = float(np.mean(list(scores.values())))
+    reach = max(abs(s - middle) for s in scores.values())
+
+    def at(kept: float) -> Keep:
+        level = (1 + 2 * reach) * kept - reach
+        return {n: float(np.clip(level + s - middle, LEAST if kept else 0.0, 1.0)) for n, s in scores.items()}
+
+    return _densest(anatomy, size, at)
+
+
 def _densest(anatomy: Anatomy, size: int, keep_at) -> dict[str, float]:
     """The largest share kept whose file fits, by bisection to 1e-6."""
     smallest = cost.file_bytes(anatomy, keep_at(0.0))
@@ -47,3 +69,30 @@ def _densest(anatomy: Anatomy, size: int, keep_at) -> dict[str, float]:
         middle = (low + high) / 2
         low, high = (middle, high) if cost.file_bytes(anatomy, keep_at(middle)) <= size else (low, middle)
     return keep_at(low)
+
+
+# ladders
+
+def budgets_of(anatomy: Anatomy, sparsities: Sequence[float]) -> list[int]:
+    """Bytes of the uniform subnets with these sparsities, densest first."""
+    return [cost.file_bytes(anatomy, cost.uniform(anatomy, s)) for s in sorted(sparsities)]
+
+
+LETTERS = {"searched": "s", "random search": "r", "uniform": "u", "global magnitude": "m"}
+
+
+def subnet_of(anatomy: Anatomy, keep: Keep, budget_sparsity: float, run: str, ranks_sha256: str, origin: str) -> Subnet:
+    """A Subnet named after the budget, e.g. "s70": subnets of one budget differ in the letter and share the number."""
+    return Subnet(name=f"{LETTERS[origin]}{round(100 * budget_sparsity, 1):g}", run=run, keep=keep,
+                  sparsity=cost.sparsity_reached(anatomy, keep), ranks_sha256=ranks_sha256, origin=origin)
+
+
+def baselines(anatomy: Anatomy, sparsities: Sequence[float], norms: dict[str, np.ndarray], run: str = "",
+              ranks_sha256: str = "") -> list[Subnet]:
+    """Uniform ("u70") and global-magnitude ("m70") subnets of the same bytes as a ladder's."""
+    made = []
+    for sparsity, size in zip(sorted(sparsities), budgets_of(anatomy, sparsities)):
+        for keep, origin in ((cost.uniform(anatomy, sparsity), "uniform"),
+                             (global_magnitude(norms, anatomy, size), "global magnitude")):
+            made.append(subnet_of(anatomy, keep, sparsity, run, ranks_sha256, origin))
+    return made

@@ -185,7 +185,7 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     chunk = recognizer.chunk_frames(evaluation_options(recipe).chunk_ms, anatomy.frame_ms)
     fitness = Fitness(folder, _prepared_of(folder, recipe, report), options.seconds, chunk, options.threads, options.seed)
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
-    found = searching.baselines(anatomy, options.sparsities, norms, folder.name, sha)
+    found = allocation.baselines(anatomy, options.sparsities, norms, folder.name, sha)
     for method in ("search", "random"):
         found += searching.run_ladder(
             anatomy, options, fitness.loss, rerank=fitness.wer, norms=norms, progress=report, run=folder.name,

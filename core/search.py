@@ -1,8 +1,8 @@
 """Evolutionary search for the best share kept of every matrix at given file sizes; ask/tell, knows no network.
 
-METHODS.md section 1: all budgets of a ladder are searched together, parents come from the present front (also the
-neighbouring budgets'), a mutation changes each layer with probability 0.2, candidates are drawn again until their file
-is inside the budget's window. Fitness is the caller's (CTC loss per frame on the search split; lower is better).
+METHODS.md section 1: all budgets of a ladder are searched together, parents come from the present front (also the neighbouring
+budgets'), a mutation changes each layer with probability 0.2, candidates are drawn again until their file is inside the budget's
+window. Fitness is the caller's (CTC loss per frame on the search split; lower is better).
 """
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from core import cost, store
-from core.allocation import global_magnitude, uniform_at
+from core.allocation import Keep, budgets_of, by_harm, global_magnitude, subnet_of, uniform_at
 from core.records import Anatomy, Subnet, option
 from core.training import Interrupted
 
-Keep = dict[str, float]
 Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 TRIES = 200      # draws of one candidate before the window is called unreachable
 STEPS = 200      # single moves towards the window before a draw is given up
+STEEPNESS = (4.0, 8.0, 16.0)  # of the allocations by harm that the search starts from
 NEIGHBOUR = 0.3  # share of parents taken from the next denser or sparser budget's front (ours)
 
 
@@ -34,12 +34,15 @@ class Options:
     population: int = option(64, "candidates kept, shared by the budgets", low=4, high=100000)
     evaluations: int = option(600, "candidates measured for the whole ladder", low=1, high=1000000)
     mutation: float = option(0.2, "probability that a mutation changes a layer", low=0.0, high=1.0)
+    small: float = option(0.75, "share of the mutations that move a layer a little; the others draw it anew", low=0.0, high=1.0)
+    reach: float = option(1.5, "how far a small mutation moves a layer, standard deviation in steps of the grid", low=0.1, high=100.0)
     crossover: float = option(0.5, "share of children of two parents; the others are mutations", low=0.0, high=1.0)
     window: float = option(0.01, "how far a candidate's file may be from its budget", low=0.0001, high=0.5)
     grid: int = option(32, "steps of the share kept, finer where little is kept", low=2, high=1000)
     sparsest: float = option(0.97, "largest sparsity of one matrix", low=0.0, high=1.0)
     group: str = option("unit", "what gets its own sparsity: a matrix or a residual branch", choices=("unit", "branch"))
     best: int = option(5, "candidates of each budget measured again by WER", low=1, high=100)
+    probe: bool = option(True, "measure first how much every matrix matters, and begin with sizes made from that")
     minutes: float = option(20.0, "for the search, without the last measurement", unit="min", low=0.01, high=100000.0)
     seconds: float = option(300.0, "speech a candidate is measured on", unit="s", low=1.0, high=100000.0)
     threads: int = option(2, "CPU threads", low=1, high=256)
@@ -118,8 +121,14 @@ class Search:
             second = self._parent(budget)
             child = [a if self.rng.random() < 0.5 else b for a, b in zip(first, second)]
         else:
-            child = [float(self.rng.choice(self.levels)) if self.rng.random() < self.o.mutation else a for a in first]
+            change = self._near if self.rng.random() < self.o.small else lambda _: float(self.rng.choice(self.levels))
+            child = [change(a) if self.rng.random() < self.o.mutation else a for a in first]
         return self._move_into(child, budget)
+
+    def _near(self, value: float) -> float:
+        """A level not far from `value` (ours): drawing a fifth of 80 matrices anew hardly ever gave a child better than its parent."""
+        place = int(np.abs(self.levels - value).argmin()) + round(float(self.rng.normal(0.0, self.o.reach)))
+        return float(self.levels[min(max(place, 0), self.o.grid)])
 
     def _parent(self, budget: int) -> list[float]:
         near = [b for b in (budget - 1, budget + 1) if 0 <= b < len(self.front) and self.front[b]]
@@ -203,11 +212,6 @@ class Search:
 
 # ladders
 
-def budgets_of(anatomy: Anatomy, sparsities: Sequence[float]) -> list[int]:
-    """Bytes of the uniform subnets with these sparsities, densest first."""
-    return [cost.file_bytes(anatomy, cost.uniform(anatomy, s)) for s in sorted(sparsities)]
-
-
 def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], float], *,
                rerank: Callable[[Keep], float] | None = None, norms: dict[str, np.ndarray] | None = None,
                progress: Progress = lambda *_: True, state_path: Path | None = None, run: str = "",
@@ -224,9 +228,13 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
     starts = [] if method == "random" else [uniform_at(anatomy, b) for b in budgets]
     if norms is not None and method != "random":
         starts += [global_magnitude(norms, anatomy, b) for b in budgets]
+    began, harm = time.monotonic(), {}
+    if method != "random" and options.probe and 4 * (len(anatomy.units) + 1) <= options.evaluations:
+        harm = _saved(state_path).get("harm") or _harm(anatomy, budgets[len(budgets) // 2], fitness, progress)
+        starts += [by_harm(harm, anatomy, b, c) for b in budgets for c in STEEPNESS]
     search = (RandomSearch if method == "random" else Search)(anatomy, budgets, options, starts)
-    spent = _load(search, state_path)
-    began = time.monotonic() - spent
+    search.told = len(harm) + 1 if harm else 0  # as many measurements in all as random search has
+    began -= _load(search, _saved(state_path))
     while search.told < options.evaluations and time.monotonic() - began < 60 * options.minutes:
         elapsed = time.monotonic() - began
         left = elapsed / search.told * (options.evaluations - search.told) if search.told else None
@@ -235,7 +243,7 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
         keeps = search.ask(min(len(budgets), options.evaluations - search.told))
         search.tell([(keep, fitness(keep)) for keep in keeps])
         if state_path is not None:
-            store.write_json(state_path, {"search": search.state(), "seconds": time.monotonic() - began})
+            store.write_json(state_path, {"search": search.state(), "seconds": time.monotonic() - began, "harm": harm})
     chosen = []
     for b, sparsity in enumerate(sparsities):
         candidates = [keep for _, keep in search.best(b)[:options.best]]
@@ -250,26 +258,6 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
     return chosen
 
 
-LETTERS = {"searched": "s", "random search": "r", "uniform": "u", "global magnitude": "m"}
-
-
-def subnet_of(anatomy: Anatomy, keep: Keep, budget_sparsity: float, run: str, ranks_sha256: str, origin: str) -> Subnet:
-    """A Subnet named after the budget, e.g. "s70": subnets of one budget differ in the letter and share the number."""
-    return Subnet(name=f"{LETTERS[origin]}{round(100 * budget_sparsity, 1):g}", run=run, keep=keep,
-                  sparsity=cost.sparsity_reached(anatomy, keep), ranks_sha256=ranks_sha256, origin=origin)
-
-
-def baselines(anatomy: Anatomy, sparsities: Sequence[float], norms: dict[str, np.ndarray], run: str = "",
-              ranks_sha256: str = "") -> list[Subnet]:
-    """Uniform ("u70") and global-magnitude ("m70") subnets of the same bytes as a ladder's."""
-    made = []
-    for sparsity, size in zip(sorted(sparsities), budgets_of(anatomy, sparsities)):
-        for keep, origin in ((cost.uniform(anatomy, sparsity), "uniform"),
-                             (global_magnitude(norms, anatomy, size), "global magnitude")):
-            made.append(subnet_of(anatomy, keep, sparsity, run, ranks_sha256, origin))
-    return made
-
-
 class RandomSearch(Search):
     """The baseline: as many evaluations, every candidate drawn on its own."""
 
@@ -282,10 +270,25 @@ def _said(search: Search, options: Options) -> str:
     return f"{search.told} of {options.evaluations} candidates; best loss per size, dense to sparse: {' '.join(best)}"
 
 
-def _load(search: Search, state_path: Path | None) -> float:
+def _harm(anatomy: Anatomy, budget: int, fitness: Callable[[Keep], float], progress: Progress) -> dict[str, float]:
+    """{unit: rise of the loss when it alone keeps half as much}, around the uniform size of a budget. Raises Interrupted."""
+    uniform = uniform_at(anatomy, budget)
+    before, harm = fitness(uniform), {}
+    for i, unit in enumerate(anatomy.units):
+        if not progress(0.0, f"how much every matrix matters: {i} of {len(anatomy.units)}", None):
+            raise Interrupted("stopped while measuring how much every matrix matters; that begins anew")
+        harm[unit.name] = fitness(uniform | {unit.name: 0.5 * uniform[unit.name]}) - before
+    return harm
+
+
+def _saved(state_path: Path | None) -> dict:
+    """What an interrupted search left; {} when there is none."""
+    return json.loads(state_path.read_text()) if state_path is not None and state_path.is_file() else {}
+
+
+def _load(search: Search, saved: dict) -> float:
     """Seconds already spent by the saved search, which is loaded; 0 when there is none."""
-    if state_path is None or not state_path.is_file():
+    if not saved:
         return 0.0
-    data = json.loads(state_path.read_text())
-    search.load_state(data["search"])
-    return data["seconds"]
+    search.load_state(saved["search"])
+    return saved["seconds"]

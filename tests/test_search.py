@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from core import allocation, cost
-from core.search import Interrupted, Options, RandomSearch, Search, baselines, budgets_of, run_ladder
+from core.allocation import baselines, budgets_of
+from core.search import Interrupted, Options, RandomSearch, Search, run_ladder
 from tests import standin
 
 SHAPE = standin.anatomy(4, 64, 4)
@@ -106,3 +107,20 @@ def test_unreachable_window_is_said():
     options = dataclasses.replace(OPTIONS, grid=2, window=0.001)
     with pytest.raises(ValueError, match="search.window"):
         RandomSearch(one, budgets_of(one, [0.6]), options).ask(1)
+
+
+def test_probing_finds_what_matters_and_counts_as_measuring(tmp_path):
+    calls = []
+    options = dataclasses.replace(OPTIONS, evaluations=200)
+    found = run_ladder(SHAPE, options, lambda k: calls.append(k) or loss(k), state_path=tmp_path / "s.json")
+    assert len(calls) == 200, "probes are measurements, too"
+    probes = calls[1:1 + len(SHAPE.units)]
+    assert all(sum(k[n] != calls[0][n] for n in k) == 1 for k in probes)
+    blind = run_ladder(SHAPE, dataclasses.replace(options, probe=False), loss)
+    assert all(loss(a.keep) < loss(b.keep) for a, b in zip(found, blind))
+    again = []
+    run_ladder(SHAPE, options, lambda k: again.append(k) or loss(k), state_path=tmp_path / "s.json")
+    assert not again, "a finished search measures nothing"
+    for steepness in (4.0, 16.0):
+        keep = allocation.by_harm(NEED, SHAPE, budgets_of(SHAPE, [0.7])[0], steepness)
+        assert min(keep.values()) > 0 and cost.file_bytes(SHAPE, keep) <= budgets_of(SHAPE, [0.7])[0]
