@@ -61,16 +61,16 @@ def parser() -> Parser:
     c = commands.add_parser("bench", help="measure how fast something is")
     c.add_argument("name", metavar="NAME", help="see `python -m core list bench`")
     _set(c, "an option of the bench, e.g. hours=1")
-    c = commands.add_parser("list", help="show what there is: runs, recipes and the plug-ins of every room")
+    c = commands.add_parser("list", help="show what there is: runs, recipes, recipe sets and the plug-ins of every room")
     c.add_argument("what", metavar="WHAT", nargs="?", default="",
-                   help="runs, recipes, corpora, models, methods, runners, export, bench or settings; all without it")
+                   help="runs, recipes, sets, corpora, models, methods, runners, export, bench or settings; all without it")
     c = commands.add_parser("release", help="copy a finished run into artifacts/released/ with its model card")
     c.add_argument("run", metavar="RUN", nargs="?", default="")
     c.add_argument("--name", default="", help="another name for the released run")
     c.add_argument("--no-snapshots", action="store_true", help="leave out the block ranks along the training")
     c.add_argument("--results", action="store_true", help="write RESULTS.md anew (a release does that, too)")
     c.add_argument("--samples", action="store_true", help="speak the samples of the Transcribe page anew")
-    _jobs_commands(commands.add_parser("jobs", help="background work: list, add, cancel, resume, log, work"))
+    _jobs_commands(commands.add_parser("jobs", help="background work: list, add, clone, cancel, resume, log, work"))
     hidden = commands.add_parser("_job")  # what the worker's child runs
     hidden.add_argument("id", type=int)
     return top
@@ -98,6 +98,18 @@ def _work_commands(commands: Any, background: bool = False) -> None:
                    "as in the recipe when not given")
     for c in commands.choices.values() if background else ():
         c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
+        _queue_options(c)
+
+
+def _queue_options(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--priority", type=int, default=0, help="higher ones go first (%(default)s)")
+    c.add_argument("--after", type=_numbers, default=[], metavar="N,M", help="jobs that must be done before; RUN may then be -, "
+                   "the run of the first of them")
+    c.add_argument("--retries", type=int, default=0, help="how often to try again after a failure, with growing pauses (%(default)s)")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in _list(text)]
 
 
 def _set(command: argparse.ArgumentParser, text: str) -> None:
@@ -116,6 +128,11 @@ def _jobs_commands(top: argparse.ArgumentParser) -> None:
         c.add_argument("id", metavar="N", type=int)
         if name == "log":
             c.add_argument("--lines", type=int, default=200)
+    c = todo.add_parser("clone", help="queue a job again as a new one, with changes")
+    c.add_argument("id", metavar="N", type=int)
+    _set(c, "change an option of a recipe to prepare or train, e.g. seed=2")
+    c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
+    _queue_options(c)
     c = todo.add_parser("work", help="work on the queue here, in the foreground")
     c.add_argument("--idle-minutes", type=float, default=worker.IDLE_MINUTES)
     c.add_argument("--grace-s", type=float, default=worker.GRACE_S)

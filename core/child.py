@@ -71,7 +71,8 @@ def run_job(job_id: int) -> int:
         if not stop.asked and not jobs.get(job_id).cancel:  # what breaks because it was told to stop is no failure
             text = traceback.format_exc()
             words = in_words(error) if isinstance(error, OSError) else None  # the last line is what the pages show
-            jobs.fail(job_id, f"{error}\n\n{text}" if isinstance(error, ValueError) else f"{text}\n{words or ''}".strip(), job.worker)
+            wrong = isinstance(error, ValueError)  # the input's fault: trying again would not help
+            jobs.fail(job_id, f"{error}\n\n{text}" if wrong else f"{text}\n{words or ''}".strip(), job.worker, again=not wrong)
             return 1
         return STOPPED
     return STOPPED if stop.asked else 0

@@ -6,12 +6,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core import arguments, bench, catalog, child, jobs, paths, plugins, recipe_sets, store, worker
-from core.records import Card, Interrupted, Job, Recipe, Subnet
+from core import arguments, bench, catalog, child, jobs, listing, paths, recipe_sets, store, worker
+from core.records import Interrupted, Job, Recipe, Subnet
 from core.records import Report as RunReport
 from core.runners.base import STOPPED
 from core.writing import in_words
@@ -192,65 +192,11 @@ def _release(given: Any) -> None:
         print(results.write())
 
 
-# looking
-
-def _list(given: Any) -> None:
-    tables: dict[str, Callable[[], str]] = {"runs": _runs_table, "recipes": _recipes_table}
-    tables |= {room: lambda room=room: _cards_table(catalog.cards(room), bool(given.what)) for room in catalog.ROOMS}
-    if given.what:
-        plugins.check_name(given.what, tables, "list")
-        print(tables[given.what]())
-    else:
-        print("\n\n".join(f"{name}\n{make()}" for name, make in tables.items()))
-
-
-def _runs_table() -> str:
-    rows = []
-    for r in store.runs():
-        sizes = len(list((r.folder / "subnets").glob("*.json")))
-        state = f"broken: {r.broken}" if r.broken else "finished" if r.finished else "not finished"
-        rows.append((r.id, "released" if r.released else "own", state, str(sizes), r.title))
-    return _table(("run", "from", "state", "subnets", "title"), rows)
-
-
-def _recipes_table() -> str:
-    rows = []
-    for name in store.recipe_names():
-        try:
-            rows.append((name, store.load_recipe(name).title))
-        except ValueError as error:
-            rows.append((name, f"BROKEN: {error}"))
-    return _table(("recipe", "title"), rows)
-
-
-def _cards_table(cards: list[Card], options: bool) -> str:
-    rows = [(c.name, str(c.version), f"BROKEN: {c.broken}" if c.broken else c.title) for c in cards]
-    text = _table(("name", "version", "title"), rows)
-    lines = [(f"{c.name}.{o.name}", o.type, json.dumps(o.default), _range(o), o.unit, o.help)
-             for c in cards for o in c.options] if options else []
-    return text + ("\n\n" + _table(("option", "type", "default", "allowed", "unit", "meaning"), lines) if lines else "")
-
-
-def _range(option: Any) -> str:
-    if option.choices:
-        return ", ".join(map(str, option.choices))
-    return "" if option.low is option.high is None else plugins.range_text(option.low, option.high)
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    rows = [head, *rows]
-    if len(rows) == 1:
-        return "none"
-    widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths)).rstrip() for r in rows]
-    return "\n".join([lines[0], "-" * min(120, max(map(len, lines))), *lines[1:]])
-
-
 # jobs
 
 def _jobs(given: Any) -> int:
     if given.todo in (None, "list"):
-        print(_table(("id", "kind", "state", "done", "run", "message"),
+        print(listing.table(("id", "kind", "state", "done", "run", "message"),
                      [_job_row(j) for j in jobs.list_jobs(getattr(given, "limit", 20))]))
     elif given.todo == "work":
         words = ["--idle-minutes", given.idle_minutes, "--grace-s", given.grace_s, "--stale-s", given.stale_s]
@@ -261,25 +207,44 @@ def _jobs(given: Any) -> int:
         if job.error:
             print(job.error)
     elif given.todo == "add":
-        number = jobs.add(given.kind, _payload(given), getattr(given, "run", ""))
-        print(f"job {number} is queued")
+        _queued(given, given.kind, _payload(given))
+    elif given.todo == "clone":
+        job = jobs.get(given.id)
+        _queued(given, job.kind, _changed(job, given.settings))
     else:
         {"cancel": jobs.cancel, "resume": jobs.resume}[given.todo](given.id)
         print(f"job {given.id} is {_state(jobs.get(given.id))}")
-    if (given.todo == "add" and not given.no_worker) or given.todo == "resume":
+    if (given.todo in ("add", "clone") and not given.no_worker) or given.todo == "resume":
         jobs.start_worker()
     return 0
+
+
+def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
+    number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries)
+    print(f"job {number} is queued")
+
+
+def _changed(job: Job, settings: list[str]) -> dict[str, Any]:
+    """A job's payload again, with the recipe's options changed."""
+    if settings and "recipe" not in job.payload:
+        raise ValueError(f"job {job.id} is of kind {job.kind} and has no recipe: --set changes the recipe of prepare and train jobs")
+    if not settings:
+        return job.payload
+    return job.payload | {"recipe": dataclasses.asdict(store.override(store.recipe_from(job.payload["recipe"]), settings))}
 
 
 def _payload(given: Any) -> dict[str, Any]:
     """What a job of this kind needs, checked now rather than when its turn comes."""
     if given.kind in ("prepare", "train"):
         return {"recipe": dataclasses.asdict(_recipe(given))}
-    store.run_folder(given.run)
+    run = "" if given.run == "-" and given.after else given.run
+    if run:
+        store.run_folder(run)
     if given.kind == "search":
-        return {"run": given.run}
-    _check_subnets(given)
-    return {"run": given.run, "subnets": given.subnets, "splits": given.splits, "new": None, "chunk_ms": given.chunk_ms}
+        return {"run": run}
+    if run:
+        _check_subnets(given)
+    return {"run": run, "subnets": given.subnets, "splits": given.splits, "new": None, "chunk_ms": given.chunk_ms}
 
 
 def _state(job: Job) -> str:
@@ -287,14 +252,16 @@ def _state(job: Job) -> str:
 
 
 def _job_row(job: Job) -> tuple[str, ...]:
-    message = job.error.strip().splitlines()[-1] if job.error.strip() else job.message
+    message = job.error.strip().splitlines()[-1] if job.error.strip() and job.state != "queued" else job.message
+    waiting = ", ".join(f"{b.id} ({_state(b)})" for b in jobs.waits_for(job))
+    message = f"waits for job {waiting}" if waiting else message
     left = f" ({_duration(job.eta_s)} left)" if job.eta_s else ""
     return str(job.id), job.kind, _state(job), f"{100 * job.progress:.0f} %", job.run, (message + left)[:80]
 
 
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "compare": _compare, "transcribe": _transcribe, "bench": _bench,
-    "release": _release, "list": _list, "jobs": _jobs}
+    "release": _release, "list": lambda given: print(listing.everything(given.what)), "jobs": _jobs}
 
 if __name__ == "__main__":
     sys.exit(main())

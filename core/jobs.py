@@ -1,7 +1,6 @@
 """The queue of background work: one SQLite file, one slot, heartbeats; knows nothing about what a job does."""
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -10,84 +9,24 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from core import paths
 from core.plugins import check_name
+from core.queue_file import QueueError, transaction
 from core.records import JOB_KINDS, JOB_STATES, Job
 
-SCHEMA = 1            # stored as the database's user_version; raised when a table changes
+__all__ = ["QueueError"]  # what the queue's file raises
+
 STALE_S = 60.0        # a heart that has not beaten for this long has stopped
-BUSY_S = 30.0         # how long to wait for another process's transaction
+RETRY_S = 30.0        # until a failed job is tried again; doubled each time
 MAX_ATTEMPTS = 5      # a job whose worker dies this often fails, so that it cannot block the queue for ever
-
-TABLES = """
-create table jobs (id integer primary key autoincrement, kind text not null, payload text not null,
-  state text not null, run text not null default '', created real not null, started real, ended real, heartbeat real,
-  worker text not null default '', pid integer, progress real not null default 0, message text not null default '',
-  eta_s real, error text not null default '', cancel integer not null default 0, attempts integer not null default 0);
-create index jobs_state on jobs (state);
-create table worker (slot integer primary key check (slot = 1), name text not null, heartbeat real not null);
-"""
-
-
-class QueueError(ValueError):
-    """The queue's file cannot be used; the text says where it is and what to do."""
-
-
-@contextlib.contextmanager
-def _queue() -> Iterator[sqlite3.Connection]:
-    """One immediate transaction: readers elsewhere go on, writers wait. A damaged file is never replaced silently."""
-    path = paths.jobs_database()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as db:
-            db.row_factory = sqlite3.Row
-            _prepare(db)
-            db.execute("begin immediate")
-            try:
-                _check_schema(db, path)
-                yield db
-            except BaseException:
-                db.execute("rollback")
-                raise
-            db.execute("commit")
-    except sqlite3.OperationalError as error:
-        raise QueueError(f"the job queue {path} cannot be used now: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise QueueError(f"the job queue {path} is damaged ({error}). Stop the worker, then move the file away, e.g. "
-                         f"mv '{path}' '{path}.damaged'; an empty queue is made in its place, runs are kept") from error
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    """Write-ahead log. SQLite does not wait by itself while another process makes the same change, so we do."""
-    until = time.monotonic() + BUSY_S
-    while db.execute("pragma journal_mode").fetchone()[0] != "wal":
-        try:
-            db.execute("pragma journal_mode = wal")
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
-    db.execute("pragma synchronous = normal")  # no fsync per heartbeat; a power cut may lose the last changes
-
-
-def _check_schema(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("pragma user_version").fetchone()[0]
-    if version == 0:
-        for statement in TABLES.split(";"):
-            db.execute(statement)
-        db.execute(f"pragma user_version = {SCHEMA}")
-    elif version != SCHEMA:
-        raise QueueError(f"the job queue {path} has format {version}, this program reads format {SCHEMA}; "
-                         f"use the newer program, or move the file away to begin an empty queue")
-
 
 def _job(row: sqlite3.Row) -> Job:
     values = dict(row)
-    return Job(**values | {"payload": json.loads(values["payload"]), "cancel": bool(values["cancel"])})
+    return Job(**values | {"payload": json.loads(values["payload"]), "cancel": bool(values["cancel"]),
+                           "after": tuple(json.loads(values["after"]))})
 
 
 def _one(db: sqlite3.Connection, job_id: int) -> Job:
@@ -99,28 +38,43 @@ def _one(db: sqlite3.Connection, job_id: int) -> Job:
 
 # for people: pages and command line
 
-def add(kind: str, payload: dict[str, Any], run: str = "") -> int:
-    """Queue a job and return its number. `run` is the run it belongs to, where that is known."""
+def add(kind: str, payload: dict[str, Any], run: str = "", *, priority: int = 0, after: Sequence[int] = (), retries: int = 0) -> int:
+    """Queue a job and return its number. `run` is the run it belongs to, where that is known.
+
+    Higher priorities go first. It waits until the jobs `after` are done, and an empty payload["run"] then becomes the run of the first
+    of them. A failure that is not the input's fault is tried again `retries` times, after RETRY_S, then twice that, and so on."""
     check_name(kind, JOB_KINDS, "kind of job")
-    with _queue() as db:
-        return db.execute("insert into jobs (kind, payload, state, run, created) values (?, ?, 'queued', ?, ?)",
-                          (kind, json.dumps(payload), run or payload.get("run", ""), time.time())).lastrowid
+    if retries < 0:
+        raise ValueError(f"retries is {retries}; it is 0 or more")
+    with transaction() as db:
+        for number in after:
+            _one(db, number)
+        return db.execute("insert into jobs (kind, payload, state, run, created, priority, after, retries) "
+                          "values (?, ?, 'queued', ?, ?, ?, ?, ?)",
+                          (kind, json.dumps(payload), run or payload.get("run", ""), time.time(), priority, json.dumps(list(after)),
+                           retries)).lastrowid
+
+
+def waits_for(job: Job) -> list[Job]:
+    """The jobs a queued one waits for; one that has failed or was cancelled holds it until it is resumed."""
+    with transaction() as db:
+        return [j for j in (_one(db, n) for n in job.after) if j.state != "done"] if job.state == "queued" else []
 
 
 def get(job_id: int) -> Job:
-    with _queue() as db:
+    with transaction() as db:
         return _one(db, job_id)
 
 
 def list_jobs(limit: int = 100) -> list[Job]:
     """The newest jobs, newest first."""
-    with _queue() as db:
+    with transaction() as db:
         return [_job(r) for r in db.execute("select * from jobs order by id desc limit ?", (limit,))]
 
 
 def cancel(job_id: int) -> None:
     """A queued job is cancelled at once, a running one is asked to stop; ValueError when it has ended."""
-    with _queue() as db:
+    with transaction() as db:
         job = _one(db, job_id)
         if job.state not in ("queued", "running"):
             raise ValueError(f"job {job_id} is {job.state}; only queued and running jobs can be cancelled")
@@ -132,12 +86,12 @@ def cancel(job_id: int) -> None:
 
 def resume(job_id: int) -> None:
     """Queue a failed or cancelled job again; a training goes on from its checkpoint."""
-    with _queue() as db:
+    with transaction() as db:
         job = _one(db, job_id)
         if job.state not in ("failed", "cancelled"):
             raise ValueError(f"job {job_id} is {job.state}; only failed and cancelled jobs can be resumed")
-        db.execute("update jobs set state = 'queued', cancel = 0, attempts = 0, error = '', ended = null, worker = '', "
-                   "pid = null, eta_s = null, message = '' where id = ?", (job_id,))
+        db.execute("update jobs set state = 'queued', cancel = 0, attempts = 0, failures = 0, not_before = 0, error = '', "
+                   "ended = null, worker = '', pid = null, eta_s = null, message = '' where id = ?", (job_id,))
 
 
 def log(job_id: int, lines: int = 200) -> str:
@@ -154,18 +108,25 @@ def log(job_id: int, lines: int = 200) -> str:
 # for the worker and its child
 
 def claim(worker: str) -> Job | None:
-    """Take the oldest queued job, or None: nothing is queued, or the one slot is taken."""
-    with _queue() as db:
+    """Take the oldest queued job of the highest priority that waits for nothing, or None: there is none, or the one slot is taken."""
+    with transaction() as db:
         now = time.time()
         running = db.execute("select worker, heartbeat from jobs where state = 'running'").fetchall()
         if any(not _stopped(r["worker"], r["heartbeat"], STALE_S) for r in running):
             return None
-        row = db.execute("select id from jobs where state = 'queued' order by id limit 1").fetchone()
-        if row is None:
+        queued = db.execute("select * from jobs where state = 'queued' and not_before <= ? order by priority desc, id", (now,))
+        for job in map(_job, queued.fetchall()):
+            before = [_one(db, number) for number in job.after]
+            if all(b.state == "done" for b in before):
+                break
+        else:
             return None
+        if before and job.payload.get("run") == "":  # e.g. the evaluation of what was trained just now
+            db.execute("update jobs set payload = ?, run = ? where id = ?",
+                       (json.dumps(job.payload | {"run": before[0].run}), before[0].run, job.id))
         db.execute("update jobs set state = 'running', worker = ?, heartbeat = ?, started = ?, ended = null, "
-                   "pid = null, attempts = attempts + 1 where id = ?", (worker, now, now, row["id"]))
-        return _one(db, row["id"])
+                   "pid = null, attempts = attempts + 1 where id = ?", (worker, now, now, job.id))
+        return _one(db, job.id)
 
 
 def beat(job_id: int, worker: str, progress: float | None = None, message: str | None = None,
@@ -176,30 +137,36 @@ def beat(job_id: int, worker: str, progress: float | None = None, message: str |
         told |= {"progress": min(1.0, max(0.0, float(progress))), "eta_s": eta_s}
     if message is not None:
         told["message"] = message
-    with _queue() as db:
+    with transaction() as db:
         return _change(db, job_id, worker, told) and not _one(db, job_id).cancel
 
 
 def note(job_id: int, worker: str, *, pid: int | None = None, run: str | None = None) -> None:
     """Remember the child's process id (also its group's), or the run it writes."""
-    with _queue() as db:
+    with transaction() as db:
         _change(db, job_id, worker, {k: v for k, v in (("pid", pid), ("run", run)) if v is not None})
 
 
 def finish(job_id: int, worker: str = "") -> None:
-    with _queue() as db:
+    with transaction() as db:
         _end(db, job_id, worker, "done", progress=1.0)
 
 
-def fail(job_id: int, text: str, worker: str = "") -> None:
-    """`text` is the traceback or the reason; the jobs page shows it."""
-    with _queue() as db:
-        _end(db, job_id, worker, "failed", error=text)
+def fail(job_id: int, text: str, worker: str = "", again: bool = True) -> None:
+    """`text` is the traceback or the reason; the jobs page shows it. `again`: it may be tried again, if it has retries left."""
+    with transaction() as db:
+        job = _one(db, job_id)
+        if again and job.failures < job.retries and not job.cancel:
+            wait = RETRY_S * 2 ** job.failures
+            _end(db, job_id, worker, "queued", ended=None, error=text, failures=job.failures + 1, not_before=time.time() + wait,
+                 message=f"failed {job.failures + 1} of {job.retries + 1} times; tried again in {wait:.0f} s")
+        else:
+            _end(db, job_id, worker, "failed", error=text)
 
 
 def stopped(job_id: int, worker: str = "") -> None:
     """The child ended because it was told to: cancelled if a person asked, queued again otherwise."""
-    with _queue() as db:
+    with transaction() as db:
         if _one(db, job_id).cancel:
             _end(db, job_id, worker, "cancelled")
         else:
@@ -208,7 +175,7 @@ def stopped(job_id: int, worker: str = "") -> None:
 
 def requeue_stale(seconds: float = STALE_S) -> list[Job]:
     """Queue the running jobs whose worker's heart stopped, and return them as they were."""
-    with _queue() as db:
+    with transaction() as db:
         running = [_job(r) for r in db.execute("select * from jobs where state = 'running'")]
         lost = [job for job in running if _stopped(job.worker, job.heartbeat, seconds)]
         for job in lost:
@@ -244,7 +211,7 @@ def worker_name() -> str:
 
 def worker_beat(name: str) -> bool:
     """Take or keep the worker's place; False when another worker has it and lives."""
-    with _queue() as db:
+    with transaction() as db:
         row = db.execute("select * from worker").fetchone()
         if row is not None and row["name"] != name and not _stopped(row["name"], row["heartbeat"], STALE_S):
             return False
@@ -253,12 +220,12 @@ def worker_beat(name: str) -> bool:
 
 
 def worker_leave(name: str) -> None:
-    with _queue() as db:
+    with transaction() as db:
         db.execute("delete from worker where name = ?", (name,))
 
 
 def worker_alive() -> bool:
-    with _queue() as db:
+    with transaction() as db:
         row = db.execute("select * from worker").fetchone()
         return row is not None and not _stopped(row["name"], row["heartbeat"], STALE_S)
 

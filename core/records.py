@@ -192,6 +192,11 @@ class Job:
     error: str = ""
     cancel: bool = False             # asked to stop
     attempts: int = 0
+    priority: int = 0                # higher ones go first
+    after: tuple[int, ...] = ()      # jobs that must be done before
+    retries: int = 0                 # how often it is tried again after a failure
+    failures: int = 0                # since it was queued by a person
+    not_before: float = 0.0          # not tried again before this time
 
 
 class Interrupted(Exception):

@@ -12,13 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # a module imports lower floors, and names to its left on its own floor's line; a folder is one name
     "records paths cost",
-    "plugins catalog recipe_files writing recipe_sets store history packing jobs",
+    "plugins catalog recipe_files writing recipe_sets store history packing queue_file jobs",
     "audio features text tokenizer chance acoustics shards grammar speaking scoring layers",
     "prepared corpora sift extract prepare batches models muon sparsity",
     "methods decoding",
     "checkpoints training export recognizer speed evaluation fitness allocation search release",
     "experiment compare",
-    "runners worker bench child arguments cli __main__",
+    "runners worker bench child arguments listing cli __main__",
 )
 PLACE = {name: (floor, place) for floor, line in enumerate(FLOORS) for place, name in enumerate(line.split())}
 PLUGIN_FOLDERS = ("corpora", "models", "methods", "runners", "export", "bench")  # one file is one thing

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core import jobs, paths
+from core import jobs, paths, queue_file, recipe_files, records
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -293,3 +293,70 @@ def test_start_worker_is_detached(stub, tmp_path):
     finally:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
+
+
+# order, waiting, trying again
+
+def test_priorities_go_first_and_dependencies_wait(tmp_path):
+    low, high = jobs.add("train", {}), jobs.add("train", {}, priority=5)
+    after = jobs.add("evaluate", {"run": "", "subnets": []}, priority=9, after=[low, high])
+    assert [j.id for j in jobs.waits_for(jobs.get(after))] == [low, high]
+    assert jobs.claim("a").id == high
+    jobs.fail(high, "text", "a")
+    assert jobs.claim("a").id == low
+    jobs.note(low, "a", run="dense-1")
+    jobs.finish(low, "a")
+    assert jobs.claim("a") is None, "a failed dependency holds what waits for it"
+    assert [(j.id, j.state) for j in jobs.waits_for(jobs.get(after))] == [(high, "failed")]
+    jobs.resume(high)
+    assert jobs.claim("a").id == high
+    jobs.finish(high, "a")
+    job = jobs.claim("a")
+    assert (job.id, job.run, job.payload["run"]) == (after, "dense-1", "dense-1") and not jobs.waits_for(job)
+    with pytest.raises(ValueError, match="no job 99"):
+        jobs.add("train", {}, after=[99])
+
+
+def test_a_failure_is_tried_again_after_growing_pauses(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(jobs.time, "time", lambda: now[0])
+    number = jobs.add("train", {}, retries=2)
+    for pause in (30, 60):
+        assert jobs.claim("a").id == number
+        jobs.fail(number, "Traceback\nOSError: the share went away", "a")
+        job = jobs.get(number)
+        assert job.state == "queued" and "share went away" in job.error and f"in {pause} s" in job.message
+        assert jobs.claim("a") is None
+        now[0] += pause + 1
+    jobs.claim("a")
+    jobs.fail(number, "again", "a")
+    assert jobs.get(number).state == "failed"
+    jobs.resume(number)
+    assert jobs.get(number).failures == 0
+    jobs.claim("a")
+    jobs.fail(number, "sparsity 2 is not in 0..1", "a", again=False)
+    assert jobs.get(number).state == "failed", "wrong input is not tried again"
+
+
+def test_a_queue_of_the_format_before_is_brought_up_to_date(own_artifacts):
+    own_artifacts.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(paths.jobs_database()) as db:
+        db.executescript(queue_file.TABLES)
+        db.execute("insert into jobs (kind, payload, state, created) values ('train', '{}', 'queued', 1.0)")
+        db.execute("pragma user_version = 1")
+    db.close()
+    job, = jobs.list_jobs()
+    assert (job.kind, job.priority, job.after) == ("train", 0, ()) and jobs.claim("a").id == job.id
+
+
+def test_cloning_changes_the_recipe_and_bad_words_are_named(capsys):
+    from core import cli
+    first = jobs.add("train", {"recipe": records.as_dict(recipe_files.load_recipe("voice_commands"))})
+    assert cli.main(["jobs", "clone", str(first), "--set", "seed=7", "--priority", "3", "--no-worker"]) == 0
+    made = jobs.list_jobs()[0]
+    assert made.payload["recipe"]["seed"] == 7 and made.priority == 3 and jobs.get(first).payload["recipe"]["seed"] == 1
+    assert cli.main(["jobs", "add", "evaluate", "-", "--after", str(made.id), "--no-worker"]) == 0
+    assert jobs.list_jobs()[0].after == (made.id,)
+    assert cli.main(["jobs", "clone", str(jobs.list_jobs()[0].id), "--set", "seed=7", "--no-worker"]) == 2
+    assert "has no recipe" in capsys.readouterr().err
+    assert cli.main(["jobs"]) == 0 and f"waits for job {made.id} (queued)" in capsys.readouterr().out

@@ -1,0 +1,73 @@
+"""What there is, as text: runs, recipes, recipe sets and the plug-ins of every room. No torch."""
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from core import catalog, plugins, recipe_sets, store
+from core.records import Card
+
+
+def everything(what: str) -> str:
+    """One list by name, or all of them."""
+    tables: dict[str, Callable[[], str]] = {"runs": _runs_table, "recipes": _recipes_table, "sets": _sets_table}
+    tables |= {room: lambda room=room: _cards_table(catalog.cards(room), bool(what)) for room in catalog.ROOMS}
+    if what:
+        plugins.check_name(what, tables, "list")
+        return tables[what]()
+    return "\n\n".join(f"{name}\n{make()}" for name, make in tables.items())
+
+
+def _runs_table() -> str:
+    rows = []
+    for r in store.runs():
+        sizes = len(list((r.folder / "subnets").glob("*.json")))
+        state = f"broken: {r.broken}" if r.broken else "finished" if r.finished else "not finished"
+        rows.append((r.id, "released" if r.released else "own", state, str(sizes), r.title))
+    return table(("run", "from", "state", "subnets", "title"), rows)
+
+
+def _recipes_table() -> str:
+    rows = []
+    for name in store.recipe_names():
+        try:
+            rows.append((name, store.load_recipe(name).title))
+        except ValueError as error:
+            rows.append((name, f"BROKEN: {error}"))
+    return table(("recipe", "title"), rows)
+
+
+def _sets_table() -> str:
+    rows = []
+    for name in recipe_sets.names():
+        try:
+            made = recipe_sets.load(name)
+            rows.append((name, str(len(made.arms) * len(made.seeds)), made.title))
+        except ValueError as error:
+            rows.append((name, "", f"BROKEN: {error}"))
+    return table(("set", "trainings", "title"), rows)
+
+
+def _cards_table(cards: list[Card], options: bool) -> str:
+    rows = [(c.name, str(c.version), f"BROKEN: {c.broken}" if c.broken else c.title) for c in cards]
+    text = table(("name", "version", "title"), rows)
+    lines = [(f"{c.name}.{o.name}", o.type, json.dumps(o.default), _range(o), o.unit, o.help)
+             for c in cards for o in c.options] if options else []
+    return text + ("\n\n" + table(("option", "type", "default", "allowed", "unit", "meaning"), lines) if lines else "")
+
+
+def _range(option: Any) -> str:
+    if option.choices:
+        return ", ".join(map(str, option.choices))
+    return "" if option.low is option.high is None else plugins.range_text(option.low, option.high)
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Columns of text under a head, "none" when there are no rows."""
+    rows = [head, *rows]
+    if len(rows) == 1:
+        return "none"
+    widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths)).rstrip() for r in rows]
+    return "\n".join([lines[0], "-" * min(120, max(map(len, lines))), *lines[1:]])
