@@ -133,6 +133,7 @@ def _jobs_commands(top: argparse.ArgumentParser) -> None:
     _set(c, "change an option of a recipe to prepare or train, e.g. seed=2")
     c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
     _queue_options(c)
+    c.set_defaults(priority=None, after=None, retries=None)  # as the job that is cloned
     c = todo.add_parser("work", help="work on the queue here, in the foreground")
     c.add_argument("--idle-minutes", type=float, default=worker.IDLE_MINUTES)
     c.add_argument("--grace-s", type=float, default=worker.GRACE_S)

@@ -210,6 +210,8 @@ def _jobs(given: Any) -> int:
         _queued(given, given.kind, _payload(given))
     elif given.todo == "clone":
         job = jobs.get(given.id)
+        for name in ("priority", "after", "retries"):
+            setattr(given, name, getattr(job, name) if getattr(given, name) is None else getattr(given, name))
         _queued(given, job.kind, _changed(job, given.settings))
     else:
         {"cancel": jobs.cancel, "resume": jobs.resume}[given.todo](given.id)
@@ -238,6 +240,8 @@ def _payload(given: Any) -> dict[str, Any]:
     if given.kind in ("prepare", "train"):
         return {"recipe": dataclasses.asdict(_recipe(given))}
     run = "" if given.run == "-" and given.after else given.run
+    if not run and given.after and jobs.get(given.after[0]).kind == "prepare":
+        raise ValueError(f"job {given.after[0]} prepares speech and makes no run: name a training first in --after, or say which RUN")
     if run:
         store.run_folder(run)
     if given.kind == "search":

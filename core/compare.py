@@ -23,15 +23,11 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
 
     Interrupted when `report` says stop: the training under way has a checkpoint, and the same command goes on there."""
     todo = list(itertools.product(recipe_set.arms, recipe_set.seeds))
-    heard: str | None = None
+    _check_heard(recipe_set, report)
     for done, (arm, seed) in enumerate(todo):
         def tell(progress: float, text: str, left: float | None, done: int = done, arm: Arm = arm, seed: int = seed) -> bool:
             return report((done + progress) / len(todo), f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}", left)
         recipe, prepared, run_id = experiment.identify(recipe_set.recipe_of(arm, seed), tell)
-        if heard not in (None, prepared.hash):
-            raise ValueError(f"arm '{arm.name}' of {recipe_set.name} hears other features or tokens than the arms before: a fair "
-                             f"comparison has one corpus, features and tokens table for all")
-        heard = prepared.hash
         before = recipe_sets.record(recipe_set.name, arm.name, seed)
         if before is None or (before["run"], before["measure"]) != (run_id, as_plain(recipe_set, arm)):
             folder = experiment.train(recipe, tell)
@@ -39,6 +35,17 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
     page = paths.COMPARED / f"{recipe_set.name}.md"
     store.write_bytes(page, arms_page.text(recipe_set).encode())
     return page
+
+
+def _check_heard(recipe_set: RecipeSet, report: Report) -> None:
+    """ValueError, before anything is trained, when arms differ in what they hear."""
+    heard: str | None = None
+    for arm in recipe_set.arms:
+        prepared = experiment.identify(recipe_set.recipe_of(arm, recipe_set.seeds[0]), report)[1]
+        if heard not in (None, prepared.hash):
+            raise ValueError(f"arm '{arm.name}' of {recipe_set.name} hears other features or tokens than the arms before: a fair "
+                             f"comparison has one corpus, features and tokens table for all")
+        heard = prepared.hash
 
 
 def as_plain(recipe_set: RecipeSet, arm: Arm) -> dict[str, Any]:

@@ -48,10 +48,15 @@ def belongs(name: str, branches: frozenset[str]) -> bool:
     return any(name.startswith(b + ".") for b in branches)
 
 
+def _spare(name: str) -> bool:
+    """Of several output layers (heads.<k>.) a size has one, and all are alike: the others do not count."""
+    return name.startswith("heads.") and not name.startswith("heads.0.")
+
+
 def _fixed(anatomy: Anatomy, keep: dict[str, float]) -> list[Fixed]:
-    """What is never pruned, without that of branches that are not run."""
+    """What is never pruned, without that of branches that are not run and of other sizes."""
     off = branches_off(anatomy, keep)
-    return [f for f in anatomy.fixed if not belongs(f.name, off)]
+    return [f for f in anatomy.fixed if not belongs(f.name, off) and not _spare(f.name)]
 
 
 def _keep(anatomy: Anatomy, kept: list[int]) -> dict[str, float]:
@@ -63,8 +68,8 @@ def prunable_parameters(anatomy: Anatomy) -> int:
 
 
 def parameters(anatomy: Anatomy) -> int:
-    """All parameters, prunable or not."""
-    return prunable_parameters(anatomy) + sum(f.parameters for f in anatomy.fixed)
+    """All parameters, prunable or not, with one output layer."""
+    return prunable_parameters(anatomy) + sum(f.parameters for f in _fixed(anatomy, {}))
 
 
 def nonzero_parameters(anatomy: Anatomy, keep: dict[str, float]) -> int:
@@ -111,7 +116,7 @@ def mask_pays(unit: Unit, kept: int) -> bool:
 def _overhead(anatomy: Anatomy, off: frozenset[str]) -> int:
     """Bytes beside the units' values and masks: fixed tensors, header entries, metadata, tokens."""
     units = sum(len(u.name) + 24 for u in anatomy.units)                            # sizes and counts in the metadata
-    stored = [x for x in (*anatomy.units, *anatomy.fixed) if not belongs(x.name, off)]
+    stored = [x for x in (*anatomy.units, *anatomy.fixed) if not belongs(x.name, off) and not _spare(x.name)]
     entries = sum(TENSOR_HEADER_BYTES + len(x.name) + 7 for x in stored)
     return units + entries + VALUE_BYTES * sum(x.parameters for x in stored if isinstance(x, Fixed)) + OTHER_BYTES
 

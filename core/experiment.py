@@ -67,6 +67,7 @@ def start_from(model: torch.nn.Module, run_id: str, prepared: Prepared) -> None:
     for name in [n for n in own if n.startswith(packing.HEADS) and n not in weights]:
         weights[name] = weights.get(f"{packing.HEADS}0.{name.rsplit('.', 1)[-1]}", torch.empty(0))
     wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
+    wrong += [n for n in weights if n not in own and not n.startswith(packing.HEADS)]  # a deeper net is another one, too
     if wrong:
         raise ValueError(f"init_from: run {run_id} has another model; {len(wrong)} tensors differ, the first is {wrong[0]}")
     with torch.no_grad():

@@ -72,4 +72,5 @@ def stages(run: str | Path) -> list[dict[str, Any]]:
     here = [p for p in (paths.RELEASED / before, paths.runs() / before) if before and p != folder and (p / paths.RECIPE).is_file()]
     done = store.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
     told = {n: done.get(n) for n in ("updates", "audio_hours", "seconds", "hardware")}
-    return [*(stages(here[0]) if here else []), {"run": folder.name, "method": recipe.method.name, **told, "curve": curve(folder)}]
+    earlier = stages(here[0]) if here else [{"run": before}] if before else []  # gone: what it took is not known
+    return [*earlier, {"run": folder.name, "method": recipe.method.name, **told, "curve": curve(folder)}]

@@ -21,6 +21,7 @@ __all__ = ["QueueError"]  # what the queue's file raises
 
 STALE_S = 60.0        # a heart that has not beaten for this long has stopped
 RETRY_S = 30.0        # until a failed job is tried again; doubled each time
+MOST_RETRY_S = 300.0  # shorter than an idle worker waits before it leaves
 MAX_ATTEMPTS = 5      # a job whose worker dies this often fails, so that it cannot block the queue for ever
 
 def _job(row: sqlite3.Row) -> Job:
@@ -124,7 +125,7 @@ def claim(worker: str) -> Job | None:
         if before and job.payload.get("run") == "":  # e.g. the evaluation of what was trained just now
             db.execute("update jobs set payload = ?, run = ? where id = ?",
                        (json.dumps(job.payload | {"run": before[0].run}), before[0].run, job.id))
-        db.execute("update jobs set state = 'running', worker = ?, heartbeat = ?, started = ?, ended = null, "
+        db.execute("update jobs set state = 'running', worker = ?, heartbeat = ?, started = ?, ended = null, error = '', "
                    "pid = null, attempts = attempts + 1 where id = ?", (worker, now, now, job.id))
         return _one(db, job.id)
 
@@ -157,8 +158,8 @@ def fail(job_id: int, text: str, worker: str = "", again: bool = True) -> None:
     with transaction() as db:
         job = _one(db, job_id)
         if again and job.failures < job.retries and not job.cancel:
-            wait = RETRY_S * 2 ** job.failures
-            _end(db, job_id, worker, "queued", ended=None, error=text, failures=job.failures + 1, not_before=time.time() + wait,
+            wait = min(RETRY_S * 2 ** job.failures, MOST_RETRY_S)
+            _end(db, job_id, worker, "queued", ended=None, error=text, attempts=0, failures=job.failures + 1, not_before=time.time() + wait,
                  message=f"failed {job.failures + 1} of {job.retries + 1} times; tried again in {wait:.0f} s")
         else:
             _end(db, job_id, worker, "failed", error=text)

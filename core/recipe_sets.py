@@ -1,8 +1,10 @@
 """Recipe sets: arms of a comparison as changes of one recipe, and what a finished arm leaves behind. Plain data, no torch."""
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shlex
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,12 +36,13 @@ class Measure:
 @dataclass(frozen=True)
 class RecipeSet:
     """A comparison; in every column of its page the first arm that has it is the one that the others are held against."""
-    name: str
+    name: str                        # of its records and its page: another one when settings change more than where it starts
     title: str
     recipe: Recipe
     seeds: tuple[int, ...]
     arms: tuple[Arm, ...]
     measure: Measure = field(default_factory=Measure)
+    command: str = ""                # what a person types to run it
 
     def recipe_of(self, arm: Arm, seed: int) -> Recipe:
         """The checked recipe of one training; ValueError names arm and field."""
@@ -69,15 +72,19 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
     except ValueError as error:
         raise ValueError(f"the recipe set {path} is damaged: {error}") from None
     plugins.check_known(data, ("title", "recipe", "seeds", "common", "measure", "arms"), str(path))
-    arms = tuple(_arm(path, a) for a in data.get("arms", ()))
-    seeds = tuple(data.get("seeds", (1,)))
-    if len(arms) < 2 or len({a.name for a in arms}) < len(arms) or not all(a.name for a in arms):
-        raise ValueError(f"{path}: a comparison needs two or more [[arms]], each with a name of its own")
-    if not seeds or not all(type(s) is int for s in seeds) or len(set(seeds)) < len(seeds):
-        raise ValueError(f"{path}: seeds are whole numbers, each once; {list(seeds)} came")
+    arms, seeds, settings = tuple(_arm(path, a) for a in data.get("arms", ())), data.get("seeds", [1]), settings or []
+    files = {slug(a.name) for a in arms}
+    if len(arms) < 2 or len(files) < len(arms) or "" in files:
+        raise ValueError(f"{path}: a comparison needs two or more [[arms]], each with a name of its own (letters and digits count)")
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(f"{path}: seeds are a list of whole numbers, each once; {seeds!r} came")
     recipe = recipe_files.override(recipe_files.load_recipe(data.get("recipe", "")), [*_settings(data.get("common", {})),
-                                                                                      *(settings or [])])
-    made = RecipeSet(path.stem, data.get("title", path.stem), recipe, seeds, arms, _measure(path, data.get("measure", {})))
+                                                                                      *settings])
+    changes = sorted(s for s in settings if not s.startswith("init_from="))
+    name = path.stem + (f"-{hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:8]}" if changes else "")
+    words = ["python", "-m", "core", "compare", source, *(w for s in settings for w in ("--set", s))]
+    made = RecipeSet(name, data.get("title", path.stem), recipe, tuple(seeds), arms, _measure(path, data.get("measure", {})),
+                     shlex.join(words))
     for arm in arms:
         made.recipe_of(arm, seeds[0])
     return made
@@ -94,18 +101,24 @@ def _settings(table: dict[str, Any]) -> tuple[str, ...]:
 
 def _measure(path: Path, data: dict[str, Any]) -> Measure:
     plugins.check_known(data, ("sparsities", "seconds"), f"{path}: measure")
-    made = Measure(tuple(data.get("sparsities", Measure.sparsities)), float(data.get("seconds", Measure.seconds)))
-    if not made.sparsities or not all(0 <= s < 1 for s in made.sparsities) or made.seconds <= 0:
+    sparsities, seconds = data.get("sparsities", list(Measure.sparsities)), data.get("seconds", Measure.seconds)
+    numbers = (int, float)
+    fits = isinstance(sparsities, list) and sparsities and all(isinstance(s, numbers) and 0 <= s < 1 for s in sparsities)
+    if not fits or not isinstance(seconds, numbers) or seconds <= 0:
         raise ValueError(f"{path}: measure.sparsities are shares of zeros from 0 to below 1 and measure.seconds is above 0; "
-                         f"{list(made.sparsities)} and {made.seconds:g} came")
-    return made
+                         f"{sparsities!r} and {seconds!r} came")
+    return Measure(tuple(sparsities), float(seconds))
 
 
 # what finished arms leave behind
 
+def slug(arm: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", arm.lower()).strip("-")
+
+
 def record_file(name: str, arm: str, seed: int) -> Path:
     """Where one training of a set leaves its record."""
-    return paths.COMPARED / name / f"{re.sub(r'[^a-z0-9]+', '-', arm.lower()).strip('-')}-seed{seed}.json"
+    return paths.COMPARED / name / f"{slug(arm)}-seed{seed}.json"
 
 
 def record(name: str, arm: str, seed: int) -> dict[str, Any] | None:

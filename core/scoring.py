@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import jiwer
 import numpy as np
+from scipy import stats
 
 REPETITIONS = 10_000
 SEED = 1
@@ -115,7 +116,8 @@ def paired_seeds(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray,
                  seed: int = SEED) -> tuple[float, float, float, float]:
     """As `paired`, over trainings: errors and base_errors [S, P] of S seeds and P speakers, words [P] of one seed's test.
 
-    Seeds and speakers are both resampled, the same ones for both sides; with one seed only speakers are."""
+    Seeds and speakers are both resampled, the same ones for both sides; with one seed only speakers are. So few seeds make a bootstrap
+    too sure of itself: its deviations are widened by sqrt(S / (S - 1)), and p is at least that of a t test over the seeds."""
     rng = np.random.default_rng(seed)
     difference = np.asarray(errors, np.float64) - np.asarray(base_errors, np.float64)
     trainings, speakers = difference.shape
@@ -123,9 +125,14 @@ def paired_seeds(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray,
     times_speaker = rng.multinomial(speakers, np.full(speakers, 1 / speakers), repetitions)
     totals = ((times_seed @ difference) * times_speaker).sum(1)
     deltas = totals / np.maximum(times_speaker @ np.asarray(words, np.float64), 1) / trainings
+    over_seeds = 0.0
+    if trainings > 1:
+        deltas = deltas.mean() + (deltas - deltas.mean()) * np.sqrt(trainings / (trainings - 1))
+        own = difference.sum(1)
+        over_seeds = float(stats.ttest_1samp(own, 0.0).pvalue) if own.std() > 0 else float(not own.any())
     low, high = np.percentile(deltas, [2.5, 97.5])
     below, above = np.count_nonzero(deltas <= 0), np.count_nonzero(deltas >= 0)
-    p = min(2 * (min(below, above) + 1) / (repetitions + 1), 1.0)
+    p = max(min(2 * (min(below, above) + 1) / (repetitions + 1), 1.0), over_seeds)
     return float(difference.sum() / trainings / max(np.sum(words), 1)), float(low), float(high), float(p)
 
 

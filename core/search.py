@@ -230,7 +230,11 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
         starts += [global_magnitude(norms, anatomy, b) for b in budgets]
     began, harm = time.monotonic(), {}
     if method != "random" and options.probe and 4 * (len(anatomy.units) + 1) <= options.evaluations:
-        harm = _saved(state_path).get("harm") or _harm(anatomy, budgets[len(budgets) // 2], fitness, progress)
+        saved = _saved(state_path)
+        if "search" not in saved:
+            harm = _harm(anatomy, budgets[len(budgets) // 2], fitness, progress, options.minutes / 3)
+        harm = saved.get("harm", harm)
+    if harm:
         starts += [by_harm(harm, anatomy, b, c) for b in budgets for c in STEEPNESS]
     search = (RandomSearch if method == "random" else Search)(anatomy, budgets, options, starts)
     search.told = len(harm) + 1 if harm else 0  # as many measurements in all as random search has
@@ -270,11 +274,13 @@ def _said(search: Search, options: Options) -> str:
     return f"{search.told} of {options.evaluations} candidates; best loss per size, dense to sparse: {' '.join(best)}"
 
 
-def _harm(anatomy: Anatomy, budget: int, fitness: Callable[[Keep], float], progress: Progress) -> dict[str, float]:
-    """{unit: rise of the loss when it alone keeps half as much}, around the uniform size of a budget. Raises Interrupted."""
-    uniform = uniform_at(anatomy, budget)
+def _harm(anatomy: Anatomy, budget: int, fitness: Callable[[Keep], float], progress: Progress, minutes: float) -> dict[str, float]:
+    """{unit: rise of the loss when it alone keeps half as much} at the uniform size of a budget; {} where that takes over `minutes`."""
+    uniform, until = uniform_at(anatomy, budget), time.monotonic() + 60 * minutes
     before, harm = fitness(uniform), {}
     for i, unit in enumerate(anatomy.units):
+        if time.monotonic() > until:
+            return {}
         if not progress(0.0, f"how much every matrix matters: {i} of {len(anatomy.units)}", None):
             raise Interrupted("stopped while measuring how much every matrix matters; that begins anew")
         harm[unit.name] = fitness(uniform | {unit.name: 0.5 * uniform[unit.name]}) - before

@@ -128,7 +128,7 @@ def _method_traces(rows: pd.DataFrame, method: str, look: tuple[str, str]) -> li
     traces: list[dict] = []
     name = NAMES.get(method, method.replace("_", " "))
     line = rows if method == "small_dense" else rows[~rows["beaten"]]
-    if method in ("small_dense", "omni_sparsity") and len(line) > 1:
+    if method != "gradual_magnitude" and len(line) > 1:  # sizes pruned one by one are no line
         traces.append({
             "type": "scatter", "x": line["x"], "y": 100 * line["wer"], "mode": "lines", "hoverinfo": "skip", "showlegend": False,
             "legendgroup": method, "line": {"color": colour, "width": 2, "dash": "dash" if method == "small_dense" else "solid"}})

@@ -18,6 +18,13 @@ def condition_words(condition: tuple) -> str:
     return f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} · {precision}"
 
 
+def told_apart(points: pd.DataFrame) -> pd.DataFrame:
+    """`method` names the network, too, where several of one method are shown: each is a series of its own."""
+    runs = points.groupby("method")["run"].nunique()
+    shared = points["method"].map(runs) > 1
+    return points.assign(method=points["method"].where(~shared, points["method"] + " " + points["run"].str.rsplit("-", n=1).str[-1]))
+
+
 def cost_row(title: str, stages: list[dict[str, Any]], subnets: dict[str, Subnet]) -> dict[str, Any]:
     """One network's training, its stages summed; "-" where a stage did not note a number."""
     def total(name: str, scale: float = 1.0) -> str:

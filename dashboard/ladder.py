@@ -70,6 +70,12 @@ def neighbours(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
     return below[-1], above[0]
 
 
+def mixable(run: str) -> bool:
+    """Whether sizes between the stored ones can be made: not where each has an output layer of its own or was pruned alone."""
+    sizes = [data.subnet(run, rung.name) for rung in rungs(run)]
+    return len({(s.ranks_sha256, s.head) for s in sizes}) == 1
+
+
 def between(run: str, percent: int) -> Subnet:
     """The subnet with `percent` % zeros mixed from its two neighbours on the ladder; nobody has measured it."""
     return data.guard(run, f"size at {percent} % zeros", _between, run, percent, data.stamp(run))
@@ -79,7 +85,7 @@ def between(run: str, percent: int) -> Subnet:
 def _between(run: str, percent: int, key: tuple) -> Subnet:
     low, high = neighbours(rungs(run), percent)
     a, b = data.subnet(run, low.name), data.subnet(run, high.name)
-    if a.ranks_sha256 != b.ranks_sha256:
+    if a.ranks_sha256 != b.ranks_sha256 or a.head != b.head:
         raise ValueError(f"its neighbours {a.name} and {b.name} were pruned one by one, so nothing lies between them")
     keep = cost.between(data.anatomy(run), a.keep, b.keep, percent / 100)
     return Subnet(name=f"s{percent:02d}-between", run=run, keep=keep, pattern=a.pattern, head=a.head, bits=a.bits,

@@ -13,9 +13,12 @@ PAGES = sorted(file.stem for file in (ROOT / "dashboard" / "views").glob("*.py")
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium(tmp_path_factory):
+    """Its microphone hears a file."""
+    heard = app.noise(tmp_path_factory.mktemp("microphone") / "speech.wav", 4.0)
+    flags = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={heard}")
     try:
-        with app.browser() as found:
+        with app.browser(flags=flags) as found:
             yield found
     except ValueError as missing:
         pytest.skip(str(missing))
@@ -99,6 +102,42 @@ def test_an_upload_is_transcribed_as_the_recogniser_does(house, page, tmp_path):
     assert any(" ".join(text.split()) == expected for text in shown), (expected, shown)
     assert page.get_by_text("faster than speech").count() + page.get_by_text("as fast as speech").count() \
         + page.get_by_text("slower than speech").count() == 2
+
+
+def test_a_voice_is_recorded_and_transcribed(house, chromium):
+    page = chromium.new_page(viewport={"width": 390, "height": 844}, permissions=["microphone"])
+    page.goto(address(house, "transcribe"))
+    page.wait_for_selector("h1")
+    page.get_by_text("My voice", exact=True).click()
+    button = page.locator('[data-testid="stAudioInputActionButton"]').first
+    button.click()
+    page.wait_for_timeout(2500)
+    button.click()
+    page.get_by_role("button", name="Transcribe", exact=True).click()
+    page.get_by_text("What was heard").wait_for()
+    app.settled(page)
+    assert page.locator('[data-testid="stException"]').count() == 0
+    seconds = float(re.search(r"See the sound \(([\d.]+) seconds\)", page.locator('[data-testid="stMain"]').inner_text())[1])
+    assert 1 < seconds < 10
+    page.close()
+
+
+def test_two_visitors_at_once_get_their_own_words(house, chromium, tmp_path):
+    pages = [chromium.new_context().new_page() for _ in range(2)]
+    for i, (page, subnet) in enumerate(zip(pages, ("s50", "s90"))):
+        page.goto(address(house, "transcribe", subnet))
+        page.wait_for_selector("h1")
+        app.upload(page, app.noise(tmp_path / f"speech{i}.wav", 6.0 + i))
+    for page in pages:
+        app.settled(page)
+        page.get_by_role("button", name="Transcribe", exact=True).click()
+    for page, own, other in zip(pages, ("s50", "s90"), ("s90", "s50")):
+        page.get_by_text("What was heard").wait_for()
+        app.settled(page)
+        told = page.locator('[data-testid="stMain"]').inner_text()
+        assert page.locator('[data-testid="stException"]').count() == 0 and f"subnet={own}" in page.url
+        assert f"{own}" in told and f"\n{other}\n" not in told
+        page.context.close()
 
 
 def test_a_wrong_upload_gets_a_clear_message(house, page, tmp_path):

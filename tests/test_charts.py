@@ -135,7 +135,7 @@ def test_faster_is_said_only_when_the_interval_excludes_one(run):
     assert cards.speed_words(cards.speed_ratio(noisy, "dense", "s70"))[0] == "same speed"
     copied = [timed(name, s, ms) for s in "abc" for name, ms in (("dense", 20.0), ("s70", 10.0))]
     assert cards.speed_ratio(copied, "dense", "s70") is None, "one timing copied to three splits is one timing"
-    stored = cards.speed_ratio([], "dense", "s70", {"ratio": 0.5, "low": 0.4, "high": 0.6})
+    stored = cards.Ratio(0.5, 0.4, 0.6)
     assert cards.speed_words(stored)[0] == "2.00 times slower"
 
 

@@ -41,7 +41,7 @@ def test_every_set_of_the_project_is_sound():
     assert "omni_options" in recipe_sets.names()
     for name in recipe_sets.names():
         made = recipe_sets.load(name, ["init_from=some-run"])
-        ids = {json.dumps(as_dict(made.recipe_of(a, s))) for a in made.arms for s in made.seeds}
+        ids = {json.dumps(as_dict(made.recipe_of(a, s)) | {"title": ""}) for a in made.arms for s in made.seeds}
         assert len(ids) == len(made.arms) * len(made.seeds), "no two trainings of a set are the same"
         assert all(made.recipe_of(a, 1).init_from == "some-run" for a in made.arms)
 
@@ -51,7 +51,10 @@ def test_every_set_of_the_project_is_sound():
     ('"method.warmup"', '"method.warmpu"', "warmpu"),
     ('name = "half"', 'name = "none"', "a name of its own"),
     ("[0.0, 0.8]", "[0.0, 1.8]", "shares of zeros from 0 to below 1"),
-    ("seeds = [1, 2]", 'seeds = ["one"]', "seeds are whole numbers"),
+    ("seeds = [1, 2]", 'seeds = ["one"]', "seeds are a list of whole numbers"),
+    ("seeds = [1, 2]", "seeds = 3", "seeds are a list of whole numbers"),
+    ("[0.0, 0.8]", '["a"]', "shares of zeros from 0 to below 1"),
+    ('name = "half"', 'name = "+ None"', "a name of its own"),
     ("[measure]", "[mesure]", "mesure"),
 ])
 def test_a_wrong_set_is_said_before_anything_is_trained(small_set, old, new, said):
@@ -80,12 +83,13 @@ def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch
     assert all(len(four) == 4 and four[1] > 0 for four in record["sizes"]["0 % zeros"]["speakers"].values())
     assert all(os.path.getsize(f) < recipe_sets.MOST_BYTES for f in files)
     told = page.read_text()
-    assert "Not finished" not in told and "half of the updates" in told and "python -m core compare warm" in told
+    assert "Not finished" not in told and "half of the updates" in told and f"python -m core compare {small_set}" in told
     assert told.count(record["run"]) == 1
     compare.run(made, go)
     assert len(trained) == 5, "nothing has changed, nothing is trained"
-    compare.run(recipe_sets.load(str(small_set), ["training.peak_lr=1e-3"]), go)
-    assert len(trained) == 9, "another recipe is another training"
+    other = recipe_sets.load(str(small_set), ["training.peak_lr=1e-3"])
+    assert compare.run(other, go) != page and len(trained) == 9, "another recipe is another training, kept elsewhere"
+    assert page.read_text() == told and "--set training.peak_lr=1e-3" in arms_page.text(other)
 
 
 def test_seeds_and_speakers_are_resampled_together():
@@ -95,6 +99,8 @@ def test_seeds_and_speakers_are_resampled_together():
     assert scoring.paired_seeds(base, base, words) == (0.0, 0.0, 0.0, 1.0)
     delta, low, high, p = scoring.paired_seeds(base + 3, base, words)
     assert low < delta < high and p < 0.001 and delta == pytest.approx(90 / words.sum())
+    _, _, _, p = scoring.paired_seeds(base + np.array([[0], [1], [4]]), base, words)
+    assert p > 0.05, "three seeds that only happen to agree in sign are no proof"
     noisy = base + np.array([[4], [-4], [1]])  # seeds disagree: no claim
     _, low, high, p = scoring.paired_seeds(noisy, base, words)
     assert low < 0 < high and p > 0.2

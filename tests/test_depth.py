@@ -144,6 +144,13 @@ def test_an_exit_hears_what_the_bottom_blocks_alone_give(tmp_path):
     assert torch.allclose(model.read_out(tap, 1), alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", plugins.names("methods"))
+def test_every_method_trains_in_bf16(name, tmp_path):
+    made = trainer(tmp_path / name, name=name, updates=3)
+    made.bf16 = True
+    made.run(lambda *_: True)
+
+
 def test_sizes_and_exits_and_blocks_are_checked():
     def recipe(method, options):
         return Recipe(Choice("manifest"), Choice("conformer_ctc", {"blocks": 4}), Choice(method, options))

@@ -328,7 +328,7 @@ def test_a_failure_is_tried_again_after_growing_pauses(monkeypatch):
         assert job.state == "queued" and "share went away" in job.error and f"in {pause} s" in job.message
         assert jobs.claim("a") is None
         now[0] += pause + 1
-    jobs.claim("a")
+    assert jobs.claim("a").error == "" and jobs.get(number).attempts == 1
     jobs.fail(number, "again", "a")
     assert jobs.get(number).state == "failed"
     jobs.resume(number)
@@ -357,6 +357,10 @@ def test_cloning_changes_the_recipe_and_bad_words_are_named(capsys):
     assert made.payload["recipe"]["seed"] == 7 and made.priority == 3 and jobs.get(first).payload["recipe"]["seed"] == 1
     assert cli.main(["jobs", "add", "evaluate", "-", "--after", str(made.id), "--no-worker"]) == 0
     assert jobs.list_jobs()[0].after == (made.id,)
-    assert cli.main(["jobs", "clone", str(jobs.list_jobs()[0].id), "--set", "seed=7", "--no-worker"]) == 2
+    assert cli.main(["jobs", "clone", str(jobs.list_jobs()[0].id), "--no-worker"]) == 0
+    assert jobs.list_jobs()[0].after == (made.id,) and jobs.list_jobs()[0].payload["run"] == ""
+    speech = jobs.add("prepare", {})
+    assert cli.main(["jobs", "add", "evaluate", "-", "--after", str(speech), "--no-worker"]) == 2
+    assert cli.main(["jobs", "clone", str(jobs.list_jobs()[1].id), "--set", "seed=7", "--no-worker"]) == 2
     assert "has no recipe" in capsys.readouterr().err
     assert cli.main(["jobs"]) == 0 and f"waits for job {made.id} (queued)" in capsys.readouterr().out

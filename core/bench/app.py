@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def _wait_until_up(server: Server) -> None:
 # the browser
 
 @contextlib.contextmanager
-def browser(program: str = "") -> Iterator[Any]:
+def browser(program: str = "", flags: Sequence[str] = ()) -> Iterator[Any]:
     """A headless Chromium driven by playwright. ValueError when one of the two is missing."""
     program = program or next((found for name in BROWSERS if (found := shutil.which(name))), "")
     if not program:
@@ -146,7 +146,7 @@ def browser(program: str = "") -> Iterator[Any]:
     except ImportError:
         raise ValueError("playwright is missing: pip install -r tests/requirements.txt") from None
     with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox", *flags])
         try:
             yield chromium
         finally:

@@ -36,8 +36,9 @@ class Method(_sandwich.Sandwich):
         return cost.uniform(self.anatomy, self.options.sparsest)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
-        """A random subnet: some branches left out or none, then a mean sparsity and an own one for every matrix that stays, so that
-        no subnet has more zeros than the sparsest: what the branches take is taken off the mean."""
+        """A random subnet: some branches left out or none, then a mean sparsity and an own one for every matrix that stays. What the
+        branches take is taken off the mean, so that subnets have about as many zeros as the sparsest at most (branches alone may go
+        beyond it)."""
         o, branches = self.options, _depth.branches(self.anatomy)
         most = 0 if rng.random() < o.whole else int(o.left_out * len(branches))
         off = set(rng.permutation(branches)[:rng.integers(0, most + 1)])

@@ -68,7 +68,8 @@ class ConformerCTC(Model):
         return x
 
     def read_out(self, hidden: Tensor, head: int = 0) -> Tensor:
-        return self.heads[head](hidden).float().log_softmax(-1)
+        layer = self.heads[head]
+        return layer(hidden.to(layer.weight.dtype)).float().log_softmax(-1)  # a tap may be bf16 where autocast has ended
 
     def initial_state(self, batch: int = 1) -> dict[str, Tensor]:
         o = self.options

@@ -1,7 +1,6 @@
 """The page of a recipe set under artifacts/released/comparison/: every arm against the first, from the arms' records alone."""
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import numpy as np
@@ -35,8 +34,7 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
     some = next(iter(whole.values()), None)
     lines = [f"- {arm.name}: {arm.about or 'no words'}" + (f" (`{' '.join(arm.settings)}`)" if arm.settings else "")
              for arm in recipe_set.arms]
-    told = ("Small-scale: trainings of minutes on little speech. They show which way an option pushes here, not what it is worth in a long "
-            "training.")
+    told = "What is compared, on which speech and for how long, stands below; elsewhere and for longer it may come out otherwise."
     if some:
         one = some[0]
         size = next(iter(one["sizes"]))
@@ -45,14 +43,9 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
                  f"({one['hardware']}, {one['threads']} threads, {one['precision']}), seeds {', '.join(map(str, recipe_set.seeds))}, "
                  f"started from `{one['recipe']['init_from'] or 'random weights'}`. Measured on {people} people and voices "
                  f"held out of training ({words:.0f} words, the `{one['split']}` split), {one['chunk_ms']:g} ms chunks, greedy, no "
-                 f"language model. Intervals resample seeds and speakers.")
-    return told + "\n\n```sh\n" + command(recipe_set, some[0] if some else None) + "\n```\n\n" + "\n".join(lines)
-
-
-def command(recipe_set: RecipeSet, one: dict[str, Any] | None) -> str:
-    """What made the page."""
-    start = one["recipe"]["init_from"] if one else recipe_set.recipe.init_from
-    return f"python -m core compare {recipe_set.name}" + (f" --set init_from={shlex.quote(start)}" if start else "")
+                 f"language model. Intervals resample {'seeds and ' if len(recipe_set.seeds) > 1 else ''}speakers"
+                 f"{'; p is at least that of a t test over the seeds' if len(recipe_set.seeds) > 1 else ''}.")
+    return told + "\n\n```sh\n" + recipe_set.command + "\n```\n\n" + "\n".join(lines)
 
 
 def _table(whole: dict[str, list[dict[str, Any]]], columns: list[str], part: int, base: int, scale: float, digits: int) -> str:

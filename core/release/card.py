@@ -17,7 +17,7 @@ SINGLE = {"gradual_magnitude": "It was pruned to one size while it was trained, 
           "dense": "It is a net without zeros, trained in the ordinary way."}
 CURVE_ROWS = 8
 SPEED_NOTE = ("Zeros save bytes, not time: the runtime multiplies them like other numbers, which is why the executed "
-              "MMACs are the same for every size. Times are those of the machine named, one stream, one thread.")
+              "MMACs are the same for every size that runs all branches. Times are those of the machine named, one stream, one thread.")
 
 
 def text(folder: Path, stages: list[dict[str, Any]]) -> str:

@@ -60,7 +60,8 @@ def costs(runs: list[str]) -> None:
     rows = []
     for run in runs:
         try:
-            rows.append(compare_charts.cost_row(data.run_title(run), history.stages(run), data.subnets(run)))
+            rows.append(compare_charts.cost_row(data.run_title(run), data.guard(run, "stages", history.stages, run),
+                                                data.subnets(run)))
         except ValueError as error:
             st.warning(f"{data.run_title(run)}: {error}")
     if rows:
@@ -112,7 +113,7 @@ def main() -> None:
     if points.empty:
         st.info("None of these networks has been measured yet: `python -m core evaluate --help`.")
     else:
-        fronts(same_conditions(points, runs))
+        fronts(compare_charts.told_apart(same_conditions(points, runs)))
     costs(runs)
     kept(runs)
     pages()

@@ -76,7 +76,7 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
     anatomy = data.anatomy(chosen.run)
     point = {"measured": False, "wer": None, "sparsity": subnet.sparsity,
              "sparsity_whole": cost.whole_sparsity(anatomy, subnet.keep), "zstd_bytes": None,
-             "mmacs_per_second": cost.macs_per_second(anatomy) / 1e6, "chunk_median_ms": None}
+             "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6, "chunk_median_ms": None}
     rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(own["subnet"])]
     percent = 100 * subnet.sparsity
     below = [rung for rung in rungs if 100 * rung.sparsity <= percent]
@@ -96,7 +96,10 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
 def slide(run: str) -> None:
     """The slider moved: choose the stored size at this percentage, else the one between its neighbours."""
     percent = st.session_state["zeros"]
-    rung = next((rung for rung in ladder.rungs(run) if rung.percent == percent), None)
+    rungs = ladder.rungs(run)
+    rung = next((rung for rung in rungs if rung.percent == percent), None)
+    if rung is None and not ladder.mixable(run):
+        rung = min(rungs, key=lambda r: abs(r.percent - percent))
     choice.choose(subnet=rung.name if rung else choice.between_name(percent))
 
 
