@@ -1,7 +1,7 @@
 """Muon, an optimiser for matrices: momentum, then the nearest orthogonal matrix (Jordan 2024; Liu et al. 2025, arXiv 2502.16982).
 
 torch.optim.Muon computes the same, one matrix at a time; here matrices of one shape go together, which on two cores took 53 ms
-instead of 86 ms a step for the released net's 80 matrices (bf16, Newton-Schulz alone).
+instead of 86 ms a step for the released net's 80 matrices (bf16, Newton-Schulz alone; timed by hand once, no bench keeps it).
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DataFrames and arrays to Plotly figures for the Explore page; no Streamlit, no files, no torch.
+"""DataFrames and arrays to Plotly figures for the Explore and Compare pages; no Streamlit, no files, no torch.
 
 Colours are Okabe and Ito's (safe for colour-blind people), and every method has a marker shape of its own as well.
 """
@@ -82,6 +82,14 @@ def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
         better = (x <= (1 + SAME_SIZE) * x[:, None]) & (wer < wer[:, None])  # [beaten, by]
         found.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
     return found.sort_values(["x", "wer"]).reset_index(drop=True)
+
+
+def condition_words(condition: tuple) -> str:
+    """The conditions of a chart in one line: chunk, decoder, language model, normaliser, precision."""
+    chunk, lookahead, left, decoder, model, normaliser, precision = condition
+    listens = "whole recording at once" if chunk == 0 else f"live, {chunk:g} ms pieces"
+    ahead = f", {lookahead:g} ms look-ahead" if lookahead else ""
+    return f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} · {precision}"
 
 
 def hover(row) -> str:

@@ -1,4 +1,4 @@
-"""Tables and figures of the Compare page: conditions in words, training cost, which parts are kept; no Streamlit, no files, no torch."""
+"""Tables and figures of the Compare page: training cost, which parts are kept; no Streamlit, no files, no torch."""
 from __future__ import annotations
 
 from typing import Any
@@ -8,14 +8,6 @@ import plotly.graph_objects as go
 
 from core import cost
 from core.records import KINDS, Anatomy, Subnet
-
-
-def condition_words(condition: tuple) -> str:
-    """The conditions of a chart in one line: chunk, decoder, language model, normaliser, precision."""
-    chunk, lookahead, left, decoder, model, normaliser, precision = condition
-    listens = "whole recording at once" if chunk == 0 else f"live, {chunk:g} ms pieces"
-    ahead = f", {lookahead:g} ms look-ahead" if lookahead else ""
-    return f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} · {precision}"
 
 
 def told_apart(points: pd.DataFrame) -> pd.DataFrame:

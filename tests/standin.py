@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,17 @@ def _report(run: Path, subnet: Subnet, split: str, shape: Anatomy, recipe: dict,
     _json(paths.report_file(run, subnet.name, split, 320.0), as_dict(report))
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     paths.hypotheses_file(run, subnet.name, split, 320.0).write_bytes(zstandard.ZstdCompressor().compress(lines))
+
+
+def only_runs(made: Path, monkeypatch, released: Path) -> None:
+    """The runs of `made` become the only ones there are, for pages that have cached nothing."""
+    import streamlit as st
+
+    paths.artifacts().mkdir(parents=True)
+    shutil.copytree(made, paths.runs())
+    monkeypatch.setattr(paths, "RELEASED", released)
+    st.cache_data.clear()
+    st.cache_resource.clear()
 
 
 def _json(path: Path, data: object) -> None:

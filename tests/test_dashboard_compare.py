@@ -2,11 +2,9 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import cost, paths, store
@@ -27,12 +25,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def run(made, own_artifacts, monkeypatch, tmp_path):
-    own_artifacts.mkdir(parents=True)
-    shutil.copytree(made, paths.runs())
-    monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
+    standin.only_runs(made, monkeypatch, tmp_path / "released")
     monkeypatch.setattr(paths, "COMPARED", tmp_path / "released" / "comparison")
-    st.cache_data.clear()
-    st.cache_resource.clear()
     return paths.runs() / "aa-supernet"
 
 

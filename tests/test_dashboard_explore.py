@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -35,11 +34,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def run(made, own_artifacts, monkeypatch, tmp_path):
     """The stand-ins as the only runs there are."""
-    own_artifacts.mkdir(parents=True)
-    shutil.copytree(made, paths.runs())
-    monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
-    st.cache_data.clear()
-    st.cache_resource.clear()
+    standin.only_runs(made, monkeypatch, tmp_path / "released")
     return paths.runs() / "aa-supernet"
 
 

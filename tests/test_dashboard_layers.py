@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import cost, paths, store
@@ -27,11 +26,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def run(made, own_artifacts, monkeypatch, tmp_path):
-    own_artifacts.mkdir(parents=True)
-    shutil.copytree(made, paths.runs())
-    monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
-    st.cache_data.clear()
-    st.cache_resource.clear()
+    standin.only_runs(made, monkeypatch, tmp_path / "released")
     return paths.runs() / "aa-supernet"
 
 

@@ -13,10 +13,9 @@ from core.batches import Batch
 from core.methods import base
 from core.models.base import Output
 from core.records import Subnet
-from core.sparsity import blocks
 
 
-class Sandwich(base.Method):
+class Sandwich(base.Ranked):
     """Options need warmup, randoms, refresh, adaptive_dropout, distillation, distillation_weight and subnet_weight.
 
     A method says what its sparsest subnet keeps and how a random one is drawn."""
@@ -24,7 +23,6 @@ class Sandwich(base.Method):
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
         self.begin = round(options.warmup * updates)  # first update of the sandwich
-        self.ranks: blocks.Ranks = {}
 
     # what a method adds
 
@@ -53,9 +51,6 @@ class Sandwich(base.Method):
         return base.Pass(name, Subnet(name, "", keep, sparsity), self.options.subnet_weight,
                          dropout=1.0 - sparsity if self.options.adaptive_dropout else 1.0, teacher=0, drawn=name == "random")
 
-    def mask(self, subnet: Subnet | None, step: int) -> dict[str, Tensor]:
-        return {} if subnet is None else blocks.block_masks(self.ranks, self.anatomy, subnet.keep)
-
     def loss(self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
         own = super().loss(a_pass, output, batch, teacher)
         if teacher is None or self.options.distillation == "none":
@@ -66,15 +61,6 @@ class Sandwich(base.Method):
     def after_step(self, step: int) -> None:
         if step + 1 >= self.begin and (step + 1 - self.begin) % self.options.refresh == 0:
             self._refresh()
-
-    def _refresh(self) -> None:
-        self.ranks = blocks.rank_all(dict(self.model.named_parameters()), self.anatomy.units)
-
-    def state(self) -> dict[str, Tensor]:
-        return self.ranks
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self.ranks = dict(state)
 
 
 def divergence(pupil: Output, teacher: Output, kind: str) -> Tensor:

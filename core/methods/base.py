@@ -99,6 +99,26 @@ class Method:
         return Results(blocks.rank_all(averaged, self.anatomy.units), [])
 
 
+class Ranked(Method):
+    """Base of methods whose masks come from block ranks of the present weights; _refresh() ranks anew."""
+
+    def __init__(self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int):
+        super().__init__(options, model, anatomy, updates, seed)
+        self.ranks: blocks.Ranks = {}
+
+    def mask(self, subnet: Subnet | None, step: int) -> dict[str, Tensor]:
+        return {} if subnet is None else blocks.block_masks(self.ranks, self.anatomy, subnet.keep)
+
+    def _refresh(self) -> None:
+        self.ranks = blocks.rank_all(dict(self.model.named_parameters()), self.anatomy.units)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.ranks
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.ranks = dict(state)
+
+
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     """Hook for a method that trains another architecture than the recipe's: a plug-in may define its own function of this
     name, which returns the recipe to build. Resolving twice changes nothing."""

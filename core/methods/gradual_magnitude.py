@@ -25,13 +25,12 @@ class Options:
     adaptive_dropout: bool = option(True, "dropout times the share kept")
 
 
-class Method(base.Method):
+class Method(base.Ranked):
     nested = False  # only one size of the result has been trained
 
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
         self.end = max(1, round(options.ramp_end * updates))
-        self.ranks: blocks.Ranks = {}
 
     def sparsity_at(self, step: int) -> float:
         return self.options.sparsity * (1 - (1 - min(1.0, step / self.end)) ** 3)
@@ -44,21 +43,9 @@ class Method(base.Method):
         subnet = Subnet("pruned", "", cost.uniform(self.anatomy, sparsity), sparsity, origin="trained")
         return [base.Pass("pruned", subnet, dropout=1 - sparsity if self.options.adaptive_dropout else 1.0)]
 
-    def mask(self, subnet: Subnet | None, step: int) -> dict[str, Tensor]:
-        return {} if subnet is None else blocks.block_masks(self.ranks, self.anatomy, subnet.keep)
-
     def after_step(self, step: int) -> None:
         if step + 1 <= self.end and (step + 1) % self.options.refresh == 0:
             self._refresh()
-
-    def _refresh(self) -> None:
-        self.ranks = blocks.rank_all(dict(self.model.named_parameters()), self.anatomy.units)
-
-    def state(self) -> dict[str, Tensor]:
-        return self.ranks
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        self.ranks = dict(state)
 
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
         """Kept blocks rank first: the mask that was trained is the mask that ships."""

@@ -26,7 +26,7 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
     splits = sorted(points["split"].unique(), key=lambda s: (-points[points["split"] == s]["run"].nunique(), "strings" not in s, s))
     split = left.selectbox("Recordings they were tested on", splits, key="compared_split")
     found = data.conditions(points[points["split"] == split])
-    condition = right.selectbox("How they listen", found, key="compared_condition", format_func=compare_charts.condition_words)
+    condition = right.selectbox("How they listen", found, key="compared_condition", format_func=charts.condition_words)
     same = data.same_condition(points, split, condition)
     absent = [run for run in runs if run not in set(same["run"])]
     if absent:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from core import cost
 from core.records import Subnet
-from dashboard import charts, compare_charts, data, ladder
+from dashboard import charts, data, ladder
 from dashboard.components import cards, choice, curves, measure, takeaway
 
 TITLE = "Explore"
@@ -56,7 +56,7 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
     tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
     found = data.conditions(tested)
     condition = columns[-1].selectbox("How it listens", found, key=f"condition:{run}:{split}",
-                                      format_func=compare_charts.condition_words, index=_headline(found))
+                                      format_func=charts.condition_words, index=_headline(found))
     return data.same_condition(points, split, condition)
 
 
