@@ -23,7 +23,7 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
 
     Interrupted when `report` says stop: the training under way has a checkpoint, and the same command goes on there."""
     todo = list(itertools.product(recipe_set.arms, recipe_set.seeds))
-    _check_heard(recipe_set, report)
+    _check(recipe_set, report)
     for done, (arm, seed) in enumerate(todo):
         def tell(progress: float, text: str, left: float | None, done: int = done, arm: Arm = arm, seed: int = seed) -> bool:
             return report((done + progress) / len(todo), f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}", left)
@@ -37,15 +37,19 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
     return page
 
 
-def _check_heard(recipe_set: RecipeSet, report: Report) -> None:
-    """ValueError, before anything is trained, when arms differ in what they hear."""
+def _check(recipe_set: RecipeSet, report: Report) -> None:
+    """ValueError, before anything is trained, when arms differ in what they hear or ask for a size that will not be there."""
     heard: str | None = None
     for arm in recipe_set.arms:
-        prepared = experiment.identify(recipe_set.recipe_of(arm, recipe_set.seeds[0]), report)[1]
+        recipe, prepared, _ = experiment.identify(recipe_set.recipe_of(arm, recipe_set.seeds[0]), report)
         if heard not in (None, prepared.hash):
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} hears other features or tokens than the arms before: a fair "
                              f"comparison has one corpus, features and tokens table for all")
         heard = prepared.hash
+        known = experiment.size_names(recipe, prepared.tokenizer.size) if arm.sizes else []
+        if missing := [name for _, name in arm.sizes if name not in known]:
+            raise ValueError(f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training stores "
+                             f"{', '.join(known)}")
 
 
 def as_plain(recipe_set: RecipeSet, arm: Arm) -> dict[str, Any]:

@@ -13,12 +13,12 @@ import safetensors.torch
 import torch
 
 from core import allocation, checkpoints, cost, evaluation, features, packing, paths, plugins, recognizer, records, store, text
+from core import prepare as prepare_room
 from core import search as searching
 from core.batches import Batches
 from core.corpora import base as corpora_base
 from core.fitness import Fitness, HeldOut
 from core.methods import base as methods_base
-from core.prepare import prepare as prepare_data
 from core.prepared import Prepared
 from core.records import Recipe, Subnet, as_dict
 from core.sparsity import blocks
@@ -33,7 +33,7 @@ def prepare(recipe: Recipe, report: Report) -> Path:
     def tell(done: float, total: float, text: str) -> None:
         if not report(done / max(1, total), text, None):
             raise records.Interrupted("stopped while speech was made ready; what was not finished is made again")
-    return prepare_data(recipe, progress=tell)
+    return prepare_room.prepare(recipe, progress=tell)
 
 
 def versions(recipe: Recipe) -> dict[str, int]:
@@ -147,9 +147,7 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) 
         half = blocks.masked(half, {n: m.cpu() for n, m in masks.items()})
     store.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
     sha = store.ranks_sha256(folder)
-    anatomy = trainer.method.anatomy
-    uniform = [_uniform(anatomy, s) for s in LADDER if s <= sparsest(recipe)] if trainer.method.nested else []
-    for subnet in results.subnets + (uniform or ([] if results.subnets else [_uniform(anatomy, 0.0)])):
+    for subnet in _sizes(trainer.method, results.subnets, recipe):
         store.save_subnet(folder, replace(subnet, run=folder.name, ranks_sha256=sha))
     store.finish(folder, {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600,
                           "updates": trainer.step, "threads": trainer.o.threads, "device": trainer.device,
@@ -157,6 +155,18 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) 
                           "versions": versions(recipe), "prepared": prepared.hash,
                           "attributions": prepared.info["attributions"], "code_version": evaluation.code_version()})
     checkpoints.remove(folder)
+
+
+def _sizes(method: methods_base.Method, own: list[Subnet], recipe: Recipe) -> list[Subnet]:
+    """The sizes that are stored of a run: the method's own, and uniform ones where any sparsity may be chosen."""
+    uniform = [_uniform(method.anatomy, s) for s in LADDER if s <= sparsest(recipe)] if method.nested else []
+    return own + (uniform or ([] if own else [_uniform(method.anatomy, 0.0)]))
+
+
+def size_names(recipe: Recipe, vocabulary: int) -> list[str]:
+    """Names of the sizes that a training of this resolved recipe will store."""
+    model, method = build(recipe, vocabulary, 1)
+    return [s.name for s in _sizes(method, method.results(dict(model.named_parameters())).subnets, recipe)]
 
 
 def _uniform(anatomy, sparsity: float) -> Subnet:
@@ -232,8 +242,11 @@ def _prepared_of(folder: Path, recipe: Recipe, report: Report, splits: Sequence[
 
 
 def _still_good(prepared: Prepared, splits: Sequence[str]) -> bool:
-    """Features and words are made today as they were then, and the sound of the splits is still there."""
-    same = (prepared.info["features"], prepared.info["normaliser"]) == (features.settings(), text.NORMALISER)
+    """Lists, features and words are made today as they were then, and the sound of the splits is still there."""
+    code = {"prepare": prepare_room.VERSION}
+    code |= {n: plugins.load("corpora", n).VERSION for n in prepared.info["versions"] if n not in code}
+    same = ((prepared.info["features"], prepared.info["normaliser"], prepared.info["versions"])
+            == (features.settings(), text.NORMALISER, code))
     first = [rows[0].audio for s in splits or prepared.splits if s in prepared.splits for rows in [prepared.rows(s)] if rows]
     return same and all(Path(audio).is_file() for audio in first)
 

@@ -17,6 +17,7 @@ if str(ROOT) not in sys.path:  # `streamlit run dashboard/app.py` puts only dash
 import streamlit as st  # noqa: E402
 
 from dashboard.components import choice  # noqa: E402
+from dashboard.look import one_look  # noqa: E402
 
 STYLE = """<style>.stMainBlockContainer {padding-top: 3rem; padding-bottom: 3rem;}
 h1 {font-size: 2.1rem !important;}</style>"""
@@ -50,8 +51,9 @@ def main() -> None:
     st.set_page_config(page_title="One network, every size", page_icon=str(HERE / "icon.svg"), layout="wide")
     st.html(STYLE)
     page = st.navigation(pages(), position="sidebar")
-    choice.travel()
-    page.run()
+    with one_look():
+        choice.travel()
+        page.run()
 
 
 main()

@@ -117,8 +117,11 @@ def hover(row) -> str:
 
 def front_figure(points: pd.DataFrame, axis: Axis, chosen: dict | None = None, dark: bool = False) -> go.Figure:
     """WER in % over a size. `points` come from `front`; `chosen` is {"x", "wer", "measured", "label"} or None."""
-    methods = sorted(set(points["method"]), key=lambda m: (m == "omni_sparsity", m))  # the supernet is drawn on top
-    traces = [t for m in methods for t in _method_traces(points[points["method"] == m], m, style(m, methods, dark))]
+    by_method: dict[str, list] = {}
+    for row in points.itertuples():  # plain rows: each selection of a frame of sixty columns takes milliseconds
+        by_method.setdefault(row.method, []).append(row)
+    methods = sorted(by_method, key=lambda m: (m == "omni_sparsity", m))  # the supernet is drawn on top
+    traces = [t for m in methods for t in _method_traces(by_method[m], m, style(m, methods, dark))]
     if chosen and chosen["x"] is not None and chosen["wer"] is not None:
         traces.append(_chosen_trace(chosen, dark))
     # in one piece: traces and layout added one by one are checked and copied again each time
@@ -130,29 +133,29 @@ def front_figure(points: pd.DataFrame, axis: Axis, chosen: dict | None = None, d
         "yaxis": {"title": {"text": "Words wrong (WER, %)"}, "rangemode": "tozero", "automargin": True}})
 
 
-def _method_traces(rows: pd.DataFrame, method: str, look: tuple[str, str]) -> list[dict]:
+def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]:
     """One method: a line through its best points, the points that count in full, the beaten ones faint."""
     colour, marker = look
     traces: list[dict] = []
     name = NAMES.get(method, method.replace("_", " "))
-    line = rows if method == "small_dense" else rows[~rows["beaten"]]
+    line = [row for row in rows if method == "small_dense" or not row.beaten]
     if method != "gradual_magnitude" and len(line) > 1:  # sizes pruned one by one are no line
         traces.append({
-            "type": "scatter", "x": line["x"], "y": 100 * line["wer"], "mode": "lines", "hoverinfo": "skip", "showlegend": False,
-            "legendgroup": method, "line": {"color": colour, "width": 2, "dash": "dash" if method == "small_dense" else "solid"}})
-    faint = rows["beaten"] & (method != "small_dense")
-    for part, opacity in ((rows[~faint], 1.0), (rows[faint], FAINT)):
-        if part.empty:
+            "type": "scatter", "x": [row.x for row in line], "y": [100 * row.wer for row in line], "mode": "lines", "hoverinfo": "skip",
+            "showlegend": False, "legendgroup": method,
+            "line": {"color": colour, "width": 2, "dash": "dash" if method == "small_dense" else "solid"}})
+    faint = [row for row in rows if method != "small_dense" and row.beaten]
+    for part, opacity in ((line, 1.0), (faint, FAINT)):
+        if not part:
             continue
-        wer = 100 * part["wer"].astype(float)
         traces.append({
-            "type": "scatter", "x": part["x"], "y": wer, "mode": "markers", "name": name, "legendgroup": method,
-            "showlegend": opacity == 1.0, "opacity": opacity, "legendrank": 1 if method == "omni_sparsity" else 1000,
-            "marker": {"color": colour, "symbol": marker, "size": 11},
+            "type": "scatter", "x": [row.x for row in part], "y": [100 * row.wer for row in part], "mode": "markers", "name": name,
+            "legendgroup": method, "showlegend": opacity == 1.0, "opacity": opacity,
+            "legendrank": 1 if method == "omni_sparsity" else 1000, "marker": {"color": colour, "symbol": marker, "size": 11},
             "selected": {"marker": {"opacity": opacity}}, "unselected": {"marker": {"opacity": opacity}},
-            "error_y": {"type": "data", "array": 100 * part["wer_high"].astype(float) - wer,
-                        "arrayminus": wer - 100 * part["wer_low"].astype(float), "thickness": 1.2, "width": 3, "color": colour},
-            "customdata": part[["run", "subnet"]].to_numpy(), "text": [hover(row) for row in part.itertuples()],
+            "error_y": {"type": "data", "array": [100 * (row.wer_high - row.wer) for row in part],
+                        "arrayminus": [100 * (row.wer - row.wer_low) for row in part], "thickness": 1.2, "width": 3, "color": colour},
+            "customdata": [[row.run, row.subnet] for row in part], "text": [hover(row) for row in part],
             "hovertemplate": "%{text}<extra></extra>"})
     return traces
 

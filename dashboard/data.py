@@ -16,7 +16,8 @@ import pandas as pd
 import streamlit as st
 
 from core import cost, history, packing, paths, store
-from core.records import Anatomy, Job, Report, Subnet, as_dict
+from core.records import Anatomy, Report, Subnet, as_dict
+from dashboard.look import once
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged folder raises
 CONDITION = ("split", "chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model", "normaliser", "precision")
@@ -46,15 +47,17 @@ def _runs_at(key: tuple) -> list[store.RunInfo]:
 
 def _runs() -> list[store.RunInfo]:
     try:
-        return _runs_at(_folder_times())
+        return once("runs", lambda: _runs_at(_folder_times()))
     except UNREADABLE as error:
         raise ValueError(f"The list of runs cannot be read: {error}") from error
 
 
 def run_infos(finished_only: bool = True) -> list[store.RunInfo]:
     """The runs: released ones before own, those with most sizes (the supernets) first."""
-    infos = [info for info in _runs() if info.finished or not finished_only]
-    return sorted(infos, key=lambda info: (not info.released, -len(_names_or_none(info.id)), info.id))
+    def rank(info: store.RunInfo) -> tuple:
+        return not info.released, -len(_names_or_none(info.id)), info.id
+
+    return once(("infos", finished_only), lambda: sorted((i for i in _runs() if i.finished or not finished_only), key=rank))
 
 
 def run_ids() -> list[str]:
@@ -85,6 +88,10 @@ def problems() -> dict[str, str]:
 
 def stamp(run: str) -> tuple[int, ...]:
     """Times of the folders of a run that decide what can be read; part of every cache key."""
+    return once(("stamp", run), lambda: _stamp(run))
+
+
+def _stamp(run: str) -> tuple[int, ...]:
     try:
         folder, own = store.run_folder(run), store.own_part(run)
     except UNREADABLE as error:
@@ -265,36 +272,8 @@ def same_condition(frame: pd.DataFrame, split: str, condition: tuple) -> pd.Data
     return frame[keep].reset_index(drop=True)
 
 
-# --- files and jobs ---------------------------------------------------------------------------------------------
+# --- files ---------------------------------------------------------------------------------------------
 
 def packed(run: str, chosen: Subnet) -> bytes:
     """The very file a user downloads, made now. ValueError when weights or masks cannot be read."""
     return guard(run, "weights", packing.pack, store.run_folder(run), chosen)
-
-
-def jobs(limit: int = 50) -> list[Job]:
-    """The latest jobs, newest first; [] when there is no queue yet. core.jobs is only loaded when asked for."""
-    from core import jobs as queue
-    try:
-        return list(queue.list_jobs(limit))
-    except UNREADABLE:
-        return []
-
-
-def measuring(run: str, name: str, split: str, chunk_ms: float) -> Job | None:
-    """The newest job that measures this new size on this split in these chunks, in whatever state; None if there never was."""
-    for job in sorted(jobs(), key=lambda job: -job.id):
-        new = job.payload.get("new") or {}
-        if job.kind == "evaluate" and job.payload.get("run") == run and new.get("name") == name \
-                and split in job.payload.get("splits", []) and job.payload.get("chunk_ms") == chunk_ms:
-            return job
-    return None
-
-
-def measure(run: str, chosen: Subnet, split: str, chunk_ms: float) -> int:
-    """Queue the evaluation of a new size and make sure that a worker lives; returns the job's id."""
-    from core import jobs as queue
-    number = queue.add("evaluate", {"run": run, "subnets": [], "splits": [split], "new": as_dict(chosen),
-                                     "chunk_ms": chunk_ms}, run=run)
-    queue.start_worker()
-    return number

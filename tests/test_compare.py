@@ -125,3 +125,16 @@ sizes = { "half" = "dense" }
     record = recipe_sets.record("warm", "top-k", 1)
     half = record["sizes"]["half"]
     assert half["mmacs_per_second"] < record["sizes"]["0 % zeros"]["mmacs_per_second"] and half["sparsity"] > 0.3
+
+
+def test_a_size_that_no_training_stores_is_said_before_anything_is_trained(small_set):
+    small_set.write_text(small_set.read_text() + """
+[[arms]]
+name = "top-k"
+set = { "method" = "simple_topk", "method.sizes" = [4] }
+sizes = { "half" = "d5" }
+""")
+    before = set(paths.runs().glob("*"))
+    with pytest.raises(ValueError, match="arm 'top-k' of warm measures 'd5', but its training stores dense, d4"):
+        compare.run(recipe_sets.load(str(small_set)), go)
+    assert set(paths.runs().glob("*")) == before

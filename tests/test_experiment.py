@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from core import cost, experiment, history, packing, paths, store
+from core import cost, experiment, history, packing, paths, plugins, store
 from core.records import Choice, Interrupted, Recipe, as_dict
 
 TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
@@ -164,3 +164,10 @@ def test_bad_options_are_said_before_anything_is_made():
     with pytest.raises(ValueError, match="sparsest"):
         experiment.train(recipe(options={"sparsest": 1.5}), go)
     assert not paths.runs().exists()
+
+
+def test_prepared_speech_of_a_changed_corpus_is_not_taken_for_todays(monkeypatch):
+    prepared = experiment.identify(recipe(), go)[1]
+    assert experiment._still_good(prepared, ["test"])
+    monkeypatch.setattr(plugins.load("corpora", "voice_commands"), "VERSION", 99)
+    assert not experiment._still_good(prepared, ["test"])

@@ -21,20 +21,24 @@ from typing import Any
 import numpy as np
 
 from core import paths, store
+from core.bench._relay import Relay
 from core.records import option
 
 TITLE = "the dashboard in a real browser"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BARE = "import streamlit as st\nst.slider('x', 0, 10)\nst.plotly_chart({'data': [{'y': [1, 2]}]})\n"  # the least such a page can be
 QUIET_S = 0.4      # without a message for this long, an update is over
 PATIENCE_S = 60.0
 AIMS = {"first_page_s": 3.0, "slider_ms": 300.0, "sent_MB": 2.0, "memory_before_MB": 400.0, "memory_after_MB": 1500.0}
 MEANING = {
     "first_page_s": "time to the first page after the server is up, s",
+    "bare_page_s": "the same for a page of one slider and one chart: Streamlit's own share, s",
     "slider_ms": "server time from slider release to updated page, median, ms",
     "sent_MB": "sent for the first page by the app (messages and media), MB",
     "memory_before_MB": "server memory before the first transcription, MB",
     "memory_after_MB": "server memory after the first transcription, MB",
     "slider_worst_ms": "the slowest slider release, ms",
+    "slider_seen_ms": "from slider release until the browser has taken everything in, drawing included, median, ms",
     "slider_kB": "sent per slider release, median, kB",
     "program_MB": "Streamlit's own program files, sent once and then cached by the browser, MB",
     "transcription_s": "first transcription from click to text, loading included, s",
@@ -54,6 +58,10 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
     if not any(info.finished for info in store.runs()):
         raise ValueError("there is no finished run to show: train one first, or copy one to artifacts/released")
     result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        (bare := Path(folder) / "bare.py").write_text(BARE, encoding="utf-8")
+        with served(script=bare) as server, browser(options.browser) as chromium:
+            result["bare_page_s"] = round(statistics.median(visit(chromium, server.address)["seconds"] for _ in range(options.visits)), 2)
     with served() as server, browser(options.browser) as chromium:
         first = [visit(chromium, server.address) for _ in range(options.visits)]
         result["first_page_s"] = round(statistics.median(v["seconds"] for v in first), 2)
@@ -96,8 +104,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """The dashboard on a free port, up when the block begins, ended with it. RuntimeError with its log if it dies."""
+def served(environment: dict[str, str] | None = None, script: Path | None = None) -> Iterator[Server]:
+    """The dashboard (or another script) on a free port, up when the block begins, ended with it. RuntimeError with its log if it dies."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -105,7 +113,7 @@ def served(environment: dict[str, str] | None = None) -> Iterator[Server]:
         log = Path(folder) / "log.txt"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "streamlit", "run", str(paths.ROOT / "dashboard" / "app.py"),
+                [sys.executable, "-m", "streamlit", "run", str(script or paths.ROOT / "dashboard" / "app.py"),
                  "--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1",
                  "--server.fileWatcherType=none", "--browser.gatherUsageStats=false"],
                 cwd=paths.ROOT, env=os.environ | (environment or {}), stdout=out, stderr=out)
@@ -205,29 +213,31 @@ def visit(chromium: Any, address: str) -> dict[str, float]:
 
 
 def slide(chromium: Any, address: str, moves: int) -> dict[str, float]:
-    """Server time of slider releases: from the browser's message to the server's last answer to it."""
+    """Slider releases: the server's time from question to last answer, and the time by the browser's own log."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     try:
-        traffic = Traffic().watch(page)
-        page.goto(address)
-        page.wait_for_selector('[data-testid="stSlider"]', timeout=PATIENCE_S * 1000)
-        settled(page)
-        thumb = page.get_by_role("slider").first
-        times, sizes = [], []
-        for move in range(moves):
-            traffic.sent.clear(), traffic.received.clear()
-            before = traffic.app
-            thumb.press("ArrowLeft" if move % 2 else "ArrowRight")
-            page.wait_for_timeout(150)
+        with Relay(int(address.rsplit(":", 1)[1])) as relay:
+            traffic = Traffic().watch(page)
+            page.goto(relay.address)
+            page.wait_for_selector('[data-testid="stSlider"]', timeout=PATIENCE_S * 1000)
             settled(page)
-            answers = [t for t in traffic.received if traffic.sent and t >= traffic.sent[0]]
-            if answers:
-                times.append(1000 * (answers[-1] - traffic.sent[0]))
-                sizes.append(traffic.app - before)
+            thumb = page.get_by_role("slider").first
+            times, seen, sizes = [], [], []
+            for move in range(moves):
+                traffic.sent.clear(), traffic.received.clear(), relay.clear()
+                before = traffic.app
+                thumb.press("ArrowLeft" if move % 2 else "ArrowRight")
+                page.wait_for_timeout(150)
+                settled(page)
+                answers = [t for t in traffic.received if traffic.sent and t >= traffic.sent[0]]
+                if answers and (took := relay.took()) is not None:
+                    times.append(1000 * took)
+                    seen.append(1000 * (answers[-1] - traffic.sent[0]))
+                    sizes.append(traffic.app - before)
         if not times:
             raise RuntimeError("the slider moved, but the server did not answer")
         return {"slider_ms": round(statistics.median(times), 1), "slider_worst_ms": round(max(times), 1),
-                "slider_kB": round(statistics.median(sizes) / 1000, 1)}
+                "slider_seen_ms": round(statistics.median(seen), 1), "slider_kB": round(statistics.median(sizes) / 1000, 1)}
     finally:
         page.close()
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.records import Job, Subnet
+from core.records import Job, Subnet, as_dict
 from dashboard import data
 
 ACTIVE = ("queued", "running")
@@ -12,7 +12,7 @@ ACTIVE = ("queued", "running")
 def offer(run: str, subnet: Subnet, split: str, chunk_ms: float) -> None:
     """A button that queues the measurement under the chart's conditions, or the state of the one that is under way."""
     try:
-        job = data.measuring(run, subnet.name, split, chunk_ms)
+        job = measuring(run, subnet.name, split, chunk_ms)
     except ImportError:
         st.caption("There is no job queue here, so this size cannot be measured.")
         return
@@ -24,7 +24,7 @@ def offer(run: str, subnet: Subnet, split: str, chunk_ms: float) -> None:
     if st.button("Measure this size", icon=":material/straighten:", key="measure",
                  help=f"Starts a job that decodes “{split}” with this very file; minutes on a laptop."):
         try:
-            data.measure(run, subnet, split, chunk_ms)
+            queue(run, subnet, split, chunk_ms)
         except (ValueError, OSError) as error:
             st.error(f"The measurement could not be queued: {error}")
             return
@@ -34,7 +34,7 @@ def offer(run: str, subnet: Subnet, split: str, chunk_ms: float) -> None:
 @st.fragment(run_every=2.0)
 def follow(run: str, name: str, split: str, chunk_ms: float) -> None:
     """Progress of the job, every two seconds; the whole page is drawn again when it ends."""
-    job = data.measuring(run, name, split, chunk_ms)
+    job = measuring(run, name, split, chunk_ms)
     if job is None or job.state not in ACTIVE:
         st.rerun()
         return
@@ -45,6 +45,29 @@ def follow(run: str, name: str, split: str, chunk_ms: float) -> None:
     eta = f", about {job.eta_s / 60:.0f} min left" if job.eta_s else ""
     st.progress(min(max(job.progress, 0.0), 1.0),
                 text=f"Job {job.id} measures this size: {job.message or 'started'}{eta}")
+
+
+def measuring(run: str, name: str, split: str, chunk_ms: float) -> Job | None:
+    """The newest job that measures this new size on this split in these chunks, in whatever state; None if there never was."""
+    from core import jobs
+    try:
+        known = jobs.list_jobs(50)
+    except data.UNREADABLE:
+        return None
+    for job in sorted(known, key=lambda job: -job.id):
+        new = job.payload.get("new") or {}
+        if job.kind == "evaluate" and job.payload.get("run") == run and new.get("name") == name \
+                and split in job.payload.get("splits", []) and job.payload.get("chunk_ms") == chunk_ms:
+            return job
+    return None
+
+
+def queue(run: str, chosen: Subnet, split: str, chunk_ms: float) -> int:
+    """Queue the evaluation of a new size and make sure that a worker lives; returns the job's id."""
+    from core import jobs
+    number = jobs.add("evaluate", {"run": run, "subnets": [], "splits": [split], "new": as_dict(chosen), "chunk_ms": chunk_ms}, run=run)
+    jobs.start_worker()
+    return number
 
 
 def _last_line(job: Job) -> str:

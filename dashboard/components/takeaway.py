@@ -57,16 +57,16 @@ def downloads(chosen: choice.Chosen, subnet: Subnet, point: dict, drawn: pd.Data
         name = f"{chosen.run}-{subnet.name}"
         folder = store.run_folder(chosen.run)
         missing = [part for part in NEEDED if not (folder / part).is_file()]
-        st.download_button("This size as a file", lambda: data.packed(chosen.run, subnet),
+        st.download_button("This size as a file", lambda: data.packed(chosen.run, subnet),  # made when clicked
                            file_name=f"{name}.safetensors", mime="application/octet-stream", key="get_file",
                            on_click="ignore", icon=":material/download:", type="primary", width="stretch",
                            disabled=bool(missing),
                            help="The very file that is measured: kept values in half precision, masks, tokens, "
                                 "settings. Packed when you click.")
-        st.download_button("This size as JSON", json.dumps(as_dict(subnet), indent=1), file_name=f"{name}.json",
+        st.download_button("This size as JSON", lambda: json.dumps(as_dict(subnet), indent=1), file_name=f"{name}.json",
                            mime="application/json", key="get_json", on_click="ignore", icon=":material/data_object:",
                            width="stretch", help="Which share of every layer is kept: a few kilobytes of text.")
-        st.download_button("Measured points as CSV", front_csv(drawn), file_name="front.csv", mime="text/csv",
+        st.download_button("Measured points as CSV", lambda: front_csv(drawn), file_name="front.csv", mime="text/csv",
                            key="get_csv", on_click="ignore", icon=":material/table:", width="stretch",
                            help="Every measured point of the chart with its conditions; estimates (≈) are left out.")
         if missing:

@@ -10,6 +10,7 @@ from core import cost
 from core.records import Subnet
 from dashboard import charts, data, ladder
 from dashboard.components import cards, choice, curves, measure, takeaway
+from dashboard.look import one_look
 
 TITLE = "Explore"
 ICON = ":material/tune:"
@@ -160,6 +161,7 @@ def same_machine(drawn: pd.DataFrame, axis: charts.Axis) -> pd.DataFrame:
 
 
 @st.fragment
+@one_look()
 def board() -> None:
     """Everything that moves with the slider; a fragment, so that nothing else is computed again."""
     chosen = choice.need_run()
