@@ -6,17 +6,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from core import cost
-from core.records import BLOCK, Anatomy, Subnet
+from core.records import Anatomy, Subnet
 
 Keep = dict[str, float]
 LEAST = 0.01  # kept of any matrix, so that no branch vanishes
 
 
 def block_norms(weights: dict[str, np.ndarray], anatomy: Anatomy) -> dict[str, np.ndarray]:
-    """L2 norms [R/8, C] of every unit's blocks, from weights {parameter name: [R, C]}."""
+    """L2 norms [R/b, C] of every unit's blocks, from weights {parameter name: [R, C]}."""
     norms = {}
     for unit in anatomy.units:
-        weight = np.asarray(weights[f"{unit.name}.weight"], np.float32).reshape(-1, BLOCK, unit.columns)
+        weight = np.asarray(weights[f"{unit.name}.weight"], np.float32).reshape(-1, unit.block, unit.columns)
         norms[unit.name] = np.linalg.norm(weight, axis=1)
     return norms
 
@@ -84,7 +84,8 @@ LETTERS = {"searched": "s", "random search": "r", "uniform": "u", "global magnit
 def subnet_of(anatomy: Anatomy, keep: Keep, budget_sparsity: float, run: str, ranks_sha256: str, origin: str) -> Subnet:
     """A Subnet named after the budget, e.g. "s70": subnets of one budget differ in the letter and share the number."""
     return Subnet(name=f"{LETTERS[origin]}{round(100 * budget_sparsity, 1):g}", run=run, keep=keep,
-                  sparsity=cost.sparsity_reached(anatomy, keep), ranks_sha256=ranks_sha256, origin=origin)
+                  sparsity=cost.sparsity_reached(anatomy, keep), pattern=cost.pattern_of(anatomy), ranks_sha256=ranks_sha256,
+                  origin=origin)
 
 
 def baselines(anatomy: Anatomy, sparsities: Sequence[float], norms: dict[str, np.ndarray], run: str = "",

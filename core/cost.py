@@ -4,15 +4,35 @@
 """
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 
-from core.records import BLOCK, Anatomy, Fixed, Unit
+from core.records import Anatomy, Fixed, Unit
 
 VALUE_BYTES = 2              # fp16
 TENSOR_HEADER_BYTES = 64     # one safetensors header entry without its name (measured 58-70)
 OTHER_BYTES = 6_000          # tokens.txt, BPE model, statistics and settings (measured 4-8 kB with 256 pieces)
+PATTERNS = {"8x1": (8, 0), "1x1": (1, 0), "2:4": (1, 4)}  # {name: rows of a block, inputs of a group}; 1x1 is unstructured
 TOLERANCE = 0.005            # how far outside two subnets `between` may still be asked for
+
+
+def with_pattern(anatomy: Anatomy, pattern: str) -> Anatomy:
+    """The same model with zeros of another pattern. ValueError for an unknown one and for matrices it does not fit."""
+    if pattern not in PATTERNS:
+        raise ValueError(f"the pattern is {pattern!r}; there are {', '.join(PATTERNS)}")
+    block, group = PATTERNS[pattern]
+    wrong = [u.name for u in anatomy.units if u.rows % block or (group and u.columns % group)]
+    if wrong:
+        raise ValueError(f"the pattern {pattern} does not fit {wrong[0]}: its outputs must be a multiple of {block}"
+                         + (f" and its inputs of {group}" if group else ""))
+    return dataclasses.replace(anatomy, units=tuple(dataclasses.replace(u, block=block, group=group) for u in anatomy.units))
+
+
+def pattern_of(anatomy: Anatomy) -> str:
+    """The pattern whose blocks the anatomy has."""
+    unit = anatomy.units[0]
+    return next(name for name, shape in PATTERNS.items() if shape == (unit.block, unit.group))
 
 
 def blocks_kept(unit: Unit, keep: float) -> int:
@@ -72,15 +92,19 @@ def parameters(anatomy: Anatomy) -> int:
     return prunable_parameters(anatomy) + sum(f.parameters for f in _fixed(anatomy, {}))
 
 
+def _kept_parameters(anatomy: Anatomy, keep: dict[str, float]) -> int:
+    return sum(u.block * k for u, k in zip(anatomy.units, counts(anatomy, keep)))
+
+
 def nonzero_parameters(anatomy: Anatomy, keep: dict[str, float]) -> int:
     """Parameters in kept blocks plus all that are never pruned, of the branches that are run."""
-    return BLOCK * sum(counts(anatomy, keep)) + sum(f.parameters for f in _fixed(anatomy, keep))
+    return _kept_parameters(anatomy, keep) + sum(f.parameters for f in _fixed(anatomy, keep))
 
 
 def sparsity_reached(anatomy: Anatomy, keep: dict[str, float]) -> float:
     """Share of zeros in the prunable weights, 0..1, after rounding to blocks."""
-    total = sum(u.blocks for u in anatomy.units)
-    return 1.0 - sum(counts(anatomy, keep)) / total if total else 0.0
+    total = prunable_parameters(anatomy)
+    return 1.0 - _kept_parameters(anatomy, keep) / total if total else 0.0
 
 
 def whole_sparsity(anatomy: Anatomy, keep: dict[str, float]) -> float:
@@ -98,7 +122,7 @@ def macs_per_second(anatomy: Anatomy, keep: dict[str, float] | None = None) -> f
 def macs_nonzero_per_second(anatomy: Anatomy, keep: dict[str, float]) -> float:
     """Multiply-accumulates per second of audio that meet a kept weight, plus all fixed work."""
     frames = 1000.0 / anatomy.frame_ms
-    return frames * BLOCK * sum(counts(anatomy, keep)) + sum(f.macs_per_second for f in _fixed(anatomy, keep))
+    return frames * _kept_parameters(anatomy, keep) + sum(f.macs_per_second for f in _fixed(anatomy, keep))
 
 
 def mask_bytes(unit: Unit) -> int:
@@ -108,8 +132,8 @@ def mask_bytes(unit: Unit) -> int:
 
 def mask_pays(unit: Unit, kept: int) -> bool:
     """True when kept values plus mask are smaller than the raw matrix, header entry of the second tensor included."""
-    raw = unit.blocks * BLOCK * VALUE_BYTES
-    return kept * BLOCK * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name) < raw
+    raw = unit.parameters * VALUE_BYTES
+    return kept * unit.block * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name) < raw
 
 
 @functools.lru_cache(maxsize=64)
@@ -132,9 +156,9 @@ def file_bytes(anatomy: Anatomy, keep: dict[str, float]) -> int:
         if unit.branch in off:
             continue
         if mask_pays(unit, kept):
-            total += kept * BLOCK * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name)
+            total += kept * unit.block * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name)
         else:
-            total += unit.blocks * BLOCK * VALUE_BYTES
+            total += unit.parameters * VALUE_BYTES
     return total
 
 

@@ -48,7 +48,8 @@ def build(recipe: Recipe, vocabulary: int, updates: int):
     torch.manual_seed(recipe.seed)
     model = model_room.build(plugins.make_options(model_room.Options, recipe.model.options, "model"), vocabulary)
     options = plugins.make_options(method_room.Options, recipe.method.options, "method")
-    return model, method_room.Method(options, model, model.anatomy(), updates, recipe.seed)
+    anatomy = cost.with_pattern(model.anatomy(), getattr(options, "pattern", "8x1"))
+    return model, method_room.Method(options, model, anatomy, updates, recipe.seed)
 
 
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
@@ -103,7 +104,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
         return folder
     getattr(report, "belongs_to", lambda _: None)(run_id)  # the queue's report tells the pages whose curves to draw
     model, method = build(recipe, prepared.tokenizer.size, options.updates)
-    _begin(folder, recipe, prepared, model)
+    _begin(folder, recipe, prepared, method.anatomy)
     batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed,
                       max_share=prepared.shares | options.shares)
     trainer = Trainer(model, method, batches, options, recipe.seed, folder, _listener(prepared, options, recipe, method))
@@ -128,10 +129,10 @@ def _listener(prepared: Prepared, options: TrainingOptions, recipe: Recipe, meth
     return lambda *given, **named: {c: e.rate for c, e in held_out.edits(*given, **named).items() if c}
 
 
-def _begin(folder: Path, recipe: Recipe, prepared: Prepared, model) -> None:
+def _begin(folder: Path, recipe: Recipe, prepared: Prepared, anatomy: records.Anatomy) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     store.write_json(folder / paths.RECIPE, as_dict(recipe))
-    store.write_json(folder / paths.UNITS, as_dict(model.anatomy()))
+    store.write_json(folder / paths.UNITS, as_dict(anatomy))
     for name in (paths.TOKENS, paths.BPE, paths.FEATURE_STATISTICS):
         if (prepared.folder / name).exists():
             shutil.copyfile(prepared.folder / name, folder / name)
@@ -147,8 +148,9 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) 
         half = blocks.masked(half, {n: m.cpu() for n, m in masks.items()})
     store.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
     sha = store.ranks_sha256(folder)
+    anatomy = trainer.method.anatomy
     for subnet in _sizes(trainer.method, results.subnets, recipe):
-        store.save_subnet(folder, replace(subnet, run=folder.name, ranks_sha256=sha))
+        store.save_subnet(folder, replace(subnet, run=folder.name, pattern=cost.pattern_of(anatomy), ranks_sha256=sha))
     store.finish(folder, {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600,
                           "updates": trainer.step, "threads": trainer.o.threads, "device": trainer.device,
                           "precision": "bf16" if trainer.bf16 else "fp32", "hardware": evaluation.hardware(),

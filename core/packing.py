@@ -1,6 +1,6 @@
 """The file a user downloads: one subnet's weights, masks, tokens and settings in one safetensors file; NumPy, no torch.
 
-Layout: every unit as `<unit>.values` fp16 [kept * 8] (kept blocks in row-block-major, then column order) beside
+Layout: every unit as `<unit>.values` fp16 [kept * b] (kept blocks of b = 8 or 1 rows, row-block-major, then column order) beside
 `<unit>.mask` uint8 [ceil(blocks / 8)] (bits in the same order, first block in the highest bit), or `<unit>.weight`
 fp16 raw where a mask does not pay; every other tensor fp16; `bpe.model` uint8. Of branches of which nothing is kept, and of
 output layers of other sizes (`heads.<k>.`), nothing is stored. The single metadata key "supernet"
@@ -29,21 +29,21 @@ NORMALISER = "plain-1"  # when the run does not say; a test holds it equal to co
 ZSTD_LEVEL = 19
 
 
-def blocks_of(weight: np.ndarray) -> np.ndarray:
-    """Weight [R, C] -> its blocks [R/8, C, 8]."""
+def blocks_of(weight: np.ndarray, block: int) -> np.ndarray:
+    """Weight [R, C] -> its blocks [R/b, C, b]."""
     rows, columns = weight.shape
-    return weight.reshape(rows // BLOCK, BLOCK, columns).transpose(0, 2, 1)
+    return weight.reshape(rows // block, block, columns).transpose(0, 2, 1)
 
 
-def dense_of(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Kept values [kept * 8] and mask [R/8, C] -> weight [R, C] with zeros elsewhere."""
-    blocks = np.zeros((*mask.shape, BLOCK), values.dtype)
-    blocks[mask] = values.reshape(-1, BLOCK)
-    return np.ascontiguousarray(blocks.transpose(0, 2, 1)).reshape(mask.shape[0] * BLOCK, mask.shape[1])
+def dense_of(values: np.ndarray, mask: np.ndarray, block: int) -> np.ndarray:
+    """Kept values [kept * b] and mask [R/b, C] -> weight [R, C] with zeros elsewhere."""
+    blocks = np.zeros((*mask.shape, block), values.dtype)
+    blocks[mask] = values.reshape(-1, block)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1)).reshape(mask.shape[0] * block, mask.shape[1])
 
 
 def unit_mask(ranks: np.ndarray, kept: int) -> np.ndarray:
-    """Ranks [R/8, C] -> kept blocks, bool [R/8, C]."""
+    """Ranks [R/b, C] -> kept blocks, bool [R/b, C]."""
     return ranks < kept
 
 
@@ -75,7 +75,7 @@ def _metadata(run_folder: Path, subnet: Subnet, anatomy: Anatomy, shapes: dict[s
             "subnet": {n: v for n, v in as_dict(subnet).items() if n != "keep"},
             "tokens": _read(run_folder, paths.TOKENS).decode("utf-8"), "features": recipe.features,
             "statistics": statistics, "normaliser": statistics.get("normaliser", NORMALISER), "seed": recipe.seed,
-            "shapes": shapes}
+            "shapes": shapes, **({"block": block} if (block := anatomy.units[0].block) != BLOCK else {})}
 
 
 def pack(run_folder: str | Path, subnet: Subnet) -> bytes:
@@ -112,21 +112,21 @@ def _pack_unit(unit: Unit, weight: np.ndarray, ranks: np.ndarray | None, kept: i
     """One unit's tensors: values and mask, or the raw matrix (zeros written out) where a mask does not pay."""
     if kept == unit.blocks:
         return {unit.name + ".weight": weight}
-    if ranks is None or ranks.shape != (unit.rows // BLOCK, unit.columns):
+    if ranks is None or ranks.shape != (unit.rows // unit.block, unit.columns):
         came = "none" if ranks is None else f"shape {ranks.shape}"
         raise ValueError(f"unit {unit.name!r} is pruned, so the run needs block ranks "
-                         f"[{unit.rows // BLOCK}, {unit.columns}] for it; came {came}")
+                         f"[{unit.rows // unit.block}, {unit.columns}] for it; came {came}")
     mask = unit_mask(ranks, kept)
-    values = blocks_of(weight)[mask].reshape(-1)
+    values = blocks_of(weight, unit.block)[mask].reshape(-1)
     if not cost.mask_pays(unit, kept):
-        return {unit.name + ".weight": dense_of(values, mask)}
+        return {unit.name + ".weight": dense_of(values, mask, unit.block)}
     return {unit.name + ".values": values, unit.name + ".mask": np.packbits(mask.reshape(-1))}
 
 
 def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
     """Packed bytes or a path -> ({parameter name: float32 dense array}, metadata). What was not stored is not there.
 
-    metadata holds format, run, method, model {name, options}, anatomy (its times), units {name: [R, C, kept blocks]},
+    metadata holds format, run, method, model {name, options}, anatomy (its times), units {name: [R, C, kept blocks]}, block (its rows),
     subnet, tokens (text), bpe (base64 of bpe.model), features, statistics, normaliser, seed. ValueError for anything
     that is not such a file.
     """
@@ -141,10 +141,10 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
     if metadata.get("format") != FORMAT:
         raise ValueError(f"packed format {metadata.get('format')!r} is not {FORMAT!r}: pack the subnet again")
     metadata["bpe"] = base64.b64encode(stored.pop(paths.BPE).tobytes()).decode()
-    tensors = {}
+    tensors, block = {}, metadata.get("block", BLOCK)  # not said in files of the usual blocks
     keep = metadata["subnet"]["keep"] = {}
     for unit, (rows, columns, kept) in metadata["units"].items():
-        name, blocks = unit + ".weight", rows // BLOCK * columns
+        name, blocks = unit + ".weight", rows // block * columns
         keep[unit] = kept / blocks
         if kept == 0 and not {name, unit + ".mask"} & set(stored):
             continue  # of a branch that is not run
@@ -152,7 +152,7 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
             weight = stored.pop(name)
         else:
             bits = np.unpackbits(stored.pop(unit + ".mask"), count=blocks).astype(bool)
-            weight = dense_of(stored.pop(unit + ".values"), bits.reshape(rows // BLOCK, columns))
+            weight = dense_of(stored.pop(unit + ".values"), bits.reshape(rows // block, columns), block)
         tensors[name] = weight.reshape(metadata["shapes"].get(name, weight.shape)).astype(np.float32)
     tensors.update({name: value.astype(np.float32) for name, value in stored.items()})
     return tensors, metadata

@@ -228,7 +228,7 @@ def _build(metadata: dict, tensors: dict[str, np.ndarray], vocabulary: int) -> t
     name, options = metadata["model"]["name"], metadata["model"]["options"]
     module = plugins.load("models", name)
     model = module.build(plugins.make_options(module.Options, options, "model"), vocabulary)
-    off = cost.branches_off(model.anatomy(), metadata["subnet"]["keep"])
+    off = cost.branches_off(cost.with_pattern(model.anatomy(), metadata["subnet"]["pattern"]), metadata["subnet"]["keep"])
     unused = {n: torch.zeros_like(t) for n, t in model.state_dict().items()
               if n not in tensors and (cost.belongs(n, off) or n.startswith(packing.HEADS))}
     try:

@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-BLOCK = 8  # consecutive outputs of one input that are kept or pruned together (METHODS: 8x1 blocks)
+BLOCK = 8  # consecutive outputs of one input that are kept or pruned together (METHODS: 8x1 blocks), unless a method wants others
 KINDS = ("feed-forward", "attention", "convolution")
 
 
@@ -66,8 +66,10 @@ class Unit:
     kind: str          # one of KINDS
     layer: int         # block index, from 0
     branch: str        # residual branch it belongs to, e.g. "blocks.3.attention"
-    rows: int          # outputs, a multiple of BLOCK
+    rows: int          # outputs, a multiple of `block`
     columns: int       # inputs
+    block: int = BLOCK # consecutive outputs that are kept or pruned together
+    group: int = 0     # inputs among which zeros are shared out evenly (4 of 2:4), 0 = all inputs of the matrix
 
     @property
     def parameters(self) -> int:
@@ -75,7 +77,7 @@ class Unit:
 
     @property
     def blocks(self) -> int:
-        return self.rows // BLOCK * self.columns
+        return self.rows // self.block * self.columns
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Subnet:
     run: str
     keep: dict[str, float]           # {unit name: share kept, 0..1}; a missing unit is kept whole
     sparsity: float                  # share of zeros in prunable weights, as reached
-    pattern: str = "8x1"
+    pattern: str = "8x1"             # of its zeros, one of cost.PATTERNS
     head: int = 0
     bits: int = 16
     ranks_sha256: str = ""           # of ranks/final.safetensors

@@ -219,7 +219,7 @@ def rank_steps(run: str | Path) -> list[int]:
 
 
 def ranks(run: str | Path, step: int | None = None) -> dict[str, np.ndarray]:
-    """Block ranks {unit: uint32 [R / 8, C]}; a block is kept when its rank < cost.blocks_kept(unit, keep)."""
+    """Block ranks {unit: uint32 [R / b, C]}; a block is kept when its rank < cost.blocks_kept(unit, keep)."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
     path = paths.ranks_file(folder_of(run), step)

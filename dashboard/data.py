@@ -198,7 +198,7 @@ def _ranks(run: str, step: int | None, key: tuple) -> dict[str, np.ndarray]:
 
 
 def ranks(run: str, step: int | None = None) -> dict[str, np.ndarray]:
-    """{unit: uint32 [R/8, C]} block ranks, of the finished net or of a training step. Shared: do not write to it."""
+    """{unit: uint32 [R/b, C]} block ranks, of the finished net or of a training step. Shared: do not write to it."""
     return guard(run, "masks", _ranks, run, step, stamp(run))
 
 
@@ -211,7 +211,7 @@ def rank_steps(run: str) -> list[int]:
 
 
 def mask(run: str, chosen: Subnet, unit_name: str, step: int | None = None) -> np.ndarray:
-    """bool [R/8, C]: which 8x1 blocks of one matrix are kept."""
+    """bool [R/b, C]: which blocks of one matrix are kept."""
     units = {unit.name: unit for unit in anatomy(run).units}
     found = ranks(run, step)
     if unit_name not in found or unit_name not in units:

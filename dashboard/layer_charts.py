@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core import cost
-from core.records import BLOCK, KINDS, Anatomy, Subnet
+from core.records import KINDS, Anatomy, Subnet
 from dashboard.charts import BLUE, GREEN, ORANGE, SKY, VERMILLION
 
 KIND_STYLE = {"feed-forward": (BLUE, "circle"), "attention": (VERMILLION, "square"), "convolution": (GREEN, "diamond")}
@@ -33,7 +33,7 @@ def unit_table(anatomy: Anatomy, subnet: Subnet) -> pd.DataFrame:
         kept = cost.blocks_kept(unit, subnet.keep.get(unit.name, 1.0))
         rows.append({"unit": unit.name, "short": short_name(unit.name, unit.layer), "kind": unit.kind,
                      "layer": unit.layer + 1, "weights": unit.parameters,
-                     "zeros": (unit.blocks - kept) * BLOCK, "sparsity": 1 - kept / unit.blocks})
+                     "zeros": (unit.blocks - kept) * unit.block, "sparsity": 1 - kept / unit.blocks})
     return pd.DataFrame(rows)
 
 
@@ -81,30 +81,31 @@ def heat_figure(table: pd.DataFrame, value: str = "sparsity", title: str = "zero
     return figure
 
 
-def mask_figure(mask: np.ndarray, dark: bool = False) -> go.Figure:
-    """The blocks of one matrix, bool [R/8, C]: a cell per 8x1 block, coloured where it is kept."""
-    return _blocks(mask.astype(np.uint8), ["pruned", "kept"], [PRUNED, SKY if dark else BLUE])
+def mask_figure(mask: np.ndarray, dark: bool = False, block: int = 8) -> go.Figure:
+    """The blocks of one matrix, bool [R/b, C]: a cell per block of b outputs, coloured where it is kept."""
+    return _blocks(mask.astype(np.uint8), block, ["pruned", "kept"], [PRUNED, SKY if dark else BLUE])
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """uint8 [R/8, C]: 0 in neither mask, 1 only in the first, 2 only in the second, 3 in both."""
+    """uint8 [R/b, C]: 0 in neither mask, 1 only in the first, 2 only in the second, 3 in both."""
     if a.shape != b.shape:
         raise ValueError(f"the two masks have different shapes, {a.shape} and {b.shape}: compare nets of one size")
     return a.astype(np.uint8) + 2 * b.astype(np.uint8)
 
 
-def overlap_figure(a: np.ndarray, b: np.ndarray, first: str, second: str, dark: bool = False) -> go.Figure:
+def overlap_figure(a: np.ndarray, b: np.ndarray, first: str, second: str, dark: bool = False,
+                   block: int = 8) -> go.Figure:
     """Two masks of one matrix on top of each other."""
-    return _blocks(overlap(a, b), ["in neither", f"only in {first}", f"only in {second}", "in both"],
+    return _blocks(overlap(a, b), block, ["in neither", f"only in {first}", f"only in {second}", "in both"],
                    [PRUNED, VERMILLION, ORANGE, SKY if dark else BLUE])
 
 
-def _blocks(codes: np.ndarray, names: list[str], colours: list[str]) -> go.Figure:
-    """Codes uint8 [R/8, C] as an image to the block, with one legend entry per code."""
+def _blocks(codes: np.ndarray, block: int, names: list[str], colours: list[str]) -> go.Figure:
+    """Codes uint8 [R/b, C] as an image to the block, with one legend entry per code."""
     count = len(names)
     steps = [[edge, colour] for i, colour in enumerate(colours) for edge in (i / count, (i + 1) / count)]
     figure = go.Figure(go.Heatmap(
-        z=codes, y0=0, dy=BLOCK, zmin=-0.5, zmax=count - 0.5, colorscale=steps, showscale=False,
+        z=codes, y0=0, dy=block, zmin=-0.5, zmax=count - 0.5, colorscale=steps, showscale=False,
         hovertemplate="outputs from %{y}, input %{x}<extra></extra>"))
     present = set(np.unique(codes).tolist())
     for i, (name, colour) in enumerate(zip(names, colours)):
@@ -117,7 +118,7 @@ def _blocks(codes: np.ndarray, names: list[str], colours: list[str]) -> go.Figur
     figure.update_layout(height=height, legend=legend, **{**PLAIN, "margin": {"l": 8, "r": 8, "t": 34, "b": 8}})
     figure.update_xaxes(title="Input (column)", showgrid=False, zeroline=False, range=[-0.5, codes.shape[1] - 0.5])
     figure.update_yaxes(title="Output (row)", showgrid=False, zeroline=False,
-                        range=[BLOCK * (codes.shape[0] - 0.5), -BLOCK / 2])
+                        range=[block * (codes.shape[0] - 0.5), -block / 2])
     return figure
 
 

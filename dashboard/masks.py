@@ -52,7 +52,7 @@ def _compare(run_a: str, _a: Subnet, run_b: str, _b: Subnet, key: tuple) -> pd.D
 
 
 def unit_mask(run: str, subnet: Subnet, unit, step: int | None = None) -> np.ndarray:
-    """bool [R/8, C] of one unit; a unit that is kept whole needs no ranks."""
+    """bool [R/b, C] of one unit; a unit that is kept whole needs no ranks."""
     kept = cost.blocks_kept(unit, subnet.keep.get(unit.name, 1.0))
     if kept == unit.blocks:
         return np.ones((unit.blocks // unit.columns, unit.columns), bool)
@@ -68,8 +68,8 @@ def compare(run_a: str, a: Subnet, run_b: str, b: Subnet) -> Comparison:
 
 
 def shape(anatomy: Anatomy) -> list[tuple]:
-    """Names and sizes of the units: equal for nets whose masks can be compared."""
-    return [(unit.name, unit.rows, unit.columns) for unit in anatomy.units]
+    """Names, sizes and blocks of the units: equal for nets whose masks can be compared."""
+    return [(unit.name, unit.rows, unit.columns, unit.block) for unit in anatomy.units]
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -88,7 +88,7 @@ def ranks_of(shape_of: Anatomy, values: dict[str, np.ndarray]) -> dict[str, np.n
     """Block ranks uint32 [R/8, C] by L2 norm, 0 = largest."""
     ranks = {}
     for unit in shape_of.units:
-        norms = np.linalg.norm(packing.blocks_of(values[unit.name + ".weight"].astype(np.float32)), axis=2)
+        norms = np.linalg.norm(packing.blocks_of(values[unit.name + ".weight"].astype(np.float32), unit.block), axis=2)
         order = np.argsort(-norms.reshape(-1), kind="stable")
         rank = np.empty(unit.blocks, np.uint32)
         rank[order] = np.arange(unit.blocks, dtype=np.uint32)

@@ -171,3 +171,19 @@ def test_prepared_speech_of_a_changed_corpus_is_not_taken_for_todays(monkeypatch
     assert experiment._still_good(prepared, ["test"])
     monkeypatch.setattr(plugins.load("corpora", "voice_commands"), "VERSION", 99)
     assert not experiment._still_good(prepared, ["test"])
+
+
+@pytest.mark.parametrize(("method", "pattern", "sparsity"), [("gradual_magnitude", "2:4", 0.5), ("csp", "1x1", 0.8)])
+def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, sparsity):
+    folder = experiment.train(recipe(method, {"pattern": pattern, "sparsity": sparsity, "refresh": 1}), go)
+    subnet, anatomy = store.subnets(folder)[0], store.anatomy(folder)
+    assert subnet.pattern == pattern == cost.pattern_of(anatomy)
+    tensors, metadata = packing.unpack(packing.pack(folder, subnet))
+    zeros = sum(int((tensors[f"{u.name}.weight"] == 0).sum()) for u in anatomy.units)
+    assert metadata["block"] == 1 and zeros / cost.prunable_parameters(anatomy) == pytest.approx(sparsity, abs=0.005)
+    if pattern == "2:4":
+        fours = tensors["blocks.0.attention.query.weight"].reshape(-1, 4)
+        assert np.all((fours != 0).sum(1) <= 2)
+    report, = experiment.evaluate(folder.name, [], [], go)
+    assert report.file_bytes == len(packing.pack(folder, subnet)) and report.sparsity == pytest.approx(sparsity, abs=0.005)
+    assert abs(cost.file_bytes(anatomy, subnet.keep) - report.file_bytes) < cost.OTHER_BYTES

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch.func import functional_call
 
@@ -29,7 +30,7 @@ def test_the_largest_blocks_are_kept():
     weight = torch.randn(16, 5)
     weight[8:, 3] = 50.0
     weight[:8, 0] = 1e-3
-    ranks = blocks.block_ranks(blocks.block_scores(weight))
+    ranks = blocks.block_ranks(blocks.block_scores(weight, 8))
     assert ranks[1, 3] == 0 and ranks[0, 0] == 9 and sorted(ranks.flatten().tolist()) == list(range(10))
     assert blocks.to_numpy({"a": ranks})["a"].dtype == np.uint32
 
@@ -58,3 +59,30 @@ def test_pruned_weights_get_no_gradient():
     name = f"{anatomy.units[0].name}.weight"
     gradient = weights[name].grad.unflatten(0, (-1, 8))
     assert gradient.abs().sum() > 0 and float((gradient * ~masks[name]).abs().sum()) == 0.0
+
+
+def test_patterns_have_blocks_of_their_own():
+    model = tiny.model()
+    anatomy, weights = cost.with_pattern(model.anatomy(), "1x1"), dict(model.named_parameters())
+    assert cost.pattern_of(anatomy) == "1x1" and cost.pattern_of(model.anatomy()) == "8x1"
+    masks = blocks.block_masks(blocks.rank_all(weights, anatomy.units), anatomy, cost.uniform(anatomy, 0.6))
+    for unit in anatomy.units:
+        name = f"{unit.name}.weight"
+        kept = weights[name].abs()[masks[name].squeeze(1)]
+        assert len(kept) == round(0.4 * unit.parameters) and kept.min() >= weights[name].abs()[~masks[name].squeeze(1)].max()
+    with pytest.raises(ValueError, match="there are 8x1, 1x1, 2:4"):
+        cost.with_pattern(anatomy, "4x4")
+
+
+def test_two_of_four_keeps_the_larger_two_of_every_four_inputs():
+    model = tiny.model()
+    anatomy, weights = cost.with_pattern(model.anatomy(), "2:4"), dict(model.named_parameters())
+    ranks = blocks.rank_all(weights, anatomy.units)
+    masks = blocks.block_masks(ranks, anatomy, cost.uniform(anatomy, 0.5))
+    thinner = blocks.block_masks(ranks, anatomy, cost.uniform(anatomy, 0.75))
+    for unit in anatomy.units:
+        name = f"{unit.name}.weight"
+        fours, kept = (t.unflatten(-1, (-1, 4)) for t in (weights[name].abs(), masks[name].squeeze(1)))
+        assert bool((kept.sum(-1) == 2).all()) and bool((thinner[name].squeeze(1).unflatten(-1, (-1, 4)).sum(-1) == 1).all())
+        assert bool((fours.masked_fill(~kept, torch.inf).amin(-1) >= fours.masked_fill(kept, -torch.inf).amax(-1)).all())
+        assert bool((masks[name] | ~thinner[name]).all()), "nested"

@@ -65,7 +65,7 @@ class Method:
         return [Pass("dense")]
 
     def mask(self, subnet: Subnet | None, step: int) -> dict[str, Tensor]:
-        """Multipliers {parameter name: tensor [R, C] or one per block [R/8, 1, C]}; gradients may flow into them."""
+        """Multipliers {parameter name: tensor [R, C] or one per block [R/b, 1, C]}; gradients may flow into them."""
         return {}
 
     def gates(self, subnet: Subnet | None, step: int) -> dict[str, float | Tensor]:

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from core import cost
-from core.methods import base
-from core.records import Subnet, option
-from core.sparsity import blocks
+from core.methods import _pruned
+from core.records import option
 
 VERSION = 1
 
@@ -20,37 +16,12 @@ VERSION = 1
 @dataclass(frozen=True)
 class Options:
     sparsity: float = option(0.7, "share of zeros at the end", low=0.0, high=0.99)
+    pattern: str = option("8x1", "where zeros may lie: blocks of 8 outputs, anywhere, or 2 of every 4 inputs",
+                          choices=("8x1", "1x1", "2:4"))
     ramp_end: float = option(0.6, "share of the updates after which the mask is frozen", low=0.0, high=1.0)
     refresh: int = option(10, "updates between new masks while the ramp lasts", low=1, high=10000)
     adaptive_dropout: bool = option(True, "dropout times the share kept")
 
 
-class Method(base.Ranked):
-    nested = False  # only one size of the result has been trained
-
-    def __init__(self, options, model, anatomy, updates, seed):
-        super().__init__(options, model, anatomy, updates, seed)
-        self.end = max(1, round(options.ramp_end * updates))
-
-    def sparsity_at(self, step: int) -> float:
-        return self.options.sparsity * (1 - (1 - min(1.0, step / self.end)) ** 3)
-
-    def plan(self, step: int) -> list[base.Pass]:
-        if not self.ranks:
-            self._refresh()
-        # The ramp moves with the ranks: between two refreshes the mask stands still.
-        sparsity = self.sparsity_at(step - step % self.options.refresh if step < self.end else step)
-        subnet = Subnet("pruned", "", cost.uniform(self.anatomy, sparsity), sparsity, origin="trained")
-        return [base.Pass("pruned", subnet, dropout=1 - sparsity if self.options.adaptive_dropout else 1.0)]
-
-    def after_step(self, step: int) -> None:
-        if step + 1 <= self.end and (step + 1) % self.options.refresh == 0:
-            self._refresh()
-
-    def results(self, averaged: dict[str, Tensor]) -> base.Results:
-        """Kept blocks rank first: the mask that was trained is the mask that ships."""
-        keep = cost.uniform(self.anatomy, self.options.sparsity)
-        masks = blocks.block_masks(self.ranks, self.anatomy, keep) if self.ranks else {}
-        ranks = blocks.rank_all(blocks.masked(averaged, masks), self.anatomy.units)
-        reached = cost.sparsity_reached(self.anatomy, keep)
-        return base.Results(ranks, [Subnet(f"s{100 * reached:.0f}", "", keep, reached, origin="trained")])
+class Method(_pruned.Pruned):
+    """Nothing beside the ramp: the blocks of least L2 norm are pruned."""

@@ -20,6 +20,7 @@ VERSION = 1
 @dataclass(frozen=True)
 class Options:
     sparsest: float = option(0.9, "share of zeros of the sparsest net trained; nothing sparser should be shown", low=0.0, high=0.99)
+    pattern: str = option("8x1", "where zeros may lie: blocks of 8 outputs, or anywhere", choices=("8x1", "1x1"))
     warmup: float = option(0.3, "share of the updates that train the dense net alone first", low=0.0, high=0.95)
     randoms: int = option(1, "random subnets per step, beside the densest and the sparsest", low=0, high=8)
     spread: float = option(0.15, "how far a matrix's sparsity may lie from the random subnet's mean", low=0.0, high=1.0)

@@ -1,7 +1,8 @@
-"""Nested 8x1 masks from block ranks: score, rank, multiply. Knows weights and ranks, not methods. Pattern: ours (METHODS.md 1).
+"""Nested masks from block ranks: score, rank, multiply. Knows weights and ranks, not methods. Patterns: ours (METHODS.md 1).
 
-A block is 8 consecutive outputs (rows) of one input (column). Ranks order the blocks of one matrix by L2 norm, largest first;
-keeping every block with rank < k makes masks nested: a sparser mask is a subset of a denser one.
+A block is b consecutive outputs (rows) of one input (column): 8 by default, 1 is unstructured. Ranks order the blocks of one matrix
+by L2 norm, largest first; keeping every block with rank < k makes masks nested: a sparser mask is a subset of a denser one. With
+groups (2:4) every group's largest come before any group's second, and so on, so that half of them are two of every four.
 """
 from __future__ import annotations
 
@@ -10,19 +11,22 @@ import torch
 from torch import Tensor
 
 from core import cost
-from core.records import BLOCK, Anatomy, Unit
+from core.records import Anatomy, Unit
 
-Ranks = dict[str, Tensor]  # {unit name: int32 [R/8, C]}
-
-
-def block_scores(weight: Tensor) -> Tensor:
-    """L2 norm of every block: weight [R, C] -> [R/8, C]."""
-    return weight.detach().float().unflatten(0, (-1, BLOCK)).square().sum(1).sqrt()
+Ranks = dict[str, Tensor]  # {unit name: int32 [R/b, C]}
 
 
-def block_ranks(scores: Tensor) -> Tensor:
-    """[R/8, C] scores -> int32 ranks 0 .. blocks-1, largest score first, ties by position."""
+def block_scores(weight: Tensor, block: int) -> Tensor:
+    """L2 norm of every block: weight [R, C] -> [R/b, C]."""
+    return weight.detach().float().unflatten(0, (-1, block)).square().sum(1).sqrt()
+
+
+def block_ranks(scores: Tensor, group: int = 0) -> Tensor:
+    """[R/b, C] scores -> int32 ranks 0 .. blocks-1, largest score first, ties by position; places within a group before scores."""
     order = torch.argsort(scores.flatten(), descending=True, stable=True)
+    if group:
+        inside = scores.unflatten(-1, (-1, group)).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+        order = order[torch.argsort(inside.flatten()[order], stable=True)]
     ranks = torch.empty_like(order, dtype=torch.int32)
     ranks[order] = torch.arange(order.numel(), dtype=torch.int32, device=order.device)
     return ranks.view(scores.shape)
@@ -30,11 +34,11 @@ def block_ranks(scores: Tensor) -> Tensor:
 
 def rank_all(weights: dict[str, Tensor], units: tuple[Unit, ...]) -> Ranks:
     """Ranks of every unit from `weights` {parameter name: tensor}."""
-    return {u.name: block_ranks(block_scores(weights[f"{u.name}.weight"])) for u in units}
+    return {u.name: block_ranks(block_scores(weights[f"{u.name}.weight"], u.block), u.group) for u in units}
 
 
 def block_masks(ranks: Ranks, anatomy: Anatomy, keep: dict[str, float]) -> dict[str, Tensor]:
-    """{parameter name: bool [R/8, 1, C]} for every unit that `keep` does not keep whole."""
+    """{parameter name: bool [R/b, 1, C]} for every unit that `keep` does not keep whole."""
     masks = {}
     for unit in anatomy.units:
         kept = cost.blocks_kept(unit, keep.get(unit.name, 1.0))
@@ -44,9 +48,9 @@ def block_masks(ranks: Ranks, anatomy: Anatomy, keep: dict[str, float]) -> dict[
 
 
 def multiply(weight: Tensor, multiplier: Tensor) -> Tensor:
-    """weight [R, C] times a multiplier of its own shape, or one per block [R/8, 1, C]."""
+    """weight [R, C] times a multiplier of its own shape, or one per block [R/b, 1, C]."""
     if multiplier.dim() == 3:
-        return (weight.unflatten(0, (-1, BLOCK)) * multiplier).flatten(0, 1)
+        return (weight.unflatten(0, (len(multiplier), -1)) * multiplier).flatten(0, 1)
     return weight * multiplier
 
 
@@ -56,5 +60,5 @@ def masked(weights: dict[str, Tensor], multipliers: dict[str, Tensor]) -> dict[s
 
 
 def to_numpy(ranks: Ranks) -> dict[str, np.ndarray]:
-    """Ranks as stored: uint32 [R/8, C]."""
+    """Ranks as stored: uint32 [R/b, C]."""
     return {n: r.cpu().numpy().astype(np.uint32) for n, r in ranks.items()}

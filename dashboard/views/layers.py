@@ -63,12 +63,13 @@ def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
     except ValueError as error:
         st.info(str(error))
         return
-    st.plotly_chart(layer_charts.mask_figure(mask, is_dark()), key="mask", config=layer_charts.MASK_CONFIG,
+    st.plotly_chart(layer_charts.mask_figure(mask, is_dark(), unit.block), key="mask", config=layer_charts.MASK_CONFIG,
                     alt=f"Kept and pruned blocks of {unit.name}")
     full, empty = float(mask.any(axis=0).mean()), int((~mask.any(axis=1)).sum())
-    st.caption(f"**What to see:** every coloured cell is a block of 8 weights that is kept. {100 * mask.mean():.1f} % "
-               f"of {mask.size:,} blocks are left; {100 * full:.0f} % of the inputs are still used, and {empty} of "
-               f"{mask.shape[0]} groups of 8 outputs are empty. Vertical stripes are inputs the net relies on.")
+    cell, outputs = ("a weight", "outputs") if unit.block == 1 else (f"a block of {unit.block} weights", f"groups of {unit.block} outputs")
+    st.caption(f"**What to see:** every coloured cell is {cell} that is kept. {100 * mask.mean():.1f} % of {mask.size:,} are left; "
+               f"{100 * full:.0f} % of the inputs are still used, and {empty} of {mask.shape[0]} {outputs} are empty. Vertical "
+               "stripes are inputs the net relies on.")
 
 
 def pick_unit(run: str, key: str):
@@ -111,7 +112,7 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
     with st.expander("One matrix of both, block by block"):
         unit = pick_unit(chosen.run, "both")
         figure = layer_charts.overlap_figure(masks.unit_mask(chosen.run, subnet, unit),
-                                             masks.unit_mask(run, other, unit), first, second, is_dark())
+                                             masks.unit_mask(run, other, unit), first, second, is_dark(), unit.block)
         st.plotly_chart(figure, key="overlap", config=layer_charts.MASK_CONFIG,
                         alt=f"Blocks of {unit.name} in {first}, {second}, both or neither")
         st.caption("**What to see:** in nested sizes one of the two “only in” colours is missing.")
@@ -139,7 +140,7 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
             if len(steps) > 1 else steps[0]
         figure = layer_charts.overlap_figure(masks.unit_mask(chosen.run, subnet, unit, step),
                                              masks.unit_mask(chosen.run, subnet, unit), f"step {step}",
-                                             "the finished net", is_dark())
+                                             "the finished net", is_dark(), unit.block)
         st.plotly_chart(figure, key="then", config=layer_charts.MASK_CONFIG,
                         alt=f"Blocks of {unit.name} kept at step {step} and at the end")
         st.caption("**What to see:** blocks in one of the two “only in” colours changed their fate after this step.")
@@ -150,7 +151,7 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
 def main() -> None:
     st.title("Inside the network")
     st.markdown("A speech recogniser is a stack of layers, each a few large tables of numbers. Pruning empties them in "
-                "blocks of 8. Here you see which tables it emptied, and which it needed.")
+                "blocks, mostly of 8. Here you see which tables it emptied, and which it needed.")
     chosen = choice.need_run()
     try:
         pick_size(chosen)
