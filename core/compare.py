@@ -9,9 +9,9 @@ from typing import Any
 from core import cost, evaluation, experiment, history, paths, plugins, recipe_sets, recognizer, store
 from core.fitness import Fitness
 from core.prepared import Prepared
-from core.recipe_sets import Arm, RecipeSet
+from core.recipe_sets import Arm, Measure, RecipeSet
 from core.records import Recipe, Subnet, as_dict
-from core.release import arms_page
+from core.release import arms_page, claims
 from core.training import Options as TrainingOptions
 from core.training import Report
 
@@ -34,6 +34,7 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
             recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared))
     page = paths.COMPARED / f"{recipe_set.name}.md"
     store.write_bytes(page, arms_page.text(recipe_set).encode())
+    claims.write()
     return page
 
 
@@ -55,7 +56,9 @@ def _check(recipe_set: RecipeSet, report: Report) -> None:
 def as_plain(recipe_set: RecipeSet, arm: Arm) -> dict[str, Any]:
     """What is measured, as a record holds it."""
     wanted = {"sizes": dict(arm.sizes)} if arm.sizes else {"sparsities": list(recipe_set.measure.sparsities)}
-    return {**wanted, "seconds": recipe_set.measure.seconds}
+    measure = recipe_set.measure
+    elsewhere = {} if measure.splits == Measure.splits else {"splits": list(measure.splits)}
+    return {**wanted, "seconds": measure.seconds, **elsewhere}
 
 
 def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
@@ -67,6 +70,14 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
     return {c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k)) for c, k in keeps.items()}
 
 
+def _training_tmacs(recipe: Recipe, prepared: Prepared, finished: dict[str, Any]) -> float:
+    """What the training executed: 3 (forward, and twice as much backward) x multiply-accumulates of all its passes, in 10^12."""
+    method = experiment.build(recipe, prepared.tokenizer.size, finished["updates"])[1]
+    rates = [cost.macs_per_second(method.anatomy, a_pass.subnet and a_pass.subnet.keep) for step in range(finished["updates"])
+             for a_pass in method.plan(step)]
+    return round(3 * sum(rates) * finished["audio_hours"] * 3600 / finished["updates"] / 1e12, 6)
+
+
 def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepared: Prepared) -> dict[str, Any]:
     finished = store.read_json(folder / paths.FINISHED)
     rows = history.metrics(folder)
@@ -74,14 +85,15 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
     chunk_ms = experiment.evaluation_options(recipe).chunk_ms
     anatomy = store.anatomy(folder)
     fitness = Fitness(folder, prepared, recipe_set.measure.seconds, recognizer.chunk_frames(chunk_ms, anatomy.frame_ms),
-                      options.threads, seed=1)
+                      options.threads, seed=1, splits=recipe_set.measure.splits)
     sizes = {column: {"sparsity": subnet.sparsity, "parameters": cost.nonzero_parameters(anatomy, subnet.keep),
                       "file_bytes": cost.file_bytes(anatomy, subnet.keep),
                       "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
                       "speakers": fitness.by_speaker(subnet.keep, subnet.head)}
              for column, subnet in _sizes(recipe_set, arm, folder).items()}
     return {"set": recipe_set.name, "arm": arm.name, "seed": recipe.seed, "run": folder.name, "recipe": as_dict(recipe),
-            "measure": as_plain(recipe_set, arm), "split": "search", "chunk_ms": chunk_ms, "sizes": sizes,
+            "measure": as_plain(recipe_set, arm), "split": ", ".join(recipe_set.measure.splits), "chunk_ms": chunk_ms, "sizes": sizes,
+            "training_tmacs": _training_tmacs(recipe, prepared, finished),
             "curve": rows[::-(-len(rows) // CURVE_ROWS)] if rows else [],
             "date": datetime.date.today().isoformat(), "measured_with": evaluation.code_version(),
             **{n: finished.get(n) for n in ("seconds", "audio_hours", "updates", "threads", "device", "precision", "hardware",

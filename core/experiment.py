@@ -125,7 +125,7 @@ def _listener(prepared: Prepared, options: TrainingOptions, recipe: Recipe, meth
     if not options.wer_every or not prepared.info["splits"].get("search", {}).get("utterances"):
         return None
     chunk = recognizer.chunk_frames(evaluation_options(recipe).chunk_ms, method.anatomy.frame_ms)
-    held_out = HeldOut(prepared, "search", options.wer_seconds, chunk, recipe.seed)
+    held_out = HeldOut(prepared, ["search"], options.wer_seconds, chunk, recipe.seed)
     return lambda *given, **named: {c: e.rate for c, e in held_out.edits(*given, **named).items() if c}
 
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,17 @@ from core.sparsity import blocks
 
 
 class HeldOut:
-    """A fixed seeded part of a held-out split, heard by a model under any weights.
+    """A fixed seeded part of held-out splits, heard by a model under any weights.
 
-    Every corpus in the split gives the same number of seconds, so that the longest does not decide alone. Chunk in encoder frames.
+    Every corpus in a split gives the same number of seconds, so that the longest does not decide alone. Chunk in encoder frames.
     """
 
-    def __init__(self, prepared: Prepared, split: str, seconds: float, chunk: int, seed: int):
+    def __init__(self, prepared: Prepared, splits: Sequence[str], seconds: float, chunk: int, seed: int):
         self.prepared, self.chunk = prepared, chunk
-        rows = sorted(some_of_each(prepared.rows(split), seconds, seed), key=lambda r: -r.seconds)
+        chosen = [r for split in splits for r in some_of_each(prepared.rows(split), seconds / len(splits), seed)]
+        rows = sorted(chosen, key=lambda r: -r.seconds)
         self.rows = {r.id: r for r in rows}
-        source = Batches(prepared, split, seconds_per_batch=200.0, speeds=(1.0,))
+        source = Batches(prepared, splits[0], seconds_per_batch=200.0, speeds=(1.0,))
         self.batches = [source.load([(r, 1.0) for r in rows[i:i + 16]], 0, augment=False) for i in range(0, len(rows), 16)]
 
     @torch.inference_mode()
@@ -70,16 +71,17 @@ class HeldOut:
 
 
 class Fitness:
-    """A supernet's shipped weights under masks, on a part of the split `search`."""
+    """A supernet's shipped weights under masks, on a part of the split `search`, or of others."""
 
-    def __init__(self, run: Path, prepared: Prepared, seconds: float, chunk: int, threads: int, seed: int):
+    def __init__(self, run: Path, prepared: Prepared, seconds: float, chunk: int, threads: int, seed: int,
+                 splits: Sequence[str] = ("search",)):
         recipe, self.anatomy = store.recipe(run), store.anatomy(run)
         torch.set_num_threads(threads)
         module = plugins.load("models", recipe.model.name)
         self.model = module.build(plugins.make_options(module.Options, recipe.model.options, "model"), prepared.tokenizer.size).eval()
         self.weights = {n: t.float() for n, t in safetensors.torch.load_file(run / paths.WEIGHTS).items()}
         self.ranks = {n: torch.from_numpy(r.astype(np.int32)) for n, r in store.ranks(run).items()}
-        self.held_out = HeldOut(prepared, "search", seconds, chunk, seed)
+        self.held_out = HeldOut(prepared, splits, seconds, chunk, seed)
 
     def _masked(self, keep: dict[str, float]) -> dict[str, Tensor]:
         return blocks.masked(self.weights, blocks.block_masks(self.ranks, self.anatomy, keep))

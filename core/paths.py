@@ -10,6 +10,7 @@ RECIPES = CORE / "recipes"
 COMPARISONS_FOLDER = CORE / "comparisons"       # recipe sets
 RELEASED = ROOT / "artifacts" / "released"
 COMPARED = RELEASED / "comparison"              # what their arms left: records without weights, and a page each
+CLAIMS, CLAIMS_PAGE = "claims.json", "CLAIMS.md"  # in it: what the comparisons say of the claims
 
 
 def artifacts() -> Path:

@@ -27,10 +27,25 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A sentence that a comparison confirms, refutes or leaves undecided, for each of the sizes."""
+    number: str                      # e.g. "1"; of METHODS' claims
+    text: str
+    kind: str                        # one of KINDS
+    arm: str
+    against: str
+    sizes: tuple[str, ...]           # columns of the page that both arms have
+
+
+KINDS = {"better": 0.0, "on par": 0.03}  # {kind: share of errors that the arm may have more}
+
+
+@dataclass(frozen=True)
 class Measure:
-    """What is measured on arms that name no sizes of their own: uniform ones. All hear so much of the speech held out for searches."""
+    """What is measured on arms that name no sizes of their own: uniform ones; on how much speech of which splits."""
     sparsities: tuple[float, ...] = (0.0, 0.5, 0.7, 0.9)
     seconds: float = 600.0
+    splits: tuple[str, ...] = ("search",)
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,7 @@ class RecipeSet:
     arms: tuple[Arm, ...]
     measure: Measure = field(default_factory=Measure)
     command: str = ""                # what a person types to run it
+    claims: tuple[Claim, ...] = ()
 
     def recipe_of(self, arm: Arm, seed: int) -> Recipe:
         """The checked recipe of one training; ValueError names arm and field."""
@@ -71,7 +87,7 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
         raise ValueError(f"the recipe set {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"the recipe set {path} is damaged: {error}") from None
-    plugins.check_known(data, ("title", "recipe", "seeds", "common", "measure", "arms"), str(path))
+    plugins.check_known(data, ("title", "recipe", "seeds", "common", "measure", "arms", "claims"), str(path))
     arms, seeds, settings = tuple(_arm(path, a) for a in data.get("arms", ())), data.get("seeds", [1]), settings or []
     files = {slug(a.name) for a in arms}
     if len(arms) < 2 or len(files) < len(arms) or "" in files:
@@ -84,7 +100,7 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
     name = path.stem + (f"-{hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:8]}" if changes else "")
     words = ["python", "-m", "core", "compare", source, *(w for s in settings for w in ("--set", s))]
     made = RecipeSet(name, data.get("title", path.stem), recipe, tuple(seeds), arms, _measure(path, data.get("measure", {})),
-                     shlex.join(words))
+                     shlex.join(words), tuple(_claim(path, c, {a.name for a in arms}) for c in data.get("claims", ())))
     for arm in arms:
         made.recipe_of(arm, seeds[0])
     return made
@@ -95,19 +111,31 @@ def _arm(path: Path, data: dict[str, Any]) -> Arm:
     return Arm(data.get("name", ""), data.get("about", ""), _settings(data.get("set", {})), tuple(data.get("sizes", {}).items()))
 
 
+def _claim(path: Path, data: dict[str, Any], arms: set[str]) -> Claim:
+    plugins.check_known(data, ("number", "text", "kind", "arm", "against", "sizes"), f"{path}: claims")
+    made = Claim(str(data.get("number", "")), data.get("text", ""), data.get("kind", ""), data.get("arm", ""), data.get("against", ""),
+                 tuple(data.get("sizes", ())))
+    if made.kind not in KINDS or not {made.arm, made.against} <= arms or made.arm == made.against or not made.sizes:
+        raise ValueError(f"{path}: claim '{made.number}' needs a kind ({', '.join(KINDS)}), two different arms of the set as arm and "
+                         f"against, and sizes; {made.kind!r}, {made.arm!r}, {made.against!r} and {list(made.sizes)} came")
+    return made
+
+
 def _settings(table: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{name}={json.dumps(value)}" for name, value in table.items())
 
 
 def _measure(path: Path, data: dict[str, Any]) -> Measure:
-    plugins.check_known(data, ("sparsities", "seconds"), f"{path}: measure")
+    plugins.check_known(data, ("sparsities", "seconds", "splits"), f"{path}: measure")
+    splits = data.get("splits", list(Measure.splits))
     sparsities, seconds = data.get("sparsities", list(Measure.sparsities)), data.get("seconds", Measure.seconds)
     numbers = (int, float)
     fits = isinstance(sparsities, list) and sparsities and all(isinstance(s, numbers) and 0 <= s < 1 for s in sparsities)
-    if not fits or not isinstance(seconds, numbers) or seconds <= 0:
-        raise ValueError(f"{path}: measure.sparsities are shares of zeros from 0 to below 1 and measure.seconds is above 0; "
-                         f"{sparsities!r} and {seconds!r} came")
-    return Measure(tuple(sparsities), float(seconds))
+    named = isinstance(splits, list) and splits and all(isinstance(s, str) for s in splits)
+    if not fits or not isinstance(seconds, numbers) or seconds <= 0 or not named:
+        raise ValueError(f"{path}: measure.sparsities are shares of zeros from 0 to below 1, measure.seconds is above 0 and "
+                         f"measure.splits are names; {sparsities!r}, {seconds!r} and {splits!r} came")
+    return Measure(tuple(sparsities), float(seconds), tuple(splits))
 
 
 # what finished arms leave behind

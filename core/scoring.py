@@ -136,6 +136,22 @@ def paired_seeds(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray,
     return float(difference.sum() / trainings / max(np.sum(words), 1)), float(low), float(high), float(p)
 
 
+def relative_seeds(errors: np.ndarray, base_errors: np.ndarray, repetitions: int = REPETITIONS,
+                   seed: int = SEED) -> tuple[float, float, float]:
+    """(relative difference of the error rates, low, high) of `paired_seeds`' trainings: 0.03 is three per cent more errors."""
+    rng = np.random.default_rng(seed)
+    ours, base = np.asarray(errors, np.float64), np.asarray(base_errors, np.float64)
+    trainings, speakers = ours.shape
+    times_seed = rng.multinomial(trainings, np.full(trainings, 1 / trainings), repetitions)
+    times_speaker = rng.multinomial(speakers, np.full(speakers, 1 / speakers), repetitions)
+    drawn, drawn_base = (((times_seed @ side) * times_speaker).sum(1) for side in (ours, base))
+    found = drawn / np.maximum(drawn_base, 1) - 1
+    if trainings > 1:
+        found = found.mean() + (found - found.mean()) * np.sqrt(trainings / (trainings - 1))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(ours.sum() / max(base.sum(), 1) - 1), float(low), float(high)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values in the given order: each may be read against 0.05 for the whole table of claims."""
     order = np.argsort(p_values, kind="stable")

@@ -8,6 +8,9 @@ import plotly.graph_objects as go
 
 from core import cost
 from core.records import KINDS, Anatomy, Subnet
+from dashboard.charts import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
+
+PASSES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 
 
 def told_apart(points: pd.DataFrame) -> pd.DataFrame:
@@ -57,3 +60,29 @@ def kept_sentence(table: pd.DataFrame) -> str:
         return f"at the sparsest size, {table.columns[-1]}, all kinds of parts keep about the same share."
     return (f"at the sparsest size ({table.columns[-1]}) {last.index[-1]} keeps most ({100 * last.iloc[-1]:.0f} % of its weights), "
             f"{last.index[0]} least ({100 * last.iloc[0]:.0f} %).")
+
+
+def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
+    """The claims as sentences: claim, size, verdict, how many more errors with interval, seeds."""
+    def more(row: dict[str, Any]) -> str:
+        return "-" if row["relative"] is None else f"{100 * row['relative']:+.1f} % ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+    return pd.DataFrame([{"no.": row["number"], "claim": f"{row['text']}: {row['arm']}, against {row['against']}", "size": row["size"],
+                          "verdict": row["verdict"], "more errors": more(row), "trainings of each": len(row["seeds"]) or "-",
+                          "tested on": row["split"] or "-"} for row in found])
+
+
+def learning_figure(records: list[dict[str, Any]]) -> go.Figure:
+    """Loss per frame over hours heard: a line per pass and seed, one colour per pass."""
+    passes = list(dict.fromkeys(name for record in records for row in record["curve"] for name in row["loss"]))
+    traces = []
+    for record in records:
+        for place, name in enumerate(passes):
+            rows = [row for row in record["curve"] if name in row["loss"]]
+            traces.append({"type": "scatter", "x": [row["audio_hours"] for row in rows], "y": [row["loss"][name] for row in rows],
+                           "mode": "lines", "name": name, "legendgroup": name, "showlegend": record is records[0],
+                           "line": {"color": PASSES[place % len(PASSES)], "width": 2},
+                           "hovertemplate": f"{name}, seed {record['seed']}: %{{y:.3f}} after %{{x:.2f}} h<extra></extra>"})
+    return go.Figure(data=traces, layout={"height": 300, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
+                                          "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
+                                          "xaxis": {"title": {"text": "Hours of speech heard"}, "automargin": True},
+                                          "yaxis": {"title": {"text": "Loss per frame"}, "automargin": True}})

@@ -272,6 +272,26 @@ def same_condition(frame: pd.DataFrame, split: str, condition: tuple) -> pd.Data
     return frame[keep].reset_index(drop=True)
 
 
+@st.cache_data(max_entries=8, show_spinner=False)
+def _json_files(files: tuple[str, ...], key: tuple) -> list:
+    return [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
+
+
+def claims() -> list[dict]:
+    """What the comparisons say of the claims; [] before any was run. ValueError when the file is damaged."""
+    file = paths.COMPARED / paths.CLAIMS
+    return guard("comparison", "claims", _json_files, (str(file),), _time(file))[0] if file.is_file() else []
+
+
+def arms(name: str) -> dict[str, list[dict]]:
+    """{arm: its trainings' records} of a comparison. ValueError when one is damaged."""
+    files = tuple(map(str, sorted((paths.COMPARED / name).glob("*.json"))))
+    found: dict[str, list[dict]] = {}
+    for record in guard(name, "trainings", _json_files, files, tuple(map(_time, files))):
+        found.setdefault(record["arm"], []).append(record)
+    return found
+
+
 # --- files ---------------------------------------------------------------------------------------------
 
 def packed(run: str, chosen: Subnet) -> bytes:

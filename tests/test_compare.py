@@ -9,7 +9,7 @@ import pytest
 
 from core import compare, experiment, paths, recipe_sets, scoring
 from core.records import Interrupted, as_dict
-from core.release import arms_page
+from core.release import arms_page, claims
 from tests.test_experiment import go, recipe
 
 SET = """
@@ -138,3 +138,60 @@ sizes = { "half" = "d5" }
     with pytest.raises(ValueError, match="arm 'top-k' of warm measures 'd5', but its training stores dense, d4"):
         compare.run(recipe_sets.load(str(small_set)), go)
     assert set(paths.runs().glob("*")) == before
+
+
+CLAIMED = """
+[[claims]]
+number = "9"
+text = "Half a warm-up is as good"
+kind = "on par"
+arm = "half"
+against = "none"
+sizes = ["0 % zeros", "80 % zeros"]
+"""
+
+
+@pytest.mark.parametrize(("old", "new"), [('"on par"', '"equal"'),
+                                          ('arm = "half"', 'arm = "halves"'), ('against = "none"', 'against = "half"'),
+                                          ('sizes = ["0 % zeros", "80 % zeros"]', "sizes = []")])
+def test_a_wrong_claim_is_said_before_anything_is_trained(small_set, old, new):
+    small_set.write_text(small_set.read_text() + CLAIMED.replace(old, new))
+    with pytest.raises(ValueError, match=r"claim '9' needs a kind \(better, on par\), two different arms of the set"):
+        recipe_sets.load(str(small_set))
+
+
+def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
+    small_set.write_text(small_set.read_text().replace("[1, 2]", "[1, 2, 3]") + CLAIMED)
+    monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
+    assert [(r["size"], r["verdict"], r["p"]) for r in claims.rows()] == [(f"{s} % zeros", "not run yet", None) for s in (0, 80)]
+
+    def leave(arm: str, factor: dict[str, tuple[float, ...]]) -> None:  # errors of each seed, of those of the first arm
+        for seed in (1, 2, 3):
+            people = {f"p{i}": [5.0, 50.0, 0.0, 100.0] for i in range(40)}
+            sizes = {}
+            for size, shares in factor.items():
+                noise = np.random.default_rng(seed).integers(-2, 3, 40)
+                sizes[size] = {"speakers": {p: [5.0, 50.0, round(shares[seed - 1] * (30 + noise[i])), 100.0] for i, p in enumerate(people)}}
+            recipe_sets.save_record("warm", {"arm": arm, "seed": seed, "run": "x", "sizes": sizes, "split": "t", "seconds": 60.0 * seed})
+
+    leave("none", {"0 % zeros": (1, 1, 1), "80 % zeros": (1, 1, 1)})
+    leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (1.2,) * 3})
+    good, bad = claims.rows()
+    assert (good["verdict"], bad["verdict"]) == ("confirmed", "refuted") and good["minutes"] == [2.0, 2.0]
+    assert good["relative"] < 0.03 and good["low"] <= good["relative"] <= good["high"] and bad["relative"] == pytest.approx(0.2, abs=0.03)
+    assert len(bad["seeds"]) == 3 and bad["seeds"][0][0] > bad["seeds"][0][1]
+    claims.write()
+    told = (paths.COMPARED / "CLAIMS.md").read_text()
+    assert "| confirmed |" in told and "| refuted |" in told and json.loads((paths.COMPARED / paths.CLAIMS).read_text()) == [good, bad]
+    leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (0.9, 1.0, 1.3)})
+    assert claims.rows()[1]["verdict"] == "undecided"
+
+
+def test_other_splits_are_measured_when_the_set_says_so(small_set):
+    text = small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]").replace("seconds = 8.0", 'seconds = 8.0\nsplits = ["test"]')
+    small_set.write_text(text)
+    compare.run(recipe_sets.load(str(small_set)), go)
+    record = recipe_sets.record("warm", "none", 1)
+    assert record["split"] == "test" and record["measure"]["splits"] == ["test"] and record["training_tmacs"] > 0
+    by_hand = 3 * 3 * record["audio_hours"] * 3600 * record["sizes"]["0 % zeros"]["mmacs_per_second"] / 1e6
+    assert record["training_tmacs"] == pytest.approx(by_hand, rel=0.01), "three passes, all of the whole net"

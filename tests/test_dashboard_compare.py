@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import cost, paths, store
-from dashboard import compare_charts
+from dashboard import compare_charts, data
 from tests import standin
 from tests.conftest import ROOT
 
@@ -89,3 +89,26 @@ def test_kept_parts_leave_out_uniform_sizes(run):
     assert list(figure.data[0].y) == list(table.index)
     assert "all kinds" in compare_charts.kept_sentence(pd.DataFrame({"s90": [0.1, 0.1]}, index=["a", "b"]))
     assert "b keeps most" in compare_charts.kept_sentence(pd.DataFrame({"s90": [0.1, 0.2]}, index=["a", "b"]))
+
+
+def test_claims_and_learning_curves_of_comparisons(run):
+    store.write_bytes(paths.COMPARED / "CLAIMS.md", b"# Claims")
+    store.write_json(paths.COMPARED / paths.CLAIMS, [
+        {"number": "1", "text": "A is as good", "arm": "a", "against": "b", "size": "70 % zeros", "verdict": "confirmed", "relative": 0.01,
+         "low": -0.02, "high": 0.025, "seeds": [[0.5, 0.5]], "split": "test-clean"},
+        {"number": "2", "text": "C is better", "arm": "c", "against": "b", "size": "dense", "verdict": "not run yet", "relative": None,
+         "low": None, "high": None, "seeds": [], "split": ""}])
+    (paths.COMPARED / "small").mkdir()
+    for seed in (1, 2):
+        curve = [{"audio_hours": h, "loss": {"dense": 1.0 - h, "sparsest": 2.0 - h}} for h in (0.1, 0.2)]
+        store.write_json(paths.COMPARED / "small" / f"a-seed{seed}.json", {"arm": "a", "seed": seed, "curve": curve})
+    store.write_bytes(paths.COMPARED / "small.md", b"# A small one\n\nIts words.")
+    at = opened()
+    table = at.dataframe[1].value
+    assert list(table["verdict"]) == ["confirmed", "not run yet"] and list(table["more errors"]) == ["+1.0 % (-2.0 to +2.5)", "-"]
+    assert "What has been claimed" in text(at) and len(at.expander) == 1
+    figure = compare_charts.learning_figure(data.arms("small")["a"])
+    assert [(t.name, t.showlegend, list(t.y)) for t in figure.data] == [
+        ("dense", True, [0.9, 0.8]), ("sparsest", True, [1.9, 1.8]), ("dense", False, [0.9, 0.8]), ("sparsest", False, [1.9, 1.8])]
+    (paths.COMPARED / paths.CLAIMS).write_text("{")
+    assert "The claims of run “comparison” cannot be read" in text(opened())

@@ -78,9 +78,15 @@ def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
 
 
 def _against(found: list[dict[str, Any]], reference: list[dict[str, Any]], size: str, part: int, base: int):
+    return scoring.paired_seeds(*by_person(found, reference, size, part, base))
+
+
+def by_person(found: list[dict[str, Any]], reference: list[dict[str, Any]], size: str, part: int,
+              base: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums [S, P] of S seeds and P speakers of both sides, and what they are divided by [P]."""
     people = sorted(reference[0]["sizes"][size]["speakers"])
     ours, theirs = (np.array([[r["sizes"][size]["speakers"][p][part] for p in people] for r in side]) for side in (found, reference))
-    return scoring.paired_seeds(ours, theirs, np.array([reference[0]["sizes"][size]["speakers"][p][base] for p in people]))
+    return ours, theirs, np.array([reference[0]["sizes"][size]["speakers"][p][base] for p in people])
 
 
 def _sum(record: dict[str, Any], size: str, part: int) -> float:
@@ -89,6 +95,7 @@ def _sum(record: dict[str, Any], size: str, part: int) -> float:
 
 def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
     rows = [(name, str(r["seed"]), f"`{r['run']}`", str(r["updates"]), f"{r['audio_hours']:.2f}", f"{r['seconds'] / 60:.1f}",
+             f"{r['training_tmacs']:.0f}" if "training_tmacs" in r else "-",
              "; ".join(f"{100 * _sum(r, s, ERRORS) / _sum(r, s, WORDS):.1f} at {s}" for s in r["sizes"]), r["date"], r["code_version"])
             for name, found in whole.items() for r in found]
-    return tables.table(["arm", "seed", "run", "updates", "h heard", "minutes", "WER %", "date", "code"], rows)
+    return tables.table(["arm", "seed", "run", "updates", "h heard", "minutes", "10^12 MACs", "WER %", "date", "code"], rows)

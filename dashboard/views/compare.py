@@ -90,16 +90,48 @@ def kept(runs: list[str]) -> None:
     st.caption(f"**What to see:** {compare_charts.kept_sentence(tables[run])}")
 
 
+def claims() -> None:
+    """What the comparisons say of the claims, sentence by sentence."""
+    try:
+        found = data.claims()
+    except ValueError as error:
+        st.warning(str(error))
+        return
+    if not found:
+        return
+    st.subheader("What has been claimed, and what we measured")
+    st.dataframe(compare_charts.claims_table(found), hide_index=True, column_config={"claim": st.column_config.TextColumn(width="large")})
+    st.caption("**What to see:** a claim is *confirmed* or *refuted* only when chance alone would hardly have done it (over several "
+               "trainings and many speakers); otherwise it is *undecided*. “More errors” is relative: +10 % means 11 wrong words "
+               "instead of 10, with the range it likely lies in. All of it is small: minutes of training on a processor.")
+
+
 def pages() -> None:
     """Comparisons with several seeds, written by `python -m core compare`."""
-    found = sorted(paths.COMPARED.glob("*.md")) if paths.COMPARED.is_dir() else []
+    found = [p for p in sorted(paths.COMPARED.glob("*.md")) if p.name != paths.CLAIMS_PAGE] if paths.COMPARED.is_dir() else []
     if found:
         st.subheader("Comparisons with several seeds")
     for page in found:
         text = page.read_text(encoding="utf-8")
         with st.expander(text.splitlines()[0].removeprefix("# "), key=f"page:{page.stem}", on_change="rerun") as box:
             if box.open:
+                learning(page.stem)
                 st.markdown("\n".join(text.splitlines()[1:]))
+
+
+def learning(name: str) -> None:
+    """How the losses of one arm's passes fell, a line per size and seed."""
+    try:
+        arms = data.arms(name)
+    except ValueError as error:
+        st.warning(str(error))
+        return
+    if not arms:
+        return
+    arm = st.selectbox("How the errors fell while it was trained", list(arms), key=f"arm:{name}")
+    st.plotly_chart(compare_charts.learning_figure(arms[arm]), key=f"learning:{name}", config={"displayModeBar": False},
+                    alt=f"Training loss of {arm} over hours of speech heard, a line per size and seed")
+    st.caption("**What to see:** a lower line has learned more; lines of one colour are the same size trained again from another seed.")
 
 
 def main() -> None:
@@ -116,6 +148,7 @@ def main() -> None:
         fronts(compare_charts.told_apart(same_conditions(points, runs)))
     costs(runs)
     kept(runs)
+    claims()
     pages()
 
 

@@ -1,0 +1,70 @@
+"""The claims of all recipe sets, each confirmed, refuted or undecided with its number; from the arms' records alone.
+
+A claim "better" is confirmed when the arm makes fewer errors, "on par" when it makes at most 3 % more of them, and refuted when the
+opposite holds, at p below 0.05 after Holm's correction over the whole table. Seeds and speakers are resampled.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from core import paths, recipe_sets, scoring
+from core.recipe_sets import KINDS, Claim, RecipeSet
+from core.release import arms_page, tables
+from core.writing import write_bytes, write_json
+
+SURE = 0.05
+
+
+def rows() -> list[dict[str, Any]]:
+    """A row per claim and size over all sets of the project, in the order of the claims' numbers."""
+    made = [_row(a_set, claim, size) for a_set in map(recipe_sets.load, recipe_sets.names()) for claim in a_set.claims
+            for size in claim.sizes]
+    measured = [r for r in made if r["p"] is not None]
+    for row, adjusted in zip(measured, scoring.holm([r["p"] for r in measured])):
+        row["p"] = adjusted
+        if adjusted < SURE:
+            row["verdict"] = "confirmed" if row["relative"] < KINDS[row["kind"]] else "refuted"
+        else:
+            row["verdict"] = "undecided"
+    return sorted(made, key=lambda r: (r["number"], r["set"]))
+
+
+def _row(a_set: RecipeSet, claim: Claim, size: str) -> dict[str, Any]:
+    ours, theirs = ([recipe_sets.record(a_set.name, name, s) for s in a_set.seeds] for name in (claim.arm, claim.against))
+    row = {"number": claim.number, "text": claim.text, "kind": claim.kind, "set": a_set.name, "title": a_set.title, "arm": claim.arm,
+           "against": claim.against, "size": size, "relative": None, "low": None, "high": None, "p": None, "verdict": "not run yet",
+           "seeds": [], "split": "", "minutes": []}
+    if not all(r and size in r["sizes"] for r in ours + theirs):
+        return row
+    errors, base, words = arms_page.by_person(ours, theirs, size, arms_page.ERRORS, arms_page.WORDS)
+    relative, low, high = scoring.relative_seeds(errors, base)
+    p = scoring.paired_seeds(errors, (1 + KINDS[claim.kind]) * base, words)[3]
+    shown = [[round(float(side[i].sum() / words.sum()), 5) for side in (errors, base)] for i in range(len(errors))]
+    minutes = [round(float(np.mean([r["seconds"] for r in side])) / 60, 2) for side in (ours, theirs)]
+    return row | {"relative": relative, "low": low, "high": high, "p": p, "seeds": shown, "split": ours[0]["split"], "minutes": minutes}
+
+
+def text(found: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [(r["number"], f"{r['text']} ({r['arm']} against {r['against']}, {r['size']})", r["verdict"],
+              "-" if r["relative"] is None else f"{100 * r['relative']:+.1f} % ({100 * r['low']:+.1f} to {100 * r['high']:+.1f})",
+              "-" if r["p"] is None else tables.p_text(r["p"]),
+              "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-", r["split"] or "-",
+              " / ".join(f"{m:.1f}" for m in r["minutes"]) or "-", f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"])
+             for r in found]
+    head = ["claim", "what", "verdict", "words wrong, relative", "p", "WER % of each seed", "tested on", "minutes a training", "comparison"]
+    return ("# Claims\n\nSmall scale: minutes of training on a processor, some hours of speech. What is confirmed or refuted here may "
+            "come out otherwise with more of both.\n\n" + " ".join(__doc__.split("\n\n")[1].split())
+            + " The relative difference stands with its 95 % interval; WER and minutes of the arm stand before those of what it is held "
+            "against. Made by `python -m core compare SET` whenever a set is finished; each set's page has its command.\n\n"
+            + tables.table(head, lines) + "\n")
+
+
+def write() -> None:
+    """Both files beside the sets' pages: CLAIMS.md for people, claims.json for the dashboard."""
+    found = rows()
+    paths.COMPARED.mkdir(parents=True, exist_ok=True)
+    write_json(paths.COMPARED / paths.CLAIMS, found)
+    write_bytes(paths.COMPARED / paths.CLAIMS_PAGE, text(found).encode())
