@@ -23,6 +23,9 @@ class Sandwich(base.Ranked):
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
         self.begin = round(options.warmup * updates)  # first update of the sandwich
+        if options.distillation != "none" and not model.posteriors:
+            raise ValueError(f"method.distillation is {options.distillation!r}, which compares the token probabilities of every frame; this "
+                             "model has none (they depend on the tokens before): set method.distillation = 'none'")
 
     # what a method adds
 
