@@ -1,7 +1,7 @@
 """A smaller dense model trained from scratch at the stored bytes of a pruned one: the honest baseline every user would ask for.
 
-The width is the largest multiple of 8 (or of the model's WIDTH_STEP) and of heads whose fp16 file is no bigger than the 8x1-pruned file of the recipe's full model at
-`same_bytes_as` zeros; everything else stays as in the recipe. Ours.
+The width is the largest multiple of 8 (or of the model's WIDTH_STEP) and of heads whose fp16 file is no bigger than the 8x1-pruned
+file of the recipe's full model at `same_bytes_as` zeros; everything else stays as in the recipe. Ours.
 """
 from __future__ import annotations
 
