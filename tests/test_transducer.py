@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from safetensors.torch import save_file
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from core import cost, decoding, experiment, packing, paths, plugins, recipe_files, recognizer, store, tokenizer
+from core import cost, decoding, evaluation, experiment, packing, paths, plugins, recipe_files, recognizer, store, tokenizer
 from core.features import fbank
+from core.fitness import Fitness
 from core.methods import omni_sparsity
 from core.models import conformer_ctc, emformer_transducer
 from core.records import Choice, Recipe, Subnet, as_dict
@@ -375,13 +377,40 @@ def test_methods_that_need_what_it_lacks_say_so_before_anything_is_trained():
     for field, training, measured in (("training.chunks_ms 320", {"chunks_ms": [160, 320]}, {"chunk_ms": 160.0}),
                                       ("evaluation.chunk_ms 320", {"chunks_ms": [160]}, {})):
         with pytest.raises(ValueError, match=f"{field} is not possible.*160"):
-            experiment._check(built(), TrainingOptions(**training), experiment.evaluation.Options(**measured))
+            experiment._check(built(), TrainingOptions(**training), evaluation.Options(**measured))
     with pytest.raises(ValueError, match="'modified_beam_search'"):
         experiment._check(conformer_ctc.build(conformer_ctc.Options(blocks=1, width=8, heads=1), 29), TrainingOptions(),
-                          experiment.evaluation.Options(decoder="modified_beam_search"))
+                          evaluation.Options(decoder="modified_beam_search"))
 
 
 def test_other_architectures_can_be_made_of_it():
     wide = dataclasses.replace(recipe_of("small_dense", same_bytes_as=0.6), model=Choice("emformer_transducer", SMALL | {"width": 160}))
     assert experiment.resolve(wide, 29).model.options["width"] in (64, 96)
     assert experiment.resolve(recipe_of("individual", blocks=1), 29).model.options["blocks"] == 1
+
+
+# what searches, curves and reports hear
+
+def test_search_and_reports_decode_under_the_masks(run):
+    """Word errors of the supernet under masks and gates, as the search measures them, are those of the packed file."""
+    waves, heard = sounds(6), recognizer.open(run, "off")
+    features = [fbank(w) for w in waves]
+    texts = [t or "none" for t in heard.transcribe(features[::-1])]
+    rows = [SimpleNamespace(id=f"u{i}", speaker=f"s{i % 2}", corpus="tiny", text=texts[i], tokens=[1 + i, 2, 3], seconds=len(f) / 100,
+                frames={1.0: (0, len(f))}, features=f) for i, f in enumerate(features)]
+    prepared = SimpleNamespace(rows=lambda split: rows, speeds=lambda split: (1.0,), shares={}, features=lambda row, speed: row.features,
+                               tokenizer=heard.tokenizer, statistics=SimpleNamespace(mean=heard.mean.numpy(), std=1 / heard.scale.numpy()))
+    subnet = store.subnet(run, "off")
+    measured = Fitness(run, prepared, 100.0, 160.0, 1, seed=1)
+    material = evaluation.Material("test", [r.id for r in rows], texts, [r.speaker for r in rows], 10.0, features, [])
+    found = {}
+    for decoder in ("greedy", "modified_beam_search"):
+        options = evaluation.Options(chunk_ms=160.0, speed_utterances=0, threads=1, repetitions=100, decoder=decoder)
+        found[decoder], _ = evaluation.evaluate(run, subnet, material, options)
+    assert measured.wer(subnet.keep) == found["greedy"].wer != measured.wer({}) and found["greedy"].decoder == "greedy"
+    assert found["modified_beam_search"].decoder == "modified_beam_search" and found["modified_beam_search"].lookahead_ms == 47.5
+    by_speaker = np.sum([*measured.by_speaker(subnet.keep).values()], 0)
+    assert by_speaker[2] / by_speaker[3] == found["greedy"].wer
+    assert by_speaker[0] / by_speaker[1] == pytest.approx(measured.loss(subnet.keep), rel=1e-3)
+    with pytest.raises(ValueError, match="chunk_ms 320.*allowed are 160"):
+        Fitness(run, prepared, 100.0, 320.0, 1, seed=1)
