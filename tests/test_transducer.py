@@ -37,7 +37,8 @@ def talkative(model, features):
     """A joiner that listens to what varies most and is silent half of the time, more to the sound than to what was said: a random one
     repeats one token."""
     with torch.no_grad():
-        model.predictor.norm.weight.mul_(0.3)
+        norm = model.predictor.lstm.output_layer_norm if model.options.predictor == "lstm" else model.predictor.norm
+        norm.weight.mul_(0.3)
         frames = model(features, torch.tensor([features.shape[1]])).frames[0]
         said = model.predict(torch.randint(1, model.vocabulary, (len(frames),)), model.begin(len(frames))[1])[0]
         heard = model.joiner.activation(frames + said)
@@ -184,6 +185,27 @@ def test_a_wide_beam_is_exact_a_narrow_one_may_beat_greedy():
     assert beaten > 3
 
 
+@pytest.mark.parametrize("predictor", ["stateless", "lstm"])
+def test_decoders_carry_the_predictor_as_if_it_read_everything_again(predictor):
+    features = torch.randn(2, 400, 80)
+    model = talkative(built(predictor=predictor).eval(), features[:1])
+    with torch.inference_mode():
+        output = model(features, torch.tensor([400, 301]))
+        expected: list[list[int]] = [[], []]
+        for b, n in enumerate(output.lengths.tolist()):
+            for frame in output.encodings[b, :n]:
+                said = model.predictor.sequence(torch.tensor([expected[b]], dtype=torch.long))[:, -1]
+                token = int(model.join(frame.unsqueeze(0), said).argmax())
+                expected[b] += [token] if token else []
+        assert decoding.whole(model, output) == expected and min(map(len, expected)) > 15
+        for row, n, ids in zip(output.encodings, output.lengths.tolist(), expected):
+            assert decoding.BeamSearch(model, beam=1).read(row[:n]) == ids, "a beam of one is greedy"
+            wide = decoding.BeamSearch(model)
+            wide.read(row[:n])
+            for said, encoded in zip(wide.said, wide._encoded):
+                torch.testing.assert_close(encoded, model.predictor.sequence(torch.tensor([said]))[0, -1], atol=1e-5, rtol=0)
+
+
 def test_the_beam_says_what_changed():
     table = torch.tensor([[[0.4, 0.6], [0.4, 0.6]], [[0.999, 0.001], [0.001, 0.999]]]).log()
     state = decoding.BeamSearch(Scripted(table))
@@ -295,6 +317,7 @@ def test_anatomy_by_hand():
     # input 80 x 8 at 125 Hz; layers 4 D D + 2 D 2 D and their products (8 + 5 keys, twice) at 31.25; D E; V E at 25; 2 e E at 15
     macs = 640 * 125 + 2 * (4 * 1024 + 4 * 1024 + 2 * 13 * 32) * 31.25 + 1024 * 25 + 256 * 32 * 25 + 32 * 32 * 15
     assert cost.macs_per_second(shape) == pytest.approx(macs)
+    assert cost.branches_off(shape, cost.uniform(shape, 1.0)) == {u.branch for u in shape.units if "layers" in u.branch}
     half = cost.uniform(shape, 0.5)
     assert cost.macs_nonzero_per_second(shape, half) == pytest.approx((macs + 2 * 2 * 13 * 32 * 31.25) / 2)
 
