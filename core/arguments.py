@@ -57,7 +57,7 @@ def parser() -> Parser:
     c.add_argument("run", metavar="RUN", help="a run, or the file of one subnet")
     c.add_argument("subnet", metavar="SUBNET", help="a size of the run, e.g. dense or s70")
     c.add_argument("files", metavar="FILES", nargs="+", help="WAV, FLAC, OGG/Opus, MP3, M4A ...")
-    c.add_argument("--chunk-ms", type=float, default=320, help="latency of one step in ms (%(default)s)")
+    c.add_argument("--chunk-ms", type=float, metavar="MS", help="latency of one step in ms (what the model prefers, mostly 320)")
     c = commands.add_parser("bench", help="measure how fast something is")
     c.add_argument("name", metavar="NAME", help="see `python -m core list bench`")
     _set(c, "an option of the bench, e.g. hours=1")

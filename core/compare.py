@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from core import cost, evaluation, experiment, history, paths, plugins, recipe_sets, recognizer, store
+from core import cost, evaluation, experiment, history, paths, plugins, recipe_sets, store
 from core.fitness import Fitness
 from core.prepared import Prepared
 from core.recipe_sets import Arm, Measure, RecipeSet
@@ -84,8 +84,8 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
     chunk_ms = experiment.evaluation_options(recipe).chunk_ms
     anatomy = store.anatomy(folder)
-    fitness = Fitness(folder, prepared, recipe_set.measure.seconds, recognizer.chunk_frames(chunk_ms, anatomy.frame_ms),
-                      options.threads, seed=1, splits=recipe_set.measure.splits)
+    fitness = Fitness(folder, prepared, recipe_set.measure.seconds, chunk_ms, options.threads, seed=1,
+                      splits=recipe_set.measure.splits)
     sizes = {column: {"sparsity": subnet.sparsity, "parameters": cost.nonzero_parameters(anatomy, subnet.keep),
                       "file_bytes": cost.file_bytes(anatomy, subnet.keep),
                       "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,

@@ -58,8 +58,8 @@ def check(anatomy: Anatomy, keep: dict[str, float]) -> None:
 
 
 def branches_off(anatomy: Anatomy, keep: dict[str, float]) -> frozenset[str]:
-    """Residual branches of which nothing is kept: they are not run, and nothing of them is stored."""
-    on = {u.branch for u, k in zip(anatomy.units, counts(anatomy, keep)) if k}
+    """Residual branches of which nothing is kept: they are not run, and nothing of them is stored. What is on no branch always runs."""
+    on = {u.branch for u, k in zip(anatomy.units, counts(anatomy, keep)) if k} | {""}
     return frozenset(u.branch for u in anatomy.units) - on
 
 
@@ -113,16 +113,20 @@ def whole_sparsity(anatomy: Anatomy, keep: dict[str, float]) -> float:
 
 
 def macs_per_second(anatomy: Anatomy, keep: dict[str, float] | None = None) -> float:
-    """Multiply-accumulates executed per second of audio: zeros are multiplied too, but branches without a weight are not run."""
+    """Multiply-accumulates executed per second of audio: zeros are multiplied too, but branches without a weight are not run.
+
+    A matrix counts as often as its `rate` says. A transducer's, in models/emformer_transducer.py: encoder at 25 Hz and again for right
+    context, joiner once a frame (greedy, one token a frame at most), predictor once a token, of which 15 a second are assumed."""
     off = branches_off(anatomy, keep or {})
-    units = sum(u.parameters for u in anatomy.units if u.branch not in off)
+    units = sum(u.parameters * u.rate for u in anatomy.units if u.branch not in off)
     return 1000.0 / anatomy.frame_ms * units + sum(f.macs_per_second for f in _fixed(anatomy, keep or {}))
 
 
 def macs_nonzero_per_second(anatomy: Anatomy, keep: dict[str, float]) -> float:
     """Multiply-accumulates per second of audio that meet a kept weight, plus all fixed work."""
-    frames = 1000.0 / anatomy.frame_ms
-    return frames * _kept_parameters(anatomy, keep) + sum(f.macs_per_second for f in _fixed(anatomy, keep))
+    frames, kept = 1000.0 / anatomy.frame_ms, counts(anatomy, keep)
+    units = sum(u.block * k * u.rate for u, k in zip(anatomy.units, kept))
+    return frames * units + sum(f.macs_per_second for f in _fixed(anatomy, keep))
 
 
 def mask_bytes(unit: Unit) -> int:

@@ -36,6 +36,8 @@ class Options:
     default_split: str = option("", "split the dashboard shows first; empty = the first measured one")
     chunk_ms: float = option(320.0, "attention chunk; 0 = full context", unit="ms", low=0.0, high=2560.0)
     precision: str = option("fp32", "arithmetic of the forward pass", choices=("fp32", "bf16"))
+    decoder: str = option("greedy", "how tokens are found; the beam search (4 hypotheses) reads transducers only",
+                          choices=("greedy", "modified_beam_search"))
     threads: int = option(2, "CPU threads for the errors; speed is always measured with one", low=1, high=256)
     speed_utterances: int = option(12, "utterances streamed for the speed, 60 s at most; 0 = none", low=0, high=1000)
     repetitions: int = option(10000, "bootstrap resamples", low=100, high=1000000)
@@ -86,7 +88,8 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
     options = options or Options()
     folder = store.folder_of(run)
     data = packing.pack(folder, subnet)
-    heard = recognizer.open(data, chunk_ms=options.chunk_ms, precision=options.precision, threads=options.threads)
+    heard = recognizer.open(data, chunk_ms=options.chunk_ms, precision=options.precision, threads=options.threads,
+                            decoder=options.decoder)
     texts = heard.transcribe(material.features)
     if speed is None and options.speed_utterances:
         speed = _speed(data, material, options)
@@ -112,7 +115,7 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
 
 def _speed(data: bytes, material: Material, options: Options) -> Speed | None:
     waves = material.waves(options.speed_utterances)
-    return measure(data, waves, options.chunk_ms, 1, options.precision) if waves else None
+    return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder) if waves else None
 
 
 def _errors(edits: scoring.Edits, texts: list[str], material: Material, options: Options,
@@ -192,13 +195,14 @@ def _measured(folder: Path, subnet: Subnet, material: Material, options: Options
         heard = [row["id"] for row in store.hypotheses(folder, subnet.name, material.split, options.chunk_ms)]
     except ValueError:  # damaged or lost: measured again
         return None
-    same = heard == material.ids and (report.precision, report.file_sha256) == (
-        options.precision, packing.sha256(packing.pack(folder, subnet)))
+    same = heard == material.ids and (report.precision, report.decoder, report.file_sha256) == (
+        options.precision, options.decoder, packing.sha256(packing.pack(folder, subnet)))
     return report if same else None
 
 
 def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Options) -> list[dict] | None:
-    measured = any((r.subnet, r.split, r.chunk_ms) == ("dense", material.split, options.chunk_ms) for r in store.reports(folder))
+    measured = any((r.subnet, r.split, r.chunk_ms, r.decoder) == ("dense", material.split, options.chunk_ms, options.decoder)
+                   for r in store.reports(folder))
     if not measured or subnet.name == "dense":
         return None
     try:

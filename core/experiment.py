@@ -12,13 +12,14 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from core import allocation, checkpoints, cost, evaluation, features, packing, paths, plugins, recognizer, records, store, text
+from core import allocation, checkpoints, cost, decoding, evaluation, features, packing, paths, plugins, records, store, text
 from core import prepare as prepare_room
 from core import search as searching
 from core.batches import Batches
 from core.corpora import base as corpora_base
 from core.fitness import Fitness, HeldOut
 from core.methods import base as methods_base
+from core.models.base import Model
 from core.prepared import Prepared
 from core.records import Recipe, Subnet, as_dict
 from core.sparsity import blocks
@@ -104,6 +105,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
         return folder
     getattr(report, "belongs_to", lambda _: None)(run_id)  # the queue's report tells the pages whose curves to draw
     model, method = build(recipe, prepared.tokenizer.size, options.updates)
+    _check(model, options, evaluation_options(recipe))
     _begin(folder, recipe, prepared, method.anatomy)
     batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed,
                       max_share=prepared.shares | options.shares)
@@ -120,11 +122,19 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     return folder
 
 
+def _check(model: Model, training: TrainingOptions, measured: evaluation.Options) -> None:
+    """ValueError, before anything is made, for chunks and decoders that the model cannot do."""
+    for chunk_ms in training.chunks_ms:
+        model.chunk_frames(chunk_ms, "training.chunks_ms")
+    model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
+    decoding.check(model, measured.decoder)
+
+
 def _listener(prepared: Prepared, options: TrainingOptions, recipe: Recipe, method: methods_base.Method) -> Listen | None:
     """Word errors for the curves, on the speech held out for searches; none where a corpus holds nothing out."""
     if not options.wer_every or not prepared.info["splits"].get("search", {}).get("utterances"):
         return None
-    chunk = recognizer.chunk_frames(evaluation_options(recipe).chunk_ms, method.anatomy.frame_ms)
+    chunk = method.model.chunk_frames(evaluation_options(recipe).chunk_ms)
     held_out = HeldOut(prepared, ["search"], options.wer_seconds, chunk, recipe.seed)
     return lambda *given, **named: {c: e.rate for c, e in held_out.edits(*given, **named).items() if c}
 
@@ -195,8 +205,8 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     if max(options.sparsities) > sparsest(recipe):
         raise ValueError(f"search.sparsities goes to {max(options.sparsities):g}; the run was trained to {sparsest(recipe):g} "
                          f"(method.sparsest): a sparser size would be a guess")
-    chunk = recognizer.chunk_frames(evaluation_options(recipe).chunk_ms, anatomy.frame_ms)
-    fitness = Fitness(folder, _prepared_of(folder, recipe, report), options.seconds, chunk, options.threads, options.seed)
+    fitness = Fitness(folder, _prepared_of(folder, recipe, report), options.seconds, evaluation_options(recipe).chunk_ms, options.threads,
+                      options.seed)
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
     found = allocation.baselines(anatomy, options.sparsities, norms, folder.name, sha)
     for method in ("search", "random"):

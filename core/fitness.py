@@ -1,8 +1,8 @@
-"""How good weights are on speech held out of training: CTC loss per frame, or word errors. For curves, search and tuning only."""
+"""How good weights are on speech held out of training: the model's loss per frame, or word errors. For curves, search and tuning only."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,10 @@ import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from core import cost, decoding, paths, plugins, scoring, store
 from core.batches import Batch, Batches
-from core.methods.base import ctc_loss
-from core.models.base import Model, Output
+from core.models.base import Model, Output, with_weights
 from core.prepared import Prepared, Row
 from core.sparsity import blocks
 
@@ -35,35 +33,42 @@ class HeldOut:
         self.batches = [source.load([(r, 1.0) for r in rows[i:i + 16]], 0, augment=False) for i in range(0, len(rows), 16)]
 
     @torch.inference_mode()
-    def _outputs(self, model: Model, weights: dict[str, Tensor], given: dict[str, Any]) -> Iterator[tuple[Batch, Output]]:
+    def _each(self, model: Model, weights: dict[str, Tensor], given: dict[str, Any],
+              work: Callable[[Model, Output, Batch], Any]) -> Iterator[tuple[Batch, Output, Any]]:
+        """work(model, output, batch) of every batch, under the weights; `given` goes to the model."""
         device = next(iter(weights.values())).device
         for batch in (b.to(device) for b in self.batches):
-            yield batch, functional_call(model, weights, (batch.features, batch.lengths), {"chunk": self.chunk, **given})
+            def both(model: Model, batch: Batch = batch) -> tuple[Output, Any]:
+                output = model(batch.features, batch.lengths, chunk=self.chunk, **given)
+                return output, work(model, output, batch)
+            yield batch, *with_weights(model, weights, both)
 
     def loss(self, model: Model, weights: dict[str, Tensor], **given: Any) -> float:
-        """CTC loss per encoder frame; `given` goes to the model (gates, head)."""
+        """The model's loss per encoder frame; `given` goes to the model (gates, head)."""
         total = frames = 0.0
-        for batch, output in self._outputs(model, weights, given):
-            total += float(ctc_loss(output.log_probs, output.lengths, batch))
+        for _, output, loss in self._each(model, weights, given, lambda model, output, batch: model.loss(output, batch)):
+            total += float(loss)
             frames += float(output.lengths.sum())
         return total / frames
 
     def edits(self, model: Model, weights: dict[str, Tensor], **given: Any) -> dict[str, scoring.Edits]:
         """{corpus: word edits}, greedy, and all of them under ""."""
         pairs: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
-        for batch, output in self._outputs(model, weights, given):
-            for id, ids in zip(batch.ids, decoding.greedy(output.log_probs, output.lengths)):
+        for batch, _, said in self._each(model, weights, given, lambda model, output, _: decoding.whole(model, output)):
+            for id, ids in zip(batch.ids, said):
                 for corpus in ("", self.rows[id].corpus):
                     pairs[corpus][0].append(self.rows[id].text)
                     pairs[corpus][1].append(self.prepared.tokenizer.decode(ids))
         return {corpus: scoring.word_edits(*both) for corpus, both in sorted(pairs.items())}
 
     def by_speaker(self, model: Model, weights: dict[str, Tensor], **given: Any) -> dict[str, list[float]]:
-        """{speaker: [CTC loss, encoder frames, word errors, words]}, each summed over the speaker's utterances."""
+        """{speaker: [loss, encoder frames, word errors, words]}, each summed over the speaker's utterances."""
+        def both(model: Model, output: Output, batch: Batch) -> tuple[Tensor, list[list[int]]]:
+            return model.loss(output, batch, "none"), decoding.whole(model, output)
+
         sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(4))
-        for batch, output in self._outputs(model, weights, given):
-            losses = ctc_loss(output.log_probs, output.lengths, batch, "none")
-            said = [self.prepared.tokenizer.decode(ids) for ids in decoding.greedy(output.log_probs, output.lengths)]
+        for batch, output, (losses, ids) in self._each(model, weights, given, both):
+            said = [self.prepared.tokenizer.decode(one) for one in ids]
             edits = scoring.word_edits([self.rows[id].text for id in batch.ids], said)
             for i, id in enumerate(batch.ids):
                 sums[self.rows[id].speaker] += (float(losses[i]), float(output.lengths[i]), edits.errors[i], edits.words[i])
@@ -73,7 +78,7 @@ class HeldOut:
 class Fitness:
     """A supernet's shipped weights under masks, on a part of the split `search`, or of others."""
 
-    def __init__(self, run: Path, prepared: Prepared, seconds: float, chunk: int, threads: int, seed: int,
+    def __init__(self, run: Path, prepared: Prepared, seconds: float, chunk_ms: float, threads: int, seed: int,
                  splits: Sequence[str] = ("search",)):
         recipe, self.anatomy = store.recipe(run), store.anatomy(run)
         torch.set_num_threads(threads)
@@ -81,7 +86,7 @@ class Fitness:
         self.model = module.build(plugins.make_options(module.Options, recipe.model.options, "model"), prepared.tokenizer.size).eval()
         self.weights = {n: t.float() for n, t in safetensors.torch.load_file(run / paths.WEIGHTS).items()}
         self.ranks = {n: torch.from_numpy(r.astype(np.int32)) for n, r in store.ranks(run).items()}
-        self.held_out = HeldOut(prepared, splits, seconds, chunk, seed)
+        self.held_out = HeldOut(prepared, splits, seconds, self.model.chunk_frames(chunk_ms), seed)
 
     def _masked(self, keep: dict[str, float]) -> dict[str, Tensor]:
         return blocks.masked(self.weights, blocks.block_masks(self.ranks, self.anatomy, keep))
@@ -90,11 +95,11 @@ class Fitness:
         return dict.fromkeys(cost.branches_off(self.anatomy, keep), 0.0)
 
     def loss(self, keep: dict[str, float]) -> float:
-        """CTC loss per encoder frame."""
+        """The model's loss per encoder frame."""
         return self.held_out.loss(self.model, self._masked(keep), gates=self._gates(keep))
 
     def by_speaker(self, keep: dict[str, float], head: int = 0) -> dict[str, list[float]]:
-        """{speaker: [CTC loss, encoder frames, word errors, words]}."""
+        """{speaker: [loss, encoder frames, word errors, words]}."""
         return self.held_out.by_speaker(self.model, self._masked(keep), gates=self._gates(keep), head=head)
 
     def wer(self, keep: dict[str, float]) -> float:

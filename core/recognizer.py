@@ -15,14 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import cost, packing, plugins, store
-from core.decoding import GreedyState, greedy
+from core import cost, decoding, packing, plugins, store
 from core.features import FRAME_SHIFT_MS, OnlineFbank
-from core.layers.subsampling import FACTOR, HISTORY
+from core.models.base import Model
 from core.records import Subnet
 from core.tokenizer import Tokenizer
 
-CHUNK_MS = 320.0
 BATCH_SECONDS = 100.0       # of padded speech in one forward pass: 25 % faster than 300 (measured, one core)
 FULL_CONTEXT_SECONDS = 300  # longer needs more memory than a small machine has: attention grows with the square
 PRECISIONS = ("fp32", "bf16")
@@ -49,17 +47,17 @@ class Recognizer(Protocol):
         """A new stream; several may run side by side."""
 
 
-def open(source: str | Path | bytes, subnet: str | Subnet = "dense", chunk_ms: float = CHUNK_MS, *,
-         precision: str = "fp32", threads: int | None = None, runtime: str = "torch") -> Recognizer:
+def open(source: str | Path | bytes, subnet: str | Subnet = "dense", chunk_ms: float | None = None, *, precision: str = "fp32",
+         threads: int | None = None, runtime: str = "torch", decoder: str = decoding.GREEDY) -> Recognizer:
     """A recogniser of a run's subnet (`source` = run id or folder) or of a packed file (path or bytes).
 
-    chunk_ms is a multiple of the model's 40 ms frame, or 0 for full context. `threads` sets torch's for the whole
-    process. ValueError for unknown runs and subnets (lists what exists), chunks and precisions.
+    chunk_ms is one the model can do, 0 for full context, None for the model's own choice. `threads` sets torch's for the whole
+    process. ValueError for unknown runs and subnets (lists what exists), chunks, precisions and decoders.
     """
     data = packed(source, subnet)
     if runtime != "torch":
         return plugins.load("export", runtime).open(data, chunk_ms, threads)
-    return TorchRecognizer(data, chunk_ms, precision, threads)
+    return TorchRecognizer(data, chunk_ms, precision, threads, decoder)
 
 
 def packed(source: str | Path | bytes, subnet: str | Subnet = "dense") -> bytes:
@@ -89,7 +87,8 @@ def checked(samples: np.ndarray) -> np.ndarray:
 class TorchRecognizer:
     """Dense fp32 matrices with zeros written out: zeros save bytes here, not time."""
 
-    def __init__(self, data: bytes, chunk_ms: float = CHUNK_MS, precision: str = "fp32", threads: int | None = None):
+    def __init__(self, data: bytes, chunk_ms: float | None = None, precision: str = "fp32", threads: int | None = None,
+                 decoder: str = decoding.GREEDY):
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is unknown; allowed are {PRECISIONS}")
         if threads:
@@ -98,7 +97,11 @@ class TorchRecognizer:
         self.tokenizer = Tokenizer(base64.b64decode(metadata["bpe"]))
         self.head = metadata["subnet"]["head"]
         self.model, self.gates = _build(metadata, tensors, self.tokenizer.size)
-        self.chunk = chunk_frames(chunk_ms, metadata["anatomy"]["frame_ms"])
+        chunk_ms = self.model.default_chunk_ms if chunk_ms is None else chunk_ms
+        self.chunk = self.model.chunk_frames(chunk_ms)
+        self.factor = round(self.model.frame_ms / FRAME_SHIFT_MS)  # feature frames of an encoder frame
+        decoding.check(self.model, decoder)
+        self.decoder = decoder
         self.bf16 = precision == "bf16"
         statistics = metadata["statistics"]
         self.mean = torch.tensor(statistics["mean"], dtype=torch.float32)
@@ -108,7 +111,7 @@ class TorchRecognizer:
             "sparsity": metadata["subnet"]["sparsity"], "chunk_ms": float(chunk_ms),
             "lookahead_ms": metadata["anatomy"]["lookahead_ms"],
             "left_context_ms": metadata["anatomy"]["left_context_ms"] if self.chunk else 0.0,
-            "decoder": "greedy", "language_model": "none", "precision": precision,
+            "decoder": decoder, "language_model": "none", "precision": precision,
             "runtime": f"torch {torch.__version__.split('+')[0]}", "normaliser": metadata["normaliser"],
             "file_bytes": len(data), "file_sha256": packing.sha256(data), "seed": metadata["seed"]}
 
@@ -133,7 +136,7 @@ class TorchRecognizer:
             row[:len(one)] = self.normalised(one)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             output = self.model(batch, lengths, chunk=self.chunk, gates=self.gates, head=self.head)
-        return greedy(output.log_probs, output.lengths)
+        return decoding.whole(self.model, output, self.decoder)
 
     def _checked_features(self, features: np.ndarray) -> np.ndarray:
         if features.ndim != 2 or features.shape[1] != len(self.mean):
@@ -149,17 +152,17 @@ class TorchRecognizer:
 
 
 class TorchStream:
-    """Samples in any packets -> fbank -> whole chunks through the model -> greedy text.
+    """Samples in any packets -> fbank -> whole chunks through the model -> text.
 
     With full context (chunk 0) nothing can be said before the end: text appears at `finish`.
     """
 
     def __init__(self, recognizer: TorchRecognizer):
         self.recognizer = recognizer
-        self.fbank, self.decoder = OnlineFbank(), GreedyState()
+        self.fbank, self.decoder = OnlineFbank(), decoding.streaming(recognizer.model, recognizer.decoder)
         self.state = recognizer.model.initial_state(1)
-        self.history = torch.zeros(HISTORY, len(recognizer.mean))  # before the sound: the mean, as in training
-        self.waiting: list[np.ndarray] = []                        # raw frames [n, 80] of a chunk not yet full
+        self.history = torch.zeros(recognizer.model.history, len(recognizer.mean))  # before the sound: the mean, as in training
+        self.waiting: list[np.ndarray] = []  # raw frames [n, 80] of a chunk not yet full, and of what the model sees after one
         self.samples, self.text = 0, ""
 
     def accept(self, samples: np.ndarray) -> str:
@@ -182,48 +185,41 @@ class TorchStream:
             self.text = self.recognizer.transcribe([features])[0] if len(features) else self.text
             return self.text
         self._run_whole_chunks()
-        rest = np.concatenate(self.waiting)
+        rest, size = np.concatenate(self.waiting), self.recognizer.factor * self.recognizer.chunk
         self.waiting = []
-        if len(rest):
-            self._run(rest)
+        for start in range(0, len(rest), size):  # more than one where the model waits for what comes after a chunk
+            self._run(rest[start:start + size + self.recognizer.model.ahead])
+        self.text = self.recognizer.tokenizer.decode(self.decoder.ids)
         return self.text
 
     def _run_whole_chunks(self) -> None:
-        size = FACTOR * self.recognizer.chunk
-        if sum(map(len, self.waiting)) < size:
+        size, ahead = self.recognizer.factor * self.recognizer.chunk, self.recognizer.model.ahead
+        ready = sum(map(len, self.waiting)) - ahead
+        if ready < size:
             return
         frames = np.concatenate(self.waiting)
-        whole = len(frames) // size * size
+        whole = ready // size * size
         for start in range(0, whole, size):
-            self._run(frames[start:start + size])
+            self._run(frames[start:start + size + ahead])
         self.waiting = [frames[whole:]]
 
     def _run(self, frames: np.ndarray) -> None:
-        """One chunk, raw frames [n, 80] with n at most 4 * chunk, through model and decoder."""
-        own = self.recognizer
-        size, valid = FACTOR * own.chunk, -(-len(frames) // FACTOR)
-        window = torch.zeros(1, HISTORY + size, len(own.mean))
-        window[0, :HISTORY] = self.history
-        window[0, HISTORY:HISTORY + len(frames)] = own.normalised(frames)
-        self.history = window[0, -HISTORY:].clone()
+        """One chunk through model and decoder: raw frames [n, 80], those of the chunk and then those the model sees after it; what is
+        missing at the end of the sound is zeros, and `valid` says how much of the chunk is real."""
+        own, before = self.recognizer, self.recognizer.model.history
+        size = own.factor * own.chunk
+        valid = min(own.chunk, -(-len(frames) // own.factor))
+        window = torch.zeros(1, before + size + own.model.ahead, len(own.mean))
+        window[0, :before] = self.history
+        window[0, before:before + len(frames)] = own.normalised(frames)
+        self.history = window[0, size:size + before].clone()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=own.bf16):
-            log_probs, self.state = own.model.stream(window, torch.tensor([valid]), self.state, gates=own.gates, head=own.head)
-        if self.decoder.accept(log_probs[0, :valid]):
+            said, self.state = own.model.stream(window, torch.tensor([valid]), self.state, gates=own.gates, head=own.head)
+        if self.decoder.accept(said[0, :valid]):
             self.text = own.tokenizer.decode(self.decoder.ids)
 
 
-def chunk_frames(chunk_ms: float, frame_ms: float) -> int:
-    """Encoder frames of a chunk, 0 = full context; ValueError lists what is possible."""
-    from core.layers.attention import SPAN
-    frames = round(chunk_ms / frame_ms)
-    if frames < 0 or frames * frame_ms != chunk_ms or (frames and SPAN % frames):
-        allowed = [0] + [frame_ms * n for n in range(1, SPAN + 1) if SPAN % n == 0]
-        raise ValueError(f"chunk_ms {chunk_ms:g} is not possible; allowed are {', '.join(f'{a:g}' for a in allowed)} "
-                         "(0 = full context)")
-    return frames
-
-
-def _build(metadata: dict, tensors: dict[str, np.ndarray], vocabulary: int) -> tuple[torch.nn.Module, dict[str, float]]:
+def _build(metadata: dict, tensors: dict[str, np.ndarray], vocabulary: int) -> tuple[Model, dict[str, float]]:
     """The model with the file's weights, and the gates of branches the file does not hold: these are not run."""
     name, options = metadata["model"]["name"], metadata["model"]["options"]
     module = plugins.load("models", name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BLOCK = 8  # consecutive outputs of one input that are kept or pruned together (METHODS: 8x1 blocks), unless a method wants others
-KINDS = ("feed-forward", "attention", "convolution")
+KINDS = ("feed-forward", "attention", "convolution", "projection", "predictor", "joiner")
 
 
 def option(default: Any, help: str, *, unit: str = "", low: float | None = None, high: float | None = None,
@@ -65,10 +65,11 @@ class Unit:
     name: str
     kind: str          # one of KINDS
     layer: int         # block index, from 0
-    branch: str        # residual branch it belongs to, e.g. "blocks.3.attention"
+    branch: str        # residual branch it belongs to, e.g. "blocks.3.attention"; "" = none: it is always run
     rows: int          # outputs, a multiple of `block`
     columns: int       # inputs
-    block: int = BLOCK # consecutive outputs that are kept or pruned together
+    rate: float = 1.0  # how often it is multiplied per encoder frame
+    block: int = BLOCK  # consecutive outputs that are kept or pruned together
     group: int = 0     # inputs among which zeros are shared out evenly (4 of 2:4), 0 = all inputs of the matrix
 
     @property

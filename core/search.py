@@ -58,7 +58,7 @@ class Search:
     def __init__(self, anatomy: Anatomy, budgets: Sequence[int], options: Options, starts: Sequence[Keep] = ()):
         self.anatomy, self.o = anatomy, options
         self.budgets = sorted(budgets, reverse=True)
-        owner = [u.name if options.group == "unit" else u.branch for u in anatomy.units]
+        owner = [u.name if options.group == "unit" else u.branch or u.name for u in anatomy.units]
         names = list(dict.fromkeys(owner))
         self.group_of = [names.index(n) for n in owner]
         self.groups = len(names)

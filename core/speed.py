@@ -1,6 +1,6 @@
 """How fast and how large a recogniser really is: streams sound through a packed file in a fresh child process.
 
-`python -m core.speed <packed file> <waves .npz> <chunk ms> <threads> <precision>` prints one line of JSON; `measure`
+`python -m core.speed <packed file> <waves .npz> <chunk ms> <threads> <precision> <decoder>` prints one line of JSON; `measure`
 calls it. One stream at a time, batch 1; libraries are imported before the clock starts, the first utterance warms up.
 """
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Speed:
 
 
 def measure(data: bytes, waves: Sequence[np.ndarray], chunk_ms: float, threads: int = 1,
-            precision: str = "fp32") -> Speed:
+            precision: str = "fp32", decoder: str = "greedy") -> Speed:
     """Streams `waves` (float32 [N] each) through the packed file `data` in a child process."""
     if not waves:
         raise ValueError("speed is measured on sound: give at least one utterance")
@@ -43,7 +43,7 @@ def measure(data: bytes, waves: Sequence[np.ndarray], chunk_ms: float, threads: 
         file, sound = Path(folder, "subnet.safetensors"), Path(folder, "waves.npz")
         file.write_bytes(data)
         np.savez(sound, *waves)
-        command = [sys.executable, "-m", "core.speed", str(file), str(sound), f"{chunk_ms:g}", str(threads), precision]
+        command = [sys.executable, "-m", "core.speed", str(file), str(sound), f"{chunk_ms:g}", str(threads), precision, decoder]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -61,11 +61,12 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def stream_all(file: Path, waves: Sequence[np.ndarray], chunk_ms: float, threads: int, precision: str) -> Speed:
+def stream_all(file: Path, waves: Sequence[np.ndarray], chunk_ms: float, threads: int, precision: str,
+               decoder: str = "greedy") -> Speed:
     """The measurement itself, in this process."""
     from core import recognizer
     started = time.perf_counter()
-    heard = recognizer.open(file, chunk_ms=chunk_ms, precision=precision, threads=threads)
+    heard = recognizer.open(file, chunk_ms=chunk_ms, precision=precision, threads=threads, decoder=decoder)
     load_ms = 1000 * (time.perf_counter() - started)
     packet = round((chunk_ms or 320) * SAMPLE_RATE / 1000)
     chunks: list[float] = []
@@ -78,7 +79,8 @@ def stream_all(file: Path, waves: Sequence[np.ndarray], chunk_ms: float, threads
 def _stream(heard, wave: np.ndarray, packet: int, chunks: list[float] | None = None) -> float:
     """Seconds spent on one utterance; the ms of each whole chunk are added to `chunks`.
 
-    The first packet completes no chunk, because features look 7.5 ms ahead; from the second on each completes one.
+    The first packet completes no chunk, because features look 7.5 ms ahead and some models a little more; from the second on each
+    completes one.
     """
     stream, spent = heard.stream(), 0.0
     for start in range(0, len(wave), packet):
@@ -94,10 +96,10 @@ def _stream(heard, wave: np.ndarray, packet: int, chunks: list[float] | None = N
 
 
 def main() -> None:
-    file, sound, chunk_ms, threads, precision = sys.argv[1:]
+    file, sound, chunk_ms, threads, precision, decoder = sys.argv[1:]
     with np.load(sound) as stored:
         waves = [stored[name] for name in stored.files]
-    print(json.dumps(dataclasses.asdict(stream_all(Path(file), waves, float(chunk_ms), int(threads), precision))))
+    print(json.dumps(dataclasses.asdict(stream_all(Path(file), waves, float(chunk_ms), int(threads), precision, decoder))))
 
 
 if __name__ == "__main__":

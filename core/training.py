@@ -1,7 +1,6 @@
 """The one training loop: passes of a method, one optimiser step, an averaged copy, curves, checkpoints. Names no method."""
 from __future__ import annotations
 
-import dataclasses
 import math
 import signal
 import threading
@@ -15,7 +14,6 @@ import numpy as np
 import safetensors.numpy
 import torch
 from torch import Tensor
-from torch.func import functional_call
 from torch.utils.tensorboard import SummaryWriter
 
 from core import checkpoints, history, paths, store
@@ -23,7 +21,7 @@ from core.batches import Batch, Batches
 from core.chance import utterance_rng
 from core.layers.dropout import Noise, uniform
 from core.methods.base import Method, Pass, Results
-from core.models.base import Model, Output
+from core.models.base import Model, Output, with_weights
 from core.muon import Muon
 from core.records import Interrupted, option
 from core.sparsity import blocks
@@ -113,14 +111,15 @@ class Trainer:
         rate = self.model.options.dropout * a_pass.dropout
         noise = Noise(uniform(generators, self.model.noise_width, self.device), rate) if rate else None
         gates = self.method.gates(a_pass.subnet, self.step) | self._dropped(a_pass, generators)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-            output = functional_call(self.model, weights, (batch.features, batch.lengths),
-                                     {"chunk": chunk, "gates": gates, "noise": noise, "head": a_pass.head, "taps": a_pass.taps})
-        frames = output.lengths.sum()
-        loss = self.method.loss(a_pass, output, batch, teacher) / frames
+
+        def both(model: Model) -> tuple[Output, Tensor]:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+                output = model(batch.features, batch.lengths, chunk=chunk, gates=gates, noise=noise, head=a_pass.head, taps=a_pass.taps)
+            return output, self.method.loss(a_pass, output, batch, teacher) / output.lengths.sum()
+        output, loss = with_weights(self.model, weights, both)
         (a_pass.weight * loss).backward()
         self.sums.setdefault(a_pass.name, []).append(loss.detach())
-        return dataclasses.replace(output, log_probs=output.log_probs.detach())
+        return output.detached()
 
     def _dropped(self, a_pass: Pass, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         """Stochastic depth: a 0/1 gate [B] for every branch the pass may leave out, scaled to keep its mean."""

@@ -16,7 +16,7 @@ from tests.test_methods import trainer
 
 def unit(pattern: str, rows: int = 16, columns: int = 24) -> Unit:
     block, group = cost.PATTERNS[pattern]
-    return Unit("u", "attention", 0, "b", rows, columns, block, group)
+    return Unit("u", "attention", 0, "b", rows, columns, block=block, group=group)
 
 
 @pytest.mark.parametrize("pattern", cost.PATTERNS)

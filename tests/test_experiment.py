@@ -73,6 +73,23 @@ def test_train_search_evaluate_and_what_is_stored():
     assert len(store.hypotheses(folder, "s80", s80.split, s80.chunk_ms)) == 6
 
 
+def test_a_transducer_goes_the_same_way():
+    changed = recipe(options={"distillation": "none", "warmup": 0.5}).training | {"chunks_ms": [160]}
+    model = {"blocks": 2, "width": 32, "heads": 2, "predictor": "lstm", "embedding": 16, "joint": 32}
+    given = recipe(options={"distillation": "none", "warmup": 0.5}, training=changed,
+                   evaluation={"splits": ["test"], "chunk_ms": 160.0, "speed_utterances": 1, "threads": 1, "repetitions": 200})
+    given = Recipe(**{**vars(given), "model": Choice("emformer_transducer", model)})
+    with pytest.raises(ValueError, match="evaluation.chunk_ms 320 is not possible.*160"):
+        experiment.train(Recipe(**{**vars(given), "evaluation": {}}), go)
+    assert not paths.runs().exists()
+    folder = experiment.train(given, go)
+    assert set(history.metrics(folder)[-1]["wer"]) == {"dense", "sparsest"}
+    assert {s.name for s in experiment.search(folder.name, go)} >= {"s50", "u50", "s80", "m80", "r80"}
+    dense, s80 = experiment.evaluate(folder.name, ["dense", "s80"], [], go)
+    assert (dense.decoder, dense.chunk_ms, dense.lookahead_ms) == ("greedy", 160.0, 47.5) and s80.rtf > 0 and s80.chunk_p95_ms > 0
+    assert s80.file_bytes == len(packing.pack(folder, store.subnet(folder, "s80"))) < dense.file_bytes
+
+
 def test_measuring_a_new_size_stores_subnet_and_report():
     folder = experiment.train(recipe(), go)
     anatomy = store.anatomy(folder)

@@ -9,6 +9,7 @@ from torch import nn
 
 from core import cost, plugins
 from core.methods import _sandwich, base, gradual_magnitude, omni, omni_sparsity, small_dense
+from core.models.base import ctc_loss
 from core.records import Choice, Recipe
 from core.training import Options, Trainer
 from tests import tiny
@@ -145,7 +146,7 @@ class IntermediateCTC(base.Method):
         return [base.Pass("dense", taps=(0,))]
 
     def loss(self, a_pass, output, batch, teacher):
-        middle = base.ctc_loss(self.model.read_out(output.taps[0]), output.lengths, batch)
+        middle = ctc_loss(self.model.read_out(output.taps[0]), output.lengths, batch)
         return 0.7 * super().loss(a_pass, output, batch, teacher) + 0.3 * middle
 
 

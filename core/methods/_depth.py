@@ -22,17 +22,18 @@ SUPERNET = 1.0  # weight of the largest net's loss
 
 def branches(anatomy: Anatomy) -> list[str]:
     """Names of all residual branches, in the order of the network."""
-    return list(dict.fromkeys(u.branch for u in anatomy.units))
+    return list(dict.fromkeys(u.branch for u in anatomy.units if u.branch))
 
 
 def subnet(anatomy: Anatomy, kept: Sequence[str], head: int, name: str) -> Subnet:
     """The size that runs only these branches."""
-    keep = {u.name: 0.0 for u in anatomy.units if u.branch not in set(kept)}
+    keep = {u.name: 0.0 for u in anatomy.units if u.branch and u.branch not in set(kept)}
     return Subnet(name, "", keep, cost.sparsity_reached(anatomy, keep), head=head, origin="trained")
 
 
 def resolve(recipe: Recipe, sizes: Sequence[int]) -> Recipe:
     """The recipe with one output layer per size; ValueError for sizes the model does not have."""
+    base.need_outputs(recipe)
     module = plugins.load("models", recipe.model.name)
     options = {**recipe.model.options, "outputs": len(sizes) + 1}
     count = len(branches(module.build(plugins.make_options(module.Options, options, "model"), 8).anatomy()))

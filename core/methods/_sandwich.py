@@ -23,6 +23,9 @@ class Sandwich(base.Ranked):
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
         self.begin = round(options.warmup * updates)  # first update of the sandwich
+        if options.distillation != "none" and not model.posteriors:
+            raise ValueError(f"method.distillation is {options.distillation!r}: it compares the token probabilities of every frame, and "
+                             "this model has none (they depend on the tokens before); allowed is 'none'")
 
     # what a method adds
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from core import plugins
 from core.batches import Batch
 from core.methods import _depth, base
-from core.models.base import Output
+from core.models.base import Output, ctc_loss
 from core.records import Choice, Recipe, Subnet, option
 
 VERSION = 1
@@ -38,19 +38,20 @@ class Method(base.Method):
         total = super().loss(a_pass, output, batch, teacher)
         for head, blocks in enumerate(self.exits, start=1):
             early = self.model.read_out(output.taps[blocks - 1], head)
-            total = total + self.options.exit_weight * base.ctc_loss(early, output.lengths, batch)
+            total = total + self.options.exit_weight * ctc_loss(early, output.lengths, batch)
         return total
 
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
         sizes = [Subnet("dense", "", {}, 0.0, origin="trained")]
         for head, blocks in enumerate(self.exits, start=1):
-            kept = list(dict.fromkeys(u.branch for u in self.anatomy.units if u.layer < blocks))
+            kept = list(dict.fromkeys(u.branch for u in self.anatomy.units if u.layer < blocks and u.branch))
             sizes.append(_depth.subnet(self.anatomy, kept, head, f"b{blocks}"))
         return base.Results(base.blocks.rank_all(averaged, self.anatomy.units), sizes)
 
 
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     """One output layer per exit; ValueError for exits the model does not have."""
+    base.need_outputs(recipe)
     exits = recipe.method.options.get("exits", Options().exits)
     module = plugins.load("models", recipe.model.name)
     options = {**recipe.model.options, "outputs": len(exits) + 1}

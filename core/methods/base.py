@@ -7,14 +7,13 @@ then one optimiser step, then after_step(). Gradients of all passes are summed b
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from core import cost
+from core import cost, plugins
 from core.batches import Batch
 from core.models.base import Model, Output
 from core.records import Anatomy, Recipe, Subnet
@@ -42,12 +41,6 @@ class Results:
     subnets: list[Subnet]
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch, reduction: str = "sum") -> Tensor:
-    """CTC (Graves et al. 2006) summed over the batch, or [B] by "none". Whether labels fit the frames is checked by prepare."""
-    return F.ctc_loss(log_probs.transpose(0, 1), batch.tokens, lengths, batch.token_lengths, blank=0,
-                      reduction=reduction, zero_infinity=True)
-
-
 def valid_frames(lengths: Tensor, frames: int) -> Tensor:
     """[B, T] True inside the utterance."""
     return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
@@ -73,8 +66,8 @@ class Method:
         return {} if subnet is None else dict.fromkeys(cost.branches_off(self.anatomy, subnet.keep), 0.0)
 
     def loss(self, a_pass: Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
-        """Summed over the batch; the loop divides by the number of encoder frames."""
-        return ctc_loss(output.log_probs, output.lengths, batch)
+        """Summed over the batch; the loop divides by the number of encoder frames. The model's own, unless a method says otherwise."""
+        return self.model.loss(output, batch)
 
     def penalty(self, step: int) -> Tensor | None:
         """Added once per step, as it is."""
@@ -117,6 +110,13 @@ class Ranked(Method):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.ranks = dict(state)
+
+
+def need_outputs(recipe: Recipe) -> None:
+    """ValueError when the recipe's model cannot have one output layer per size, read by CTC."""
+    if "outputs" not in {f.name for f in fields(plugins.load("models", recipe.model.name).Options)}:
+        raise ValueError(f"method {recipe.method.name} gives every size an output layer of its own (model.outputs), which the model "
+                         f"{recipe.model.name} does not have: choose another method or model")
 
 
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from core.layers.attention import LEFT, Layout
+from core.layers.attention import LEFT, SPAN, Layout
 from core.layers.conformer_block import BRANCHES, ConformerBlock
 from core.layers.dropout import Noise
 from core.layers.subsampling import HISTORY, Subsampling, out_lengths, with_history
@@ -37,6 +37,10 @@ class Options:
 
 
 class ConformerCTC(Model):
+    frame_ms = FRAME_MS
+    chunks = (0, *(n for n in range(1, SPAN + 1) if SPAN % n == 0))
+    history = HISTORY
+
     def __init__(self, options: Options, vocabulary: int):
         super().__init__()
         if options.width % BLOCK:
