@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from core import allocation, checkpoints, cost, decoding, evaluation, features, packing, paths, plugins, records, store, text
+from core import allocation, checkpoints, cost, decoding, evaluation, features, ladders, packing, paths, plugins, records, store, text
 from core import prepare as prepare_room
 from core import search as searching
 from core.batches import Batches
@@ -208,11 +208,13 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     fitness = Fitness(folder, _prepared_of(folder, recipe, report), options.seconds, evaluation_options(recipe).chunk_ms, options.threads,
                       options.seed)
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
+    room = plugins.load("methods", recipe.method.name)  # a method that trains nets without some branches says how many
+    left_out = getattr(plugins.make_options(room.Options, recipe.method.options, "method"), "left_out", 0.0)
     found = allocation.baselines(anatomy, options.sparsities, norms, folder.name, sha)
     for method in ("search", "random"):
-        found += searching.run_ladder(
+        found += ladders.run_ladder(
             anatomy, options, fitness.loss, rerank=fitness.wer, norms=norms, progress=report, run=folder.name,
-            ranks_sha256=sha, method=method, state_path=store.own_part(folder) / f"{method}.json")
+            ranks_sha256=sha, method=method, left_out=left_out, state_path=store.own_part(folder) / f"{method}.json")
     for subnet in found:
         store.save_subnet(folder, subnet)
     return found

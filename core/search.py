@@ -6,24 +6,19 @@ window. Fitness is the caller's (CTC loss per frame on the search split; lower i
 """
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from core import cost, store
-from core.allocation import Keep, budgets_of, by_harm, global_magnitude, subnet_of, uniform_at
-from core.records import Anatomy, Subnet, option
-from core.training import Interrupted
+from core import cost
+from core.allocation import Keep
+from core.records import Anatomy, option
 
-Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 TRIES = 200      # draws of one candidate before the window is called unreachable
 STEPS = 200      # single moves towards the window before a draw is given up
-STEEPNESS = (4.0, 8.0, 16.0)  # of the allocations by harm that the search starts from
 NEIGHBOUR = 0.3  # share of parents taken from the next denser or sparser budget's front (ours)
+TOGGLED = 0.3    # share of the children of which one branch is left out or taken back, where branches may be left out (ours)
 
 
 @dataclass(frozen=True)
@@ -52,16 +47,23 @@ class Options:
 class Search:
     """The evolution. `budgets` in bytes, dense to sparse; `starts` are allocations worth trying first.
 
-    A candidate is a list of shares kept, one per group (a matrix, or all matrices of a branch).
+    A candidate is a list of shares kept, one per group (a matrix, or all matrices of a branch). Up to the share `left_out` of the
+    residual branches may keep nothing at all: they are then 0 in all their groups, and only so.
     """
 
-    def __init__(self, anatomy: Anatomy, budgets: Sequence[int], options: Options, starts: Sequence[Keep] = ()):
+    def __init__(self, anatomy: Anatomy, budgets: Sequence[int], options: Options, starts: Sequence[Keep] = (), left_out: float = 0.0):
         self.anatomy, self.o = anatomy, options
         self.budgets = sorted(budgets, reverse=True)
         owner = [u.name if options.group == "unit" else u.branch or u.name for u in anatomy.units]
         names = list(dict.fromkeys(owner))
         self.group_of = [names.index(n) for n in owner]
         self.groups = len(names)
+        branches: dict[str, set[int]] = {}
+        for unit, group in zip(anatomy.units, self.group_of):
+            if unit.branch:
+                branches.setdefault(unit.branch, set()).add(group)
+        self.branches = [sorted(groups) for groups in branches.values()]  # groups of each residual branch
+        self.most_off = int(left_out * len(self.branches))
         low = 1.0 - options.sparsest
         self.levels = low + (1.0 - low) * (np.arange(options.grid + 1) / options.grid) ** 2
         self.rng = np.random.default_rng(options.seed)
@@ -120,10 +122,36 @@ class Search:
         if self.rng.random() < self.o.crossover:
             second = self._parent(budget)
             child = [a if self.rng.random() < 0.5 else b for a, b in zip(first, second)]
+            for groups in self.branches:
+                if self._off(first, groups) != self._off(second, groups):  # a branch that one parent lacks comes whole or not at all
+                    parent = first if self.rng.random() < 0.5 else second
+                    for g in groups:
+                        child[g] = parent[g]
+            if self._many_off(child) > self.most_off:
+                child = list(first)
         else:
             change = self._near if self.rng.random() < self.o.small else lambda _: float(self.rng.choice(self.levels))
-            child = [change(a) if self.rng.random() < self.o.mutation else a for a in first]
+            child = [change(a) if a and self.rng.random() < self.o.mutation else a for a in first]
+        if self.most_off and self.rng.random() < TOGGLED:
+            self._toggle(child)
         return self._move_into(child, budget)
+
+    def _off(self, values: list[float], groups: list[int]) -> bool:
+        return not any(values[g] for g in groups)
+
+    def _many_off(self, values: list[float]) -> int:
+        return sum(self._off(values, groups) for groups in self.branches)
+
+    def _toggle(self, values: list[float]) -> None:
+        """One branch is left out, or one that was comes back with as much as the others keep on average."""
+        groups = self.branches[int(self.rng.integers(len(self.branches)))]
+        level = 0.0
+        if self._off(values, groups):
+            level = float(self.levels[np.abs(self.levels - np.mean([v for v in values if v])).argmin()])
+        elif self._many_off(values) >= self.most_off:
+            return
+        for g in groups:
+            values[g] = level
 
     def _near(self, value: float) -> float:
         """A level not far from `value` (ours): drawing a fifth of 80 matrices anew hardly ever gave a child better than its parent."""
@@ -139,7 +167,12 @@ class Search:
 
     def random(self, budget: int) -> list[float]:
         """Independent levels for every group, moved into the budget."""
-        return self._move_into([float(v) for v in self.rng.choice(self.levels, self.groups)], budget)
+        values = [float(v) for v in self.rng.choice(self.levels, self.groups)]
+        if self.most_off and self.rng.random() < 0.5:
+            for place in self.rng.permutation(len(self.branches))[:self.rng.integers(self.most_off + 1)]:
+                for g in self.branches[place]:
+                    values[g] = 0.0
+        return self._move_into(values, budget)
 
     def _move_into(self, values: list[float], budget: int) -> list[float]:
         """Every group is moved by one factor on the grid's scale, then single groups step by step, until it fits."""
@@ -160,7 +193,8 @@ class Search:
         small, large = 0.0, 2.0 * self.o.grid
         for _ in range(30):
             factor = (small + large) / 2
-            moved = self.levels[(place * factor * self.o.grid).round().clip(0, self.o.grid).astype(int)].tolist()
+            moved = self.levels[(place * factor * self.o.grid).round().clip(0, self.o.grid).astype(int)]
+            moved = np.where(np.asarray(values) > 0, moved, 0.0).tolist()  # what is left out stays so
             small, large = (factor, large) if self._bytes(moved) < target else (small, factor)
         return moved
 
@@ -168,6 +202,8 @@ class Search:
         """One random group moved to its next level."""
         values = list(values)
         for i in self.rng.permutation(self.groups):
+            if not values[i]:
+                continue  # left out
             further = self.levels[self.levels > values[i] + 1e-9] if up else self.levels[self.levels < values[i] - 1e-9]
             if len(further):
                 values[i] = float(further[0] if up else further[-1])
@@ -210,91 +246,8 @@ class Search:
         self.seen = {tuple(values) for values in state["seen"]}
 
 
-# ladders
-
-def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], float], *,
-               rerank: Callable[[Keep], float] | None = None, norms: dict[str, np.ndarray] | None = None,
-               progress: Progress = lambda *_: True, state_path: Path | None = None, run: str = "",
-               ranks_sha256: str = "", method: str = "search") -> list[Subnet]:
-    """Searches all of options.sparsities and returns one Subnet each, densest first ("s70": searched, "r70": random).
-
-    fitness and rerank are called with a keep, lower is better; rerank (WER) chooses among the best few of each budget.
-    norms (allocation.block_norms) add the global-magnitude starts. method "random" draws every candidate independently
-    and starts from nothing. With state_path the search goes on where it was. Raises Interrupted when `progress` says
-    stop, and ValueError when a budget cannot be reached.
-    """
-    sparsities = sorted(options.sparsities)
-    budgets = budgets_of(anatomy, sparsities)
-    starts = [] if method == "random" else [uniform_at(anatomy, b) for b in budgets]
-    if norms is not None and method != "random":
-        starts += [global_magnitude(norms, anatomy, b) for b in budgets]
-    began, harm = time.monotonic(), {}
-    if method != "random" and options.probe and 4 * (len(anatomy.units) + 1) <= options.evaluations:
-        saved = _saved(state_path)
-        if "search" not in saved:
-            harm = _harm(anatomy, budgets[len(budgets) // 2], fitness, progress, options.minutes / 3)
-        harm = saved.get("harm", harm)
-    if harm:
-        starts += [by_harm(harm, anatomy, b, c) for b in budgets for c in STEEPNESS]
-    search = (RandomSearch if method == "random" else Search)(anatomy, budgets, options, starts)
-    search.told = len(harm) + 1 if harm else 0  # as many measurements in all as random search has
-    began -= _load(search, _saved(state_path))
-    while search.told < options.evaluations and time.monotonic() - began < 60 * options.minutes:
-        elapsed = time.monotonic() - began
-        left = elapsed / search.told * (options.evaluations - search.told) if search.told else None
-        if not progress(search.told / options.evaluations, _said(search, options), left):
-            raise Interrupted(f"stopped after {search.told} of {options.evaluations} candidates")
-        keeps = search.ask(min(len(budgets), options.evaluations - search.told))
-        search.tell([(keep, fitness(keep)) for keep in keeps])
-        if state_path is not None:
-            store.write_json(state_path, {"search": search.state(), "seconds": time.monotonic() - began, "harm": harm})
-    chosen = []
-    for b, sparsity in enumerate(sparsities):
-        candidates = [keep for _, keep in search.best(b)[:options.best]]
-        if not candidates:
-            raise ValueError(f"no candidate of {budgets[b]} bytes was measured: raise search.evaluations or minutes")
-        if rerank is not None:
-            if not progress(1.0, f"comparing the best {len(candidates)} of {sparsity:.0%} by word errors", None):
-                raise Interrupted("stopped before the last comparison by word errors; the candidates are kept")
-            candidates.sort(key=rerank)
-        chosen.append(subnet_of(anatomy, candidates[0], sparsity, run, ranks_sha256,
-                                "random search" if method == "random" else "searched"))
-    return chosen
-
-
 class RandomSearch(Search):
     """The baseline: as many evaluations, every candidate drawn on its own."""
 
     def _child(self, budget: int) -> list[float]:
         return self.random(budget)
-
-
-def _said(search: Search, options: Options) -> str:
-    best = [f"{place[0][0]:.3f}" if place else "-" for place in search.front]
-    return f"{search.told} of {options.evaluations} candidates; best loss per size, dense to sparse: {' '.join(best)}"
-
-
-def _harm(anatomy: Anatomy, budget: int, fitness: Callable[[Keep], float], progress: Progress, minutes: float) -> dict[str, float]:
-    """{unit: rise of the loss when it alone keeps half as much} at the uniform size of a budget; {} where that takes over `minutes`."""
-    uniform, until = uniform_at(anatomy, budget), time.monotonic() + 60 * minutes
-    before, harm = fitness(uniform), {}
-    for i, unit in enumerate(anatomy.units):
-        if time.monotonic() > until:
-            return {}
-        if not progress(0.0, f"how much every matrix matters: {i} of {len(anatomy.units)}", None):
-            raise Interrupted("stopped while measuring how much every matrix matters; that begins anew")
-        harm[unit.name] = fitness(uniform | {unit.name: 0.5 * uniform[unit.name]}) - before
-    return harm
-
-
-def _saved(state_path: Path | None) -> dict:
-    """What an interrupted search left; {} when there is none."""
-    return json.loads(state_path.read_text()) if state_path is not None and state_path.is_file() else {}
-
-
-def _load(search: Search, saved: dict) -> float:
-    """Seconds already spent by the saved search, which is loaded; 0 when there is none."""
-    if not saved:
-        return 0.0
-    search.load_state(saved["search"])
-    return saved["seconds"]

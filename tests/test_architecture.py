@@ -16,7 +16,7 @@ FLOORS = (  # a module imports lower floors, and names to its left on its own fl
     "audio features text tokenizer chance acoustics shards grammar speaking scoring layers",
     "prepared corpora sift extract prepare batches models muon sparsity",
     "methods decoding",
-    "checkpoints training export recognizer speed evaluation fitness allocation search release",
+    "checkpoints training export recognizer speed evaluation fitness allocation search ladders release",
     "experiment compare",
     "runners worker bench child arguments listing cli __main__",
 )

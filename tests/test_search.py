@@ -9,7 +9,9 @@ import pytest
 
 from core import allocation, cost
 from core.allocation import baselines, budgets_of
-from core.search import Interrupted, Options, RandomSearch, Search, run_ladder
+from core.ladders import run_ladder
+from core.records import Interrupted
+from core.search import Options, RandomSearch, Search
 from tests import standin
 
 SHAPE = standin.anatomy(4, 64, 4)
@@ -124,3 +126,36 @@ def test_probing_finds_what_matters_and_counts_as_measuring(tmp_path):
     for steepness in (4.0, 16.0):
         keep = allocation.by_harm(NEED, SHAPE, budgets_of(SHAPE, [0.7])[0], steepness)
         assert min(keep.values()) > 0 and cost.file_bytes(SHAPE, keep) <= budgets_of(SHAPE, [0.7])[0]
+
+
+@pytest.mark.parametrize("group", ["unit", "branch"])
+@pytest.mark.parametrize("kind", [Search, RandomSearch])
+def test_branches_are_left_out_whole_or_not_at_all(kind, group):
+    budgets = budgets_of(SHAPE, SIZES)
+    search = kind(SHAPE, budgets, dataclasses.replace(OPTIONS, group=group), left_out=0.4)
+    branches = {u.branch for u in SHAPE.units}
+    counts = []
+    for _ in range(20):
+        keeps = search.ask(6)
+        for keep in keeps:
+            off = cost.branches_off(SHAPE, keep)
+            assert all((keep[u.name] == 0) == (u.branch in off) for u in SHAPE.units), "nothing in half a branch is 0"
+            assert min(abs(cost.file_bytes(SHAPE, keep) / b - 1) for b in budgets) <= 0.01
+            counts.append(len(off))
+        search.tell([(k, loss(k)) for k in keeps])
+    assert min(counts) == 0 and 1 < max(counts) <= int(0.4 * len(branches)) and len(set(counts)) > 2
+    assert all(not cost.branches_off(SHAPE, k) for k in kind(SHAPE, budgets, OPTIONS).ask(20)), "unless they may be"
+
+
+def test_depth_is_found_where_it_pays():
+    """Some branches are of no use at all: leaving them out buys bytes for the others."""
+    useless = sorted({u.branch for u in SHAPE.units})[:4]
+
+    def deep(keep):
+        return sum(0.0 if u.branch in useless else NEED[u.name] * (1 - keep[u.name]) ** 2 for u in SHAPE.units)
+
+    options = dataclasses.replace(OPTIONS, evaluations=400, sparsities=[0.7])
+    flat, shallow = (run_ladder(SHAPE, options, deep, left_out=share)[0] for share in (0.0, 0.4))
+    assert len(cost.branches_off(SHAPE, shallow.keep) & set(useless)) >= 2
+    assert deep(shallow.keep) < deep(flat.keep)
+    assert cost.macs_per_second(SHAPE, shallow.keep) < cost.macs_per_second(SHAPE, flat.keep)
