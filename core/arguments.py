@@ -87,7 +87,8 @@ def _work_commands(commands: Any, background: bool = False) -> None:
     _set(c, "change an option of the recipe, e.g. training.minutes=5")
     if not background:
         c.add_argument("--resume", metavar="RUN", help="go on with this run from its checkpoint")
-        c.add_argument("--dry-run", action="store_true", help="check the recipe, show all its options, train nothing")
+        c.add_argument("--dry-run", action="store_true", help="show all options, build everything, try two updates on stand-in "
+                       "speech, say what the training would take; store nothing")
     c = commands.add_parser("search", help="find better subnets of a trained run")
     c.add_argument("run", metavar="RUN")
     c = commands.add_parser("evaluate", help="measure subnets of a run on splits")

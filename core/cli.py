@@ -73,6 +73,8 @@ def _work(given: Any) -> int:
         recipe = _recipe(given)
         if getattr(given, "dry_run", False):
             print(_resolved(recipe))
+            from core import rehearsal
+            print(rehearsal.said(rehearsal.rehearse(recipe)), file=sys.stderr)
             return 0
     else:
         store.run_folder(given.run)

@@ -105,7 +105,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
         return folder
     getattr(report, "belongs_to", lambda _: None)(run_id)  # the queue's report tells the pages whose curves to draw
     model, method = build(recipe, prepared.tokenizer.size, options.updates)
-    _check(model, options, evaluation_options(recipe))
+    check(model, options, evaluation_options(recipe))
     _begin(folder, recipe, prepared, method.anatomy)
     batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed,
                       max_share=prepared.shares | options.shares)
@@ -122,7 +122,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     return folder
 
 
-def _check(model: Model, training: TrainingOptions, measured: evaluation.Options) -> None:
+def check(model: Model, training: TrainingOptions, measured: evaluation.Options) -> None:
     """ValueError, before anything is made, for chunks and decoders that the model cannot do."""
     for chunk_ms in training.chunks_ms:
         model.chunk_frames(chunk_ms, "training.chunks_ms")

@@ -18,6 +18,7 @@ from core.text import ALPHABET
 
 BLANK = 0
 BLANK_SYMBOL = "<blk>"
+CHARACTERS = 2 + len(ALPHABET.replace(" ", "")) # symbols when tokens are characters: the blank, the space, the others
 SPACE = "\u2581"  # SentencePiece's mark for the start of a word
 
 

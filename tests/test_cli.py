@@ -130,9 +130,14 @@ def test_commands_reach_the_experiment(house, experiment, capsys):
     assert "/made/train\n" in out and "50.0 %  half  (0 min 3 s left)" in error
 
 
-def test_dry_run_shows_every_option_and_trains_nothing(house, experiment, capsys):
+def test_dry_run_shows_every_option_and_trains_nothing(house, experiment, capsys, monkeypatch):
+    tried = []
+    monkeypatch.setitem(sys.modules, "core.rehearsal", types.SimpleNamespace(rehearse=tried.append, said=lambda _: "about 3 h"))
+    monkeypatch.setattr(sys.modules["core"], "rehearsal", sys.modules["core.rehearsal"], raising=False)
     assert cli.main(["train", "small", "--dry-run"]) == 0
-    shown = json.loads(capsys.readouterr().out)
+    out, error = capsys.readouterr()
+    shown = json.loads(out)
+    assert tried == [store.load_recipe("small")] and "about 3 h" in error
     assert shown["model"] == {"name": "net", "options": {"minutes": 5.0}} and shown["training"] == {"minutes": 2}
     assert not experiment
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core import cost, experiment, plugins, store
+from core import cost, experiment, plugins, rehearsal, store
 from core.batches import Batch, Batches
 from core.prepared import Prepared
 from core.records import option
@@ -42,7 +42,8 @@ def run(options: Options) -> dict:
         some = [next(epoch) for _ in range(options.rounds + 1)]
     else:
         vocabulary = 257
-        some = [_noise(settings.batch_seconds, i) for i in range(options.rounds + 1)]
+        lengths = np.random.default_rng(0).uniform(1, 16, options.rounds + 1)
+        some = [rehearsal.stand_in(settings.batch_seconds, vocabulary, False, i, seconds) for i, seconds in enumerate(lengths)]
     model, method = experiment.build(experiment.resolve(recipe, vocabulary), vocabulary, settings.updates)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
@@ -95,13 +96,3 @@ def _seconds(work, device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began
-
-
-def _noise(seconds: float, seed: int) -> Batch:
-    rng = np.random.default_rng(seed)
-    longest = int(100 * rng.uniform(1, 16))
-    count = max(1, int(seconds * 100 / longest))
-    lengths = np.sort(rng.integers(int(0.95 * longest), longest + 1, count))[::-1].copy()
-    lengths[0] = longest
-    return Batch(torch.randn(count, longest, 80), torch.tensor(lengths), torch.tensor(rng.integers(1, 257, (count, longest // 40 + 1))),
-                 torch.tensor(np.maximum(1, lengths // 40)), [f"n{seed}-{i}" for i in range(count)], float(lengths.sum()) / 100)

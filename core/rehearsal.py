@@ -1,0 +1,84 @@
+"""A dry run: everything a training builds, two updates on stand-in speech of real shape, and what the whole would take on this device."""
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core import cost, evaluation, experiment, plugins, store, tokenizer
+from core.batches import Batch
+from core.records import Recipe
+from core.tokenizer import Tokenizer
+from core.training import Options as TrainingOptions
+from core.training import Trainer
+
+MEAN_S = 12.3        # an utterance of LibriSpeech
+CHARACTERS_S = 14.5  # characters spoken in a second, spaces included, about
+
+
+def stand_in(batch_seconds: float, vocabulary: int, characters: bool, seed: int, utterance_s: float = MEAN_S) -> Batch:
+    """About `batch_seconds` of seeded noise in utterances of nearly one length, with as many tokens as such speech has."""
+    rng = np.random.default_rng(seed)
+    longest = int(100 * min(utterance_s, batch_seconds))
+    count = max(1, round(batch_seconds * 100 / longest))
+    lengths = np.sort(rng.integers(int(0.9 * longest), longest + 1, count))[::-1].copy()
+    lengths[0] = longest
+    # characters in a piece: 2.5 of 256 pieces, 4.5 of 4096 (rough; fewer pieces are shorter)
+    length = 1.0 if characters else 2.5 + 0.5 * max(0.0, np.log2(vocabulary / 256))
+    tokens = np.maximum(1, (lengths / 100 * CHARACTERS_S / length).astype(int))
+    drawn = rng.integers(1, vocabulary, (count, int(tokens.max())))
+    drawn[:, 1:] += drawn[:, 1:] == drawn[:, :-1]  # repeats would need more frames than there are
+    return Batch(torch.from_numpy(rng.standard_normal((count, longest, 80)).astype(np.float32)), torch.tensor(lengths),
+                 torch.tensor(drawn.clip(max=vocabulary - 1)), torch.tensor(tokens), [f"stand-in-{seed}-{i}" for i in range(count)],
+                 float(lengths.sum()) / 100)
+
+
+def rehearse(recipe: Recipe) -> dict[str, Any]:
+    """Parameters, memory, passes and time of a recipe on this device; nothing is read, stored or prepared.
+
+    ValueError as a training would raise it: options, sizes, chunks. A recipe that starts from another run takes its tokens."""
+    settings = plugins.make_options(TrainingOptions, recipe.training, "training")
+    tokens = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
+    vocabulary, characters = tokens.size, tokens.kind == "characters"
+    if recipe.init_from:
+        known = Tokenizer.load(store.run_folder(recipe.init_from))
+        vocabulary, characters = known.size, known.size == tokenizer.CHARACTERS
+    elif characters:
+        vocabulary = tokenizer.CHARACTERS
+    recipe = experiment.resolve(recipe, vocabulary)
+    model, method = experiment.build(recipe, vocabulary, settings.updates)
+    experiment.check(model, settings, experiment.evaluation_options(recipe))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
+        trainer.step = max(0, settings.updates - 3)  # the phase with the most passes
+        times = []
+        for i in range(3):
+            batch = stand_in(settings.batch_seconds, vocabulary, characters, i).to(trainer.device)
+            began = time.perf_counter()
+            trainer.update(batch)
+            if trainer.device == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        passes = len(method.plan(trainer.step - 1))
+        on_gpu = trainer.device == "cuda"
+        memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    step = min(times[1:])  # the first one makes room for everything
+    return {"parameters": cost.parameters(method.anatomy), "prunable": cost.prunable_parameters(method.anatomy), "passes": passes,
+            "seconds_per_update": step, "hours": step * settings.updates / 3600, "memory_bytes": memory,
+            "heard_hours": settings.updates * settings.batch_seconds / 3600, "device": trainer.device, "threads": settings.threads,
+            "precision": "bf16" if trainer.bf16 else "fp32", "hardware": evaluation.hardware()}
+
+
+def said(found: dict[str, Any]) -> str:
+    """The same in words."""
+    return (f"built: {found['parameters'] / 1e6:.1f} million parameters, {found['prunable'] / found['parameters']:.0%} of them prunable\n"
+            f"tried: two updates of {found['passes']} pass(es) on stand-in speech, {found['seconds_per_update']:.2f} s each "
+            f"({found['hardware']}, {found['device']}, {found['threads']} threads, {found['precision']})\n"
+            f"memory: {found['memory_bytes'] / 1e9:.1f} GB at most\n"
+            f"the whole training would hear {found['heard_hours']:,.0f} h and take about {found['hours']:,.1f} h on this device "
+            f"(its last phase's pace, without reading speech and measuring)")
