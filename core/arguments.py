@@ -106,6 +106,7 @@ def _queue_options(c: argparse.ArgumentParser) -> None:
     c.add_argument("--priority", type=int, default=0, help="higher ones go first (%(default)s)")
     c.add_argument("--after", type=_numbers, default=[], metavar="N,M", help="jobs that must be done before; RUN may then be -, "
                    "the run of the first of them")
+    c.add_argument("--device", default="", help="cpu, cuda or cuda:N; when not given, training takes a GPU where there is one")
     c.add_argument("--retries", type=int, default=0, help="how often to try again after a failure, with growing pauses (%(default)s)")
 
 
@@ -134,8 +135,9 @@ def _jobs_commands(top: argparse.ArgumentParser) -> None:
     _set(c, "change an option of a recipe to prepare or train, e.g. seed=2")
     c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
     _queue_options(c)
-    c.set_defaults(priority=None, after=None, retries=None)  # as the job that is cloned
+    c.set_defaults(priority=None, after=None, retries=None, device=None)  # as the job that is cloned
     c = todo.add_parser("work", help="work on the queue here, in the foreground")
     c.add_argument("--idle-minutes", type=float, default=worker.IDLE_MINUTES)
     c.add_argument("--grace-s", type=float, default=worker.GRACE_S)
     c.add_argument("--stale-s", type=float, default=jobs.STALE_S)
+    c.add_argument("--slots", default="", help="devices and how many jobs at once, e.g. cuda:0=2,cpu=1")

@@ -201,7 +201,7 @@ def _jobs(given: Any) -> int:
         print(listing.table(("id", "kind", "state", "done", "run", "message"),
                      [_job_row(j) for j in jobs.list_jobs(getattr(given, "limit", 20))]))
     elif given.todo == "work":
-        words = ["--idle-minutes", given.idle_minutes, "--grace-s", given.grace_s, "--stale-s", given.stale_s]
+        words = ["--idle-minutes", given.idle_minutes, "--grace-s", given.grace_s, "--stale-s", given.stale_s, "--slots", given.slots]
         return worker.main([str(w) for w in words])
     elif given.todo == "log":
         print(jobs.log(given.id, given.lines))
@@ -212,7 +212,7 @@ def _jobs(given: Any) -> int:
         _queued(given, given.kind, _payload(given))
     elif given.todo == "clone":
         job = jobs.get(given.id)
-        for name in ("priority", "after", "retries"):
+        for name in ("priority", "after", "retries", "device"):
             setattr(given, name, getattr(job, name) if getattr(given, name) is None else getattr(given, name))
         _queued(given, job.kind, _changed(job, given.settings))
     else:
@@ -224,7 +224,7 @@ def _jobs(given: Any) -> int:
 
 
 def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
-    number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries)
+    number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries, device=given.device)
     print(f"job {number} is queued")
 
 

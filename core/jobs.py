@@ -1,8 +1,9 @@
-"""The queue of background work: one SQLite file, one slot, heartbeats; knows nothing about what a job does."""
+"""The queue of background work: one SQLite file, one worker with a slot per device, heartbeats; knows nothing about what a job does."""
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -22,6 +23,7 @@ __all__ = ["QueueError"]  # what the queue's file raises
 STALE_S = 60.0        # a heart that has not beaten for this long has stopped
 RETRY_S = 30.0        # until a failed job is tried again; doubled each time
 MOST_RETRY_S = 300.0  # shorter than an idle worker waits before it leaves
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 MAX_ATTEMPTS = 5      # a job whose worker dies this often fails, so that it cannot block the queue for ever
 
 def _job(row: sqlite3.Row) -> Job:
@@ -39,21 +41,25 @@ def _one(db: sqlite3.Connection, job_id: int) -> Job:
 
 # for people: pages and command line
 
-def add(kind: str, payload: dict[str, Any], run: str = "", *, priority: int = 0, after: Sequence[int] = (), retries: int = 0) -> int:
+def add(kind: str, payload: dict[str, Any], run: str = "", *, priority: int = 0, after: Sequence[int] = (), retries: int = 0,
+        device: str = "") -> int:
     """Queue a job and return its number. `run` is the run it belongs to, where that is known.
 
     Higher priorities go first. It waits until the jobs `after` are done, and an empty payload["run"] then becomes the run of the first
-    of them. A failure that is not the input's fault is tried again `retries` times, after RETRY_S, then twice that, and so on."""
+    of them. A failure that is not the input's fault is tried again `retries` times, after RETRY_S, then twice that, and so on.
+    It runs on a slot of `device` ("cpu", "cuda", "cuda:1"); when that is "", training takes a GPU where there is one, the rest none."""
     check_name(kind, JOB_KINDS, "kind of job")
     if retries < 0:
         raise ValueError(f"retries is {retries}; it is 0 or more")
+    if device and not DEVICE.fullmatch(device):
+        raise ValueError(f"device is {device!r}; it is cpu, cuda, cuda:0, cuda:1 ..., or nothing for what is free")
     with transaction() as db:
         for number in after:
             _one(db, number)
-        return db.execute("insert into jobs (kind, payload, state, run, created, priority, after, retries) "
-                          "values (?, ?, 'queued', ?, ?, ?, ?, ?)",
+        return db.execute("insert into jobs (kind, payload, state, run, created, priority, after, retries, device) "
+                          "values (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
                           (kind, json.dumps(payload), run or payload.get("run", ""), time.time(), priority, json.dumps(list(after)),
-                           retries)).lastrowid
+                           retries, device)).lastrowid
 
 
 def waits_for(job: Job) -> list[Job]:
@@ -108,17 +114,32 @@ def log(job_id: int, lines: int = 200) -> str:
 
 # for the worker and its child
 
-def claim(worker: str) -> Job | None:
-    """Take the oldest queued job of the highest priority that waits for nothing, or None: there is none, or the one slot is taken."""
+def fits(job: Job, slot: str, slots: Sequence[str]) -> bool:
+    """Whether a job may run on the slot "cpu" or "cuda:0" of a worker that has `slots`."""
+    kind = slot.partition(":")[0]
+    if job.device:
+        return job.device in (slot, kind)
+    best = "cuda" if job.kind == "train" else "cpu"
+    return kind == best or not any(other.startswith(best) for other in slots)
+
+
+def claim(worker: str, slots: Sequence[str] = ("cpu",)) -> Job | None:
+    """Take the oldest queued job of the highest priority that waits for nothing and for which one of the worker's slots is right and
+    free; None when there is none, or another worker runs jobs."""
     with transaction() as db:
         now = time.time()
-        running = db.execute("select worker, heartbeat from jobs where state = 'running'").fetchall()
-        if any(not _stopped(r["worker"], r["heartbeat"], STALE_S) for r in running):
+        running = db.execute("select worker, heartbeat, place from jobs where state = 'running'").fetchall()
+        if any(r["worker"] != worker and not _stopped(r["worker"], r["heartbeat"], STALE_S) for r in running):
             return None
+        free = list(slots)
+        for row in running:
+            if row["worker"] == worker and row["place"] in free:
+                free.remove(row["place"])
         queued = db.execute("select * from jobs where state = 'queued' and not_before <= ? order by priority desc, id", (now,))
         for job in map(_job, queued.fetchall()):
             before = [_one(db, number) for number in job.after]
-            if all(b.state == "done" for b in before):
+            place = next((slot for slot in free if fits(job, slot, slots)), None)
+            if place is not None and all(b.state == "done" for b in before):
                 break
         else:
             return None
@@ -126,7 +147,7 @@ def claim(worker: str) -> Job | None:
             db.execute("update jobs set payload = ?, run = ? where id = ?",
                        (json.dumps(job.payload | {"run": before[0].run}), before[0].run, job.id))
         db.execute("update jobs set state = 'running', worker = ?, heartbeat = ?, started = ?, ended = null, error = '', "
-                   "pid = null, attempts = attempts + 1 where id = ?", (worker, now, now, job.id))
+                   "pid = null, attempts = attempts + 1, place = ? where id = ?", (worker, now, now, place, job.id))
         return _one(db, job.id)
 
 
@@ -174,11 +195,23 @@ def stopped(job_id: int, worker: str = "") -> None:
             _end(db, job_id, worker, "queued", ended=None)
 
 
-def requeue_stale(seconds: float = STALE_S) -> list[Job]:
-    """Queue the running jobs whose worker's heart stopped, and return them as they were."""
+def impossible(worker: str, slots: Sequence[str]) -> list[Job]:
+    """Fail the queued jobs that ask for a device of which this worker has no slot, and return them as they were."""
+    with transaction() as db:
+        queued = [_job(r) for r in db.execute("select * from jobs where state = 'queued'")]
+        wrong = [job for job in queued if not any(fits(job, slot, slots) for slot in slots)]
+        for job in wrong:
+            db.execute("update jobs set state = 'failed', ended = ?, error = ? where id = ?", (
+                time.time(), f"it asks for {job.device}, and this worker ({worker}) has {', '.join(slots)}: queue it again without "
+                f"--device, or begin a worker with --slots", job.id))
+        return wrong
+
+
+def requeue_stale(seconds: float = STALE_S, but: str = "") -> list[Job]:
+    """Queue the running jobs whose worker's heart stopped, and return them as they were; never those of the worker `but`, who asks."""
     with transaction() as db:
         running = [_job(r) for r in db.execute("select * from jobs where state = 'running'")]
-        lost = [job for job in running if _stopped(job.worker, job.heartbeat, seconds)]
+        lost = [job for job in running if job.worker != but and _stopped(job.worker, job.heartbeat, seconds)]
         for job in lost:
             if job.cancel:
                 _end(db, job.id, "", "cancelled")

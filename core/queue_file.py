@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core import paths
 
-SCHEMA = 2            # stored as the database's user_version; raised when a table changes
+SCHEMA = 3            # stored as the database's user_version; raised when a table changes
 BUSY_S = 30.0         # how long to wait for another process's transaction
 
 TABLES = """
@@ -25,7 +25,10 @@ alter table jobs add column priority integer not null default 0;
 alter table jobs add column after text not null default '[]';
 alter table jobs add column retries integer not null default 0;
 alter table jobs add column failures integer not null default 0;
-alter table jobs add column not_before real not null default 0;
+alter table jobs add column not_before real not null default 0
+""", 2: """
+alter table jobs add column device text not null default '';
+alter table jobs add column place text not null default ''
 """}                  # from which format, to the next one
 
 

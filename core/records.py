@@ -200,6 +200,8 @@ class Job:
     retries: int = 0                 # how often it is tried again after a failure
     failures: int = 0                # since it was queued by a person
     not_before: float = 0.0          # not tried again before this time
+    device: str = ""                 # asked for: "cpu", "cuda", "cuda:1"; "" takes what is free
+    place: str = ""                  # where it runs or ran: the device of its slot
 
 
 class Interrupted(Exception):

@@ -1,11 +1,14 @@
-"""The background worker: claims one job after another and runs each in a process of its own; needs no torch."""
+"""The background worker: claims jobs for its slots, one per device, and runs each in a process of its own; needs no torch."""
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from core import jobs, paths, plugins
 from core.records import Job
@@ -25,6 +28,7 @@ class Worker:
     idle_minutes: float = IDLE_MINUTES
     grace_s: float = GRACE_S
     stale_s: float = jobs.STALE_S
+    slots: tuple[str, ...] = ("cpu",)  # devices, each as often as jobs may run on it at once
     stop: bool = False
 
     def work(self) -> int:
@@ -33,33 +37,48 @@ class Worker:
         if not jobs.worker_beat(self.name):
             _say("another worker is at work")
             return 0
-        _say(f"{self.name} is at work")
+        _say(f"{self.name} is at work with {', '.join(self.slots)}")
+        running: list[threading.Thread] = []  # one for each job
         try:
             while not self.stop and jobs.worker_beat(self.name):
-                for lost in jobs.requeue_stale(self.stale_s):
+                for lost in jobs.requeue_stale(self.stale_s, but=self.name):
                     _say(f"job {lost.id} lost its worker {lost.worker}")
                     self.runner.clear(lost)
-                job = jobs.claim(self.name)
+                for job in jobs.impossible(self.name, self.slots):
+                    _say(f"job {job.id} asks for {job.device}: there is none here")
+                running = [thread for thread in running if thread.is_alive()]
+                job = jobs.claim(self.name, self.slots)
                 if job is not None:
-                    self.run(job)
-                    done, idle_since = done + 1, time.monotonic()
-                elif time.monotonic() - idle_since > 60 * self.idle_minutes:
+                    running += self.start(job)
+                    done += 1
+                elif not running and time.monotonic() - idle_since > 60 * self.idle_minutes:
                     break
                 else:
                     time.sleep(POLL_S)
+                if running:
+                    idle_since = time.monotonic()
         finally:
+            self.stop = True  # also when the queue cannot be used any more: no job is left without its worker
+            for thread in running:
+                thread.join()
             jobs.worker_leave(self.name)
         _say(f"{self.name} leaves after {done} jobs")
         return done
 
-    def run(self, job: Job) -> None:
-        """One job from start to its end, whatever that is."""
-        _say(f"job {job.id} ({job.kind}) starts")
+    def start(self, job: Job) -> list[threading.Thread]:
+        """Start a job's process here, in the thread with whose end it dies, and a thread that follows it; [] when it cannot be started."""
+        _say(f"job {job.id} ({job.kind}) starts on {job.place}")
         try:
             handle = self.runner.start(job, paths.job_log(job.id))
         except OSError as error:
             jobs.fail(job.id, f"the job's process could not be started: {error}", self.name)
-            return
+            return []
+        thread = threading.Thread(target=self.follow, args=(job, handle), name=f"job {job.id}")
+        thread.start()
+        return [thread]
+
+    def follow(self, job: Job, handle: Handle) -> None:
+        """One started job to its end, whatever that is."""
         try:
             jobs.note(job.id, self.name, pid=handle.pid)
             code, told = self._watch(job, handle)
@@ -105,6 +124,25 @@ def _reason(code: int, job_id: int) -> str:
     return f"{why}; its last lines:\n{jobs.log(job_id, ERROR_LINES)}"
 
 
+def slots_here() -> tuple[str, ...]:
+    """A slot for every NVIDIA GPU of this machine, found without any library, and one for its processors."""
+    cards = sorted(int(p.name.removeprefix("nvidia")) for p in Path("/dev").glob("nvidia[0-9]*"))
+    return (*(f"cuda:{card}" for card in cards), "cpu")
+
+
+def read_slots(text: str) -> tuple[str, ...]:
+    """("cuda:0", "cuda:0", "cpu") from "cuda:0=2,cpu"; ValueError for anything else."""
+    found: list[str] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(cpu|cuda:\d+)(?:=(\d+))?", part.strip())
+        if match is None:
+            raise ValueError(f"slots are given as cpu=1,cuda:0=2 (device, and how many jobs at once); {text!r} came")
+        found += [match.group(1)] * int(match.group(2) or 1)
+    if not found:
+        raise ValueError(f"a worker needs a slot; {text!r} gives none")
+    return tuple(found)
+
+
 def _say(text: str) -> None:
     print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
 
@@ -115,10 +153,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--idle-minutes", type=float, default=IDLE_MINUTES, help="leave when nothing came for so long")
     parser.add_argument("--grace-s", type=float, default=GRACE_S, help="s from asking a job to stop until it is killed")
     parser.add_argument("--stale-s", type=float, default=jobs.STALE_S, help="s without heartbeat until a job is lost")
+    parser.add_argument("--slots", default="", help="devices and how many jobs at once, e.g. cuda:0=2,cpu=1; each GPU one, processors one")
     given = parser.parse_args(arguments)
     try:
         module = plugins.load("runners", given.runner)
-        worker = Worker(module.Runner(module.Options()), given.idle_minutes, given.grace_s, given.stale_s)
+        worker = Worker(module.Runner(module.Options()), given.idle_minutes, given.grace_s, given.stale_s,
+                        read_slots(given.slots) if given.slots else slots_here())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(worker, "stop", True))
         worker.work()

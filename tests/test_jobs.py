@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core import jobs, paths, queue_file, recipe_files, records
+from core import jobs, paths, queue_file, recipe_files, records, worker
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -364,3 +364,52 @@ def test_cloning_changes_the_recipe_and_bad_words_are_named(capsys):
     assert cli.main(["jobs", "clone", str(jobs.list_jobs()[1].id), "--set", "seed=7", "--no-worker"]) == 2
     assert "has no recipe" in capsys.readouterr().err
     assert cli.main(["jobs"]) == 0 and f"waits for job {made.id} (queued)" in capsys.readouterr().out
+
+
+# slots
+
+def test_a_slot_for_every_device():
+    train, measure, asked, wrong = jobs.add("train", {}), jobs.add("evaluate", {}), jobs.add("train", {}, device="cpu"), \
+        jobs.add("train", {}, device="cuda:3")
+    slots = ("cuda:0", "cpu", "cpu")
+    assert [(j.id, j.place) for j in (jobs.claim("a", slots), jobs.claim("a", slots), jobs.claim("a", slots))] == [
+        (train, "cuda:0"), (measure, "cpu"), (asked, "cpu")]
+    assert jobs.claim("a", slots) is None and jobs.claim("b", slots) is None
+    later = jobs.add("train", {})
+    jobs.finish(measure, "a")
+    assert jobs.claim("a", slots) is None, "a training waits for the GPU, though a processor is free"
+    jobs.finish(train, "a")
+    assert jobs.claim("a", slots).id == later
+    assert [j.id for j in jobs.impossible("a", slots)] == [wrong]
+    assert jobs.get(wrong).state == "failed" and "asks for cuda:3, and this worker (a) has cuda:0, cpu, cpu" in jobs.get(wrong).error
+    with pytest.raises(ValueError, match="device is 'gpu'"):
+        jobs.add("train", {}, device="gpu")
+
+
+def test_without_a_gpu_everything_runs_on_the_processor():
+    number = jobs.add("train", {})
+    assert jobs.claim("a").place == "cpu" and jobs.get(number).state == "running"
+    assert jobs.impossible("a", ("cpu",)) == []
+    assert jobs.requeue_stale(-1, but="a") == [], "a worker that slept does not take its own job for lost"
+
+
+@pytest.mark.parametrize(("text", "slots"), [("cpu", ("cpu",)), ("cuda:0=2,cpu", ("cuda:0", "cuda:0", "cpu"))])
+def test_slots_are_read(text, slots):
+    assert worker.read_slots(text) == slots
+
+
+@pytest.mark.parametrize("text", ["gpu", "cpu=0", "cuda=1", "cpu=x", ","])
+def test_wrong_slots_are_said(text):
+    with pytest.raises(ValueError, match="slot"):
+        worker.read_slots(text)
+
+
+def test_two_slots_run_two_jobs_at_once_and_a_cancel_stops_only_one(stub, tmp_path):
+    first, second = (jobs.add("train", {"note": str(tmp_path / n), "slow": True}) for n in "ab")
+    process = stub("--slots", "cpu=2")
+    wait(lambda: all(jobs.get(n).message.startswith("step") for n in (first, second)))
+    assert {jobs.get(n).state for n in (first, second)} == {"running"}
+    jobs.cancel(first)
+    wait(lambda: jobs.get(first).state == "cancelled")
+    assert jobs.get(second).state == "running"
+    assert process.wait(20) == 0 and jobs.get(second).state == "done"

@@ -47,6 +47,11 @@ class Runner(base.Runner):
     def start(self, job: Job, log: Path) -> LocalHandle:
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {MARK: _mark(job), "PYTHONUNBUFFERED": "1"}
+        kind, _, card = job.place.partition(":")
+        if kind == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # another slot has the GPU
+        elif card:
+            environment["CUDA_VISIBLE_DEVICES"] = card
         if self.options.threads:
             environment["OMP_NUM_THREADS"] = str(self.options.threads)
         command = [sys.executable, "-m", "core.cli", "_job", str(job.id)]

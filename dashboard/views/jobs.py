@@ -41,7 +41,7 @@ def when(job: Job, now: float) -> str:
     """One short line about the job's times."""
     if job.state == "running" and job.started:
         left = f", about {span(job.eta_s)} left" if job.eta_s is not None else ""
-        return f"running for {span(now - job.started)}{left}"
+        return f"running for {span(now - job.started)}{left}" + (f", on {job.place}" if job.place not in ("", "cpu") else "")
     if job.state == "queued":
         return f"waiting for {span(now - job.created)}"
     took = f", took {span(job.ended - job.started)}" if job.ended and job.started else ""
@@ -108,8 +108,8 @@ def card(job: Job, now: float) -> None:
 def worker_line(waiting: bool) -> None:
     """Whether something works on the queue, and a button that starts it."""
     if jobs.worker_alive():
-        st.caption(":material/check_circle: A worker is alive: it takes the jobs one after the other, also after you "
-                   "close this page.")
+        st.caption(":material/check_circle: A worker is alive: it takes the jobs in their order, one at a time for every "
+                   "device, also after you close this page.")
         return
     text = "No worker is alive, so nothing in the queue will start." if waiting else "No worker is alive; one starts " \
         "by itself with the next job."
