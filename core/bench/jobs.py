@@ -1,0 +1,157 @@
+"""The queue and what surrounds a job: latency, jobs per second, evaluation on two processes over one, the cost of a checkpoint."""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core import jobs, paths, store
+from core.records import option
+
+TITLE = "background jobs"
+MEANING = {
+    "claimed_ms": "queued to claimed by a waiting worker, median, ms",
+    "started_s": "queued to the job's function at work (a new Python process), median, s",
+    "jobs_per_second": "jobs added by all writers at once, per second",
+    "lost": "of them lost",
+    "evaluation_two_over_one": "speech heard per second by two processes of one thread over one such process",
+    "checkpoint_over_update": "a checkpoint's time over an update's",
+    "checkpoint_share": "share of a training spent on checkpoints, at the recipe's checkpoint_every",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    jobs: int = option(10, "jobs whose latency is measured", low=1, high=1000)
+    writers: int = option(8, "processes that add jobs at once", low=1, high=64)
+    each: int = option(50, "jobs that each of them adds", low=1, high=10000)
+    run: str = option("", "run whose dense size is evaluated; empty: the first released one")
+    recipe: str = option("commands_and_books_omni", "recipe whose checkpoint and update are timed")
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measures in temporary folders and prints a table; ValueError where no run is there to evaluate."""
+    name = options.run or next((info.id for info in store.runs() if info.finished), "")
+    if not name:
+        raise ValueError("there is no finished run to evaluate: train one first")
+    from core import packing
+    data = packing.pack(store.run_folder(name), store.subnet(name, "dense"))
+    result: dict[str, Any] = {}
+    with _own_queue():
+        result |= _latency(options.jobs)
+    with _own_queue():
+        result |= _writers(options.writers, options.each)
+    result |= _evaluation(data) | _checkpoint(options.recipe)
+    width = max(map(len, MEANING.values()))
+    print(TITLE, *(f"  {text:<{width}}  {result[n]:>8g}" for n, text in MEANING.items()), sep="\n", file=sys.stderr)
+    return result
+
+
+@contextlib.contextmanager
+def _own_queue() -> Iterator[Path]:
+    """An empty queue in a temporary folder."""
+    before = os.environ.get("SUPERNET_ARTIFACTS")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SUPERNET_ARTIFACTS"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            os.environ.pop("SUPERNET_ARTIFACTS")
+            if before is not None:
+                os.environ["SUPERNET_ARTIFACTS"] = before
+
+
+def _latency(count: int) -> dict[str, float]:
+    environment = os.environ | {"SUPERNET_JOB_MODULE": "core.bench._jobs_that_do_nothing"}
+    worker = subprocess.Popen([sys.executable, "-m", "core.worker"], cwd=paths.ROOT, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        _until(jobs.worker_alive)
+        numbers = []
+        for _ in range(count):
+            numbers.append(jobs.add("prepare", {}))
+            _until(lambda: jobs.get(numbers[-1]).state == "done")
+    finally:
+        worker.terminate()
+        worker.wait()
+    done = [jobs.get(n) for n in numbers]
+    return {"claimed_ms": round(1000 * statistics.median(j.started - j.created for j in done), 1),
+            "started_s": round(statistics.median(j.ended - j.created for j in done), 3)}
+
+
+def _until(condition: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise RuntimeError(f"nothing happened within {seconds:g} s")
+        time.sleep(0.02)
+
+
+def _add_many(count: int) -> None:
+    for _ in range(count):
+        jobs.add("prepare", {})
+
+
+def _writers(writers: int, each: int) -> dict[str, float]:
+    with ProcessPoolExecutor(writers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_add_many, [1] * writers))  # processes are up before the clock runs
+        before, began = len(jobs.list_jobs(10 ** 6)), time.perf_counter()
+        list(pool.map(_add_many, [each] * writers))
+        took = time.perf_counter() - began
+    return {"jobs_per_second": round(writers * each / took, 1), "lost": before + writers * each - len(jobs.list_jobs(10 ** 6))}
+
+
+def _hear(data: bytes, seconds: float, at: float) -> float:
+    """Transcribe so many seconds of noise with one thread, beginning at the time `at`; the time of its end."""
+    from core import recognizer
+    heard = recognizer.open(data, threads=1)
+    features = [np.random.default_rng(i).normal(-8.0, 3.0, (1000, 80)).astype(np.float32) for i in range(round(seconds / 10))]
+    time.sleep(max(0.0, at - time.time()))
+    heard.transcribe(features)
+    return time.time()
+
+
+def _evaluation(data: bytes, seconds: float = 300.0) -> dict[str, float]:
+    """As search and evaluation spread over processes: the same speech by one, then by each of two at once."""
+    took = []
+    for count in (1, 2):
+        with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+            at = time.time() + 15.0  # both have loaded by then
+            ends = [pool.submit(_hear, data, seconds, at) for _ in range(count)]
+            took.append(max(e.result() for e in ends) - at)
+    return {"evaluation_two_over_one": round(2 * took[0] / took[1], 2)}
+
+
+def _checkpoint(name: str) -> dict[str, float]:
+    from core import experiment, plugins, rehearsal
+    from core.training import Options as TrainingOptions
+    from core.training import Trainer
+    recipe = dataclasses.replace(store.load_recipe(name), init_from="")
+    settings = plugins.make_options(TrainingOptions, recipe.training, "training")
+    model, method = experiment.build(experiment.resolve(recipe, 29), 29, settings.updates)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
+        updates, checkpoints = [], []
+        for i in range(4):
+            batch = rehearsal.stand_in(settings.batch_seconds, 29, True, i)
+            began = time.perf_counter()
+            trainer.update(batch.to(trainer.device))
+            between = time.perf_counter()
+            trainer.checkpoint()
+            updates.append(between - began)
+            checkpoints.append(time.perf_counter() - between)
+    update, checkpoint = statistics.median(updates[1:]), statistics.median(checkpoints[1:])
+    return {"checkpoint_over_update": round(checkpoint / update, 2),
+            "checkpoint_share": round(checkpoint / (checkpoint + update * settings.checkpoint_every), 5)}
