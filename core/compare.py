@@ -6,10 +6,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from core import cost, evaluation, experiment, history, paths, plugins, recipe_sets, store
+from core import building, cost, evaluation, experiment, history, paths, plugins, recipe_sets, store
 from core.fitness import Fitness
 from core.prepared import Prepared
-from core.recipe_sets import Arm, Measure, RecipeSet
+from core.recipe_sets import Arm, RecipeSet
 from core.records import Recipe, Subnet, as_dict
 from core.release import arms_page, claims
 from core.training import Options as TrainingOptions
@@ -29,7 +29,7 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
             return report((done + progress) / len(todo), f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}", left)
         recipe, prepared, run_id = experiment.identify(recipe_set.recipe_of(arm, seed), tell)
         before = recipe_sets.record(recipe_set.name, arm.name, seed)
-        if before is None or (before["run"], before["measure"]) != (run_id, as_plain(recipe_set, arm)):
+        if before is None or (before["run"], before["measure"]) != (run_id, recipe_set.measured(arm)):
             folder = experiment.train(recipe, tell)
             recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared))
     page = paths.COMPARED / f"{recipe_set.name}.md"
@@ -39,7 +39,8 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
 
 
 def _check(recipe_set: RecipeSet, report: Report) -> None:
-    """ValueError, before anything is trained, when arms differ in what they hear or ask for a size that will not be there."""
+    """ValueError, before anything is trained: arms that hear different things, splits and sizes that will not be there, chunks that an
+    arm's model cannot do."""
     heard: str | None = None
     for arm in recipe_set.arms:
         recipe, prepared, _ = experiment.identify(recipe_set.recipe_of(arm, recipe_set.seeds[0]), report)
@@ -47,18 +48,13 @@ def _check(recipe_set: RecipeSet, report: Report) -> None:
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} hears other features or tokens than the arms before: a fair "
                              f"comparison has one corpus, features and tokens table for all")
         heard = prepared.hash
+        for split in recipe_set.measure.splits:
+            prepared.rows(split)
+        building.check(recipe, prepared.tokenizer.size)
         known = experiment.size_names(recipe, prepared.tokenizer.size) if arm.sizes else []
         if missing := [name for _, name in arm.sizes if name not in known]:
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training stores "
                              f"{', '.join(known)}")
-
-
-def as_plain(recipe_set: RecipeSet, arm: Arm) -> dict[str, Any]:
-    """What is measured, as a record holds it."""
-    wanted = {"sizes": dict(arm.sizes)} if arm.sizes else {"sparsities": list(recipe_set.measure.sparsities)}
-    measure = recipe_set.measure
-    elsewhere = {} if measure.splits == Measure.splits else {"splits": list(measure.splits)}
-    return {**wanted, "seconds": measure.seconds, **elsewhere}
 
 
 def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
@@ -66,15 +62,17 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
     if arm.sizes:
         return {column: store.subnet(folder, name) for column, name in arm.sizes}
     anatomy = store.anatomy(folder)
-    keeps = {f"{100 * s:g} % zeros": cost.uniform(anatomy, s) for s in recipe_set.measure.sparsities}
+    keeps = {c: cost.uniform(anatomy, s) for c, s in zip(recipe_set.columns(arm), recipe_set.measure.sparsities)}
     return {c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k)) for c, k in keeps.items()}
 
 
-def _training_tmacs(recipe: Recipe, prepared: Prepared, finished: dict[str, Any]) -> float:
-    """What the training executed: 3 (forward, and twice as much backward) x multiply-accumulates of all its passes, in 10^12."""
-    method = experiment.build(recipe, prepared.tokenizer.size, finished["updates"])[1]
-    rates = [cost.macs_per_second(method.anatomy, a_pass.subnet and a_pass.subnet.keep) for step in range(finished["updates"])
-             for a_pass in method.plan(step)]
+def _training_tmacs(recipe: Recipe, prepared: Prepared, finished: dict[str, Any], stored: dict[str, Subnet]) -> float:
+    """What the training executed: 3 (forward, and twice as much backward) x multiply-accumulates of all its passes, in 10^12.
+
+    Sizes that a method chose while it trained are taken from what it `stored`."""
+    method = building.build(recipe, prepared.tokenizer.size, finished["updates"])[1]
+    subnets = [a_pass.subnet for step in range(finished["updates"]) for a_pass in method.plan(step)]
+    rates = [cost.macs_per_second(method.anatomy, s and stored.get(s.name, s).keep) for s in subnets]
     return round(3 * sum(rates) * finished["audio_hours"] * 3600 / finished["updates"] / 1e12, 6)
 
 
@@ -82,7 +80,7 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
     finished = store.read_json(folder / paths.FINISHED)
     rows = history.metrics(folder)
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
-    chunk_ms = experiment.evaluation_options(recipe).chunk_ms
+    chunk_ms = building.evaluation_options(recipe).chunk_ms
     anatomy = store.anatomy(folder)
     fitness = Fitness(folder, prepared, recipe_set.measure.seconds, chunk_ms, options.threads, seed=1,
                       splits=recipe_set.measure.splits)
@@ -92,8 +90,8 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
                       "speakers": fitness.by_speaker(subnet.keep, subnet.head)}
              for column, subnet in _sizes(recipe_set, arm, folder).items()}
     return {"set": recipe_set.name, "arm": arm.name, "seed": recipe.seed, "run": folder.name, "recipe": as_dict(recipe),
-            "measure": as_plain(recipe_set, arm), "split": ", ".join(recipe_set.measure.splits), "chunk_ms": chunk_ms, "sizes": sizes,
-            "training_tmacs": _training_tmacs(recipe, prepared, finished),
+            "measure": recipe_set.measured(arm), "split": ", ".join(recipe_set.measure.splits), "chunk_ms": chunk_ms, "sizes": sizes,
+            "training_tmacs": _training_tmacs(recipe, prepared, finished, {s.name: s for s in store.subnets(folder)}),
             "curve": rows[::-(-len(rows) // CURVE_ROWS)] if rows else [],
             "date": datetime.date.today().isoformat(), "measured_with": evaluation.code_version(),
             **{n: finished.get(n) for n in ("seconds", "audio_hours", "updates", "threads", "device", "precision", "hardware",

@@ -192,7 +192,7 @@ def _measured(folder: Path, subnet: Subnet, material: Material, options: Options
     if report is None:
         return None
     try:
-        heard = [row["id"] for row in store.hypotheses(folder, subnet.name, material.split, options.chunk_ms)]
+        heard = [row["id"] for row in store.hypotheses(folder, subnet.name, material.split, options.chunk_ms, options.decoder)]
     except ValueError:  # damaged or lost: measured again
         return None
     same = heard == material.ids and (report.precision, report.decoder, report.file_sha256) == (
@@ -206,7 +206,7 @@ def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Optio
     if not measured or subnet.name == "dense":
         return None
     try:
-        return store.hypotheses(folder, "dense", material.split, options.chunk_ms)
+        return store.hypotheses(folder, "dense", material.split, options.chunk_ms, options.decoder)
     except ValueError:
         return None
 

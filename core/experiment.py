@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 
-from core import allocation, checkpoints, cost, decoding, evaluation, features, ladders, packing, paths, plugins, records, store, text
+from core import allocation, building, checkpoints, cost, evaluation, features, ladders, paths, plugins, records, store, text
 from core import prepare as prepare_room
 from core import search as searching
 from core.batches import Batches
 from core.corpora import base as corpora_base
 from core.fitness import Fitness, HeldOut
 from core.methods import base as methods_base
-from core.models.base import Model
 from core.prepared import Prepared
 from core.records import Recipe, Subnet, as_dict
 from core.sparsity import blocks
@@ -37,51 +35,11 @@ def prepare(recipe: Recipe, report: Report) -> Path:
     return prepare_room.prepare(recipe, progress=tell)
 
 
-def versions(recipe: Recipe) -> dict[str, int]:
-    """VERSION of every plug-in a recipe names, so that a changed behaviour gets another run id."""
-    chosen = (("corpora", recipe.corpus), ("models", recipe.model), ("methods", recipe.method))
-    return {f"{room}/{c.name}": plugins.load(room, c.name).VERSION for room, c in chosen}
-
-
-def build(recipe: Recipe, vocabulary: int, updates: int):
-    """Model and method of a resolved recipe, seeded -> (model, method)."""
-    model_room, method_room = plugins.load("models", recipe.model.name), plugins.load("methods", recipe.method.name)
-    torch.manual_seed(recipe.seed)
-    model = model_room.build(plugins.make_options(model_room.Options, recipe.model.options, "model"), vocabulary)
-    options = plugins.make_options(method_room.Options, recipe.method.options, "method")
-    anatomy = cost.with_pattern(model.anatomy(), getattr(options, "pattern", "8x1"))
-    return model, method_room.Method(options, model, anatomy, updates, recipe.seed)
-
-
-def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    return getattr(plugins.load("methods", recipe.method.name), "resolve", methods_base.resolve)(recipe, vocabulary)
-
-
-def start_from(model: torch.nn.Module, run_id: str, prepared: Prepared) -> None:
-    """Load the released weights of an earlier stage; ValueError when its tokens or shapes are others.
-
-    Output layers it lacks (one per size) begin as its first one."""
-    folder = store.run_folder(run_id)
-    if (folder / paths.TOKENS).read_text() != (prepared.folder / paths.TOKENS).read_text():
-        raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
-    weights = safetensors.torch.load_file(folder / paths.WEIGHTS)
-    own = dict(model.named_parameters())
-    for name in [n for n in own if n.startswith(packing.HEADS) and n not in weights]:
-        weights[name] = weights.get(f"{packing.HEADS}0.{name.rsplit('.', 1)[-1]}", torch.empty(0))
-    wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
-    wrong += [n for n in weights if n not in own and not n.startswith(packing.HEADS)]  # a deeper net is another one, too
-    if wrong:
-        raise ValueError(f"init_from: run {run_id} has another model; {len(wrong)} tensors differ, the first is {wrong[0]}")
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(weights[name].float())
-
-
 def identify(recipe: Recipe, report: Report) -> tuple[Recipe, Prepared, str]:
     """The recipe as it is built, its speech (made ready if need be), and the id of its run."""
     prepared = _prepared(recipe, report)
-    recipe = resolve(recipe, prepared.tokenizer.size)
-    return recipe, prepared, store.recipe_id(recipe, prepared.hash, versions(recipe))
+    recipe = building.resolve(recipe, prepared.tokenizer.size)
+    return recipe, prepared, store.recipe_id(recipe, prepared.hash, building.versions(recipe))
 
 
 def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
@@ -92,6 +50,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     if resume:
         recipe = store.recipe(resume)  # --resume RUN: this very run or an error, never another one from the start
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
+    building.check(recipe, building.vocabulary(recipe))
     recipe, prepared, run_id = identify(recipe, report)
     if resume not in (None, run_id):
         raise ValueError(f"the run {resume} cannot be continued: since it began its speech or a plug-in has changed, or "
@@ -104,14 +63,13 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     if (folder / paths.FINISHED).exists():
         return folder
     getattr(report, "belongs_to", lambda _: None)(run_id)  # the queue's report tells the pages whose curves to draw
-    model, method = build(recipe, prepared.tokenizer.size, options.updates)
-    check(model, options, evaluation_options(recipe))
+    model, method = building.build(recipe, prepared.tokenizer.size, options.updates)
     _begin(folder, recipe, prepared, method.anatomy)
     batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed,
                       max_share=prepared.shares | options.shares)
     trainer = Trainer(model, method, batches, options, recipe.seed, folder, _listener(prepared, options, recipe, method))
     if not trainer.resume() and recipe.init_from:
-        start_from(model, recipe.init_from, prepared)
+        building.start_from(model, recipe.init_from, (prepared.folder / paths.TOKENS).read_text())
         trainer.restart_average()
     with open(folder / paths.LOG, "a", buffering=1) as log:
         def tell(progress: float, text: str, left: float | None) -> bool:
@@ -122,19 +80,11 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     return folder
 
 
-def check(model: Model, training: TrainingOptions, measured: evaluation.Options) -> None:
-    """ValueError, before anything is made, for chunks and decoders that the model cannot do."""
-    for chunk_ms in training.chunks_ms:
-        model.chunk_frames(chunk_ms, "training.chunks_ms")
-    model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
-    decoding.check(model, measured.decoder)
-
-
 def _listener(prepared: Prepared, options: TrainingOptions, recipe: Recipe, method: methods_base.Method) -> Listen | None:
     """Word errors for the curves, on the speech held out for searches; none where a corpus holds nothing out."""
     if not options.wer_every or not prepared.info["splits"].get("search", {}).get("utterances"):
         return None
-    chunk = method.model.chunk_frames(evaluation_options(recipe).chunk_ms)
+    chunk = method.model.chunk_frames(building.evaluation_options(recipe).chunk_ms)
     held_out = HeldOut(prepared, ["search"], options.wer_seconds, chunk, recipe.seed)
     return lambda *given, **named: {c: e.rate for c, e in held_out.edits(*given, **named).items() if c}
 
@@ -164,7 +114,7 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) 
     store.finish(folder, {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600,
                           "updates": trainer.step, "threads": trainer.o.threads, "device": trainer.device,
                           "precision": "bf16" if trainer.bf16 else "fp32", "hardware": evaluation.hardware(),
-                          "versions": versions(recipe), "prepared": prepared.hash,
+                          "versions": building.versions(recipe), "prepared": prepared.hash,
                           "attributions": prepared.info["attributions"], "code_version": evaluation.code_version()})
     checkpoints.remove(folder)
 
@@ -177,7 +127,7 @@ def _sizes(method: methods_base.Method, own: list[Subnet], recipe: Recipe) -> li
 
 def size_names(recipe: Recipe, vocabulary: int) -> list[str]:
     """Names of the sizes that a training of this resolved recipe will store."""
-    model, method = build(recipe, vocabulary, 1)
+    model, method = building.build(recipe, vocabulary, 1)
     return [s.name for s in _sizes(method, method.results(dict(model.named_parameters())).subnets, recipe)]
 
 
@@ -205,8 +155,8 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     if max(options.sparsities) > sparsest(recipe):
         raise ValueError(f"search.sparsities goes to {max(options.sparsities):g}; the run was trained to {sparsest(recipe):g} "
                          f"(method.sparsest): a sparser size would be a guess")
-    fitness = Fitness(folder, _prepared_of(folder, recipe, report), options.seconds, evaluation_options(recipe).chunk_ms, options.threads,
-                      options.seed)
+    chunk_ms = building.evaluation_options(recipe).chunk_ms
+    fitness = Fitness(folder, _prepared_of(folder, recipe, report), options.seconds, chunk_ms, options.threads, options.seed)
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
     room = plugins.load("methods", recipe.method.name)  # a method that trains nets without some branches says how many
     left_out = getattr(plugins.make_options(room.Options, recipe.method.options, "method"), "left_out", 0.0)
@@ -220,17 +170,13 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     return found
 
 
-def evaluation_options(recipe: Recipe) -> evaluation.Options:
-    return plugins.make_options(evaluation.Options, recipe.evaluation, "evaluation")
-
-
 def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Report,
              new: dict[str, Any] | None = None, chunk_ms: float | None = None) -> list[records.Report]:
     """Measure stored subnets (all when none is named) and store the Reports. `new`: a Subnet that is stored first;
     `chunk_ms`: instead of the recipe's. What is added to a released run goes into this machine's part of it."""
     folder = store.run_folder(run_id)
     recipe = store.recipe(folder)
-    options = evaluation_options(recipe)
+    options = building.evaluation_options(recipe)
     options = replace(options, splits=list(splits) or options.splits, chunk_ms=options.chunk_ms if chunk_ms is None else chunk_ms)
     prepared = _prepared_of(folder, recipe, report, options.splits)
     chosen = [store.subnet(folder, n) for n in subnets]

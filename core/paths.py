@@ -73,9 +73,10 @@ def subnet_file(run: Path, name: str) -> Path:
     return run / SUBNETS / f"{name}.json"
 
 
-def report_file(run: Path, subnet: str, split: str, chunk_ms: float) -> Path:
-    return run / REPORTS / f"{subnet}.{split.replace('/', '_')}.{chunk_ms:g}.json"
+def report_file(run: Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy") -> Path:
+    other = "" if decoder in ("", "greedy") else f".{decoder.replace(' ', '-')}"
+    return run / REPORTS / f"{subnet}.{split.replace('/', '_')}.{chunk_ms:g}{other}.json"
 
 
-def hypotheses_file(run: Path, subnet: str, split: str, chunk_ms: float) -> Path:
-    return report_file(run, subnet, split, chunk_ms).with_suffix(".jsonl.zst")
+def hypotheses_file(run: Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy") -> Path:
+    return report_file(run, subnet, split, chunk_ms, decoder).with_suffix(".jsonl.zst")

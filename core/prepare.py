@@ -47,14 +47,14 @@ def prepare(recipe: Recipe, progress: Progress | None = None, processes: int | N
     found, dropped = gather(corpus)
     stamps = {audio: _stamp(audio) for audio in sorted({u.audio for mine in found.values() for u in mine})}
     contents = _contents(recipe, corpus, options, found, dropped, stamps)
-    inherited = _inherited(recipe) if recipe.init_from else {}
+    known = inherited(recipe)[1] if recipe.init_from else {}
     folder = _folder({**contents, "tokens": as_dict(token_options)})
-    if inherited and not (_ready(folder) and _same(folder, inherited)):
-        folder = _folder({**contents, "tokens": {n: _sha256(data) for n, data in inherited.items()}})
+    if known and not (_ready(folder) and _same(folder, known)):
+        folder = _folder({**contents, "tokens": {n: _sha256(data) for n, data in known.items()}})
     if not _ready(folder):
         check_bad(found, dropped, folder)
         _check_size(found, options)
-        tokens = inherited or token_options
+        tokens = known or token_options
         _make(folder, lambda aside: _build(aside, folder, corpus, found, dropped, tokens, contents,
                                            _Extraction(options.speeds, stamps, progress, processes)))
     return folder
@@ -116,8 +116,8 @@ def _ready(folder: Path) -> bool:
     return True
 
 
-def _inherited(recipe: Recipe) -> dict[str, bytes]:
-    """{file name: content} of the tokenizer and statistics of the run that this recipe continues."""
+def inherited(recipe: Recipe) -> tuple[int, dict[str, bytes]]:
+    """Of the run that this recipe continues: number of tokens, {file name: content} of tokenizer and statistics."""
     run = store.run_folder(recipe.init_from)
     names = (paths.BPE, paths.TOKENS, paths.FEATURE_STATISTICS)
     missing = [name for name in names if not (run / name).is_file()]
@@ -126,7 +126,7 @@ def _inherited(recipe: Recipe) -> dict[str, bytes]:
     size, asked = tokenizer.Tokenizer.load(run).size, recipe.tokens.get("size")
     if asked not in (None, size):
         raise ValueError(f"tokens.size = {asked}, but '{recipe.init_from}' has {size} tokens: leave tokens out")
-    return {name: (run / name).read_bytes() for name in names}
+    return size, {name: (run / name).read_bytes() for name in names}
 
 
 def _same(folder: Path, inherited: dict[str, bytes]) -> bool:

@@ -68,6 +68,27 @@ class RecipeSet:
             raise ValueError(f"arm '{arm.name}' of {self.name}: {error}") from None
         return replace(made, seed=seed, title=f"{self.title}: {arm.name}")
 
+    def measured(self, arm: Arm) -> dict[str, Any]:
+        """What is measured of an arm, as its records hold it."""
+        wanted = {"sizes": dict(arm.sizes)} if arm.sizes else {"sparsities": list(self.measure.sparsities)}
+        elsewhere = {} if self.measure.splits == Measure.splits else {"splits": list(self.measure.splits)}
+        return {**wanted, "seconds": self.measure.seconds, **elsewhere}
+
+    def columns(self, arm: Arm) -> list[str]:
+        """The columns of the page in which an arm stands."""
+        return [column for column, _ in arm.sizes] or [f"{100 * s:g} % zeros" for s in self.measure.sparsities]
+
+    def current(self, name: str, seed: int) -> dict[str, Any] | None:
+        """The record of a training of the arm `name`, if there is one and it is of this set as it is now."""
+        arm = next(a for a in self.arms if a.name == name)
+        found, wanted = record(self.name, name, seed), self.recipe_of(arm, seed)
+        if found is None or found.get("measure") != self.measured(arm):
+            return None
+        was = found["recipe"]
+        same = was["method"]["name"] == wanted.method.name and was["training"] == wanted.training and all(
+            was["method"]["options"].get(n) == v for n, v in wanted.method.options.items())
+        return found if same else None
+
 
 def names() -> list[str]:
     return sorted(p.stem for p in paths.COMPARISONS_FOLDER.glob("*.toml"))
@@ -103,6 +124,11 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
                      shlex.join(words), tuple(_claim(path, c, {a.name for a in arms}) for c in data.get("claims", ())))
     for arm in arms:
         made.recipe_of(arm, seeds[0])
+    for claim in made.claims:
+        for arm in (a for a in arms if a.name in (claim.arm, claim.against)):
+            if wrong := [size for size in claim.sizes if size not in made.columns(arm)]:
+                raise ValueError(f"{path}: claim '{claim.number}' is about {wrong[0]!r}, but arm '{arm.name}' is measured at "
+                                 f"{', '.join(made.columns(arm))}")
     return made
 
 

@@ -215,7 +215,9 @@ class TorchStream:
         self.history = window[0, size:size + before].clone()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=own.bf16):
             said, self.state = own.model.stream(window, torch.tensor([valid]), self.state, gates=own.gates, head=own.head)
-        if self.decoder.accept(said[0, :valid]):
+        before = self.decoder.ids
+        self.decoder.accept(said[0, :valid])
+        if self.decoder.ids != before:  # a beam may also take words back
             self.text = own.tokenizer.decode(self.decoder.ids)
 
 

@@ -1,4 +1,4 @@
-"""A dry run: everything a training builds, two updates on stand-in speech of real shape, and what the whole would take on this device."""
+"""A dry run: all that a training builds, two updates on stand-in speech of real shape, and what the whole would take on this device."""
 from __future__ import annotations
 
 import resource
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from core import cost, evaluation, experiment, plugins, store, tokenizer
+from core import building, cost, evaluation, paths, plugins, store, tokenizer
 from core.batches import Batch
+from core.methods.base import Method
 from core.records import Recipe
-from core.tokenizer import Tokenizer
 from core.training import Options as TrainingOptions
 from core.training import Trainer
 
+PHASES = 200         # moments of the training whose passes are looked at
 MEAN_S = 12.3        # an utterance of LibriSpeech
 CHARACTERS_S = 14.5  # characters spoken in a second, spaces included, about
 
@@ -43,35 +44,39 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
 
     ValueError as a training would raise it: options, sizes, chunks. A recipe that starts from another run takes its tokens."""
     settings = plugins.make_options(TrainingOptions, recipe.training, "training")
-    tokens = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
-    vocabulary, characters = tokens.size, tokens.kind == "characters"
+    vocabulary = building.vocabulary(recipe)
+    building.check(recipe, vocabulary)
+    recipe = building.resolve(recipe, vocabulary)
+    model, method = building.build(recipe, vocabulary, settings.updates)
     if recipe.init_from:
-        known = Tokenizer.load(store.run_folder(recipe.init_from))
-        vocabulary, characters = known.size, known.size == tokenizer.CHARACTERS
-    elif characters:
-        vocabulary = tokenizer.CHARACTERS
-    recipe = experiment.resolve(recipe, vocabulary)
-    model, method = experiment.build(recipe, vocabulary, settings.updates)
-    experiment.check(model, settings, experiment.evaluation_options(recipe))
+        building.start_from(model, recipe.init_from, (store.run_folder(recipe.init_from) / paths.TOKENS).read_text())
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
-        trainer.step = max(0, settings.updates - 3)  # the phase with the most passes
+        trainer.step = max(0, settings.updates - 3)  # of the last phase
         times = []
         for i in range(3):
-            batch = stand_in(settings.batch_seconds, vocabulary, characters, i).to(trainer.device)
+            batch = stand_in(settings.batch_seconds, vocabulary, vocabulary == tokenizer.CHARACTERS, i).to(trainer.device)
             began = time.perf_counter()
             trainer.update(batch)
             if trainer.device == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - began)
-        passes = len(method.plan(trainer.step - 1))
+        passes, late = len(method.plan(trainer.step - 1)), _macs(method, trainer.step - 1)
+        steps = np.linspace(0, max(0, settings.updates - 3), PHASES).astype(int)
+        whole = float(np.mean([_macs(method, int(step)) for step in steps])) / late  # an average update over one of the last
         on_gpu = trainer.device == "cuda"
         memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     step = min(times[1:])  # the first one makes room for everything
+    whole *= step
     return {"parameters": cost.parameters(method.anatomy), "prunable": cost.prunable_parameters(method.anatomy), "passes": passes,
-            "seconds_per_update": step, "hours": step * settings.updates / 3600, "memory_bytes": memory,
+            "seconds_per_update": step, "hours": whole * settings.updates / 3600, "memory_bytes": memory,
             "heard_hours": settings.updates * settings.batch_seconds / 3600, "device": trainer.device, "threads": settings.threads,
             "precision": "bf16" if trainer.bf16 else "fp32", "hardware": evaluation.hardware()}
+
+
+def _macs(method: Method, step: int) -> float:
+    """Executed multiply-accumulates of an update's passes, per second of speech."""
+    return sum(cost.macs_per_second(method.anatomy, p.subnet and p.subnet.keep) for p in method.plan(step))
 
 
 def said(found: dict[str, Any]) -> str:
@@ -81,4 +86,4 @@ def said(found: dict[str, Any]) -> str:
             f"({found['hardware']}, {found['device']}, {found['threads']} threads, {found['precision']})\n"
             f"memory: {found['memory_bytes'] / 1e9:.1f} GB at most\n"
             f"the whole training would hear {found['heard_hours']:,.0f} h and take about {found['hours']:,.1f} h on this device "
-            f"(its last phase's pace, without reading speech and measuring)")
+            f"(its other phases by their passes; without reading speech, measuring and what a method does between updates)")

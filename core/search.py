@@ -34,7 +34,7 @@ class Options:
     crossover: float = option(0.5, "share of children of two parents; the others are mutations", low=0.0, high=1.0)
     window: float = option(0.01, "how far a candidate's file may be from its budget", low=0.0001, high=0.5)
     grid: int = option(32, "steps of the share kept, finer where little is kept", low=2, high=1000)
-    sparsest: float = option(0.97, "largest sparsity of one matrix", low=0.0, high=1.0)
+    sparsest: float = option(0.97, "largest sparsity of one matrix", low=0.0, high=0.99)
     group: str = option("unit", "what gets its own sparsity: a matrix or a residual branch", choices=("unit", "branch"))
     best: int = option(5, "candidates of each budget measured again by WER", low=1, high=100)
     probe: bool = option(True, "measure first how much every matrix matters, and begin with sizes made from that")
@@ -71,7 +71,7 @@ class Search:
         self.seen: set[tuple[float, ...]] = set()
         self.front: list[list[tuple[float, list[float]]]] = [[] for _ in self.budgets]  # best first, per budget
         self.waiting = []
-        for values in map(self._from_keep, starts):  # a branch's mean may have left the window
+        for values in map(self._whole, map(self._from_keep, starts)):  # a branch's mean may have left the window
             self.waiting.append(self._move_into(values, self.budget_of(values)))
 
     # ask and tell
@@ -135,6 +135,12 @@ class Search:
         if self.most_off and self.rng.random() < TOGGLED:
             self._toggle(child)
         return self._move_into(child, budget)
+
+    def _whole(self, values: list[float]) -> list[float]:
+        """Nothing is 0 but whole branches, and no more of them than may be: others get the least there is."""
+        off = [groups for groups in self.branches if self._off(values, groups)]
+        stay = {g for groups in off[:self.most_off] for g in groups}
+        return [v if v or g in stay else float(self.levels[0]) for g, v in enumerate(values)]
 
     def _off(self, values: list[float], groups: list[int]) -> bool:
         return not any(values[g] for g in groups)
@@ -233,13 +239,15 @@ class Search:
     def state(self) -> dict:
         """JSON-ready; candidates asked but not told are forgotten, so save it after `tell`."""
         return {"asked": self.asked, "told": self.told, "rng": self.rng.bit_generator.state, "front": self.front,
-                "waiting": self.waiting, "seen": sorted(self.seen), "budgets": self.budgets}
+                "waiting": self.waiting, "seen": sorted(self.seen), "budgets": self.budgets, "most_off": self.most_off}
 
     def load_state(self, state: dict) -> None:
         """The counterpart of state(); ValueError when it belongs to other budgets."""
         if state["budgets"] != self.budgets:
             raise ValueError(f"the saved search is for budgets {state['budgets']} bytes, not {self.budgets}: delete it "
                              "or search the same budgets")
+        if state.get("most_off", 0) != self.most_off:
+            raise ValueError(f"the saved search may leave out {state.get('most_off', 0)} branches, this one {self.most_off}: delete it")
         self.asked, self.told, self.waiting = state["asked"], state["told"], state["waiting"]
         self.rng.bit_generator.state = state["rng"]
         self.front = [[(fitness, values) for fitness, values in place] for place in state["front"]]

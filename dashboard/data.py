@@ -30,11 +30,11 @@ def _folder_times() -> tuple:
     found = []
     for parent in (paths.RELEASED, paths.runs()):
         for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-            found.append((str(folder), *(_time(f"{folder}/{n}") for n in ("", paths.FINISHED, paths.RECIPE, paths.UNITS))))
+            found.append((str(folder), *(time_of(f"{folder}/{n}") for n in ("", paths.FINISHED, paths.RECIPE, paths.UNITS))))
     return tuple(found)
 
 
-def _time(file: str | Path) -> int:
+def time_of(file: str | Path) -> int:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # not there yet, or a page among the runs
         return os.stat(file).st_mtime_ns
     return 0
@@ -97,7 +97,7 @@ def _stamp(run: str) -> tuple[int, ...]:
     except UNREADABLE as error:
         raise ValueError(f"There is no run “{run}”: {error}") from error
     names = ("", paths.SUBNETS, paths.REPORTS, paths.RANKS, paths.FINISHED, paths.UNITS)
-    return tuple(map(_time, [*(folder / name for name in names), own / paths.SUBNETS, own / paths.REPORTS]))
+    return tuple(map(time_of, [*(folder / name for name in names), own / paths.SUBNETS, own / paths.REPORTS]))
 
 
 def guard(run: str, what: str, read, *arguments):
@@ -145,6 +145,14 @@ def default_split(run: str) -> str:
         return next((report.split for report in reports(run) if "strings" in report.split), "")
     except ValueError:
         return ""
+
+
+def chunks_ms(run: str) -> tuple[int, ...]:
+    """The pieces of sound, in ms, that the run's recipe trains it on; () where it does not say."""
+    try:
+        return tuple(int(ms) for ms in store.recipe(run).training.get("chunks_ms", ()) if ms)
+    except UNREADABLE:
+        return ()
 
 
 # --- what a run is made of --------------------------------------------------------------------------------------
@@ -270,26 +278,6 @@ def same_condition(frame: pd.DataFrame, split: str, condition: tuple) -> pd.Data
     for name, value in zip(CONDITION[1:], condition):
         keep &= frame[name] == value
     return frame[keep].reset_index(drop=True)
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def _json_files(files: tuple[str, ...], key: tuple) -> list:
-    return [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
-
-
-def claims() -> list[dict]:
-    """What the comparisons say of the claims; [] before any was run. ValueError when the file is damaged."""
-    file = paths.COMPARED / paths.CLAIMS
-    return guard("comparison", "claims", _json_files, (str(file),), _time(file))[0] if file.is_file() else []
-
-
-def arms(name: str) -> dict[str, list[dict]]:
-    """{arm: its trainings' records} of a comparison. ValueError when one is damaged."""
-    files = tuple(map(str, sorted((paths.COMPARED / name).glob("*.json"))))
-    found: dict[str, list[dict]] = {}
-    for record in guard(name, "trainings", _json_files, files, tuple(map(_time, files))):
-        found.setdefault(record["arm"], []).append(record)
-    return found
 
 
 # --- files ---------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import plotly.graph_objects as go
 
 from core import cost
 from core.records import KINDS, Anatomy, Subnet
-from dashboard.charts import BLUE, GREEN, ORANGE, SKY, VERMILLION
+from dashboard.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 
-KIND_STYLE = {"feed-forward": (BLUE, "circle"), "attention": (VERMILLION, "square"), "convolution": (GREEN, "diamond")}
+KIND_STYLE = {"feed-forward": (BLUE, "circle"), "attention": (VERMILLION, "square"), "convolution": (GREEN, "diamond"),
+              "projection": (ORANGE, "cross"), "predictor": (PURPLE, "triangle-up"), "joiner": (GREY, "x")}
 PLAIN = {"margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False}
 CONFIG = {"displaylogo": False, "displayModeBar": False}
 MASK_CONFIG = {"displaylogo": False, "displayModeBar": True, "scrollZoom": False,

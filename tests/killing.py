@@ -2,7 +2,8 @@
 not survive a fork: this one never trains, its children do.
 
 Twice the same training of UPDATES updates with a checkpoint each 10: once left alone, once killed at 20 seeded moments, five and more
-of them inside the writing of a checkpoint. Prints {"killed": [[moment, update resumed at], ...]}; the weights lie in FOLDER/*/final.
+of them inside the writing of a checkpoint. Prints {"killed": [[moment, update begun at, exit code], ...], "last": [update, code]};
+the weights lie in FOLDER/*/final.
 """
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ FLOORS = (  # a module imports lower floors, and names to its left on its own fl
     "prepared corpora sift extract prepare batches models muon sparsity",
     "methods decoding",
     "checkpoints training export recognizer speed evaluation fitness allocation search ladders release",
-    "experiment compare rehearsal",
+    "building experiment compare rehearsal",
     "runners worker bench child arguments listing cli __main__",
 )
 PLACE = {name: (floor, place) for floor, line in enumerate(FLOORS) for place, name in enumerate(line.split())}

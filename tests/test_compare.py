@@ -118,13 +118,24 @@ set = { "method" = "individual", "method.blocks" = 1 }
 sizes = { "half" = "dense" }
 """)
     page = compare.run(recipe_sets.load(str(small_set)), go).read_text()
-    words = page.split("## CTC loss")[0].split("## Words wrong")[1]
+    words = page.split("## Loss per frame")[0].split("## Words wrong")[1]
     rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in words.splitlines() if "|" in line}
     assert rows["arm"] == ["0 % zeros", "80 % zeros", "half"] and rows["alone"][:2] == ["-", "-"] == rows["top-k"][1:2] + ["-"]
     assert "p " in rows["top-k"][0] and "p " not in rows["top-k"][2] and "p " in rows["alone"][2]
     record = recipe_sets.record("warm", "top-k", 1)
     half = record["sizes"]["half"]
     assert half["mmacs_per_second"] < record["sizes"]["0 % zeros"]["mmacs_per_second"] and half["sparsity"] > 0.3
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("seconds = 8.0", 'seconds = 8.0\nsplits = ["tset"]', "there is no split 'tset'"),
+    ('{ "method.warmup" = 0.5 }', '{ "training.chunks_ms" = [50] }', "training.chunks_ms 50")])
+def test_what_only_the_speech_and_the_model_know_is_asked_before_anything_is_trained(small_set, old, new, said):
+    small_set.write_text(small_set.read_text().replace(old, new))
+    before = set(paths.runs().glob("*"))
+    with pytest.raises(ValueError, match=said):
+        compare.run(recipe_sets.load(str(small_set)), go)
+    assert set(paths.runs().glob("*")) == before
 
 
 def test_a_size_that_no_training_stores_is_said_before_anything_is_trained(small_set):
@@ -172,7 +183,11 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
             for size, shares in factor.items():
                 noise = np.random.default_rng(seed).integers(-2, 3, 40)
                 sizes[size] = {"speakers": {p: [5.0, 50.0, round(shares[seed - 1] * (30 + noise[i])), 100.0] for i, p in enumerate(people)}}
-            recipe_sets.save_record("warm", {"arm": arm, "seed": seed, "run": "x", "sizes": sizes, "split": "t", "seconds": 60.0 * seed})
+            made = recipe_sets.load(str(small_set))
+            chosen = next(a for a in made.arms if a.name == arm)
+            recipe_sets.save_record("warm", {"arm": arm, "seed": seed, "run": "x", "sizes": sizes, "split": "t", "seconds": 60.0 * seed,
+                                             "measure": made.measured(chosen), "recipe": as_dict(made.recipe_of(chosen, seed)),
+                                             "prepared": "p"})
 
     leave("none", {"0 % zeros": (1, 1, 1), "80 % zeros": (1, 1, 1)})
     leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (1.2,) * 3})
@@ -185,6 +200,8 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     assert "| confirmed |" in told and "| refuted |" in told and json.loads((paths.COMPARED / paths.CLAIMS).read_text()) == [good, bad]
     leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (0.9, 1.0, 1.3)})
     assert claims.rows()[1]["verdict"] == "undecided"
+    small_set.write_text(small_set.read_text().replace('"method.warmup" = 0.5', '"method.warmup" = 0.4'))
+    assert [r["verdict"] for r in claims.rows()] == ["not run yet"] * 2, "what was measured was another training"
 
 
 def test_other_splits_are_measured_when_the_set_says_so(small_set):
@@ -195,3 +212,9 @@ def test_other_splits_are_measured_when_the_set_says_so(small_set):
     assert record["split"] == "test" and record["measure"]["splits"] == ["test"] and record["training_tmacs"] > 0
     by_hand = 3 * 3 * record["audio_hours"] * 3600 * record["sizes"]["0 % zeros"]["mmacs_per_second"] / 1e6
     assert record["training_tmacs"] == pytest.approx(by_hand, rel=0.01), "three passes, all of the whole net"
+
+
+def test_a_claim_about_a_size_that_an_arm_does_not_have_is_said(small_set):
+    small_set.write_text(small_set.read_text() + CLAIMED.replace('"80 % zeros"', '"80% zeros"'))
+    with pytest.raises(ValueError, match="claim '9' is about '80% zeros', but arm 'none' is measured at 0 % zeros, 80 % zeros"):
+        recipe_sets.load(str(small_set))

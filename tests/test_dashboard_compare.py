@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import cost, paths, store
-from dashboard import compare_charts, data
+from dashboard import compare_charts, comparisons
 from tests import standin
 from tests.conftest import ROOT
 
@@ -107,7 +107,7 @@ def test_claims_and_learning_curves_of_comparisons(run):
     table = at.dataframe[1].value
     assert list(table["verdict"]) == ["confirmed", "not run yet"] and list(table["more errors"]) == ["+1.0 % (-2.0 to +2.5)", "-"]
     assert "What has been claimed" in text(at) and len(at.expander) == 1
-    figure = compare_charts.learning_figure(data.arms("small")["a"])
+    figure = compare_charts.learning_figure(comparisons.arms("small")["a"])
     assert [(t.name, t.showlegend, list(t.y)) for t in figure.data] == [
         ("dense", True, [0.9, 0.8]), ("sparsest", True, [1.9, 1.8]), ("dense", False, [0.9, 0.8]), ("sparsest", False, [1.9, 1.8])]
     (paths.COMPARED / paths.CLAIMS).write_text("{")

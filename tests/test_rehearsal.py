@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from core import cost, experiment, paths, plugins, rehearsal, store
+from core import building, cost, paths, plugins, rehearsal, store
 from core.records import Choice, Recipe
 from tests.test_experiment import TINY
 
@@ -16,9 +16,10 @@ SMALL = Recipe(Choice("librispeech", {"root": "nowhere"}), Choice("conformer_ctc
 
 def test_a_dry_run_needs_no_speech_and_leaves_nothing(own_artifacts):
     found = rehearsal.rehearse(SMALL)
-    model, method = experiment.build(SMALL, 29, 1000)
+    model, method = building.build(SMALL, 29, 1000)
     assert found["parameters"] == cost.parameters(method.anatomy) and found["passes"] == 3
-    assert found["hours"] == pytest.approx(found["seconds_per_update"] / 3.6) and found["memory_bytes"] > 1e8
+    assert found["hours"] == pytest.approx(0.8 * found["seconds_per_update"] / 3.6, rel=0.01), "0.3 of it trains the dense net alone"
+    assert found["memory_bytes"] > 1e8
     assert not paths.runs().exists() and not paths.prepared().exists()
     told = rehearsal.said(found)
     assert "would hear 6 h" in told and "two updates of 3 pass(es)" in told
@@ -50,7 +51,7 @@ def test_stand_in_speech_has_real_shape():
 def test_papers_recipes_build_at_the_papers_sizes(name, millions):
     recipe = store.load_recipe(name)
     pieces = recipe.tokens["size"]
-    recipe = experiment.resolve(recipe, pieces)
+    recipe = building.resolve(recipe, pieces)
     room = plugins.load("models", recipe.model.name)
     with torch.device("meta"):  # shapes only
         model = room.build(plugins.make_options(room.Options, recipe.model.options, "model"), pieces)

@@ -159,3 +159,17 @@ def test_depth_is_found_where_it_pays():
     assert len(cost.branches_off(SHAPE, shallow.keep) & set(useless)) >= 2
     assert deep(shallow.keep) < deep(flat.keep)
     assert cost.macs_per_second(SHAPE, shallow.keep) < cost.macs_per_second(SHAPE, flat.keep)
+
+
+def test_starts_are_made_whole_and_a_finished_search_of_another_depth_is_not_taken_for_this_one(tmp_path):
+    units = [u.name for u in SHAPE.units]
+    branch = SHAPE.units[0].branch
+    start = cost.uniform(SHAPE, 0.6) | {u.name: 0.0 for u in SHAPE.units if u.branch == branch} | {units[-1]: 0.0}
+    budgets = budgets_of(SHAPE, [0.7])
+    for left_out, off in ((0.0, frozenset()), (0.2, frozenset({branch}))):
+        made = Search(SHAPE, budgets, OPTIONS, [start], left_out).ask(1)[0]
+        assert cost.branches_off(SHAPE, made) == off and made[units[-1]] > 0
+    options = dataclasses.replace(OPTIONS, evaluations=20, sparsities=[0.7])
+    run_ladder(SHAPE, options, loss, state_path=tmp_path / "s.json")
+    with pytest.raises(ValueError, match="may leave out 0 branches, this one"):
+        run_ladder(SHAPE, options, loss, state_path=tmp_path / "s.json", left_out=0.4)

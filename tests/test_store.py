@@ -21,7 +21,7 @@ RECIPE = Recipe(Choice("voice_commands"), Choice("conformer_ctc"), Choice("dense
 
 def report(run: str, **changes) -> Report:
     values = {f.name: {"str": "x", "int": 1, "float": 0.5}.get(f.type) for f in dataclasses.fields(Report)}
-    values |= {"run": run, "subnet": "s70", "split": "librispeech/test-clean", "chunk_ms": 320.0}
+    values |= {"run": run, "subnet": "s70", "split": "librispeech/test-clean", "chunk_ms": 320.0, "decoder": "greedy"}
     return Report(**values | changes)
 
 
@@ -309,3 +309,13 @@ def test_a_library_that_cannot_write_is_an_os_error_with_its_path(tmp_path):
         assert (caught.value.filename, caught.value.errno) == (str(tmp_path / "a.flac"), number)
     with pytest.raises(ZeroDivisionError), writing.os_errors(tmp_path / "a", KeyError):
         raise ZeroDivisionError
+
+
+def test_reports_of_two_decoders_stand_side_by_side():
+    folder = make_run()
+    store.save_subnet(folder, Subnet("s70", folder.name, {"blocks.0.a": 0.3}, 0.7))
+    for decoder in ("greedy", "modified_beam_search"):
+        store.save_report(folder, report(folder.name, decoder=decoder), [{"id": decoder}])
+    assert {r.decoder for r in store.reports(folder)} == {"greedy", "modified_beam_search"}
+    assert store.hypotheses(folder, "s70", "librispeech/test-clean", 320, "modified_beam_search") == [{"id": "modified_beam_search"}]
+    assert store.hypotheses(folder, "s70", "librispeech/test-clean", 320) == [{"id": "greedy"}]

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from core import cost, decoding, evaluation, experiment, packing, paths, plugins, recipe_files, recognizer, store, tokenizer
+from core import building, cost, decoding, evaluation, packing, paths, plugins, recipe_files, recognizer, store, tokenizer
 from core.features import fbank
 from core.fitness import Fitness
 from core.methods import omni_sparsity
@@ -330,7 +330,7 @@ def test_the_paper_has_76_7_million_parameters_and_the_recipes_load():
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(76.7e6, abs=0.1e6)
     for name in ("paper_transducer", "transducer_commands"):
         recipe = recipe_files.load_recipe(name)
-        experiment._check(model, plugins.make_options(TrainingOptions, recipe.training, "training"), experiment.evaluation_options(recipe))
+        building.check_model(model, plugins.make_options(TrainingOptions, recipe.training, "training"), building.evaluation_options(recipe))
         made = omni_sparsity.Options(**recipe.method.options)
         omni_sparsity.Method(made, model, model.anatomy(), 10, 1)
 
@@ -392,24 +392,24 @@ def recipe_of(method: str, **options) -> Recipe:
 def test_methods_that_need_what_it_lacks_say_so_before_anything_is_trained():
     for method in ("simple_topk", "iterative_zero_out", "aux_loss"):
         with pytest.raises(ValueError, match=f"{method}.*model.outputs.*emformer_transducer does not have"):
-            experiment.resolve(recipe_of(method), 29)
+            building.resolve(recipe_of(method), 29)
     for method in ("omni_sparsity", "omni"):
         with pytest.raises(ValueError, match="method.distillation is 'kl'.*allowed is 'none'"):
-            experiment.build(recipe_of(method), 29, 10)
-        experiment.build(recipe_of(method, distillation="none"), 29, 10)
+            building.build(recipe_of(method), 29, 10)
+        building.build(recipe_of(method, distillation="none"), 29, 10)
     for field, training, measured in (("training.chunks_ms 320", {"chunks_ms": [160, 320]}, {"chunk_ms": 160.0}),
                                       ("evaluation.chunk_ms 320", {"chunks_ms": [160]}, {})):
         with pytest.raises(ValueError, match=f"{field} is not possible.*160"):
-            experiment._check(built(), TrainingOptions(**training), evaluation.Options(**measured))
+            building.check_model(built(), TrainingOptions(**training), evaluation.Options(**measured))
     with pytest.raises(ValueError, match="'modified_beam_search'"):
-        experiment._check(conformer_ctc.build(conformer_ctc.Options(blocks=1, width=8, heads=1), 29), TrainingOptions(),
+        building.check_model(conformer_ctc.build(conformer_ctc.Options(blocks=1, width=8, heads=1), 29), TrainingOptions(),
                           evaluation.Options(decoder="modified_beam_search"))
 
 
 def test_other_architectures_can_be_made_of_it():
     wide = dataclasses.replace(recipe_of("small_dense", same_bytes_as=0.6), model=Choice("emformer_transducer", SMALL | {"width": 160}))
-    assert experiment.resolve(wide, 29).model.options["width"] in (64, 96)
-    assert experiment.resolve(recipe_of("individual", blocks=1), 29).model.options["blocks"] == 1
+    assert building.resolve(wide, 29).model.options["width"] in (64, 96)
+    assert building.resolve(recipe_of("individual", blocks=1), 29).model.options["blocks"] == 1
 
 
 # what searches, curves and reports hear

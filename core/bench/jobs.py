@@ -135,12 +135,12 @@ def _evaluation(data: bytes, seconds: float = 300.0) -> dict[str, float]:
 
 
 def _checkpoint(name: str) -> dict[str, float]:
-    from core import experiment, plugins, rehearsal
+    from core import building, plugins, rehearsal
     from core.training import Options as TrainingOptions
     from core.training import Trainer
     recipe = dataclasses.replace(store.load_recipe(name), init_from="")
     settings = plugins.make_options(TrainingOptions, recipe.training, "training")
-    model, method = experiment.build(experiment.resolve(recipe, 29), 29, settings.updates)
+    model, method = building.build(building.resolve(recipe, 29), 29, settings.updates)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         updates, checkpoints = [], []

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core import cost, experiment, plugins, rehearsal, store
+from core import building, cost, experiment, plugins, rehearsal, store
 from core.batches import Batch, Batches
 from core.prepared import Prepared
 from core.records import option
@@ -44,7 +44,7 @@ def run(options: Options) -> dict:
         vocabulary = 257
         lengths = np.random.default_rng(0).uniform(1, 16, options.rounds + 1)
         some = [rehearsal.stand_in(settings.batch_seconds, vocabulary, False, i, seconds) for i, seconds in enumerate(lengths)]
-    model, method = experiment.build(experiment.resolve(recipe, vocabulary), vocabulary, settings.updates)
+    model, method = building.build(building.resolve(recipe, vocabulary), vocabulary, settings.updates)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         trainer.step = settings.updates - options.rounds - 2  # the phase with the most passes

@@ -1,4 +1,4 @@
-"""What supernets share: the sandwich of densest, sparsest and random subnets under nested 8x1 masks, distilled from the densest.
+"""What supernets share: the sandwich of densest, sparsest and random subnets under nested masks, distilled from the densest.
 
 After Yang et al. 2022 (arXiv 2110.08352) for the idea; masks, sandwich, adaptive dropout and distillation are ours (METHODS.md
 section 1), with the KL or the alpha-divergence of AlphaNet (Wang et al. 2021).

@@ -70,7 +70,7 @@ class Method(_pruned.Pruned):
     def plan(self, step: int) -> list[base.Pass]:
         self.collecting = self._due(step)
         if self.pulling(step):
-            return [base.Pass("pruned")]
+            return [base.Pass("pulled")]  # of all weights: no size of its own yet
         return super().plan(step)
 
     def penalty(self, step: int) -> Tensor | None:

@@ -24,7 +24,7 @@ def text(recipe_set: RecipeSet) -> str:
     if whole:
         parts += ["## Words wrong", "In a hundred, and the difference in points to the first arm of the column. p values are Holm-adjusted "
                   "over the table.", _table(whole, columns, ERRORS, WORDS, 100.0, 1),
-                  "## CTC loss per frame", "Finer than words where most words are wrong.", _table(whole, columns, LOSS, FRAMES, 1.0, 3),
+                  "## Loss per frame", "Finer than words where most words are wrong.", _table(whole, columns, LOSS, FRAMES, 1.0, 3),
                   "## What the sizes cost", _costs(whole, columns)]
     parts += ["## Every training", _trainings(whole)]
     return "\n\n".join(parts) + "\n"

@@ -32,11 +32,11 @@ def rows() -> list[dict[str, Any]]:
 
 
 def _row(a_set: RecipeSet, claim: Claim, size: str) -> dict[str, Any]:
-    ours, theirs = ([recipe_sets.record(a_set.name, name, s) for s in a_set.seeds] for name in (claim.arm, claim.against))
+    ours, theirs = ([a_set.current(name, s) for s in a_set.seeds] for name in (claim.arm, claim.against))
     row = {"number": claim.number, "text": claim.text, "kind": claim.kind, "set": a_set.name, "title": a_set.title, "arm": claim.arm,
            "against": claim.against, "size": size, "relative": None, "low": None, "high": None, "p": None, "verdict": "not run yet",
            "seeds": [], "split": "", "minutes": []}
-    if not all(r and size in r["sizes"] for r in ours + theirs):
+    if not all(ours + theirs) or len({r["prepared"] for r in ours + theirs}) > 1:
         return row
     errors, base, words = arms_page.by_person(ours, theirs, size, arms_page.ERRORS, arms_page.WORDS)
     relative, low, high = scoring.relative_seeds(errors, base)

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from core import history, paths
-from dashboard import charts, compare_charts, data
+from dashboard import charts, compare_charts, comparisons, data
 
 TITLE = "Compare"
 ICON = ":material/balance:"
@@ -93,7 +93,7 @@ def kept(runs: list[str]) -> None:
 def claims() -> None:
     """What the comparisons say of the claims, sentence by sentence."""
     try:
-        found = data.claims()
+        found = comparisons.claims()
     except ValueError as error:
         st.warning(str(error))
         return
@@ -122,7 +122,7 @@ def pages() -> None:
 def learning(name: str) -> None:
     """How the losses of one arm's passes fell, a line per size and seed."""
     try:
-        arms = data.arms(name)
+        arms = comparisons.arms(name)
     except ValueError as error:
         st.warning(str(error))
         return

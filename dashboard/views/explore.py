@@ -227,7 +227,7 @@ def details() -> None:
     with st.expander("What do these words mean?"):
         st.markdown(
             "- **Zeros**: a network is a large table of numbers (weights). Pruning sets many of them to zero, in "
-            "blocks of 8, and zeros need not be stored. One training run yields *all* sizes; the slider picks one.\n"
+            "blocks (of 8, mostly), and zeros need not be stored. One training run yields *all* sizes; the slider picks one.\n"
             "- **Words wrong (WER)**: wrong, missing and extra words, divided by the words spoken. The thin bars are "
             "95 % intervals: with other speakers the number would likely fall within them.\n"
             "- **≈ and a hollow dot**: nobody has measured this size; the number is read off the straight line "

@@ -85,7 +85,8 @@ def pick_sizes(chosen: choice.Chosen) -> tuple[dict[str, Subnet], int]:
         "Sizes to hear beside it", others, default=[name for name in others if name == "dense"], max_selections=2,
         key=f"beside.{chosen.run}.{chosen.subnet}", help="“dense” is the whole network, nothing cut away. "
         "The number in “s70” is the share of weights that are zero, in percent: the higher, the smaller the file.")
-    chunk = right.selectbox("Writes after every", CHUNKS, index=1, key="chunk",
+    known = sorted(data.chunks_ms(chosen.run)) or CHUNKS
+    chunk = right.selectbox("Writes after every", known, index=known.index(320) if 320 in known else 0, key=f"chunk:{known}",
                             format_func=lambda ms: f"{ms} ms of sound",
                             help="Waiting longer makes the words surer and later. All sizes are compared at the same.")
     names = [chosen.subnet, *beside]

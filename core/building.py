@@ -1,0 +1,78 @@
+"""From a Recipe to what it names: model, method, first weights; and what can be said against it before any speech is prepared."""
+from __future__ import annotations
+
+import safetensors.torch
+import torch
+
+from core import cost, decoding, evaluation, packing, paths, plugins, store, tokenizer
+from core import prepare as prepare_room
+from core.methods import base as methods_base
+from core.models.base import Model
+from core.records import Recipe
+from core.training import Options as TrainingOptions
+
+
+def versions(recipe: Recipe) -> dict[str, int]:
+    """VERSION of every plug-in a recipe names, so that a changed behaviour gets another run id."""
+    chosen = (("corpora", recipe.corpus), ("models", recipe.model), ("methods", recipe.method))
+    return {f"{room}/{c.name}": plugins.load(room, c.name).VERSION for room, c in chosen}
+
+
+def build(recipe: Recipe, vocabulary: int, updates: int):
+    """Model and method of a resolved recipe, seeded -> (model, method)."""
+    model_room, method_room = plugins.load("models", recipe.model.name), plugins.load("methods", recipe.method.name)
+    torch.manual_seed(recipe.seed)
+    model = model_room.build(plugins.make_options(model_room.Options, recipe.model.options, "model"), vocabulary)
+    options = plugins.make_options(method_room.Options, recipe.method.options, "method")
+    anatomy = cost.with_pattern(model.anatomy(), getattr(options, "pattern", "8x1"))
+    return model, method_room.Method(options, model, anatomy, updates, recipe.seed)
+
+
+def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
+    return getattr(plugins.load("methods", recipe.method.name), "resolve", methods_base.resolve)(recipe, vocabulary)
+
+
+def start_from(model: torch.nn.Module, run_id: str, tokens: str) -> None:
+    """Load the released weights of an earlier stage; ValueError when its tokens or shapes are others.
+
+    Output layers it lacks (one per size) begin as its first one."""
+    folder = store.run_folder(run_id)
+    if (folder / paths.TOKENS).read_text() != tokens:
+        raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
+    weights = safetensors.torch.load_file(folder / paths.WEIGHTS)
+    own = dict(model.named_parameters())
+    for name in [n for n in own if n.startswith(packing.HEADS) and n not in weights]:
+        weights[name] = weights.get(f"{packing.HEADS}0.{name.rsplit('.', 1)[-1]}", torch.empty(0))
+    wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
+    wrong += [n for n in weights if n not in own and not n.startswith(packing.HEADS)]  # a deeper net is another one, too
+    if wrong:
+        raise ValueError(f"init_from: run {run_id} has another model; {len(wrong)} tensors differ, the first is {wrong[0]}")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name].float())
+
+
+def vocabulary(recipe: Recipe) -> int:
+    """The number of tokens, before any speech is prepared. ValueError where the recipe contradicts the run it starts from."""
+    if recipe.init_from:
+        return prepare_room.inherited(recipe)[0]
+    options = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
+    return tokenizer.CHARACTERS if options.kind == "characters" else options.size
+
+
+def check(recipe: Recipe, vocabulary: int) -> None:
+    """ValueError, before any speech is prepared, for sizes, chunks and decoders that the model cannot do."""
+    training = plugins.make_options(TrainingOptions, recipe.training, "training")
+    check_model(build(resolve(recipe, vocabulary), vocabulary, training.updates)[0], training, evaluation_options(recipe))
+
+
+def check_model(model: Model, training: TrainingOptions, measured: evaluation.Options) -> None:
+    """ValueError for chunks and decoders that the model cannot do."""
+    for chunk_ms in training.chunks_ms:
+        model.chunk_frames(chunk_ms, "training.chunks_ms")
+    model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
+    decoding.check(model, measured.decoder)
+
+
+def evaluation_options(recipe: Recipe) -> evaluation.Options:
+    return plugins.make_options(evaluation.Options, recipe.evaluation, "evaluation")
