@@ -23,11 +23,11 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
 
     Interrupted when `report` says stop: the training under way has a checkpoint, and the same command goes on there."""
     todo = list(itertools.product(recipe_set.arms, recipe_set.seeds))
-    _check(recipe_set, report)
+    speech = _check(recipe_set, report)
     for done, (arm, seed) in enumerate(todo):
         def tell(progress: float, text: str, left: float | None, done: int = done, arm: Arm = arm, seed: int = seed) -> bool:
             return report((done + progress) / len(todo), f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}", left)
-        recipe, prepared, run_id = experiment.identify(recipe_set.recipe_of(arm, seed), tell)
+        recipe, prepared, run_id = experiment.identify(recipe_set.recipe_of(arm, seed), tell, speech)
         before = recipe_sets.record(recipe_set.name, arm.name, seed)
         if before is None or (before["run"], before["measure"]) != (run_id, recipe_set.measured(arm)):
             folder = experiment.train(recipe, tell)
@@ -38,16 +38,18 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
     return page
 
 
-def _check(recipe_set: RecipeSet, report: Report) -> None:
-    """ValueError, before anything is trained: arms that hear different things, splits and sizes that will not be there, chunks that an
-    arm's model cannot do."""
-    heard: str | None = None
+def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
+    """The speech that all arms hear. ValueError, before anything is trained: arms that hear different things, splits and sizes that
+    will not be there, chunks that an arm's model cannot do."""
+    speech: dict[str, Prepared] = {}  # looking through the corpora takes seconds: once for all arms that ask for the same
     for arm in recipe_set.arms:
-        recipe, prepared, _ = experiment.identify(recipe_set.recipe_of(arm, recipe_set.seeds[0]), report)
-        if heard not in (None, prepared.hash):
+        asked = recipe_set.recipe_of(arm, recipe_set.seeds[0])
+        key = repr((asked.corpus, asked.features, asked.tokens, asked.init_from))
+        recipe, prepared, _ = experiment.identify(asked, report, speech.get(key))
+        speech[key] = prepared
+        if len({p.hash for p in speech.values()}) > 1:
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} hears other features or tokens than the arms before: a fair "
                              f"comparison has one corpus, features and tokens table for all")
-        heard = prepared.hash
         for split in recipe_set.measure.splits:
             prepared.rows(split)
         building.check(recipe, prepared.tokenizer.size)
@@ -55,6 +57,7 @@ def _check(recipe_set: RecipeSet, report: Report) -> None:
         if missing := [name for _, name in arm.sizes if name not in known]:
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training stores "
                              f"{', '.join(known)}")
+    return prepared
 
 
 def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
@@ -64,6 +67,7 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
     anatomy = store.anatomy(folder)
     keeps = {c: cost.uniform(anatomy, s) for c, s in zip(recipe_set.columns(arm), recipe_set.measure.sparsities)}
     return {c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k)) for c, k in keeps.items()}
+
 
 
 def _training_tmacs(recipe: Recipe, prepared: Prepared, finished: dict[str, Any], stored: dict[str, Subnet]) -> float:

@@ -35,9 +35,9 @@ def prepare(recipe: Recipe, report: Report) -> Path:
     return prepare_room.prepare(recipe, progress=tell)
 
 
-def identify(recipe: Recipe, report: Report) -> tuple[Recipe, Prepared, str]:
-    """The recipe as it is built, its speech (made ready if need be), and the id of its run."""
-    prepared = _prepared(recipe, report)
+def identify(recipe: Recipe, report: Report, prepared: Prepared | None = None) -> tuple[Recipe, Prepared, str]:
+    """The recipe as it is built, its speech (made ready if need be, unless it is given), and the id of its run."""
+    prepared = prepared or _prepared(recipe, report)
     recipe = building.resolve(recipe, prepared.tokenizer.size)
     return recipe, prepared, store.recipe_id(recipe, prepared.hash, building.versions(recipe))
 
