@@ -38,7 +38,7 @@ class Options:
     jobs: int = option(10, "jobs whose latency is measured", low=1, high=1000)
     writers: int = option(8, "processes that add jobs at once", low=1, high=64)
     each: int = option(50, "jobs that each of them adds", low=1, high=10000)
-    run: str = option("", "run whose dense size is evaluated; empty: the first released one")
+    run: str = option("", "run whose densest size is evaluated; empty: the first released one")
     recipe: str = option("commands_and_books_omni", "recipe whose checkpoint and update are timed")
 
 
@@ -48,7 +48,7 @@ def run(options: Options) -> dict[str, Any]:
     if not name:
         raise ValueError("there is no finished run to evaluate: train one first")
     from core import packing
-    data = packing.pack(store.run_folder(name), store.subnet(name, "dense"))
+    data = packing.pack(store.run_folder(name), min(store.subnets(name), key=lambda s: s.sparsity))
     result: dict[str, Any] = {}
     with _own_queue():
         result |= _latency(options.jobs)
