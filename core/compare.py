@@ -69,7 +69,6 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
     return {c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k)) for c, k in keeps.items()}
 
 
-
 def _training_tmacs(recipe: Recipe, prepared: Prepared, finished: dict[str, Any], stored: dict[str, Subnet]) -> float:
     """What the training executed: 3 (forward, and twice as much backward) x multiply-accumulates of all its passes, in 10^12.
 
