@@ -88,6 +88,7 @@ class Trainer:
         self.step, self.epoch, self.position = 0, 0, 0
         self.seconds_heard, self.seconds_spent, self.stop = 0.0, 0.0, False
         self.sums: dict[str, list[Tensor]] = {}
+        self.rounded: dict[str, Tensor] = {}
         self.board: SummaryWriter | None = None
 
     def _optimizers(self, extra: list[torch.nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
@@ -106,7 +107,7 @@ class Trainer:
     def run_pass(self, a_pass: Pass, batch: Batch, chunk: int, teacher: Output | None, index: int) -> Output:
         """Forward and backward of one pass; its gradient is added to the parameters'."""
         multipliers = self.method.mask(a_pass.subnet, self.step)
-        weights = blocks.masked(self.parameters, multipliers)
+        weights = blocks.masked(self.parameters, multipliers, self.rounded)
         generators = [utterance_rng(self.seed, self.epoch, i, f"pass {index}") for i in batch.ids]
         rate = self.model.options.dropout * a_pass.dropout
         noise = Noise(uniform(generators, self.model.noise_width, self.device), rate) if rate else None
@@ -121,6 +122,13 @@ class Trainer:
         self.sums.setdefault(a_pass.name, []).append(loss.detach())
         return output.detached()
 
+    def _round(self) -> dict[str, Tensor]:
+        """Copies of the prunable weights as autocast would make them in every pass; none where the loss reads weights in fp32."""
+        if not self.bf16 or not self.model.posteriors:
+            return {}
+        names = [f"{u.name}.weight" for u in self.method.anatomy.units]
+        return {n: self.parameters[n].detach().to(torch.bfloat16) for n in names}
+
     def _dropped(self, a_pass: Pass, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         """Stochastic depth: a 0/1 gate [B] for every branch the pass may leave out, scaled to keep its mean."""
         return {branch: torch.tensor([float(g.random() >= p) / (1 - p) for g in generators], device=self.device)
@@ -132,6 +140,7 @@ class Trainer:
         chunk = round(int(rng.choice(self.o.chunks_ms)) / self.method.anatomy.frame_ms)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
+        self.rounded = self._round()
         outputs: list[Output] = []
         for index, a_pass in enumerate(self.method.plan(self.step)):
             teacher = None if a_pass.teacher is None else outputs[a_pass.teacher]

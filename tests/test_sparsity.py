@@ -86,3 +86,20 @@ def test_two_of_four_keeps_the_larger_two_of_every_four_inputs():
         assert bool((kept.sum(-1) == 2).all()) and bool((thinner[name].squeeze(1).unflatten(-1, (-1, 4)).sum(-1) == 1).all())
         assert bool((fours.masked_fill(~kept, torch.inf).amin(-1) >= fours.masked_fill(kept, -torch.inf).amax(-1)).all())
         assert bool((masks[name] | ~thinner[name]).all()), "nested"
+
+
+def test_rounded_copies_under_yes_or_no_masks_give_the_products_and_gradients_of_masking_first():
+    weight = torch.randn(16, 6, requires_grad=True)
+    copies = {"a": weight.detach().to(torch.bfloat16)}
+    for mask in (torch.rand(2, 1, 6) > 0.5, torch.rand(16, 6) > 0.5, None):
+        multipliers = {} if mask is None else {"a": mask}
+        ours = blocks.masked({"a": weight}, multipliers, copies)["a"]
+        plain = blocks.masked({"a": weight}, multipliers)["a"].to(torch.bfloat16)
+        assert ours.dtype == torch.bfloat16 and torch.equal(ours, plain)
+        gradient = torch.randn(16, 6).to(torch.bfloat16)
+        (own,), (wanted,) = torch.autograd.grad(ours, weight, gradient), torch.autograd.grad(plain, weight, gradient)
+        assert own.dtype == torch.float32 and torch.equal(own, wanted)
+    soft = torch.rand(2, 1, 6, requires_grad=True)  # a gate that learns needs the weight itself
+    made = blocks.masked({"a": weight}, {"a": soft}, copies)["a"]
+    made.sum().backward()
+    assert made.dtype == torch.float32 and soft.grad is not None

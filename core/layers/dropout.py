@@ -16,6 +16,7 @@ class Noise:
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"dropout rate {rate} is outside 0..1")
         self.uniform, self.rate, self.used = uniform, rate, 0
+        self.factors: dict[torch.dtype, Tensor] = {}  # 0 or 1 / (1 - rate) for all sites, made at once
 
     def drop(self, x: Tensor) -> Tensor:
         """x [B, T, D] with whole channels of an utterance zeroed and the rest scaled up."""
@@ -24,10 +25,11 @@ class Noise:
         width = x.shape[-1]
         if self.used + width > self.uniform.shape[1]:
             raise ValueError(f"the model drops more channels than the {self.uniform.shape[1]} random numbers given")
-        numbers = self.uniform[:, self.used:self.used + width]
+        if x.dtype not in self.factors:
+            keep = 1.0 - self.rate
+            self.factors[x.dtype] = ((self.uniform < keep).to(x.dtype) / keep).unsqueeze(1)
         self.used += width
-        keep = 1.0 - self.rate
-        return x * ((numbers < keep).to(x.dtype) / keep).unsqueeze(1)
+        return x * self.factors[x.dtype][..., self.used - width:self.used]
 
 
 def drop(x: Tensor, noise: Noise | None) -> Tensor:

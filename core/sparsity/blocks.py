@@ -54,9 +54,33 @@ def multiply(weight: Tensor, multiplier: Tensor) -> Tensor:
     return weight * multiplier
 
 
-def masked(weights: dict[str, Tensor], multipliers: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with multipliers applied; tensors without one are passed through as they are."""
-    return {n: multiply(w, multipliers[n]) if n in multipliers else w for n, w in weights.items()}
+class _Rounded(torch.autograd.Function):
+    """A weight as its rounded copy, times a constant mask if there is one; the gradient is the weight's."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, copy: Tensor, mask: Tensor | None) -> Tensor:
+        ctx.mask = mask
+        return copy.view_as(copy) if mask is None else multiply(copy, mask)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient if ctx.mask is None else multiply(gradient, ctx.mask), None, None
+
+
+def masked(weights: dict[str, Tensor], multipliers: dict[str, Tensor], rounded: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The weights with multipliers applied; tensors without one are passed through as they are.
+
+    `rounded`: copies of some weights in the precision in which they will be multiplied, made once for several passes. Under a yes-or-no
+    mask they give the same products as masking first (0 and 1 round to themselves), for a third less traffic in memory."""
+    made = {}
+    for name, weight in weights.items():
+        mask = multipliers.get(name)
+        copy = rounded.get(name) if rounded and (mask is None or mask.dtype == torch.bool) else None
+        if copy is not None:
+            made[name] = _Rounded.apply(weight, copy, None if mask is None else mask.to(copy.dtype))
+        else:
+            made[name] = weight if mask is None else multiply(weight, mask)
+    return made
 
 
 def to_numpy(ranks: Ranks) -> dict[str, np.ndarray]:
