@@ -115,8 +115,8 @@ def whole_sparsity(anatomy: Anatomy, keep: dict[str, float]) -> float:
 def macs_per_second(anatomy: Anatomy, keep: dict[str, float] | None = None) -> float:
     """Multiply-accumulates executed per second of audio: zeros are multiplied too, but branches without a weight are not run.
 
-    A matrix counts as often as its `rate` says. A transducer's, in models/emformer_transducer.py: encoder at 25 Hz and again for right
-    context, joiner once a frame (greedy, one token a frame at most), predictor once a token, of which 15 a second are assumed."""
+    A matrix counts as often as its `rate` says. A transducer's, in models/_transducer.py: encoder at 25 Hz (and again for right
+    context), joiner once a frame (greedy, one token a frame at most), predictor once a token, of which 15 a second are assumed."""
     off = branches_off(anatomy, keep or {})
     units = sum(u.parameters * u.rate for u in anatomy.units if u.branch not in off)
     return 1000.0 / anatomy.frame_ms * units + sum(f.macs_per_second for f in _fixed(anatomy, keep or {}))

@@ -1,7 +1,7 @@
 """From what a model says of every frame to tokens, whole or as a stream: greedy CTC, and a transducer's greedy and beam search.
 
 Which decoder reads a model's frames the model says (`decoding`); its name nobody asks. A transducer also offers begin(), predict()
-and join() (models/emformer_transducer.py). Both of its decoders say one token a frame at most, as sherpa-onnx does on devices.
+and join() (models/_transducer.py). Both of its decoders say one token a frame at most, as sherpa-onnx does on devices.
 
 Letters: B utterances, T encoder frames, V tokens with blank = 0, E width of encodings, N hypotheses. CTC's arrays may be NumPy or torch.
 """

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BLOCK = 8  # consecutive outputs of one input that are kept or pruned together (METHODS: 8x1 blocks), unless a method wants others
-KINDS = ("feed-forward", "attention", "convolution", "projection", "predictor", "joiner")
+KINDS = ("feed-forward", "attention", "convolution", "input", "recurrent", "projection", "predictor", "joiner")
 
 
 def option(default: Any, help: str, *, unit: str = "", low: float | None = None, high: float | None = None,

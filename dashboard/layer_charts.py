@@ -13,6 +13,7 @@ from core.records import KINDS, Anatomy, Subnet
 from dashboard.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 
 KIND_STYLE = {"feed-forward": (BLUE, "circle"), "attention": (VERMILLION, "square"), "convolution": (GREEN, "diamond"),
+              "input": (GREEN, "star"), "recurrent": (BLUE, "hexagon"),
               "projection": (ORANGE, "cross"), "predictor": (PURPLE, "triangle-up"), "joiner": (GREY, "x")}
 PLAIN = {"margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False}
 CONFIG = {"displaylogo": False, "displayModeBar": False}

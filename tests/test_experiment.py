@@ -190,9 +190,14 @@ def test_prepared_speech_of_a_changed_corpus_is_not_taken_for_todays(monkeypatch
     assert not experiment._still_good(prepared, ["test"])
 
 
-@pytest.mark.parametrize(("method", "pattern", "sparsity"), [("gradual_magnitude", "2:4", 0.5), ("csp", "1x1", 0.8)])
-def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, sparsity):
-    folder = experiment.train(recipe(method, {"pattern": pattern, "sparsity": sparsity, "refresh": 1}), go)
+LSTMS = Choice("lstm_transducer", {"blocks": 2, "width": 32, "embedding": 16, "joint": 32})
+
+
+@pytest.mark.parametrize(("method", "pattern", "sparsity", "model"), [
+    ("gradual_magnitude", "2:4", 0.5, None), ("csp", "1x1", 0.8, None), ("csp", "1x1", 0.8, LSTMS)])
+def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, sparsity, model):
+    given = recipe(method, {"pattern": pattern, "sparsity": sparsity, "refresh": 1})
+    folder = experiment.train(Recipe(**{**vars(given), "model": model or given.model}), go)
     subnet, anatomy = store.subnets(folder)[0], store.anatomy(folder)
     assert subnet.pattern == pattern == cost.pattern_of(anatomy)
     tensors, metadata = packing.unpack(packing.pack(folder, subnet))

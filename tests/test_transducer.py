@@ -218,13 +218,18 @@ def test_the_beam_says_what_changed():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run's folder as training leaves it, of random weights that say many things."""
-    folder = tmp_path_factory.mktemp("runs") / "transducer"
+    return left_by_training(tmp_path_factory.mktemp("runs") / "transducer", built(standin.SYMBOLS), SMALL,
+                            ("emformer_layers.1.attention", "emformer_layers.0.pos_ff"))
+
+
+def left_by_training(folder, model, options: dict, gone: tuple[str, ...]):
+    """The files of a run of three sizes; the last leaves out the branches whose names end so."""
     for sub in ("", paths.RANKS, paths.SUBNETS, paths.REPORTS):
         (folder / sub).mkdir(parents=True, exist_ok=True)
     tokenizer.train([*standin.WORDS, "the quick brown fox jumps over the lazy dog", "it's"], tokenizer.Options(kind="characters"), folder)
     spoken = np.concatenate([fbank(w) for w in sounds(6, seed=9)])
-    model = talkative(built(standin.SYMBOLS).eval(), torch.from_numpy((spoken + 8) / 3)[None])
-    recipe = Recipe(Choice("voice_commands"), Choice("emformer_transducer", SMALL), Choice("omni_sparsity"))
+    model = talkative(model.eval(), torch.from_numpy((spoken + 8) / 3)[None])
+    recipe = Recipe(Choice("voice_commands"), Choice(model.anatomy().model, options), Choice("omni_sparsity"))
     weights = {n: p.detach().half() for n, p in model.named_parameters()}
     ranks = blocks.rank_all({n: w.float() for n, w in weights.items()}, model.anatomy().units)
     store.write_json(folder / paths.RECIPE, as_dict(recipe))
@@ -232,16 +237,15 @@ def run(tmp_path_factory):
     store.write_json(folder / paths.FEATURE_STATISTICS, {"mean": [-8.0] * 80, "std": [3.0] * 80})
     save_file(weights, folder / paths.WEIGHTS)
     save_file({n: r.int() for n, r in ranks.items()}, paths.ranks_file(folder))
-    for name, keep in (("dense", {}), ("s30", cost.uniform(model.anatomy(), 0.3)), ("off", off(model.anatomy()))):
+    for name, keep in (("dense", {}), ("s30", cost.uniform(model.anatomy(), 0.3)), ("off", off(model.anatomy(), gone))):
         subnet = Subnet(name, folder.name, keep, cost.sparsity_reached(model.anatomy(), keep), ranks_sha256=store.ranks_sha256(folder))
         store.save_subnet(folder, subnet)
     return folder
 
 
-def off(anatomy):
-    """A size that leaves out two branches, and all of a matrix that is on none."""
-    gone = ("emformer_layers.1.attention", "emformer_layers.0.pos_ff")
-    return {u.name: 0.0 if u.branch.endswith(gone) or u.name == "transcriber.input_linear" else 0.9 for u in anatomy.units}
+def off(anatomy, gone: tuple[str, ...]):
+    """A size that leaves out branches, and all of a matrix that is on none."""
+    return {u.name: 0.0 if u.branch.endswith(gone) or u.name.endswith("input_linear") else 0.9 for u in anatomy.units}
 
 
 def sounds(count: int, seed: int = 3) -> list[np.ndarray]:
@@ -379,8 +383,9 @@ def test_a_tiny_one_learns_and_a_resumed_pass_draws_the_same(tmp_path):
     assert rows[3] < 0.7 * rows[0]
 
 
-def test_a_pruned_one_has_its_zeros(tmp_path):
-    made = trained(tmp_path, "gradual_magnitude", sparsity=0.75, ramp_end=0.5, refresh=1)
+@pytest.mark.parametrize("method", ["gradual_magnitude", "csp"])
+def test_a_pruned_one_has_its_zeros(tmp_path, method):
+    made = trained(tmp_path, method, sparsity=0.75, ramp_end=0.5, refresh=1)
     subnet = made.method.results(made.averaged).subnets[0]
     assert subnet.sparsity == pytest.approx(0.75, abs=0.01)
 

@@ -1,6 +1,6 @@
-"""Prediction networks of a transducer: what has been said -> an encoding that the joiner adds to that of the sound.
+"""Prediction networks of a transducer: what has been said -> an encoding that the joiner adds to that of the sound. And the joiner.
 
-Both begin with blanks and offer the same three ways in, so decoders carry one state tensor [N, ...] a hypothesis, whichever it is.
+Both networks begin with blanks and offer the same three ways in, so decoders carry one state tensor [N, ...] a hypothesis, whichever it is.
 Letters: N hypotheses, B utterances, U tokens, E width of the encodings, V tokens with blank = 0.
 """
 from __future__ import annotations
@@ -8,9 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchaudio.models.rnnt import _Joiner as Joiner  # torchaudio offers both only in factories that build an encoder, too
+from torchaudio.models.rnnt import _Predictor
 
 BLANK = 0
-CONTEXT = 2  # tokens that the stateless one sees
+CONTEXT = 2      # tokens that the stateless one sees
+LSTM_LAYERS = 3  # of the recurrent one, as torchaudio's emformer_rnnt_base
 
 
 class Stateless(nn.Module):
@@ -62,3 +65,14 @@ class Recurrent(nn.Module):
         before = [list(layer.unbind(1)) for layer in state.unbind(1)]
         said, _, after = self.lstm(tokens.unsqueeze(1), torch.ones_like(tokens), before)
         return said[:, 0], torch.stack([torch.stack(pair, 1) for pair in after], 1)
+
+
+def predictor(kind: str, vocabulary: int, embedding: int, width: int) -> Stateless | Recurrent:
+    """"stateless" or "lstm", as the models' options say it; the LSTM is built as torchaudio's emformer_rnnt_base builds it."""
+    if kind == "stateless":
+        return Stateless(vocabulary, embedding, width)
+    return Recurrent(_Predictor(vocabulary, width, symbol_embedding_dim=embedding, num_lstm_layers=LSTM_LAYERS,
+                                lstm_hidden_dim=embedding, lstm_layer_norm=True, lstm_layer_norm_epsilon=1e-3, lstm_dropout=0.0))
+
+
+__all__ = ["BLANK", "Joiner", "Recurrent", "Stateless", "predictor"]

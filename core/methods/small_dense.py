@@ -1,7 +1,7 @@
 """A smaller dense model trained from scratch at the stored bytes of a pruned one: the honest baseline every user would ask for.
 
-The width is the largest multiple of 8 (or of the model's WIDTH_STEP) and of heads whose fp16 file is no bigger than the 8x1-pruned
-file of the recipe's full model at `same_bytes_as` zeros; everything else stays as in the recipe. Ours.
+The width is the largest multiple of 8 (or of the model's WIDTH_STEP) and of heads, if any, whose fp16 file is no bigger than the
+8x1-pruned file of the recipe's full model at `same_bytes_as` zeros; everything else stays as in the recipe. Ours.
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     full = anatomy(reference)
     budget = cost.file_bytes(full, cost.uniform(full, options.same_bytes_as))
     for width in range(reference, 0, -getattr(module, "WIDTH_STEP", BLOCK)):
-        if width % given.heads == 0 and cost.file_bytes(anatomy(width), {}) <= budget:
+        if width % getattr(given, "heads", 1) == 0 and cost.file_bytes(anatomy(width), {}) <= budget:
             model = Choice(recipe.model.name, {**recipe.model.options, "width": width})
             method = Choice(recipe.method.name, {**recipe.method.options, "reference_width": reference})
             return replace(recipe, model=model, method=method)

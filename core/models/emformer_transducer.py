@@ -14,26 +14,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torchaudio.functional import rnnt_loss
 from torchaudio.models import emformer_rnnt_model
 
-from core.batches import Batch
 from core.layers import emformer
 from core.layers.dropout import Noise
-from core.layers.predictor import BLANK, Recurrent, Stateless
+from core.layers.predictor import LSTM_LAYERS, Recurrent, Stateless
 from core.layers.subsampling import FACTOR, out_lengths
-from core.models.base import Model, Output
-from core.records import BLOCK, Anatomy, Fixed, Unit, option
+from core.models._transducer import (
+    FBANK_LOOKAHEAD_MS,
+    FRAME_MS,
+    RATE,
+    TOKENS_PER_SECOND,
+    WIDTH_STEP,
+    Transducer,
+    check_multiples,
+)
+from core.models.base import Output
+from core.records import BLOCK, Anatomy, Fixed, option
 
 VERSION = 1
-FRAME_MS = 40.0
-RATE = 1000 / FRAME_MS
-FBANK_LOOKAHEAD_MS = 7.5   # a 25 ms window centred on its 10 ms frame reaches 7.5 ms beyond it
-LSTM_LAYERS = 3            # as emformer_rnnt_base
-TOKENS_PER_SECOND = 15.0   # assumed: characters of read English, 2.7 words of 5.6 each with its space; word pieces are fewer
-WIDTH_STEP = FACTOR * BLOCK  # four frames side by side, each a whole number of blocks
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,7 @@ class Options:
     bins: int = option(80, "feature bins", low=8, high=256)
 
 
-class EmformerTransducer(Model):
-    frame_ms = FRAME_MS
-    posteriors = False
-    decoding = "transducer"
-
+class EmformerTransducer(Transducer):
     def __init__(self, options: Options, vocabulary: int):
         super().__init__()
         _check(options)
@@ -88,9 +85,7 @@ class EmformerTransducer(Model):
 
     def _encodings(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, E]."""
-        x = self.transcriber.layer_norm(self.transcriber.output_linear(x))
-        kind = x.device.type  # CUDA's autocast makes a norm's output fp32: loss() sees by the type how the pass was computed
-        return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x.float()
+        return self._typed(self.transcriber.layer_norm(self.transcriber.output_linear(x)))
 
     def forward(self, features: Tensor, lengths: Tensor, *, chunk: int = 0, gates: dict | None = None,
                 noise: Noise | None = None, head: int = 0, taps: tuple[int, ...] = ()) -> Output:
@@ -114,43 +109,11 @@ class EmformerTransducer(Model):
         cached = (state["cached"] + x.shape[1]).clamp(max=cache.shape[2])
         return self._encodings(x), {"cache": cache, "cached": cached}
 
-    # the loss, and what core.decoding asks
-
-    def loss(self, output: Output, batch: Batch, reduction: str = "sum") -> Tensor:
-        """RNN-T (Graves 2012) over all alignments, summed over the batch or [B] by "none"; under the weights of the pass."""
-        encodings = output.encodings
-        tokens = batch.tokens[:, :int(batch.token_lengths.max())]
-        with torch.autocast(encodings.device.type, torch.bfloat16, enabled=encodings.dtype == torch.bfloat16):
-            said = self.predictor.sequence(tokens)                                           # [B, U + 1, E]
-            logits = self.joiner(encodings, output.lengths, said, batch.token_lengths)[0]    # [B, T, U + 1, V]
-        return rnnt_loss(logits.float(), tokens.int(), output.lengths.int(), batch.token_lengths.int(), blank=BLANK,
-                         reduction=reduction)
-
-    def begin(self, count: int) -> tuple[Tensor, Tensor]:
-        """Hypotheses that have said nothing -> (their predictor's encodings [N, E], its state [N, ...])."""
-        state = self.predictor.first(count)
-        return self.predictor.step(torch.full((count,), BLANK, device=state.device), state)
-
-    def predict(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The token each hypothesis says next [N] -> (encodings [N, E], state [N, ...])."""
-        return self.predictor.step(tokens, state)
-
-    def join(self, encodings: Tensor, said: Tensor) -> Tensor:
-        """One frame's encodings [N, E] and the predictor's [N, E] -> logits [N, V], in fp32."""
-        return self.joiner.linear(self.joiner.activation(encodings.float() + said))
-
     # what it is made of
 
     def anatomy(self) -> Anatomy:
-        """Units are all matrices of encoder, predictor and joiner; the joiner's stays whole where the vocabulary is no multiple
-        of 8. Norms, biases and embeddings are never pruned. Work per second: the encoder runs at 25 Hz, its layers (1 + R / S)
-        times, since right context is computed again; the joiner once a frame, because decoders here say one token a frame at
-        most; the predictor TOKENS_PER_SECOND times (greedy: a beam runs the last two up to four times)."""
-        units = [Unit(n, *self._place(n), *m.weight.shape, rate=self._runs(n)) for n, m in self.named_modules()
-                 if isinstance(m, nn.Linear) and m.out_features % BLOCK == 0]
-        prunable = {f"{u.name}.weight" for u in units}
-        fixed = [Fixed(n, p.numel(), p.numel() * RATE * self._runs(n) if p.dim() > 1 and "embedding" not in n else 0.0)
-                 for n, p in self.named_parameters() if n not in prunable]
+        """See Transducer; layers run (1 + R / S) times a frame, since right context is computed again."""
+        units, fixed = self._records()
         o = self.options
         size, right = o.segment // FACTOR, o.right_context // FACTOR
         keys = emformer.reach(self.transcriber.transformer) * size + size + right
@@ -187,10 +150,7 @@ def _by_layer(gates: dict | None) -> dict:
 
 def _check(o: Options) -> None:
     """ValueError that names the field, what came and what is allowed."""
-    multiples = {"width": WIDTH_STEP, "segment": FACTOR, "right_context": FACTOR, "embedding": BLOCK, "joint": BLOCK}
-    for field, step in multiples.items():
-        if getattr(o, field) % step:
-            raise ValueError(f"model.{field} is {getattr(o, field)}; it must be a multiple of {step}")
+    check_multiples(o, {"width": WIDTH_STEP, "segment": FACTOR, "right_context": FACTOR, "embedding": BLOCK, "joint": BLOCK})
     if o.width % o.heads:
         raise ValueError(f"model.heads is {o.heads}; it must divide model.width, {o.width}")
     if o.right_context > o.segment:
