@@ -85,7 +85,13 @@ def _work(given: Any) -> int:
     if given.command == "prepare":
         result = experiment.prepare(recipe, report)
     elif given.command == "train":
-        result = experiment.train(recipe, report, resume=given.resume)
+        from core import group as processes
+        group = processes.joined()  # of torchrun or Slurm; None for one process
+        try:
+            quiet = report if group is None or group.rank == 0 else lambda *_: not stop.asked
+            result = experiment.train(recipe, quiet, resume=given.resume, group=group)
+        finally:
+            processes.leave(group)
     elif given.command == "search":
         result = experiment.search(given.run, report)
     else:
