@@ -12,7 +12,7 @@ from typing import Any
 
 import safetensors.torch
 
-from core import allocation, building, checkpoints, cost, evaluation, features, ladders, paths, plugins, records, store, text
+from core import allocation, building, checkpoints, cost, evaluation, features, ladders, paths, plugins, records, storage, store, text
 from core import prepare as prepare_room
 from core import search as searching
 from core.batches import Batches
@@ -83,6 +83,12 @@ def train(recipe: Recipe, report: Report, resume: str | None = None, group: Grou
             return report(progress, text, left)
         trainer.run(tell)
     _together(group, lambda: trainer.keeps and _finish(trainer, folder, recipe, prepared))
+    if os.environ.get(storage.VARIABLE) and (group is None or group.rank == 0):
+        try:
+            storage.push(folder)
+        except ValueError as error:
+            raise ValueError(f"the run {folder.name} is finished and on this disk, but not stored: {error}. To store it: "
+                             f"python -m core store {folder.name}") from error
     return folder
 
 
