@@ -6,7 +6,7 @@ import difflib
 import sys
 from typing import Any
 
-from core import jobs, recipe_files, recipe_sets, worker
+from core import jobs, recipe_files, recipe_sets, storage, worker
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,6 +70,10 @@ def parser() -> Parser:
     c.add_argument("--no-snapshots", action="store_true", help="leave out the block ranks along the training")
     c.add_argument("--results", action="store_true", help="write RESULTS.md anew (a release does that, too)")
     c.add_argument("--samples", action="store_true", help="speak the samples of the Transcribe page anew")
+    for name, text in (("store", "copy a finished run to a shared disk or object storage"), ("fetch", "bring a run from there here")):
+        c = commands.add_parser(name, help=text)
+        c.add_argument("run", metavar="RUN")
+        c.add_argument("--at", default="", metavar="URL", help=f"s3://bucket/runs, file:///shared/runs ...; without it ${storage.VARIABLE}")
     _jobs_commands(commands.add_parser("jobs", help="background work: list, add, clone, cancel, resume, log, work"))
     hidden = commands.add_parser("_job")  # what the worker's child runs
     hidden.add_argument("id", type=int)

@@ -31,7 +31,7 @@ class Batch:
     tokens: torch.Tensor          # int64 [B, U], 0 behind the end
     token_lengths: torch.Tensor   # int64 [B]
     ids: list[str]
-    seconds: float                # of speech, as heard, padding not counted
+    seconds: float                # of speech in all parts of the batch, as heard, padding not counted
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -47,12 +47,13 @@ class Batches:
     max_share: {corpus: largest share of an epoch's seconds}; None: as the corpus asked for it.
     augment: SpecAugment settings of "train"; None: no masks.  bucket_noise: lengths are blurred by this share before
     sorting, so that batches differ from epoch to epoch.  pad_to: T is made a multiple of this.
+    part: (number, of how many) of the processes that train together: load() gives its part of every batch, as long as the whole.
     """
 
     def __init__(self, prepared: Prepared, split: str = TRAIN, seconds_per_batch: float = 120.0, seed: int = 1, *,
                  speeds: Sequence[float] | None = None, max_share: dict[str, float] | None = None,
                  augment: SpecAugment | None = MASKS, bucket_noise: float = 0.05, pad_to: int = 4,
-                 max_utterances: int = 512):
+                 max_utterances: int = 512, part: tuple[int, int] = (0, 1)):
         self.prepared, self.split, self.seed = prepared, split, seed
         self.rows = prepared.rows(split)
         if not self.rows:
@@ -66,7 +67,7 @@ class Batches:
         self.max_share = dict(prepared.shares if max_share is None else max_share) if split == TRAIN else {}
         self.augment = augment if split == TRAIN else None
         self.bucket_noise = bucket_noise if split == TRAIN else 0.0
-        self.pad_to, self.max_utterances = pad_to, max_utterances
+        self.pad_to, self.max_utterances, self.part = pad_to, max_utterances, part
         self._mean = prepared.statistics.mean
         self._scale = (1 / prepared.statistics.std).astype(np.float32)
 
@@ -117,11 +118,13 @@ class Batches:
         return [row for row in self.rows if row.id in chosen]
 
     def load(self, items: Sequence[Item], epoch: int, augment: bool = True) -> Batch:
-        """The tensors of one item of a plan; `augment` False: no SpecAugment (evaluation)."""
+        """The tensors of one item of a plan; `augment` False: no SpecAugment (evaluation). Of a small batch a part may be empty."""
+        frames = [row.frames[speed][1] for row, speed in items]
+        longest = -(-max(frames) // self.pad_to) * self.pad_to
+        items = items[self.part[0]::self.part[1]]
         views = [self.prepared.features(row, speed) for row, speed in items]
-        longest = -(-max(len(view) for view in views) // self.pad_to) * self.pad_to
         features = np.zeros((len(items), longest, BINS), np.float32)
-        tokens = np.zeros((len(items), max(1, max(len(row.tokens) for row, _ in items))), np.int64)
+        tokens = np.zeros((len(items), max([1, *(len(row.tokens) for row, _ in items)])), np.int64)
         for i, ((row, _), view) in enumerate(zip(items, views)):
             own = features[i, :len(view)]
             np.subtract(view, self._mean, out=own)
@@ -130,9 +133,9 @@ class Batches:
                 spec_augment(own, utterance_rng(self.seed, epoch, row.id, "specaugment"), self.augment)
             tokens[i, :len(row.tokens)] = row.tokens
         lengths = [len(view) for view in views]
-        return Batch(torch.from_numpy(features), torch.tensor(lengths), torch.from_numpy(tokens),
-                     torch.tensor([len(row.tokens) for row, _ in items]), [row.id for row, _ in items],
-                     sum(lengths) / FRAMES_PER_SECOND)
+        return Batch(torch.from_numpy(features), torch.tensor(lengths, dtype=torch.int64), torch.from_numpy(tokens),
+                     torch.tensor([len(row.tokens) for row, _ in items], dtype=torch.int64), [row.id for row, _ in items],
+                     sum(frames) / FRAMES_PER_SECOND)
 
     def iterate(self, epoch: int, start: int = 0, augment: bool = True, ahead: int = 2) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on, read by one thread `ahead` batches before they are used."""
@@ -141,7 +144,7 @@ class Batches:
         def loaded() -> Iterator[Batch]:
             for i, items in enumerate(plan):
                 for soon in plan[:EXPECTED] if i == 0 else plan[i + EXPECTED - 1:i + EXPECTED]:
-                    for row, speed in soon:
+                    for row, speed in soon[self.part[0]::self.part[1]]:
                         self.prepared.expect(row, speed)
                 yield self.load(items, epoch, augment)
         return _ahead(loaded(), ahead)

@@ -1,4 +1,4 @@
-"""`python -m core prepare|train|search|evaluate|compare|transcribe|bench|release|list|jobs`: the commands. Torch comes late."""
+"""`python -m core prepare|train|search|evaluate|compare|transcribe|bench|release|store|fetch|list|jobs`: the commands. Torch comes late."""
 from __future__ import annotations
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core import arguments, bench, catalog, child, jobs, listing, paths, recipe_sets, store, worker
+from core import arguments, bench, catalog, child, jobs, listing, paths, recipe_sets, storage, store, worker
 from core.records import Interrupted, Job, Recipe, Subnet
 from core.records import Report as RunReport
 from core.runners.base import STOPPED
@@ -77,7 +77,7 @@ def _work(given: Any) -> int:
             print(rehearsal.said(rehearsal.rehearse(recipe)), file=sys.stderr)
             return 0
     else:
-        store.run_folder(given.run)
+        storage.here(given.run)
         _check_subnets(given)
     stop = child.Stop()
     report = _progress(stop)
@@ -85,7 +85,13 @@ def _work(given: Any) -> int:
     if given.command == "prepare":
         result = experiment.prepare(recipe, report)
     elif given.command == "train":
-        result = experiment.train(recipe, report, resume=given.resume)
+        from core import group as processes
+        group = processes.joined()  # of torchrun or Slurm; None for one process
+        try:
+            quiet = report if group is None or group.rank == 0 else lambda *_: not stop.asked
+            result = experiment.train(recipe, quiet, resume=given.resume, group=group)
+        finally:
+            processes.leave(group)
     elif given.command == "search":
         result = experiment.search(given.run, report)
     else:
@@ -147,7 +153,7 @@ def _resolved(recipe: Recipe) -> str:
 
 def _transcribe(given: Any) -> None:
     if not Path(given.run).is_file():  # a packed file is a run, too
-        store.run_folder(given.run)
+        storage.here(given.run)
     from core import audio, recognizer
     opened = recognizer.open(given.run, given.subnet, given.chunk_ms)
     wrong = []
@@ -163,6 +169,11 @@ def _transcribe(given: Any) -> None:
         print(f"{name}\t{stream.finish()}", flush=True)
     if wrong:
         raise ValueError("; ".join(wrong))
+
+
+def _store(given: Any) -> None:
+    copied = storage.push(given.run, given.at)
+    print(f"{len(copied)} files of {given.run} were copied to {storage.url(given.at)}")
 
 
 def _bench(given: Any) -> None:
@@ -267,7 +278,8 @@ def _job_row(job: Job) -> tuple[str, ...]:
 
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "compare": _compare, "transcribe": _transcribe, "bench": _bench,
-    "release": _release, "list": lambda given: print(listing.everything(given.what)), "jobs": _jobs}
+    "release": _release, "store": _store, "fetch": lambda given: print(storage.pull(given.run, given.at)),
+    "list": lambda given: print(listing.everything(given.what)), "jobs": _jobs}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,20 +3,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 
-from core import allocation, building, checkpoints, cost, evaluation, features, ladders, paths, plugins, records, store, text
+from core import allocation, building, checkpoints, cost, evaluation, features, ladders, paths, plugins, records, storage, store, text
 from core import prepare as prepare_room
 from core import search as searching
 from core.batches import Batches
 from core.corpora import base as corpora_base
 from core.fitness import Fitness, HeldOut
+from core.group import Group
 from core.methods import base as methods_base
 from core.prepared import Prepared
 from core.records import Recipe, Subnet, as_dict
@@ -42,16 +44,19 @@ def identify(recipe: Recipe, report: Report, prepared: Prepared | None = None) -
     return recipe, prepared, store.recipe_id(recipe, prepared.hash, building.versions(recipe))
 
 
-def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
+def train(recipe: Recipe, report: Report, resume: str | None = None, group: Group | None = None) -> Path:
     """Train to the end, continuing from a checkpoint if the same run has one -> run folder. A finished run is returned as it is.
 
+    `group`: the processes that share every batch; the run is the one that a single process makes of the recipe, up to rounding.
     Raises Interrupted when `report` says stop or on SIGTERM; the checkpoint is then on disk.
     """
     if resume:
         recipe = store.recipe(resume)  # --resume RUN: this very run or an error, never another one from the start
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
     building.check(recipe, building.vocabulary(recipe))
-    recipe, prepared, run_id = identify(recipe, report)
+    recipe, prepared, run_id = _together(group, lambda: identify(recipe, report))
+    if group is not None:
+        group.same(run_id, "the run (recipe, speech and plug-ins)")
     if resume not in (None, run_id):
         raise ValueError(f"the run {resume} cannot be continued: since it began its speech or a plug-in has changed, or "
                          f"$SPEECH_ROOT names other speech; to train it anew: python -m core train "
@@ -60,24 +65,38 @@ def train(recipe: Recipe, report: Report, resume: str | None = None) -> Path:
     if resume and not (folder / paths.RECIPE).is_file():
         raise ValueError(f"the run {resume} was not trained on this machine: there is no checkpoint to go on from; a further stage "
                          f"begins with --set init_from={resume}")
-    if (folder / paths.FINISHED).exists():
+    if _together(group, (folder / paths.FINISHED).exists, first=True):
         return folder
     getattr(report, "belongs_to", lambda _: None)(run_id)  # the queue's report tells the pages whose curves to draw
     model, method = building.build(recipe, prepared.tokenizer.size, options.updates)
-    _begin(folder, recipe, prepared, method.anatomy)
+    _together(group, lambda: (group is None or group.keeps) and _begin(folder, recipe, prepared, method.anatomy))
     batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed,
-                      max_share=prepared.shares | options.shares)
-    trainer = Trainer(model, method, batches, options, recipe.seed, folder, _listener(prepared, options, recipe, method))
+                      max_share=prepared.shares | options.shares, part=(group.rank, group.size) if group else (0, 1))
+    listener = _listener(prepared, options, recipe, method) if group is None or group.rank == 0 else None
+    trainer = Trainer(model, method, batches, options, recipe.seed, folder, listener, group)
     if not trainer.resume() and recipe.init_from:
         building.start_from(model, recipe.init_from, (prepared.folder / paths.TOKENS).read_text())
         trainer.restart_average()
-    with open(folder / paths.LOG, "a", buffering=1) as log:
+    with open(folder / paths.LOG if trainer.keeps else os.devnull, "a", buffering=1) as log:
         def tell(progress: float, text: str, left: float | None) -> bool:
             log.write(text + "\n")
             return report(progress, text, left)
         trainer.run(tell)
-    _finish(trainer, folder, recipe, prepared)
+    _together(group, lambda: trainer.keeps and _finish(trainer, folder, recipe, prepared))
+    if os.environ.get(storage.VARIABLE) and (group is None or group.rank == 0):
+        try:
+            storage.push(folder)
+        except ValueError as error:
+            raise ValueError(f"the run {folder.name} is finished and on this disk, but not stored: {error}. To store it: "
+                             f"python -m core store {folder.name}") from error
     return folder
+
+
+def _together(group: Group | None, work: Callable[[], Any], first: bool = False) -> Any:
+    """work() here; in a group once a disk before the others come, or with `first` what process 0 finds."""
+    if group is None:
+        return work()
+    return group.of_first(work()) if first else group.once_a_disk(work)
 
 
 def _listener(prepared: Prepared, options: TrainingOptions, recipe: Recipe, method: methods_base.Method) -> Listen | None:

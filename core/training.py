@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -19,10 +20,12 @@ from torch.utils.tensorboard import SummaryWriter
 from core import checkpoints, history, paths, store
 from core.batches import Batch, Batches
 from core.chance import utterance_rng
+from core.group import Group
 from core.layers.dropout import Noise, uniform
 from core.methods.base import Method, Pass, Results
 from core.models.base import Model, Output, with_weights
 from core.muon import Muon
+from core.native import native_bf16
 from core.records import Interrupted, option
 from core.sparsity import blocks
 
@@ -53,14 +56,6 @@ class Options:
     snapshots: int = option(2, "block ranks kept along the way, for the Layers page", low=0, high=20)
 
 
-def native_bf16() -> bool:
-    """CPUs without bf16 units emulate it: 19 against 161 GFLOP/s in fp32 on an AMD EPYC 7003 (measured)."""
-    if torch.cuda.is_available():
-        return True
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and any(f in cpuinfo.read_text() for f in ("amx_bf16", "avx512_bf16"))
-
-
 def learning_rate(step: int, o: Options) -> float:
     """One cycle (Smith & Topin 2018): linear rise, cosine fall to 1e-3 of the peak."""
     rise = max(1.0, o.rise * o.updates)
@@ -71,15 +66,17 @@ def learning_rate(step: int, o: Options) -> float:
 
 
 class Trainer:
-    """One run in progress. `stop` may be set from a signal handler. `listen` measures word errors for the curves, if given."""
+    """One run in progress. `stop` may be set from a signal handler. `listen` measures word errors for the curves, if given.
+
+    In a group of processes `batches` gives this one's parts, and only process 0 needs to listen."""
 
     def __init__(self, model: Model, method: Method, batches: Batches, options: Options, seed: int, folder: Path,
-                 listen: Listen | None = None):
-        self.listen = listen
+                 listen: Listen | None = None, group: Group | None = None):
+        self.listen, self.group, self.keeps = listen, group, group is None or group.keeps
         self.model, self.method, self.batches, self.o, self.seed, self.folder = model, method, batches, options, seed, folder
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         if self.device == "cpu":
-            torch.set_num_threads(options.threads)
+            torch.set_num_threads(options.threads if group is None else max(1, min(options.threads, (os.cpu_count() or 1) // group.here)))
         self.model.to(self.device).train()
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16())
         self.parameters = dict(model.named_parameters())
@@ -87,6 +84,7 @@ class Trainer:
         self.averaged = {n: p.detach().clone() for n, p in self.parameters.items()}
         self.step, self.epoch, self.position = 0, 0, 0
         self.seconds_heard, self.seconds_spent, self.stop = 0.0, 0.0, False
+        self.stop_agreed = False  # in a group: everyone knows that one was asked to stop, at the same update
         self.sums: dict[str, list[Tensor]] = {}
         self.rounded: dict[str, Tensor] = {}
         self.board: SummaryWriter | None = None
@@ -104,8 +102,8 @@ class Trainer:
 
     # one update
 
-    def run_pass(self, a_pass: Pass, batch: Batch, chunk: int, teacher: Output | None, index: int) -> Output:
-        """Forward and backward of one pass; its gradient is added to the parameters'."""
+    def run_pass(self, a_pass: Pass, batch: Batch, chunk: int, teacher: Output | None, index: int) -> tuple[Output, Tensor]:
+        """Forward and backward of one pass -> (output, loss per frame; its sum in a group). Its gradient is added to the parameters'."""
         multipliers = self.method.mask(a_pass.subnet, self.step)
         weights = blocks.masked(self.parameters, multipliers, self.rounded)
         generators = [utterance_rng(self.seed, self.epoch, i, f"pass {index}") for i in batch.ids]
@@ -116,11 +114,11 @@ class Trainer:
         def both(model: Model) -> tuple[Output, Tensor]:
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
                 output = model(batch.features, batch.lengths, chunk=chunk, gates=gates, noise=noise, head=a_pass.head, taps=a_pass.taps)
-            return output, self.method.loss(a_pass, output, batch, teacher) / output.lengths.sum()
+            frames = output.lengths.sum() if self.group is None else 1.0  # a group divides when all have added theirs
+            return output, self.method.loss(a_pass, output, batch, teacher) / frames
         output, loss = with_weights(self.model, weights, both)
         (a_pass.weight * loss).backward()
-        self.sums.setdefault(a_pass.name, []).append(loss.detach())
-        return output.detached()
+        return output.detached(), loss.detach()
 
     def _round(self) -> dict[str, Tensor]:
         """Copies of the prunable weights as autocast would make them in every pass; none where the loss reads weights in fp32."""
@@ -141,10 +139,18 @@ class Trainer:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         self.rounded = self._round()
+        plan = self.method.plan(self.step)
         outputs: list[Output] = []
-        for index, a_pass in enumerate(self.method.plan(self.step)):
+        losses: list[Tensor] = []
+        for index, a_pass in enumerate(plan if batch.ids else ()):  # a process may have no part of a small batch
             teacher = None if a_pass.teacher is None else outputs[a_pass.teacher]
-            outputs.append(self.run_pass(a_pass, batch, chunk, teacher, index))
+            output, loss = self.run_pass(a_pass, batch, chunk, teacher, index)
+            outputs.append(output)
+            losses.append(loss)
+        if self.group is not None:
+            losses = self._with_others(self.group, outputs, losses, len(plan))
+        for a_pass, loss in zip(plan, losses):
+            self.sums.setdefault(a_pass.name, []).append(loss)
         penalty = self.method.penalty(self.step)
         if penalty is not None:
             penalty.backward()
@@ -161,12 +167,22 @@ class Trainer:
         torch._foreach_lerp_(list(self.averaged.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
         self.step += 1
 
+    def _with_others(self, group: Group, outputs: list[Output], losses: list[Tensor], passes: int) -> list[Tensor]:
+        """Gradients become those of the whole batch, per frame -> losses per frame of the whole batch, one a pass."""
+        frames = outputs[0].lengths.sum() if outputs else 0
+        told = torch.tensor([float(frames), float(self.stop), *(map(float, losses) if losses else [0.0] * passes)], device=self.device)
+        parameters = [*self.parameters.values(), *self.method.parameters()]
+        group.add_up(parameters, [told, *self.method.sums()])
+        torch._foreach_div_([p.grad for p in parameters if p.grad is not None], told[0])
+        self.stop_agreed = bool(told[1] > 0)
+        return list((told[2:] / told[0]).unbind())
+
     # the run
 
     def run(self, report: Report) -> None:
         """Train from the present step to the last; raises Interrupted when asked to stop (SIGTERM or report says no)."""
         self._obey_sigterm()
-        self.board = SummaryWriter(self.folder / paths.TENSORBOARD, purge_step=self.step)
+        self.board = SummaryWriter(self.folder / paths.TENSORBOARD, purge_step=self.step) if self.keeps else None
         snapshots = {round(self.o.updates * (i + 1) / (self.o.snapshots + 1)) for i in range(self.o.snapshots)}
         began, at = time.monotonic(), self.step
         while self.step < self.o.updates:
@@ -176,15 +192,16 @@ class Trainer:
                 self.position += 1
                 self.seconds_heard += batch.seconds
                 self.seconds_spent += time.monotonic() - started
-                if self.step in snapshots:
+                if self.step in snapshots and self.keeps:
                     self.write_ranks(self.step)
                 if self.step % self.o.log_every == 0 or self.step == self.o.updates:
                     left = (time.monotonic() - began) / (self.step - at) * (self.o.updates - self.step)
                     goes_on = report(self.step / self.o.updates, self.log(), left)  # SIGTERM may come meanwhile
                     self.stop = self.stop or not goes_on
-                if self.stop or self.step % self.o.checkpoint_every == 0:
+                stop = self.stop if self.group is None else self.stop_agreed
+                if stop or self.step % self.o.checkpoint_every == 0:
                     self.checkpoint()
-                if self.stop:
+                if stop:
                     raise Interrupted(f"stopped at update {self.step} of {self.o.updates}; the checkpoint is written")
                 if self.step >= self.o.updates:
                     return
@@ -209,9 +226,11 @@ class Trainer:
         row = {"step": self.step, "epoch": self.epoch, "loss": losses, "lr": learning_rate(self.step - 1, self.o),
                "audio_hours": self.seconds_heard / 3600, "hours": self.seconds_spent / 3600}
         every, before = self.o.wer_every, self.step - self.o.log_every
-        if self.listen and every and (self.step // every > before // every or self.step == self.o.updates):
-            row["wer"] = self.word_errors()
-        history.append_metrics(self.folder, row)
+        if every and (self.step // every > before // every or self.step == self.o.updates):
+            heard = {"wer": self.word_errors()} if self.listen else {}
+            row |= heard if self.group is None else self.group.of_first(heard)
+        if self.keeps:
+            history.append_metrics(self.folder, row)
         if self.board:
             for name, value in losses.items():
                 self.board.add_scalar(f"loss/{name}", value, self.step)
@@ -245,14 +264,25 @@ class Trainer:
             | own("extra", extra)
         for name, optimizer in self.optimizers.items():
             tensors |= own(name, checkpoints.optimizer_tensors(optimizer))
+        if self.group is not None:
+            self.group.follow_first(tensors)
+        if not self.keeps:
+            return
         facts = {n: getattr(self, n) for n in ("step", "epoch", "position", "seconds_heard", "seconds_spent")}
         checkpoints.save(self.folder, tensors, facts | {"sums": {n: [float(v) for v in s] for n, s in self.sums.items()}})
 
     def resume(self) -> bool:
         """Continue from the run's checkpoint, if it has one."""
-        found = checkpoints.load(self.folder)
+        found = checkpoints.load(self.folder) if self.keeps else None
+        if self.group is not None:  # the newest of all disks, with its curves: the machine that began the run may be gone
+            step = found[1]["step"] if found else -1
+            told = self.group.newest(step, lambda: (*found, history.metrics(self.folder)))
+            found = told and told[:2]
+            if found and found[1]["step"] != step and self.keeps:
+                store.write_lines(self.folder / paths.METRICS, told[2])
+        if self.keeps:  # rows that are computed again, also of an attempt that died before its first checkpoint
+            history.truncate_metrics(self.folder, found[1]["step"] if found else -1)
         if found is None:
-            history.truncate_metrics(self.folder, -1)  # rows of an attempt that died before its first checkpoint
             return False
         tensors, facts = found
         part = checkpoints.of_prefix
@@ -269,7 +299,6 @@ class Trainer:
         for name in ("step", "epoch", "position", "seconds_heard", "seconds_spent"):
             setattr(self, name, facts[name])
         self.sums = {n: [torch.tensor(v, device=self.device) for v in s] for n, s in facts["sums"].items()}
-        history.truncate_metrics(self.folder, self.step)
         return True
 
     def write_ranks(self, step: int | None) -> Results:

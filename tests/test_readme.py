@@ -68,6 +68,12 @@ def test_the_two_commands_are_one_line_each_and_set_everything_up(comment):
     assert subprocess.run(["bash", "-n", "-c", command]).returncode == 0
 
 
+def test_the_slurm_script_has_ten_lines_and_starts_a_recipe_that_exists():
+    script = marked("sbatch", "sh")
+    assert len(script.splitlines()) == 10 and subprocess.run(["bash", "-n", "-c", script]).returncode == 0
+    check(script.splitlines()[-1].split("-m core ")[1])
+
+
 def test_there_are_commands_to_check():
     assert len(core_lines()) >= 3
 

@@ -66,12 +66,18 @@ class Method:
         return {} if subnet is None else dict.fromkeys(cost.branches_off(self.anatomy, subnet.keep), 0.0)
 
     def loss(self, a_pass: Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
-        """Summed over the batch; the loop divides by the number of encoder frames. The model's own, unless a method says otherwise."""
+        """Summed over the batch; the loop divides by the number of encoder frames, equal in all passes. The model's own, unless a method
+        says otherwise."""
         return self.model.loss(output, batch)
 
     def penalty(self, step: int) -> Tensor | None:
         """Added once per step, as it is."""
         return None
+
+    def sums(self) -> list[Tensor]:
+        """Sums over the utterances of this update that the method keeps beside the gradient. Processes that train together add them up
+        in place, so every process has them in the same shapes, also one that heard nothing."""
+        return []
 
     def after_step(self, step: int) -> None:
         """After the optimiser's update `step`."""

@@ -81,6 +81,15 @@ class Method(_pruned.Pruned):
         distance = torch.stack([(w - self.stand_ins[n]).square().sum() for n, w in weights.items()]).sum()
         return self.options.l1 * size + self.options.l2 * distance
 
+    def sums(self) -> list[Tensor]:
+        if not self.collecting or self.options.reading != "outputs" or self.options.support != "csp":
+            return []
+        for unit in self.anatomy.units:
+            if unit.name not in self.metrics:  # a process without speech in this update
+                device = self.model.get_parameter(f"{unit.name}.weight").device
+                self.metrics[unit.name] = torch.zeros(unit.columns, unit.columns, device=device)
+        return [self.metrics[unit.name] for unit in self.anatomy.units]
+
     def after_step(self, step: int) -> None:
         if self._due(step):
             self.sparsity_now = self.sparsity_at(step + 1)
