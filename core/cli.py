@@ -1,4 +1,4 @@
-"""`python -m core prepare|train|search|evaluate|compare|transcribe|bench|release|list|jobs`: the commands. Torch comes late."""
+"""`python -m core prepare|train|search|evaluate|compare|transcribe|lm|bench|release|list|jobs`: the commands. Torch comes late."""
 from __future__ import annotations
 
 import dataclasses
@@ -79,6 +79,7 @@ def _work(given: Any) -> int:
     else:
         store.run_folder(given.run)
         _check_subnets(given)
+        decoding = arguments.decoding(given)
     stop = child.Stop()
     report = _progress(stop)
     from core import experiment
@@ -89,7 +90,11 @@ def _work(given: Any) -> int:
     elif given.command == "search":
         result = experiment.search(given.run, report)
     else:
-        result = experiment.evaluate(given.run, given.subnets, given.splits, report, chunk_ms=given.chunk_ms)
+        asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
+        if given.tune:
+            from core import language
+        work = language.tune if given.tune else experiment.evaluate
+        result = work(given.run, given.subnets, given.splits, report, **asked)
     for line in result if isinstance(result, (list, tuple)) else [] if result is None else [result]:
         print(_short(line))
     return STOPPED if stop.asked else 0
@@ -121,6 +126,21 @@ def _check_subnets(given: Any) -> None:
             store.subnet(given.run, name)
 
 
+def _lm(given: Any) -> None:
+    if not (given.source or given.text):
+        raise ValueError("lm: say whose training transcripts are read (a RECIPE or a run), or give --text FILE")
+    source = given.source or None
+    if source and source not in [r.id for r in store.runs()]:
+        source = store.load_recipe(source)
+    out = Path(given.out)
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: give the name of a file in a folder that exists")
+    from core import language
+    made, told = language.make(source, given.text, given.order, _progress(child.Stop()))
+    store.write_bytes(out, made.text().encode())
+    print(f"{out}: {told}")
+
+
 def _recipe(given: Any) -> Recipe:
     resume = getattr(given, "resume", None)
     if given.recipe is None and resume is None:
@@ -148,8 +168,13 @@ def _resolved(recipe: Recipe) -> str:
 def _transcribe(given: Any) -> None:
     if not Path(given.run).is_file():  # a packed file is a run, too
         store.run_folder(given.run)
+    asked = arguments.decoding(given)
     from core import audio, recognizer
-    opened = recognizer.open(given.run, given.subnet, given.chunk_ms)
+    if asked:
+        from core import evaluation
+        language = evaluation.language(evaluation.Options(**asked))
+        asked = {n: v for n, v in asked.items() if n in ("decoder", "beam")} | {"language": language}
+    opened = recognizer.open(given.run, given.subnet, given.chunk_ms, **asked)
     wrong = []
     for name in given.files:
         try:
@@ -250,7 +275,9 @@ def _payload(given: Any) -> dict[str, Any]:
         return {"run": run}
     if run:
         _check_subnets(given)
-    return {"run": run, "subnets": given.subnets, "splits": given.splits, "new": None, "chunk_ms": given.chunk_ms}
+    decoding = arguments.decoding(given)
+    return {"run": run, "subnets": given.subnets, "splits": given.splits, "new": None, "chunk_ms": given.chunk_ms} | (
+        {"decoding": decoding} if decoding else {})
 
 
 def _state(job: Job) -> str:
@@ -266,8 +293,8 @@ def _job_row(job: Job) -> tuple[str, ...]:
 
 
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
-    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "compare": _compare, "transcribe": _transcribe, "bench": _bench,
-    "release": _release, "list": lambda given: print(listing.everything(given.what)), "jobs": _jobs}
+    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "compare": _compare, "transcribe": _transcribe, "lm": _lm,
+    "bench": _bench, "release": _release, "list": lambda given: print(listing.everything(given.what)), "jobs": _jobs}
 
 if __name__ == "__main__":
     sys.exit(main())
