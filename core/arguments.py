@@ -4,9 +4,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+from pathlib import Path
 from typing import Any
 
-from core import jobs, recipe_files, recipe_sets, storage, worker
+from core import catalog, jobs, recipe_files, recipe_sets, storage, worker
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,6 +59,12 @@ def parser() -> Parser:
     c.add_argument("subnet", metavar="SUBNET", help="a size of the run, e.g. dense or s70")
     c.add_argument("files", metavar="FILES", nargs="+", help="WAV, FLAC, OGG/Opus, MP3, M4A ...")
     c.add_argument("--chunk-ms", type=float, metavar="MS", help="latency of one step in ms (what the model prefers, mostly 320)")
+    _decoding(c)
+    c = commands.add_parser("lm", help="make an n-gram language model of training transcripts, or of text")
+    c.add_argument("source", metavar="RECIPE", nargs="?", default="", help="a recipe or a run whose training transcripts are read")
+    c.add_argument("--text", action="append", default=[], metavar="FILE", help="text, a sentence a line; more than once for more files")
+    c.add_argument("--order", type=int, default=3, metavar="N", help="the longest n-grams, 1 to 6 (%(default)s)")
+    c.add_argument("--out", required=True, metavar="FILE", help="the ARPA file that is written")
     c = commands.add_parser("bench", help="measure how fast something is")
     c.add_argument("name", metavar="NAME", help="see `python -m core list bench`")
     _set(c, "an option of the bench, e.g. hours=1")
@@ -101,9 +108,37 @@ def _work_commands(commands: Any, background: bool = False) -> None:
     c.add_argument("--splits", type=_list, default=[], metavar="X,Y", help="e.g. dev,test; as in the recipe when not given")
     c.add_argument("--chunk-ms", type=float, metavar="MS", help="latency of one step in ms, 0 = whole recordings at once; "
                    "as in the recipe when not given")
+    _decoding(c)
+    if not background:
+        c.add_argument("--tune", action="store_true", help="try weights of the language model on dev, store nothing")
     for c in commands.choices.values() if background else ():
         c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
         _queue_options(c)
+
+
+def _decoding(c: argparse.ArgumentParser) -> None:
+    """How tokens are found; options of evaluation, whose ranges are checked there."""
+    c.add_argument("--decoder", metavar="NAME", help="greedy, or beam for a beam search")
+    c.add_argument("--beam", type=int, metavar="N", help="hypotheses of the beam search")
+    c.add_argument("--lm", metavar="FILE", help="ARPA file of a language model of words, beside a beam search")
+    c.add_argument("--lm-weight", type=float, metavar="X", help="how much it counts beside the sound, 0 to 5")
+    c.add_argument("--word-score", type=float, metavar="X", help="added for every word, -10 to 10")
+
+
+def decoding(given: Any) -> dict[str, Any]:
+    """What was said of the decoder and its language model, as options of evaluation. ValueError for what cannot be."""
+    found = {n: v for n in ("decoder", "beam", "lm", "lm_weight", "word_score") for v in [getattr(given, n, None)] if v is not None}
+    if found:
+        catalog.check(catalog.card("settings", "evaluation"), found, "evaluation")
+    if not found.get("lm") and {"lm_weight", "word_score"} & set(found):
+        raise ValueError("--lm-weight and --word-score say how much a language model counts: give it, too, as --lm FILE")
+    if found.get("lm"):
+        found["lm"] = str(Path(found["lm"]).absolute())  # a job may run elsewhere
+        if found.get("decoder", "greedy") == "greedy":
+            raise ValueError("--lm needs a beam search: add --decoder beam")
+        if not Path(found["lm"]).is_file():
+            raise ValueError(f"--lm {found['lm']}: there is no such file; `python -m core lm RECIPE --out FILE` makes one")
+    return found
 
 
 def _queue_options(c: argparse.ArgumentParser) -> None:

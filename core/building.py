@@ -4,7 +4,7 @@ from __future__ import annotations
 import safetensors.torch
 import torch
 
-from core import cost, decoding, evaluation, packing, paths, plugins, store, tokenizer
+from core import cost, decoding, evaluation, ngrams, packing, paths, plugins, store, tokenizer
 from core import prepare as prepare_room
 from core.methods import base as methods_base
 from core.models.base import Model
@@ -71,7 +71,9 @@ def check_model(model: Model, training: TrainingOptions, measured: evaluation.Op
     for chunk_ms in training.chunks_ms:
         model.chunk_frames(chunk_ms, "training.chunks_ms")
     model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
-    decoding.check(model, measured.decoder)
+    decoding.named(model, measured.decoder)
+    if measured.lm:
+        ngrams.load(measured.lm)
 
 
 def evaluation_options(recipe: Recipe) -> evaluation.Options:

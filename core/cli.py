@@ -1,4 +1,4 @@
-"""`python -m core prepare|train|search|evaluate|compare|transcribe|bench|release|store|fetch|list|jobs`: the commands. Torch comes late."""
+"""`python -m core prepare|train|search|evaluate|compare|transcribe|lm|bench|release|store|fetch|list|jobs`: commands."""
 from __future__ import annotations
 
 import dataclasses
@@ -79,6 +79,7 @@ def _work(given: Any) -> int:
     else:
         storage.here(given.run)
         _check_subnets(given)
+        decoding = arguments.decoding(given)
     stop = child.Stop()
     report = _progress(stop)
     from core import experiment
@@ -95,7 +96,11 @@ def _work(given: Any) -> int:
     elif given.command == "search":
         result = experiment.search(given.run, report)
     else:
-        result = experiment.evaluate(given.run, given.subnets, given.splits, report, chunk_ms=given.chunk_ms)
+        asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
+        if given.tune:
+            from core import language
+        work = language.tune if given.tune else experiment.evaluate
+        result = work(given.run, given.subnets, given.splits, report, **asked)
     for line in result if isinstance(result, (list, tuple)) else [] if result is None else [result]:
         print(_short(line))
     return STOPPED if stop.asked else 0
@@ -127,6 +132,11 @@ def _check_subnets(given: Any) -> None:
             store.subnet(given.run, name)
 
 
+def _lm(given: Any) -> None:
+    from core import language
+    print(language.write(given.source, given.text, given.order, Path(given.out), _progress(child.Stop())))
+
+
 def _recipe(given: Any) -> Recipe:
     resume = getattr(given, "resume", None)
     if given.recipe is None and resume is None:
@@ -154,8 +164,13 @@ def _resolved(recipe: Recipe) -> str:
 def _transcribe(given: Any) -> None:
     if not Path(given.run).is_file():  # a packed file is a run, too
         storage.here(given.run)
+    asked = arguments.decoding(given)
     from core import audio, recognizer
-    opened = recognizer.open(given.run, given.subnet, given.chunk_ms)
+    if asked:
+        from core import evaluation
+        language = evaluation.language(evaluation.Options(**asked))
+        asked = {n: v for n, v in asked.items() if n in ("decoder", "beam")} | {"language": language}
+    opened = recognizer.open(given.run, given.subnet, given.chunk_ms, **asked)
     wrong = []
     for name in given.files:
         try:
@@ -169,11 +184,6 @@ def _transcribe(given: Any) -> None:
         print(f"{name}\t{stream.finish()}", flush=True)
     if wrong:
         raise ValueError("; ".join(wrong))
-
-
-def _store(given: Any) -> None:
-    copied = storage.push(given.run, given.at)
-    print(f"{len(copied)} files of {given.run} were copied to {storage.url(given.at)}")
 
 
 def _bench(given: Any) -> None:
@@ -261,7 +271,9 @@ def _payload(given: Any) -> dict[str, Any]:
         return {"run": run}
     if run:
         _check_subnets(given)
-    return {"run": run, "subnets": given.subnets, "splits": given.splits, "new": None, "chunk_ms": given.chunk_ms}
+    decoding = arguments.decoding(given)
+    return {"run": run, "subnets": given.subnets, "splits": given.splits, "new": None, "chunk_ms": given.chunk_ms} | (
+        {"decoding": decoding} if decoding else {})
 
 
 def _state(job: Job) -> str:
@@ -277,8 +289,10 @@ def _job_row(job: Job) -> tuple[str, ...]:
 
 
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
-    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "compare": _compare, "transcribe": _transcribe, "bench": _bench,
-    "release": _release, "store": _store, "fetch": lambda given: print(storage.pull(given.run, given.at)),
+    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "compare": _compare, "transcribe": _transcribe, "lm": _lm,
+    "bench": _bench, "release": _release,
+    "store": lambda given: print(f"{len(storage.push(given.run, given.at))} files of {given.run} were copied to {storage.url(given.at)}"),
+    "fetch": lambda given: print(storage.pull(given.run, given.at)),
     "list": lambda given: print(listing.everything(given.what)), "jobs": _jobs}
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from core import audio, cost, packing, paths, recognizer, scoring, store
+from core import audio, cost, decoding, packing, paths, recognizer, scoring, store
+from core.fusion import NONE, Language
 from core.prepared import TRAIN, Prepared
 from core.records import Anatomy, Report, Subnet, option
 from core.speed import Speed, measure
@@ -36,8 +37,12 @@ class Options:
     default_split: str = option("", "split the dashboard shows first; empty = the first measured one")
     chunk_ms: float = option(320.0, "attention chunk; 0 = full context", unit="ms", low=0.0, high=2560.0)
     precision: str = option("fp32", "arithmetic of the forward pass", choices=("fp32", "bf16"))
-    decoder: str = option("greedy", "how tokens are found; the beam search (4 hypotheses) reads transducers only",
-                          choices=("greedy", "modified_beam_search"))
+    decoder: str = option("greedy", "how tokens are found: greedily, or by the beam search of the model: prefix_beam_search for CTC, "
+                          "modified_beam_search for transducers", choices=("greedy", "beam", "prefix_beam_search", "modified_beam_search"))
+    beam: int = option(0, "hypotheses of a beam search; 0 = 32 for CTC, 4 for transducers", low=0, high=1000)
+    lm: str = option("", "ARPA file of a language model of words beside a beam search; empty = none")
+    lm_weight: float = option(0.5, "how much the language model counts beside the sound", low=0.0, high=5.0)
+    word_score: float = option(0.0, "added for every word (ln), against the language model's liking of few words", low=-10.0, high=10.0)
     threads: int = option(2, "CPU threads for the errors; speed is always measured with one", low=1, high=256)
     speed_utterances: int = option(12, "utterances streamed for the speed, 60 s at most; 0 = none", low=0, high=1000)
     repetitions: int = option(10000, "bootstrap resamples", low=100, high=1000000)
@@ -88,8 +93,7 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
     options = options or Options()
     folder = store.folder_of(run)
     data = packing.pack(folder, subnet)
-    heard = recognizer.open(data, chunk_ms=options.chunk_ms, precision=options.precision, threads=options.threads,
-                            decoder=options.decoder)
+    heard = opened(data, options)
     texts = heard.transcribe(material.features)
     if speed is None and options.speed_utterances:
         speed = _speed(data, material, options)
@@ -113,9 +117,20 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
     return report, rows
 
 
+def language(options: Options) -> Language | None:
+    """The language model that the options name."""
+    return Language(options.lm, options.lm_weight, options.word_score) if options.lm else None
+
+
+def opened(data: bytes, options: Options) -> recognizer.TorchRecognizer:
+    """The recogniser under the options' conditions; ValueError for conditions that cannot be."""
+    return recognizer.open(data, chunk_ms=options.chunk_ms, precision=options.precision, threads=options.threads,
+                           decoder=options.decoder, beam=options.beam, language=language(options))
+
+
 def _speed(data: bytes, material: Material, options: Options) -> Speed | None:
     waves = material.waves(options.speed_utterances)
-    return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder) if waves else None
+    return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder, options.beam, language(options)) if waves else None
 
 
 def _errors(edits: scoring.Edits, texts: list[str], material: Material, options: Options,
@@ -160,6 +175,8 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
     """
     options = options or Options()
     folder = store.folder_of(run)
+    if subnets and (options.decoder != decoding.GREEDY or options.lm):  # reports bear the decoder's own name
+        options = replace(options, decoder=opened(packing.pack(folder, subnets[0]), options).decoder)
     splits = options.splits or [s for s in prepared.splits if s not in NOT_TESTED]
     ordered = sorted(subnets, key=lambda s: (s.name != "dense", s.sparsity, s.name))
     done, began, speeds = [], time.monotonic(), {}
@@ -187,26 +204,32 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
 
 def _measured(folder: Path, subnet: Subnet, material: Material, options: Options) -> Report | None:
     """The stored report of this very file on this split under these conditions, if there is one."""
-    report = next((r for r in store.reports(folder) if (r.subnet, r.split, r.chunk_ms)
-                   == (subnet.name, material.split, options.chunk_ms)), None)
+    asked = (subnet.name, material.split, options.chunk_ms, *_decoding(options))
+    report = next((r for r in store.reports(folder) if (r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model) == asked), None)
     if report is None:
         return None
     try:
-        heard = [row["id"] for row in store.hypotheses(folder, subnet.name, material.split, options.chunk_ms, options.decoder)]
+        heard = [row["id"] for row in store.hypotheses(folder, *asked)]
     except ValueError:  # damaged or lost: measured again
         return None
-    same = heard == material.ids and (report.precision, report.decoder, report.file_sha256) == (
-        options.precision, options.decoder, packing.sha256(packing.pack(folder, subnet)))
+    same = heard == material.ids and (report.precision, report.file_sha256) == (
+        options.precision, packing.sha256(packing.pack(folder, subnet)))
     return report if same else None
 
 
+def _decoding(options: Options) -> tuple[str, str]:
+    """Decoder and language model, as reports name them."""
+    told = language(options)
+    return decoding.labelled(options.decoder, options.beam), told.text() if told else NONE
+
+
 def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Options) -> list[dict] | None:
-    measured = any((r.subnet, r.split, r.chunk_ms, r.decoder) == ("dense", material.split, options.chunk_ms, options.decoder)
-                   for r in store.reports(folder))
+    asked = ("dense", material.split, options.chunk_ms, *_decoding(options))
+    measured = any((r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model) == asked for r in store.reports(folder))
     if not measured or subnet.name == "dense":
         return None
     try:
-        return store.hypotheses(folder, "dense", material.split, options.chunk_ms, options.decoder)
+        return store.hypotheses(folder, *asked)
     except ValueError:
         return None
 

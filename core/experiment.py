@@ -12,7 +12,22 @@ from typing import Any
 
 import safetensors.torch
 
-from core import allocation, building, checkpoints, cost, evaluation, features, ladders, paths, plugins, records, storage, store, text
+from core import (
+    allocation,
+    building,
+    checkpoints,
+    cost,
+    evaluation,
+    features,
+    ladders,
+    packing,
+    paths,
+    plugins,
+    records,
+    storage,
+    store,
+    text,
+)
 from core import prepare as prepare_room
 from core import search as searching
 from core.batches import Batches
@@ -39,7 +54,7 @@ def prepare(recipe: Recipe, report: Report) -> Path:
 
 def identify(recipe: Recipe, report: Report, prepared: Prepared | None = None) -> tuple[Recipe, Prepared, str]:
     """The recipe as it is built, its speech (made ready if need be, unless it is given), and the id of its run."""
-    prepared = prepared or _prepared(recipe, report)
+    prepared = prepared or prepared_now(recipe, report)
     recipe = building.resolve(recipe, prepared.tokenizer.size)
     return recipe, prepared, store.recipe_id(recipe, prepared.hash, building.versions(recipe))
 
@@ -175,7 +190,7 @@ def search(run_id: str, report: Report) -> list[Subnet]:
         raise ValueError(f"search.sparsities goes to {max(options.sparsities):g}; the run was trained to {sparsest(recipe):g} "
                          f"(method.sparsest): a sparser size would be a guess")
     chunk_ms = building.evaluation_options(recipe).chunk_ms
-    fitness = Fitness(folder, _prepared_of(folder, recipe, report), options.seconds, chunk_ms, options.threads, options.seed)
+    fitness = Fitness(folder, prepared_of(folder, recipe, report), options.seconds, chunk_ms, options.threads, options.seed)
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
     room = plugins.load("methods", recipe.method.name)  # a method that trains nets without some branches says how many
     left_out = getattr(plugins.make_options(room.Options, recipe.method.options, "method"), "left_out", 0.0)
@@ -190,14 +205,18 @@ def search(run_id: str, report: Report) -> list[Subnet]:
 
 
 def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Report,
-             new: dict[str, Any] | None = None, chunk_ms: float | None = None) -> list[records.Report]:
-    """Measure stored subnets (all when none is named) and store the Reports. `new`: a Subnet that is stored first;
-    `chunk_ms`: instead of the recipe's. What is added to a released run goes into this machine's part of it."""
+             new: dict[str, Any] | None = None, chunk_ms: float | None = None,
+             decoding: dict[str, Any] | None = None) -> list[records.Report]:
+    """Measure stored subnets (all when none is named) and store the Reports. `new`: a Subnet that is stored first; `chunk_ms` and
+    `decoding` {option of evaluation: value}: instead of the recipe's. What is added to a released run goes into this machine's part of it.
+
+    ValueError for conditions that cannot be, before any speech is prepared."""
     folder = store.run_folder(run_id)
     recipe = store.recipe(folder)
-    options = building.evaluation_options(recipe)
-    options = replace(options, splits=list(splits) or options.splits, chunk_ms=options.chunk_ms if chunk_ms is None else chunk_ms)
-    prepared = _prepared_of(folder, recipe, report, options.splits)
+    options = measured_so(recipe, splits, chunk_ms, decoding)
+    if decoding:
+        evaluation.opened(packing.pack(folder, store.subnets(folder)[0]), options)
+    prepared = prepared_of(folder, recipe, report, options.splits)
     chosen = [store.subnet(folder, n) for n in subnets]
     if new:
         made = replace(records.from_dict(Subnet, new), run=folder.name, ranks_sha256=store.ranks_sha256(folder))
@@ -206,7 +225,14 @@ def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report:
     return evaluation.evaluate_many(folder, chosen or store.subnets(folder), prepared, options, report)
 
 
-def _prepared_of(folder: Path, recipe: Recipe, report: Report, splits: Sequence[str] = ()) -> Prepared:
+def measured_so(recipe: Recipe, splits: Sequence[str], chunk_ms: float | None, decoding: dict[str, Any] | None) -> evaluation.Options:
+    """The recipe's way to measure, changed where something else is asked for."""
+    options = building.evaluation_options(recipe)
+    options = replace(options, splits=list(splits) or options.splits, chunk_ms=options.chunk_ms if chunk_ms is None else chunk_ms)
+    return replace(options, **{n: v for n, v in (decoding or {}).items() if v is not None})
+
+
+def prepared_of(folder: Path, recipe: Recipe, report: Report, splits: Sequence[str] = ()) -> Prepared:
     """The run's speech under its own tokens and statistics, whatever stage it began from (that one may be elsewhere).
 
     What the run was trained on is taken if it is here; else only what `splits` need is made ready, where the corpus can say
@@ -217,7 +243,7 @@ def _prepared_of(folder: Path, recipe: Recipe, report: Report, splits: Sequence[
             return own
     narrow = getattr(plugins.load("corpora", recipe.corpus.name), "narrow", corpora_base.narrow)
     corpus = replace(recipe.corpus, options=narrow(recipe.corpus.options, splits))
-    return _prepared(replace(recipe, corpus=corpus, init_from=folder.name), report)
+    return prepared_now(replace(recipe, corpus=corpus, init_from=folder.name), report)
 
 
 def _still_good(prepared: Prepared, splits: Sequence[str]) -> bool:
@@ -230,7 +256,7 @@ def _still_good(prepared: Prepared, splits: Sequence[str]) -> bool:
     return same and all(Path(audio).is_file() for audio in first)
 
 
-def _prepared(recipe: Recipe, report: Report) -> Prepared:
+def prepared_now(recipe: Recipe, report: Report) -> Prepared:
     return Prepared(prepare(recipe, lambda p, text, eta: report(0.0, f"prepare: {text}", eta)))
 
 
@@ -253,4 +279,4 @@ def search_job(payload: dict[str, Any], report: Report) -> None:
 
 def evaluate_job(payload: dict[str, Any], report: Report) -> None:
     evaluate(payload["run"], payload.get("subnets") or [], payload.get("splits") or [], report, payload.get("new"),
-             payload.get("chunk_ms"))
+             payload.get("chunk_ms"), payload.get("decoding"))

@@ -1,6 +1,7 @@
 """Every file and folder name of the project, said once. No file is opened here."""
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -73,10 +74,12 @@ def subnet_file(run: Path, name: str) -> Path:
     return run / SUBNETS / f"{name}.json"
 
 
-def report_file(run: Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy") -> Path:
+def report_file(run: Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy", language_model: str = "none") -> Path:
     other = "" if decoder in ("", "greedy") else f".{decoder.replace(' ', '-')}"
+    if language_model not in ("", "none"):
+        other += f".lm-{hashlib.sha256(language_model.encode()).hexdigest()[:8]}"  # its weights, too: each is a condition of its own
     return run / REPORTS / f"{subnet}.{split.replace('/', '_')}.{chunk_ms:g}{other}.json"
 
 
-def hypotheses_file(run: Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy") -> Path:
-    return report_file(run, subnet, split, chunk_ms, decoder).with_suffix(".jsonl.zst")
+def hypotheses_file(run: Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy", language_model: str = "none") -> Path:
+    return report_file(run, subnet, split, chunk_ms, decoder, language_model).with_suffix(".jsonl.zst")

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import cost, decoding, packing, plugins, store
+from core import cost, decoding, fusion, packing, plugins, store
 from core.features import FRAME_SHIFT_MS, OnlineFbank
-from core.models.base import Model
+from core.fusion import Language
+from core.models.base import Model, Output
 from core.records import Subnet
 from core.tokenizer import Tokenizer
 
@@ -48,16 +49,20 @@ class Recognizer(Protocol):
 
 
 def open(source: str | Path | bytes, subnet: str | Subnet = "dense", chunk_ms: float | None = None, *, precision: str = "fp32",
-         threads: int | None = None, runtime: str = "torch", decoder: str = decoding.GREEDY) -> Recognizer:
+         threads: int | None = None, runtime: str = "torch", decoder: str = decoding.GREEDY, beam: int = 0,
+         language: Language | None = None) -> Recognizer:
     """A recogniser of a run's subnet (`source` = run id or folder) or of a packed file (path or bytes).
 
     chunk_ms is one the model can do, 0 for full context, None for the model's own choice. `threads` sets torch's for the whole
-    process. ValueError for unknown runs and subnets (lists what exists), chunks, precisions and decoders.
+    process. `beam` hypotheses of a beam search, 0 = the usual number; `language`: a language model beside it. ValueError for unknown
+    runs and subnets (lists what exists), chunks, precisions, decoders, and language models that are none or not of these tokens.
     """
     data = packed(source, subnet)
     if runtime != "torch":
+        if decoder != decoding.GREEDY or language:
+            raise ValueError(f"runtime {runtime!r} decodes greedily; for decoder {decoder!r} or a language model take runtime 'torch'")
         return plugins.load("export", runtime).open(data, chunk_ms, threads)
-    return TorchRecognizer(data, chunk_ms, precision, threads, decoder)
+    return TorchRecognizer(data, chunk_ms, precision, threads, decoder, beam, language)
 
 
 def packed(source: str | Path | bytes, subnet: str | Subnet = "dense") -> bytes:
@@ -88,7 +93,7 @@ class TorchRecognizer:
     """Dense fp32 matrices with zeros written out: zeros save bytes here, not time."""
 
     def __init__(self, data: bytes, chunk_ms: float | None = None, precision: str = "fp32", threads: int | None = None,
-                 decoder: str = decoding.GREEDY):
+                 decoder: str = decoding.GREEDY, beam: int = 0, language: Language | None = None):
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is unknown; allowed are {PRECISIONS}")
         if threads:
@@ -100,8 +105,9 @@ class TorchRecognizer:
         chunk_ms = self.model.default_chunk_ms if chunk_ms is None else chunk_ms
         self.chunk = self.model.chunk_frames(chunk_ms)
         self.factor = round(self.model.frame_ms / FRAME_SHIFT_MS)  # feature frames of an encoder frame
-        decoding.check(self.model, decoder)
-        self.decoder = decoder
+        self.decoder, self.beam = decoding.named(self.model, decoder), beam
+        self.fusion = fusion.load(language, self.tokenizer.symbols) if language else None
+        self.new_decoder()  # now is the time to say that these do not go together
         self.bf16 = precision == "bf16"
         statistics = metadata["statistics"]
         self.mean = torch.tensor(statistics["mean"], dtype=torch.float32)
@@ -111,7 +117,8 @@ class TorchRecognizer:
             "sparsity": metadata["subnet"]["sparsity"], "chunk_ms": float(chunk_ms),
             "lookahead_ms": metadata["anatomy"]["lookahead_ms"],
             "left_context_ms": metadata["anatomy"]["left_context_ms"] if self.chunk else 0.0,
-            "decoder": decoder, "language_model": "none", "precision": precision,
+            "decoder": decoding.labelled(self.decoder, beam), "language_model": language.text() if language else fusion.NONE,
+            "precision": precision,
             "runtime": f"torch {torch.__version__.split('+')[0]}", "normaliser": metadata["normaliser"],
             "file_bytes": len(data), "file_sha256": packing.sha256(data), "seed": metadata["seed"]}
 
@@ -130,13 +137,24 @@ class TorchRecognizer:
 
     def tokens(self, features: list[np.ndarray]) -> list[list[int]]:
         """One batch of raw fbank [F, 80] -> token ids of each, in one forward pass."""
+        return self.decode(self.output(features))
+
+    def output(self, features: list[np.ndarray]) -> Output:
+        """One forward pass over a batch of raw fbank [F, 80]."""
         lengths = torch.tensor([len(f) for f in features])
         batch = torch.zeros(len(features), int(lengths.max()), len(self.mean))
         for row, one in zip(batch, features):
             row[:len(one)] = self.normalised(one)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            output = self.model(batch, lengths, chunk=self.chunk, gates=self.gates, head=self.head)
-        return decoding.whole(self.model, output, self.decoder)
+            return self.model(batch, lengths, chunk=self.chunk, gates=self.gates, head=self.head)
+
+    def decode(self, output: Output) -> list[list[int]]:
+        """Token ids of each utterance of one batch."""
+        return decoding.whole(self.model, output, self.decoder, self.beam, self.fusion)
+
+    def new_decoder(self) -> decoding.Decoder:
+        """Of a new stream."""
+        return decoding.streaming(self.model, self.decoder, self.beam, self.fusion)
 
     def _checked_features(self, features: np.ndarray) -> np.ndarray:
         if features.ndim != 2 or features.shape[1] != len(self.mean):
@@ -159,7 +177,7 @@ class TorchStream:
 
     def __init__(self, recognizer: TorchRecognizer):
         self.recognizer = recognizer
-        self.fbank, self.decoder = OnlineFbank(), decoding.streaming(recognizer.model, recognizer.decoder)
+        self.fbank, self.decoder = OnlineFbank(), recognizer.new_decoder()
         self.state = recognizer.model.initial_state(1)
         self.history = torch.zeros(recognizer.model.history, len(recognizer.mean))  # before the sound: the mean, as in training
         self.waiting: list[np.ndarray] = []  # raw frames [n, 80] of a chunk not yet full, and of what the model sees after one
@@ -189,7 +207,7 @@ class TorchStream:
         self.waiting = []
         for start in range(0, len(rest), size):  # more than one where the model waits for what comes after a chunk
             self._run(rest[start:start + size + self.recognizer.model.ahead])
-        self.text = self.recognizer.tokenizer.decode(self.decoder.ids)
+        self.text = self.recognizer.tokenizer.decode(self.decoder.finish())
         return self.text
 
     def _run_whole_chunks(self) -> None:

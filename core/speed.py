@@ -1,7 +1,7 @@
 """How fast and how large a recogniser really is: streams sound through a packed file in a fresh child process.
 
-`python -m core.speed <packed file> <waves .npz> <chunk ms> <threads> <precision> <decoder>` prints one line of JSON; `measure`
-calls it. One stream at a time, batch 1; libraries are imported before the clock starts, the first utterance warms up.
+`python -m core.speed <packed file> <waves .npz> <chunk ms> <threads> <precision> <decoding as JSON>` prints one line of JSON;
+`measure` calls it. One stream at a time, batch 1; libraries are imported before the clock starts, the first utterance warms up.
 """
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from core import paths
 from core.audio import SAMPLE_RATE
+from core.fusion import Language
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Speed:
 
 
 def measure(data: bytes, waves: Sequence[np.ndarray], chunk_ms: float, threads: int = 1,
-            precision: str = "fp32", decoder: str = "greedy") -> Speed:
+            precision: str = "fp32", decoder: str = "greedy", beam: int = 0, language: Language | None = None) -> Speed:
     """Streams `waves` (float32 [N] each) through the packed file `data` in a child process."""
     if not waves:
         raise ValueError("speed is measured on sound: give at least one utterance")
@@ -43,12 +44,18 @@ def measure(data: bytes, waves: Sequence[np.ndarray], chunk_ms: float, threads: 
         file, sound = Path(folder, "subnet.safetensors"), Path(folder, "waves.npz")
         file.write_bytes(data)
         np.savez(sound, *waves)
-        command = [sys.executable, "-m", "core.speed", str(file), str(sound), f"{chunk_ms:g}", str(threads), precision, decoder]
+        decoding = json.dumps({"decoder": decoder, "beam": beam, "language": language and _absolute(language)})
+        command = [sys.executable, "-m", "core.speed", str(file), str(sound), f"{chunk_ms:g}", str(threads), precision, decoding]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"measuring the speed failed:\n{done.stderr[-2000:]}")
     return Speed(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _absolute(language: Language) -> dict:
+    """The language model as another working folder reads it."""
+    return dataclasses.asdict(language) | {"file": str(Path(language.file).absolute())}
 
 
 def peak_rss_mb() -> float:
@@ -62,11 +69,12 @@ def peak_rss_mb() -> float:
 
 
 def stream_all(file: Path, waves: Sequence[np.ndarray], chunk_ms: float, threads: int, precision: str,
-               decoder: str = "greedy") -> Speed:
+               decoder: str = "greedy", beam: int = 0, language: dict | None = None) -> Speed:
     """The measurement itself, in this process."""
     from core import recognizer
     started = time.perf_counter()
-    heard = recognizer.open(file, chunk_ms=chunk_ms, precision=precision, threads=threads, decoder=decoder)
+    heard = recognizer.open(file, chunk_ms=chunk_ms, precision=precision, threads=threads, decoder=decoder, beam=beam,
+                            language=Language(**language) if language else None)
     load_ms = 1000 * (time.perf_counter() - started)
     packet = round((chunk_ms or 320) * SAMPLE_RATE / 1000)
     chunks: list[float] = []
@@ -96,10 +104,11 @@ def _stream(heard, wave: np.ndarray, packet: int, chunks: list[float] | None = N
 
 
 def main() -> None:
-    file, sound, chunk_ms, threads, precision, decoder = sys.argv[1:]
+    file, sound, chunk_ms, threads, precision, decoding = sys.argv[1:]
     with np.load(sound) as stored:
         waves = [stored[name] for name in stored.files]
-    print(json.dumps(dataclasses.asdict(stream_all(Path(file), waves, float(chunk_ms), int(threads), precision, decoder))))
+    told = stream_all(Path(file), waves, float(chunk_ms), int(threads), precision, **json.loads(decoding))
+    print(json.dumps(dataclasses.asdict(told)))
 
 
 if __name__ == "__main__":

@@ -75,8 +75,9 @@ def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> 
     """A report and its hypotheses, one row per utterance; the report is the marker and comes last."""
     folder = own_part(run)
     _check_safe(report.subnet, "subnet name")
-    write_lines(paths.hypotheses_file(folder, report.subnet, report.split, report.chunk_ms, report.decoder), rows)
-    write_json(paths.report_file(folder, report.subnet, report.split, report.chunk_ms, report.decoder), as_dict(report))
+    told = (folder, report.subnet, report.split, report.chunk_ms, report.decoder, report.language_model)
+    write_lines(paths.hypotheses_file(*told), rows)
+    write_json(paths.report_file(*told), as_dict(report))
 
 
 # finding
@@ -196,9 +197,10 @@ def reports(run: str | Path, own: bool = True) -> list[Report]:
     return sorted(found, key=lambda r: (r.split, r.chunk_ms, r.sparsity, r.subnet))
 
 
-def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy") -> list[dict[str, Any]]:
+def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy",
+               language_model: str = "none") -> list[dict[str, Any]]:
     """Rows {"id", "hypothesis", "insertions", "deletions", "substitutions", "words"} of one report."""
-    path = paths.hypotheses_file(own_part(run), subnet, split, chunk_ms, decoder)
+    path = paths.hypotheses_file(own_part(run), subnet, split, chunk_ms, decoder, language_model)
     path = next((p for p in files(run, paths.REPORTS, "*.jsonl.zst") if p.name == path.name), path)
     try:
         stream = zstandard.ZstdDecompressor().decompressobj()

@@ -85,8 +85,7 @@ class Trainer:
         self.step, self.epoch, self.position = 0, 0, 0
         self.seconds_heard, self.seconds_spent, self.stop = 0.0, 0.0, False
         self.stop_agreed = False  # in a group: everyone knows that one was asked to stop, at the same update
-        self.sums: dict[str, list[Tensor]] = {}
-        self.rounded: dict[str, Tensor] = {}
+        self.sums, self.rounded = dict[str, list[Tensor]](), dict[str, Tensor]()
         self.board: SummaryWriter | None = None
 
     def _optimizers(self, extra: list[torch.nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
@@ -120,13 +119,6 @@ class Trainer:
         (a_pass.weight * loss).backward()
         return output.detached(), loss.detach()
 
-    def _round(self) -> dict[str, Tensor]:
-        """Copies of the prunable weights as autocast would make them in every pass; none where the loss reads weights in fp32."""
-        if not self.bf16 or not self.model.posteriors:
-            return {}
-        names = [f"{u.name}.weight" for u in self.method.anatomy.units]
-        return {n: self.parameters[n].detach().to(torch.bfloat16) for n in names}
-
     def _dropped(self, a_pass: Pass, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         """Stochastic depth: a 0/1 gate [B] for every branch the pass may leave out, scaled to keep its mean."""
         return {branch: torch.tensor([float(g.random() >= p) / (1 - p) for g in generators], device=self.device)
@@ -138,10 +130,10 @@ class Trainer:
         chunk = round(int(rng.choice(self.o.chunks_ms)) / self.method.anatomy.frame_ms)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        self.rounded = self._round()
+        # as autocast would make them in every pass; not where the loss reads weights in fp32
+        self.rounded = blocks.rounded(self.parameters, self.method.anatomy.units) if self.bf16 and self.model.posteriors else {}
         plan = self.method.plan(self.step)
-        outputs: list[Output] = []
-        losses: list[Tensor] = []
+        outputs, losses = list[Output](), list[Tensor]()
         for index, a_pass in enumerate(plan if batch.ids else ()):  # a process may have no part of a small batch
             teacher = None if a_pass.teacher is None else outputs[a_pass.teacher]
             output, loss = self.run_pass(a_pass, batch, chunk, teacher, index)

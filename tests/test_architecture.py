@@ -13,18 +13,18 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # a module imports lower floors, and names to its left on its own floor's line; a folder is one name
     "records paths cost",
     "plugins catalog recipe_files writing recipe_sets store storage history packing queue_file jobs",
-    "audio features text tokenizer chance acoustics shards grammar speaking scoring layers",
+    "audio features text tokenizer ngrams kneser_ney fusion chance acoustics shards grammar speaking scoring layers",
     "prepared corpora sift extract prepare batches models muon native sparsity",
-    "methods decoding",
-    "group checkpoints training export recognizer speed evaluation fitness allocation search ladders release",
-    "building experiment compare rehearsal",
+    "methods prefix_beam decoding",
+    "group checkpoints training export recognizer speed evaluation fitness tuning allocation search ladders release",
+    "building experiment language compare rehearsal",
     "runners worker bench child arguments listing cli __main__",
 )
 PLACE = {name: (floor, place) for floor, line in enumerate(FLOORS) for place, name in enumerate(line.split())}
 PLUGIN_FOLDERS = ("corpora", "models", "methods", "runners", "export", "bench")  # one file is one thing
 STRANGERS = ("corpora", "models", "sparsity")                                    # never import each other
-NO_TORCH = ("audio", "text", "tokenizer", "features", "chance", "acoustics", "shards", "grammar", "speaking", "scoring",
-            "prepared", "corpora", "sift", "extract", "prepare", "release")      # beside floors 0 and 1
+NO_TORCH = ("audio", "text", "tokenizer", "ngrams", "kneser_ney", "fusion", "prefix_beam", "features", "chance", "acoustics", "shards",
+            "grammar", "speaking", "scoring", "prepared", "corpora", "sift", "extract", "prepare", "release")      # beside floors 0 and 1
 LAZY_DOORS = ("recognizer", "audio", "text")  # the dashboard may import these in functions, where audio is transcribed
 
 

@@ -16,9 +16,9 @@ from core import arguments, cli, jobs, paths, store
 from core.records import Choice, Recipe, Report, Subnet, as_dict, from_dict
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("prepare", "train", "search", "evaluate", "transcribe", "bench", "list", "jobs")
+COMMANDS = ("prepare", "train", "search", "evaluate", "transcribe", "lm", "bench", "list", "jobs")
 NEEDED = {"prepare": ["r"], "train": ["r"], "search": ["r"], "evaluate": ["r", "--subnets", "a", "--splits", "b"],
-          "transcribe": ["r", "s", "f.wav"], "bench": ["b"], "list": [], "jobs": []}
+          "transcribe": ["r", "s", "f.wav"], "lm": ["r", "--out", "f"], "bench": ["b"], "list": [], "jobs": []}
 
 
 @pytest.fixture

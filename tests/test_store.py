@@ -21,7 +21,8 @@ RECIPE = Recipe(Choice("voice_commands"), Choice("conformer_ctc"), Choice("dense
 
 def report(run: str, **changes) -> Report:
     values = {f.name: {"str": "x", "int": 1, "float": 0.5}.get(f.type) for f in dataclasses.fields(Report)}
-    values |= {"run": run, "subnet": "s70", "split": "librispeech/test-clean", "chunk_ms": 320.0, "decoder": "greedy"}
+    values |= {"run": run, "subnet": "s70", "split": "librispeech/test-clean", "chunk_ms": 320.0, "decoder": "greedy",
+               "language_model": "none"}
     return Report(**values | changes)
 
 

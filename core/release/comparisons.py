@@ -62,7 +62,7 @@ def _speakers(prepared: Prepared | None, split: str, ids: list[str]) -> list[str
 
 
 def _pair(folder: Path, searched: Report, other: Report, origin: str, prepared: Prepared | None) -> dict[str, Any]:
-    mine, theirs = (store.hypotheses(folder, r.subnet, r.split, r.chunk_ms, r.decoder) for r in (searched, other))
+    mine, theirs = (store.hypotheses(folder, r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model) for r in (searched, other))
     ids = [row["id"] for row in mine]
     base = {row["id"]: _errors(row) for row in theirs}
     if set(ids) != set(base):

@@ -117,7 +117,8 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
     sizes = {"file_bytes": len(new), "zstd_bytes": packing.zstd_bytes(new), "file_sha256": packing.sha256(new)}
     for report in reports:
         told = replace(report, run=target.name, **sizes)
-        store.write_json(paths.report_file(target, told.subnet, told.split, told.chunk_ms, told.decoder), as_dict(told))
+        where = (told.subnet, told.split, told.chunk_ms, told.decoder, told.language_model)
+        store.write_json(paths.report_file(target, *where), as_dict(told))
 
 
 def _check_equal(old: bytes, new: bytes, name: str) -> None:

@@ -67,6 +67,11 @@ class _Rounded(torch.autograd.Function):
         return gradient if ctx.mask is None else multiply(gradient, ctx.mask), None, None
 
 
+def rounded(weights: dict[str, Tensor], units: tuple[Unit, ...]) -> dict[str, Tensor]:
+    """Copies of all units' weights in bf16, for masked()."""
+    return {n: weights[n].detach().to(torch.bfloat16) for n in (f"{u.name}.weight" for u in units)}
+
+
 def masked(weights: dict[str, Tensor], multipliers: dict[str, Tensor], rounded: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
     """The weights with multipliers applied; tensors without one are passed through as they are.
 
