@@ -17,8 +17,8 @@ class Noise:
             raise ValueError(f"dropout rate {rate} is outside 0..1")
         self.uniform, self.rate, self.used = uniform, rate, 0
 
-    def drop(self, x: Tensor) -> Tensor:
-        """x [B, T, D] with whole channels of an utterance zeroed and the rest scaled up."""
+    def drop(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """x [B, T, D] with whole channels of an utterance zeroed, at `scale` times the rate, and the rest scaled up."""
         if self.rate == 0.0:
             return x
         width = x.shape[-1]
@@ -26,12 +26,12 @@ class Noise:
             raise ValueError(f"the model drops more channels than the {self.uniform.shape[1]} random numbers given")
         numbers = self.uniform[:, self.used:self.used + width]
         self.used += width
-        keep = 1.0 - self.rate
+        keep = 1.0 - self.rate * scale
         return x * ((numbers < keep).to(x.dtype) / keep).unsqueeze(1)
 
 
-def drop(x: Tensor, noise: Noise | None) -> Tensor:
-    return x if noise is None else noise.drop(x)
+def drop(x: Tensor, noise: Noise | None, scale: float = 1.0) -> Tensor:
+    return x if noise is None else noise.drop(x, scale)
 
 
 def uniform(generators: list, width: int, device: torch.device | str = "cpu") -> Tensor:
