@@ -117,7 +117,7 @@ def test_iterative_zero_out_goes_round_by_round_and_branches_may_recover(tmp_pat
     assert [int(c.sum()) for c in method.chosen] == [6, 4] and not method.scores.requires_grad
 
 
-@pytest.mark.parametrize("name", ["simple_topk", "iterative_zero_out"])
+@pytest.mark.parametrize("name", ["simple_topk", "iterative_zero_out", "ortho_softmax"])
 @pytest.mark.parametrize("stop_at", [2, 5])
 def test_resuming_equals_not_stopping(name, stop_at, tmp_path):
     whole = trainer(tmp_path / "whole", name=name, updates=8)

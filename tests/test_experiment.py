@@ -209,3 +209,11 @@ def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, 
     report, = experiment.evaluate(folder.name, [], [], go)
     assert report.file_bytes == len(packing.pack(folder, subnet)) and report.sparsity == pytest.approx(sparsity, abs=0.005)
     assert abs(cost.file_bytes(anatomy, subnet.keep) - report.file_bytes) < cost.OTHER_BYTES
+
+
+def test_a_size_of_a_budget_is_stored_within_it():
+    folder = experiment.train(recipe("ortho_softmax", {"sizes": [0.6], "selection": 0.5}), go)
+    dense, size = experiment.evaluate(folder.name, ["dense", "c60"], [], go)
+    assert 0.45 * dense.parameters < size.nonzero_parameters <= 0.6 * dense.parameters
+    assert size.file_bytes == len(packing.pack(folder, store.subnet(folder, "c60"))) < 0.8 * dense.file_bytes
+    assert size.mmacs_nonzero_per_second < 0.7 * dense.mmacs_nonzero_per_second

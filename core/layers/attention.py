@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.layers.dropout import Noise, drop
+from core.layers.parts import Parts, first, last
 
 LEFT = 64    # frames of 40 ms before the chunk that are seen: 2.56 s
 SPAN = 64    # queries per block; every chunk length divides it
@@ -60,7 +61,7 @@ class Attention(nn.Module):
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of heads {heads}")
-        self.heads = heads
+        self.size = width // heads  # of a head
         self.norm = nn.LayerNorm(width)
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width, bias=False)  # a key bias cancels in the softmax
@@ -68,25 +69,25 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def _split(self, x: Tensor) -> Tensor:
-        """[B, T, D] -> [B, H, T, D/H]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        """[B, T, D] -> [B, H, T, D/H], of the heads that are run."""
+        return x.unflatten(-1, (-1, self.size)).transpose(1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         if q.is_cuda:
             y = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), attn_mask=mask.to(q.dtype))
         else:  # torch 2.11's fused CPU kernel is slow backwards at these sizes: plain products trained 1.2-1.5 times as fast here
-            scores = self._split(q * (q.shape[-1] // self.heads) ** -0.5) @ self._split(k).transpose(2, 3)
+            scores = self._split(q * self.size ** -0.5) @ self._split(k).transpose(2, 3)
             y = (scores + mask.to(q.dtype)).softmax(-1) @ self._split(v)
         return y.transpose(1, 2).flatten(2)
 
-    def forward(self, x: Tensor, layout: Layout, noise: Noise | None = None) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+    def forward(self, x: Tensor, layout: Layout, noise: Noise | None = None, parts: Parts | None = None) -> Tensor:
+        """[B, T, D] -> [B, T, D]; parts are the heads."""
         x = self.norm(x)
         if torch.is_autocast_enabled(x.device.type):  # once, not once for each of the three products
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        q, k, v = self.query(x), self.key(x), self.value(x)
+        q, k, v = (first(linear, x, parts) for linear in (self.query, self.key, self.value))
         y = self._blocks(q, k, v, layout) if layout.blocks else self._attend(q, k, v, layout.mask)
-        return drop(self.out(y), noise)
+        return drop(last(self.out, y, parts), noise)
 
     def _blocks(self, q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> Tensor:
         batch, frames, width = q.shape

@@ -11,13 +11,16 @@ from core.layers.attention import Attention, Layout
 from core.layers.convolution import Convolution
 from core.layers.dropout import Noise
 from core.layers.feed_forward import FeedForward
+from core.layers.parts import Parts
 
 BRANCHES = {"feed_forward_1": 0.5, "convolution": 1.0, "attention": 1.0, "feed_forward_2": 0.5}  # name: residual scale
-Gate = float | Tensor
+Gate = float | Tensor | Parts
 
 
 def gated(x: Tensor, scale: float, gate: Gate, branch) -> Tensor:
-    """x + gate * scale * branch(x). The number 0 means that the branch is not run; a tensor is a scalar or [B]."""
+    """x + gate * scale * branch(x). The number 0 means that the branch is not run; a tensor is a scalar or [B]; parts are the branch's."""
+    if isinstance(gate, Parts):
+        return torch.add(x, branch(x, gate), alpha=scale)
     if not isinstance(gate, Tensor):
         return x if gate == 0 else torch.add(x, branch(x), alpha=scale * gate)
     return x + scale * (gate if gate.dim() == 0 else gate.view(-1, 1, 1)) * branch(x)
@@ -34,17 +37,19 @@ class ConformerBlock(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, gates: dict[str, Gate], noise: Noise | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]; gates by branch name, missing = 1."""
-        runs = {"feed_forward_1": lambda y: self.feed_forward_1(y, noise),
+        runs = {"feed_forward_1": lambda y, *parts: self.feed_forward_1(y, noise, *parts),
                 "convolution": lambda y: self.convolution(y, noise)[0],
-                "attention": lambda y: self.attention(y, layout, noise),
-                "feed_forward_2": lambda y: self.feed_forward_2(y, noise)}
+                "attention": lambda y, *parts: self.attention(y, layout, noise, *parts),
+                "feed_forward_2": lambda y, *parts: self.feed_forward_2(y, noise, *parts)}
         for name, scale in BRANCHES.items():
             x = gated(x, scale, gates.get(name, 1.0), runs[name])
         return self.norm(x)
 
     def stream(self, x: Tensor, gates: dict[str, Gate], keys: Tensor, history: Tensor, cached: Tensor,
                valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One chunk [B, c, D] with this block's caches -> (output, new keys, new history)."""
+        """One chunk [B, c, D] with this block's caches -> (output, new keys, new history). Parts are gated in training
+        alone: a stored size has zeros for them."""
+        assert not any(isinstance(gate, Parts) for gate in gates.values()), "see above"
         state = {"keys": keys, "history": history}
 
         def convolve(y: Tensor) -> Tensor:

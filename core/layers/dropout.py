@@ -16,24 +16,25 @@ class Noise:
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"dropout rate {rate} is outside 0..1")
         self.uniform, self.rate, self.used = uniform, rate, 0
-        self.factors: dict[torch.dtype, Tensor] = {}  # 0 or 1 / (1 - rate) for all sites, made at once
+        self.factors: dict[tuple[torch.dtype, float], Tensor] = {}  # 0 or 1 / (1 - rate) for all sites, made at once
 
-    def drop(self, x: Tensor) -> Tensor:
-        """x [B, T, D] with whole channels of an utterance zeroed and the rest scaled up."""
+    def drop(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """x [B, T, D] with whole channels of an utterance zeroed, at `scale` times the rate, and the rest scaled up."""
         if self.rate == 0.0:
             return x
         width = x.shape[-1]
         if self.used + width > self.uniform.shape[1]:
             raise ValueError(f"the model drops more channels than the {self.uniform.shape[1]} random numbers given")
-        if x.dtype not in self.factors:
-            keep = 1.0 - self.rate
-            self.factors[x.dtype] = ((self.uniform < keep).to(x.dtype) / keep).unsqueeze(1)
+        kind = (x.dtype, scale)
+        if kind not in self.factors:
+            keep = 1.0 - self.rate * scale
+            self.factors[kind] = ((self.uniform < keep).to(x.dtype) / keep).unsqueeze(1)
         self.used += width
-        return x * self.factors[x.dtype][..., self.used - width:self.used]
+        return x * self.factors[kind][..., self.used - width:self.used]
 
 
-def drop(x: Tensor, noise: Noise | None) -> Tensor:
-    return x if noise is None else noise.drop(x)
+def drop(x: Tensor, noise: Noise | None, scale: float = 1.0) -> Tensor:
+    return x if noise is None else noise.drop(x, scale)
 
 
 def uniform(generators: list, width: int, device: torch.device | str = "cpu") -> Tensor:

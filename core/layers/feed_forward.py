@@ -5,6 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.layers.dropout import Noise, drop
+from core.layers.parts import Parts, first, last
+
+QUARTERS = 4  # parts that its hidden units may be gated in
 
 
 class FeedForward(nn.Module):
@@ -14,7 +17,8 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
-        hidden = drop(F.silu(self.up(self.norm(x))), noise)
-        return drop(self.down(hidden), noise)
+    def forward(self, x: Tensor, noise: Noise | None = None, parts: Parts | None = None) -> Tensor:
+        """[B, T, D] -> [B, T, D]; dropout goes down with the share of the quarters that is kept."""
+        share = 1.0 if parts is None else parts.share
+        hidden = drop(F.silu(first(self.up, self.norm(x), parts)), noise, share)
+        return drop(last(self.down, hidden, parts), noise, share)

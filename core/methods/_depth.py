@@ -76,8 +76,8 @@ class Depth(base.Method):
         if step < self.end:
             return [base.Pass("dense", weight=SUPERNET), base.Pass("shrinking", Subnet("shrinking", "", {}, 0.0), weight,
                                                                    head=len(self.sizes), drawn=True)]
-        smallest = self.chosen[-1]
-        dropped = {b: self.options.layer_dropout for b, kept in zip(self.branches, smallest.tolist()) if not kept}
+        off = cost.branches_off(self.anatomy, self.size(len(self.sizes) - 1).keep)
+        dropped = {b: self.options.layer_dropout for b in branches(self.anatomy) if b in off}
         passes = [base.Pass("dense", weight=SUPERNET, drop_branches=dropped if self.options.layer_dropout else {}),
                   self._pass(len(self.sizes) - 1, weight)]
         if len(self.sizes) > 1:

@@ -39,6 +39,15 @@ class Output:
         return dataclasses.replace(self, **{n: None if t is None else t.detach() for n, t in parts.items()})
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Parts of a residual branch that can be gated (core/layers/parts.py): equal stretches of the outputs of `rows` and of the inputs
+    of `columns`, all names of units."""
+    parts: int
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
 def ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch, reduction: str = "sum") -> Tensor:
     """CTC (Graves et al. 2006) summed over the batch, or [B] by "none". Whether labels fit the frames is checked by prepare."""
     return F.ctc_loss(log_probs.transpose(0, 1), batch.tokens, lengths, batch.token_lengths, blank=0,
@@ -70,6 +79,10 @@ class Model(nn.Module):
 
     def anatomy(self) -> Anatomy:
         raise NotImplementedError
+
+    def cuts(self) -> dict[str, Cut]:
+        """{residual branch: how it can be cut}; the others are run whole or not at all."""
+        return {}
 
     def initial_state(self, batch: int = 1) -> dict[str, Tensor]:
         """Fixed-shape tensors that carry a stream from chunk to chunk."""

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from core.layers.attention import LEFT, SPAN, Layout
 from core.layers.conformer_block import BRANCHES, ConformerBlock
 from core.layers.dropout import Noise
+from core.layers.feed_forward import QUARTERS
 from core.layers.subsampling import HISTORY, Subsampling, out_lengths, with_history
-from core.models.base import Model, Output
+from core.models.base import Cut, Model, Output
 from core.records import BLOCK, Anatomy, Fixed, Unit, option
 
 VERSION = 1
@@ -110,6 +111,15 @@ class ConformerCTC(Model):
         attention = 2 * (LEFT + 8) * self.options.width * rate
         fixed += [Fixed(f"blocks.{i}.attention.products", 0, attention) for i in range(self.options.blocks)]
         return Anatomy("conformer_ctc", FRAME_MS, FBANK_LOOKAHEAD_MS, LEFT * FRAME_MS, tuple(units), tuple(fixed))
+
+    def cuts(self) -> dict[str, Cut]:
+        """Feed-forwards by quarters of their hidden units, attention by heads; a convolution stays whole."""
+        found = {}
+        for b in (f"blocks.{i}" for i in range(self.options.blocks)):
+            found |= {f"{b}.{f}": Cut(QUARTERS, (f"{b}.{f}.up",), (f"{b}.{f}.down",)) for f in ("feed_forward_1", "feed_forward_2")}
+            found[f"{b}.attention"] = Cut(self.options.heads, tuple(f"{b}.attention.{n}" for n in ("query", "key", "value")),
+                                          (f"{b}.attention.out",))
+        return found
 
     @staticmethod
     def _macs(name: str, parameter: Tensor, rate: float) -> float:
