@@ -6,7 +6,7 @@ import difflib
 import sys
 from typing import Any
 
-from core import jobs, recipe_files, recipe_sets, worker
+from core import jobs, recipe_files, recipe_sets, storage, worker
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,6 +70,10 @@ def parser() -> Parser:
     c.add_argument("--no-snapshots", action="store_true", help="leave out the block ranks along the training")
     c.add_argument("--results", action="store_true", help="write RESULTS.md anew (a release does that, too)")
     c.add_argument("--samples", action="store_true", help="speak the samples of the Transcribe page anew")
+    for name, text in (("store", "copy a finished run to a shared disk or object storage"), ("fetch", "bring a run from there here")):
+        c = commands.add_parser(name, help=text)
+        c.add_argument("run", metavar="RUN")
+        c.add_argument("--at", default="", metavar="URL", help=f"s3://bucket/runs, file:///shared/runs ...; without it ${storage.VARIABLE}")
     _jobs_commands(commands.add_parser("jobs", help="background work: list, add, clone, cancel, resume, log, work"))
     hidden = commands.add_parser("_job")  # what the worker's child runs
     hidden.add_argument("id", type=int)
@@ -107,6 +111,9 @@ def _queue_options(c: argparse.ArgumentParser) -> None:
     c.add_argument("--after", type=_numbers, default=[], metavar="N,M", help="jobs that must be done before; RUN may then be -, "
                    "the run of the first of them")
     c.add_argument("--device", default="", help="cpu, cuda or cuda:N; when not given, training takes a GPU where there is one")
+    c.add_argument("--runner", default="local", help="what runs it; `python -m core list runners` shows them (%(default)s)")
+    c.add_argument("--address", default="", help="where the runner's machines are, e.g. http://head:8265 of a Ray cluster")
+    c.add_argument("--with", dest="with_", action="append", default=[], metavar="NAME=VALUE", help="a runner's option, e.g. workers=4")
     c.add_argument("--retries", type=int, default=0, help="how often to try again after a failure, with growing pauses (%(default)s)")
 
 
@@ -135,7 +142,7 @@ def _jobs_commands(top: argparse.ArgumentParser) -> None:
     _set(c, "change an option of a recipe to prepare or train, e.g. seed=2")
     c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
     _queue_options(c)
-    c.set_defaults(priority=None, after=None, retries=None, device=None)  # as the job that is cloned
+    c.set_defaults(priority=None, after=None, retries=None, device=None, runner=None)  # as the job that is cloned
     c = todo.add_parser("work", help="work on the queue here, in the foreground")
     c.add_argument("--idle-minutes", type=float, default=worker.IDLE_MINUTES)
     c.add_argument("--grace-s", type=float, default=worker.GRACE_S)

@@ -1,4 +1,4 @@
-"""`python -m core prepare|train|search|evaluate|compare|transcribe|bench|release|list|jobs`: the commands. Torch comes late."""
+"""`python -m core prepare|train|search|evaluate|compare|transcribe|bench|release|store|fetch|list|jobs`: the commands. Torch comes late."""
 from __future__ import annotations
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core import arguments, bench, catalog, child, jobs, listing, paths, recipe_sets, store, worker
+from core import arguments, bench, catalog, child, jobs, listing, paths, recipe_sets, storage, store, worker
 from core.records import Interrupted, Job, Recipe, Subnet
 from core.records import Report as RunReport
 from core.runners.base import STOPPED
@@ -77,7 +77,7 @@ def _work(given: Any) -> int:
             print(rehearsal.said(rehearsal.rehearse(recipe)), file=sys.stderr)
             return 0
     else:
-        store.run_folder(given.run)
+        storage.here(given.run)
         _check_subnets(given)
     stop = child.Stop()
     report = _progress(stop)
@@ -153,7 +153,7 @@ def _resolved(recipe: Recipe) -> str:
 
 def _transcribe(given: Any) -> None:
     if not Path(given.run).is_file():  # a packed file is a run, too
-        store.run_folder(given.run)
+        storage.here(given.run)
     from core import audio, recognizer
     opened = recognizer.open(given.run, given.subnet, given.chunk_ms)
     wrong = []
@@ -171,14 +171,21 @@ def _transcribe(given: Any) -> None:
         raise ValueError("; ".join(wrong))
 
 
+def _store(given: Any) -> None:
+    copied = storage.push(given.run, given.at)
+    print(f"{len(copied)} files of {given.run} were copied to {storage.url(given.at)}")
+
+
+def _options(settings: list[str], word: str) -> dict[str, Any]:
+    """{"workers": 4} of ["workers=4"]."""
+    for setting in settings:
+        if "=" not in setting:
+            raise ValueError(f"{word} {setting}: write it as option=value")
+    return {s.partition("=")[0].strip(): store.setting_value(s.partition("=")[2].strip()) for s in settings}
+
+
 def _bench(given: Any) -> None:
-    options = {}
-    for setting in given.settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise ValueError(f"--set {setting}: write it as option=value")
-        options[name.strip()] = store.setting_value(text.strip())
-    result = bench.run(given.name, options)
+    result = bench.run(given.name, _options(given.settings, "--set"))
     if result is not None:
         print(result if isinstance(result, str) else json.dumps(result, indent=1, default=str))
 
@@ -218,19 +225,25 @@ def _jobs(given: Any) -> int:
         _queued(given, given.kind, _payload(given))
     elif given.todo == "clone":
         job = jobs.get(given.id)
-        for name in ("priority", "after", "retries", "device"):
+        same = given.runner in (None, job.runner)
+        for name in ("priority", "after", "retries", "device", "runner"):
             setattr(given, name, getattr(job, name) if getattr(given, name) is None else getattr(given, name))
+        given.settings_before = job.settings if same else {}
         _queued(given, job.kind, _changed(job, given.settings))
     else:
         {"cancel": jobs.cancel, "resume": jobs.resume}[given.todo](given.id)
         print(f"job {given.id} is {_state(jobs.get(given.id))}")
-    if (given.todo in ("add", "clone") and not given.no_worker) or given.todo == "resume":
+    elsewhere = given.todo == "cancel" and jobs.get(given.id).remote  # somebody must tell the cluster
+    if (given.todo in ("add", "clone") and not given.no_worker) or given.todo == "resume" or elsewhere:
         jobs.start_worker()
     return 0
 
 
 def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
-    number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries, device=given.device)
+    settings = getattr(given, "settings_before", {}) | _options(given.with_, "--with")
+    settings |= {"address": given.address} if given.address else {}
+    number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries, device=given.device,
+                      runner=given.runner, settings=settings)
     print(f"job {number} is queued")
 
 
@@ -273,7 +286,8 @@ def _job_row(job: Job) -> tuple[str, ...]:
 
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "compare": _compare, "transcribe": _transcribe, "bench": _bench,
-    "release": _release, "list": lambda given: print(listing.everything(given.what)), "jobs": _jobs}
+    "release": _release, "store": _store, "fetch": lambda given: print(storage.pull(given.run, given.at)),
+    "list": lambda given: print(listing.everything(given.what)), "jobs": _jobs}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ from typing import Any
 
 import safetensors.torch
 
-from core import allocation, building, checkpoints, cost, evaluation, features, ladders, paths, plugins, records, store, text
+from core import allocation, building, checkpoints, cost, evaluation, features, ladders, paths, plugins, records, storage, store, text
 from core import prepare as prepare_room
 from core import search as searching
 from core.batches import Batches
@@ -83,6 +83,12 @@ def train(recipe: Recipe, report: Report, resume: str | None = None, group: Grou
             return report(progress, text, left)
         trainer.run(tell)
     _together(group, lambda: trainer.keeps and _finish(trainer, folder, recipe, prepared))
+    if os.environ.get(storage.VARIABLE) and (group is None or group.rank == 0):
+        try:
+            storage.push(folder)
+        except ValueError as error:
+            raise ValueError(f"the run {folder.name} is finished and on this disk, but not stored: {error}. To store it: "
+                             f"python -m core store {folder.name}") from error
     return folder
 
 
@@ -158,8 +164,9 @@ def sparsest(recipe: Recipe) -> float:
 
 # after training
 
-def search(run_id: str, report: Report) -> list[Subnet]:
-    """Search the run's ladder of sizes and store it beside uniform, global-magnitude and random-search ones of the same bytes."""
+def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | None = None) -> list[Subnet]:
+    """Search the run's ladder of sizes and store it beside uniform, global-magnitude and random-search ones of the same bytes.
+    `spread` of the fitness measures several candidates at once, elsewhere."""
     folder = store.run_folder(run_id)
     recipe, anatomy, sha = store.recipe(folder), store.anatomy(folder), store.ranks_sha256(folder)
     if not plugins.load("methods", recipe.method.name).Method.nested:
@@ -173,20 +180,23 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
     room = plugins.load("methods", recipe.method.name)  # a method that trains nets without some branches says how many
     left_out = getattr(plugins.make_options(room.Options, recipe.method.options, "method"), "left_out", 0.0)
+    many = spread(fitness) if spread else None
     found = allocation.baselines(anatomy, options.sparsities, norms, folder.name, sha)
     for method in ("search", "random"):
         found += ladders.run_ladder(
             anatomy, options, fitness.loss, rerank=fitness.wer, norms=norms, progress=report, run=folder.name,
-            ranks_sha256=sha, method=method, left_out=left_out, state_path=store.own_part(folder) / f"{method}.json")
+            ranks_sha256=sha, method=method, left_out=left_out, many=many, state_path=store.own_part(folder) / f"{method}.json")
     for subnet in found:
         store.save_subnet(folder, subnet)
     return found
 
 
 def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Report,
-             new: dict[str, Any] | None = None, chunk_ms: float | None = None) -> list[records.Report]:
+             new: dict[str, Any] | None = None, chunk_ms: float | None = None,
+             spread: evaluation.Spread | None = None) -> list[records.Report]:
     """Measure stored subnets (all when none is named) and store the Reports. `new`: a Subnet that is stored first;
-    `chunk_ms`: instead of the recipe's. What is added to a released run goes into this machine's part of it."""
+    `chunk_ms`: instead of the recipe's; `spread`: other processes that listen. What is added to a
+    released run goes into this machine's part of it."""
     folder = store.run_folder(run_id)
     recipe = store.recipe(folder)
     options = building.evaluation_options(recipe)
@@ -197,7 +207,7 @@ def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report:
         made = replace(records.from_dict(Subnet, new), run=folder.name, ranks_sha256=store.ranks_sha256(folder))
         store.save_subnet(folder, made)
         chosen.append(made)
-    return evaluation.evaluate_many(folder, chosen or store.subnets(folder), prepared, options, report)
+    return evaluation.evaluate_many(folder, chosen or store.subnets(folder), prepared, options, report, spread=spread)
 
 
 def _prepared_of(folder: Path, recipe: Recipe, report: Report, splits: Sequence[str] = ()) -> Prepared:

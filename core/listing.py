@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from core import catalog, plugins, recipe_sets, store
+from core import catalog, plugins, recipe_sets, storage, store
 from core.records import Card
 
 
@@ -25,6 +26,12 @@ def _runs_table() -> str:
         sizes = len(list((r.folder / "subnets").glob("*.json")))
         state = f"broken: {r.broken}" if r.broken else "finished" if r.finished else "not finished"
         rows.append((r.id, "released" if r.released else "own", state, str(sizes), r.title))
+    known = {row[0] for row in rows}
+    if os.environ.get(storage.VARIABLE):
+        try:
+            rows += [(run, "storage", "finished", "-", "fetched when it is named") for run in storage.runs() if run not in known]
+        except ValueError as error:  # what is here is shown all the same
+            rows.append(("-", "storage", f"not reached: {error}"[:120], "-", ""))
     return table(("run", "from", "state", "subnets", "title"), rows)
 
 
