@@ -99,7 +99,7 @@ def ended(number: int) -> jobs.Job:
 
 def training(**changes):
     made = given("omni_sparsity", {"warmup": 0.5, "sparsest": 0.8})
-    made = replace(made, training=made.training | {"updates": 120, "log_every": 2, "checkpoint_every": 4, "batch_seconds": 6.0,
+    made = replace(made, training=made.training | {"updates": 60, "log_every": 2, "checkpoint_every": 4, "batch_seconds": 6.0,
                                                    "wer_every": 0, "precision": "fp32"} | changes)
     return replace(made, model=replace(made.model, options=made.model.options | {"dropout": 0.0}))
 
@@ -120,7 +120,7 @@ def test_a_training_loses_a_process_and_its_follower_and_comes_to_the_right_end(
         job = wait(lambda: ended(number), "the end")
     assert job.state == "done", (job.error, jobs.log(number))
     folder = store.run_folder(job.run)
-    assert (folder / paths.FINISHED).is_file() and [r["step"] for r in history.metrics(folder)] == list(range(2, 121, 2))
+    assert (folder / paths.FINISHED).is_file() and [r["step"] for r in history.metrics(folder)] == list(range(2, 61, 2))
     assert storage.runs(settings["storage"]) == [job.run] and len(store.reports(folder)) == len(store.subnets(folder))
     alone = experiment.train(recipe, lambda *_: True)
     for mine, other in zip(history.metrics(alone), history.metrics(folder), strict=True):

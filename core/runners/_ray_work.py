@@ -297,7 +297,7 @@ def work(job: Job) -> None:
         evaluate(job, run)
         return
     run = job.payload["run"]
-    storage.here(run)
+    storage.pull(run)  # also where it is here already: sizes may have been added since
     say(run=run)
     job.device(1)
     if job.kind == "search":
