@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from core import catalog, jobs, recipe_files, recipe_sets, storage, worker
+from core import catalog, jobs, recipe_files, recipe_sets, storage, store, worker
 
 
 class Parser(argparse.ArgumentParser):
@@ -141,11 +141,22 @@ def decoding(given: Any) -> dict[str, Any]:
     return found
 
 
+def options(settings: list[str], word: str) -> dict[str, Any]:
+    """{"workers": 4} of ["workers=4"]."""
+    for setting in settings:
+        if "=" not in setting:
+            raise ValueError(f"{word} {setting}: write it as option=value")
+    return {s.partition("=")[0].strip(): store.setting_value(s.partition("=")[2].strip()) for s in settings}
+
+
 def _queue_options(c: argparse.ArgumentParser) -> None:
     c.add_argument("--priority", type=int, default=0, help="higher ones go first (%(default)s)")
     c.add_argument("--after", type=_numbers, default=[], metavar="N,M", help="jobs that must be done before; RUN may then be -, "
                    "the run of the first of them")
     c.add_argument("--device", default="", help="cpu, cuda or cuda:N; when not given, training takes a GPU where there is one")
+    c.add_argument("--runner", default="local", help="what runs it; `python -m core list runners` shows them (%(default)s)")
+    c.add_argument("--address", default="", help="where the runner's machines are, e.g. http://head:8265 of a Ray cluster")
+    c.add_argument("--with", dest="with_", action="append", default=[], metavar="NAME=VALUE", help="a runner's option, e.g. workers=4")
     c.add_argument("--retries", type=int, default=0, help="how often to try again after a failure, with growing pauses (%(default)s)")
 
 
@@ -174,7 +185,7 @@ def _jobs_commands(top: argparse.ArgumentParser) -> None:
     _set(c, "change an option of a recipe to prepare or train, e.g. seed=2")
     c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
     _queue_options(c)
-    c.set_defaults(priority=None, after=None, retries=None, device=None)  # as the job that is cloned
+    c.set_defaults(priority=None, after=None, retries=None, device=None, runner=None)  # as the job that is cloned
     c = todo.add_parser("work", help="work on the queue here, in the foreground")
     c.add_argument("--idle-minutes", type=float, default=worker.IDLE_MINUTES)
     c.add_argument("--grace-s", type=float, default=worker.GRACE_S)

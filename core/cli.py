@@ -187,13 +187,7 @@ def _transcribe(given: Any) -> None:
 
 
 def _bench(given: Any) -> None:
-    options = {}
-    for setting in given.settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise ValueError(f"--set {setting}: write it as option=value")
-        options[name.strip()] = store.setting_value(text.strip())
-    result = bench.run(given.name, options)
+    result = bench.run(given.name, arguments.options(given.settings, "--set"))
     if result is not None:
         print(result if isinstance(result, str) else json.dumps(result, indent=1, default=str))
 
@@ -233,19 +227,25 @@ def _jobs(given: Any) -> int:
         _queued(given, given.kind, _payload(given))
     elif given.todo == "clone":
         job = jobs.get(given.id)
-        for name in ("priority", "after", "retries", "device"):
+        same = given.runner in (None, job.runner)
+        for name in ("priority", "after", "retries", "device", "runner"):
             setattr(given, name, getattr(job, name) if getattr(given, name) is None else getattr(given, name))
+        given.settings_before = job.settings if same else {}
         _queued(given, job.kind, _changed(job, given.settings))
     else:
         {"cancel": jobs.cancel, "resume": jobs.resume}[given.todo](given.id)
         print(f"job {given.id} is {_state(jobs.get(given.id))}")
-    if (given.todo in ("add", "clone") and not given.no_worker) or given.todo == "resume":
+    elsewhere = given.todo == "cancel" and jobs.get(given.id).remote  # somebody must tell the cluster
+    if (given.todo in ("add", "clone") and not given.no_worker) or given.todo == "resume" or elsewhere:
         jobs.start_worker()
     return 0
 
 
 def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
-    number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries, device=given.device)
+    settings = getattr(given, "settings_before", {}) | arguments.options(given.with_, "--with")
+    settings |= {"address": given.address} if given.address else {}
+    number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries, device=given.device,
+                      runner=given.runner, settings=settings)
     print(f"job {number} is queued")
 
 

@@ -50,6 +50,17 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What a subnet understood elsewhere: one text per utterance of a split, and how fast it was there."""
+    texts: list[str]
+    speed: Speed | None
+    hardware: str
+
+
+Spread = Callable[["list[tuple[Subnet, bytes]]", "Material", Options], "Callable[[Subnet], Heard]"]  # begins all, waits for one
+
+
+@dataclass(frozen=True)
 class Material:
     """One split, ready to be measured often. features: raw fbank [F, 80] each; sounds: (file, offset s, seconds)."""
     split: str                       # as it is called in reports, e.g. "librispeech/test-clean"
@@ -84,24 +95,27 @@ def material(prepared: Prepared, split: str) -> Material:
 
 
 def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Options | None = None, *,
-             dense: Sequence[dict] | None = None, speed: Speed | None = None) -> tuple[Report, list[dict]]:
+             dense: Sequence[dict] | None = None, speed: Speed | None = None,
+             heard: Heard | None = None) -> tuple[Report, list[dict]]:
     """Measures one subnet on one split -> (Report, one row per utterance as the store keeps it).
 
     dense: rows of this run's dense subnet on the same split, for the paired test. speed: measured earlier for the same
-    file; None = measured now, if options ask for it.
+    file; None = measured now, if options ask for it. heard: what it understood elsewhere; None = it listens now.
     """
     options = options or Options()
     folder = store.folder_of(run)
     data = packing.pack(folder, subnet)
-    heard = opened(data, options)
-    texts = heard.transcribe(material.features)
-    if speed is None and options.speed_utterances:
+    listener = opened(data, options)
+    texts = listener.transcribe(material.features) if heard is None else heard.texts
+    if heard is not None:
+        speed = speed or heard.speed
+    elif speed is None and options.speed_utterances:
         speed = _speed(data, material, options)
     edits = scoring.word_edits(material.references, texts)
     counts = np.stack([edits.insertions, edits.deletions, edits.substitutions, edits.words], 1).tolist()
     rows = [{"id": id, "hypothesis": text, **dict(zip(("insertions", "deletions", "substitutions", "words"), four))}
             for id, text, four in zip(material.ids, texts, counts)]
-    conditions = heard.conditions
+    conditions = listener.conditions
     recipe = store.recipe(folder)
     report = Report(
         run=folder.name, subnet=subnet.name, split=material.split, method=recipe.method.name,
@@ -112,7 +126,7 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
         threads=speed.threads if speed else options.threads,
         **{n: conditions[n] for n in ("chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model",
                                       "precision", "runtime", "normaliser", "file_sha256", "seed")},
-        hardware=hardware(), code_version=code_version(), date=datetime.date.today().isoformat(),
+        hardware=heard.hardware if heard else hardware(), code_version=code_version(), date=datetime.date.today().isoformat(),
         resampled=scoring.resampled_unit(material.speakers))
     return report, rows
 
@@ -130,7 +144,12 @@ def opened(data: bytes, options: Options) -> recognizer.TorchRecognizer:
 
 def _speed(data: bytes, material: Material, options: Options) -> Speed | None:
     waves = material.waves(options.speed_utterances)
-    return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder, options.beam, language(options)) if waves else None
+    return speed_on(data, waves, options) if waves else None
+
+
+def speed_on(data: bytes, waves: list[np.ndarray], options: Options) -> Speed:
+    """Speed of a packed subnet on these sounds, one thread."""
+    return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder, options.beam, language(options))
 
 
 def _errors(edits: scoring.Edits, texts: list[str], material: Material, options: Options,
@@ -167,11 +186,12 @@ def sizes(data: bytes, anatomy: Anatomy, subnet: Subnet) -> dict:
 
 
 def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared, options: Options | None = None,
-                  progress: Progress = lambda *_: True, again: bool = False) -> list[Report]:
+                  progress: Progress = lambda *_: True, again: bool = False, spread: Spread | None = None) -> list[Report]:
     """Measures subnets on splits and stores the reports; dense comes first, so that the others are paired with it.
 
     What is already measured (same file, split and conditions) is kept unless `again`. Speed is measured once a subnet.
-    Raises Interrupted when `progress` says stop; what is finished is stored.
+    `spread` has other processes listen, to all subnets of a split at once. Raises Interrupted when `progress` says stop; what is finished
+    is stored.
     """
     options = options or Options()
     folder = store.folder_of(run)
@@ -182,6 +202,8 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
     done, began, speeds = [], time.monotonic(), {}
     for split in splits:
         one = material(prepared, split)
+        todo = [s for s in ordered if again or _measured(folder, s, one, options) is None] if spread else []
+        listen = spread([(s, packing.pack(folder, s)) for s in todo], one, options) if spread and todo else None
         for subnet in ordered:
             count, total = len(done), len(splits) * len(ordered)
             left = (time.monotonic() - began) / count * (total - count) if count else None
@@ -192,7 +214,8 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
             if report is not None and report.delta_wer is None and dense is not None:
                 report = None  # dense was not measured yet when this was
             if report is None:
-                report, rows = evaluate(folder, subnet, one, options, speed=speeds.get(subnet.name), dense=dense)
+                heard = listen(subnet) if listen and subnet in todo else None
+                report, rows = evaluate(folder, subnet, one, options, speed=speeds.get(subnet.name), dense=dense, heard=heard)
                 store.save_report(folder, report, rows)
             if report.rtf is not None and report.hardware == hardware():
                 speeds[subnet.name] = Speed(report.rtf, report.chunk_median_ms, report.chunk_p95_ms, report.load_ms,

@@ -179,8 +179,9 @@ def sparsest(recipe: Recipe) -> float:
 
 # after training
 
-def search(run_id: str, report: Report) -> list[Subnet]:
-    """Search the run's ladder of sizes and store it beside uniform, global-magnitude and random-search ones of the same bytes."""
+def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | None = None) -> list[Subnet]:
+    """Search the run's ladder of sizes and store it beside uniform, global-magnitude and random-search ones of the same bytes.
+    `spread` of the fitness measures several candidates at once, elsewhere."""
     folder = store.run_folder(run_id)
     recipe, anatomy, sha = store.recipe(folder), store.anatomy(folder), store.ranks_sha256(folder)
     if not plugins.load("methods", recipe.method.name).Method.nested:
@@ -194,11 +195,12 @@ def search(run_id: str, report: Report) -> list[Subnet]:
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
     room = plugins.load("methods", recipe.method.name)  # a method that trains nets without some branches says how many
     left_out = getattr(plugins.make_options(room.Options, recipe.method.options, "method"), "left_out", 0.0)
+    many = spread(fitness) if spread else None
     found = allocation.baselines(anatomy, options.sparsities, norms, folder.name, sha)
     for method in ("search", "random"):
         found += ladders.run_ladder(
             anatomy, options, fitness.loss, rerank=fitness.wer, norms=norms, progress=report, run=folder.name,
-            ranks_sha256=sha, method=method, left_out=left_out, state_path=store.own_part(folder) / f"{method}.json")
+            ranks_sha256=sha, method=method, left_out=left_out, many=many, state_path=store.own_part(folder) / f"{method}.json")
     for subnet in found:
         store.save_subnet(folder, subnet)
     return found
@@ -206,9 +208,10 @@ def search(run_id: str, report: Report) -> list[Subnet]:
 
 def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Report,
              new: dict[str, Any] | None = None, chunk_ms: float | None = None,
-             decoding: dict[str, Any] | None = None) -> list[records.Report]:
+             decoding: dict[str, Any] | None = None, spread: evaluation.Spread | None = None) -> list[records.Report]:
     """Measure stored subnets (all when none is named) and store the Reports. `new`: a Subnet that is stored first; `chunk_ms` and
-    `decoding` {option of evaluation: value}: instead of the recipe's. What is added to a released run goes into this machine's part of it.
+    `decoding` {option of evaluation: value}: instead of the recipe's; `spread`: other processes that listen. What is added to a released
+    run goes into this machine's part of it.
 
     ValueError for conditions that cannot be, before any speech is prepared."""
     folder = store.run_folder(run_id)
@@ -222,7 +225,7 @@ def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report:
         made = replace(records.from_dict(Subnet, new), run=folder.name, ranks_sha256=store.ranks_sha256(folder))
         store.save_subnet(folder, made)
         chosen.append(made)
-    return evaluation.evaluate_many(folder, chosen or store.subnets(folder), prepared, options, report)
+    return evaluation.evaluate_many(folder, chosen or store.subnets(folder), prepared, options, report, spread=spread)
 
 
 def measured_so(recipe: Recipe, splits: Sequence[str], chunk_ms: float | None, decoding: dict[str, Any] | None) -> evaluation.Options:

@@ -1,6 +1,7 @@
 """How good weights are on speech held out of training: the model's loss per frame, or word errors. For curves, search and tuning only."""
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -45,11 +46,22 @@ class HeldOut:
 
     def loss(self, model: Model, weights: dict[str, Tensor], **given: Any) -> float:
         """The model's loss per encoder frame; `given` goes to the model (gates, head)."""
+        total, frames = self.sums(model, weights, **given)
+        return total / frames
+
+    def sums(self, model: Model, weights: dict[str, Tensor], **given: Any) -> tuple[float, float]:
+        """(loss, encoder frames), summed over the speech."""
         total = frames = 0.0
         for _, output, loss in self._each(model, weights, given, lambda model, output, batch: model.loss(output, batch)):
             total += float(loss)
             frames += float(output.lengths.sum())
-        return total / frames
+        return total, frames
+
+    def part(self, number: int, of: int) -> HeldOut:
+        """The same with every `of`-th batch, from `number` on."""
+        made = copy.copy(self)
+        made.batches = self.batches[number::of]
+        return made
 
     def edits(self, model: Model, weights: dict[str, Tensor], **given: Any) -> dict[str, scoring.Edits]:
         """{corpus: word edits}, greedy, and all of them under ""."""
@@ -97,6 +109,10 @@ class Fitness:
     def loss(self, keep: dict[str, float]) -> float:
         """The model's loss per encoder frame."""
         return self.held_out.loss(self.model, self._masked(keep), gates=self._gates(keep))
+
+    def sums(self, keep: dict[str, float], number: int, of: int) -> tuple[float, float]:
+        """(loss, encoder frames) of one of several parts of the speech; their sums over all parts make the loss."""
+        return self.held_out.part(number, of).sums(self.model, self._masked(keep), gates=self._gates(keep))
 
     def by_speaker(self, keep: dict[str, float], head: int = 0) -> dict[str, list[float]]:
         """{speaker: [loss, encoder frames, word errors, words]}."""

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from core import paths
+from core import catalog, paths
 from core.plugins import check_name
 from core.queue_file import QueueError, transaction
 from core.records import JOB_KINDS, JOB_STATES, Job
@@ -29,7 +29,8 @@ MAX_ATTEMPTS = 5      # a job whose worker dies this often fails, so that it can
 def _job(row: sqlite3.Row) -> Job:
     values = dict(row)
     return Job(**values | {"payload": json.loads(values["payload"]), "cancel": bool(values["cancel"]),
-                           "after": tuple(json.loads(values["after"]))})
+                           "after": tuple(json.loads(values["after"])),
+                           "settings": json.loads(values["settings"])})
 
 
 def _one(db: sqlite3.Connection, job_id: int) -> Job:
@@ -42,13 +43,15 @@ def _one(db: sqlite3.Connection, job_id: int) -> Job:
 # for people: pages and command line
 
 def add(kind: str, payload: dict[str, Any], run: str = "", *, priority: int = 0, after: Sequence[int] = (), retries: int = 0,
-        device: str = "") -> int:
+        device: str = "", runner: str = "local", settings: dict[str, Any] | None = None) -> int:
     """Queue a job and return its number. `run` is the run it belongs to, where that is known.
 
     Higher priorities go first. It waits until the jobs `after` are done, and an empty payload["run"] then becomes the run of the first
     of them. A failure that is not the input's fault is tried again `retries` times, after RETRY_S, then twice that, and so on.
-    It runs on a slot of `device` ("cpu", "cuda", "cuda:1"); when that is "", training takes a GPU where there is one, the rest none."""
+    It runs on a slot of `device` ("cpu", "cuda", "cuda:1"); when that is "", training takes a GPU where there is one, the rest none.
+    Another `runner` than the local one, with `settings` as its options, needs no slot of this machine."""
     check_name(kind, JOB_KINDS, "kind of job")
+    catalog.check(catalog.card("runners", runner), settings or {}, "runner")
     if retries < 0:
         raise ValueError(f"retries is {retries}; it is 0 or more")
     if device and not DEVICE.fullmatch(device):
@@ -56,10 +59,10 @@ def add(kind: str, payload: dict[str, Any], run: str = "", *, priority: int = 0,
     with transaction() as db:
         for number in after:
             _one(db, number)
-        return db.execute("insert into jobs (kind, payload, state, run, created, priority, after, retries, device) "
-                          "values (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
+        return db.execute("insert into jobs (kind, payload, state, run, created, priority, after, retries, device, "
+                          "runner, settings) values (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
                           (kind, json.dumps(payload), run or payload.get("run", ""), time.time(), priority, json.dumps(list(after)),
-                           retries, device)).lastrowid
+                           retries, device, runner, json.dumps(settings or {}))).lastrowid
 
 
 def waits_for(job: Job) -> list[Job]:
@@ -80,12 +83,13 @@ def list_jobs(limit: int = 100) -> list[Job]:
 
 
 def cancel(job_id: int) -> None:
-    """A queued job is cancelled at once, a running one is asked to stop; ValueError when it has ended."""
+    """A queued job is cancelled at once, a running one is asked to stop, by the next worker if it goes on elsewhere; ValueError when it
+    has ended."""
     with transaction() as db:
         job = _one(db, job_id)
         if job.state not in ("queued", "running"):
             raise ValueError(f"job {job_id} is {job.state}; only queued and running jobs can be cancelled")
-        if job.state == "queued" or _stopped(job.worker, job.heartbeat, STALE_S):
+        if not job.remote and (job.state == "queued" or _stopped(job.worker, job.heartbeat, STALE_S)):
             db.execute("update jobs set state = 'cancelled', cancel = 1, ended = ? where id = ?", (time.time(), job_id))
         else:
             db.execute("update jobs set cancel = 1 where id = ?", (job_id,))
@@ -98,7 +102,7 @@ def resume(job_id: int) -> None:
         if job.state not in ("failed", "cancelled"):
             raise ValueError(f"job {job_id} is {job.state}; only failed and cancelled jobs can be resumed")
         db.execute("update jobs set state = 'queued', cancel = 0, attempts = 0, failures = 0, not_before = 0, error = '', "
-                   "ended = null, worker = '', pid = null, eta_s = null, message = '' where id = ?", (job_id,))
+                   "ended = null, worker = '', pid = null, eta_s = null, message = '', remote = '' where id = ?", (job_id,))
 
 
 def log(job_id: int, lines: int = 200) -> str:
@@ -115,7 +119,9 @@ def log(job_id: int, lines: int = 200) -> str:
 # for the worker and its child
 
 def fits(job: Job, slot: str, slots: Sequence[str]) -> bool:
-    """Whether a job may run on the slot "cpu" or "cuda:0" of a worker that has `slots`."""
+    """Whether a job may run on the slot "cpu" or "cuda:0" of a worker that has `slots`; the slots of another runner bear its name."""
+    if job.runner != "local" or not DEVICE.fullmatch(slot):
+        return slot == job.runner
     kind = slot.partition(":")[0]
     if job.device:
         return job.device in (slot, kind)
@@ -128,13 +134,14 @@ def claim(worker: str, slots: Sequence[str] = ("cpu",)) -> Job | None:
     free; None when there is none, or another worker runs jobs."""
     with transaction() as db:
         now = time.time()
-        running = db.execute("select worker, heartbeat, place from jobs where state = 'running'").fetchall()
+        running = db.execute("select worker, heartbeat, place, runner from jobs where state = 'running'").fetchall()
         if any(r["worker"] != worker and not _stopped(r["worker"], r["heartbeat"], STALE_S) for r in running):
             return None
         free = list(slots)
         for row in running:
-            if row["worker"] == worker and row["place"] in free:
-                free.remove(row["place"])
+            slot = row["place"] if row["runner"] == "local" else row["runner"]
+            if row["worker"] == worker and slot in free:
+                free.remove(slot)
         queued = db.execute("select * from jobs where state = 'queued' and not_before <= ? order by priority desc, id", (now,))
         for job in map(_job, queued.fetchall()):
             before = [_one(db, number) for number in job.after]
@@ -163,10 +170,11 @@ def beat(job_id: int, worker: str, progress: float | None = None, message: str |
         return _change(db, job_id, worker, told) and not _one(db, job_id).cancel
 
 
-def note(job_id: int, worker: str, *, pid: int | None = None, run: str | None = None) -> None:
-    """Remember the child's process id (also its group's), or the run it writes."""
+def note(job_id: int, worker: str, **told: Any) -> None:
+    """Remember the child's process id (`pid`, also its group's), the `run` it writes, its `place`, or its name elsewhere (`remote`)."""
+    assert set(told) <= {"pid", "run", "place", "remote"}, told
     with transaction() as db:
-        _change(db, job_id, worker, {k: v for k, v in (("pid", pid), ("run", run)) if v is not None})
+        _change(db, job_id, worker, {k: v for k, v in told.items() if v is not None} or {"heartbeat": time.time()})
 
 
 def finish(job_id: int, worker: str = "") -> None:
@@ -180,7 +188,8 @@ def fail(job_id: int, text: str, worker: str = "", again: bool = True) -> None:
         job = _one(db, job_id)
         if again and job.failures < job.retries and not job.cancel:
             wait = min(RETRY_S * 2 ** job.failures, MOST_RETRY_S)
-            _end(db, job_id, worker, "queued", ended=None, error=text, attempts=0, failures=job.failures + 1, not_before=time.time() + wait,
+            _end(db, job_id, worker, "queued", ended=None, error=text, attempts=0, failures=job.failures + 1, remote="",
+                 not_before=time.time() + wait,
                  message=f"failed {job.failures + 1} of {job.retries + 1} times; tried again in {wait:.0f} s")
         else:
             _end(db, job_id, worker, "failed", error=text)
@@ -213,8 +222,10 @@ def requeue_stale(seconds: float = STALE_S, but: str = "") -> list[Job]:
         running = [_job(r) for r in db.execute("select * from jobs where state = 'running'")]
         lost = [job for job in running if job.worker != but and _stopped(job.worker, job.heartbeat, seconds)]
         for job in lost:
-            if job.cancel:
+            if job.cancel and not job.remote:
                 _end(db, job.id, "", "cancelled")
+            elif job.remote:  # it goes on without a worker, and the next one follows it
+                _end(db, job.id, "", "queued", ended=None, attempts=0)
             elif job.attempts >= MAX_ATTEMPTS:
                 _end(db, job.id, "", "failed", error=f"its worker died {job.attempts} times while it ran; often this "
                      "is lack of memory: see the log, use smaller batches, then resume it")

@@ -21,15 +21,17 @@ STEEPNESS = (4.0, 8.0, 16.0)  # of the allocations by harm that the search start
 def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], float], *,
                rerank: Callable[[Keep], float] | None = None, norms: dict[str, np.ndarray] | None = None,
                progress: Progress = lambda *_: True, state_path: Path | None = None, run: str = "",
-               ranks_sha256: str = "", method: str = "search", left_out: float = 0.0) -> list[Subnet]:
+               ranks_sha256: str = "", method: str = "search", left_out: float = 0.0,
+               many: Callable[[list[Keep]], list[float]] | None = None) -> list[Subnet]:
     """Searches all of options.sparsities and returns one Subnet each, densest first ("s70": searched, "r70": random).
 
     fitness and rerank are called with a keep, lower is better; rerank (WER) chooses among the best few of each budget.
     norms (allocation.block_norms) add the global-magnitude starts. method "random" draws every candidate independently
     and starts from nothing. `left_out`: share of the residual branches that may be left out. With state_path the search goes on
-    where it was. Raises Interrupted when `progress` says
+    where it was. `many` measures the fitness of several at once, elsewhere. Raises Interrupted when `progress` says
     stop, and ValueError when a budget cannot be reached.
     """
+    many = many or (lambda keeps: [fitness(keep) for keep in keeps])
     sparsities = sorted(options.sparsities)
     budgets = budgets_of(anatomy, sparsities)
     starts = [] if method == "random" else [uniform_at(anatomy, b) for b in budgets]
@@ -39,7 +41,7 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
     if method != "random" and options.probe and 4 * (len(anatomy.units) + 1) <= options.evaluations:
         saved = _saved(state_path)
         if "search" not in saved:
-            harm = _harm(anatomy, budgets[len(budgets) // 2], fitness, progress, options.minutes / 3)
+            harm = _harm(anatomy, budgets[len(budgets) // 2], many, len(budgets), progress, options.minutes / 3)
         harm = saved.get("harm", harm)
     if harm:
         starts += [by_harm(harm, anatomy, b, c) for b in budgets for c in STEEPNESS]
@@ -53,7 +55,7 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
         if not progress(search.told / options.evaluations, _said(search, options), left):
             raise Interrupted(f"stopped after {search.told} of {options.evaluations} candidates")
         keeps = search.ask(min(len(budgets), options.evaluations - search.told))
-        search.tell([(keep, fitness(keep)) for keep in keeps])
+        search.tell(list(zip(keeps, many(keeps), strict=True)))
         if state_path is not None:
             store.write_json(state_path, {"search": search.state(), "seconds": time.monotonic() - began, "harm": harm})
     chosen = []
@@ -75,16 +77,19 @@ def _said(search: Search, options: Options) -> str:
     return f"{search.told} of {options.evaluations} candidates; best loss per size, dense to sparse: {' '.join(best)}"
 
 
-def _harm(anatomy: Anatomy, budget: int, fitness: Callable[[Keep], float], progress: Progress, minutes: float) -> dict[str, float]:
+def _harm(anatomy: Anatomy, budget: int, many: Callable[[list[Keep]], list[float]], at_once: int, progress: Progress,
+          minutes: float) -> dict[str, float]:
     """{unit: rise of the loss when it alone keeps half as much} at the uniform size of a budget; {} where that takes over `minutes`."""
     uniform, until = uniform_at(anatomy, budget), time.monotonic() + 60 * minutes
-    before, harm = fitness(uniform), {}
-    for i, unit in enumerate(anatomy.units):
+    before, harm = many([uniform])[0], {}
+    for i in range(0, len(anatomy.units), at_once):
         if time.monotonic() > until:
             return {}
         if not progress(0.0, f"how much every matrix matters: {i} of {len(anatomy.units)}", None):
             raise Interrupted("stopped while measuring how much every matrix matters; that begins anew")
-        harm[unit.name] = fitness(uniform | {unit.name: 0.5 * uniform[unit.name]}) - before
+        some = anatomy.units[i:i + at_once]
+        losses = many([uniform | {unit.name: 0.5 * uniform[unit.name]} for unit in some])
+        harm |= {unit.name: loss - before for unit, loss in zip(some, losses, strict=True)}
     return harm
 
 

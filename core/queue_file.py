@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core import paths
 
-SCHEMA = 3            # stored as the database's user_version; raised when a table changes
+SCHEMA = 4            # stored as the database's user_version; raised when a table changes
 BUSY_S = 30.0         # how long to wait for another process's transaction
 
 TABLES = """
@@ -29,6 +29,10 @@ alter table jobs add column not_before real not null default 0
 """, 2: """
 alter table jobs add column device text not null default '';
 alter table jobs add column place text not null default ''
+""", 3: """
+alter table jobs add column runner text not null default 'local';
+alter table jobs add column settings text not null default '{}';
+alter table jobs add column remote text not null default ''
 """}                  # from which format, to the next one
 
 

@@ -201,7 +201,10 @@ class Job:
     failures: int = 0                # since it was queued by a person
     not_before: float = 0.0          # not tried again before this time
     device: str = ""                 # asked for: "cpu", "cuda", "cuda:1"; "" takes what is free
-    place: str = ""                  # where it runs or ran: the device of its slot
+    place: str = ""                  # where it runs or ran: the device of its slot, or machines and devices of a cluster
+    runner: str = "local"            # the plug-in of core/runners that runs it
+    settings: dict[str, Any] = field(default_factory=dict)  # the runner's options
+    remote: str = ""                 # what it is called where it goes on without this machine
 
 
 class Interrupted(Exception):

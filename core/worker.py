@@ -43,7 +43,7 @@ class Worker:
             while not self.stop and jobs.worker_beat(self.name):
                 for lost in jobs.requeue_stale(self.stale_s, but=self.name):
                     _say(f"job {lost.id} lost its worker {lost.worker}")
-                    self.runner.clear(lost)
+                    self.runner_of(lost).clear(lost)
                 for job in jobs.impossible(self.name, self.slots):
                     _say(f"job {job.id} asks for {job.device}: there is none here")
                 running = [thread for thread in running if thread.is_alive()]
@@ -69,13 +69,21 @@ class Worker:
         """Start a job's process here, in the thread with whose end it dies, and a thread that follows it; [] when it cannot be started."""
         _say(f"job {job.id} ({job.kind}) starts on {job.place}")
         try:
-            handle = self.runner.start(job, paths.job_log(job.id))
-        except OSError as error:
-            jobs.fail(job.id, f"the job's process could not be started: {error}", self.name)
+            handle = self.runner_of(job).start(job, paths.job_log(job.id))
+        except (OSError, ValueError) as error:
+            wrong = isinstance(error, ValueError)
+            jobs.fail(job.id, f"{error}" if wrong else f"the job's process could not be started: {error}", self.name, again=not wrong)
             return []
         thread = threading.Thread(target=self.follow, args=(job, handle), name=f"job {job.id}")
         thread.start()
         return [thread]
+
+    def runner_of(self, job: Job) -> Runner:
+        """The worker's own runner, or the one that the job asks for, with the job's settings. ValueError for unknown ones."""
+        if job.runner == "local" and not job.settings:
+            return self.runner
+        module = plugins.load("runners", job.runner)
+        return module.Runner(plugins.make_options(module.Options, job.settings, "runner"))
 
     def follow(self, job: Job, handle: Handle) -> None:
         """One started job to its end, whatever that is."""
@@ -83,7 +91,8 @@ class Worker:
             jobs.note(job.id, self.name, pid=handle.pid)
             code, told = self._watch(job, handle)
         finally:
-            handle.kill()
+            if not handle.stays or jobs.get(job.id).cancel:
+                handle.kill()
         if told or code == STOPPED:
             jobs.stopped(job.id, self.name)
         elif code == 0:
@@ -106,6 +115,8 @@ class Worker:
                     told = now
                     handle.stop()
             if self.stop and not told:
+                if handle.stays and not jobs.get(job.id).cancel:
+                    return None, True
                 told = now
                 handle.stop()
             if told and now - told > self.grace_s:
@@ -128,6 +139,12 @@ def slots_here() -> tuple[str, ...]:
     """A slot for every NVIDIA GPU of this machine, found without any library, and one for its processors."""
     cards = sorted(int(p.name.removeprefix("nvidia")) for p in Path("/dev").glob("nvidia[0-9]*"))
     return (*(f"cuda:{card}" for card in cards), "cpu")
+
+
+def slots_elsewhere() -> tuple[str, ...]:
+    """The slots of runners whose jobs run on other machines, called as the runner."""
+    rooms = {name: plugins.load("runners", name).Runner for name in plugins.names("runners")}
+    return tuple(name for name, runner in rooms.items() for _ in range(runner.elsewhere))
 
 
 def read_slots(text: str) -> tuple[str, ...]:
@@ -158,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         module = plugins.load("runners", given.runner)
         worker = Worker(module.Runner(module.Options()), given.idle_minutes, given.grace_s, given.stale_s,
-                        read_slots(given.slots) if given.slots else slots_here())
+                        (*(read_slots(given.slots) if given.slots else slots_here()), *slots_elsewhere()))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(worker, "stop", True))
         worker.work()

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # a module imports lower floors, and names to its left on its own floor's line; a folder is one name
     "records paths cost",
-    "plugins catalog recipe_files writing recipe_sets store storage history packing queue_file jobs",
+    "plugins catalog recipe_files writing recipe_sets store storage history packing queue_file jobs cluster",
     "audio features text tokenizer ngrams kneser_ney fusion chance acoustics shards grammar speaking scoring layers",
     "prepared corpora sift extract prepare batches models muon native sparsity",
     "methods prefix_beam decoding",

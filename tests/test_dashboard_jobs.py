@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from core import jobs, paths
+from core import cluster, jobs, paths
 from dashboard.components import curves
 from tests.conftest import ROOT
 
@@ -132,3 +132,29 @@ def test_times_are_said_for_people(seconds, words):
     import runpy
 
     assert runpy.run_path(VIEW)["span"](seconds) == words
+
+
+def test_a_cluster_shows_its_machines_and_where_each_job_is(page, monkeypatch):
+    nodes = [cluster.Node("10.0.0.1", True, True, 8.0, ("NVIDIA H100", "NVIDIA H100"), 64e9, {"CPU": "2 of 8"}, ("ray::RayTrainWorker",)),
+             cluster.Node("10.0.0.2", False, False, 4.0, (), 32e9, {}, ())]
+    asked = []
+    monkeypatch.setattr(cluster, "nodes", lambda address, wait_s: asked.append((address, wait_s)) or nodes)
+    number = jobs.add("train", {"recipe": RECIPE}, runner="ray", settings={"address": "http://head:8265"})
+    jobs.add("train", {"recipe": RECIPE}, runner="ray", settings={"address": "http://head:8265"})
+    assert jobs.claim("worker", ("cpu", "ray")).id == number
+    jobs.note(number, "worker", place="10.0.0.1 GPU 0, 10.0.0.1 GPU 1")
+    page.run()
+    assert not page.exception and asked == [("http://head:8265", 2.0)]
+    shown = page.dataframe[0].value
+    assert list(shown["machine"]) == ["10.0.0.1 (head)", "10.0.0.2"] and list(shown["state"]) == ["alive", "gone"]
+    assert list(shown["runs"]) == ["RayTrainWorker", "nothing"] and shown["devices"][0] == "NVIDIA H100, NVIDIA H100, 8 processors"
+    assert f"Job {number} is on 10.0.0.1 GPU 0" in text(page) and "1 machine, 2 GPUs, 8 processors" in text(page)
+
+
+def test_a_cluster_that_does_not_answer_is_said_and_hides_nothing(page, monkeypatch):
+    def nobody(address, wait_s):
+        raise cluster.Unreachable("no Ray cluster answers at http://head:8265")
+    monkeypatch.setattr(cluster, "nodes", nobody)
+    jobs.add("search", {"run": "r1"}, runner="ray", settings={"address": "http://head:8265"})
+    page.run()
+    assert not page.exception and "no Ray cluster answers" in text(page) and "Search for good sizes" in text(page)

@@ -116,6 +116,23 @@ def test_page_queues_a_recipe_that_the_worker_accepts(page):
     assert tomllib.loads(page.code[0].value)["training"] == {"updates": 12}
 
 
+def test_the_form_offers_runners_with_their_options_and_devices(page, monkeypatch):
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    scratch(page)
+    assert page.selectbox(key="runner").value == "local" and page.selectbox(key="device").value == ""
+    page.selectbox(key="device").set_value("cpu").run()
+    page.button(key="go").click().run()
+    page.selectbox(key="runner").set_value("ray").run()
+    assert not page.exception and page.button(key="go").disabled
+    assert "say where the cluster" in " ".join(e.value for e in page.error)
+    page.text_input(key="runner.ray.address").set_value("http://head:8265").run()
+    page.number_input(key="runner.ray.workers").set_value(4).run()
+    page.button(key="go").click().run()
+    there, here = jobs.list_jobs()
+    assert (here.runner, here.settings, here.device) == ("local", {}, "cpu")
+    assert (there.runner, there.settings, there.device) == ("ray", {"address": "http://head:8265", "workers": 4}, "")
+
+
 def test_a_form_nobody_touched_keeps_all_defaults(page):
     scratch(page)
     read = tomllib.loads(page.code[0].value)

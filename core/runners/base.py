@@ -12,6 +12,7 @@ STOPPED = 75  # exit code of a job's process that stopped because it was told to
 class Handle(ABC):
     """One started job."""
     pid: int | None = None  # on this machine, where there is one
+    stays: bool = False     # it goes on when the worker leaves, and the next worker follows it
 
     @abstractmethod
     def poll(self) -> int | None:
@@ -28,13 +29,16 @@ class Handle(ABC):
 
 class Runner(ABC):
     """A plug-in file holds a docstring, VERSION, a frozen dataclass Options, and class Runner(base.Runner)."""
+    elsewhere = 0  # jobs followed at once that need no slot of this machine; 0 = they take one
 
     def __init__(self, options: object) -> None:
         self.options = options
 
     @abstractmethod
     def start(self, job: Job, log: Path) -> Handle:
-        """Start `python -m core.cli _job <id>` with its output added to the file `log`."""
+        """Start `python -m core.cli _job <id>` (or its like elsewhere) with its output added to the file `log`.
+
+        OSError or ValueError when it cannot be started; the job then fails with these words."""
 
     @abstractmethod
     def clear(self, job: Job) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 from core import history, jobs
 from core.records import Job
 from dashboard import forms
-from dashboard.components import curves, links
+from dashboard.components import curves, links, machines
 
 TITLE = "Jobs"
 ICON = ":material/monitoring:"
@@ -41,11 +41,16 @@ def when(job: Job, now: float) -> str:
     """One short line about the job's times."""
     if job.state == "running" and job.started:
         left = f", about {span(job.eta_s)} left" if job.eta_s is not None else ""
-        return f"running for {span(now - job.started)}{left}" + (f", on {job.place}" if job.place not in ("", "cpu") else "")
+        return f"running for {span(now - job.started)}{left}" + placed(job)
     if job.state == "queued":
         return f"waiting for {span(now - job.created)}"
     took = f", took {span(job.ended - job.started)}" if job.ended and job.started else ""
-    return f"ended {span(now - job.ended)} ago{took}" if job.ended else ""
+    return f"ended {span(now - job.ended)} ago{took}{placed(job)}" if job.ended else ""
+
+
+def placed(job: Job) -> str:
+    """Where it runs or ran, unless that is this machine's processors."""
+    return f", on {forms.escape(job.place)}" if job.place not in ("", "cpu") else ""
 
 
 def subject(job: Job) -> str:
@@ -148,6 +153,7 @@ def board() -> None:
     now = time.time()
     for job in found[:8]:
         card(job, now)
+    machines.show(found)
     if len(found) > 8:
         with st.expander(f"{len(found) - 8} older jobs"):
             for job in found[8:]:

@@ -1,6 +1,7 @@
 """Train: a form made from what the plug-ins say about themselves; it ends in a recipe that waits in the queue."""
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import streamlit as st
@@ -19,6 +20,7 @@ PARTS = {  # field of a recipe: (heading, what it decides, what a new form start
     "model": ("Network", "The kind of network and its dimensions.", "conformer_ctc"),
     "method": ("Way of training", "How the network learns to work at every size.", "omni_sparsity"),
 }
+DEVICES = {"": "a GPU where there is one", "cpu": "processors", "cuda": "a GPU"}
 TABLES = {
     "training": ("Training", "How long, how fast, how much at once."),
     "tokens": ("Word pieces", "The units of text the network writes."),
@@ -121,11 +123,27 @@ def broken() -> None:
                 st.markdown(f"**{card.room}/{card.name}.py**: {forms.escape(card.broken)}")
 
 
-def queue(recipe: dict[str, Any]) -> None:
+def place() -> tuple[dict[str, Any], list[str]]:
+    """Which runner, with its options, and on which device of this machine; and what is wrong in them."""
+    cards = {card.name: card for card in catalog.cards("runners") if not card.broken}
+    st.subheader("Where it runs")
+    st.caption("On this machine, or on machines that were joined to a cluster.")
+    left, right = st.columns(2)
+    names = sorted(cards, key=lambda name: (name != "local", name))
+    name = left.selectbox("Runner", names, key="runner")
+    device = right.selectbox("Device", list(DEVICES), key="device", format_func=DEVICES.get) if name == "local" else ""
+    st.caption(forms.escape(cards[name].title))
+    values, found = options_of(cards[name], {}, "runner", f"runner.{name}")
+    if name != "local" and not values.get("address") and not os.environ.get("RAY_API_SERVER_ADDRESS"):
+        found = [*found, "runner.address: say where the cluster's dashboard is, e.g. http://head:8265"]
+    return {"runner": name, "settings": values, "device": device}, found
+
+
+def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
     """Check the whole recipe once more from its cards, put it into the queue, wake a worker."""
     try:
         checked = recipe_files.recipe_from(recipe)
-        number = jobs.add("train", {"recipe": as_dict(checked)})
+        number = jobs.add("train", {"recipe": as_dict(checked)}, **where)
     except (ValueError, OSError) as problem:
         st.error(f"Not started: {problem}")
         return
@@ -156,11 +174,13 @@ def main() -> None:
     tables, found = settings(start, key)
     problems += found
     recipe = {**plain(start, key), **recipe, **tables}
+    where, found = place()
+    problems += found
     st.divider()
     if problems:
         st.error("Not ready to start:\n\n" + "\n".join(f"- {forms.escape(problem)}" for problem in problems))
     if st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=bool(problems), key="go"):
-        queue(recipe)
+        queue(recipe, where)
     with st.expander("The recipe as a file", icon=":material/description:"):
         st.caption("The same training in a terminal: save this file and run `python -m core train recipe.toml`.")
         written = forms.toml(recipe)
