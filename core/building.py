@@ -67,11 +67,13 @@ def check(recipe: Recipe, vocabulary: int) -> None:
 
 
 def check_model(model: Model, training: TrainingOptions, measured: evaluation.Options) -> None:
-    """ValueError for chunks and decoders that the model cannot do."""
+    """ValueError for chunks and decoders that the model cannot do, and for a language model that cannot be read."""
     for chunk_ms in training.chunks_ms:
         model.chunk_frames(chunk_ms, "training.chunks_ms")
     model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
-    decoding.named(model, measured.decoder)
+    decoder = decoding.named(model, measured.decoder)
+    if measured.lm and decoder == decoding.GREEDY:
+        raise ValueError("evaluation.lm needs a beam search: evaluation.decoder is 'greedy'; allowed with lm is 'beam'")
     if measured.lm:
         ngrams.load(measured.lm)
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from core import cli, decoding, evaluation, experiment, fusion, kneser_ney, language, ngrams, recognizer, store, tokenizer, tuning
+from core import building, cli, decoding, evaluation, experiment, fusion, kneser_ney, language, ngrams, recognizer, store, tokenizer, tuning
 from core.fusion import Language
 from core.prefix_beam import PrefixBeam
 from core.records import Choice, Recipe
-from tests import standin
+from core.training import Options as TrainingOptions
+from tests import standin, tiny
 from tests.test_recognizer import sounds, talkative
 from tests.test_transducer import Scripted
 
@@ -350,6 +351,11 @@ def test_what_does_not_go_together_is_refused(run, arpa):
         recognizer.open(run, language=Language(str(arpa)))
     with pytest.raises(ValueError, match="allowed are greedy, prefix_beam_search and beam"):
         recognizer.open(run, decoder="modified_beam_search")
+    for options, words in (({"lm": str(arpa)}, "evaluation.lm needs a beam search"),
+                           ({"lm": "nowhere.arpa", "decoder": "beam"}, "cannot be read")):
+        with pytest.raises(ValueError, match=words):
+            building.check_model(tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(**options))
+    building.check_model(tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(lm=str(arpa), decoder="beam"))
     with pytest.raises(ValueError, match="order must be from 1 to 6"):
         kneser_ney.estimate([["a"]], 7)
     with pytest.raises(ValueError, match="no words"):
