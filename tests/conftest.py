@@ -44,10 +44,10 @@ def own_main_of_module():
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With REQUIRE_ALL (as .ci/run sets it) a browser or speech test that is skipped has failed."""
+    """With REQUIRE_ALL (as .ci/run sets it) a browser, speech or cluster test that is skipped has failed."""
     outcome = yield
     report = outcome.get_result()
-    wanted = {"browser", "speech"} & {m.name for m in item.iter_markers()}
+    wanted = {"browser", "speech", "cluster"} & {m.name for m in item.iter_markers()}
     if os.environ.get("REQUIRE_ALL") and report.skipped and wanted and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped although REQUIRE_ALL is set: {report.longrepr}"

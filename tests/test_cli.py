@@ -25,7 +25,7 @@ NEEDED = {"prepare": ["r"], "train": ["r"], "search": ["r"], "evaluate": ["r", "
 def house(tmp_path, monkeypatch):
     """A small house of plug-ins and one recipe, `small`."""
     core = tmp_path / "house"
-    for place in ("corpora/tiny", "models/net", "methods/dense", "training"):
+    for place in ("corpora/tiny", "models/net", "methods/dense", "runners/local", "training"):
         path = core / f"{place}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('"""A title."""\nVERSION = 1\nclass Options:\n'
