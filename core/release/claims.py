@@ -58,7 +58,8 @@ def text(found: list[dict[str, Any]]) -> str:
     return ("# Claims\n\nSmall scale: minutes of training on a processor, some hours of speech. What is confirmed or refuted here may "
             "come out otherwise with more of both.\n\n" + " ".join(__doc__.split("\n\n")[1].split())
             + " The relative difference stands with its 95 % interval; WER and minutes of the arm stand before those of what it is held "
-            "against. Rows that have not been run are not in the correction yet, so verdicts may change when they are. Made by `python -m core compare SET` whenever a set is finished; each set's page has its command.\n\n"
+            "against. Rows that have not been run are not in the correction yet, so verdicts may change when they are. "
+            "Made by `python -m core compare SET` whenever a set is finished; each set's page has its command.\n\n"
             + tables.table(head, lines) + "\n")
 
 
