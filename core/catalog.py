@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import ast
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,15 @@ def card(room: str, name: str) -> Card:
 def card_of_file(path: Path, room: str = "") -> Card:
     """The card of any file with a docstring, a VERSION and a frozen dataclass `Options`."""
     path = Path(path)
-    room = room or path.parent.name
+    try:
+        status = path.stat()
+        return _read(path, room or path.parent.name, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        return Card(room or path.parent.name, path.stem, "", 0, (), str(path), str(error))
+
+
+@functools.lru_cache(maxsize=256)  # parsing took 2 ms a file, and checking the recipes of a comparison asks thousands of times
+def _read(path: Path, room: str, written: int, size: int) -> Card:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
         title = (ast.get_docstring(tree) or "").strip().split("\n")[0]
@@ -57,7 +67,7 @@ def check(card: Card, given: dict[str, Any], where: str) -> None:
 
 def defaults(card: Card) -> dict[str, Any]:
     """The default of every option, e.g. to show a form or what differs from it."""
-    return {o.name: o.default for o in card.options}
+    return {o.name: copy.copy(o.default) for o in card.options}
 
 
 def _version(tree: ast.Module, required: bool) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,24 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
     for done, (arm, seed) in enumerate(todo):
         def tell(progress: float, text: str, left: float | None, done: int = done, arm: Arm = arm, seed: int = seed) -> bool:
             return report((done + progress) / len(todo), f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}", left)
-        recipe, prepared, run_id = experiment.identify(recipe_set.recipe_of(arm, seed), tell, speech)
+        recipe, prepared, _ = experiment.identify(recipe_set.recipe_of(arm, seed), tell, speech)
         before = recipe_sets.record(recipe_set.name, arm.name, seed)
-        if before is None or (before["run"], before["measure"]) != (run_id, recipe_set.measured(arm)):
+        if before is None or not _same(before, recipe, prepared, recipe_set.measured(arm)):
             folder = experiment.train(recipe, tell)
             recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared))
     page = paths.COMPARED / f"{recipe_set.name}.md"
     store.write_bytes(page, arms_page.text(recipe_set).encode())
     claims.write()
     return page
+
+
+def _same(before: dict[str, Any], recipe: Recipe, prepared: Prepared, measured: dict[str, Any]) -> bool:
+    """Whether a record is of this very training: every field of its recipe, the plug-ins' versions, what was heard, what was measured.
+
+    Not the id of its run, which knows when the files of speech were written: they are the same on another machine."""
+    wanted = json.loads(json.dumps(as_dict(recipe))) | {"title": before["recipe"]["title"]}  # for people
+    return (before["recipe"], before.get("versions"), before.get("speech"), before["measure"]) == (
+        wanted, building.versions(recipe), prepared.content, measured)
 
 
 def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
@@ -94,6 +104,7 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
              for column, subnet in _sizes(recipe_set, arm, folder).items()}
     return {"set": recipe_set.name, "arm": arm.name, "seed": recipe.seed, "run": folder.name, "recipe": as_dict(recipe),
             "measure": recipe_set.measured(arm), "split": ", ".join(recipe_set.measure.splits), "chunk_ms": chunk_ms, "sizes": sizes,
+            "speech": prepared.content,
             "training_tmacs": _training_tmacs(recipe, prepared, finished, {s.name: s for s in store.subnets(folder)}),
             "curve": rows[::-(-len(rows) // CURVE_ROWS)] if rows else [],
             "date": datetime.date.today().isoformat(), "measured_with": evaluation.code_version(),

@@ -6,6 +6,7 @@ statistics.json, bpe.model, tokens.txt, dropped.jsonl and prepared.json, the mar
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -115,6 +116,16 @@ class Prepared:
                 row = Row.from_json(json.loads(line))
                 rows[row.split].append(row)
         return rows
+
+    @functools.cached_property
+    def content(self) -> str:
+        """A hash of what is heard and read, wherever and whenever the files were put there: `hash` changes when they are copied."""
+        digest = hashlib.sha256(json.dumps([*(self.info[n] for n in ("format", "versions", "normaliser", "features", "speeds", "shares")),
+                                            (self.folder / paths.TOKENS).read_text()], sort_keys=True).encode())
+        for row in (row for split in self.splits for row in self.rows(split)):
+            lengths = {speed: count for speed, (_, count) in row.frames.items()}
+            digest.update(json.dumps([row.split, row.id, row.corpus, row.text, row.speaker, row.seconds, row.tokens, lengths]).encode())
+        return digest.hexdigest()[:16]
 
     @property
     def splits(self) -> list[str]:

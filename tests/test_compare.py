@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from core import compare, experiment, paths, recipe_sets, scoring
+from core import compare, experiment, paths, prepare, recipe_sets, scoring
 from core.records import Interrupted, as_dict
 from core.release import arms_page, claims
 from tests.test_experiment import go, recipe
@@ -87,6 +87,10 @@ def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch
     assert told.count(record["run"]) == 1
     compare.run(made, go)
     assert len(trained) == 5, "nothing has changed, nothing is trained"
+    with monkeypatch.context() as moved:  # the same files, written at another time
+        moved.setattr(prepare, "_stamp", lambda path: "copied")
+        compare.run(made, go)
+    assert len(trained) == 5 and len([*paths.prepared().glob("*/prepared.json")]) == 2, "prepared again, heard the same"
     other = recipe_sets.load(str(small_set), ["training.peak_lr=1e-3"])
     assert compare.run(other, go) != page and len(trained) == 9, "another recipe is another training, kept elsewhere"
     assert page.read_text() == told and "--set training.peak_lr=1e-3" in arms_page.text(other)

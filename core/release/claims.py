@@ -36,7 +36,7 @@ def _row(a_set: RecipeSet, claim: Claim, size: str) -> dict[str, Any]:
     row = {"number": claim.number, "text": claim.text, "kind": claim.kind, "set": a_set.name, "title": a_set.title, "arm": claim.arm,
            "against": claim.against, "size": size, "relative": None, "low": None, "high": None, "p": None, "verdict": "not run yet",
            "seeds": [], "split": "", "minutes": []}
-    if not all(ours + theirs) or len({r["prepared"] for r in ours + theirs}) > 1:
+    if not all(ours + theirs) or len({r.get("speech") for r in ours + theirs}) > 1:
         return row
     errors, base, words = arms_page.by_person(ours, theirs, size, arms_page.ERRORS, arms_page.WORDS)
     relative, low, high = scoring.relative_seeds(errors, base)
