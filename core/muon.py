@@ -36,23 +36,24 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """One update."""
+        """One update. Matrix by matrix around the products, so that a matrix and its gradient stay in the processor's cache."""
         for group in self.param_groups:
             alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
                     alike[tuple(p.shape)].append(p)
             for (rows, columns), some in alike.items():
-                grads = [p.grad for p in some]
-                torch._foreach_lerp_(self._momenta(some), grads, 1 - group["momentum"])
-                ahead = torch.stack(torch._foreach_lerp(grads, self._momenta(some), group["momentum"])).to(self.precision)  # Nesterov
-                way = orthogonal(ahead if rows <= columns else ahead.mT.contiguous())
-                way = (way if rows <= columns else way.mT) * (torch.stack(grads) != 0)
-                torch._foreach_mul_(some, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(some, list(way.unbind()), alpha=-group["lr"] * 0.2 * math.sqrt(max(rows, columns)))
+                tall, rate = rows > columns, -group["lr"] * 0.2 * math.sqrt(max(rows, columns))
+                ahead = some[0].new_empty(len(some), min(rows, columns), max(rows, columns), dtype=self.precision)
+                for p, place in zip(some, ahead):
+                    momentum = self._momentum(p).lerp_(p.grad, 1 - group["momentum"])
+                    nesterov = p.grad.lerp(momentum, group["momentum"])
+                    place.copy_(nesterov.mT if tall else nesterov)
+                for p, way in zip(some, orthogonal(ahead)):
+                    way = (way.mT if tall else way) * (p.grad != 0)
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(way, alpha=rate)
 
-    def _momenta(self, parameters: list[Tensor]) -> list[Tensor]:
-        for p in parameters:
-            if "momentum_buffer" not in self.state[p]:
-                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        return [self.state[p]["momentum_buffer"] for p in parameters]
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        if "momentum_buffer" not in self.state[parameter]:
+            self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return self.state[parameter]["momentum_buffer"]

@@ -59,6 +59,17 @@ def test_omni_sandwich_has_densest_sparsest_and_independent_random_subnets():
     assert method.plan(50)[2].subnet.keep == keeps, "a step is a function of seed and step"
 
 
+def test_omni_sandwich_draws_random_subnets_where_it_is_told_to():
+    model = tiny.model()
+
+    def drawn(least: float) -> list[float]:
+        method = omni_sparsity.Method(omni_sparsity.Options(warmup=0.0, random_from=least), model, model.anatomy(), 100, 1)
+        return [method.plan(step)[2].subnet.sparsity for step in range(100)]
+    assert min(drawn(0.0)) < 0.2 and 0.55 < min(drawn(0.7)) and max(drawn(0.7)) < 0.95
+    with pytest.raises(ValueError, match="random_from is 0.95; it must lie between 0 and method.sparsest, 0.9"):
+        drawn(0.95)
+
+
 def test_omni_leaves_out_branches_and_has_hardly_more_zeros_than_the_sparsest():
     model = tiny.model()
     method = omni.Method(omni.Options(sparsest=0.8, left_out=0.5, whole=0.5), model, model.anatomy(), 100, 1)

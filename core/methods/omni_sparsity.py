@@ -23,6 +23,7 @@ class Options:
     pattern: str = option("8x1", "where zeros may lie: blocks of 8 outputs, or anywhere", choices=("8x1", "1x1"))
     warmup: float = option(0.3, "share of the updates that train the dense net alone first", low=0.0, high=0.95)
     randoms: int = option(1, "random subnets per step, beside the densest and the sparsest", low=0, high=8)
+    random_from: float = option(0.0, "random subnets' mean share of zeros is drawn from here to `sparsest`", low=0.0, high=0.99)
     spread: float = option(0.15, "how far a matrix's sparsity may lie from the random subnet's mean", low=0.0, high=1.0)
     refresh: int = option(10, "updates between new block ranks", low=1, high=10000)
     adaptive_dropout: bool = option(True, "dropout times the share kept, so that small nets are regularised less")
@@ -32,12 +33,17 @@ class Options:
 
 
 class Method(_sandwich.Sandwich):
+    def __init__(self, options, model, anatomy, updates, seed):
+        super().__init__(options, model, anatomy, updates, seed)
+        if options.random_from > options.sparsest:
+            raise ValueError(f"method.random_from is {options.random_from}; it must lie between 0 and method.sparsest, {options.sparsest}")
+
     def sparsest(self) -> dict[str, float]:
         return cost.uniform(self.anatomy, self.options.sparsest)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """A random subnet: one mean sparsity, then an independent one for every matrix around it (ours)."""
         o = self.options
-        mean = rng.uniform(0.0, o.sparsest)
+        mean = rng.uniform(o.random_from, o.sparsest)
         own = mean + rng.uniform(-o.spread, o.spread, len(self.anatomy.units))
         return {u.name: 1.0 - float(s) for u, s in zip(self.anatomy.units, own.clip(0.0, o.sparsest + o.spread / 3).clip(max=0.99))}
