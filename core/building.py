@@ -32,10 +32,11 @@ def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     return getattr(plugins.load("methods", recipe.method.name), "resolve", methods_base.resolve)(recipe, vocabulary)
 
 
-def start_from(model: torch.nn.Module, run_id: str, tokens: str) -> None:
-    """Load the released weights of an earlier stage; ValueError when its tokens or shapes are others.
+def start_from(model: torch.nn.Module, recipe: Recipe, tokens: str) -> None:
+    """Load the released weights of the recipe's earlier stage; ValueError when its tokens or shapes are others.
 
-    Output layers it lacks (one per size) begin as its first one."""
+    Output layers it lacks (one per size) begin as its first one; methods that say STARTS_FROM_DEEPER leave out blocks it has more."""
+    run_id, deeper = recipe.init_from, getattr(plugins.load("methods", recipe.method.name), "STARTS_FROM_DEEPER", False)
     folder = store.run_folder(run_id)
     if (folder / paths.TOKENS).read_text() != tokens:
         raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
@@ -44,7 +45,8 @@ def start_from(model: torch.nn.Module, run_id: str, tokens: str) -> None:
     for name in [n for n in own if n.startswith(packing.HEADS) and n not in weights]:
         weights[name] = weights.get(f"{packing.HEADS}0.{name.rsplit('.', 1)[-1]}", torch.empty(0))
     wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
-    wrong += [n for n in weights if n not in own and not n.startswith(packing.HEADS)]  # a deeper net is another one, too
+    spare = (packing.HEADS, "blocks.") if deeper else packing.HEADS  # for all others a deeper net is another one
+    wrong += [n for n in weights if n not in own and not n.startswith(spare)]
     if wrong:
         raise ValueError(f"init_from: run {run_id} has another model; {len(wrong)} tensors differ, the first is {wrong[0]}")
     with torch.no_grad():

@@ -11,7 +11,7 @@ from core import building, cost, evaluation, experiment, history, paths, plugins
 from core.fitness import Fitness
 from core.prepared import Prepared
 from core.recipe_sets import Arm, RecipeSet
-from core.records import Recipe, Subnet, as_dict
+from core.records import Anatomy, Recipe, Subnet, as_dict
 from core.release import arms_page, claims
 from core.training import Options as TrainingOptions
 from core.training import Report
@@ -32,7 +32,8 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
         before = recipe_sets.record(recipe_set.name, arm.name, seed)
         if before is None or not _same(before, recipe, prepared, recipe_set.measured(arm)):
             folder = experiment.train(recipe, tell)
-            recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared))
+            selection = _search(folder, recipe, tell) if arm.search else {}
+            recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared) | selection)
     page = paths.COMPARED / f"{recipe_set.name}.md"
     store.write_bytes(page, arms_page.text(recipe_set).encode())
     claims.write()
@@ -64,19 +65,40 @@ def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
             prepared.rows(split)
         building.check(recipe, prepared.tokenizer.size)
         known = experiment.size_names(recipe, prepared.tokenizer.size) if arm.sizes else []
-        if missing := [name for _, name in arm.sizes if name not in known]:
+        if arm.search:
+            known += [f"{first}{100 * s:g}" for s in recipe.search.get("sparsities", ()) for first in ("s", "r")]
+        if missing := [name for _, name in arm.sizes if name not in known and not recipe_sets.AT_MOST.fullmatch(name)]:
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training stores "
                              f"{', '.join(known)}")
     return prepared
 
 
 def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
-    """{column of the page: size}: the arm's own, or uniform ones."""
-    if arm.sizes:
-        return {column: store.subnet(folder, name) for column, name in arm.sizes}
+    """{column of the page: size}: the arm's own, or uniform ones. ValueError where no size is small enough."""
     anatomy = store.anatomy(folder)
+    if arm.sizes:
+        own = [s for s in store.subnets(folder) if s.origin == ("searched" if arm.search else "trained")]
+        found = {}
+        for column, name in arm.sizes:
+            if most := recipe_sets.AT_MOST.fullmatch(name):
+                fits = [s for s in own if cost.file_bytes(anatomy, s.keep) <= 1e6 * float(most[1])]
+                if not fits:
+                    raise ValueError(f"arm '{arm.name}' of {recipe_set.name} has no size of at most {most[1]} MB")
+                found[column] = max(fits, key=lambda s: cost.file_bytes(anatomy, s.keep))
+            else:
+                found[column] = store.subnet(folder, name)
+        return found
     keeps = {c: cost.uniform(anatomy, s) for c, s in zip(recipe_set.columns(arm), recipe_set.measure.sparsities)}
     return {c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k)) for c, k in keeps.items()}
+
+
+def _search(folder: Path, recipe: Recipe, report: Report) -> dict[str, Any]:
+    """Sizes searched, or those that were -> what the evolution took and the random search, which an arm may be about."""
+    if not all((store.own_part(folder) / f"{method}.json").is_file() for method in ("search", "random")) or not any(
+            s.origin == "searched" for s in store.subnets(folder)):
+        experiment.search(folder.name, report)
+    took = [store.read_json(store.own_part(folder) / f"{method}.json") for method in ("search", "random")]
+    return {"selection_seconds": max(t["seconds"] for t in took), "selection_evaluations": recipe.search.get("evaluations")}
 
 
 def _training_tmacs(recipe: Recipe, prepared: Prepared, finished: dict[str, Any], stored: dict[str, Subnet]) -> float:
@@ -89,6 +111,13 @@ def _training_tmacs(recipe: Recipe, prepared: Prepared, finished: dict[str, Any]
     return round(3 * sum(rates) * finished["audio_hours"] * 3600 / finished["updates"] / 1e12, 6)
 
 
+def _branches(anatomy: Anatomy, subnet: Subnet) -> dict[str, list[int]]:
+    """{kind: [branches that the size runs, branches of the network]}."""
+    kinds, off = {u.branch: u.kind for u in anatomy.units if u.branch}, cost.branches_off(anatomy, subnet.keep)
+    return {kind: [sum(k == kind and b not in off for b, k in kinds.items()), sum(k == kind for k in kinds.values())]
+            for kind in dict.fromkeys(kinds.values())}
+
+
 def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepared: Prepared) -> dict[str, Any]:
     finished = store.read_json(folder / paths.FINISHED)
     rows = history.metrics(folder)
@@ -99,7 +128,7 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
                       splits=recipe_set.measure.splits)
     sizes = {column: {"sparsity": subnet.sparsity, "parameters": cost.nonzero_parameters(anatomy, subnet.keep),
                       "file_bytes": cost.file_bytes(anatomy, subnet.keep),
-                      "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
+                      "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6, "branches": _branches(anatomy, subnet),
                       "speakers": fitness.by_speaker(subnet.keep, subnet.head)}
              for column, subnet in _sizes(recipe_set, arm, folder).items()}
     return {"set": recipe_set.name, "arm": arm.name, "seed": recipe.seed, "run": folder.name, "recipe": as_dict(recipe),

@@ -90,7 +90,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None, group: Grou
     listener = _listener(prepared, options, recipe, method) if group is None or group.rank == 0 else None
     trainer = Trainer(model, method, batches, options, recipe.seed, folder, listener, group)
     if not trainer.resume() and recipe.init_from:
-        building.start_from(model, recipe.init_from, (prepared.folder / paths.TOKENS).read_text())
+        building.start_from(model, recipe, (prepared.folder / paths.TOKENS).read_text())
         trainer.restart_average()
     with open(folder / paths.LOG if trainer.keeps else os.devnull, "a", buffering=1) as log:
         def tell(progress: float, text: str, left: float | None) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from core import paths, plugins, recipe_files
+from core import paths, plugins, recipe_files, records
 from core.records import Recipe
 from core.writing import write_json
 
@@ -23,7 +23,8 @@ class Arm:
     name: str
     about: str = ""
     settings: tuple[str, ...] = ()   # as --set takes them
-    sizes: tuple[tuple[str, str], ...] = ()  # (column of the page, stored size); none: the set's uniform sparsities
+    sizes: tuple[tuple[str, str], ...] = ()  # (column of the page, stored size or "<=3.5 MB"); none: the set's uniform sparsities
+    search: bool = False             # whether its sizes are searched after training, as the recipe's [search] says
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,15 @@ class Claim:
     """A sentence that a comparison confirms, refutes or leaves undecided, for each of the sizes."""
     number: str                      # e.g. "1"; of METHODS' claims
     text: str
-    kind: str                        # one of KINDS
+    kind: str                        # one of KINDS, or MOST
     arm: str
-    against: str
+    against: str                     # another arm; for MOST the kind of branch that is said to be kept most often
     sizes: tuple[str, ...]           # columns of the page that both arms have
 
 
 KINDS = {"better": 0.0, "on par": 0.03}  # {kind: share of errors that the arm may have more}
+MOST = "kept most"
+AT_MOST = re.compile(r"<=\s*(\d+(?:\.\d+)?) MB")  # a size by what its file may have: the largest that fits
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class RecipeSet:
         """What is measured of an arm, as its records hold it."""
         wanted = {"sizes": dict(arm.sizes)} if arm.sizes else {"sparsities": list(self.measure.sparsities)}
         elsewhere = {} if self.measure.splits == Measure.splits else {"splits": list(self.measure.splits)}
-        return {**wanted, "seconds": self.measure.seconds, **elsewhere}
+        return {**wanted, "seconds": self.measure.seconds, **elsewhere, **({"search": True} if arm.search else {})}
 
     def columns(self, arm: Arm) -> list[str]:
         """The columns of the page in which an arm stands."""
@@ -125,7 +128,7 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
     for arm in arms:
         made.recipe_of(arm, seeds[0])
     for claim in made.claims:
-        for arm in (a for a in arms if a.name in (claim.arm, claim.against)):
+        for arm in (a for a in arms if a.name in (claim.arm, claim.against if claim.kind in KINDS else "")):
             if wrong := [size for size in claim.sizes if size not in made.columns(arm)]:
                 raise ValueError(f"{path}: claim '{claim.number}' is about {wrong[0]!r}, but arm '{arm.name}' is measured at "
                                  f"{', '.join(made.columns(arm))}")
@@ -133,17 +136,22 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
 
 
 def _arm(path: Path, data: dict[str, Any]) -> Arm:
-    plugins.check_known(data, ("name", "about", "set", "sizes"), f"{path}: arms")
-    return Arm(data.get("name", ""), data.get("about", ""), _settings(data.get("set", {})), tuple(data.get("sizes", {}).items()))
+    plugins.check_known(data, ("name", "about", "set", "sizes", "search"), f"{path}: arms")
+    sizes, search = tuple(data.get("sizes", {}).items()), data.get("search", False)
+    if type(search) is not bool or (search and not sizes):
+        raise ValueError(f"{path}: arm '{data.get('name', '')}': search is true or false, and what is searched is named in sizes")
+    return Arm(data.get("name", ""), data.get("about", ""), _settings(data.get("set", {})), sizes, search)
 
 
 def _claim(path: Path, data: dict[str, Any], arms: set[str]) -> Claim:
     plugins.check_known(data, ("number", "text", "kind", "arm", "against", "sizes"), f"{path}: claims")
     made = Claim(str(data.get("number", "")), data.get("text", ""), data.get("kind", ""), data.get("arm", ""), data.get("against", ""),
                  tuple(data.get("sizes", ())))
-    if made.kind not in KINDS or not {made.arm, made.against} <= arms or made.arm == made.against or not made.sizes:
-        raise ValueError(f"{path}: claim '{made.number}' needs a kind ({', '.join(KINDS)}), two different arms of the set as arm and "
-                         f"against, and sizes; {made.kind!r}, {made.arm!r}, {made.against!r} and {list(made.sizes)} came")
+    against = records.KINDS if made.kind == MOST else arms - {made.arm}
+    if made.kind not in (*KINDS, MOST) or made.arm not in arms or made.against not in against or not made.sizes:
+        raise ValueError(f"{path}: claim '{made.number}' needs a kind ({', '.join((*KINDS, MOST))}), two different arms of the set as arm "
+                         f"and against (for {MOST} a kind of branch: {', '.join(records.KINDS)}), and sizes; {made.kind!r}, {made.arm!r}, "
+                         f"{made.against!r} and {list(made.sizes)} came")
     return made
 
 

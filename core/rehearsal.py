@@ -49,7 +49,7 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
     recipe = building.resolve(recipe, vocabulary)
     model, method = building.build(recipe, vocabulary, settings.updates)
     if recipe.init_from:
-        building.start_from(model, recipe.init_from, (store.run_folder(recipe.init_from) / paths.TOKENS).read_text())
+        building.start_from(model, recipe, (store.run_folder(recipe.init_from) / paths.TOKENS).read_text())
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         trainer.step = max(0, settings.updates - 3)  # of the last phase

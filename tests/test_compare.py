@@ -155,6 +155,39 @@ sizes = { "half" = "d5" }
     assert set(paths.runs().glob("*")) == before
 
 
+def test_searched_sizes_and_sizes_by_bytes(small_set):
+    small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]") + """
+[[arms]]
+name = "searched"
+search = true
+sizes = { "large" = "<= 0.12 MB", "small" = "s80", "drawn" = "r80" }
+[[arms]]
+name = "depth"
+set = { "method" = "simple_topk", "method.sizes" = [5, 2] }
+sizes = { "large" = "<= 0.12 MB" }
+""")
+    made = recipe_sets.load(str(small_set))
+    page = compare.run(made, go).read_text()
+    searched, depth = (recipe_sets.record("warm", name, 1) for name in ("searched", "depth"))
+    assert searched["selection_seconds"] > 0 and searched["selection_evaluations"] == 8 and "minutes of selection" in page
+    assert set(searched["sizes"]) == {"large", "small", "drawn"} and searched["sizes"]["small"] != searched["sizes"]["drawn"]
+    assert 0.06e6 < depth["sizes"]["large"]["file_bytes"] <= 0.12e6 and "selection_seconds" not in depth
+    assert sum(kept for kept, _ in depth["sizes"]["large"]["branches"].values()) == 5
+    assert depth["sizes"]["large"]["branches"]["convolution"][1] == 2
+    small_set.write_text(small_set.read_text().replace("<= 0.12 MB", "<= 0.001 MB"))
+    with pytest.raises(ValueError, match="has no size of at most 0.001 MB"):
+        compare.run(recipe_sets.load(str(small_set)), go)
+
+
+@pytest.mark.parametrize(("kept", "sure", "holds"), [
+    ([(8, 4, 4)] * 3, True, True), ([(1, 12, 3)] * 3, True, False), ([(4, 8, 4)] * 3, False, False),
+    ([(6, 2, 8)] * 3, False, False)])  # more often than by chance, but another kind still more often
+def test_what_is_kept_most_is_held_against_chance(kept, sure, holds):
+    found = [{"convolution": [c, 8], "feed-forward": [f, 16], "attention": [a, 8]} for c, f, a in kept]
+    told = claims._kept_most(found, "convolution")
+    assert (told["p"] < 0.05, told["holds"]) == (sure, holds) and told["seeds"][0][0] == kept[0][0] / 8
+
+
 CLAIMED = """
 [[claims]]
 number = "9"
@@ -166,12 +199,12 @@ sizes = ["0 % zeros", "80 % zeros"]
 """
 
 
-@pytest.mark.parametrize(("old", "new"), [('"on par"', '"equal"'),
+@pytest.mark.parametrize(("old", "new"), [('"on par"', '"equal"'), ('"on par"', '"kept most"'),
                                           ('arm = "half"', 'arm = "halves"'), ('against = "none"', 'against = "half"'),
                                           ('sizes = ["0 % zeros", "80 % zeros"]', "sizes = []")])
 def test_a_wrong_claim_is_said_before_anything_is_trained(small_set, old, new):
     small_set.write_text(small_set.read_text() + CLAIMED.replace(old, new))
-    with pytest.raises(ValueError, match=r"claim '9' needs a kind \(better, on par\), two different arms of the set"):
+    with pytest.raises(ValueError, match=r"claim '9' needs a kind \(better, on par, kept most\), two different arms of the set"):
         recipe_sets.load(str(small_set))
 
 

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from core import cost, experiment, history, packing, paths, plugins, store
 from core.records import Choice, Interrupted, Recipe, as_dict
@@ -148,6 +149,18 @@ def test_other_shapes_are_refused_with_the_tensor_named():
     other = Recipe(**{**vars(other), "model": Choice("conformer_ctc", {**TINY, "width": 48})})
     with pytest.raises(ValueError, match="another model"):
         experiment.train(other, go)
+
+
+def test_only_individual_nets_start_from_the_first_blocks_of_a_deeper_one():
+    first = experiment.train(recipe("dense"), go)
+    still = {"training": {**recipe().training, "updates": 1, "peak_lr": 1e-7, "average": 0.0, "weight_decay": 0.0}}
+    alone = experiment.train(recipe("individual", {"blocks": 1}, init_from=first.name, **still), go)
+    before, after = (safetensors.numpy.load_file(folder / paths.WEIGHTS) for folder in (first, alone))
+    assert set(after) == {n for n in before if not n.startswith("blocks.1.")}
+    assert all(np.allclose(after[n], before[n], atol=2e-3) for n in after)
+    shallow = Recipe(**{**vars(recipe("dense", init_from=first.name)), "model": Choice("conformer_ctc", {**TINY, "blocks": 1})})
+    with pytest.raises(ValueError, match="another model"):
+        experiment.train(shallow, go)
 
 
 def test_a_run_is_continued_or_refused_never_begun_anew(monkeypatch):

@@ -1,7 +1,8 @@
 """One dense network of fewer blocks, trained on its own: what dynamic encoder sizes must match. A baseline of the paper.
 
 Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3) train 12, 8 and 4 blocks one by one. A family of them is a recipe set whose
-arms differ in `blocks`.
+arms differ in `blocks`. With `init_from` a deeper net the training starts from its first blocks and output layer (ours), so that all arms
+of a set may start from one net.
 """
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from core.methods import base
 from core.records import Choice, Recipe, option
 
 VERSION = 1
+STARTS_FROM_DEEPER = True
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,8 @@ def _sum(record: dict[str, Any], size: str, part: int) -> float:
 
 def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
     rows = [(name, str(r["seed"]), f"`{r['run']}`", str(r["updates"]), f"{r['audio_hours']:.2f}", f"{r['seconds'] / 60:.1f}",
-             f"{r['training_tmacs']:.0f}" if "training_tmacs" in r else "-",
+             f"{r.get('selection_seconds', 0.0) / 60:.1f}", f"{r['training_tmacs']:.0f}" if "training_tmacs" in r else "-",
              "; ".join(f"{100 * _sum(r, s, ERRORS) / _sum(r, s, WORDS):.1f} at {s}" for s in r["sizes"]), r["date"], r["code_version"])
             for name, found in whole.items() for r in found]
-    return tables.table(["arm", "seed", "run", "updates", "h heard", "minutes", "10^12 MACs", "WER %", "date", "code"], rows)
+    return tables.table(["arm", "seed", "run", "updates", "h heard", "minutes", "minutes of selection", "10^12 MACs", "WER %", "date",
+                         "code"], rows)
