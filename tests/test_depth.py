@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core import cost, evaluation, packing, plugins, recognizer, store
-from core.methods import _depth, aux_loss, individual, iterative_zero_out, simple_topk
+from core.methods import _depth, aux_loss, individual, iterative_zero_out, random_branches, simple_topk
 from core.records import Choice, Recipe, Subnet
 from core.training import Interrupted
 from tests import standin, tiny
@@ -117,7 +117,20 @@ def test_iterative_zero_out_goes_round_by_round_and_branches_may_recover(tmp_pat
     assert [int(c.sum()) for c in method.chosen] == [6, 4] and not method.scores.requires_grad
 
 
-@pytest.mark.parametrize("name", ["simple_topk", "iterative_zero_out", "ortho_softmax"])
+def test_random_branches_are_drawn_once_nested_and_other_for_another_seed(tmp_path):
+    options = random_branches.Options(sizes=[3, 6], selection=0.5)
+    made = trainer(tmp_path / "a", random_branches.Method, options, updates=12)
+    method, drawn = made.method, made.method.choice(3)
+    assert [int(method.soft_gates(step).sum()) for step in range(6)] == [7, 7, 6, 5, 4, 3] and not method.parameters()
+    made.run(lambda *_: True)
+    assert [int(c.sum()) for c in method.chosen] == [6, 3] and bool((method.chosen[0] | ~method.chosen[1]).all())
+    assert torch.equal(method.chosen[1], drawn), "training moves nothing"
+    model = tiny.model()
+    others = [random_branches.Method(options, model, model.anatomy(), 12, seed).choice(3) for seed in range(5)]
+    assert len({tuple(o.tolist()) for o in others}) > 2
+
+
+@pytest.mark.parametrize("name", ["simple_topk", "iterative_zero_out", "ortho_softmax", "random_branches"])
 @pytest.mark.parametrize("stop_at", [2, 5])
 def test_resuming_equals_not_stopping(name, stop_at, tmp_path):
     whole = trainer(tmp_path / "whole", name=name, updates=8)

@@ -14,8 +14,8 @@ from core.records import Choice, Recipe
 from core.training import Options, Trainer
 from tests import tiny
 
-SMALL = {"simple_topk": {"sizes": [3, 5]}, "iterative_zero_out": {"sizes": [3, 5], "rounds": 2}, "aux_loss": {"exits": [1]},
-         "ortho_softmax": {"sizes": [0.5, 0.7]}}
+SMALL = {"simple_topk": {"sizes": [3, 5]}, "random_branches": {"sizes": [3, 5]}, "iterative_zero_out": {"sizes": [3, 5], "rounds": 2},
+         "aux_loss": {"exits": [1]}, "ortho_softmax": {"sizes": [0.5, 0.7]}}
 
 
 def trainer(folder, method_class=None, options=None, name="dense", updates=6, **training):

@@ -26,7 +26,7 @@ SIDE = 4096  # of the square product
 
 @dataclass(frozen=True)
 class Options:
-    recipe: str = option("commands_and_books_omni", "recipe whose shapes and passes are measured")
+    recipe: str = option("commands_and_books_omni_more", "recipe whose shapes and passes are measured")
     rounds: int = option(5, "rounds; medians are printed", low=1, high=100)
     prepared: bool = option(True, "use the recipe's own speech; off = seeded noise of 1-16 s utterances")
 
