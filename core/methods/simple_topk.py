@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core import plugins
 from core.methods import _depth
 from core.records import Recipe, option
 
@@ -19,7 +20,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Options:
-    sizes: list = option([16, 24], "branches kept by each smaller size; the dense net keeps all")
+    sizes: list[int] = option([16, 24], "branches kept by each smaller size; the dense net keeps all")
     selection: float = option(0.62, "share of the updates in which branches are chosen (step 1)", low=0.01, high=0.99)
     hard: bool = option(True, "gates are 0 or 1 with straight-through gradients; off = soft")
     subnet_weight: float = option(0.3, "weight of a smaller size's loss; the largest has 1", low=0.0, high=10.0)
@@ -58,4 +59,4 @@ def relaxed_topk(scores: Tensor, k: int) -> Tensor:
 
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     """One output layer per size."""
-    return _depth.resolve(recipe, recipe.method.options.get("sizes", Options().sizes))
+    return _depth.resolve(recipe, plugins.make_options(Options, recipe.method.options, "method").sizes)

@@ -88,6 +88,12 @@ def kept(runs: list[str]) -> None:
     st.plotly_chart(compare_charts.kept_figure(tables[run]), key="kept", config={"displayModeBar": False},
                     alt="Share of the weights that each kind of part keeps at every size")
     st.caption(f"**What to see:** {compare_charts.kept_sentence(tables[run])}")
+    parts = compare_charts.parts_table(data.anatomy(run), list(data.subnets(run).values()))
+    if len(parts):
+        st.plotly_chart(compare_charts.parts_figure(parts), key="parts", config={"displayModeBar": False},
+                        alt="Which parts of every block each size keeps")
+        st.caption(f"**What to see:** a cross is a part that the size leaves out altogether, which saves time, too. "
+                   f"{compare_charts.parts_sentence(parts)}")
 
 
 def claims() -> None:

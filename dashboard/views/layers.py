@@ -36,8 +36,10 @@ def overview(table: pd.DataFrame) -> None:
     st.caption(f"**What to see:** {kinds_sentence(table)}")
     st.plotly_chart(layer_charts.heat_figure(table), key="heat", config=layer_charts.CONFIG,
                     alt="Share of zeros in every weight matrix")
+    out = layer_charts.left_out(table)
     st.caption("**What to see:** every cell is one table of weights; bright yellow ones are almost empty, dark blue "
-               "ones are almost full.")
+               "ones are almost full." + (f" A cross: {out} They are neither stored nor computed, so this size has less to do, not only "
+                                          "less to store." if out else ""))
     with st.expander("The same as numbers"):
         shown = table.assign(**{"zeros %": (100 * table["sparsity"]).round(1)})
         st.dataframe(shown[["layer", "kind", "unit", "weights", "zeros", "zeros %"]], hide_index=True)
