@@ -82,7 +82,7 @@ def kept(runs: list[str]) -> None:
         if len(table):
             tables[run] = table
     if not tables:
-        st.info("None of these networks has a size with zeros.")
+        st.info("None of these networks has sizes that chose what to keep: a uniform size (u..) keeps the same share of every part.")
         return
     run = st.selectbox("Network", list(tables), key="kept_run", format_func=data.run_title) if len(tables) > 1 else next(iter(tables))
     st.plotly_chart(compare_charts.kept_figure(tables[run]), key="kept", config={"displayModeBar": False},

@@ -128,6 +128,9 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
     if not steps:
         st.info("This run kept no masks of earlier training steps.")
         return
+    if not masks.inside(chosen.run, subnet):
+        st.info("This size keeps every matrix whole or leaves it out altogether, so no mask inside one could change.")
+        return
     steps = steps[::max(1, -(-len(steps) // MOST_STEPS))]
     unit = pick_unit(chosen.run, "time")
     try:
