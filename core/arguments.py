@@ -64,7 +64,8 @@ def parser() -> Parser:
     c.add_argument("source", metavar="RECIPE", nargs="?", default="", help="a recipe or a run whose training transcripts are read")
     c.add_argument("--text", action="append", default=[], metavar="FILE", help="text, a sentence a line; more than once for more files")
     c.add_argument("--order", type=int, default=3, metavar="N", help="the longest n-grams, 1 to 6 (%(default)s)")
-    c.add_argument("--out", required=True, metavar="FILE", help="the ARPA file that is written")
+    c.add_argument("--out", metavar="FILE", help="the ARPA file that is written; when not given, one named like its source in "
+                   "artifacts/lm/, where the Transcribe page finds it")
     c = commands.add_parser("bench", help="measure how fast something is")
     c.add_argument("name", metavar="NAME", help="see `python -m core list bench`")
     _set(c, "an option of the bench, e.g. hours=1")

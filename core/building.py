@@ -4,7 +4,7 @@ from __future__ import annotations
 import safetensors.torch
 import torch
 
-from core import cost, decoding, evaluation, ngrams, packing, paths, plugins, store, tokenizer
+from core import cost, decoding, evaluation, fusion, packing, paths, plugins, store, text, tokenizer
 from core import prepare as prepare_room
 from core.methods import base as methods_base
 from core.models.base import Model
@@ -32,12 +32,27 @@ def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     return getattr(plugins.load("methods", recipe.method.name), "resolve", methods_base.resolve)(recipe, vocabulary)
 
 
+def check_version(run_id: str, field: str) -> None:
+    """ValueError for a run whose model was of another version: its weights would mean something else now."""
+    folder = store.run_folder(run_id)
+    room = f"models/{store.recipe(folder).model.name}"
+    try:
+        noted = store.read_json(folder / paths.FINISHED).get("versions", {}).get(room)
+    except store.FileProblem:  # not finished yet: what is missing then is said by name elsewhere
+        return
+    own = plugins.load(*room.split("/")).VERSION
+    if noted not in (None, own):
+        raise ValueError(f"{field}: run {run_id} was trained with version {noted} of core/{room}.py, and only version {own} is here: use "
+                         f"a run of version {own}, or the project as it was when the run was trained")
+
+
 def start_from(model: torch.nn.Module, recipe: Recipe, tokens: str) -> None:
-    """Load the released weights of the recipe's earlier stage; ValueError when its tokens or shapes are others.
+    """Load the released weights of the recipe's earlier stage; ValueError when its version, tokens or shapes are others.
 
     Output layers it lacks (one per size) begin as its first one; methods that say STARTS_FROM_DEEPER leave out blocks it has more."""
     run_id, deeper = recipe.init_from, getattr(plugins.load("methods", recipe.method.name), "STARTS_FROM_DEEPER", False)
     folder = store.run_folder(run_id)
+    check_version(run_id, "init_from")
     if (folder / paths.TOKENS).read_text() != tokens:
         raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
     weights = safetensors.torch.load_file(folder / paths.WEIGHTS)
@@ -63,13 +78,19 @@ def vocabulary(recipe: Recipe) -> int:
 
 
 def check(recipe: Recipe, vocabulary: int) -> None:
-    """ValueError, before any speech is prepared, for sizes, chunks and decoders that the model cannot do."""
+    """ValueError, before any speech is prepared, for sizes, chunks and decoders that the model cannot do, and for a run to begin from
+    that is of another model or version."""
     training = plugins.make_options(TrainingOptions, recipe.training, "training")
-    check_model(build(resolve(recipe, vocabulary), vocabulary, training.updates)[0], training, evaluation_options(recipe))
+    model, _ = build(resolve(recipe, vocabulary), vocabulary, training.updates)
+    check_model(model, training, evaluation_options(recipe))
+    if recipe.init_from:
+        start_from(model, recipe, (store.run_folder(recipe.init_from) / paths.TOKENS).read_text())
 
 
 def check_model(model: Model, training: TrainingOptions, measured: evaluation.Options) -> None:
     """ValueError for chunks and decoders that the model cannot do, and for a language model that cannot be read."""
+    if not training.chunks_ms:
+        raise ValueError("training.chunks_ms is empty: give at least one length of a chunk in ms, e.g. [320]")
     for chunk_ms in training.chunks_ms:
         model.chunk_frames(chunk_ms, "training.chunks_ms")
     model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
@@ -77,7 +98,7 @@ def check_model(model: Model, training: TrainingOptions, measured: evaluation.Op
     if measured.lm and decoder == decoding.GREEDY:
         raise ValueError("evaluation.lm needs a beam search: evaluation.decoder is 'greedy'; allowed with lm is 'beam'")
     if measured.lm:
-        ngrams.load(measured.lm)
+        fusion.load(fusion.Language(measured.lm), [tokenizer.BLANK_SYMBOL, *text.ALPHABET])  # pieces are made of these letters, too
 
 
 def evaluation_options(recipe: Recipe) -> evaluation.Options:

@@ -134,7 +134,7 @@ def _check_subnets(given: Any) -> None:
 
 def _lm(given: Any) -> None:
     from core import language
-    print(language.write(given.source, given.text, given.order, Path(given.out), _progress(child.Stop())))
+    print(language.write(given.source, given.text, given.order, Path(given.out) if given.out else None, _progress(child.Stop())))
 
 
 def _recipe(given: Any) -> Recipe:

@@ -33,7 +33,7 @@ SPEED_SECONDS = 60.0  # of sound at most: enough chunks (190 of 320 ms) for a 95
 @dataclass(frozen=True)
 class Options:
     """What is measured, and under which decoding conditions."""
-    splits: list = option([], "splits to measure; empty = all test splits")
+    splits: list[str] = option([], "splits to measure; empty = all test splits")
     default_split: str = option("", "split the dashboard shows first; empty = the first measured one")
     chunk_ms: float = option(320.0, "attention chunk; 0 = full context", unit="ms", low=0.0, high=2560.0)
     precision: str = option("fp32", "arithmetic of the forward pass", choices=("fp32", "bf16"))

@@ -186,7 +186,10 @@ def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | 
     recipe, anatomy, sha = store.recipe(folder), store.anatomy(folder), store.ranks_sha256(folder)
     if not plugins.load("methods", recipe.method.name).Method.nested:
         raise ValueError(f"run {run_id} was trained for one size ({recipe.method.name}); there is nothing to search")
+    building.check_version(run_id, "run")
     options = plugins.make_options(searching.Options, recipe.search, "search")
+    if not options.sparsities:
+        raise ValueError("search.sparsities is empty: give at least one share of zeros from 0 to 0.999, e.g. [0.7]")
     if max(options.sparsities) > sparsest(recipe):
         raise ValueError(f"search.sparsities goes to {max(options.sparsities):g}; the run was trained to {sparsest(recipe):g} "
                          f"(method.sparsest): a sparser size would be a guess")
@@ -216,6 +219,7 @@ def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report:
     ValueError for conditions that cannot be, before any speech is prepared."""
     folder = store.run_folder(run_id)
     recipe = store.recipe(folder)
+    building.check_version(folder.name, "run")
     options = measured_so(recipe, splits, chunk_ms, decoding)
     if decoding:
         evaluation.opened(packing.pack(folder, store.subnets(folder)[0]), options)

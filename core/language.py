@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core import evaluation, experiment, kneser_ney, ngrams, packing, store, tuning
+from core import evaluation, experiment, kneser_ney, ngrams, packing, paths, store, tuning
 from core.prepared import TRAIN
 from core.records import Recipe
 from core.training import Report
@@ -30,18 +30,24 @@ def make(source: Recipe | str | None, files: Sequence[str], order: int, report: 
     return made, f"{' and '.join(told)}, {sum(map(len, sentences))} words; n-grams by length: {counts}"
 
 
-def write(source: str, files: Sequence[str], order: int, out: Path, report: Report) -> str:
-    """What make() makes, of the recipe or run named `source` ("" = of text alone), as an ARPA file -> what was made."""
+def write(source: str, files: Sequence[str], order: int, out: Path | None, report: Report) -> str:
+    """What make() makes, of the recipe or run named `source` ("" = of text alone), as an ARPA file -> what was made. Without `out`
+    it is named like its source and lies where the Transcribe page looks."""
     if not (source or files):
         raise ValueError("lm: say whose training transcripts are read (a RECIPE or a run), or give --text FILE")
+    if out is None:
+        out = paths.language_models() / f"{Path(source or files[0]).stem if not _is_run(source) else source}.arpa"
+        paths.language_models().mkdir(parents=True, exist_ok=True)
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: give the name of a file in a folder that exists")
-    named = source or None
-    if named and named not in [r.id for r in store.runs()]:
-        named = store.load_recipe(named)
+    named = source if _is_run(source) else store.load_recipe(source) if source else None
     made, told = make(named, files, order, report)
     store.write_bytes(out, made.text().encode())
     return f"{out}: {told}"
+
+
+def _is_run(source: str) -> bool:
+    return source in [r.id for r in store.runs()]
 
 
 def tune(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Report, chunk_ms: float | None = None,

@@ -32,6 +32,11 @@ def prepared() -> Path:
     return artifacts() / "prepared"
 
 
+def language_models() -> Path:
+    """ARPA files that `core lm` writes and the Transcribe page offers."""
+    return artifacts() / "lm"
+
+
 def jobs_database() -> Path:
     return artifacts() / "jobs.db"
 

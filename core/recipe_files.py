@@ -73,7 +73,8 @@ def recipe_from(data: dict[str, Any] | str | Path | Recipe) -> Recipe:
             catalog.check(catalog.card("settings", name), values[field], field)
     for field, kind in PLAIN.items():
         if field in data:
-            values[field] = plugins.check_value(field, kind.__name__, data[field])
+            low, high = (0, 2**31 - 1) if field == "seed" else (None, None)
+            values[field] = plugins.check_value(field, kind.__name__, data[field], low, high)
     return Recipe(**values)
 
 

@@ -18,6 +18,8 @@ from core.training import Options as TrainingOptions
 from core.training import Trainer
 
 PHASES = 200         # moments of the training whose passes are looked at
+LONG_S = 20.0        # an update that takes longer is timed once, not twice
+BUSY = 0.6           # share of its threads' time below which others had the machine (a guess: some operators use one thread alone)
 MEAN_S = 12.3        # an utterance of LibriSpeech
 CHARACTERS_S = 14.5  # characters spoken in a second, spaces included, about
 
@@ -53,25 +55,28 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         trainer.step = max(0, settings.updates - 3)  # of the last phase
-        times = []
-        for i in range(3):
-            batch = stand_in(settings.batch_seconds, vocabulary, vocabulary == tokenizer.CHARACTERS, i).to(trainer.device)
-            began = time.perf_counter()
+        times, got = list[float](), list[float]()     # seconds; share of the threads' time
+        while len(times) < 2 or (len(times) == 2 and times[1] < LONG_S):
+            batch = stand_in(settings.batch_seconds, vocabulary, vocabulary == tokenizer.CHARACTERS, len(times)).to(trainer.device)
+            began, worked = time.perf_counter(), time.process_time()
             trainer.update(batch)
             if trainer.device == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - began)
+            got.append((time.process_time() - worked) / times[-1] / torch.get_num_threads())
         passes, late = len(method.plan(trainer.step - 1)), _macs(method, trainer.step - 1)
         steps = np.linspace(0, max(0, settings.updates - 3), PHASES).astype(int)
         whole = float(np.mean([_macs(method, int(step)) for step in steps])) / late  # an average update over one of the last
         on_gpu = trainer.device == "cuda"
         memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     step = min(times[1:])  # the first one makes room for everything
+    share = 1.0 if on_gpu else min(1.0, got[times.index(step)])
     whole *= step
     return {"parameters": cost.parameters(method.anatomy), "prunable": cost.prunable_parameters(method.anatomy), "passes": passes,
-            "seconds_per_update": step, "hours": whole * settings.updates / 3600, "memory_bytes": memory,
-            "heard_hours": settings.updates * settings.batch_seconds / 3600, "device": trainer.device, "threads": settings.threads,
-            "precision": "bf16" if trainer.bf16 else "fp32", "hardware": evaluation.hardware()}
+            "utterance_s": min(MEAN_S, settings.batch_seconds), "seconds_per_update": step, "share": share, "memory_bytes": memory,
+            "hours": whole * settings.updates / 3600, "heard_hours": settings.updates * settings.batch_seconds / 3600,
+            "device": trainer.device, "threads": settings.threads, "precision": "bf16" if trainer.bf16 else "fp32",
+            "hardware": evaluation.hardware()}
 
 
 def _macs(method: Method, step: int) -> float:
@@ -81,9 +86,13 @@ def _macs(method: Method, step: int) -> float:
 
 def said(found: dict[str, Any]) -> str:
     """The same in words."""
-    return (f"built: {found['parameters'] / 1e6:.1f} million parameters, {found['prunable'] / found['parameters']:.0%} of them prunable\n"
+    busy = "" if found["share"] >= BUSY else (f"\nothers had the machine: the trial got {found['share']:.0%} of its threads' time; alone, "
+                                              f"the whole would take about {found['hours'] * found['share']:,.1f} h")
+    return (f"built: {found['parameters'] / 1e6:.1f} million parameters with one output layer, "
+            f"{found['prunable'] / found['parameters']:.0%} of them prunable\n"
             f"tried: two updates of {found['passes']} pass(es) on stand-in speech, {found['seconds_per_update']:.2f} s each "
             f"({found['hardware']}, {found['device']}, {found['threads']} threads, {found['precision']})\n"
-            f"memory: {found['memory_bytes'] / 1e9:.1f} GB at most\n"
+            f"memory: {found['memory_bytes'] / 1e9:.1f} GB at most, with utterances of {found['utterance_s']:g} s; batches of longer ones "
+            "may take more\n"
             f"the whole training would hear {found['heard_hours']:,.0f} h and take about {found['hours']:,.1f} h on this device "
-            f"(its other phases by their passes; without reading speech, measuring and what a method does between updates)")
+            f"(its other phases by their passes; without reading speech, measuring and what a method does between updates){busy}")

@@ -24,7 +24,7 @@ TOGGLED = 0.3    # share of the children of which one branch is left out or take
 @dataclass(frozen=True)
 class Options:
     """How the sizes of a ladder are searched."""
-    sparsities: list = option([0.3, 0.5, 0.6, 0.7, 0.8, 0.9], "budgets: bytes of the uniform subnet with this share "
+    sparsities: list[float] = option([0.3, 0.5, 0.6, 0.7, 0.8, 0.9], "budgets: bytes of the uniform subnet with this share "
                               "of zeros", low=0.0, high=0.999)
     population: int = option(64, "candidates kept, shared by the budgets", low=4, high=100000)
     evaluations: int = option(600, "candidates measured for the whole ladder", low=1, high=1000000)

@@ -9,7 +9,9 @@ import plotly.graph_objects as go
 from core import cost
 from core.records import KINDS, Anatomy, Subnet
 from dashboard.charts import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
+from dashboard.layer_charts import branch_name
 
+RIVALS = ("u", "r", "m")  # names of sizes that nothing chose: uniform keeps all alike; the searches' rivals
 PASSES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 
 
@@ -34,7 +36,7 @@ def kept_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
     """Share of the weights kept, 0..1: a row per kind of part, a column per size with zeros, dense to sparse."""
     columns = {}
     for subnet in sorted(subnets, key=lambda s: (s.sparsity, s.name)):
-        if subnet.sparsity <= 0 or subnet.name.startswith(("u", "r", "m")):  # uniform keeps all alike; the searches' rivals are no choice
+        if subnet.sparsity <= 0 or subnet.name.startswith(RIVALS):
             continue
         kept = dict(zip(anatomy.units, cost.counts(anatomy, subnet.keep)))
         kinds = [k for k in KINDS if any(u.kind == k for u in anatomy.units)]
@@ -60,6 +62,49 @@ def kept_sentence(table: pd.DataFrame) -> str:
         return f"at the sparsest size, {table.columns[-1]}, all kinds of parts keep about the same share."
     return (f"at the sparsest size ({table.columns[-1]}) {last.index[-1]} keeps most ({100 * last.iloc[-1]:.0f} % of its weights), "
             f"{last.index[0]} least ({100 * last.iloc[0]:.0f} %).")
+
+
+def parts_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
+    """Which residual branches each size keeps, for sizes that leave some out: a row per block (from 1), columns (size, kind of branch),
+    share of its weights kept, 0 = not run. Empty where no such size is stored."""
+    columns: dict[tuple[str, str], dict[int, float]] = {}
+    for subnet in sorted(subnets, key=lambda s: (s.sparsity, s.name)):
+        if not cost.branches_off(anatomy, subnet.keep) or subnet.name.startswith(RIVALS):
+            continue
+        totals: dict[tuple[int, str], list[int]] = {}
+        for unit, kept in zip(anatomy.units, cost.counts(anatomy, subnet.keep)):
+            if unit.branch:
+                both = totals.setdefault((unit.layer, unit.branch), [0, 0])
+                both[0], both[1] = both[0] + kept * unit.block, both[1] + unit.parameters
+        for (layer, branch), (kept, whole) in totals.items():
+            columns.setdefault((subnet.name, branch_name(branch, layer).replace("_", " ")), {})[layer + 1] = kept / whole
+    return pd.DataFrame(columns).sort_index()
+
+
+def parts_figure(table: pd.DataFrame) -> go.Figure:
+    """Heat map of `parts_table`, in %: blocks downwards, for each size its kinds of branches across; a cross where one is left out."""
+    names = table.columns.to_list()
+    z = 100 * table.to_numpy(float)
+    return go.Figure(data=[{"type": "heatmap", "z": z, "x": [[size for size, _ in names], [kind for _, kind in names]],
+                            "y": [str(layer) for layer in table.index], "xgap": 2, "ygap": 2, "colorscale": "Cividis", "zmin": 0,
+                            "zmax": 100, "text": [["×" if v == 0 else "" for v in row] for row in z], "texttemplate": "%{text}",
+                            "textfont": {"color": "#FFFFFF"}, "colorbar": {"title": {"text": "kept %"}, "thickness": 12},
+                            "hovertemplate": "%{x}, block %{y}: %{z:.0f} % kept<extra></extra>"}],
+                     layout={"height": 170 + 30 * len(table), "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
+                             "xaxis": {"automargin": True, "tickangle": -40},
+                             "yaxis": {"title": {"text": "Block (1 is next to the sound)"}, "autorange": "reversed", "type": "category",
+                                       "automargin": True}})
+
+
+def parts_sentence(table: pd.DataFrame) -> str:
+    """For each size how many of each kind of branch are kept, most kept first."""
+    told = []
+    for size in dict.fromkeys(size for size, _ in table.columns):
+        own = table[size]
+        counts = {kind: (int((own[kind] > 0).sum()), int(own[kind].notna().sum())) for kind in own.columns}
+        order = sorted(counts, key=lambda kind: -counts[kind][0] / counts[kind][1])
+        told.append(f"{size} keeps " + ", ".join(f"{counts[k][0]} of {counts[k][1]} {k}" for k in order))
+    return "; ".join(told) + "."
 
 
 def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:

@@ -280,6 +280,12 @@ def same_condition(frame: pd.DataFrame, split: str, condition: tuple) -> pd.Data
     return frame[keep].reset_index(drop=True)
 
 
+def language_models() -> list[Path]:
+    """ARPA files made by `core lm` on this machine."""
+    folder = paths.language_models()
+    return sorted(p for p in folder.iterdir() if p.name.endswith((".arpa", ".arpa.gz"))) if folder.is_dir() else []
+
+
 # --- files ---------------------------------------------------------------------------------------------
 
 def packed(run: str, chosen: Subnet) -> bytes:

@@ -29,14 +29,33 @@ def short_name(unit: str, layer: int) -> str:
 
 
 def unit_table(anatomy: Anatomy, subnet: Subnet) -> pd.DataFrame:
-    """One row per unit: unit, short, kind, layer (from 1), weights, zeros, sparsity 0..1 as reached in whole blocks."""
-    rows = []
+    """One row per unit: unit, short, kind, layer (from 1), branch, off (its branch is not run), weights, zeros, sparsity 0..1 as reached
+    in whole blocks."""
+    rows, off = [], cost.branches_off(anatomy, subnet.keep)
     for unit in anatomy.units:
         kept = cost.blocks_kept(unit, subnet.keep.get(unit.name, 1.0))
         rows.append({"unit": unit.name, "short": short_name(unit.name, unit.layer), "kind": unit.kind,
-                     "layer": unit.layer + 1, "weights": unit.parameters,
+                     "layer": unit.layer + 1, "branch": unit.branch, "off": unit.branch in off, "weights": unit.parameters,
                      "zeros": (unit.blocks - kept) * unit.block, "sparsity": 1 - kept / unit.blocks})
     return pd.DataFrame(rows)
+
+
+def branch_name(branch: str, layer: int) -> str:
+    """ "attention" of "blocks.3.attention"; "whole layer" where a layer is one branch."""
+    return "whole layer" if branch.endswith(f".{layer}") else short_name(branch, layer)
+
+
+def left_out(table: pd.DataFrame) -> str:
+    """What a size leaves out altogether, in words; "" when every residual branch has a weight. `table` is unit_table's."""
+    branches = table[table["branch"] != ""].drop_duplicates("branch")
+    rows = branches[branches["off"]]
+    if rows.empty:
+        return ""
+    by_layer: dict[int, list[str]] = {}
+    for branch, layer in zip(rows["branch"], rows["layer"]):
+        by_layer.setdefault(layer, []).append(branch_name(branch, layer - 1).replace("_", " "))
+    named = "; ".join(f"layer {layer}: {', '.join(names)}" for layer, names in by_layer.items())
+    return f"{len(rows)} of {len(branches)} parts are left out ({named})."
 
 
 def kind_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -73,8 +92,12 @@ def heat_figure(table: pd.DataFrame, value: str = "sparsity", title: str = "zero
     if value != "sparsity":
         reach = max(float(np.nanmax(np.abs(grid.to_numpy()))), 1.0)
         scale = {"colorscale": [[0, VERMILLION], [0.5, "#E8E8E8"], [1, BLUE]], "zmin": -reach, "zmax": reach}
+    crosses = {}
+    if value == "sparsity" and table["off"].any():  # of branches that are not run
+        off = table.pivot_table(index="layer", columns="short", values="off", aggfunc="max")[order]
+        crosses = {"text": np.where(off.to_numpy() == 1, "×", ""), "texttemplate": "%{text}", "textfont": {"size": 16}}
     figure = go.Figure(go.Heatmap(
-        z=grid.to_numpy(), x=order, y=[str(layer) for layer in grid.index], xgap=2, ygap=2, customdata=names.to_numpy(),
+        z=grid.to_numpy(), x=order, y=[str(layer) for layer in grid.index], xgap=2, ygap=2, customdata=names.to_numpy(), **crosses,
         colorbar={"title": {"text": title}, "thickness": 12, "len": 1.0}, **scale,
         hovertemplate="%{customdata}: %{z:.1f} %<extra></extra>"))
     figure.update_layout(height=150 + 30 * len(grid), **PLAIN)

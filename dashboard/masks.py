@@ -62,7 +62,8 @@ def unit_mask(run: str, subnet: Subnet, unit, step: int | None = None) -> np.nda
 def compare(run_a: str, a: Subnet, run_b: str, b: Subnet) -> Comparison:
     """Block by block over all matrices. ValueError when the nets are built differently or masks are missing."""
     if shape(data.anatomy(run_a)) != shape(data.anatomy(run_b)):
-        raise ValueError("The two networks are built differently, so their masks cannot be laid over each other.")
+        raise ValueError("The two networks are built differently, or their zeros lie in other patterns, so their masks cannot be laid over "
+                         "each other.")
     key = (data.stamp(run_a), data.stamp(run_b), a.name, a.sparsity, b.name, b.sparsity)
     return sum_up(_compare(run_a, a, run_b, b, key))
 
@@ -70,6 +71,12 @@ def compare(run_a: str, a: Subnet, run_b: str, b: Subnet) -> Comparison:
 def shape(anatomy: Anatomy) -> list[tuple]:
     """Names, sizes and blocks of the units: equal for nets whose masks can be compared."""
     return [(unit.name, unit.rows, unit.columns, unit.block) for unit in anatomy.units]
+
+
+def inside(run: str, subnet: Subnet) -> bool:
+    """Whether any matrix is kept in part; where all are kept whole or not at all, no mask could have been another."""
+    units = data.anatomy(run).units
+    return any(0 < cost.blocks_kept(unit, subnet.keep.get(unit.name, 1.0)) < unit.blocks for unit in units)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

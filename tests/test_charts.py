@@ -139,6 +139,29 @@ def test_faster_is_said_only_when_the_interval_excludes_one(run):
     assert cards.speed_words(stored)[0] == "2.00 times slower"
 
 
+def test_a_size_that_leaves_parts_out_says_so_and_is_not_called_zeros_only():
+    assert cards.speed_words(None) == ("same speed", "zeros save bytes, not time")
+    assert cards.speed_words(None, 0.4) == ("less to compute", "parts are left out: 40 % of the dense net's multiplications; not timed "
+                                                               "often enough to say how much faster")
+    headline, text = cards.speed_words(cards.Ratio(1.1, 0.9, 1.3), 0.9)
+    assert headline == "about the same speed" and "parts are left out" in text and "interval 0.90 to 1.30" in text
+    headline, text = cards.speed_words(cards.Ratio(2.0, 1.8, 2.2), 0.4)
+    assert headline == "2.00 times faster" and text.endswith("1.80 to 2.20; parts are left out: 40 % of the dense net's multiplications")
+
+
+def test_left_out_parts_are_named_and_crossed(run):
+    shape = store.anatomy(run)
+    off = ("blocks.0.attention", "blocks.2.feed_forward_1", "blocks.2.convolution")
+    size = dataclasses.replace(store.subnets(run)[0], keep={u.name: 0.0 for u in shape.units if u.branch in off})
+    table = layer_charts.unit_table(shape, size)
+    assert layer_charts.left_out(table) == "3 of 16 parts are left out (layer 1: attention; layer 3: feed forward 1, convolution)."
+    crosses = layer_charts.heat_figure(table).data[0].text
+    assert (crosses == "×").sum() == 4 + 2 + 2 == table["off"].sum()
+    dense = layer_charts.unit_table(shape, store.subnets(run)[0])
+    assert layer_charts.left_out(dense) == "" and layer_charts.heat_figure(dense).data[0].text is None
+    assert [layer_charts.branch_name(*given) for given in (("layers.3", 3), ("blocks.3.attention", 3))] == ["whole layer", "attention"]
+
+
 @pytest.mark.parametrize(("wer", "words"), [(0.001, "fewer than 1"), (0.124, "about 12 of 100"), (1.3, "as many")])
 def test_errors_in_plain_words(wer, words):
     assert words in cards.words_wrong(wer)

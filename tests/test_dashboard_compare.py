@@ -91,6 +91,25 @@ def test_kept_parts_leave_out_uniform_sizes(run):
     assert "b keeps most" in compare_charts.kept_sentence(pd.DataFrame({"s90": [0.1, 0.2]}, index=["a", "b"]))
 
 
+def test_which_parts_depth_sizes_keep(run):
+    anatomy, dense = store.anatomy(run), store.subnets(run)[0]
+
+    def size(name, off, share=1.0):
+        keep = {u.name: 0.0 if u.branch in off else share for u in anatomy.units}
+        return dataclasses.replace(dense, name=name, keep=keep, sparsity=cost.sparsity_reached(anatomy, keep))
+    off = ["blocks.0.attention", "blocks.1.attention", "blocks.1.convolution"]
+    sizes = [dense, size("d15", off[:1]), size("d13", off, 0.5), size("r13", off), size("s50", [], 0.5)]
+    assert compare_charts.parts_table(anatomy, [dense, sizes[-1]]).empty, "zeros alone leave nothing out"
+    table = compare_charts.parts_table(anatomy, sizes)
+    kinds = ["feed forward 1", "convolution", "attention", "feed forward 2"]
+    assert list(table.columns) == [(n, k) for n in ("d15", "d13") for k in kinds] and list(table.index) == [1, 2, 3, 4]
+    assert list(table["d15", "attention"]) == [0, 1, 1, 1] and list(table["d13", "convolution"]) == [0.5, 0, 0.5, 0.5]
+    words = compare_charts.parts_sentence(table)
+    assert "d13 keeps 4 of 4 feed forward 1, 4 of 4 feed forward 2, 3 of 4 convolution, 2 of 4 attention." in words
+    figure = compare_charts.parts_figure(table)
+    assert sum(row.count("×") for row in figure.data[0].text) == 4 and list(figure.data[0].x[0]) == ["d15"] * 4 + ["d13"] * 4
+
+
 def test_claims_and_learning_curves_of_comparisons(run):
     store.write_bytes(paths.COMPARED / "CLAIMS.md", b"# Claims")
     store.write_json(paths.COMPARED / paths.CLAIMS, [

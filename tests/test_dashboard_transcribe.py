@@ -217,8 +217,8 @@ def page(own_artifacts, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "packed", lambda run, subnet: subnet.name.encode())
     made = []
 
-    def recogniser(packed, chunk_ms):
-        made.append((packed.decode(), chunk_ms))
+    def recogniser(packed, chunk_ms, way):
+        made.append((packed.decode(), chunk_ms) if way == hearing.Way() else (packed.decode(), chunk_ms, way))
         return Fake("turn the light on" if packed == b"dense" else "turn a light")
 
     monkeypatch.setattr(hearing, "recogniser", recogniser)
@@ -242,8 +242,46 @@ def test_page_transcribes_a_sample_side_by_side(page):
     assert len(page.made) == 2 and "All 3 words are the same" in " ".join(m.value for m in page.markdown)
 
 
+def test_a_language_model_is_off_until_it_is_chosen(page, own_artifacts):
+    page.run()
+    assert page.selectbox(key="way").options == ["Greedy", "Beam search"] and "core lm RECIPE" in " ".join(c.value for c in page.caption)
+    file = own_artifacts / "lm" / "said.arpa"
+    file.parent.mkdir()
+    file.write_text("whatever")
+    page.run()
+    assert page.selectbox(key="way").options[2:] == ["Beam search with the language model said.arpa"] and page.made == []
+    page.selectbox(key="way").set_value("beam").run()
+    page.button(key="go").click().run()
+    assert [one[2] for one in page.made] == [hearing.Way(beam=True)] * 2 and "may still change" in " ".join(c.value for c in page.caption)
+    page.selectbox(key="way").set_value("said.arpa").run()
+    assert len(page.made) == 2 and "follow each other" in " ".join(c.value for c in page.caption), "nothing is transcribed unasked"
+    page.slider(key="lm_weight").set_value(1.2).run()
+    page.button(key="go").click().run()
+    assert not page.exception
+    assert {(one[2].beam, one[2].file, one[2].weight) for one in page.made[2:]} == {(True, str(file), 1.2)} and page.made[2][2].changed
+
+
+def test_a_beam_beside_a_language_model_hears_what_the_command_line_hears(tmp_path):
+    from core import kneser_ney, packing, recognizer, store
+    from tests.standin import make_run
+    run = make_run(tmp_path)
+    arpa = tmp_path / "said.arpa"
+    arpa.write_text(kneser_ney.estimate([["yes", "no"], ["stop", "go"]], 2).text())
+    packed = packing.pack(run, store.subnet(run, "s50"))
+    opened = hearing.recogniser(packed, 320, hearing.Way(True, str(arpa), 1.0))
+    heard = hearing.listen({"s50": opened}, tone(1.5), lambda *_: None)[0]
+    language = recognizer.Language(str(arpa), 1.0)
+    stream = recognizer.open(packed, chunk_ms=320, decoder="beam", language=language).stream()
+    stream.accept(tone(1.5))
+    assert heard.text == stream.finish() and heard.conditions["language_model"] == language.text()
+    assert hearing.recogniser(packed, 320, hearing.Way()).conditions["decoder"] == "greedy"
+    arpa.write_text(kneser_ney.estimate([["HELLO"]], 2).text())
+    with pytest.raises(ValueError, match="cannot be spelled"):
+        hearing.recogniser(packed, 320, hearing.Way(True, str(arpa)))
+
+
 def test_page_says_when_a_size_cannot_be_opened(page, monkeypatch):
-    def broken(packed, chunk_ms):
+    def broken(packed, chunk_ms, way):
         raise ValueError("the file holds no weights")
 
     monkeypatch.setattr(hearing, "recogniser", broken)

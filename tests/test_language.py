@@ -11,7 +11,22 @@ import numpy as np
 import pytest
 import torch
 
-from core import building, cli, decoding, evaluation, experiment, fusion, kneser_ney, language, ngrams, recognizer, store, tokenizer, tuning
+from core import (
+    building,
+    cli,
+    decoding,
+    evaluation,
+    experiment,
+    fusion,
+    kneser_ney,
+    language,
+    ngrams,
+    paths,
+    recognizer,
+    store,
+    tokenizer,
+    tuning,
+)
 from core.fusion import Language
 from core.prefix_beam import PrefixBeam
 from core.records import Choice, Recipe
@@ -102,6 +117,8 @@ def test_text_is_written_as_training_writes_it_and_only_training_is_read(tmp_pat
     assert cli.main(["lm", "--text", str(given), "--order", "2", "--out", str(out)]) == 0
     assert ngrams.load(out)[0].words == ["five", "hello", "it's", "o'clock", "world"]
     assert "2 lines of text (1 left out" in capsys.readouterr().out
+    assert cli.main(["lm", "--text", str(given), "--order", "2"]) == 0, "where the Transcribe page looks"
+    assert (paths.language_models() / f"{given.stem}.arpa").read_bytes() == out.read_bytes()
 
 
 # searching
@@ -356,6 +373,10 @@ def test_what_does_not_go_together_is_refused(run, arpa):
         with pytest.raises(ValueError, match=words):
             building.check_model(tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(**options))
     building.check_model(tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(lm=str(arpa), decoder="beam"))
+    other = run.parent / "shouting.arpa"
+    other.write_text(kneser_ney.estimate(sentences(["HELLO WORLD"]), 2).text())
+    with pytest.raises(ValueError, match="cannot be spelled with the model's tokens; allowed is at most 10%"):
+        building.check_model(tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(lm=str(other), decoder="beam"))
     with pytest.raises(ValueError, match="order must be from 1 to 6"):
         kneser_ney.estimate([["a"]], 7)
     with pytest.raises(ValueError, match="no words"):

@@ -37,7 +37,7 @@ def resolve(recipe: Recipe, sizes: Sequence[int]) -> Recipe:
     module = plugins.load("models", recipe.model.name)
     options = {**recipe.model.options, "outputs": len(sizes) + 1}
     count = len(branches(module.build(plugins.make_options(module.Options, options, "model"), 8).anatomy()))
-    wrong = [s for s in sizes if not isinstance(s, int) or not 1 <= s < count]
+    wrong = [s for s in sizes if not 1 <= s < count]
     if wrong or not sizes or len(set(sizes)) < len(sizes):
         raise ValueError(f"method.sizes are numbers of residual branches kept, each once, from 1 to {count - 1}: this model has "
                          f"{count}; came {list(sizes)}")

@@ -20,7 +20,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Options:
-    exits: list = option([3, 5], "numbers of bottom blocks that are a size of their own")
+    exits: list[int] = option([3, 5], "numbers of bottom blocks that are a size of their own")
     exit_weight: float = option(0.3, "weight of the loss at an exit; the top has 1", low=0.0, high=10.0)
 
 
@@ -52,11 +52,11 @@ class Method(base.Method):
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     """One output layer per exit; ValueError for exits the model does not have."""
     base.need_outputs(recipe)
-    exits = recipe.method.options.get("exits", Options().exits)
+    exits = plugins.make_options(Options, recipe.method.options, "method").exits
     module = plugins.load("models", recipe.model.name)
     options = {**recipe.model.options, "outputs": len(exits) + 1}
     count = plugins.make_options(module.Options, options, "model").blocks
-    if not exits or len(set(exits)) < len(exits) or not all(isinstance(e, int) and 1 <= e < count for e in exits):
+    if not exits or len(set(exits)) < len(exits) or not all(1 <= e < count for e in exits):
         raise ValueError(f"method.exits are numbers of bottom blocks, each once, from 1 to {count - 1}: this model has {count}; "
                          f"came {list(exits)}")
     return replace(recipe, model=Choice(recipe.model.name, options))

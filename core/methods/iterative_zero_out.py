@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core import plugins
 from core.methods import _depth
 from core.records import Recipe, option
 
@@ -20,7 +21,7 @@ ZEROED = -5.0
 
 @dataclass(frozen=True)
 class Options:
-    sizes: list = option([16, 24], "branches kept by each smaller size; the dense net keeps all")
+    sizes: list[int] = option([16, 24], "branches kept by each smaller size; the dense net keeps all")
     selection: float = option(0.62, "share of the updates in which branches are chosen (step 1)", low=0.01, high=0.99)
     rounds: int = option(8, "rounds of step 1", low=1, high=1000)
     sparsity_weight: float = option(5.0, "weight of the loss that draws the gates' sum to the round's count", low=0.0, high=1000.0)
@@ -78,4 +79,4 @@ class Method(_depth.Depth):
 
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     """One output layer per size."""
-    return _depth.resolve(recipe, recipe.method.options.get("sizes", Options().sizes))
+    return _depth.resolve(recipe, plugins.make_options(Options, recipe.method.options, "method").sizes)

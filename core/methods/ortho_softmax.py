@@ -25,7 +25,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Options:
-    sizes: list = option([0.35, 0.6], "share of the dense net's cost that each smaller size may have")
+    sizes: list[float] = option([0.35, 0.6], "share of the dense net's cost that each smaller size may have")
     budget: str = option("parameters", "what a size is paid in: parameters, or multiply-accumulates (FLOPs / 2)",
                          choices=("parameters", "macs"))
     selection: float = option(0.62, "share of the updates in which components are chosen (step 1)", low=0.01, high=0.99)
@@ -138,7 +138,7 @@ def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     whole = torch.ones(len(components), dtype=torch.bool)
     alone = whole.diag()[[components.names.index(n) for n in components.firsts]]  # parts of a branch are alike
     least = min(components.cost(one, options.budget) for one in alone) / components.cost(whole, options.budget)
-    wrong = [s for s in options.sizes if isinstance(s, bool) or not isinstance(s, int | float) or not least <= s < 1]
+    wrong = [s for s in options.sizes if not least <= s < 1]
     if wrong or not options.sizes or len(set(options.sizes)) < len(options.sizes):
         raise ValueError(f"method.sizes are shares of the dense net's {options.budget}, each once, below 1 and at least {least:.3f} (what "
                          f"is never left out, and one component); came {list(options.sizes)}")

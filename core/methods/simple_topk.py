@@ -1,6 +1,6 @@
 """Simple-Top-k: the branches of smaller sizes are chosen by a relaxed top-k over trained scores, then all sizes train together.
 
-Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3), complete: k falls by one at a time from all branches to the smallest size
+Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3), complete: k falls step by step from all branches to the smallest size
 while the supernet trains; gates are k sequential softmaxes, soft or straight-through. Ours: k reaches the smallest size at the end of
 step 1 whatever the run's length, and every size keeps the branches with the highest scores at that moment, so sizes are nested.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core import plugins
 from core.methods import _depth
 from core.records import Recipe, option
 
@@ -19,10 +20,11 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Options:
-    sizes: list = option([16, 24], "branches kept by each smaller size; the dense net keeps all")
+    sizes: list[int] = option([16, 24], "branches kept by each smaller size; the dense net keeps all")
     selection: float = option(0.62, "share of the updates in which branches are chosen (step 1)", low=0.01, high=0.99)
     hard: bool = option(True, "gates are 0 or 1 with straight-through gradients; off = soft")
     subnet_weight: float = option(0.3, "weight of a smaller size's loss; the largest has 1", low=0.0, high=10.0)
+    fall: int = option(1, "branches that k falls by at a time (the paper's r)", low=1, high=1000)
     layer_dropout: float = option(0.3, "chance that the largest net leaves out a branch the smallest lacks (step 2)", low=0.0, high=0.9)
 
 
@@ -31,8 +33,9 @@ class Method(_depth.Depth):
 
     def count(self, step: int) -> int:
         """k at an update of step 1: all branches at first, the smallest size at the end."""
-        fall = len(self.branches) - self.sizes[-1]
-        return len(self.branches) - min(fall, 1 + int(step * fall / self.end))
+        whole, r = len(self.branches) - self.sizes[-1], self.options.fall
+        falls = -(-whole // r)  # each lasts D = end / falls updates
+        return len(self.branches) - min(whole, r * (1 + int(step * falls / self.end)))
 
     def soft_gates(self, step: int) -> Tensor:
         k = self.count(step)
@@ -56,4 +59,4 @@ def relaxed_topk(scores: Tensor, k: int) -> Tensor:
 
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     """One output layer per size."""
-    return _depth.resolve(recipe, recipe.method.options.get("sizes", Options().sizes))
+    return _depth.resolve(recipe, plugins.make_options(Options, recipe.method.options, "method").sizes)

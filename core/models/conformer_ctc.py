@@ -46,6 +46,8 @@ class ConformerCTC(Model):
         super().__init__()
         if options.width % BLOCK:
             raise ValueError(f"model.width is {options.width}; it must be a multiple of {BLOCK}")
+        if options.width % options.heads:
+            raise ValueError(f"model.heads is {options.heads}; it must divide model.width, {options.width}")
         self.options, self.vocabulary = options, vocabulary
         width, hidden = options.width, options.width * options.expansion
         self.subsampling = Subsampling(options.bins, width)

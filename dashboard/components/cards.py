@@ -13,6 +13,7 @@ from core.records import Report
 
 STUDENT_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31}  # two-sided 95 % t, by freedom
 TIMING = ("chunk_ms", "threads", "hardware", "runtime", "precision", "decoder")
+LESS = 0.995  # of the dense net's multiplications: below it parts are left out, which saves time
 STYLE = """<style>
 .cards {display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 0.6rem;}
 .card {border: 1px solid rgba(128, 128, 128, 0.35); border-radius: 0.5rem; padding: 0.6rem 0.8rem; font-size: 0.85rem;
@@ -66,16 +67,19 @@ def speed_ratio(reports: list[Report], dense: str, subnet: str) -> Ratio | None:
     return Ratio(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
 
 
-def speed_words(ratio: Ratio | None) -> tuple[str, str]:
-    """(headline, explanation) of the speed card."""
+def speed_words(ratio: Ratio | None, work: float = 1.0) -> tuple[str, str]:
+    """(headline, explanation) of the speed card. `work`: multiplications over the dense net's; below 1 where parts are left out."""
+    less = f"parts are left out: {100 * work:.0f} % of the dense net's multiplications" if work < LESS else ""
     if ratio is None:
-        return "same speed", "zeros save bytes, not time"
+        return ("less to compute", f"{less}; not timed often enough to say how much faster") if less else (
+            "same speed", "zeros save bytes, not time")
+    interval = f"interval {ratio.low:.2f} to {ratio.high:.2f}"
     if not ratio.certain:
-        return "same speed", ("zeros save bytes, not time "
-                              f"(measured {ratio.value:.2f} times, interval {ratio.low:.2f} to {ratio.high:.2f})")
+        return ("about the same speed" if less else "same speed",
+                f"{less or 'zeros save bytes, not time'} (measured {ratio.value:.2f} times, {interval})")
     word = "faster" if ratio.value > 1 else "slower"
     times = ratio.value if ratio.value > 1 else 1 / ratio.value
-    return f"{times:.2f} times {word}", f"measured; 95 % interval {ratio.low:.2f} to {ratio.high:.2f}"
+    return f"{times:.2f} times {word}", f"measured; 95 % {interval}" + (f"; {less}" if less else "")
 
 
 def grid(items: list[tuple[str, str, str]]) -> None:
@@ -92,7 +96,8 @@ def row_cards(point: dict, dense: dict | None, ratio: Ratio | None) -> None:
     sign = "" if point["measured"] else "≈ "
     download = f"{sign}{point['zstd_bytes'] / 1e6:.2f} MB to download" if point["zstd_bytes"] else ""
     against = f"dense: {dense['file_bytes'] / 1e6:.2f} MB" if dense else ""
-    headline, text = speed_words(ratio)
+    executed = (point.get("mmacs_per_second"), dense and dense.get("mmacs_per_second"))
+    headline, text = speed_words(ratio, executed[0] / executed[1] if all(executed) else 1.0)
     grid([_errors_card(point),
           ("File on disk", f"{sign}{point['file_bytes'] / 1e6:.2f} MB", "; ".join(filter(None, (download, against)))),
           ("Zeros", f"{100 * point['sparsity']:.0f} %",

@@ -115,11 +115,22 @@ class Seats:
             self._free.release()
 
 
-def recogniser(packed: bytes, chunk_ms: float) -> Any:
+@dataclass(frozen=True)
+class Way:
+    """How words are found: greedily, by a beam search, or by one beside a language model, an ARPA `file` that counts for `weight`.
+    `changed` is the file's time, so that a new one of its name is read."""
+    beam: bool = False
+    file: str = ""
+    weight: float = 0.5
+    changed: int = 0
+
+
+def recogniser(packed: bytes, chunk_ms: float, way: Way) -> Any:
     """The one door to torch: opens the very file a user would download, and warms it up with 0.3 s of silence."""
     from core import recognizer
 
-    opened = recognizer.open(packed, chunk_ms=chunk_ms, threads=THREADS)
+    language = recognizer.Language(way.file, way.weight) if way.file else None
+    opened = recognizer.open(packed, chunk_ms=chunk_ms, threads=THREADS, decoder="beam" if way.beam else "greedy", language=language)
     stream = opened.stream()
     stream.accept(np.zeros(PACKET, np.float32))
     stream.finish()

@@ -82,12 +82,18 @@ def kept(runs: list[str]) -> None:
         if len(table):
             tables[run] = table
     if not tables:
-        st.info("None of these networks has a size with zeros.")
+        st.info("None of these networks has sizes that chose what to keep: a uniform size (u..) keeps the same share of every part.")
         return
     run = st.selectbox("Network", list(tables), key="kept_run", format_func=data.run_title) if len(tables) > 1 else next(iter(tables))
     st.plotly_chart(compare_charts.kept_figure(tables[run]), key="kept", config={"displayModeBar": False},
                     alt="Share of the weights that each kind of part keeps at every size")
     st.caption(f"**What to see:** {compare_charts.kept_sentence(tables[run])}")
+    parts = compare_charts.parts_table(data.anatomy(run), list(data.subnets(run).values()))
+    if len(parts):
+        st.plotly_chart(compare_charts.parts_figure(parts), key="parts", config={"displayModeBar": False},
+                        alt="Which parts of every block each size keeps")
+        st.caption(f"**What to see:** a cross is a part that the size leaves out altogether, which saves time, too. "
+                   f"{compare_charts.parts_sentence(parts)}")
 
 
 def claims() -> None:

@@ -36,8 +36,10 @@ def overview(table: pd.DataFrame) -> None:
     st.caption(f"**What to see:** {kinds_sentence(table)}")
     st.plotly_chart(layer_charts.heat_figure(table), key="heat", config=layer_charts.CONFIG,
                     alt="Share of zeros in every weight matrix")
+    out = layer_charts.left_out(table)
     st.caption("**What to see:** every cell is one table of weights; bright yellow ones are almost empty, dark blue "
-               "ones are almost full.")
+               "ones are almost full." + (f" A cross: {out} They are neither stored nor computed, so this size has less to do, not only "
+                                          "less to store." if out else ""))
     with st.expander("The same as numbers"):
         shown = table.assign(**{"zeros %": (100 * table["sparsity"]).round(1)})
         st.dataframe(shown[["layer", "kind", "unit", "weights", "zeros", "zeros %"]], hide_index=True)
@@ -125,6 +127,9 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
     steps = data.rank_steps(chosen.run)
     if not steps:
         st.info("This run kept no masks of earlier training steps.")
+        return
+    if not masks.inside(chosen.run, subnet):
+        st.info("This size keeps every matrix whole or leaves it out altogether, so no mask inside one could change.")
         return
     steps = steps[::max(1, -(-len(steps) // MOST_STEPS))]
     unit = pick_unit(chosen.run, "time")

@@ -19,6 +19,11 @@ ICON = ":material/mic:"
 ORDER = 30
 SOURCES = ("A sample", "A file", "My voice")
 CHUNKS = (160, 320, 640, 1280)  # ms of sound the network waits for before it writes
+GREEDILY = "At every moment the likeliest token is written. The numbers of the other pages are measured so, unless they say otherwise."
+BY_BEAM = ("Several readings are followed at once and the best one wins, so the last words may still change until the sound ends. It "
+           "takes longer.")
+BY_LANGUAGE = ("Beside the sound it counts how often these words follow each other in the text that the language model was made from: "
+               "common phrases win, rare words and names may lose.")
 QUIET = {"displayModeBar": False}
 
 
@@ -29,9 +34,9 @@ def seats() -> hearing.Seats:
 
 
 @st.cache_resource(max_entries=3, show_spinner=False)
-def opened(run: str, stamp: tuple, subnet: Subnet, chunk_ms: int):
+def opened(run: str, stamp: tuple, subnet: Subnet, chunk_ms: int, way: hearing.Way):
     """A loaded recogniser of the packed file; at most three stay in memory. `stamp` drops one whose run changed."""
-    return hearing.recogniser(data.packed(run, subnet), chunk_ms)
+    return hearing.recogniser(data.packed(run, subnet), chunk_ms, way)
 
 
 @st.cache_resource(max_entries=2, scope="session", show_spinner="Reading the sound ...")
@@ -93,7 +98,23 @@ def pick_sizes(chosen: choice.Chosen) -> tuple[dict[str, Subnet], int]:
     return {name: choice.record(choice.Chosen(chosen.run, name)) for name in names}, chunk
 
 
-def transcribe(run: str, sizes: dict[str, Subnet], chunk: int, samples: np.ndarray) -> list[hearing.Heard]:
+def pick_way() -> hearing.Way:
+    """How words are found: greedily until somebody asks for a beam search, or for one beside a language model."""
+    files = {path.name: path for path in data.language_models()}
+    with st.expander("How words are found", icon=":material/manage_search:"):
+        name = st.selectbox("Decoder", ["greedy", "beam", *files], key="way", format_func=lambda n: {
+            "greedy": "Greedy", "beam": "Beam search"}.get(n, f"Beam search with the language model {n}"))
+        st.caption(GREEDILY if name == "greedy" else BY_BEAM if name == "beam" else f"{BY_BEAM} {BY_LANGUAGE}")
+        if not files:
+            st.caption("To choose a language model here, make one: `python -m core lm RECIPE` in a terminal.")
+        if name not in files:
+            return hearing.Way(beam=name == "beam")
+        weight = st.slider("How much the language model counts beside the sound", 0.0, 2.0, 0.5, 0.1, key="lm_weight",
+                           help="`python -m core evaluate RUN --decoder beam --lm FILE --tune` finds a good value.")
+        return hearing.Way(True, str(files[name]), weight, data.time_of(files[name]))
+
+
+def transcribe(run: str, sizes: dict[str, Subnet], chunk: int, way: hearing.Way, samples: np.ndarray) -> list[hearing.Heard]:
     """Wait for a seat, load what is not loaded, and write words into the page as they come."""
     with st.container(border=True):
         note, bar = st.empty(), st.empty()
@@ -113,7 +134,7 @@ def transcribe(run: str, sizes: dict[str, Subnet], chunk: int, samples: np.ndarr
 
     with seats().taken(waiting):
         note.caption("Loading the network ...")
-        loaded = {name: opened(run, data.stamp(run), subnet, chunk) for name, subnet in sizes.items()}
+        loaded = {name: opened(run, data.stamp(run), subnet, chunk, way) for name, subnet in sizes.items()}
         note.caption("Listening ...")
         return hearing.listen(loaded, samples, progress)
 
@@ -143,7 +164,9 @@ def show_results(run: str, sizes: dict[str, Subnet], name: str, heard: list[hear
                 st.markdown(diff.sentence(pieces))
             st.caption(f"{one.seconds:.2f} s of computing for {one.audio_seconds:.1f} s of sound: "
                        f"{speed_words(one.rtf)} (RTF {one.rtf:.3f}).")
-    threads = heard[0].conditions.get("threads")
+    threads, decoder = heard[0].conditions.get("threads"), heard[0].conditions.get("decoder", "greedy")
+    if decoder != "greedy":
+        st.caption(f"Words were found by {decoder.replace('_', ' ')}; language model: {heard[0].conditions['language_model']}.")
     st.caption("RTF is computing time divided by the length of the sound, smaller is faster"
                + (f"; {threads} processor thread{'s' if threads != 1 else ''}" if threads else "")
                + ". The sizes take turns on one machine, so small differences in time are chance.")
@@ -184,12 +207,13 @@ def main() -> None:
         return
     spoken = st.text_input("What was said (if you know it)", known, key=f"said.{name}",
                            help="Then the words each size got wrong are counted.")
-    mark = hashlib.sha256(content).hexdigest() + repr((chosen.run, sizes, chunk))
+    way = pick_way()
+    mark = hashlib.sha256(content).hexdigest() + repr((chosen.run, sizes, chunk, way))
     if st.button("Transcribe", type="primary", icon=":material/play_arrow:", key="go"):
         place = st.empty()
         try:
             with place.container():
-                heard = transcribe(chosen.run, sizes, chunk, samples)
+                heard = transcribe(chosen.run, sizes, chunk, way, samples)
         except (ValueError, RuntimeError, OSError, ImportError) as problem:
             place.empty()
             st.error(f"This size could not be used to transcribe: {problem}")
