@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core import catalog, jobs, recipe_files, recipe_sets, storage, store, worker
+from core.records import Recipe
 
 
 class Parser(argparse.ArgumentParser):
@@ -139,6 +140,25 @@ def decoding(given: Any) -> dict[str, Any]:
         if not Path(found["lm"]).is_file():
             raise ValueError(f"--lm {found['lm']}: there is no such file; `python -m core lm RECIPE --out FILE` makes one")
     return found
+
+
+def recipe(given: Any) -> Recipe:
+    """The recipe that was named, with its changes. ValueError for what contradicts itself."""
+    resume = getattr(given, "resume", None)
+    if given.recipe is None and resume is None:
+        raise ValueError("train: say which RECIPE, or --resume RUN; `python -m core list recipes` shows the recipes")
+    if resume is not None and (given.settings or given.recipe is not None):
+        raise ValueError("train: --resume RUN goes on with that run's own recipe; leave out RECIPE and --set, or leave out --resume "
+                         "to train another run")
+    found = store.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
+    return store.override(found, given.settings) if given.settings else found
+
+
+def check_subnets(given: Any) -> None:
+    """Names of subnets are wrong more often than anything: said before torch is loaded. Any run has dense."""
+    for name in getattr(given, "subnets", ()):
+        if name != "dense":
+            store.subnet(given.run, name)
 
 
 def options(settings: list[str], word: str) -> dict[str, Any]:
