@@ -112,6 +112,8 @@ def _work_commands(commands: Any, background: bool = False) -> None:
     _decoding(c)
     if not background:
         c.add_argument("--tune", action="store_true", help="try weights of the language model on dev, store nothing")
+        for name in ("train", "search", "evaluate"):
+            _runner_options(commands.choices[name])
     for c in commands.choices.values() if background else ():
         c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
         _queue_options(c)
@@ -169,14 +171,31 @@ def options(settings: list[str], word: str) -> dict[str, Any]:
     return {s.partition("=")[0].strip(): store.setting_value(s.partition("=")[2].strip()) for s in settings}
 
 
+def runner_settings(given: Any) -> dict[str, Any]:
+    """The options of the runner that was named."""
+    return options(given.with_, "--with") | ({"address": given.address} if given.address else {})
+
+
+def elsewhere(given: Any) -> bool:
+    """Whether this is to run on other machines. ValueError for such a runner's options without it."""
+    runner = getattr(given, "runner", "local")
+    if runner == "local" and (getattr(given, "address", "") or getattr(given, "with_", [])):
+        raise ValueError("--address and --with are for a runner on other machines: name it, too, e.g. --runner ray")
+    return runner != "local"
+
+
+def _runner_options(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--runner", default="local", help="what runs it; `python -m core list runners` shows them (%(default)s)")
+    c.add_argument("--address", default="", help="where the runner's machines are, e.g. http://head:8265 of a Ray cluster")
+    c.add_argument("--with", dest="with_", action="append", default=[], metavar="NAME=VALUE", help="a runner's option, e.g. workers=4")
+
+
 def _queue_options(c: argparse.ArgumentParser) -> None:
     c.add_argument("--priority", type=int, default=0, help="higher ones go first (%(default)s)")
     c.add_argument("--after", type=_numbers, default=[], metavar="N,M", help="jobs that must be done before; RUN may then be -, "
                    "the run of the first of them")
     c.add_argument("--device", default="", help="cpu, cuda or cuda:N; when not given, training takes a GPU where there is one")
-    c.add_argument("--runner", default="local", help="what runs it; `python -m core list runners` shows them (%(default)s)")
-    c.add_argument("--address", default="", help="where the runner's machines are, e.g. http://head:8265 of a Ray cluster")
-    c.add_argument("--with", dest="with_", action="append", default=[], metavar="NAME=VALUE", help="a runner's option, e.g. workers=4")
+    _runner_options(c)
     c.add_argument("--retries", type=int, default=0, help="how often to try again after a failure, with growing pauses (%(default)s)")
 
 

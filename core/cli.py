@@ -42,7 +42,9 @@ def main(words: list[str] | None = None) -> int:
 # work
 
 def _work(given: Any) -> int:
-    """prepare, train, search, evaluate: here and now."""
+    """prepare, train, search, evaluate: here and now, or now on other machines."""
+    if arguments.elsewhere(given):
+        return job_commands.elsewhere(given)
     recipe = None
     if given.command in ("prepare", "train"):
         recipe = arguments.recipe(given)

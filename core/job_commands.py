@@ -1,12 +1,18 @@
-"""The command line's jobs: listed, queued, changed."""
+"""The command line's jobs: listed, queued, changed, and work on other machines followed from here to its end."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import sys
+import time
 from typing import Any
 
-from core import arguments, jobs, listing, queue_file, store, worker
-from core.records import Job
+from core import arguments, child, jobs, listing, paths, plugins, queue_file, storage, store, worker
+from core.records import Interrupted, Job
+
+LOOK_S = 0.5    # between two looks at a job that is followed
+START_S = 20.0  # a worker that was started has this long to come to life
 
 
 def run(given: Any) -> int:
@@ -43,8 +49,7 @@ def run(given: Any) -> int:
 
 
 def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
-    settings = getattr(given, "settings_before", {}) | arguments.options(given.with_, "--with")
-    settings |= {"address": given.address} if given.address else {}
+    settings = getattr(given, "settings_before", {}) | arguments.runner_settings(given)
     number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries, device=given.device,
                       runner=given.runner, settings=settings)
     print(f"job {number} is queued")
@@ -87,3 +92,67 @@ def _job_row(job: Job) -> tuple[str, ...]:
     message = f"waits for job {waiting}" if waiting else message
     left = f" ({listing.duration(job.eta_s)} left)" if job.eta_s else ""
     return str(job.id), job.kind, _state(job), f"{100 * job.progress:.0f} %", job.run, (message + left)[:80]
+
+
+# in the foreground, on other machines
+
+def elsewhere(given: Any) -> int:
+    """train, search or evaluate by a runner on other machines, followed to its end -> exit code; Interrupted when it was stopped.
+
+    It is a job of the queue which this machine's worker follows, so it goes on when this command dies, and the same command given again
+    follows the same job, or goes on from the checkpoint of one that was stopped. What cannot be run there is a ValueError at once."""
+    if given.command == "train" and given.dry_run:
+        raise ValueError("--dry-run tries a recipe on this machine: leave out --runner")
+    if given.command == "evaluate" and given.tune:
+        raise ValueError("--tune runs on this machine: leave out --runner")
+    given.kind, given.after = given.command, []
+    if given.kind != "train":
+        storage.here(given.run)
+    payload = json.loads(json.dumps(_payload(given)))
+    module = plugins.load("runners", given.runner)
+    there = module.Runner(plugins.make_options(module.Options, arguments.runner_settings(given), "runner"))
+    job = Job(0, given.kind, payload, "queued", run=payload.get("run", ""), runner=given.runner, settings=there.settings())
+    same = [j for j in jobs.list_jobs(1000) if j.state in ("queued", "running") and not j.cancel
+            and (j.kind, j.payload, j.runner, j.settings) == (job.kind, job.payload, job.runner, job.settings)]
+    before = _made(job)
+    if same:
+        job = same[0]
+        print(f"job {job.id} is this already, and is followed", file=sys.stderr)
+    else:
+        there.check(job)
+        job = jobs.get(jobs.add(job.kind, payload, job.run, runner=job.runner, settings=job.settings))
+        print(f"job {job.id} is queued: it goes on if this command dies, for a worker of this machine follows it, too", file=sys.stderr)
+    job = _followed(job)
+    if job.state == "failed":
+        print(f"{job.error}\nerror: job {job.id} failed; what it printed: python -m core jobs log {job.id}", file=sys.stderr)
+        return 1
+    if job.state == "cancelled":
+        raise Interrupted(f"job {job.id} was stopped; the same command goes on where it was, a training from its checkpoint")
+    for made in [paths.runs() / job.run] if job.kind == "train" else [m for m in _made(job) if m not in before]:
+        print(listing.short(made))
+    return 0
+
+
+def _followed(job: Job) -> Job:
+    """The job as it ended, with progress on standard error meanwhile. Ctrl-C and SIGTERM cancel it, and it is followed to its end; a second
+    Ctrl-C leaves it to the worker."""
+    stop, begun = child.Stop(), -START_S
+    report = listing.progress(stop)
+    while job.state in ("queued", "running"):
+        if time.monotonic() - begun > START_S and not jobs.worker_alive():
+            begun = time.monotonic()
+            jobs.start_worker()
+        message = "it stops, a training after its checkpoint" if job.cancel else job.message or f"job {job.id} is {job.state}"
+        if not report(min(job.progress, 0.999), message, None if job.cancel else job.eta_s) and not job.cancel:
+            with contextlib.suppress(ValueError):  # it has ended meanwhile
+                jobs.cancel(job.id)
+        time.sleep(LOOK_S)
+        job = jobs.kept(job)
+    if job.state == "done":
+        report(1.0, "done")
+    return job
+
+
+def _made(job: Job) -> list[Any]:
+    """The sizes or the measurements that a run has here."""
+    return {"search": store.subnets, "evaluate": store.reports}.get(job.kind, lambda _: [])(job.run)
