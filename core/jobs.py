@@ -177,11 +177,14 @@ def beat(db: sqlite3.Connection, job_id: int, worker: str, progress: float | Non
 @transaction
 def kept(db: sqlite3.Connection, job: Job) -> Job:
     """A job as the queue has it; entered again as it was when the queue was damaged and had to begin empty."""
-    if db.execute("select 1 from jobs where id = ?", (job.id,)).fetchone() is None:
-        values = vars(job) | {name: json.dumps(getattr(job, name)) for name in ("payload", "settings")}
-        values |= {"after": "[]", "cancel": int(job.cancel)}  # what it waited for is unknown there
-        db.execute(f"insert into jobs ({', '.join(values)}) values ({', '.join('?' * len(values))})", tuple(values.values()))
-    return _one(db, job.id)
+    if db.execute("select 1 from jobs where id = ? and created = ?", (job.id, job.created)).fetchone():
+        return _one(db, job.id)
+    values = vars(job) | {name: json.dumps(getattr(job, name)) for name in ("payload", "settings")}
+    values |= {"after": "[]", "cancel": int(job.cancel)}  # what it waited for is unknown there
+    if db.execute("select 1 from jobs where id = ?", (job.id,)).fetchone():  # another one has its number now
+        values["id"] = None
+    return _one(db, db.execute(f"insert into jobs ({', '.join(values)}) values ({', '.join('?' * len(values))})",
+                               tuple(values.values())).lastrowid)
 
 
 @transaction

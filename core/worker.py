@@ -91,9 +91,9 @@ class Worker:
             jobs.note(job.id, self.name, pid=handle.pid)
             code, told = self._watch(job, handle)
         finally:
-            job = jobs.kept(job)
-            if not handle.stays or job.cancel:
+            if not handle.stays or jobs.kept(job).cancel:
                 handle.kill()
+        job = jobs.kept(job)
         if told or code == STOPPED:
             jobs.stopped(job.id, self.name)
         elif code == 0:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -209,3 +210,8 @@ def test_a_job_is_entered_again_only_when_it_is_gone():
     again = jobs.kept(job)
     assert (again.id, again.state, again.payload, again.after, again.created) == (number, "queued", {"a": 1}, (), job.created)
     assert jobs.beat(7, "a") and jobs.claim("a").id == number and time.time() - again.created < 60
+    paths.jobs_database().unlink()
+    other = jobs.get(jobs.add("search", {}))
+    assert jobs.kept(job).id == 2 and jobs.get(1) == other and job.id == number == 2 and jobs.kept(other) == other
+    jobs.get(jobs.add("search", {}))
+    assert jobs.kept(dataclasses.replace(job, id=1)).id == 4 and len(jobs.list_jobs()) == 4
