@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from core import cli, jobs, paths, plugins, store, worker
+from core import child, cli, jobs, paths, plugins, store, worker
 from core.records import Choice, Recipe, Subnet, as_dict
 from core.runners import ray as runner
 from tests.test_jobs import STUB, wait
@@ -126,3 +126,38 @@ def test_what_cannot_run_there_is_one_line_code_2_and_no_job(words, text, capsys
     assert cli.main(words) == 2
     error = capsys.readouterr().err
     assert text in error and error.count("\n") == 1 and not jobs.list_jobs()
+
+
+def test_a_job_whose_run_was_deleted_since_is_said_in_one_sentence_and_not_tried_again():
+    number = jobs.add("evaluate", {"run": "gone-1", "subnets": ["dense"], "splits": []}, retries=3)
+    assert jobs.claim("a").id == number
+    handlers = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
+    assert child.run_job(number) == 1
+    for signal_number, handler in handlers:
+        signal.signal(signal_number, handler)
+    job = jobs.get(number)
+    assert job.state == "failed" and job.error.splitlines()[0].startswith("there is no run called 'gone-1'"), job.error
+
+
+@pytest.mark.parametrize(("settings", "text"), [
+    ({"device": "cuda", "workers": 2, "cpus": 1.0}, "2 processes with a GPU each are asked for, and the cluster has 1 GPUs"),
+    ({"device": "auto", "workers": 9, "cpus": 1.0}, "9 processes with 1 processors each are asked for, and the cluster has 8"),
+])
+def test_what_the_cluster_does_not_have_is_said(settings, text, monkeypatch):
+    ray = pytest.importorskip("ray")
+    from core.runners import _ray_work
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 1.0})
+    job = _ray_work.Job({"kind": "train", "payload": {}, "settings": settings, "name": "core-1"})
+    with pytest.raises(ValueError, match=text):
+        job.device()
+    assert job.device(1) == "cuda"
+
+
+def test_on_a_cluster_a_named_module_is_asked_first(monkeypatch):
+    pytest.importorskip("ray")
+    from core.runners import _ray_work
+    told = []
+    monkeypatch.setattr(_ray_work, "say", lambda **word: told.append(word))
+    monkeypatch.setenv("SUPERNET_JOB_MODULE", "core.bench._jobs_that_do_nothing")
+    _ray_work.work(_ray_work.Job({"kind": "search", "payload": {"run": ""}, "settings": {}, "name": "core-1"}))
+    assert told == [{"progress": 1.0, "message": "done", "left": None}]
