@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core import catalog, jobs, recipe_files, recipe_sets, storage, store, worker
+from core.records import Recipe
 
 
 class Parser(argparse.ArgumentParser):
@@ -112,6 +113,8 @@ def _work_commands(commands: Any, background: bool = False) -> None:
     _decoding(c)
     if not background:
         c.add_argument("--tune", action="store_true", help="try weights of the language model on dev, store nothing")
+        for name in ("train", "search", "evaluate"):
+            _runner_options(commands.choices[name])
     for c in commands.choices.values() if background else ():
         c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
         _queue_options(c)
@@ -142,6 +145,25 @@ def decoding(given: Any) -> dict[str, Any]:
     return found
 
 
+def recipe(given: Any) -> Recipe:
+    """The recipe that was named, with its changes. ValueError for what contradicts itself."""
+    resume = getattr(given, "resume", None)
+    if given.recipe is None and resume is None:
+        raise ValueError("train: say which RECIPE, or --resume RUN; `python -m core list recipes` shows the recipes")
+    if resume is not None and (given.settings or given.recipe is not None):
+        raise ValueError("train: --resume RUN goes on with that run's own recipe; leave out RECIPE and --set, or leave out --resume "
+                         "to train another run")
+    found = store.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
+    return store.override(found, given.settings) if given.settings else found
+
+
+def check_subnets(given: Any) -> None:
+    """Names of subnets are wrong more often than anything: said before torch is loaded. Any run has dense."""
+    for name in getattr(given, "subnets", ()):
+        if name != "dense":
+            store.subnet(given.run, name)
+
+
 def options(settings: list[str], word: str) -> dict[str, Any]:
     """{"workers": 4} of ["workers=4"]."""
     for setting in settings:
@@ -150,14 +172,31 @@ def options(settings: list[str], word: str) -> dict[str, Any]:
     return {s.partition("=")[0].strip(): store.setting_value(s.partition("=")[2].strip()) for s in settings}
 
 
+def runner_settings(given: Any) -> dict[str, Any]:
+    """The options of the runner that was named."""
+    return options(given.with_, "--with") | ({"address": given.address} if given.address else {})
+
+
+def elsewhere(given: Any) -> bool:
+    """Whether this is to run on other machines. ValueError for such a runner's options without it."""
+    runner = getattr(given, "runner", "local")
+    if runner == "local" and (getattr(given, "address", "") or getattr(given, "with_", [])):
+        raise ValueError("--address and --with are for a runner on other machines: name it, too, e.g. --runner ray")
+    return runner != "local"
+
+
+def _runner_options(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--runner", default="local", help="what runs it; `python -m core list runners` shows them (%(default)s)")
+    c.add_argument("--address", default="", help="where the runner's machines are, e.g. http://head:8265 of a Ray cluster")
+    c.add_argument("--with", dest="with_", action="append", default=[], metavar="NAME=VALUE", help="a runner's option, e.g. workers=4")
+
+
 def _queue_options(c: argparse.ArgumentParser) -> None:
     c.add_argument("--priority", type=int, default=0, help="higher ones go first (%(default)s)")
     c.add_argument("--after", type=_numbers, default=[], metavar="N,M", help="jobs that must be done before; RUN may then be -, "
                    "the run of the first of them")
     c.add_argument("--device", default="", help="cpu, cuda or cuda:N; when not given, training takes a GPU where there is one")
-    c.add_argument("--runner", default="local", help="what runs it; `python -m core list runners` shows them (%(default)s)")
-    c.add_argument("--address", default="", help="where the runner's machines are, e.g. http://head:8265 of a Ray cluster")
-    c.add_argument("--with", dest="with_", action="append", default=[], metavar="NAME=VALUE", help="a runner's option, e.g. workers=4")
+    _runner_options(c)
     c.add_argument("--retries", type=int, default=0, help="how often to try again after a failure, with growing pauses (%(default)s)")
 
 

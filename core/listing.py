@@ -1,13 +1,15 @@
-"""What there is, as text: runs, recipes, recipe sets and the plug-ins of every room. No torch."""
+"""What there is and what was made, as text: runs, recipes, recipe sets, the plug-ins of every room, results, progress. No torch."""
 from __future__ import annotations
 
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from core import catalog, plugins, recipe_sets, storage, store
-from core.records import Card
+from core import catalog, child, plugins, recipe_sets, storage, store
+from core.records import Card, Recipe, Report, Subnet
 
 
 def everything(what: str) -> str:
@@ -78,3 +80,46 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(r, widths)).rstrip() for r in rows]
     return "\n".join([lines[0], "-" * min(120, max(map(len, lines))), *lines[1:]])
+
+
+def resolved(recipe: Recipe) -> str:
+    """The recipe with every option spelled out, as JSON."""
+    def full(room: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        return catalog.defaults(catalog.card(room, name)) | options
+    data = {field: {"name": choice.name, "options": full(room, choice.name, choice.options)}
+            for field, room in store.ROOM_OF.items() for choice in [getattr(recipe, field)]}
+    known = {c.name for c in catalog.cards("settings")}
+    data |= {field: full("settings", name, getattr(recipe, field)) if name in known else getattr(recipe, field)
+             for field, name in store.CARD_OF.items()}
+    data |= {"seed": recipe.seed, "init_from": recipe.init_from, "title": recipe.title}
+    return json.dumps(data, indent=1, ensure_ascii=False)
+
+
+def short(made: Any) -> str:
+    """A subnet or a report in one line; everything of it is in the run's folder."""
+    if isinstance(made, Subnet):
+        return f"{made.name}: {made.sparsity:.1%} zeros, {made.origin}"
+    if isinstance(made, Report):
+        return (f"{made.subnet} on {made.split}, chunk {made.chunk_ms:g} ms: {made.wer:.1%} of words wrong ({made.wer_low:.1%} to "
+                f"{made.wer_high:.1%}), {made.file_bytes / 1e6:.2f} MB")
+    return str(made)
+
+
+def progress(stop: child.Stop) -> Callable[..., bool]:
+    """A report function for people: one line rewritten on a terminal, a line every ten seconds elsewhere."""
+    terminal, last = sys.stderr.isatty(), [0.0]
+
+    def report(progress: float, message: str = "", eta_s: float | None = None) -> bool:
+        now = time.monotonic()
+        if now - last[0] > (0.2 if terminal else 10.0) or progress >= 1:
+            last[0] = now
+            line = f"{100 * progress:5.1f} %  {message}" + (f"  ({duration(eta_s)} left)" if eta_s else "")
+            print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal and progress < 1 else "\n",
+                  file=sys.stderr, flush=True)
+        return not stop.asked
+    return report
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"

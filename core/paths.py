@@ -66,6 +66,7 @@ REPORTS = "reports"                   # <subnet>.<split with / as _>.<chunk ms>.
 FINISHED = "finished.json"            # marker, written last
 SAMPLES = "samples"                   # under released/: spoken samples
 RESULTS = "RESULTS.md"                # under released/: every measurement in tables
+SCALE = "SCALE.md"                    # under released/: what many GPUs would take, worked out
 TOKENS = "tokens.txt"
 BPE = "bpe.model"
 FEATURE_STATISTICS = "statistics.json"  # global mean and standard deviation per bin

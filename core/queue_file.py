@@ -1,16 +1,33 @@
-"""The queue's SQLite file: made, checked, brought up to date, and one transaction at a time; knows nothing about jobs."""
+"""The queue's SQLite file: made, checked, brought up to date, kept aside when it is damaged, and one transaction at a time; knows nothing
+about jobs.
+
+Every transaction holds a shared lock on the queue's folder, and whoever makes or moves the file an exclusive one: so a file is only moved
+while nobody has it open, and of two who meet a damaged one only the first moves it.
+"""
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
+import os
+import re
 import sqlite3
+import sys
 import time
-from collections.abc import Iterator
+import urllib.parse
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from core import paths
 
 SCHEMA = 4            # stored as the database's user_version; raised when a table changes
 BUSY_S = 30.0         # how long to wait for another process's transaction
+ASIDE = ".damaged-"   # what a damaged file is called from then on, with the time
+BESIDE = ("", "-wal", "-shm")  # the database and what SQLite keeps beside it
+LEAST = 512           # bytes of SQLite's smallest file
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 TABLES = """
 create table jobs (id integer primary key autoincrement, kind text not null, payload text not null,
@@ -40,28 +57,148 @@ class QueueError(ValueError):
     """The queue's file cannot be used; the text says where it is and what to do."""
 
 
-@contextlib.contextmanager
-def transaction() -> Iterator[sqlite3.Connection]:
-    """One immediate transaction: readers elsewhere go on, writers wait. A damaged file is never replaced silently."""
-    path = paths.jobs_database()
-    path.parent.mkdir(parents=True, exist_ok=True)
+class Damaged(Exception):
+    """The file opened, but what it holds is not what was written."""
+
+
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callable[P, T]:
+    """work(db, ...) as one immediate transaction, called without `db`: readers elsewhere go on, writers wait.
+
+    A damaged file is kept aside (`damaged` names it), which is said on standard error, and `work` is done on an empty queue in its place.
+    QueueError when the file cannot be used for another reason (rights, a full disk, a lock, a newer format): it is left as it is."""
+    @functools.wraps(work)
+    def run(*given: P.args, **named: P.kwargs) -> T:
+        path = paths.jobs_database()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reason = ""
+        for _ in range(3):  # the file is missing or damaged, perhaps damaged again
+            with _folder(path.parent, fcntl.LOCK_SH):
+                found = _which(path)
+                if found is not None:
+                    try:
+                        return _once(path, lambda db: work(db, *given, **named))
+                    except Damaged as error:
+                        reason = str(error)
+            _begin(path, found, reason)
+        raise QueueError(f"the job queue {path} is damaged again and again ({reason}): is its disk sound?")
+    return run
+
+
+def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+    """One transaction on the file as it is. Damaged, or QueueError for everything else that SQLite says against it."""
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as db:
+        if (size := path.stat().st_size) < LEAST:
+            raise Damaged(f"it has {size} bytes")  # no queue is ever so short, and SQLite would begin a new one without a word
+        where = f"file:{urllib.parse.quote(str(path.absolute()))}?mode=rw"
+        with contextlib.closing(sqlite3.connect(where, uri=True, timeout=BUSY_S, isolation_level=None)) as db:
             db.row_factory = sqlite3.Row
             _prepare(db)
             db.execute("begin immediate")
             try:
                 _check_schema(db, path)
-                yield db
+                result = work(db)
+                db.execute("commit")
             except BaseException:
-                db.execute("rollback")
+                with contextlib.suppress(sqlite3.Error):  # after some errors SQLite has done so itself
+                    db.execute("rollback")
                 raise
-            db.execute("commit")
-    except sqlite3.OperationalError as error:
+            return result
+    except sqlite3.Error as error:
+        # text that is no text any more is found by Python, which gives no code
+        if getattr(error, "sqlite_errorcode", 0) & 0xff in DAMAGE or "decode to UTF-8" in str(error):
+            raise Damaged(str(error)) from error
         raise QueueError(f"the job queue {path} cannot be used now: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise QueueError(f"the job queue {path} is damaged ({error}). Stop the worker, then move the file away, e.g. "
-                         f"mv '{path}' '{path}.damaged'; an empty queue is made in its place, runs are kept") from error
+
+
+def _which(path: Path) -> tuple[int, int] | None:
+    """Which file this is, whatever its name; None where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
+@contextlib.contextmanager
+def _folder(folder: Path, kind: int) -> Iterator[None]:
+    """A lock on the queue's folder, for BUSY_S at most. QueueError for an exclusive one that is not to be had."""
+    opened, until = os.open(folder, os.O_RDONLY), time.monotonic() + BUSY_S
+    try:
+        while True:
+            try:
+                fcntl.flock(opened, kind | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if isinstance(error, BlockingIOError) and time.monotonic() < until:
+                    time.sleep(0.01)
+                elif kind == fcntl.LOCK_EX:
+                    raise QueueError(f"no job queue could be begun in {folder}: the folder could not be locked ({error.strerror}); "
+                                     f"is another program using it, or does its disk know no locks?") from error
+                else:  # a file system without locks: as good as before
+                    break
+        yield
+    finally:
+        os.close(opened)
+
+
+def _begin(path: Path, found: tuple[int, int] | None, reason: str) -> None:
+    """An empty queue where none is, or in place of the damaged file `found`, unless another process has done so."""
+    with _folder(path.parent, fcntl.LOCK_EX):
+        if _which(path) != found:
+            return
+        try:
+            aside = _keep_aside(path)
+            _make(path)
+        except (OSError, sqlite3.Error) as error:
+            raise QueueError(f"no job queue could be begun at {path}: {error}") from error
+    if found is not None:
+        print(f"The job queue {path} was damaged ({reason}) and is kept as {aside.name}; an empty one is in its place. {WHAT_NOW}",
+              file=sys.stderr, flush=True)
+
+
+def _keep_aside(path: Path) -> Path:
+    """Rename the file with what lies beside it; also a lone write-ahead log, which SQLite would play into the next database."""
+    stem = f"{path.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
+    aside = next(one for n in range(10_000) for one in [path.with_name(stem + (f".{n}" if n else ""))]
+                 if not any(one.with_name(one.name + end).exists() for end in BESIDE))
+    for end in BESIDE:
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
+    return aside
+
+
+def _make(path: Path) -> None:
+    """An empty queue, whole or not at all. Its numbers go on after those of the jobs that have left logs."""
+    logs = [int(m.group(1)) for p in paths.runs().glob("job-*.log") for m in [re.fullmatch(r"job-(\d+)\.log", p.name)] if m]
+    new = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    try:
+        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+            db.execute("begin")
+            _check_schema(db, new)
+            db.execute("insert into sqlite_sequence (name, seq) values ('jobs', ?)", (max(logs, default=0),))
+            db.execute("commit")
+        os.rename(new, path)
+    finally:
+        for end in BESIDE:
+            new.with_name(new.name + end).unlink(missing_ok=True)
+
+
+WHAT_NOW = "Its jobs are not in the list. Runs and checkpoints are untouched: `python -m core train --resume RUN` goes on with a training."
+
+
+def damaged() -> list[Path]:
+    """The damaged queues that were kept aside and still lie there, the newest first."""
+    path = paths.jobs_database()
+    return sorted((p for p in path.parent.glob(f"{path.name}{ASIDE}*") if not p.name.endswith(BESIDE[1:])), reverse=True)
+
+
+def said(found: list[Path]) -> str:
+    """The same for people, "" for none."""
+    names = ", ".join(p.name for p in found)
+    return f"The job queue was damaged and kept aside: {names} in {found[0].parent}. {WHAT_NOW} To end this message, delete " \
+           f"{'that file' if len(found) == 1 else 'those files'}." if found else ""
 
 
 def _prepare(db: sqlite3.Connection) -> None:

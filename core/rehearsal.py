@@ -4,6 +4,7 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,8 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - began)
             got.append((time.process_time() - worked) / times[-1] / torch.get_num_threads())
-        passes, late = len(method.plan(trainer.step - 1)), _macs(method, trainer.step - 1)
-        steps = np.linspace(0, max(0, settings.updates - 3), PHASES).astype(int)
-        whole = float(np.mean([_macs(method, int(step)) for step in steps])) / late  # an average update over one of the last
+        passes = len(method.plan(trainer.step - 1))
+        whole = average(method, settings.updates, macs) / macs(method, trainer.step - 1)  # an average update over one of the last
         on_gpu = trainer.device == "cuda"
         memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     step = min(times[1:])  # the first one makes room for everything
@@ -79,7 +79,12 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
             "hardware": evaluation.hardware()}
 
 
-def _macs(method: Method, step: int) -> float:
+def average(method: Method, updates: int, of: Callable[[Method, int], float]) -> float:
+    """The mean of `of(method, step)` over the updates of a training, of which PHASES are looked at."""
+    return float(np.mean([of(method, int(step)) for step in np.linspace(0, max(0, updates - 3), PHASES)]))
+
+
+def macs(method: Method, step: int) -> float:
     """Executed multiply-accumulates of an update's passes, per second of speech."""
     return sum(cost.macs_per_second(method.anatomy, p.subnet and p.subnet.keep) for p in method.plan(step))
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import jobs, paths, plugins
+from core import jobs, paths, plugins, pulse
 from core.records import Job
 from core.runners.base import STOPPED, Handle, Runner
 
@@ -33,7 +33,7 @@ class Worker:
 
     def work(self) -> int:
         """Until nothing has come for `idle_minutes`; returns the number of jobs done."""
-        self.name, done, idle_since = jobs.worker_name(), 0, time.monotonic()
+        self.name, done, idle_since = pulse.name(), 0, time.monotonic()
         if not jobs.worker_beat(self.name):
             _say("another worker is at work")
             return 0
@@ -91,8 +91,9 @@ class Worker:
             jobs.note(job.id, self.name, pid=handle.pid)
             code, told = self._watch(job, handle)
         finally:
-            if not handle.stays or jobs.get(job.id).cancel:
+            if not handle.stays or jobs.kept(job).cancel:
                 handle.kill()
+        job = jobs.kept(job)
         if told or code == STOPPED:
             jobs.stopped(job.id, self.name)
         elif code == 0:
@@ -108,14 +109,15 @@ class Worker:
             now = time.monotonic()
             if now - beaten > BEAT_S:
                 beaten = now
+                job = jobs.kept(job)
                 go_on = jobs.beat(job.id, self.name) and jobs.worker_beat(self.name)
-                if jobs.get(job.id).worker != self.name:  # this machine slept and another worker took over
+                if job.worker != self.name:  # this machine slept and another worker took over
                     return None, True
                 if not go_on and not told:
                     told = now
                     handle.stop()
             if self.stop and not told:
-                if handle.stays and not jobs.get(job.id).cancel:
+                if handle.stays and not jobs.kept(job).cancel:
                     return None, True
                 told = now
                 handle.stop()

@@ -12,13 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # a module imports lower floors, and names to its left on its own floor's line; a folder is one name
     "records paths cost",
-    "plugins catalog recipe_files writing recipe_sets store storage history packing queue_file jobs cluster",
+    "plugins catalog recipe_files writing recipe_sets store storage history packing queue_file pulse jobs cluster",
     "audio features text tokenizer ngrams kneser_ney fusion chance acoustics shards grammar speaking scoring layers",
     "prepared corpora sift extract prepare batches models muon native sparsity",
     "methods prefix_beam decoding",
     "group checkpoints training export recognizer speed evaluation fitness tuning allocation search ladders release",
     "building experiment language compare rehearsal",
-    "runners worker bench child arguments listing cli __main__",
+    "runners worker bench child arguments listing job_commands cli __main__",
 )
 PLACE = {name: (floor, place) for floor, line in enumerate(FLOORS) for place, name in enumerate(line.split())}
 PLUGIN_FOLDERS = ("corpora", "models", "methods", "runners", "export", "bench")  # one file is one thing

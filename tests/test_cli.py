@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core import arguments, cli, jobs, paths, store
+from core import arguments, cli, jobs, listing, paths, store
 from core.records import Choice, Recipe, Report, Subnet, as_dict, from_dict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -242,7 +242,7 @@ def test_a_full_disk_is_said_in_words(house, experiment, monkeypatch, capsys, nu
 
 
 def test_sizes_and_measurements_are_printed_in_one_line_each():
-    assert cli._short(Subnet("s70", "r", {"a": 0.3}, 0.701, origin="searched")) == "s70: 70.1% zeros, searched"
+    assert listing.short(Subnet("s70", "r", {"a": 0.3}, 0.701, origin="searched")) == "s70: 70.1% zeros, searched"
     told = from_dict(Report, {f.name: {"str": "x", "int": 1, "float": 0.5}.get(f.type) for f in dataclasses.fields(Report)})
-    assert cli._short(told) == "x on x, chunk 0.5 ms: 50.0% of words wrong (50.0% to 50.0%), 0.00 MB"
-    assert cli._short(Path("/made/train")) == "/made/train"
+    assert listing.short(told) == "x on x, chunk 0.5 ms: 50.0% of words wrong (50.0% to 50.0%), 0.00 MB"
+    assert listing.short(Path("/made/train")) == "/made/train"

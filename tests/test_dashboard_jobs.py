@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from core import cluster, jobs, paths
+from core import cluster, jobs, paths, queue_file
 from dashboard.components import curves
 from tests.conftest import ROOT
 
@@ -98,12 +98,27 @@ def test_worker_sign_of_life_and_start(page):
     assert "A worker is alive" in text(page)
 
 
-def test_damaged_queue_is_said_and_not_replaced(page, own_artifacts):
+def test_a_damaged_queue_is_kept_aside_and_said_until_it_is_deleted(page, own_artifacts):
     own_artifacts.mkdir(parents=True, exist_ok=True)
     paths.jobs_database().write_bytes(b"this is no database, but it must not be lost" * 50)
     page.run()
-    assert not page.exception and "damaged" in text(page)
-    assert paths.jobs_database().read_bytes().startswith(b"this is no database")
+    kept, = queue_file.damaged()
+    shown = text(page).replace("\\", "")
+    assert not page.exception and kept.name in shown and "Runs and checkpoints are untouched" in shown
+    assert "core train --resume RUN" in shown and "No job has been started" in shown
+    assert kept.read_bytes().startswith(b"this is no database, but")
+    number = jobs.add("search", {"run": "r"}, "r")
+    page.run()
+    assert kept.name in text(page).replace("\\", "") and page.button(key=f"cancel.{number}")
+    kept.unlink()
+    page.run()
+    assert "damaged" not in text(page)
+
+
+def test_a_queue_that_cannot_be_opened_is_said_and_left(page, own_artifacts):
+    paths.jobs_database().mkdir(parents=True)
+    page.run()
+    assert not page.exception and "cannot be used now" in text(page) and paths.jobs_database().is_dir() and not queue_file.damaged()
 
 
 def test_many_jobs_stay_on_one_page(page):

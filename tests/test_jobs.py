@@ -33,7 +33,7 @@ def train_job(payload, report):
     if "exit" in payload:
         os.kill(os.getpid(), payload["exit"])
     slow = payload.get("slow") and len(note.read_text().split()) == 1   # only the first time
-    for i in range(200 if slow else 2):
+    for i in range(payload.get("steps", 200) if slow else 2):
         if not report(i / 200, f"step {i}", 10.0) and not payload.get("deaf"):
             note.with_suffix(".checkpoint").write_text(str(i))
             return
@@ -188,17 +188,6 @@ def test_an_empty_queue_is_made_by_many_at_once():
     assert [p.exitcode for p in processes] == [0] * 6 and len(jobs.list_jobs()) == 6
 
 
-def test_a_damaged_queue_is_said_and_kept():
-    path = paths.jobs_database()
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"this is no database " * 100)
-    for use in (jobs.list_jobs, jobs.worker_alive, lambda: jobs.add("train", {})):
-        with pytest.raises(ValueError) as error:
-            use()
-        assert str(path) in str(error.value) and "mv " in str(error.value)
-    assert path.read_bytes().startswith(b"this is no database")
-
-
 def test_a_queue_of_a_newer_program_is_refused():
     jobs.list_jobs()
     with sqlite3.connect(paths.jobs_database()) as db:
@@ -206,6 +195,7 @@ def test_a_queue_of_a_newer_program_is_refused():
     db.close()
     with pytest.raises(ValueError, match="format 99"):
         jobs.list_jobs()
+    assert not queue_file.damaged()
 
 
 def test_the_workers_place_is_one():

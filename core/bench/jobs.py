@@ -1,8 +1,9 @@
-"""The queue and what surrounds a job: latency, jobs per second, evaluation on two processes over one, the cost of a checkpoint."""
+"""The queue and what surrounds a job: latency, jobs per second, evaluation on two processes over one, a checkpoint, the way over Ray."""
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import multiprocessing
 import os
 import statistics
@@ -22,6 +23,7 @@ from core import jobs, paths, store
 from core.records import option
 
 TITLE = "background jobs"
+MODULE = {"SUPERNET_JOB_MODULE": "core.bench._jobs_that_do_nothing"}
 MEANING = {
     "claimed_ms": "queued to claimed by a waiting worker, median, ms",
     "started_s": "queued to the job's function at work (a new Python process), median, s",
@@ -30,6 +32,9 @@ MEANING = {
     "evaluation_two_over_one": "speech heard per second by two processes of one thread over one such process",
     "checkpoint_over_update": "a checkpoint's time over an update's",
     "checkpoint_share": "share of a training spent on checkpoints, at the recipe's checkpoint_every",
+    "ray_job_s": "the same job on a Ray cluster of this machine: queued to finished and known here, median, s",
+    "update_ms": "an update of a tiny training by one process, ms",
+    "ray_update_ms": "the same by one process of Ray Train, ms",
 }
 
 
@@ -40,6 +45,8 @@ class Options:
     each: int = option(50, "jobs that each of them adds", low=1, high=10000)
     run: str = option("", "run whose densest size is evaluated; empty: the first released one")
     recipe: str = option("commands_and_books_omni", "recipe whose checkpoint and update are timed")
+    ray_jobs: int = option(3, "jobs that do nothing on a Ray cluster of this machine, started for it; 0 = none", low=0, high=100)
+    ray_updates: int = option(300, "updates of a tiny training there and here; 0 = none", low=0, high=100_000)
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -54,10 +61,21 @@ def run(options: Options) -> dict[str, Any]:
         result |= _latency(options.jobs)
     with _own_queue():
         result |= _writers(options.writers, options.each)
-    result |= _evaluation(data) | _checkpoint(options.recipe)
+    result |= _evaluation(data) | _checkpoint(options.recipe) | _on_ray(options.ray_jobs, options.ray_updates)
     width = max(map(len, MEANING.values()))
-    print(TITLE, *(f"  {text:<{width}}  {result[n]:>8g}" for n, text in MEANING.items()), sep="\n", file=sys.stderr)
+    print(TITLE, *(f"  {text:<{width}}  {result[n]:>8g}" for n, text in MEANING.items() if n in result), sep="\n", file=sys.stderr)
     return result
+
+
+def _on_ray(count: int, updates: int) -> dict[str, float]:
+    if not count and not updates:
+        return {}
+    if importlib.util.find_spec("ray") is None:
+        print("Ray is not installed (tests/requirements.txt): what its way costs was not measured", file=sys.stderr)
+        return {}
+    from core.bench import _jobs_on_ray
+    with _own_queue() as folder:
+        return _jobs_on_ray.measure(folder, count, updates, MODULE)
 
 
 @contextlib.contextmanager
@@ -75,8 +93,7 @@ def _own_queue() -> Iterator[Path]:
 
 
 def _latency(count: int) -> dict[str, float]:
-    environment = os.environ | {"SUPERNET_JOB_MODULE": "core.bench._jobs_that_do_nothing"}
-    worker = subprocess.Popen([sys.executable, "-m", "core.worker"], cwd=paths.ROOT, env=environment, stdout=subprocess.DEVNULL)
+    worker = subprocess.Popen([sys.executable, "-m", "core.worker"], cwd=paths.ROOT, env=os.environ | MODULE, stdout=subprocess.DEVNULL)
     try:
         _until(jobs.worker_alive)
         numbers = []
@@ -154,4 +171,7 @@ def _checkpoint(name: str) -> dict[str, float]:
             checkpoints.append(time.perf_counter() - between)
     update, checkpoint = statistics.median(updates[1:]), statistics.median(checkpoints[1:])
     return {"checkpoint_over_update": round(checkpoint / update, 2),
-            "checkpoint_share": round(checkpoint / (checkpoint + update * settings.checkpoint_every), 5)}
+            "ray_job_s": "the same job on a Ray cluster of this machine: queued to finished and known here, median, s",
+    "update_ms": "an update of a tiny training by one process, ms",
+    "ray_update_ms": "the same by one process of Ray Train, ms",
+    "checkpoint_share": round(checkpoint / (checkpoint + update * settings.checkpoint_every), 5)}

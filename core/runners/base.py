@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 from core.records import Job
 
@@ -33,6 +34,13 @@ class Runner(ABC):
 
     def __init__(self, options: object) -> None:
         self.options = options
+
+    def settings(self) -> dict[str, Any]:
+        """The options, with what this process's environment adds to them: the worker's may be another. ValueError where something lacks."""
+        return vars(self.options)
+
+    def check(self, job: Job) -> None:  # noqa: B027 - most can run everything
+        """ValueError for a job that cannot be run there now; one that is not queued yet has the number 0."""
 
     @abstractmethod
     def start(self, job: Job, log: Path) -> Handle:

@@ -129,6 +129,9 @@ class Runner(base.Runner):
         super().__init__(options)
         self.o = replace(options, address=options.address or os.environ.get("RAY_API_SERVER_ADDRESS", ""))
 
+    def settings(self) -> dict[str, Any]:
+        return vars(self.o) | {"storage": storage.url(self.o.storage)}
+
     def start(self, job: Job, log: Path) -> RayHandle:
         """Submit the job, or follow it where it was submitted before."""
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +162,7 @@ class Runner(base.Runner):
 
     def _submit(self, job: Job, name: str) -> None:
         client = _ray("ray.job_submission").JobSubmissionClient(self.o.address)
-        asked = {"kind": job.kind, "payload": job.payload, "settings": vars(self.o) | {"storage": storage.url(self.o.storage)},
+        asked = {"kind": job.kind, "payload": job.payload, "settings": self.settings(),
                  "versions": versions(), "name": name}
         words = base64.urlsafe_b64encode(json.dumps(asked).encode()).decode()
         keys = {n: v for n, v in os.environ.items() if n.startswith("AWS_") or n == "SPEECH_ROOT"}

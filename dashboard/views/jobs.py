@@ -5,7 +5,7 @@ import time
 
 import streamlit as st
 
-from core import history, jobs
+from core import history, jobs, queue_file
 from core.records import Job
 from dashboard import forms
 from dashboard.components import curves, links, machines
@@ -133,6 +133,8 @@ def board() -> None:
     """The list of jobs; a fragment, redrawn on its own while the rest of the page stays."""
     try:
         found = jobs.list_jobs(SHOWN)
+        if lost := queue_file.said(queue_file.damaged()):
+            st.warning(forms.escape(lost), icon=":material/healing:")
         worker_line(any(job.state == "queued" for job in found))
     except (ValueError, OSError) as problem:
         st.error(f"The queue cannot be read: {problem}")

@@ -1,0 +1,152 @@
+"""What the largest recipe would take on 1 to 512 GPUs: its work counted and measured here, the GPUs assumed. Writes SCALE.md.
+
+Step times are those of a small batch, scaled by executed multiply-accumulates; nothing about GPUs is measured."""
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import shlex
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from core import building, cost, evaluation, paths, plugins, rehearsal, store, tokenizer, writing
+from core.bench import _scale_page
+from core.bench._scale_page import FLOPS_PER_MAC, Work
+from core.features import BINS, FRAMES_PER_SECOND
+from core.records import option
+from core.training import Options as TrainingOptions
+from core.training import Trainer
+
+TITLE = "what many GPUs would take"
+SIDE = 4096           # of the square product
+FEATURE_BYTES = 2     # half precision, as core/extract.py keeps them
+STATE_BYTES = 16      # of a parameter in a checkpoint: itself, its average, AdamW's two moments
+ASSUMED = ("gpu_tflops", "gpu_share", "launch_us", "memory_GBs", "gpus_a_node", "node_GBs", "network_GBs", "latency_us", "evaluation_s",
+           "disk_GBs")
+
+
+@dataclass(frozen=True)
+class Options:
+    recipe: str = option("paper_librispeech", "recipe whose training is worked out")
+    out: str = option("", "file that is written; empty: artifacts/released/SCALE.md")
+    rounds: int = option(3, "times each update is measured; medians count", low=1, high=100)
+    gpu_tflops: float = option(312.0, "assumed: a GPU's bf16 peak (A100, its data sheet)", unit="TFLOP/s", low=0.1, high=100_000.0)
+    gpu_share: float = option(0.25, "assumed: share of it that a large batch reaches", low=0.001, high=1.0)
+    launch_us: float = option(8.0, "assumed: host time to start one operator", unit="us", low=0.0, high=1000.0)
+    memory_GBs: float = option(1500.0, "assumed: a GPU's memory traffic", unit="GB/s", low=1.0, high=100_000.0)
+    gpus_a_node: int = option(8, "assumed: GPUs of one machine", low=1, high=1024)
+    node_GBs: float = option(200.0, "assumed: traffic of a ring within a machine", unit="GB/s", low=0.1, high=10_000.0)
+    network_GBs: float = option(20.0, "assumed: traffic of a ring between machines (200 Gbit/s, less a fifth)", unit="GB/s", low=0.01,
+                                high=10_000.0)
+    latency_us: float = option(10.0, "assumed: one hop of the ring, of which there are 2 (N-1)", unit="us", low=0.0, high=100_000.0)
+    evaluation_s: float = option(20.0, "assumed: measuring word errors for the curves once, while all wait", unit="s", low=0.0, high=1e4)
+    disk_GBs: float = option(1.0, "assumed: writing checkpoints", unit="GB/s", low=0.01, high=1000.0)
+
+
+def run(options: Options | dict[str, Any]) -> dict[str, Any]:
+    """Measures for about a minute on two quiet cores, writes the page, returns its numbers. ValueError for a recipe that cannot be."""
+    o = Options(**options) if isinstance(options, dict) else options
+    load = os.getloadavg()[0]
+    recipe = store.load_recipe(o.recipe)
+    settings = plugins.make_options(TrainingOptions, recipe.training, "training")
+    work, facts = _measured(dataclasses.replace(recipe, init_from=""), settings, o.rounds)
+    pair = added_up(work.values, o.rounds)
+    facts |= {"load": load, "cores": len(os.sched_getaffinity(0)), "pair_whole": pair["whole_s"], "pair_least": pair["least_s"],
+              "hardware": evaluation.hardware(), "date": datetime.date.today().isoformat(), "assumed": _assumed(o)}
+    target = Path(o.out) if o.out else paths.RELEASED / paths.SCALE
+    writing.write_bytes(target, _scale_page.page(work, facts, o, _command(o)).encode())
+    print(f"{TITLE}: {target}", file=sys.stderr)
+    every = {"hours": lambda n: work, "hours_grown": lambda n: _scale_page.grown(work, n)}
+    return vars(work) | facts | {name: {n: round(_scale_page.hours(of(n), n, o), 2) for n in _scale_page.COUNTS}
+                                 for name, of in every.items()}
+
+
+def _command(o: Options) -> str:
+    changed = [f"--set {shlex.quote(f'{f.name}={getattr(o, f.name)}')}" for f in dataclasses.fields(o)
+               if getattr(o, f.name) != f.default and f.name != "out"]
+    return " ".join(["python -m core bench scale", *changed])
+
+
+def _assumed(o: Options) -> list[tuple[str, str, str]]:
+    from core import catalog
+    cards = {one.name: one for one in catalog.card("bench", "scale").options}
+    return [(f"`{n}`", f"{getattr(o, n):g} {cards[n].unit}".strip(), cards[n].help.removeprefix("assumed: ")) for n in ASSUMED]
+
+
+class Counting(TorchDispatchMode):
+    """Counts operators that touch memory: all but those whose result is a view or room without content."""
+    count = 0
+    IDLE = ("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        views = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+        self.count += not views and func.overloadpacket.__name__ not in self.IDLE
+        return func(*args, **kwargs or {})
+
+
+def _measured(recipe: Any, settings: TrainingOptions, rounds: int) -> tuple[Work, dict[str, Any]]:
+    """The recipe's work, and the times of two small batches and of the big product in turn."""
+    vocabulary = building.vocabulary(recipe)
+    building.check(recipe, vocabulary)
+    model, method = building.build(building.resolve(recipe, vocabulary), vocabulary, settings.updates)
+    characters = vocabulary == tokenizer.CHARACTERS
+    lengths = [min(rehearsal.MEAN_S, settings.batch_seconds / 2)] * 2
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
+        trainer.step = max(0, settings.updates - 2 * rounds - 3)  # of the last phase
+        kind = torch.bfloat16 if trainer.bf16 else torch.float32
+        square = torch.randn(SIDE, SIDE).to(kind)
+        batches = [rehearsal.stand_in(n * lengths[0], vocabulary, characters, n, lengths[0]) for n in (1, 2)]
+        late = trainer.step
+        with Counting() as counter:  # and makes room
+            trainer.update(batches[0])
+        took: list[list[float]] = [[], [], []]
+        for _ in range(rounds):
+            for times, something in zip(took, (lambda: trainer.update(batches[0]), lambda: trainer.update(batches[1]),
+                                               lambda: square @ square)):
+                began = time.perf_counter()
+                something()
+                times.append(time.perf_counter() - began)
+        values = sum(p.numel() for p in [*trainer.parameters.values(), *method.parameters()])
+    small, large, product = map(statistics.median, took)
+    peak = 2 * SIDE ** 3 / product
+    macs, macs_late = rehearsal.average(method, settings.updates, rehearsal.macs), rehearsal.macs(method, late)
+    passes = rehearsal.average(method, settings.updates, lambda m, step: len(m.plan(step))) / len(method.plan(late))
+    # t = fixed + slope * seconds; a busy machine may turn that round
+    slope = max(0.0, large - small) / (batches[1].seconds - batches[0].seconds)
+    fixed = max(0.0, small - slope * batches[0].seconds)
+    facts = {"small_s": batches[0].seconds, "large_s": batches[1].seconds, "small_took": small, "large_took": large, "fixed": fixed,
+             "whole": fixed + slope * settings.batch_seconds * macs / macs_late, "peak": peak,
+             "share": FLOPS_PER_MAC * macs_late * batches[1].seconds / large / peak, "parameters": cost.parameters(method.anatomy),
+             "precision": str(kind).removeprefix("torch."), "threads": torch.get_num_threads(),
+             "feature_bytes": settings.batch_seconds * FRAMES_PER_SECOND * BINS * FEATURE_BYTES}
+    return Work(settings.batch_seconds, lengths[0], settings.updates, macs, counter.count * passes, values, settings.wer_every,
+                settings.checkpoint_every, STATE_BYTES * values), facts
+
+
+def added_up(values: int, rounds: int) -> dict[str, float]:
+    """Seconds that core/group.py needs to add up so many gradients, and one, between two processes of this machine."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        own = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+               "SUPERNET_ARTIFACTS": folder, "CUDA_VISIBLE_DEVICES": ""}
+        both = [subprocess.Popen([sys.executable, "-m", "core.bench._scale_pair", str(values), str(rounds)], cwd=paths.ROOT, text=True,
+                                 env=os.environ | own | {"RANK": str(rank)}, stdout=subprocess.PIPE) for rank in (0, 1)]
+        said = [process.communicate()[0] for process in both]
+    if any(process.returncode for process in both):
+        raise RuntimeError("two processes could not add up their gradients; what they said stands above")
+    return json.loads(said[0].splitlines()[-1])

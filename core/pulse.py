@@ -1,0 +1,26 @@
+"""Whether a worker is alive: its name tells where its process is, and its heart leaves the time of its last beat."""
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+
+
+def name() -> str:
+    """This process's name as a worker: host:pid:random."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+
+
+def stopped(worker: str, heartbeat: float | None, seconds: float) -> bool:
+    """Whether a worker is gone: its process on this host has ended, or its heart has not beaten for so many seconds."""
+    host, _, rest = worker.partition(":")
+    pid = rest.partition(":")[0]
+    if host == socket.gethostname() and pid.isdigit() and int(pid) != os.getpid():
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # it lives and is another user's
+            return time.time() - (heartbeat or 0.0) > seconds
+    return time.time() - (heartbeat or 0.0) > seconds
