@@ -71,7 +71,7 @@ def step(work: Work, processes: int, o: Any) -> Step:
     return Step(FLOPS_PER_MAC * work.macs * largest_part(work, processes) / rate, work.operators * o.launch_us * 1e-6,
                 ring_bytes(work.values, processes) / (1e9 * wire) + 2 * (processes - 1) * o.latency_us * 1e-6,
                 TOUCHED * 4 * work.values / (1e9 * o.memory_GBs),
-                o.evaluation_s / work.wer_every if work.wer_every else 0.0
+                (o.evaluation_s / work.wer_every if work.wer_every else 0.0)
                 + work.checkpoint_bytes / (1e9 * o.disk_GBs) / work.checkpoint_every)
 
 
