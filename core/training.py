@@ -45,7 +45,7 @@ class Options:
     weight_decay: float = option(1e-3, "weight decay", low=0.0, high=1.0)
     clip: float = option(1.0, "largest norm of the gradient", low=0.0, high=1000.0)
     average: float = option(0.995, "decay per update of the averaged weights, which ship", low=0.0, high=0.99999)
-    chunks_ms: list[float] = option([160, 320, 640, 1280, 0], "attention chunks drawn from, one a step; 0 = full context", unit="ms", low=0)
+    chunks_ms: list[int | float] = option([160, 320, 640, 1280, 0], "chunks drawn from, one a step; 0 = full context", unit="ms", low=0)
     masking: bool = option(True, "SpecAugment")
     precision: str = option("auto", "auto = bf16 where the processor multiplies it natively", choices=("auto", "fp32", "bf16"))
     threads: int = option(2, "CPU threads", low=1, high=256)
