@@ -15,7 +15,7 @@ TINY = ["model.blocks=2", "model.width=32", "model.heads=2", "model.kernel=5"]
 COUNTS = "{field} are numbers of {what}, each once, from 1 to {most}: this model has"
 SHARES = "method.options.{} must be from 0 to 0.99, but {} came"
 DEPTH = [(m, f"sizes={v}", COUNTS.format(field="method.sizes", what="residual branches kept", most=7))
-         for m in ("simple_topk", "iterative_zero_out") for v in ("[8]", "[99]", "[0]", "[-1]", "[3,3]", "[]")]
+         for m in ("simple_topk", "iterative_zero_out", "random_branches") for v in ("[8]", "[99]", "[0]", "[-1]", "[3,3]", "[]")]
 KINDS = [(m, f"{field}={v}", f"method.options.{field} must be {kind}, but")
          for m, field, kind in (("simple_topk", "sizes", "list[int]"), ("iterative_zero_out", "sizes", "list[int]"),
                                 ("aux_loss", "exits", "list[int]"), ("ortho_softmax", "sizes", "list[float]"))

@@ -191,7 +191,9 @@ def test_sizes_are_checked_and_resolving_twice_changes_nothing():
         return Recipe(Choice("manifest"), Choice("conformer_ctc", {"blocks": 2, "width": 32, "heads": 2}), Choice(NAME, options))
     made = building.resolve(recipe(), 20)
     assert made.model.options["outputs"] == 3 and building.resolve(made, 20) == made
-    for wrong in ([1.0], [0.01], [0.5, 0.5], [], ["half"]):
+    with pytest.raises(ValueError, match=r"method.sizes must be list\[float\], but \['half'\]"):
+        building.resolve(recipe(sizes=["half"]), 20)
+    for wrong in ([1.0], [0.01], [0.5, 0.5], []):
         with pytest.raises(ValueError, match=r"method.sizes are shares of the dense net's parameters.*at least 0\.\d+"):
             building.resolve(recipe(sizes=wrong), 20)
     with pytest.raises(ValueError, match="emformer_transducer does not have"):
