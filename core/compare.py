@@ -13,6 +13,7 @@ from core.prepared import Prepared
 from core.recipe_sets import Arm, RecipeSet
 from core.records import Anatomy, Recipe, Subnet, as_dict
 from core.release import arms_page, claims
+from core.search import Options as SearchOptions
 from core.training import Options as TrainingOptions
 from core.training import Report
 
@@ -32,7 +33,7 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
         before = recipe_sets.record(recipe_set.name, arm.name, seed)
         if before is None or not _same(before, recipe, prepared, recipe_set.measured(arm)):
             folder = experiment.train(recipe, tell)
-            selection = _search(folder, recipe, tell) if arm.search else {}
+            selection = _search(arm, folder, recipe, tell) if arm.search else {}
             recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared) | selection)
     page = paths.COMPARED / f"{recipe_set.name}.md"
     store.write_bytes(page, arms_page.text(recipe_set).encode())
@@ -66,7 +67,8 @@ def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
         building.check(recipe, prepared.tokenizer.size)
         known = experiment.size_names(recipe, prepared.tokenizer.size) if arm.sizes else []
         if arm.search:
-            known += [f"{first}{100 * s:g}" for s in recipe.search.get("sparsities", ()) for first in ("s", "r")]
+            known += [f"{first}{100 * s:g}" for s in plugins.make_options(SearchOptions, recipe.search, "search").sparsities
+                      for first in ("s", "r")]
         if missing := [name for _, name in arm.sizes if name not in known and not recipe_sets.AT_MOST.fullmatch(name)]:
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training stores "
                              f"{', '.join(known)}")
@@ -92,13 +94,15 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
     return {c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k)) for c, k in keeps.items()}
 
 
-def _search(folder: Path, recipe: Recipe, report: Report) -> dict[str, Any]:
-    """Sizes searched, or those that were -> what the evolution took and the random search, which an arm may be about."""
-    if not all((store.own_part(folder) / f"{method}.json").is_file() for method in ("search", "random")) or not any(
-            s.origin == "searched" for s in store.subnets(folder)):
+def _search(arm: Arm, folder: Path, recipe: Recipe, report: Report) -> dict[str, Any]:
+    """Sizes searched, or those that were -> what choosing the arm's own took: the evolution, or the random search where it names r.. sizes."""
+    states = {method: store.own_part(folder) / f"{method}.json" for method in ("search", "random")}
+    if not all(state.is_file() for state in states.values()) or not any(s.origin == "searched" for s in store.subnets(folder)):
         experiment.search(folder.name, report)
-    took = [store.read_json(store.own_part(folder) / f"{method}.json") for method in ("search", "random")]
-    return {"selection_seconds": max(t["seconds"] for t in took), "selection_evaluations": recipe.search.get("evaluations")}
+    drawn = all(name.startswith("r") for _, name in arm.sizes)
+    options = plugins.make_options(SearchOptions, recipe.search, "search")
+    return {"selection_seconds": store.read_json(states["random" if drawn else "search"])["seconds"],
+            "selection_evaluations": options.evaluations}
 
 
 def _training_tmacs(recipe: Recipe, prepared: Prepared, finished: dict[str, Any], stored: dict[str, Subnet]) -> float:
