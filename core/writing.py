@@ -17,6 +17,8 @@ import zstandard
 
 from core.records import as_dict
 
+HALVES = "backslashreplace"  # half a surrogate pair (of a damaged transcript or file name) becomes JSON's escape for it
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file in one step: a reader sees the old content or the new one, never a half."""
@@ -35,12 +37,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """JSON of plain data, records, numpy numbers and arrays, written in one step."""
-    write_bytes(path, (json.dumps(data, indent=1, ensure_ascii=False, default=plain) + "\n").encode())
+    write_bytes(path, (json.dumps(data, indent=1, ensure_ascii=False, default=plain) + "\n").encode(errors=HALVES))
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
     """JSON lines, one row each, written in one step; compressed when the name ends with .zst."""
-    data = "".join(json.dumps(r, ensure_ascii=False, default=plain) + "\n" for r in rows).encode()
+    data = "".join(json.dumps(r, ensure_ascii=False, default=plain) + "\n" for r in rows).encode(errors=HALVES)
     write_bytes(path, zstandard.ZstdCompressor(level=19).compress(data) if str(path).endswith(".zst") else data)
 
 

@@ -13,6 +13,7 @@ import soundfile
 from core import acoustics, audio, catalog, paths, plugins, shards
 from core.corpora import base
 from core.records import Choice, Utterance
+from core.text import problems
 
 RATE = 16000
 
@@ -231,6 +232,33 @@ def test_manifest_errors(manifests):
                           ({"search_share": 2.0}, "search_share")):
         with pytest.raises(ValueError, match=text):
             base.make(Choice("manifest", options))
+
+
+def damaged(text: str) -> bytes:
+    """`text`, its ? being a byte that is no UTF-8."""
+    return text.encode().replace(b"?", b"\xe9")
+
+
+def test_one_byte_that_is_no_utf_8_costs_one_line_and_not_the_corpus(tmp_path):
+    tone(tmp_path / "a.wav", 2.0)
+    line = json.dumps({"audio_filepath": "a.wav", "duration": 1, "text": "caf?", "id": "x"}) + "\n"
+    (tmp_path / "m.jsonl").write_bytes(damaged(line) + damaged(line.replace("f?", "fe").replace('"x"', '"y"')))
+    librispeech_folder(tmp_path, "t", ["1"], per=2)
+    (tmp_path / "t" / "1" / "7" / "1-7.trans.txt").write_bytes(damaged("1-7-0000 CAF?\n1-7-0001 CAFE\n"))
+    kaldi, folder = tmp_path / "kaldi", tmp_path / "folder"
+    tone(kaldi / "a.wav", 2.0)
+    lines(kaldi / "wav.scp", ["r a.wav\n"])
+    lines(kaldi / "segments", ["x r 0 1\n", "y r 1 2\n", "z\n"])
+    (kaldi / "text").write_bytes(damaged("x caf?\ny cafe\nz cafe\n"))
+    tone(folder / "a.wav", 1.0), tone(folder / "b.wav", 1.0)
+    (folder / "l.csv").write_bytes(damaged("audio,text,split\na.wav,caf?,train\nb.wav,cafe,train\n"))
+    for name, options, bad in (
+            ("manifest", {"train": [str(tmp_path / "m.jsonl")]}, {}), ("kaldi", {"train": [str(kaldi)]}, {"z": "recording ''"}),
+            ("librispeech", {"root": str(tmp_path), "train": ["t"], "dev": [], "tests": []}, {}), ("folder", {"root": str(folder)}, {})):
+        found = list(base.make(Choice(name, options)).utterances("train"))
+        assert [u.text.lower() for u in good(found)] == ["caf\ufffd", "cafe"], name
+        assert [bool(problems(u.text)) for u in good(found)] == [True, False], name
+        assert all(words in reasons(found)[id] for id, words in bad.items()) and len(reasons(found)) == len(bad)
 
 
 # ---- folder

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from core import audio, extract, features, paths, prepare, sift, store
-from core.corpora.base import Dropped
+from core.corpora.base import Dropped, spoken
 from core.prepared import Prepared, Statistics
 from tests.speech_stub import RECIPE, Stub, give, write_split
 
@@ -115,6 +116,7 @@ def test_bad_items_are_dropped_with_their_reasons(corpus, tmp_path):
            replace(train[0], id="empty", audio=str(tmp_path / "empty.wav")),
            replace(train[0], id="cut", audio=str(tmp_path / "cut.flac"), seconds=2.0),
            replace(train[0], id="silent", text=" ... "), replace(train[0], id="price", text="it costs $5"),
+           replace(train[0], id="half", text="half a pair \ud83d"),
            replace(train[0], id="labels", audio=str(tmp_path / "short.wav"), seconds=1.0, text="seven " * 9),
            Dropped("reader", "no transcript line: x.txt")]
     rules = [replace(train[0], id="blink", seconds=0.3), replace(train[0], id="lecture", seconds=2400.0),
@@ -123,7 +125,8 @@ def test_bad_items_are_dropped_with_their_reasons(corpus, tmp_path):
     folder = prepare.prepare(RECIPE)
     rows = {d["id"]: d for d in dropped_of(folder)}
     said = {"missing": "no such file", "empty": "0 bytes", "cut": "truncated", "silent": "empty transcript",
-            "price": "outside the alphabet: $ 5", "labels": "more labels than frames: 54 tokens and repeats, 22 frames",
+            "price": "outside the alphabet: $ 5", "half": "outside the alphabet: \ud83d",
+            "labels": "more labels than frames: 54 tokens and repeats, 22 frames",
             "reader": "no transcript line", train[0].id: "duplicate id", "blink": "shorter than 0.5 s",
             "lecture": "longer than 20 s", "shared": "is also in"}
     assert set(rows) == set(said)
@@ -133,6 +136,21 @@ def test_bad_items_are_dropped_with_their_reasons(corpus, tmp_path):
     data = Prepared(folder)
     assert len(data.rows("train")) == 200
     assert data.info["splits"]["train"]["bad"]["duplicate id"] == 1
+
+
+def test_sound_of_any_kind_is_prepared_and_forty_minutes_are_left_to_streaming(corpus, tmp_path):
+    rng, items = np.random.default_rng(0), corpus.items["train"]
+    kinds = {"stereo48": (48000, 2, "PCM_16"), "phone8": (8000, 1, "PCM_16"), "float44": (44100, 1, "FLOAT"),
+             "deep96": (96000, 2, "PCM_24")}
+    for name, (rate, channels, subtype) in kinds.items():
+        soundfile.write(tmp_path / f"{name}.wav", 0.1 * rng.standard_normal((3 * rate, channels)), rate, subtype)
+        items.append(spoken(name, tmp_path / f"{name}.wav", "seven", "train-0"))
+    soundfile.write(tmp_path / "lecture.flac", np.zeros(2400 * 8000, np.int16), 8000)
+    items.append(spoken("lecture", tmp_path / "lecture.flac", "seven", "train-0"))
+    folder = prepare.prepare(RECIPE)
+    rows = {row.id: row for row in Prepared(folder).rows("train")}
+    assert {name: (rows[name].seconds, rows[name].frames[1.0][1]) for name in kinds} == dict.fromkeys(kinds, (3.0, 300))
+    assert [(d["id"], d["reason"], d["rule"]) for d in dropped_of(folder)] == [("lecture", "longer than 20 s: 2400.00 s", True)]
 
 
 def test_tests_keep_short_and_long_speech_but_leave_lectures_to_streaming(corpus, tmp_path):

@@ -265,7 +265,7 @@ def named_files(where: str, roles: dict[str, list[str]], tests: dict[str, list[s
 
 def manifest_lines(path: Path) -> Iterator[Item]:
     """The items of one manifest; `audio_filepath` is relative to it. What cannot be used is Dropped by line."""
-    with open(path, encoding="utf-8") as lines:
+    with open(path, encoding="utf-8", errors="replace") as lines:  # what is no UTF-8 becomes a letter outside the alphabet
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield _manifest_item(path, f"{path.name}:{number}", line)

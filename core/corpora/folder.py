@@ -85,7 +85,7 @@ class Corpus(base.Corpus):
 
     def _csv_items(self, table: Path) -> Iterator[tuple[str, base.Item]]:
         """(split as written, item) of each row."""
-        with open(table, encoding="utf-8-sig", newline="") as file:
+        with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
             head = file.readline()
             file.seek(0)
             reader = csv.DictReader(file, delimiter=max(",;\t|", key=head.count))

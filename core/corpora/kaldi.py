@@ -62,7 +62,7 @@ class Corpus(base.FileCorpus):
 
 def _item(id: str, text: str, speaker: str, cut: str, recordings: dict[str, str], root: Path) -> base.Item:
     """One utterance; `cut` is "recording start end" of segments, or the recording itself."""
-    recording, *times = cut.split()
+    recording, *times = cut.split() or [""]
     place = recordings.get(recording)
     if place is None:
         return base.Dropped(id, f"recording '{recording}' is not in wav.scp")
@@ -82,5 +82,5 @@ def _lines(path: Path) -> list[tuple[str, str]]:
     """(first word, rest) of each line; [] if the file is not there."""
     if not path.is_file():
         return []
-    lines = (line.strip().split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip().split(maxsplit=1) for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
     return [(parts[0], parts[1] if len(parts) > 1 else "") for parts in lines if parts]

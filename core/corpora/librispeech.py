@@ -112,7 +112,7 @@ def _speaker_items(speaker: Path) -> Iterator[base.Item]:
     for chapter in sorted(p for p in speaker.iterdir() if p.is_dir()):
         audio = {p.stem: p for p in sorted(chapter.iterdir(), reverse=True) if p.suffix in ENDINGS}
         for transcript in sorted(chapter.glob("*.trans.txt")):
-            for line in transcript.read_text(encoding="utf-8").splitlines():
+            for line in transcript.read_text(encoding="utf-8", errors="replace").splitlines():
                 id, _, text = line.strip().partition(" ")
                 if id:
                     yield base.spoken(id, audio.pop(id, chapter / f"{id}.flac"), text, speaker.name)
