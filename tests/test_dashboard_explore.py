@@ -13,8 +13,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import history, jobs, paths, store
+from core.records import as_dict
 from dashboard import charts, data, ladder
-from dashboard.components import takeaway
+from dashboard.components import measure, takeaway
 from tests import standin
 from tests.conftest import ROOT
 
@@ -124,7 +125,26 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
     assert [job.kind for job in queued] == ["evaluate"] and queued[0].payload["new"]["name"] == "s85-between"
     assert queued[0].payload["splits"] == [standin.SPLITS[0]] and queued[0].payload["subnets"] == []
     assert queued[0].payload["chunk_ms"] == 320
+    assert queued[0].payload["decoding"] == {"decoder": "greedy", "beam": 0, "lm": "", "precision": "fp32"}
     assert "waits for its turn" in shown(at) and not [b for b in at.button if b.key == "measure"]
+
+
+@pytest.mark.parametrize(("decoder", "chunk_ms", "precision"), [("greedy", 0.0, "fp32"), ("prefix_beam_search", 320.0, "bf16"),
+                                                                ("prefix_beam_search 8", 640.0, "fp32")])
+def test_a_size_is_measured_under_the_conditions_of_the_chart(run, monkeypatch, decoder, chunk_ms, precision):
+    from core import decoding, experiment  # torch: not for the other tests here
+
+    old = next(r for r in store.reports(run) if r.subnet == "s90" and r.split == standin.SPLITS[0])
+    row = as_dict(dataclasses.replace(old, decoder=decoder, chunk_ms=chunk_ms, precision=precision))
+    monkeypatch.setattr(jobs, "start_worker", lambda: None)
+    subnet, asked = ladder.between("aa-supernet", 85), measure.conditions(row)
+    payload = jobs.get(measure.queue("aa-supernet", subnet, asked)).payload
+    assert measure.measuring("aa-supernet", subnet.name, asked) and not measure.measuring(
+        "aa-supernet", subnet.name, measure.conditions(row | {"decoder": "prefix_beam_search 9"}))
+    given = experiment.measured_so(store.recipe(run), payload["splits"], payload["chunk_ms"], payload["decoding"])
+    assert (given.splits, given.chunk_ms, given.precision) == ([row["split"]], chunk_ms, precision)
+    assert decoding.labelled(given.decoder, given.beam) == decoder and not given.lm
+    assert measure.conditions(row | {"language_model": "my.arpa 0123, weight 0.5, word score 0"}) is None
 
 
 def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):

@@ -1,6 +1,8 @@
 """“Measure this size”: queues the evaluation of a size between measured ones and follows it until it appears."""
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from core.records import Job, Subnet, as_dict
@@ -9,22 +11,37 @@ from dashboard import data
 ACTIVE = ("queued", "running")
 
 
-def offer(run: str, subnet: Subnet, split: str, chunk_ms: float) -> None:
-    """A button that queues the measurement under the chart's conditions, or the state of the one that is under way."""
+def conditions(row: dict[str, Any]) -> dict[str, Any] | None:
+    """What a job is told so that its report falls under the conditions of `row`, a point of the chart; None beside a language model,
+    whose file a report names but does not hold."""
+    if row["language_model"] not in ("", "none"):
+        return None
+    decoder, _, beam = str(row["decoder"]).partition(" ")
+    return {"splits": [str(row["split"])], "chunk_ms": float(row["chunk_ms"]),
+            "decoding": {"decoder": decoder, "beam": int(beam or 0), "lm": "", "precision": str(row["precision"])}}
+
+
+def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
+    """A button that queues the measurement under the conditions of the chart, of which `row` is a point, or the state of the one that
+    is under way."""
+    asked = conditions(row)
+    if asked is None:
+        st.caption(f"To measure this size beside {row['language_model']}, use `python -m core evaluate --help` in a terminal.")
+        return
     try:
-        job = measuring(run, subnet.name, split, chunk_ms)
+        job = measuring(run, subnet.name, asked)
     except ImportError:
         st.caption("There is no job queue here, so this size cannot be measured.")
         return
     if job is not None and job.state in ACTIVE:
-        follow(run, subnet.name, split, chunk_ms)
+        follow(run, subnet.name, asked)
         return
     if job is not None and job.state == "failed":
         st.warning(f"The last measurement of this size failed: {_last_line(job)} (all of it is on the Jobs page).")
     if st.button("Measure this size", icon=":material/straighten:", key="measure",
-                 help=f"Starts a job that decodes “{split}” with this very file; minutes on a laptop."):
+                 help=f"Starts a job that decodes “{row['split']}” with this very file; minutes on a laptop."):
         try:
-            queue(run, subnet, split, chunk_ms)
+            queue(run, subnet, asked)
         except (ValueError, OSError) as error:
             st.error(f"The measurement could not be queued: {error}")
             return
@@ -32,9 +49,9 @@ def offer(run: str, subnet: Subnet, split: str, chunk_ms: float) -> None:
 
 
 @st.fragment(run_every=2.0)
-def follow(run: str, name: str, split: str, chunk_ms: float) -> None:
+def follow(run: str, name: str, asked: dict[str, Any]) -> None:
     """Progress of the job, every two seconds; the whole page is drawn again when it ends."""
-    job = measuring(run, name, split, chunk_ms)
+    job = measuring(run, name, asked)
     if job is None or job.state not in ACTIVE:
         st.rerun()
         return
@@ -47,8 +64,8 @@ def follow(run: str, name: str, split: str, chunk_ms: float) -> None:
                 text=f"Job {job.id} measures this size: {job.message or 'started'}{eta}")
 
 
-def measuring(run: str, name: str, split: str, chunk_ms: float) -> Job | None:
-    """The newest job that measures this new size on this split in these chunks, in whatever state; None if there never was."""
+def measuring(run: str, name: str, asked: dict[str, Any]) -> Job | None:
+    """The newest job that measures this new size under these conditions, in whatever state; None if there never was."""
     from core import jobs
     try:
         known = jobs.list_jobs(50)
@@ -57,15 +74,15 @@ def measuring(run: str, name: str, split: str, chunk_ms: float) -> Job | None:
     for job in sorted(known, key=lambda job: -job.id):
         new = job.payload.get("new") or {}
         if job.kind == "evaluate" and job.payload.get("run") == run and new.get("name") == name \
-                and split in job.payload.get("splits", []) and job.payload.get("chunk_ms") == chunk_ms:
+                and all(job.payload.get(key) == value for key, value in asked.items()):
             return job
     return None
 
 
-def queue(run: str, chosen: Subnet, split: str, chunk_ms: float) -> int:
+def queue(run: str, chosen: Subnet, asked: dict[str, Any]) -> int:
     """Queue the evaluation of a new size and make sure that a worker lives; returns the job's id."""
     from core import jobs
-    number = jobs.add("evaluate", {"run": run, "subnets": [], "splits": [split], "new": as_dict(chosen), "chunk_ms": chunk_ms}, run=run)
+    number = jobs.add("evaluate", {"run": run, "subnets": [], "new": as_dict(chosen), **asked}, run=run)
     jobs.start_worker()
     return number
 

@@ -201,7 +201,7 @@ def show_cards(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame, poin
     name = dense["subnet"] if dense else ""
     cards.row_cards(point, dense, cards.speed_ratio(data.reports(chosen.run), name, subnet.name))
     if not point["measured"] and len(points):
-        measure.offer(chosen.run, subnet, str(points.iloc[0]["split"]), float(points.iloc[0]["chunk_ms"]))
+        measure.offer(chosen.run, subnet, points.iloc[0].to_dict())
 
 
 def learning(run: str) -> None:
