@@ -127,7 +127,7 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
         **{n: conditions[n] for n in ("chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model",
                                       "precision", "runtime", "normaliser", "file_sha256", "seed")},
         hardware=heard.hardware if heard else hardware(), code_version=code_version(), date=datetime.date.today().isoformat(),
-        resampled=scoring.resampled_unit(material.speakers))
+        resampled=scoring.resampled_unit(material.speakers), bytes_read=speed and speed.bytes_read)
     return report, rows
 
 
@@ -219,7 +219,7 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
                 store.save_report(folder, report, rows)
             if report.rtf is not None and report.hardware == hardware():
                 speeds[subnet.name] = Speed(report.rtf, report.chunk_median_ms, report.chunk_p95_ms, report.load_ms,
-                                            report.peak_rss_mb, report.threads)
+                                            report.peak_rss_mb, report.threads, report.bytes_read)
             done.append(report)
     progress(1.0, f"{len(done)} measurements are stored", 0.0)
     return done

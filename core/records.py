@@ -169,6 +169,7 @@ class Report:
     seed: int
     date: str
     resampled: str = ""              # what the intervals resample; "" in reports older than this field
+    bytes_read: int | None = None    # from files while loading; None where nobody counted, and in reports older than this field
 
 
 JOB_KINDS = ("prepare", "train", "search", "evaluate")

@@ -33,6 +33,7 @@ class Speed:
     load_ms: float                   # reading, unpacking and building, without importing libraries
     peak_rss_mb: float               # highest resident memory of the child process, libraries included
     threads: int
+    bytes_read: int | None = None    # from files while loading, as the system counts them; None where it does not
 
 
 def measure(data: bytes, waves: Sequence[np.ndarray], chunk_ms: float, threads: int = 1,
@@ -68,20 +69,30 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
+def bytes_read() -> int | None:
+    """Bytes that this process has read so far, also from the system's cache; None where the system does not say."""
+    told = Path("/proc/self/io")
+    try:
+        return next(int(line.split()[1]) for line in told.read_text().splitlines() if line.startswith("rchar:"))
+    except (OSError, StopIteration):
+        return None
+
+
 def stream_all(file: Path, waves: Sequence[np.ndarray], chunk_ms: float, threads: int, precision: str,
                decoder: str = "greedy", beam: int = 0, language: dict | None = None) -> Speed:
     """The measurement itself, in this process."""
     from core import recognizer
-    started = time.perf_counter()
+    before, started = bytes_read(), time.perf_counter()
     heard = recognizer.open(file, chunk_ms=chunk_ms, precision=precision, threads=threads, decoder=decoder, beam=beam,
                             language=Language(**language) if language else None)
-    load_ms = 1000 * (time.perf_counter() - started)
+    load_ms, after = 1000 * (time.perf_counter() - started), bytes_read()
     packet = round((chunk_ms or 320) * SAMPLE_RATE / 1000)
     chunks: list[float] = []
     _stream(heard, waves[0], packet)
     spent = sum(_stream(heard, wave, packet, chunks) for wave in waves)
     median, p95 = np.percentile(chunks, [50, 95]) if chunks and chunk_ms else (None, None)
-    return Speed(spent * SAMPLE_RATE / sum(map(len, waves)), median, p95, load_ms, peak_rss_mb(), threads)
+    return Speed(spent * SAMPLE_RATE / sum(map(len, waves)), median, p95, load_ms, peak_rss_mb(), threads,
+                 None if before is None or after is None else after - before)
 
 
 def _stream(heard, wave: np.ndarray, packet: int, chunks: list[float] | None = None) -> float:

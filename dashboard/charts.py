@@ -97,11 +97,15 @@ def hover(row) -> str:
     def number(value, form: str, missing: str = "not measured") -> str:
         return missing if value is None or (isinstance(value, float) and math.isnan(value)) else form.format(value)
 
-    chunk = "full context" if row.chunk_ms == 0 else f"{row.chunk_ms:g} ms chunks, look-ahead {row.lookahead_ms:g} ms"
+    chunk = "full context" if row.chunk_ms == 0 else (
+        f"{row.chunk_ms:g} ms chunks, look-ahead {row.lookahead_ms:g} ms, left context {row.left_context_ms:g} ms")
+    against = () if pd.isna(row.delta_wer) else (
+        f"{100 * row.delta_wer:+.1f} points against its dense net ({100 * row.delta_low:+.1f} to {100 * row.delta_high:+.1f}, "
+        f"p {'< 0.001' if row.p_value < 0.001 else f'{row.p_value:.3f}'})",)
     return "<br>".join((
         f"<b>{row.subnet}</b> · {row.title or row.run}",
         f"WER {100 * row.wer:.1f} % (95 % interval {100 * row.wer_low:.1f} to {100 * row.wer_high:.1f}), "
-        f"CER {100 * row.cer:.1f} %",
+        f"CER {100 * row.cer:.1f} %", *against,
         f"{row.insertions} ins, {row.deletions} del, {row.substitutions} sub in {row.words} words, "
         f"{row.utterances} utterances",
         f"{row.file_bytes / 1e6:.2f} MB on disk, {row.zstd_bytes / 1e6:.2f} MB to download",
@@ -110,9 +114,12 @@ def hover(row) -> str:
         f"{row.mmacs_nonzero_per_second:.0f} MMAC/s needed, {row.mmacs_per_second:.0f} executed",
         f"chunk {number(row.chunk_median_ms, '{:.1f} ms')} (p95 {number(row.chunk_p95_ms, '{:.1f} ms')}), "
         f"RTF {number(row.rtf, '{:.3f}')}, {row.threads} thread(s)",
+        f"loaded in {number(row.load_ms, '{:.0f} ms')}, {number(row.bytes_read, '{:,.0f} bytes')} read, "
+        f"at most {number(row.peak_rss_mb, '{:.0f} MB')} of memory",
         f"{row.hardware}, {row.runtime}, {row.precision}",
         f"{row.split}, {chunk}",
-        f"decoder {row.decoder}, language model {row.language_model or 'none'}, normaliser {row.normaliser}"))
+        f"decoder {row.decoder}, language model {row.language_model or 'none'}, normaliser {row.normaliser}",
+        f"seed {row.seed}, {row.date}, code {row.code_version}, file {row.file_sha256[:12]}"))
 
 
 def front_figure(points: pd.DataFrame, axis: Axis, chosen: dict | None = None, dark: bool = False) -> go.Figure:

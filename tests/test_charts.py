@@ -59,8 +59,12 @@ def test_every_axis_draws_every_point_with_its_interval(points, axis):
 def test_hover_shows_every_condition(points):
     row = next(points.assign(chunk_median_ms=None).itertuples())
     text = charts.hover(row)
-    for part in (row.subnet, row.split, row.hardware, row.normaliser, row.decoder, "not measured", "320 ms", "MB"):
-        assert part in text
+    for part in (row.subnet, row.split, row.hardware, row.normaliser, row.decoder, "not measured", "320 ms", "MB", "left context 2560 ms",
+                 "loaded in 200 ms, not measured read, at most 400 MB", f"code {row.code_version}, file {row.file_sha256[:12]}"):
+        assert part in text, part
+    texts = {row.subnet: charts.hover(row) for row in points.assign(bytes_read=[1234567.0] * len(points)).itertuples()}
+    assert "points against" not in texts["dense"] and "1,234,567 bytes read" in texts["dense"]
+    assert "+9.6 points against its dense net (+0.0 to +50.0, p 0.040)" in texts["s70"]
 
 
 def test_estimates_are_hollow_and_have_no_camera(points):

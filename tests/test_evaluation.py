@@ -143,6 +143,8 @@ def test_many_are_stored_paired_and_not_measured_twice(tmp_path, material, monke
     assert sparse in store.reports(run) and told[-1][0] == 1.0
     assert len(store.hypotheses(run, "s90", "tiny/test", 320.0)) == 10
     assert dense.rtf > 0 and dense.chunk_p95_ms >= dense.chunk_median_ms > 0 and dense.peak_rss_mb > 50
+    for report in made:  # the file, and what little else loading reads (the model's own source)
+        assert report.file_bytes <= report.bytes_read < report.file_bytes + 300_000
     assert sparse.file_bytes < dense.file_bytes and sparse.nonzero_parameters < dense.nonzero_parameters
     monkeypatch.setattr(evaluation, "evaluate", None)
     assert evaluation.evaluate_many(run, subnets, Prepared(material), options) == made
