@@ -154,7 +154,8 @@ class SpecAugment:
     """Which stripes of a training utterance are hidden (Park et al. 2019, adaptive number of time masks).
 
     Weaker than usual: the common 2 x 27 bins and up to 10 time masks of 5 % hid 35 to 52 % of the features of three batches looked
-    at, too much for a net that hears little speech. That this is better was not measured: the released run used no masks.
+    at, too much for a net that hears little speech. That this is better was not measured; of the released run's five stages
+    the second and the last used these masks.
     """
     frequency_masks: int = 2
     frequency_width: int = 15            # bins, at most

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core import arguments, recipe_files
+from core import arguments, cli, recipe_files
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -89,6 +89,23 @@ def test_every_core_command_of_the_readme_parses(line):
 def test_a_wrong_command_would_be_seen(line):
     with pytest.raises((SystemExit, AssertionError, ValueError)):
         check(line)
+
+
+def looking() -> list[str]:
+    """The README's core commands that only look, as words after `python -m core`."""
+    bare = sorted({line.split("#")[0].strip() for line in core_lines()})
+    return [line for line in bare if re.match(r"list\b|jobs$|.* --help$", line) and not PLACEHOLDERS & set(line.split())]
+
+
+def test_commands_that_only_look_are_executed(capfd):
+    """In this process: what trains and measures is executed as the same functions by test_cli, test_experiment and test_compare."""
+    assert {"list", "jobs", "evaluate --help", "compare --help"} <= set(looking())
+    for line in looking():
+        try:
+            code = cli.main(shlex.split(line))
+        except SystemExit as stop:  # argparse's help
+            code = stop.code
+        assert code in (0, None) and capfd.readouterr().out.strip(), line
 
 
 def test_help_works():
