@@ -81,9 +81,14 @@ def budgets_of(anatomy: Anatomy, sparsities: Sequence[float]) -> list[int]:
 LETTERS = {"searched": "s", "random search": "r", "uniform": "u", "global magnitude": "m"}
 
 
+def name_of(origin: str, sparsity: float) -> str:
+    """"s70" of a searched size at a budget of 0.7, "r70" of random search, ..."""
+    return f"{LETTERS[origin]}{round(100 * sparsity, 1):g}"
+
+
 def subnet_of(anatomy: Anatomy, keep: Keep, budget_sparsity: float, run: str, ranks_sha256: str, origin: str) -> Subnet:
     """A Subnet named after the budget, e.g. "s70": subnets of one budget differ in the letter and share the number."""
-    return Subnet(name=f"{LETTERS[origin]}{round(100 * budget_sparsity, 1):g}", run=run, keep=keep,
+    return Subnet(name=name_of(origin, budget_sparsity), run=run, keep=keep,
                   sparsity=cost.sparsity_reached(anatomy, keep), pattern=cost.pattern_of(anatomy), ranks_sha256=ranks_sha256,
                   origin=origin)
 

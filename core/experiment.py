@@ -181,7 +181,7 @@ def sparsest(recipe: Recipe) -> float:
 
 def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | None = None) -> list[Subnet]:
     """Search the run's ladder of sizes and store it beside uniform, global-magnitude and random-search ones of the same bytes.
-    `spread` of the fitness measures several candidates at once, elsewhere."""
+    A ladder that shipped with a released run is not searched again. `spread` of the fitness measures several candidates at once, elsewhere."""
     folder = store.run_folder(run_id)
     recipe, anatomy, sha = store.recipe(folder), store.anatomy(folder), store.ranks_sha256(folder)
     if not plugins.load("methods", recipe.method.name).Method.nested:
@@ -200,7 +200,12 @@ def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | 
     left_out = getattr(plugins.make_options(room.Options, recipe.method.options, "method"), "left_out", 0.0)
     many = spread(fitness) if spread else None
     found = allocation.baselines(anatomy, options.sparsities, norms, folder.name, sha)
-    for method in ("search", "random"):
+    shipped = {s.name: s for s in store.subnets(folder, own=False)} if store.own_part(folder) != folder else {}
+    for method, origin in (("search", "searched"), ("random", "random search")):
+        names = [allocation.name_of(origin, s) for s in sorted(options.sparsities)]
+        if all(n in shipped for n in names):  # found again they would differ in a block and hide what was measured
+            found += [shipped[n] for n in names]
+            continue
         found += ladders.run_ladder(
             anatomy, options, fitness.loss, rerank=fitness.wer, norms=norms, progress=report, run=folder.name,
             ranks_sha256=sha, method=method, left_out=left_out, many=many, state_path=store.own_part(folder) / f"{method}.json")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from core import cost, experiment, history, packing, paths, plugins, store
+from core import cost, experiment, history, ladders, packing, paths, plugins, store
 from core.records import Choice, Interrupted, Recipe, as_dict
 
 TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
@@ -51,7 +51,7 @@ def go(*_) -> bool:
     return True
 
 
-def test_train_search_evaluate_and_what_is_stored():
+def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
     folder = experiment.train(recipe(options={"warmup": 0.5, "sparsest": 0.8}), go)
     assert (folder / paths.FINISHED).exists() and not (folder / paths.CHECKPOINT).exists()
     assert [r["step"] for r in history.metrics(folder)] == [2, 4, 6] and len(store.rank_steps(folder)) == 2
@@ -72,6 +72,14 @@ def test_train_search_evaluate_and_what_is_stored():
     assert s80.file_bytes == len(packing.pack(folder, store.subnet(folder, "s80"))) < dense.file_bytes
     assert dense.delta_wer is None and s80.delta_wer is not None and s80.utterances == 6
     assert len(store.hypotheses(folder, "s80", s80.split, s80.chunk_ms)) == 6
+    monkeypatch.setattr(paths, "RELEASED", tmp_path)  # released without random search: nothing else is searched again
+    shipped = shutil.copytree(folder, tmp_path / folder.name)
+    for file in (shipped / paths.SUBNETS).glob("r*.json"):
+        file.unlink()
+    searched, run_ladder = [], ladders.run_ladder
+    monkeypatch.setattr(ladders, "run_ladder", lambda *a, **k: searched.append(k["method"]) or run_ladder(*a, **k))
+    assert {s.name for s in experiment.search(folder.name, go)} == {s.name for s in found} and searched == ["random"]
+    assert store.reports(shipped, own=False) == store.reports(shipped)
 
 
 def test_a_transducer_goes_the_same_way():
