@@ -259,10 +259,13 @@ def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Optio
 
 @functools.cache
 def hardware() -> str:
-    """Processor and usable cores, e.g. "AMD EPYC, 2 cores"."""
+    """Processor and usable cores, e.g. "AMD EPYC (family 26, model 2), 2 cores": virtual machines give generations one name."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    name = next((li.split(":", 1)[1].strip() for li in lines if li.startswith("model name")), "")
+    lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.is_file() else []
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = told.get("model name", "")
+    if name and {"cpu family", "model"} <= told.keys():
+        name += f" (family {told['cpu family']}, model {told['model']})"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name or platform.processor() or platform.machine()}, {cores} cores"
 
