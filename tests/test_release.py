@@ -159,6 +159,7 @@ def test_the_chain_is_told_also_when_earlier_stages_are_not_released(run, monkey
     folder = publish.release("third")
     card = (folder / paths.CARD).read_text()
     assert "`start`" in card and "`second`" in card and "3000" in card and "35.0 hours of speech heard" in card
+    assert "Never pruned: " in card and "normalisations (" in card
     for name in ("start", "second"):  # another machine, which has the release alone
         (paths.runs() / name).rename(paths.runs() / f"gone-{name}")
     assert [s["run"] for s in chain.chain(folder)] == ["start", "second", "third"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core import cost, history, paths, store
-from core.records import Report
+from core.records import Anatomy, Report
 from core.release import chain, comparisons, tables
 
 NESTED = ("It is a *supernet*: one set of weights out of which every size below is cut by leaving out blocks of 8 "
@@ -46,7 +46,18 @@ def _what(folder: Path, reports: list[Report]) -> str:
             f"Run `{folder.name}`. Model `{recipe.model.name}`, method `{recipe.method.name}`: "
             f"{cost.parameters(anatomy) / 1e6:.2f} million parameters, "
             f"{tables.percent(cost.prunable_parameters(anatomy) / cost.parameters(anatomy))} of them prunable; "
-            f"one output every {anatomy.frame_ms:g} ms.")
+            f"one output every {anatomy.frame_ms:g} ms. Never pruned: {_never_pruned(anatomy)}.")
+
+
+def _never_pruned(anatomy: Anatomy) -> str:
+    """Kinds of tensors that no mask touches, with their parameters, the largest first."""
+    kinds: dict[str, int] = {}
+    for tensor in anatomy.fixed:
+        parts = [p for p in tensor.name.split(".") if not p.isdigit()]
+        kind = ("normalisations" if any("norm" in p for p in parts) else "biases" if parts[-1] == "bias" else
+                " ".join(p for p in parts if p not in ("blocks", "weight")).replace("_", " "))
+        kinds[kind] = kinds.get(kind, 0) + tensor.parameters
+    return ", ".join(f"{kind} ({count:,})" for kind, count in sorted(kinds.items(), key=lambda k: -k[1]) if count)
 
 
 def _use(reports: list[Report]) -> str:
