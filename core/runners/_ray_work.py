@@ -199,10 +199,10 @@ def evaluate(job: Job, run: str) -> None:
 
     def report(progress: float, message: str = "", left: float | None = None) -> bool:
         for one in store.reports(folder):
-            key = (one.subnet, one.split, one.chunk_ms, one.decoder, one.file_sha256, one.delta_wer)
+            key = (one.subnet, one.split, one.chunk_ms, one.decoder, one.language_model, one.file_sha256, one.delta_wer)
             if key not in known:
                 known.add(key)
-                say(report=as_dict(one), rows=store.hypotheses(folder, one.subnet, one.split, one.chunk_ms, one.decoder))
+                say(report=as_dict(one), rows=store.hypotheses(folder, one.subnet, one.split, one.chunk_ms, one.decoder, one.language_model))
         return job(progress, message, left)
     if given.get("new"):
         say(subnet=given["new"] | {"run": run, "ranks_sha256": store.ranks_sha256(folder)})
