@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import signal
 import sys
@@ -163,7 +164,8 @@ def read_slots(text: str) -> tuple[str, ...]:
 
 
 def _say(text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+    with contextlib.suppress(OSError):  # a full disk takes no log, and ends no worker
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
