@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +23,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "
 
 def torchrun(port: int, *words: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*TORCHRUN, str(port), *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run([*TORCHRUN, str(port), *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def free_port() -> int:
@@ -100,6 +101,26 @@ def test_the_group_takes_the_newest_checkpoint(monkeypatch):
     assert one.newest(8, lambda: "own") == (None, 1) and one.newest(12, lambda: "own") == ("own", 2)
     monkeypatch.setattr(one, "gather", lambda step: [-1, -1, step])
     assert one.newest(-1, lambda: torch.empty(0)) is None
+
+
+def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes_up_the_run(tmp_path):
+    """Speech made on two machines has other paths and times there, which is no other speech."""
+    store.write_json(tmp_path / "recipe.json", as_dict(given("gradual_magnitude", {"refresh": 1}, training={
+        **given().training, "wer_every": 0, "checkpoint_every": 4, "updates": 10})))
+    stopped = torchrun(free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"), "4")
+    assert stopped.returncode == 0 and "stopped at update" in stopped.stdout, stopped.stderr[-3000:]
+    begun = [p for p in tmp_path.glob("disk*/runs/*") if (p / paths.RECIPE).is_file()]
+    assert len(begun) == 2 and len({p.name for p in begun}) == 1
+    assert len({p.name for p in tmp_path.glob("disk*/prepared/*") if (p / "prepared.json").is_file()}) == 2, "or nothing is tested"
+    assert len({(p / paths.TOGETHER).read_text() for p in begun}) == 1
+    shutil.rmtree(tmp_path / "disk0")  # this machine went away, and another one comes in its place
+    done = torchrun(free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    ended = sorted(tmp_path.glob(f"disk*/runs/*/{paths.FINISHED}"))
+    assert [p.parent.name for p in ended] == [begun[0].name] * 2
+    told = (tmp_path / "disk1" / "runs" / begun[0].name / paths.LOG).read_text().splitlines()
+    assert [int(line.split("/")[0].removeprefix("update ")) for line in told] == [2, 4, 6, 8, 10], "begun anew"
+    assert (ended[0].parent / paths.WEIGHTS).read_bytes() == (ended[1].parent / paths.WEIGHTS).read_bytes()
 
 
 def test_torchrun_core_train_makes_the_run_that_one_process_makes(tmp_path):

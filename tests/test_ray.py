@@ -299,3 +299,78 @@ def test_a_job_that_goes_on_elsewhere_is_followed_again_and_cancelled_by_a_worke
     assert jobs.get(number).state == "cancelled"
     jobs.resume(number)
     assert jobs.get(number).remote == ""
+
+
+class Silent:
+    """A cluster that answers only when `up`."""
+
+    def __init__(self, monkeypatch):
+        self.up, self.stopped, self.state = False, [], "RUNNING"
+        monkeypatch.setattr(runner, "LOOK_S", 0.0)
+        monkeypatch.setattr(cluster, "ask", self.ask)
+
+    def ask(self, address, path, data=None, wait_s=0.0):
+        if not self.up:
+            raise cluster.Unreachable(f"no Ray cluster answers at {address}")
+        if path.endswith("/stop"):
+            self.stopped.append(path)
+            self.state = "STOPPED"
+        return {"logs": ""} if path.endswith("/logs") else {"status": self.state}
+
+
+def test_a_submitted_job_whose_cluster_does_not_answer_is_waited_for_and_never_submitted_again(monkeypatch, tmp_path):
+    """A laptop that wakes without its network: the training on the cluster goes on, and Ray's word counts when it comes."""
+    there = Silent(monkeypatch)
+    monkeypatch.setattr(runner.Runner, "_submit", lambda *_: pytest.fail("submitted again"))
+    number = jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://head:8265"})
+    jobs.claim("w", ("ray",))
+    jobs.note(number, "w", remote="core-1")
+    handle = runner.Runner(runner.Options(address="http://head:8265")).start(jobs.get(number), tmp_path / "log")
+    assert handle.poll() is None and "the cluster does not answer for" in jobs.get(number).message
+    handle.heard -= 100_000  # however long
+    assert handle.poll() is None and jobs.get(number).state == "running"
+    handle.stop()  # somebody cancels meanwhile
+    handle.kill()
+    assert "the job core-1 may go on there" in (tmp_path / "log").read_text() and there.stopped == []
+    there.up = True
+    jobs.cancel(number)
+    assert handle.poll() == 75 and there.stopped == ["/api/jobs/core-1/stop"], "the wish to stop is not forgotten"
+    there.state = "SUCCEEDED"
+    assert runner.Runner(runner.Options(address="http://head:8265")).start(jobs.get(number), tmp_path / "log").poll() == 0
+
+
+def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker(monkeypatch, own_artifacts, tmp_path):
+    local = plugins.load("runners", "local")
+    one = worker.Worker(local.Runner(local.Options()), slots=("ray",))
+    one.name = "w"
+
+    class Client:
+        def __init__(self, address):
+            raise RuntimeError("Failed to connect to Ray")
+    monkeypatch.setattr(runner, "_ray", lambda *_: type("Ray", (), {"JobSubmissionClient": Client, "__version__": "1"}))
+    monkeypatch.setattr(runner, "versions", lambda: {})
+    monkeypatch.setattr(cluster, "version", lambda address: "1")
+    there = {"address": "http://head:8265", "storage": f"file://{tmp_path}/shared"}
+    number = jobs.add("search", {"run": ""}, runner="ray", settings=there, retries=1)
+    assert one.start(jobs.claim("w", ("ray",))) == []
+    job = jobs.get(number)
+    assert job.state == "queued" and job.error == "the cluster at http://head:8265 did not take the job: Failed to connect to Ray"
+    assert "failed 1 of 2 times" in job.message and job.remote == ""
+    monkeypatch.setattr(runner.Runner, "check", lambda *_: {}["bug"])
+    number = jobs.add("search", {"run": ""}, runner="ray", settings=there)
+    assert one.start(jobs.claim("w", ("ray",))) == []
+    assert (jobs.get(number).state, jobs.get(number).error) == ("failed", "the job's process could not be started: 'bug'")
+
+
+def test_a_long_log_is_asked_for_less_often(monkeypatch, tmp_path):
+    there = Silent(monkeypatch)
+    there.up = True
+    number = jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://head:8265"})
+    jobs.claim("w", ("ray",))
+    handle = runner.RayHandle(jobs.get(number), runner.Options(address="http://head:8265"), tmp_path / "log")
+    handle.read = 50_000_000
+    handle.looked = time.monotonic() - 40.0
+    there.state = "SUCCEEDED"
+    assert handle.poll() is None
+    handle.looked -= 15.0
+    assert handle.poll() == 0
