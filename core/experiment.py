@@ -86,7 +86,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None, group: Grou
     getattr(report, "belongs_to", lambda _: None)(run_id)  # the queue's report tells the pages whose curves to draw
     model, method = building.build(recipe, prepared.tokenizer.size, options.updates)
     _together(group, lambda: (group is None or group.keeps) and _begin(folder, recipe, prepared, method.anatomy, together))
-    # lost processes of a group are started again while the old ones may still be ending
+    # of a group, lost processes are begun again while they may still be ending
     with contextlib.nullcontext() if group and not group.keeps else checkpoints.held(folder, 300.0 if group else 20.0):
         if _together(group, (folder / paths.FINISHED).exists, first=True):  # another process was just ready
             return folder
@@ -102,7 +102,8 @@ def train(recipe: Recipe, report: Report, resume: str | None = None, group: Grou
                 log.write(text + "\n")
                 return report(progress, text, left)
             trainer.run(tell)
-        _together(group, lambda: trainer.keeps and _finish(trainer, folder, recipe, prepared))
+        facts = _together(group, lambda: _facts(trainer, recipe, prepared), first=True)  # every disk has the same run
+        _together(group, lambda: trainer.keeps and _finish(trainer, folder, recipe, facts))
     if os.environ.get(storage.VARIABLE) and (group is None or group.rank == 0):
         try:
             storage.push(folder)
@@ -139,7 +140,14 @@ def _begin(folder: Path, recipe: Recipe, prepared: Prepared, anatomy: records.An
             shutil.copyfile(prepared.folder / name, folder / name)
 
 
-def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) -> None:
+def _facts(trainer: Trainer, recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
+    return {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600, "updates": trainer.step,
+            "threads": trainer.o.threads, "device": trainer.device, "precision": "bf16" if trainer.bf16 else "fp32",
+            "hardware": evaluation.hardware(), "versions": building.versions(recipe), "prepared": prepared.hash,
+            "attributions": prepared.info["attributions"], "code_version": evaluation.code_version()}
+
+
+def _finish(trainer: Trainer, folder: Path, recipe: Recipe, facts: dict[str, Any]) -> None:
     """Weights as fp16, ranks from those very weights, sizes, marker."""
     half = {n: t.half().cpu().contiguous() for n, t in trainer.averaged.items()}
     trainer.averaged = {n: t.float() for n, t in half.items()}  # ranks must order the weights that ship
@@ -152,11 +160,7 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) 
     anatomy = trainer.method.anatomy
     for subnet in _sizes(trainer.method, results.subnets, recipe):
         store.save_subnet(folder, replace(subnet, run=folder.name, pattern=cost.pattern_of(anatomy), ranks_sha256=sha))
-    store.finish(folder, {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600,
-                          "updates": trainer.step, "threads": trainer.o.threads, "device": trainer.device,
-                          "precision": "bf16" if trainer.bf16 else "fp32", "hardware": evaluation.hardware(),
-                          "versions": building.versions(recipe), "prepared": prepared.hash,
-                          "attributions": prepared.info["attributions"], "code_version": evaluation.code_version()})
+    store.finish(folder, facts)
     checkpoints.remove(folder)
 
 

@@ -120,7 +120,25 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
     assert [p.parent.name for p in ended] == [begun[0].name] * 2
     told = (tmp_path / "disk1" / "runs" / begun[0].name / paths.LOG).read_text().splitlines()
     assert [int(line.split("/")[0].removeprefix("update ")) for line in told] == [2, 4, 6, 8, 10], "begun anew"
-    assert (ended[0].parent / paths.WEIGHTS).read_bytes() == (ended[1].parent / paths.WEIGHTS).read_bytes()
+    for name in (paths.WEIGHTS, paths.FINISHED):  # the storage takes them for one run
+        assert (ended[0].parent / name).read_bytes() == (ended[1].parent / name).read_bytes()
+
+
+def test_an_id_under_which_one_has_begun_goes_before_the_first_ones(monkeypatch, own_artifacts):
+    class Second(group.Group):
+        def __init__(self):
+            self.rank, self.size = 1, 2
+    one, others = Second(), [["theirs"]]
+    monkeypatch.setattr(one, "of_first", lambda value, rank=0: "first")
+    monkeypatch.setattr(one, "gather", lambda value: [value if isinstance(value, str) else others[0], value])
+    assert [one.one_name("own", "common") for others[0] in ([], ["first", "x"], ["x"])] == ["first", "first", "x"]
+    (paths.runs() / "mine").mkdir(parents=True)
+    (paths.runs() / "mine" / paths.TOGETHER).write_text("common")
+    others[0] = []
+    assert one.one_name("own", "common") == "mine" and one.one_name("own", "another") == "first"
+    monkeypatch.setattr(one, "gather", lambda value: ["this", "that"])
+    with pytest.raises(ValueError, match="disagree on the run.*0: this, 1: that"):
+        one.one_name("own", "that")
 
 
 def test_torchrun_core_train_makes_the_run_that_one_process_makes(tmp_path):
