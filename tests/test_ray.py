@@ -182,7 +182,8 @@ def test_a_command_in_the_foreground_runs_there_and_its_exit_code_tells_how_it_e
         assert done.stdout.startswith("dense on voice_commands/test, chunk 640 ms: ") and done.stdout.count("\n") == 1, done.stdout
         assert "is queued: it goes on if this command dies" in done.stderr and "done" in done.stderr
         job = jobs.list_jobs()[0]
-        assert (job.state, job.runner, job.run) == ("done", "ray", run) and cluster.status(settings["address"], job.remote)[0] == "SUCCEEDED"
+        assert (job.state, job.runner, job.run) == ("done", "ray", run)
+        assert cluster.status(settings["address"], job.remote)[0] == "SUCCEEDED"
         assert any(r.subnet == "dense" and r.chunk_ms == 640.0 and r.utterances == 6 for r in store.reports(run))
         done = in_the_foreground(settings | {"device": "cuda"}, *words)
         assert done.returncode == 1 and done.stdout == "" and "the cluster has 0 GPUs" in done.stderr, done.stderr

@@ -162,10 +162,10 @@ def page(work: Work, facts: dict[str, Any], o: Any, command: str) -> str:
     measured = [(f"an update of {seconds:.1f} s of speech, last phase", f"{took:.2f} s") for seconds, took in facts["updates_took"]]
     measured += [(f"so, by a line through them ({facts['off']:.0%} off at most): the part that does not depend on the batch (optimiser, "
                   "averaging, masks; every process repeats it)", f"{facts['fixed']:.2f} s"),
-                 (f"the least it could be: {TOUCHED_ALONE} times 4 bytes of each of {work.values / 1e6:.1f} million numbers at this machine's "
-                  f"memory traffic ({facts['stream'] / 1e9:.0f} GB/s, a sum of two rows)", f"{facts['least']:.2f} s"),
-                (f"so: the recipe's update ({work.batch_seconds:g} s, average phase), by executed multiply-accumulates",
-                 f"{facts['whole']:.1f} s"),
+                 (f"the least it could be: {TOUCHED_ALONE} times 4 bytes of each of {work.values / 1e6:.1f} million numbers at this "
+                  f"machine's memory traffic ({facts['stream'] / 1e9:.0f} GB/s, a sum of two rows)", f"{facts['least']:.2f} s"),
+                 (f"so: the recipe's update ({work.batch_seconds:g} s, average phase), by executed multiply-accumulates",
+                  f"{facts['whole']:.1f} s"),
                 (f"the 4096^3 product, {facts['precision']}", f"{facts['peak'] / 1e9:.0f} GFLOP/s"),
                 ("share of it that the longest update reached", f"{facts['share']:.0%}"),
                 (f"adding up {work.values / 1e6:.1f} million gradients between two processes of this machine (core/group.py, gloo)",

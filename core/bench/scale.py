@@ -60,8 +60,8 @@ class Options:
 
 
 def run(options: Options | dict[str, Any]) -> dict[str, Any]:
-    """Measures for some minutes on two quiet cores (four rounds of updates that hear 280 s of speech together), writes the page, returns its
-    numbers.
+    """Measures for some minutes on two quiet cores (four rounds of updates that hear 280 s of speech together), writes the page,
+    returns its numbers.
 
     ValueError for a recipe that cannot be, and for times that cannot be true: nothing is written then."""
     o = Options(**options) if isinstance(options, dict) else options
