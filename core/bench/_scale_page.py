@@ -166,11 +166,11 @@ def page(work: Work, facts: dict[str, Any], o: Any, command: str) -> str:
                   f"machine's memory traffic ({facts['stream'] / 1e9:.0f} GB/s, a sum of two rows)", f"{facts['least']:.2f} s"),
                  (f"so: the recipe's update ({work.batch_seconds:g} s, average phase), by executed multiply-accumulates",
                   f"{facts['whole']:.1f} s"),
-                (f"the 4096^3 product, {facts['precision']}", f"{facts['peak'] / 1e9:.0f} GFLOP/s"),
-                ("share of it that the longest update reached", f"{facts['share']:.0%}"),
-                (f"adding up {work.values / 1e6:.1f} million gradients between two processes of this machine (core/group.py, gloo)",
-                 f"{facts['pair_whole']:.2f} s"),
-                ("adding up one number between them", f"{1000 * facts['pair_least']:.1f} ms")]
+                 (f"the 4096^3 product, {facts['precision']}", f"{facts['peak'] / 1e9:.0f} GFLOP/s"),
+                 ("share of it that the longest update reached", f"{facts['share']:.0%}"),
+                 (f"adding up {work.values / 1e6:.1f} million gradients between two processes of this machine (core/group.py, gloo)",
+                  f"{facts['pair_whole']:.2f} s"),
+                 ("adding up one number between them", f"{1000 * facts['pair_least']:.1f} ms")]
     counted = [("parameters, and what a method trains beside them", f"{work.values / 1e6:.1f} million"),
                ("gradients of an update, fp32", f"{4 * work.values / 1e6:,.0f} MB"),
                (f"of them sent by each of {WISHED} processes of a ring an update, 2 (N-1)/N",
