@@ -1,9 +1,13 @@
 """Checkpoints of a run in progress: safetensors and JSON in a folder that is swapped in whole, never pickle."""
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,28 @@ from core import paths
 from core.writing import os_errors
 
 TENSORS, FACTS = "state.safetensors", "state.json"
+
+
+@contextlib.contextmanager
+def held(run: Path, wait_s: float = 20.0) -> Iterator[None]:
+    """The run's folder for this process alone, so that two trainings of one recipe never write each other's checkpoints. Whoever dies lets
+    go. ValueError when another one has it for so long; on disks that know no locks it is as good as before."""
+    opened, until = os.open(run, os.O_RDONLY), time.monotonic() + wait_s
+    try:
+        while True:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise ValueError(f"the run {run.name} is being trained by another process now: wait for it, or stop it and give the "
+                                     f"command again, which goes on from its checkpoint") from None
+                time.sleep(0.05)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(opened)
 
 
 def save(run: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """What the worker's child process does with one job: calls the job's function and reports to the queue."""
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -67,7 +68,8 @@ def run_job(job_id: int) -> int:
         print(reached)
         return STOPPED
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log may be on the disk that is full
+            traceback.print_exc()
         if not stop.asked and not jobs.get(job_id).cancel:  # what breaks because it was told to stop is no failure
             text = traceback.format_exc()
             words = in_words(error) if isinstance(error, OSError) else None  # the last line is what the pages show

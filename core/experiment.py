@@ -70,8 +70,9 @@ def train(recipe: Recipe, report: Report, resume: str | None = None, group: Grou
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
     building.check(recipe, building.vocabulary(recipe))
     recipe, prepared, run_id = _together(group, lambda: identify(recipe, report))
+    together = group and store.recipe_id(recipe, prepared.content, building.versions(recipe))
     if group is not None:
-        group.same(run_id, "the run (recipe, speech and plug-ins)")
+        run_id = group.one_name(run_id, together)
     if resume not in (None, run_id):
         raise ValueError(f"the run {resume} cannot be continued: since it began its speech or a plug-in has changed, or "
                          f"$SPEECH_ROOT names other speech; to train it anew: python -m core train "
@@ -84,20 +85,25 @@ def train(recipe: Recipe, report: Report, resume: str | None = None, group: Grou
         return folder
     getattr(report, "belongs_to", lambda _: None)(run_id)  # the queue's report tells the pages whose curves to draw
     model, method = building.build(recipe, prepared.tokenizer.size, options.updates)
-    _together(group, lambda: (group is None or group.keeps) and _begin(folder, recipe, prepared, method.anatomy))
-    batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed,
-                      max_share=prepared.shares | options.shares, part=(group.rank, group.size) if group else (0, 1))
-    listener = _listener(prepared, options, recipe, method) if group is None or group.rank == 0 else None
-    trainer = Trainer(model, method, batches, options, recipe.seed, folder, listener, group)
-    if not trainer.resume() and recipe.init_from:
-        building.start_from(model, recipe, (prepared.folder / paths.TOKENS).read_text())
-        trainer.restart_average()
-    with open(folder / paths.LOG if trainer.keeps else os.devnull, "a", buffering=1) as log:
-        def tell(progress: float, text: str, left: float | None) -> bool:
-            log.write(text + "\n")
-            return report(progress, text, left)
-        trainer.run(tell)
-    _together(group, lambda: trainer.keeps and _finish(trainer, folder, recipe, prepared))
+    _together(group, lambda: (group is None or group.keeps) and _begin(folder, recipe, prepared, method.anatomy, together))
+    # of a group, lost processes are begun again while they may still be ending
+    with contextlib.nullcontext() if group and not group.keeps else checkpoints.held(folder, 300.0 if group else 20.0):
+        if _together(group, (folder / paths.FINISHED).exists, first=True):  # another process was just ready
+            return folder
+        batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed,
+                          max_share=prepared.shares | options.shares, part=(group.rank, group.size) if group else (0, 1))
+        listener = _listener(prepared, options, recipe, method) if group is None or group.rank == 0 else None
+        trainer = Trainer(model, method, batches, options, recipe.seed, folder, listener, group)
+        if not trainer.resume() and recipe.init_from:
+            building.start_from(model, recipe, (prepared.folder / paths.TOKENS).read_text())
+            trainer.restart_average()
+        with open(folder / paths.LOG if trainer.keeps else os.devnull, "a", buffering=1) as log:
+            def tell(progress: float, text: str, left: float | None) -> bool:
+                log.write(text + "\n")
+                return report(progress, text, left)
+            trainer.run(tell)
+        facts = _together(group, lambda: _facts(trainer, recipe, prepared), first=True)  # every disk has the same run
+        _together(group, lambda: trainer.keeps and _finish(trainer, folder, recipe, facts))
     if os.environ.get(storage.VARIABLE) and (group is None or group.rank == 0):
         try:
             storage.push(folder)
@@ -123,8 +129,10 @@ def _listener(prepared: Prepared, options: TrainingOptions, recipe: Recipe, meth
     return lambda *given, **named: {c: e.rate for c, e in held_out.edits(*given, **named).items() if c}
 
 
-def _begin(folder: Path, recipe: Recipe, prepared: Prepared, anatomy: records.Anatomy) -> None:
+def _begin(folder: Path, recipe: Recipe, prepared: Prepared, anatomy: records.Anatomy, together: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    if together:
+        store.write_bytes(folder / paths.TOGETHER, together.encode())
     store.write_json(folder / paths.RECIPE, as_dict(recipe))
     store.write_json(folder / paths.UNITS, as_dict(anatomy))
     for name in (paths.TOKENS, paths.BPE, paths.FEATURE_STATISTICS):
@@ -132,7 +140,14 @@ def _begin(folder: Path, recipe: Recipe, prepared: Prepared, anatomy: records.An
             shutil.copyfile(prepared.folder / name, folder / name)
 
 
-def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) -> None:
+def _facts(trainer: Trainer, recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
+    return {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600, "updates": trainer.step,
+            "threads": trainer.o.threads, "device": trainer.device, "precision": "bf16" if trainer.bf16 else "fp32",
+            "hardware": evaluation.hardware(), "versions": building.versions(recipe), "prepared": prepared.hash,
+            "attributions": prepared.info["attributions"], "code_version": evaluation.code_version()}
+
+
+def _finish(trainer: Trainer, folder: Path, recipe: Recipe, facts: dict[str, Any]) -> None:
     """Weights as fp16, ranks from those very weights, sizes, marker."""
     half = {n: t.half().cpu().contiguous() for n, t in trainer.averaged.items()}
     trainer.averaged = {n: t.float() for n, t in half.items()}  # ranks must order the weights that ship
@@ -145,11 +160,7 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe, prepared: Prepared) 
     anatomy = trainer.method.anatomy
     for subnet in _sizes(trainer.method, results.subnets, recipe):
         store.save_subnet(folder, replace(subnet, run=folder.name, pattern=cost.pattern_of(anatomy), ranks_sha256=sha))
-    store.finish(folder, {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600,
-                          "updates": trainer.step, "threads": trainer.o.threads, "device": trainer.device,
-                          "precision": "bf16" if trainer.bf16 else "fp32", "hardware": evaluation.hardware(),
-                          "versions": building.versions(recipe), "prepared": prepared.hash,
-                          "attributions": prepared.info["attributions"], "code_version": evaluation.code_version()})
+    store.finish(folder, facts)
     checkpoints.remove(folder)
 
 

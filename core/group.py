@@ -90,6 +90,14 @@ class Group:
             raise ValueError(f"the processes disagree on {what}: {', '.join(f'{r}: {v}' for r, v in enumerate(found))}; they need the same "
                              f"code, recipe and speech on every machine")
 
+    def one_name(self, own: str, common: str) -> str:
+        """The run's id for all of them. Each machine has another one, for it knows when and where files of speech were written; `common`
+        (recipe, plug-ins, what is heard) must be the same. An id under which one of them has begun before goes first."""
+        self.same(common, "the run (recipe, speech and plug-ins)")
+        begun = [p.parent.name for p in sorted(paths.runs().glob(f"*/{paths.TOGETHER}")) if p.read_text() == common]
+        known, first = [name for names in self.gather(begun) for name in names], self.of_first(own)
+        return first if first in known or not known else known[0]
+
     def newest(self, step: int, load: Callable[[], Any]) -> Any:
         """What the process with the highest `step` loads (the first of them); None when nobody has one (-1)."""
         steps = self.gather(step)

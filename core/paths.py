@@ -55,6 +55,7 @@ UNITS = "units.json"
 WEIGHTS = "weights.safetensors"       # the averaged dense set, fp16
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
+TOGETHER = "together.txt"             # of runs of several processes: what it is called on any machine
 CARD = "README.md"                    # the model card
 CHAIN = "chain.json"                  # of released runs: the stages that led to it
 COMPARISONS = "comparisons.json"      # of released runs: searched subnets against others of the same bytes

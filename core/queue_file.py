@@ -3,6 +3,7 @@ about jobs.
 
 Every transaction holds a shared lock on the queue's folder, and whoever makes or moves the file an exclusive one: so a file is only moved
 while nobody has it open, and of two who meet a damaged one only the first moves it.
+Beside it lies a file of nothing that is given up when the disk is full: so a job can still be told that this is why it failed.
 """
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import fcntl
 import functools
 import os
 import re
+import shutil
 import sqlite3
 import sys
 import time
@@ -27,6 +29,7 @@ BUSY_S = 30.0         # how long to wait for another process's transaction
 ASIDE = ".damaged-"   # what a damaged file is called from then on, with the time
 BESIDE = ("", "-wal", "-shm")  # the database and what SQLite keeps beside it
 LEAST = 512           # bytes of SQLite's smallest file
+SPARE, SPARE_BYTES = ".spare", 1 << 18  # room for many changes: what SQLite keeps beside the file goes when a change is made
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 TABLES = """
@@ -78,6 +81,7 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
             with _folder(path.parent, fcntl.LOCK_SH):
                 found = _which(path)
                 if found is not None:
+                    _keep_spare(path)
                     try:
                         return _once(path, lambda db: work(db, *given, **named))
                     except Damaged as error:
@@ -110,7 +114,32 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
         # text that is no text any more is found by Python, which gives no code
         if getattr(error, "sqlite_errorcode", 0) & 0xff in DAMAGE or "decode to UTF-8" in str(error):
             raise Damaged(str(error)) from error
+        if _give_up_spare(path):
+            return _once(path, work)
         raise QueueError(f"the job queue {path} cannot be used now: {error}") from error
+
+
+def _keep_spare(path: Path) -> None:
+    """Room on the disk for later, while there is much more of it. Random, for some disks keep no zeros."""
+    spare = path.with_name(path.name + SPARE)
+    if spare.exists() or shutil.disk_usage(path.parent).free < 8 * SPARE_BYTES:
+        return
+    new = spare.with_name(f"{spare.name}.tmp-{uuid.uuid4().hex[:8]}")
+    try:
+        with contextlib.suppress(OSError):
+            new.write_bytes(os.urandom(SPARE_BYTES))
+            new.rename(spare)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _give_up_spare(path: Path) -> bool:
+    """Whether the disk is full and there is room now."""
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(path.parent).free < SPARE_BYTES:
+            path.with_name(path.name + SPARE).unlink()
+            return True
+    return False
 
 
 def _which(path: Path) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import signal
 import sys
@@ -10,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import jobs, paths, plugins, pulse
+from core import cluster, jobs, paths, plugins, pulse
 from core.records import Job
 from core.runners.base import STOPPED, Handle, Runner
 
@@ -66,13 +67,15 @@ class Worker:
         return done
 
     def start(self, job: Job) -> list[threading.Thread]:
-        """Start a job's process here, in the thread with whose end it dies, and a thread that follows it; [] when it cannot be started."""
+        """Start a job's process here, in the thread with whose end it dies, and a thread that follows it; [] when it cannot be started:
+        no job ends the worker. Input that is wrong is not tried again, a cluster that does not answer is."""
         _say(f"job {job.id} ({job.kind}) starts on {job.place}")
         try:
             handle = self.runner_of(job).start(job, paths.job_log(job.id))
-        except (OSError, ValueError) as error:
+        except Exception as error:
             wrong = isinstance(error, ValueError)
-            jobs.fail(job.id, f"{error}" if wrong else f"the job's process could not be started: {error}", self.name, again=not wrong)
+            text = f"{error}" if wrong else f"the job's process could not be started: {error or type(error).__name__}"
+            jobs.fail(job.id, text, self.name, again=not wrong or isinstance(error, cluster.Unreachable))
             return []
         thread = threading.Thread(target=self.follow, args=(job, handle), name=f"job {job.id}")
         thread.start()
@@ -163,7 +166,8 @@ def read_slots(text: str) -> tuple[str, ...]:
 
 
 def _say(text: str) -> None:
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+    with contextlib.suppress(OSError):  # a full disk takes no log, and ends no worker
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,12 +1,16 @@
 """The dashboard in a real headless browser on a stand-in run: every page, the slider, an upload and its transcript."""
 from __future__ import annotations
 
+import os
 import re
+import signal
 
 import pytest
 
+from core import jobs
 from core.bench import app
 from tests.conftest import ROOT
+from tests.test_jobs import STUB, dead, wait
 
 pytestmark = pytest.mark.browser
 PAGES = sorted(file.stem for file in (ROOT / "dashboard" / "views").glob("*.py") if not file.stem.startswith("_"))
@@ -148,6 +152,45 @@ def test_a_wrong_upload_gets_a_clear_message(house, page, tmp_path):
     page.locator('input[type="file"]').set_input_files(str(tmp_path / "notes.wav"))
     page.get_by_text("is damaged or not really WAV").wait_for()
     assert page.locator('[data-testid="stException"]').count() == 0
+
+
+def test_a_job_goes_on_when_the_browser_closes_and_the_app_restarts_and_both_apps_have_one_worker(chromium, tmp_path, monkeypatch):
+    """The browser's page and then its server end while a job runs that the page's own worker has begun; another server finds it at work."""
+    (tmp_path / "stub_jobs.py").write_text(STUB)
+    own = {"SUPERNET_ARTIFACTS": str(tmp_path / "house"), "SUPERNET_JOB_MODULE": "stub_jobs", "PYTHONPATH": str(tmp_path)}
+    monkeypatch.setenv("SUPERNET_ARTIFACTS", own["SUPERNET_ARTIFACTS"])
+    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True, "steps": 2000})
+    steps = lambda: int(jobs.get(number).message.removeprefix("step ") or 0)  # noqa: E731
+    try:
+        with app.served(own) as server:
+            page = chromium.new_page()
+            page.goto(f"{server.address}/jobs")
+            page.get_by_role("button", name="Start a worker").click()
+            wait(lambda: jobs.get(number).message.startswith("step"), 60)
+            page.close()
+            seen = steps()
+            wait(lambda: steps() > seen, 30)  # the browser is gone
+            seen, worker = steps(), jobs.get(number).worker
+        assert server.process.poll() is not None
+        wait(lambda: steps() > seen, 30)  # so is the app
+        with app.served(own) as server, app.served(own) as other:
+            for one in (server, other):
+                page = chromium.new_page()
+                page.goto(f"{one.address}/jobs")
+                page.get_by_text("A worker is alive").wait_for(timeout=30_000)
+                assert page.get_by_role("button", name="Start a worker").count() == 0
+                page.close()
+            page = chromium.new_page()
+            page.goto(f"{other.address}/jobs")
+            page.get_by_role("button", name="Cancel").click()
+            wait(lambda: jobs.get(number).state == "cancelled", 60)
+            page.close()
+        assert jobs.get(number).worker == worker and jobs.get(number).attempts == 1 and len((tmp_path / "n").read_text().split()) == 1
+        assert (tmp_path / "n.checkpoint").exists()
+    finally:
+        name = jobs.get(number).worker
+        if name and not dead(int(name.split(":")[1])):
+            os.kill(int(name.split(":")[1]), signal.SIGTERM)
 
 
 def test_the_bench_counts_what_is_sent_and_held(chromium, own_artifacts):

@@ -70,6 +70,16 @@ def test_cancel_and_resume(page):
     assert not page.exception and jobs.get(number).state == "queued" and page.started == [1]
 
 
+def test_a_cancel_reaches_the_cluster_though_no_worker_was_alive(page):
+    number = jobs.add("search", {"run": "r"}, "r", runner="ray", settings={"address": "ray"})
+    assert jobs.claim("worker", ("ray",)).id == number
+    jobs.note(number, "worker", remote="core-1")
+    jobs.stopped(number, "worker")  # its worker left, and the job goes on there
+    page.run()
+    page.button(key=f"cancel.{number}").click().run()
+    assert not page.exception and jobs.get(number).cancel and page.started == [1]
+
+
 def test_a_click_that_comes_too_late_is_explained(page):
     number = claimed("evaluate", {"run": "r", "subnets": ["s70"], "splits": ["x"]})
     page.run()

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +23,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "
 
 def torchrun(port: int, *words: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*TORCHRUN, str(port), *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run([*TORCHRUN, str(port), *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def free_port() -> int:
@@ -100,6 +101,44 @@ def test_the_group_takes_the_newest_checkpoint(monkeypatch):
     assert one.newest(8, lambda: "own") == (None, 1) and one.newest(12, lambda: "own") == ("own", 2)
     monkeypatch.setattr(one, "gather", lambda step: [-1, -1, step])
     assert one.newest(-1, lambda: torch.empty(0)) is None
+
+
+def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes_up_the_run(tmp_path):
+    """Speech made on two machines has other paths and times there, which is no other speech."""
+    store.write_json(tmp_path / "recipe.json", as_dict(given("gradual_magnitude", {"refresh": 1}, training={
+        **given().training, "wer_every": 0, "checkpoint_every": 4, "updates": 10})))
+    stopped = torchrun(free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"), "4")
+    assert stopped.returncode == 0 and "stopped at update" in stopped.stdout, stopped.stderr[-3000:]
+    begun = [p for p in tmp_path.glob("disk*/runs/*") if (p / paths.RECIPE).is_file()]
+    assert len(begun) == 2 and len({p.name for p in begun}) == 1
+    assert len({p.name for p in tmp_path.glob("disk*/prepared/*") if (p / "prepared.json").is_file()}) == 2, "or nothing is tested"
+    assert len({(p / paths.TOGETHER).read_text() for p in begun}) == 1
+    shutil.rmtree(tmp_path / "disk0")  # this machine went away, and another one comes in its place
+    done = torchrun(free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    ended = sorted(tmp_path.glob(f"disk*/runs/*/{paths.FINISHED}"))
+    assert [p.parent.name for p in ended] == [begun[0].name] * 2
+    told = (tmp_path / "disk1" / "runs" / begun[0].name / paths.LOG).read_text().splitlines()
+    assert [int(line.split("/")[0].removeprefix("update ")) for line in told] == [2, 4, 6, 8, 10], "begun anew"
+    for name in (paths.WEIGHTS, paths.FINISHED):  # the storage takes them for one run
+        assert (ended[0].parent / name).read_bytes() == (ended[1].parent / name).read_bytes()
+
+
+def test_an_id_under_which_one_has_begun_goes_before_the_first_ones(monkeypatch, own_artifacts):
+    class Second(group.Group):
+        def __init__(self):
+            self.rank, self.size = 1, 2
+    one, others = Second(), [["theirs"]]
+    monkeypatch.setattr(one, "of_first", lambda value, rank=0: "first")
+    monkeypatch.setattr(one, "gather", lambda value: [value if isinstance(value, str) else others[0], value])
+    assert [one.one_name("own", "common") for others[0] in ([], ["first", "x"], ["x"])] == ["first", "first", "x"]
+    (paths.runs() / "mine").mkdir(parents=True)
+    (paths.runs() / "mine" / paths.TOGETHER).write_text("common")
+    others[0] = []
+    assert one.one_name("own", "common") == "mine" and one.one_name("own", "another") == "first"
+    monkeypatch.setattr(one, "gather", lambda value: ["this", "that"])
+    with pytest.raises(ValueError, match="disagree on the run.*0: this, 1: that"):
+        one.one_name("own", "that")
 
 
 def test_torchrun_core_train_makes_the_run_that_one_process_makes(tmp_path):

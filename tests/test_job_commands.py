@@ -141,16 +141,19 @@ def test_a_job_whose_run_was_deleted_since_is_said_in_one_sentence_and_not_tried
 
 @pytest.mark.parametrize(("settings", "text"), [
     ({"device": "cuda", "workers": 2, "cpus": 1.0}, "2 processes with a GPU each are asked for, and the cluster has 1 GPUs"),
-    ({"device": "auto", "workers": 9, "cpus": 1.0}, "9 processes with 1 processors each are asked for, and the cluster has 8"),
+    ({"device": "auto", "workers": 9, "cpus": 1.0}, "9 processes with 1 processors each are asked for, and the cluster has room for 8"),
+    ({"device": "cpu", "workers": 1, "cpus": 5.0}, "the cluster has room for 0 .processors of its machines: 4, 4.: add machines"),
 ])
 def test_what_the_cluster_does_not_have_is_said(settings, text, monkeypatch):
     ray = pytest.importorskip("ray")
     from core.runners import _ray_work
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 1.0})
+    machines = [({"CPU": 4.0, "GPU": 1.0}, True), ({"CPU": 4.0}, True), ({"CPU": 64.0, "GPU": 8.0}, False)]
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Resources": have, "Alive": alive} for have, alive in machines])
     job = _ray_work.Job({"kind": "train", "payload": {}, "settings": settings, "name": "core-1"})
     with pytest.raises(ValueError, match=text):
         job.device()
-    assert job.device(1) == "cuda"
+    job.o["cpus"] = 1.0
+    assert job.device(1) == ("cpu" if settings["device"] == "cpu" else "cuda")
 
 
 def test_on_a_cluster_a_named_module_is_asked_first(monkeypatch):

@@ -273,6 +273,17 @@ def test_a_worker_told_to_leave_gives_its_job_back(stub, tmp_path):
     assert jobs.get(number).state == "queued" and (tmp_path / "n.checkpoint").exists() and not jobs.worker_alive()
 
 
+def test_many_apps_at_once_start_one_worker(stub, tmp_path):
+    """Each looks for a worker, finds none and starts one: the queue gives the place to one of them."""
+    numbers = [jobs.add("train", {"note": str(tmp_path / f"n{i}")}) for i in range(3)]
+    workers = [stub() for _ in range(4)]
+    told = [worker.communicate(timeout=60)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 4
+    assert [jobs.get(n).state for n in numbers] == ["done"] * 3 and {jobs.get(n).attempts for n in numbers} == {1}
+    done = [int(text.split(" leaves after ")[1].split()[0]) for text in told if " leaves after " in text]
+    assert sum(done) == 3 and all(len((tmp_path / f"n{i}").read_text().split()) == 1 for i in range(3))
+
+
 def test_start_worker_is_detached(stub, tmp_path):
     number = jobs.add("train", {"note": str(tmp_path / "n")})
     pid = jobs.start_worker()

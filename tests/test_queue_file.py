@@ -162,6 +162,29 @@ def test_a_full_disk_leaves_no_half_queue():
     assert list(paths.artifacts().iterdir()) == [] and jobs.list_jobs() == []
 
 
+def test_room_is_kept_for_the_queue_and_given_up_when_the_disk_is_full(filled, monkeypatch):
+    """With a real full disk: tests/test_survival.py."""
+    spare = filled.with_name("jobs.db.spare")
+    assert spare.stat().st_size == queue_file.SPARE_BYTES and len(list(filled.parent.glob("*spare*"))) == 1
+    free = [10 ** 9]
+    monkeypatch.setattr(queue_file.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free[0]}))
+    connect = sqlite3.connect
+
+    def full(*given, **named):
+        if free[0] < 1000 and spare.exists():
+            raise sqlite3.OperationalError("database or disk is full")
+        return connect(*given, **named)
+    monkeypatch.setattr(queue_file.sqlite3, "connect", full)
+    free[0] = 0
+    assert len(jobs.list_jobs()) == 30 and not spare.exists() and jobs.add("train", {}) and not spare.exists()
+    free[0] = 10 ** 9
+    assert jobs.worker_alive() is False and spare.exists()
+    monkeypatch.setattr(queue_file.sqlite3, "connect", lambda *_, **__: (_ for _ in ()).throw(sqlite3.OperationalError("disk I/O error")))
+    with pytest.raises(jobs.QueueError, match="cannot be used now: disk I/O error"):
+        jobs.list_jobs()
+    assert spare.exists(), "another error with room on the disk"
+
+
 def test_a_folder_that_another_program_has_locked_is_said(monkeypatch):
     import fcntl
     monkeypatch.setattr(queue_file, "BUSY_S", 0.1)

@@ -1,9 +1,13 @@
 """A real Ray cluster of two machines' worth of processes on this one: training that loses a process, measuring on both, reconnection."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
+import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -15,17 +19,14 @@ import pytest
 from safetensors.torch import load_file
 
 from core import cluster, cost, experiment, history, jobs, paths, plugins, storage, store, worker
+from core.bench._jobs_on_ray import PATIENT
 from core.records import Subnet, as_dict
 from core.runners import ray as runner
 from tests import standin
+from tests.conftest import ROOT
 from tests.test_experiment import recipe as given
 
 LONG_S = 1200.0  # a machine that is slow because others work on it, too, is no failure
-SLOW = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300", "RAY_worker_register_timeout_seconds": "600",
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600", "RAY_memory_monitor_refresh_ms": "0", "OMP_NUM_THREADS": "1",
-        "RAY_RUNTIME_ENV_AGENT_STARTUP_TIMEOUT_S": "300", "RAY_JOB_START_TIMEOUT_SECONDS": "900", "RAY_DEDUP_LOGS": "0",
-        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600", "RAY_enable_worker_prestart": "0", "RAY_agent_register_timeout_ms": "600000",
-        "RAY_health_check_timeout_ms": "120000", "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "600"}
 
 
 def free_port() -> int:
@@ -51,7 +52,7 @@ def address(tmp_path_factory):
     port = free_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}")  # a job's `python`
-        for name, value in SLOW.items():
+        for name, value in PATIENT.items():
             patch.setenv(name, value)
         pytest.importorskip("ray", reason="Ray is not installed (tests/requirements.txt)")  # it reads its environment now
         from ray.cluster_utils import Cluster
@@ -164,6 +165,36 @@ def test_what_the_cluster_does_not_have_is_said_at_once_and_a_cancelled_job_stop
     assert job.state == "cancelled" and cluster.status(settings["address"], job.remote)[0] == "STOPPED"
 
 
+def in_the_foreground(settings: dict, *words: str) -> subprocess.CompletedProcess:
+    """A command as a person gives it, with the cluster's settings."""
+    there = [w for n, v in settings.items() if n != "address" for w in ("--with", f"{n}={v}")]
+    return subprocess.run([sys.executable, "-m", "core", *words, "--runner", "ray", "--address", settings["address"], *there], cwd=ROOT,
+                          capture_output=True, text=True, timeout=LONG_S)
+
+
+@pytest.mark.cluster
+def test_a_command_in_the_foreground_runs_there_and_its_exit_code_tells_how_it_ended(settings):
+    run = storage.runs(settings["storage"])[0]
+    words = ["evaluate", run, "--subnets", "dense", "--splits", "test", "--chunk-ms", "640"]
+    try:
+        done = in_the_foreground(settings, *words)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("dense on voice_commands/test, chunk 640 ms: ") and done.stdout.count("\n") == 1, done.stdout
+        assert "is queued: it goes on if this command dies" in done.stderr and "done" in done.stderr
+        job = jobs.list_jobs()[0]
+        assert (job.state, job.runner, job.run) == ("done", "ray", run)
+        assert cluster.status(settings["address"], job.remote)[0] == "SUCCEEDED"
+        assert any(r.subnet == "dense" and r.chunk_ms == 640.0 and r.utterances == 6 for r in store.reports(run))
+        done = in_the_foreground(settings | {"device": "cuda"}, *words)
+        assert done.returncode == 1 and done.stdout == "" and "the cluster has 0 GPUs" in done.stderr, done.stderr
+        assert jobs.list_jobs()[0].state == "failed" and jobs.list_jobs()[0].id > job.id
+    finally:  # the worker that the command began outlives it
+        with contextlib.closing(sqlite3.connect(paths.jobs_database())) as db:
+            for name, in db.execute("select name from worker").fetchall():
+                os.kill(int(name.split(":")[1]), signal.SIGTERM)
+    wait(lambda: not jobs.worker_alive(), "the worker's end", 120)
+
+
 # without a cluster
 
 class Fake(BaseHTTPRequestHandler):
@@ -269,3 +300,78 @@ def test_a_job_that_goes_on_elsewhere_is_followed_again_and_cancelled_by_a_worke
     assert jobs.get(number).state == "cancelled"
     jobs.resume(number)
     assert jobs.get(number).remote == ""
+
+
+class Silent:
+    """A cluster that answers only when `up`."""
+
+    def __init__(self, monkeypatch):
+        self.up, self.stopped, self.state = False, [], "RUNNING"
+        monkeypatch.setattr(runner, "LOOK_S", 0.0)
+        monkeypatch.setattr(cluster, "ask", self.ask)
+
+    def ask(self, address, path, data=None, wait_s=0.0):
+        if not self.up:
+            raise cluster.Unreachable(f"no Ray cluster answers at {address}")
+        if path.endswith("/stop"):
+            self.stopped.append(path)
+            self.state = "STOPPED"
+        return {"logs": ""} if path.endswith("/logs") else {"status": self.state}
+
+
+def test_a_submitted_job_whose_cluster_does_not_answer_is_waited_for_and_never_submitted_again(monkeypatch, tmp_path):
+    """A laptop that wakes without its network: the training on the cluster goes on, and Ray's word counts when it comes."""
+    there = Silent(monkeypatch)
+    monkeypatch.setattr(runner.Runner, "_submit", lambda *_: pytest.fail("submitted again"))
+    number = jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://head:8265"})
+    jobs.claim("w", ("ray",))
+    jobs.note(number, "w", remote="core-1")
+    handle = runner.Runner(runner.Options(address="http://head:8265")).start(jobs.get(number), tmp_path / "log")
+    assert handle.poll() is None and "the cluster does not answer for" in jobs.get(number).message
+    handle.heard -= 100_000  # however long
+    assert handle.poll() is None and jobs.get(number).state == "running"
+    handle.stop()  # somebody cancels meanwhile
+    handle.kill()
+    assert "the job core-1 may go on there" in (tmp_path / "log").read_text() and there.stopped == []
+    there.up = True
+    jobs.cancel(number)
+    assert handle.poll() == 75 and there.stopped == ["/api/jobs/core-1/stop"], "the wish to stop is not forgotten"
+    there.state = "SUCCEEDED"
+    assert runner.Runner(runner.Options(address="http://head:8265")).start(jobs.get(number), tmp_path / "log").poll() == 0
+
+
+def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker(monkeypatch, own_artifacts, tmp_path):
+    local = plugins.load("runners", "local")
+    one = worker.Worker(local.Runner(local.Options()), slots=("ray",))
+    one.name = "w"
+
+    class Client:
+        def __init__(self, address):
+            raise RuntimeError("Failed to connect to Ray")
+    monkeypatch.setattr(runner, "_ray", lambda *_: type("Ray", (), {"JobSubmissionClient": Client, "__version__": "1"}))
+    monkeypatch.setattr(runner, "versions", lambda: {})
+    monkeypatch.setattr(cluster, "version", lambda address: "1")
+    there = {"address": "http://head:8265", "storage": f"file://{tmp_path}/shared"}
+    number = jobs.add("search", {"run": ""}, runner="ray", settings=there, retries=1)
+    assert one.start(jobs.claim("w", ("ray",))) == []
+    job = jobs.get(number)
+    assert job.state == "queued" and job.error == "the cluster at http://head:8265 did not take the job: Failed to connect to Ray"
+    assert "failed 1 of 2 times" in job.message and job.remote == ""
+    monkeypatch.setattr(runner.Runner, "check", lambda *_: {}["bug"])
+    number = jobs.add("search", {"run": ""}, runner="ray", settings=there)
+    assert one.start(jobs.claim("w", ("ray",))) == []
+    assert (jobs.get(number).state, jobs.get(number).error) == ("failed", "the job's process could not be started: 'bug'")
+
+
+def test_a_long_log_is_asked_for_less_often(monkeypatch, tmp_path):
+    there = Silent(monkeypatch)
+    there.up = True
+    number = jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://head:8265"})
+    jobs.claim("w", ("ray",))
+    handle = runner.RayHandle(jobs.get(number), runner.Options(address="http://head:8265"), tmp_path / "log")
+    handle.read = 50_000_000
+    handle.looked = time.monotonic() - 40.0
+    there.state = "SUCCEEDED"
+    assert handle.poll() is None
+    handle.looked -= 15.0
+    assert handle.poll() == 0

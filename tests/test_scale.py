@@ -32,6 +32,35 @@ def test_a_ring_moves_twice_the_gradients_and_is_as_fast_as_its_slowest_link():
     assert inside == pytest.approx(14 / 8 * 4e6 / 1e13 + 14 * 5e-6) and between == pytest.approx(30 / 16 * 4e6 / 1e7 + 30 * 5e-6)
 
 
+def test_what_every_process_repeats_does_not_shrink():
+    many = Work(**vars(WORK) | {"values": 10 ** 8, "passes": 3.0})
+    slow = scale.Options(**vars(O) | {"memory_GBs": 1000.0})
+    assert [_scale_page.step(many, n, slow).repeat for n in (1, 64)] == [pytest.approx((17 + 15) * 4e8 / 1e12)] * 2
+
+
+@pytest.mark.parametrize("noise", [(1.0, 1.0, 1.0, 1.0), (1.02, 0.98, 1.02, 0.98)])
+def test_a_line_through_times_finds_the_fixed_part(noise):
+    seconds = [12.3, 36.9, 73.8, 147.6]
+    fixed, slope, off = scale.line(seconds, [(0.2 + 0.07 * s) * n for s, n in zip(seconds, noise)], 0.15)
+    assert fixed == pytest.approx(0.2, abs=1e-6 if set(noise) == {1.0} else 0.08) and slope == pytest.approx(0.07, rel=0.05)
+    assert off < 0.05
+
+
+@pytest.mark.parametrize(("took", "words"), [
+    ([0.93, 2.63, 5.2, 10.4], "would not depend on its speech .*but to move the weights alone takes 0.19 s"),
+    ([0.8, 2.6, 5.3, 10.9], "but to move the weights alone takes 0.19 s"),  # below nothing
+    ([5.0, 4.0, 3.0, 2.0], "lie on no line that rises"), ([1.0, 2.8, 9.0, 10.5], "lie on no line .*15% are allowed"),
+    ([1.2, 1.05, 5.3, 10.6], "lie on no line that rises"),
+])
+def test_times_that_cannot_be_true_are_refused(took, words):
+    with pytest.raises(ValueError, match=words):
+        scale.line([12.3, 36.9, 73.8, 147.6], took, 0.19)
+
+
+def test_batches_of_several_sizes_up_to_the_recipes_are_timed():
+    assert scale.sizes(12) == [1, 3, 6, 12] and scale.sizes(4) == [1, 2, 4] and all(len(scale.sizes(n)) >= 3 for n in range(1, 20))
+
+
 def test_starting_operators_is_a_floor_and_what_stops_scaling_is_named():
     late = Work(**vars(WORK) | {"operators": 100_000.0})
     o = scale.Options(**vars(O) | {"launch_us": 5.0})
@@ -66,13 +95,33 @@ def test_two_processes_of_this_machine_add_up(monkeypatch):
 
 def test_the_page_says_what_is_measured_and_what_is_assumed(tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "SIDE", 64)
+    monkeypatch.setattr(scale, "STREAM", 1000)
     monkeypatch.setattr(scale, "added_up", lambda values, rounds: {"whole_s": 0.5, "least_s": 0.001})
+    told, update = [], scale.Trainer.update
+    monkeypatch.setattr(scale.Trainer, "update", lambda self, batch: (told.append((self.step, len(batch.ids))), update(self, batch))[1])
+    fitted = []
+
+    def line(*given):
+        fitted.append(given)
+        return 0.25, 0.001, 0.02
+    monkeypatch.setattr(scale, "line", line)  # a busy machine's times may be refused
     store.write_json(tmp_path / "small.json", as_dict(given("simple_topk", {"sizes": [2, 4]})))
-    found = scale.run({"recipe": str(tmp_path / "small.json"), "out": str(tmp_path / "page.md"), "rounds": 1, "network_GBs": 5.0})
+    found = scale.run({"recipe": str(tmp_path / "small.json"), "out": str(tmp_path / "page.md"), "rounds": 2, "network_GBs": 5.0})
     page = (tmp_path / "page.md").read_text()
     for words in ("No GPU was ever measured by this project", "## Measured here", "## Counted", "## Assumed", "`network_GBs` | 5 GB/s",
                   "python -m core bench scale --set recipe=", "--set network_GBs=5.0", "of it adding up", "64 GPUs would take",
-                  found["date"], found["hardware"]):
+                  found["date"], found["hardware"], "2% off at most", "| 0.25 s |", "the least it could be: 13 times 4 bytes"):
         assert words in page, words
-    assert page.count("| 512 |") == 2 and str(tmp_path / "page.md") not in page
+    assert page.count("| 512 |") == 2 and str(tmp_path / "page.md") not in page and page.count("an update of ") == 3
     assert found["values"] > found["parameters"] > 0 and found["operators"] > 100 and tuple(found["hours"]) == _scale_page.COUNTS
+    assert told == [(2, 1), *((step, n) for step in (2, 3, 4) for n in (1, 2, 4))], "one step's chunk and subnets for all sizes"
+    (seconds, took, least), = fitted
+    assert len(seconds) == len(took) == 3 and min(took) > 0 and least > 0
+
+
+def test_nothing_is_written_when_the_times_cannot_be_true(tmp_path, monkeypatch):
+    monkeypatch.setattr(scale, "_times", lambda trainer, batches, *_: ([2.0, 1.5, 1.0], 1.0, 1e9))
+    store.write_json(tmp_path / "small.json", as_dict(given("dense")))
+    with pytest.raises(ValueError, match="lie on no line.*run it again when it is quiet"):
+        scale.run({"recipe": str(tmp_path / "small.json"), "out": str(tmp_path / "page.md"), "rounds": 1})
+    assert not (tmp_path / "page.md").exists()

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from core.methods import omni_sparsity
 from core.muon import Muon, orthogonal
 from core.training import Interrupted, Options, learning_rate
 from tests import tiny
+from tests.conftest import ROOT
 from tests.test_methods import trainer
 
 OMNI = omni_sparsity.Options(warmup=0.25, refresh=3, sparsest=0.8)
@@ -110,3 +113,18 @@ def test_one_cycle_rises_and_falls():
     o = Options(updates=100, peak_lr=1.0, rise=0.2)
     rates = [learning_rate(s, o) for s in range(100)]
     assert max(rates) == rates[19] == 1.0 and rates[0] == pytest.approx(0.05) and rates[-1] < 0.01
+
+
+def test_a_run_has_one_writer_and_a_dead_one_lets_go(tmp_path):
+    code = "import os, sys, time; from pathlib import Path; from core import checkpoints\n" \
+           "with checkpoints.held(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(100)"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="is being trained by another process now: wait for it, or stop it"), \
+                checkpoints.held(tmp_path, wait_s=0.1):
+            pass
+        other.kill()
+        with checkpoints.held(tmp_path):
+            pass
+    with checkpoints.held(tmp_path, wait_s=0.0):
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -18,40 +19,46 @@ from core import cluster, jobs, paths, store
 from core.records import Recipe, as_dict
 
 PATIENCE_S = 900.0
+LEAVE_S = 90.0  # until a worker that was told to leave is killed
+# a machine that is slow because others work on it, too, is no failure
+PATIENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300", "RAY_worker_register_timeout_seconds": "600",
+           "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600", "RAY_memory_monitor_refresh_ms": "0", "OMP_NUM_THREADS": "1",
+           "RAY_RUNTIME_ENV_AGENT_STARTUP_TIMEOUT_S": "300", "RAY_JOB_START_TIMEOUT_SECONDS": "900", "RAY_DEDUP_LOGS": "0",
+           "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600", "RAY_enable_worker_prestart": "0", "RAY_agent_register_timeout_ms": "600000",
+           "RAY_health_check_timeout_ms": "120000", "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "600"}
 TINY = ("corpus.hours=0.02", "corpus.test_utterances=6", "corpus.dev_utterances=4", "corpus.search_utterances=4",
         "corpus.shard_utterances=8", "corpus.processes=1", "model.blocks=2", "model.width=32", "model.heads=2", "training.batch_seconds=10",
         "training.wer_every=0", "training.log_every=10", "training.threads=1", "features.speed_change=0", "evaluation.speed_utterances=1",
         'evaluation.splits=["dev"]')
 
 
-def measure(folder: Path, count: int, updates: int, environment: dict[str, str]) -> dict[str, float]:
-    """Medians over `count` jobs that do nothing, and ms an update of both ways over `updates`, the first rows of the curves left out.
+def measure(folder: Path, count: int, updates: int, environment: dict[str, str], found: dict[str, Any]) -> None:
+    """Into `found`, as soon as each is known: medians over `count` jobs that do nothing, and ms an update of both ways over `updates`,
+    the first rows of the curves left out.
 
     `environment` names the jobs' module; the queue is that of this process's artifacts. Needs Ray; RuntimeError when a job fails."""
-    found: dict[str, float] = {}
+    recipe = store.override(store.load_recipe("voice_commands"), [*TINY, f"training.updates={max(1, updates)}",
+                                                                  f"training.checkpoint_every={10 * max(1, updates)}"])
+    if updates:
+        with _watched(folder / "mine") as times:
+            _here(recipe, folder / "mine")
+        found["update_ms"] = _per_update(times)
     with _cluster(environment) as address, _worker(environment):
         settings = {"address": address, "storage": f"file://{folder}/shared", "artifacts": str(folder / "theirs"), "workers": 1}
         if count:
             done = [_done("search", {"run": ""}, settings) for _ in range(count)]
             found["ray_job_s"] = round(statistics.median(j.ended - j.created for j in done), 2)
         if updates:
-            recipe = store.override(store.load_recipe("voice_commands"), [*TINY, f"training.updates={updates}",
-                                                                          f"training.checkpoint_every={10 * updates}"])
             with _watched(folder / "theirs") as times:
                 _done("train", {"recipe": as_dict(recipe)}, settings)
             found["ray_update_ms"] = _per_update(times)
-    if updates:
-        with _watched(folder / "mine") as times:
-            _here(recipe, folder / "mine")
-        found["update_ms"] = _per_update(times)
-    return found
 
 
 def _here(recipe: Recipe, folder: Path) -> None:
     """The training in a process of its own, as the local runner has it."""
     store.write_json(folder / "recipe.json", as_dict(recipe))
     done = subprocess.run([sys.executable, "-m", "core", "train", str(folder / "recipe.json")], cwd=paths.ROOT, capture_output=True,
-                          text=True, env=os.environ | {"SUPERNET_ARTIFACTS": str(folder)})
+                          text=True, env=os.environ | {"SUPERNET_ARTIFACTS": str(folder)}, timeout=PATIENCE_S)
     if done.returncode:
         raise RuntimeError(f"the local training ended with code {done.returncode}: {done.stderr[-1000:]}")
 
@@ -97,21 +104,21 @@ def _per_update(times: list[tuple[float, int]], log_every: int = 10) -> float:
 
 @contextlib.contextmanager
 def _cluster(environment: dict[str, str]) -> Iterator[str]:
-    """The dashboard's address of a Ray cluster of one machine, this one."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300", "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",
-           "RAY_memory_monitor_refresh_ms": "0", "RAY_JOB_START_TIMEOUT_SECONDS": "900", "OMP_NUM_THREADS": "1",
-           "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}  # a job's `python`
+    """The dashboard's address of a Ray cluster of one machine, this one; nothing of it is left afterwards, whatever happens.
+
+    Every port is a free one: another cluster of this machine stays what it is."""
+    port, agent = _free_ports(2)
+    own = PATIENT | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}  # a job's `python`
     before = dict(os.environ)
     os.environ.update(environment | own)  # Ray reads them when it is loaded, and its processes inherit them
     try:
         from ray.cluster_utils import Cluster
-        made = Cluster(initialize_head=True, head_node_args={
-            "num_cpus": 2, "num_gpus": 0, "object_store_memory": 100_000_000, "include_dashboard": True, "dashboard_host": "127.0.0.1",
-            "dashboard_port": port, "include_log_monitor": True})
+        made, session = Cluster(), ""
         try:
+            head = made.add_node(  # Ray itself would wait for 30 s only
+                wait=False, num_cpus=2, num_gpus=0, object_store_memory=100_000_000, include_dashboard=True, include_log_monitor=True,
+                dashboard_host="127.0.0.1", dashboard_port=port, dashboard_agent_listen_port=agent)
+            session = head.get_session_dir_path()
             address, until = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE_S
             while not _ready(address):
                 if time.monotonic() > until:
@@ -120,9 +127,20 @@ def _cluster(environment: dict[str, str]) -> Iterator[str]:
             yield address
         finally:
             made.shutdown()
+            if session:  # logs and copies of the code, some MB each time
+                shutil.rmtree(session, ignore_errors=True)
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def _ready(address: str) -> bool:
@@ -139,4 +157,8 @@ def _worker(environment: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(LEAVE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -15,9 +15,11 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 WISHED = 64
 STOPS = 0.10         # a doubling that saves less than this share of the hours is no gain
 FLOPS_PER_MAC = 6    # 2 forward, 4 backward
-TOUCHED = 17         # times every fp32 value is read or written after the passes: sum 4, clipping 3, AdamW 7, averaging 3
+TOUCHED_ALONE = 13   # times every fp32 value is read or written after the passes: clipping 3, AdamW 7, averaging 3
+TOUCHED = 17         # and to be added up with others: into one row and back, 4
+TOUCHED_A_PASS = 5   # a masked copy 2, the gradient back through the mask and added up 3; as if every parameter had a mask
 PARTS = {"work": "the largest part of the batch", "start": "starting operators", "reduce": "adding up gradients",
-         "repeat": "the optimiser's step, which every process repeats", "wait": "word errors and checkpoints, for which all wait"}
+         "repeat": "optimiser and masks, which every process repeats", "wait": "word errors and checkpoints, for which all wait"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Work:
     wer_every: int
     checkpoint_every: int
     checkpoint_bytes: float
+    passes: float = 0.0      # averaged over the training
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def step(work: Work, processes: int, o: Any) -> Step:
     wire = o.node_GBs if processes <= o.gpus_a_node else min(o.node_GBs, o.network_GBs)  # a ring is as fast as its slowest link
     return Step(FLOPS_PER_MAC * work.macs * largest_part(work, processes) / rate, work.operators * o.launch_us * 1e-6,
                 ring_bytes(work.values, processes) / (1e9 * wire) + 2 * (processes - 1) * o.latency_us * 1e-6,
-                TOUCHED * 4 * work.values / (1e9 * o.memory_GBs),
+                (TOUCHED + TOUCHED_A_PASS * work.passes) * 4 * work.values / (1e9 * o.memory_GBs),
                 (o.evaluation_s / work.wer_every if work.wer_every else 0.0)
                 + work.checkpoint_bytes / (1e9 * o.disk_GBs) / work.checkpoint_every)
 
@@ -156,17 +159,18 @@ def page(work: Work, facts: dict[str, Any], o: Any, command: str) -> str:
              f"{WISHED} times fewer updates) they would take {_hours(growing[wished])} hours; whether such large batches learn as well was "
              f"not tried.")
     where = f"{why(work, o, False)} {why(work, o, True)}{_hint(work, o)}"
-    measured = [("an update of {:.1f} s of speech, last phase".format(facts["small_s"]), f"{facts['small_took']:.2f} s"),
-                ("an update of {:.1f} s of speech, last phase".format(facts["large_s"]), f"{facts['large_took']:.2f} s"),
-                ("so: the part that does not depend on the batch (optimiser, averaging, masks; every process repeats it)",
-                 f"{facts['fixed']:.2f} s"),
-                (f"so: the recipe's update ({work.batch_seconds:g} s, average phase), by executed multiply-accumulates",
-                 f"{facts['whole']:.1f} s"),
-                (f"the 4096^3 product, {facts['precision']}", f"{facts['peak'] / 1e9:.0f} GFLOP/s"),
-                ("share of it that the longer update reached", f"{facts['share']:.0%}"),
-                (f"adding up {work.values / 1e6:.1f} million gradients between two processes of this machine (core/group.py, gloo)",
-                 f"{facts['pair_whole']:.2f} s"),
-                ("adding up one number between them", f"{1000 * facts['pair_least']:.1f} ms")]
+    measured = [(f"an update of {seconds:.1f} s of speech, last phase", f"{took:.2f} s") for seconds, took in facts["updates_took"]]
+    measured += [(f"so, by a line through them ({facts['off']:.0%} off at most): the part that does not depend on the batch (optimiser, "
+                  "averaging, masks; every process repeats it)", f"{facts['fixed']:.2f} s"),
+                 (f"the least it could be: {TOUCHED_ALONE} times 4 bytes of each of {work.values / 1e6:.1f} million numbers at this "
+                  f"machine's memory traffic ({facts['stream'] / 1e9:.0f} GB/s, a sum of two rows)", f"{facts['least']:.2f} s"),
+                 (f"so: the recipe's update ({work.batch_seconds:g} s, average phase), by executed multiply-accumulates",
+                  f"{facts['whole']:.1f} s"),
+                 (f"the 4096^3 product, {facts['precision']}", f"{facts['peak'] / 1e9:.0f} GFLOP/s"),
+                 ("share of it that the longest update reached", f"{facts['share']:.0%}"),
+                 (f"adding up {work.values / 1e6:.1f} million gradients between two processes of this machine (core/group.py, gloo)",
+                  f"{facts['pair_whole']:.2f} s"),
+                 ("adding up one number between them", f"{1000 * facts['pair_least']:.1f} ms")]
     counted = [("parameters, and what a method trains beside them", f"{work.values / 1e6:.1f} million"),
                ("gradients of an update, fp32", f"{4 * work.values / 1e6:,.0f} MB"),
                (f"of them sent by each of {WISHED} processes of a ring an update, 2 (N-1)/N",

@@ -1,6 +1,6 @@
 """What the largest recipe would take on 1 to 512 GPUs: its work counted and measured here, the GPUs assumed. Writes SCALE.md.
 
-Step times are those of a small batch, scaled by executed multiply-accumulates; nothing about GPUs is measured."""
+Step times are those of updates of several sizes up to the recipe's own, through which a line is laid; nothing about GPUs is measured."""
 from __future__ import annotations
 
 import dataclasses
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -31,6 +32,9 @@ from core.training import Trainer
 
 TITLE = "what many GPUs would take"
 SIDE = 4096           # of the square product
+STREAM = 1 << 26      # numbers of the sum by which this machine's memory traffic is measured: 256 MB, more than caches hold
+SCATTER = 0.15        # times farther from their line than this are no line
+LEAST = 0.5           # of what moving the weights takes at this machine's memory traffic: a shorter fixed part cannot be
 FEATURE_BYTES = 2     # half precision, as core/extract.py keeps them
 STATE_BYTES = 16      # of a parameter in a checkpoint: itself, its average, AdamW's two moments
 ASSUMED = ("gpu_tflops", "gpu_share", "launch_us", "memory_GBs", "gpus_a_node", "node_GBs", "network_GBs", "latency_us", "evaluation_s",
@@ -56,7 +60,10 @@ class Options:
 
 
 def run(options: Options | dict[str, Any]) -> dict[str, Any]:
-    """Measures for about a minute on two quiet cores, writes the page, returns its numbers. ValueError for a recipe that cannot be."""
+    """Measures for some minutes on two quiet cores (four rounds of updates that hear 280 s of speech together), writes the page,
+    returns its numbers.
+
+    ValueError for a recipe that cannot be, and for times that cannot be true: nothing is written then."""
     o = Options(**options) if isinstance(options, dict) else options
     load = os.getloadavg()[0]
     recipe = store.load_recipe(o.recipe)
@@ -97,43 +104,77 @@ class Counting(TorchDispatchMode):
 
 
 def _measured(recipe: Any, settings: TrainingOptions, rounds: int) -> tuple[Work, dict[str, Any]]:
-    """The recipe's work, and the times of two small batches and of the big product in turn."""
+    """The recipe's work, and the times of batches of several sizes, of the big product and of memory in turn."""
     vocabulary = building.vocabulary(recipe)
     building.check(recipe, vocabulary)
     model, method = building.build(building.resolve(recipe, vocabulary), vocabulary, settings.updates)
-    characters = vocabulary == tokenizer.CHARACTERS
-    lengths = [min(rehearsal.MEAN_S, settings.batch_seconds / 2)] * 2
+    length = min(rehearsal.MEAN_S, settings.batch_seconds / 4)
+    counts = sizes(round(settings.batch_seconds / length))
+    batches = [rehearsal.stand_in(n * length, vocabulary, vocabulary == tokenizer.CHARACTERS, n, length) for n in counts]
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
-        trainer.step = max(0, settings.updates - 2 * rounds - 3)  # of the last phase
+        late = max(0, settings.updates - rounds - 2)  # of the last phase
         kind = torch.bfloat16 if trainer.bf16 else torch.float32
-        square = torch.randn(SIDE, SIDE).to(kind)
-        batches = [rehearsal.stand_in(n * lengths[0], vocabulary, characters, n, lengths[0]) for n in (1, 2)]
-        late = trainer.step
-        with Counting() as counter:  # and makes room
-            trainer.update(batches[0])
-        took: list[list[float]] = [[], [], []]
-        for _ in range(rounds):
-            for times, something in zip(took, (lambda: trainer.update(batches[0]), lambda: trainer.update(batches[1]),
-                                               lambda: square @ square)):
-                began = time.perf_counter()
-                something()
-                times.append(time.perf_counter() - began)
         values = sum(p.numel() for p in [*trainer.parameters.values(), *method.parameters()])
-    small, large, product = map(statistics.median, took)
+        with Counting() as counter:
+            _at(trainer, late, batches[0])
+        took, product, stream = _times(trainer, batches, late, rounds, kind)
+    seconds = [batch.seconds for batch in batches]
+    touched = 4 * values * _scale_page.TOUCHED_ALONE
+    fixed, slope, off = line(seconds, took, touched / stream)
     peak = 2 * SIDE ** 3 / product
     macs, macs_late = rehearsal.average(method, settings.updates, rehearsal.macs), rehearsal.macs(method, late)
-    passes = rehearsal.average(method, settings.updates, lambda m, step: len(m.plan(step))) / len(method.plan(late))
-    # t = fixed + slope * seconds; a busy machine may turn that round
-    slope = max(0.0, large - small) / (batches[1].seconds - batches[0].seconds)
-    fixed = max(0.0, small - slope * batches[0].seconds)
-    facts = {"small_s": batches[0].seconds, "large_s": batches[1].seconds, "small_took": small, "large_took": large, "fixed": fixed,
+    passes = rehearsal.average(method, settings.updates, lambda m, step: len(m.plan(step)))
+    facts = {"updates_took": list(zip(seconds, took)), "fixed": fixed, "off": off, "stream": stream, "least": touched / stream,
              "whole": fixed + slope * settings.batch_seconds * macs / macs_late, "peak": peak,
-             "share": FLOPS_PER_MAC * macs_late * batches[1].seconds / large / peak, "parameters": cost.parameters(method.anatomy),
+             "share": FLOPS_PER_MAC * macs_late * seconds[-1] / took[-1] / peak, "parameters": cost.parameters(method.anatomy),
              "precision": str(kind).removeprefix("torch."), "threads": torch.get_num_threads(),
              "feature_bytes": settings.batch_seconds * FRAMES_PER_SECOND * BINS * FEATURE_BYTES}
-    return Work(settings.batch_seconds, lengths[0], settings.updates, macs, counter.count * passes, values, settings.wer_every,
-                settings.checkpoint_every, STATE_BYTES * values), facts
+    return Work(settings.batch_seconds, length, settings.updates, macs, counter.count * passes / len(method.plan(late)), values,
+                settings.wer_every, settings.checkpoint_every, STATE_BYTES * values, passes), facts
+
+
+def sizes(whole: int) -> list[int]:
+    """Utterances of the batches that are timed: one, and a quarter, a half and all of the recipe's."""
+    return sorted({1, max(1, whole // 4), max(2, whole // 2), max(3, whole)})
+
+
+def _at(trainer: Trainer, step: int, batch: Any) -> None:
+    """An update as that of `step`: its passes, its random subnet and its chunk, whatever the batch."""
+    trainer.step = step
+    trainer.update(batch)
+
+
+def _times(trainer: Trainer, batches: list[Any], late: int, rounds: int, kind: torch.dtype) -> tuple[list[float], float, float]:
+    """(seconds of an update of each batch, of the big product, bytes of memory traffic a second): medians over rounds in each of which
+    all of them are timed in turn, after one that counts nowhere and makes room."""
+    square, one, other = torch.randn(SIDE, SIDE).to(kind), torch.zeros(STREAM), torch.ones(STREAM)
+    works = [*(lambda step, b=batch: _at(trainer, step, b) for batch in batches), lambda _: square @ square, lambda _: one.add_(other)]
+    took: list[list[float]] = [[] for _ in works]
+    for step in range(late, late + rounds + 1):
+        for times, work in zip(took, works):
+            began = time.perf_counter()
+            work(step)
+            times.append(time.perf_counter() - began)
+    *updates, product, stream = (statistics.median(times[1:]) for times in took)
+    return updates, product, 3 * 4 * STREAM / stream
+
+
+def line(seconds: list[float], took: list[float], least: float) -> tuple[float, float, float]:
+    """(fixed part, seconds a second of speech, farthest share from the line) through the times of updates, each as exact as it is long.
+
+    ValueError for what cannot be true: more speech in less time, times that are no line, a fixed part far below `least`."""
+    inverse = 1 / np.asarray(took)
+    fixed, slope = np.linalg.lstsq(np.stack([inverse, np.asarray(seconds) * inverse], 1), np.ones(len(took)), rcond=None)[0].tolist()
+    off = float(np.max(np.abs((fixed + slope * np.asarray(seconds)) * inverse - 1)))
+    told = ", ".join(f"{s:.0f} s of speech {t:.3g} s" for s, t in zip(seconds, took))
+    if sorted(took) != took or off > SCATTER:
+        raise ValueError(f"the times of updates lie on no line that rises ({told}; {off:.0%} off at most, {SCATTER:.0%} are allowed): "
+                         f"others had the machine; run it again when it is quiet, or with more rounds")
+    if fixed < LEAST * least:
+        raise ValueError(f"of an update, {fixed:.3g} s would not depend on its speech ({told}), but to move the weights alone takes "
+                         f"{least:.3g} s on this machine: others had the machine; run it again when it is quiet, or with more rounds")
+    return fixed, slope, off
 
 
 def added_up(values: int, rounds: int) -> dict[str, float]:

@@ -73,14 +73,16 @@ class Job:
 
     def device(self, processes: int | None = None) -> str:
         """What every process computes on. ValueError, at once instead of waiting for ever, for what the cluster does not have."""
-        have, o = ray.cluster_resources(), self.o | {"workers": processes or self.o["workers"]}
-        gpus, cpus = int(have.get("GPU", 0)), have.get("CPU", 0.0)
+        machines, o = [n["Resources"] for n in ray.nodes() if n["Alive"]], self.o | {"workers": processes or self.o["workers"]}
+        gpus, cpus = sum(int(m.get("GPU", 0)) for m in machines), [m.get("CPU", 0.0) for m in machines]
         if o["device"] == "cuda" and gpus < o["workers"]:
             raise ValueError(f"{o['workers']} processes with a GPU each are asked for, and the cluster has {gpus} GPUs: add machines, ask "
                              f"for fewer workers, or set device to cpu")
-        if o["cpus"] * o["workers"] > cpus:
-            raise ValueError(f"{o['workers']} processes with {o['cpus']:g} processors each are asked for, and the cluster has {cpus:g}: "
-                             f"add machines, or ask for fewer workers or cpus")
+        room = sum(int(have / o["cpus"] + 1e-6) for have in cpus)  # a process is on one machine
+        if room < o["workers"]:
+            raise ValueError(f"{o['workers']} processes with {o['cpus']:g} processors each are asked for, and the cluster has room for "
+                             f"{room} (processors of its machines: {', '.join(f'{n:g}' for n in cpus)}): add machines, or ask for fewer "
+                             f"workers or cpus")
         return "cuda" if o["device"] != "cpu" and gpus >= o["workers"] else "cpu"
 
 
@@ -199,10 +201,11 @@ def evaluate(job: Job, run: str) -> None:
 
     def report(progress: float, message: str = "", left: float | None = None) -> bool:
         for one in store.reports(folder):
-            key = (one.subnet, one.split, one.chunk_ms, one.decoder, one.file_sha256, one.delta_wer)
+            key = (one.subnet, one.split, one.chunk_ms, one.decoder, one.language_model, one.file_sha256, one.delta_wer)
             if key not in known:
                 known.add(key)
-                say(report=as_dict(one), rows=store.hypotheses(folder, one.subnet, one.split, one.chunk_ms, one.decoder))
+                rows = store.hypotheses(folder, one.subnet, one.split, one.chunk_ms, one.decoder, one.language_model)
+                say(report=as_dict(one), rows=rows)
         return job(progress, message, left)
     if given.get("new"):
         say(subnet=given["new"] | {"run": run, "ranks_sha256": store.ranks_sha256(folder)})

@@ -6,6 +6,7 @@ Ray's own word on a job wins: whoever follows it again after a pause takes over 
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
 import json
 import os
@@ -24,7 +25,7 @@ from core.runners._ray_words import MARK, versions
 VERSION = 1
 INSTALL = "pip install 'ray[default,train]==2.60.0'"
 LOOK_S = 1.0      # between two questions to the cluster
-LOST_S = 600.0    # a cluster that does not answer for so long has lost the job
+READ_BS = 1e6     # bytes of a job's log a second: Ray tells all of it every time, so a long one is asked for less often
 GRACE_S = 120     # from asking a job to stop until Ray kills it: a checkpoint is written in it
 
 
@@ -47,18 +48,19 @@ class RayHandle(base.Handle):
     def __init__(self, job: Job, options: Options, log: Path) -> None:
         self.job, self.o, self.log = job, options, log
         self.read, self.looked, self.heard, self.code = 0, 0.0, time.monotonic(), None
+        self.asked = False
 
     def poll(self) -> int | None:
+        """A cluster that does not answer is waited for, however long: the job goes on there, and what Ray says of it then is right."""
         now = time.monotonic()
-        if self.code is None and now - self.looked >= LOOK_S:
+        if self.code is None and now - self.looked >= max(LOOK_S, self.read / READ_BS):
             self.looked = now
             try:
+                if self.asked:
+                    self.stop()
                 self._look()
                 self.heard = now
-            except cluster.Unreachable as error:
-                if now - self.heard > LOST_S:
-                    jobs.fail(self.job.id, f"the cluster has not answered for {LOST_S:.0f} s: {error}", self.job.worker)
-                    self.code = 1
+            except cluster.Unreachable:
                 jobs.beat(self.job.id, self.job.worker, message=f"the cluster does not answer for {now - self.heard:.0f} s")
             except (ValueError, OSError) as error:  # what it told cannot be kept here
                 jobs.fail(self.job.id, f"{error}; on the cluster the job {self.job.remote} goes on", self.job.worker)
@@ -115,11 +117,18 @@ class RayHandle(base.Handle):
             jobs.fail(number, told["wrong"], worker, again=bool(told.get("again")))
 
     def stop(self) -> None:
-        cluster.stop(self.o.address, self.job.remote)
+        """Asks until the cluster has heard it."""
+        self.asked = True
+        with contextlib.suppress(cluster.Unreachable):
+            cluster.stop(self.o.address, self.job.remote)
+            self.asked = False
 
     def kill(self) -> None:
         if self.code is None:
             self.stop()
+            if self.asked:
+                with self.log.open("a") as out:
+                    out.write(f"the cluster at {self.o.address} does not answer: the job {self.job.remote} may go on there\n")
 
 
 class Runner(base.Runner):
@@ -133,11 +142,16 @@ class Runner(base.Runner):
         return vars(self.o) | {"storage": storage.url(self.o.storage)}
 
     def start(self, job: Job, log: Path) -> RayHandle:
-        """Submit the job, or follow it where it was submitted before."""
+        """Submit the job, or follow it where it was submitted before, also when its cluster does not answer yet."""
         log.parent.mkdir(parents=True, exist_ok=True)
+        if job.remote:
+            try:
+                known = cluster.status(self.o.address, job.remote) is not None
+            except cluster.Unreachable:
+                known = True
+            if known:
+                return RayHandle(job, self.o, log)
         self.check(job)
-        if job.remote and cluster.status(self.o.address, job.remote) is not None:
-            return RayHandle(job, self.o, log)
         name = job.remote or f"core-{job.id}-{int(1000 * time.time()):x}"
         jobs.note(job.id, job.worker, remote=name)  # before: a submitted job is never forgotten
         job = jobs.get(job.id)
@@ -161,15 +175,19 @@ class Runner(base.Runner):
                 store.run_folder(run)
 
     def _submit(self, job: Job, name: str) -> None:
-        client = _ray("ray.job_submission").JobSubmissionClient(self.o.address)
+        submission = _ray("ray.job_submission")
         asked = {"kind": job.kind, "payload": job.payload, "settings": self.settings(),
                  "versions": versions(), "name": name}
         words = base64.urlsafe_b64encode(json.dumps(asked).encode()).decode()
         keys = {n: v for n, v in os.environ.items() if n.startswith("AWS_") or n == "SPEECH_ROOT"}
         with tempfile.TemporaryDirectory() as folder:  # only the code: runs go through the storage
             shutil.copytree(paths.CORE, Path(folder) / "core", ignore=shutil.ignore_patterns("__pycache__"))
-            client.submit_job(entrypoint=f"python -m core.runners._ray_work {words}", submission_id=name, entrypoint_num_cpus=0,
-                              runtime_env={"working_dir": folder, "env_vars": keys | {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)}})
+            try:
+                client = submission.JobSubmissionClient(self.o.address)
+                client.submit_job(entrypoint=f"python -m core.runners._ray_work {words}", submission_id=name, entrypoint_num_cpus=0,
+                                  runtime_env={"working_dir": folder, "env_vars": keys | {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)}})
+            except Exception as error:  # Ray has many for what its server says and for a line that breaks
+                raise cluster.Unreachable(f"the cluster at {self.o.address} did not take the job: {error}") from error
 
     def clear(self, job: Job) -> None:
         """Nothing is left of it here; there it goes on, and is followed again when the job's turn comes."""

@@ -80,7 +80,7 @@ def act(action, number: int) -> None:
     """Run a button's action on a job; what the queue refuses is told at the top of the page."""
     try:
         action(number)
-        if action is jobs.resume:
+        if action is jobs.resume or jobs.get(number).remote:  # a cluster is told by a worker
             jobs.start_worker()
     except (ValueError, OSError) as problem:
         st.session_state["refused"] = (str(problem), time.time() + TOLD_FOR)

@@ -1,0 +1,87 @@
+"""A disk that is full while a job trains: `python -m tests.filling FOLDER`, as a process that may mount a small disk of its own.
+
+The queue, the run and the logs lie on that disk. It is filled to the last byte in the midst of a training, room is made again after the
+job has failed, and the job is resumed. Prints what was seen on the way, and whether the weights are those of an undisturbed training.
+"""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from core import checkpoints, experiment, history, jobs, paths, store
+from core.records import as_dict
+from tests.conftest import ROOT
+from tests.test_experiment import recipe as given
+
+UPDATES = 120
+
+
+def recipe():
+    made = given("gradual_magnitude", {"sparsity": 0.5, "refresh": 10})
+    return replace(made, training=made.training | {"updates": UPDATES, "checkpoint_every": 4, "batch_seconds": 6.0, "wer_every": 0,
+                                                  "snapshots": 0})
+
+
+def wait(condition, what: str, seconds: float = 300.0):
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > until:
+            raise SystemExit(f"waited in vain for {what}: {jobs.list_jobs()}")
+        time.sleep(0.05)
+    return found
+
+
+def fill(file: Path) -> None:
+    """Until not a byte more fits."""
+    with file.open("wb", buffering=0) as out:
+        for size in (1 << 20, 1 << 12, 1):
+            while True:
+                try:
+                    out.write(bytes(size))
+                except OSError:
+                    break
+
+
+def worker() -> subprocess.Popen:
+    with open(paths.worker_log(), "ab") as out:
+        return subprocess.Popen([sys.executable, "-m", "core.worker", "--idle-minutes", "0"], cwd=ROOT, stdout=out, stderr=out)
+
+
+def state(number: int, *wanted: str) -> jobs.Job | None:
+    job = jobs.get(number)
+    return job if job.state in wanted else None
+
+
+def main(home: Path) -> None:
+    disk = home / "disk"
+    disk.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)], check=True)
+    os.environ["SUPERNET_ARTIFACTS"] = str(disk / "artifacts")
+    experiment.prepare(recipe(), lambda *_: True)
+    number = jobs.add("train", {"recipe": as_dict(recipe())})
+    process = worker()
+    run = wait(lambda: jobs.get(number).run, "a run")
+    wait(lambda: (checkpoints.load(paths.runs() / run) or (0, {"step": 0}))[1]["step"], "a checkpoint")
+    fill(disk / "filler")
+    job = wait(lambda: state(number, "failed", "done", "cancelled"), "the failure")
+    told = {"state": job.state, "error": job.error, "worker": process.wait(100), "listed": len(jobs.list_jobs()),
+            "readable": store.runs()[-1].id == run and len(history.metrics(run)) > 0 and not store.runs()[-1].broken,
+            "step": checkpoints.load(paths.runs() / run)[1]["step"]}
+    (disk / "filler").unlink()
+    jobs.resume(number)
+    worker().wait(300)
+    told |= {"then": jobs.get(number).state, "why": jobs.get(number).error, "rows": [r["step"] for r in history.metrics(run)],
+             "reports": len(store.reports(run)), "spare": paths.jobs_database().with_name("jobs.db.spare").exists()}
+    ended = (paths.runs() / run).rename(disk / "ended")
+    alone = experiment.train(recipe(), lambda *_: True)
+    told["same"] = alone.name == run and (alone / paths.WEIGHTS).read_bytes() == (ended / paths.WEIGHTS).read_bytes()
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
