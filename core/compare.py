@@ -26,18 +26,20 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
     Interrupted when `report` says stop: the training under way has a checkpoint, and the same command goes on there."""
     todo = list(itertools.product(recipe_set.arms, recipe_set.seeds))
     speech = _check(recipe_set, report)
-    for done, (arm, seed) in enumerate(todo):
-        def tell(progress: float, text: str, left: float | None, done: int = done, arm: Arm = arm, seed: int = seed) -> bool:
-            return report((done + progress) / len(todo), f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}", left)
-        recipe, prepared, _ = experiment.identify(recipe_set.recipe_of(arm, seed), tell, speech)
-        before = recipe_sets.record(recipe_set.name, arm.name, seed)
-        if before is None or not _same(before, recipe, prepared, recipe_set.measured(arm)):
-            folder = experiment.train(recipe, tell)
-            selection = _search(arm, folder, recipe, tell) if arm.search else {}
-            recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared) | selection)
     page = paths.COMPARED / f"{recipe_set.name}.md"
-    store.write_bytes(page, arms_page.text(recipe_set).encode())
-    claims.write()
+    try:
+        for done, (arm, seed) in enumerate(todo):
+            def tell(progress: float, text: str, left: float | None, done: int = done, arm: Arm = arm, seed: int = seed) -> bool:
+                return report((done + progress) / len(todo), f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}", left)
+            recipe, prepared, _ = experiment.identify(recipe_set.recipe_of(arm, seed), tell, speech)
+            before = recipe_sets.record(recipe_set.name, arm.name, seed)
+            if before is None or not _same(before, recipe, prepared, recipe_set.measured(arm)):
+                folder = experiment.train(recipe, tell)
+                selection = _search(arm, folder, recipe, tell) if arm.search else {}
+                recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared) | selection)
+    finally:  # stopped in the midst: the page has what is finished and says what is not
+        store.write_bytes(page, arms_page.text(recipe_set).encode())
+        claims.write()
     return page
 
 
