@@ -197,9 +197,7 @@ def board() -> None:
 
 def show_cards(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame, point: dict) -> None:
     """The cards of the chosen size, and the button that measures it when nobody has."""
-    dense = cards.dense_row(points, chosen.run)
-    name = dense["subnet"] if dense else ""
-    cards.row_cards(point, dense, cards.speed_ratio(data.reports(chosen.run), name, subnet.name))
+    cards.row_cards(point, cards.dense_row(points, chosen.run))
     if not point["measured"] and len(points):
         measure.offer(chosen.run, subnet, points.iloc[0].to_dict())
 
