@@ -214,7 +214,7 @@ def learning(run: str) -> None:
     with st.expander("How its errors fell while it was trained", key="learning_box", on_change="rerun") as box:
         if not box.open:  # drawn when somebody looks: the slider need not draw it again and again
             return
-        figure = curves.figure(rows, "wer", "audio_hours", "hours of speech heard")
+        figure = curves.figure(rows, "wer", "audio_hours", "hours of speech heard", st.context.theme.type == "dark")
         st.plotly_chart(figure, key="learning", config={"displayModeBar": False},
                         alt="Word error rate on held-out speech over hours of speech heard in training")
         st.caption("**What to see:** how fast words wrong fall with the speech heard, and which recordings are hard. “Dense” is the "
