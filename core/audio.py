@@ -22,6 +22,11 @@ class AudioError(ValueError):
     """A sound that cannot be used; the text says which and why."""
 
 
+def why(path: str | Path, error: Exception) -> str:
+    """Why the sound of a file cannot be used, from whatever reading it raised: damaged files raise more than AudioError."""
+    return str(error) if isinstance(error, AudioError) else f"{path}: {type(error).__name__}: {error}"
+
+
 def read(path: str | Path, offset: float = 0.0, seconds: float | None = None) -> np.ndarray:
     """Samples float32 [N], mono 16 kHz, about -1..1, from `offset` s on, `seconds` s long (None: to the end).
 

@@ -13,7 +13,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ from core.training import Interrupted
 
 Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 NOT_TESTED = (TRAIN, "search", "dev")
+DENSE = "dense"       # the subnet that the others of a run are paired with, and timed in turn with
+TIMES = tuple(f.name for f in fields(Speed))  # fields of a Report, too
 SPEED_SECONDS = 60.0  # of sound at most: enough chunks (190 of 320 ms) for a 95th percentile
 
 
@@ -57,7 +59,8 @@ class Heard:
     hardware: str
 
 
-Spread = Callable[["list[tuple[Subnet, bytes]]", "Material", Options], "Callable[[Subnet], Heard]"]  # begins all, waits for one
+# begins all (the last argument: the run's dense subnet, packed, to time them in turn with), waits for one
+Spread = Callable[["list[tuple[Subnet, bytes]]", "Material", Options, "bytes | None"], "Callable[[Subnet], Heard]"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
     """Measures one subnet on one split -> (Report, one row per utterance as the store keeps it).
 
     dense: rows of this run's dense subnet on the same split, for the paired test. speed: measured earlier for the same
-    file; None = measured now, if options ask for it. heard: what it understood elsewhere; None = it listens now.
+    file on this machine; None = measured now, if options ask for it. heard: what it understood elsewhere; None = it listens now.
     """
     options = options or Options()
     folder = store.folder_of(run)
@@ -108,9 +111,9 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
     listener = opened(data, options)
     texts = listener.transcribe(material.features) if heard is None else heard.texts
     if heard is not None:
-        speed = speed or heard.speed
-    elif speed is None and options.speed_utterances:
-        speed = _speed(data, material, options)
+        speed = heard.speed or (speed if heard.hardware == hardware() else None)
+    elif speed is None and options.speed_utterances and (waves := material.waves(options.speed_utterances)):
+        speed = speed_on(data, waves, options, rival(folder, subnet))
     edits = scoring.word_edits(material.references, texts)
     counts = np.stack([edits.insertions, edits.deletions, edits.substitutions, edits.words], 1).tolist()
     rows = [{"id": id, "hypothesis": text, **dict(zip(("insertions", "deletions", "substitutions", "words"), four))}
@@ -120,14 +123,12 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
     report = Report(
         run=folder.name, subnet=subnet.name, split=material.split, method=recipe.method.name,
         title=recipe.title or folder.name, **_errors(edits, texts, material, options, dense),
-        **sizes(data, store.anatomy(folder), subnet), rtf=speed and speed.rtf,
-        chunk_median_ms=speed and speed.chunk_median_ms, chunk_p95_ms=speed and speed.chunk_p95_ms,
-        load_ms=speed and speed.load_ms, peak_rss_mb=speed and speed.peak_rss_mb,
-        threads=speed.threads if speed else options.threads,
+        **sizes(data, store.anatomy(folder), subnet),
+        **(asdict(speed) if speed else dict.fromkeys(TIMES) | {"threads": options.threads}),
         **{n: conditions[n] for n in ("chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model",
                                       "precision", "runtime", "normaliser", "file_sha256", "seed")},
         hardware=heard.hardware if heard else hardware(), code_version=code_version(), date=datetime.date.today().isoformat(),
-        resampled=scoring.resampled_unit(material.speakers), bytes_read=speed and speed.bytes_read)
+        resampled=scoring.resampled_unit(material.speakers))
     return report, rows
 
 
@@ -142,14 +143,20 @@ def opened(data: bytes, options: Options) -> recognizer.TorchRecognizer:
                            decoder=options.decoder, beam=options.beam, language=language(options))
 
 
-def _speed(data: bytes, material: Material, options: Options) -> Speed | None:
-    waves = material.waves(options.speed_utterances)
-    return speed_on(data, waves, options) if waves else None
+def rival(folder: Path, subnet: Subnet | None = None) -> bytes | None:
+    """The run's dense subnet as a file, to time `subnet` in turn with; None for dense itself and where the run has none."""
+    wanted = has_dense(folder) and (subnet is None or subnet.name != DENSE)
+    return packing.pack(folder, store.subnet(folder, DENSE)) if wanted else None
 
 
-def speed_on(data: bytes, waves: list[np.ndarray], options: Options) -> Speed:
-    """Speed of a packed subnet on these sounds, one thread."""
-    return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder, options.beam, language(options))
+def has_dense(folder: Path) -> bool:
+    """Whether the run has a dense subnet; one that was only pruned to a size or two has none."""
+    return any(file.stem == DENSE for file in store.files(folder, paths.SUBNETS, "*.json"))
+
+
+def speed_on(data: bytes, waves: list[np.ndarray], options: Options, dense: bytes | None = None) -> Speed:
+    """Speed of a packed subnet on these sounds, one thread; also against `dense`, if given."""
+    return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder, options.beam, language(options), dense)
 
 
 def _errors(edits: scoring.Edits, texts: list[str], material: Material, options: Options,
@@ -189,7 +196,7 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
                   progress: Progress = lambda *_: True, again: bool = False, spread: Spread | None = None) -> list[Report]:
     """Measures subnets on splits and stores the reports; dense comes first, so that the others are paired with it.
 
-    What is already measured (same file, split and conditions) is kept unless `again`. Speed is measured once a subnet.
+    What is already measured (same file, split and conditions) is kept unless `again`. Speed is measured once a subnet, in turn with dense.
     `spread` has other processes listen, to all subnets of a split at once. Raises Interrupted when `progress` says stop; what is finished
     is stored.
     """
@@ -198,12 +205,12 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
     if subnets and (options.decoder != decoding.GREEDY or options.lm):  # reports bear the decoder's own name
         options = replace(options, decoder=opened(packing.pack(folder, subnets[0]), options).decoder)
     splits = options.splits or [s for s in prepared.splits if s not in NOT_TESTED]
-    ordered = sorted(subnets, key=lambda s: (s.name != "dense", s.sparsity, s.name))
+    ordered = sorted(subnets, key=lambda s: (s.name != DENSE, s.sparsity, s.name))
     done, began, speeds = [], time.monotonic(), {}
     for split in splits:
         one = material(prepared, split)
         todo = [s for s in ordered if again or _measured(folder, s, one, options) is None] if spread else []
-        listen = spread([(s, packing.pack(folder, s)) for s in todo], one, options) if spread and todo else None
+        listen = spread([(s, packing.pack(folder, s)) for s in todo], one, options, rival(folder)) if spread and todo else None
         for subnet in ordered:
             count, total = len(done), len(splits) * len(ordered)
             left = (time.monotonic() - began) / count * (total - count) if count else None
@@ -217,9 +224,9 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
                 heard = listen(subnet) if listen and subnet in todo else None
                 report, rows = evaluate(folder, subnet, one, options, speed=speeds.get(subnet.name), dense=dense, heard=heard)
                 store.save_report(folder, report, rows)
-            if report.rtf is not None and report.hardware == hardware():
-                speeds[subnet.name] = Speed(report.rtf, report.chunk_median_ms, report.chunk_p95_ms, report.load_ms,
-                                            report.peak_rss_mb, report.threads, report.bytes_read)
+            in_turn = report.speed_ratio is not None or subnet.name == DENSE or not has_dense(folder)  # else timed alone, long ago
+            if report.rtf is not None and report.hardware == hardware() and in_turn:
+                speeds[subnet.name] = Speed(**{name: getattr(report, name) for name in TIMES})
             done.append(report)
     progress(1.0, f"{len(done)} measurements are stored", 0.0)
     return done
@@ -247,9 +254,9 @@ def _decoding(options: Options) -> tuple[str, str]:
 
 
 def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Options) -> list[dict] | None:
-    asked = ("dense", material.split, options.chunk_ms, *_decoding(options))
+    asked = (DENSE, material.split, options.chunk_ms, *_decoding(options))
     measured = any((r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model) == asked for r in store.reports(folder))
-    if not measured or subnet.name == "dense":
+    if not measured or subnet.name == DENSE:
         return None
     try:
         return store.hypotheses(folder, *asked)

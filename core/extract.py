@@ -51,10 +51,8 @@ def extract_one(task: Task) -> Extracted | str:
         samples = audio.read(task.path, task.offset, task.seconds)
         found = {speed: features.fbank_in_bulk(audio.speed(samples, speed)).astype(np.float16)
                  for speed in task.speeds}
-    except audio.AudioError as error:
-        return str(error)
     except Exception as error:  # one bad item must never end a preparation of hours: it is listed with its reason
-        return f"{task.path}: {type(error).__name__}: {error}"
+        return audio.why(task.path, error)
     return Extracted(len(samples) / audio.SAMPLE_RATE, found)
 
 

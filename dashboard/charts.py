@@ -102,6 +102,8 @@ def hover(row) -> str:
     against = () if pd.isna(row.delta_wer) else (
         f"{100 * row.delta_wer:+.1f} points against its dense net ({100 * row.delta_low:+.1f} to {100 * row.delta_high:+.1f}, "
         f"p {'< 0.001' if row.p_value < 0.001 else f'{row.p_value:.3f}'})",)
+    in_turn = "" if pd.isna(row.speed_ratio) else (
+        f", {row.speed_ratio:.2f} times as fast as its dense net ({row.speed_ratio_low:.2f} to {row.speed_ratio_high:.2f})")
     return "<br>".join((
         f"<b>{row.subnet}</b> · {row.title or row.run}",
         f"WER {100 * row.wer:.1f} % (95 % interval {100 * row.wer_low:.1f} to {100 * row.wer_high:.1f}), "
@@ -113,7 +115,7 @@ def hover(row) -> str:
         f"zeros: {100 * row.sparsity:.1f} % of prunable, {100 * row.sparsity_whole:.1f} % of all weights",
         f"{row.mmacs_nonzero_per_second:.0f} MMAC/s needed, {row.mmacs_per_second:.0f} executed",
         f"chunk {number(row.chunk_median_ms, '{:.1f} ms')} (p95 {number(row.chunk_p95_ms, '{:.1f} ms')}), "
-        f"RTF {number(row.rtf, '{:.3f}')}, {row.threads} thread(s)",
+        f"RTF {number(row.rtf, '{:.3f}')}, {row.threads} thread(s){in_turn}",
         f"loaded in {number(row.load_ms, '{:.0f} ms')}, {number(row.bytes_read, '{:,.0f} bytes')} read, "
         f"at most {number(row.peak_rss_mb, '{:.0f} MB')} of memory",
         f"{row.hardware}, {row.runtime}, {row.precision}",

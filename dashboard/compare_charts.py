@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from core import cost
 from core.records import KINDS, Anatomy, Subnet
-from dashboard.charts import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
+from dashboard.charts import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 from dashboard.layer_charts import branch_name
 
 RIVALS = ("u", "r", "m")  # names of sizes that nothing chose: uniform keeps all alike; the searches' rivals
@@ -116,8 +116,9 @@ def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
                           "tested on": row["split"] or "-"} for row in found])
 
 
-def learning_figure(records: list[dict[str, Any]]) -> go.Figure:
-    """Loss per frame over hours heard: a line per pass and seed, one colour per pass."""
+def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Figure:
+    """Loss per frame over hours heard: a line per pass and seed, one colour per pass; blue becomes sky blue on a dark page."""
+    colours = [SKY if dark and colour == BLUE else colour for colour in PASSES]
     passes = list(dict.fromkeys(name for record in records for row in record["curve"] for name in row["loss"]))
     traces = []
     for record in records:
@@ -125,7 +126,7 @@ def learning_figure(records: list[dict[str, Any]]) -> go.Figure:
             rows = [row for row in record["curve"] if name in row["loss"]]
             traces.append({"type": "scatter", "x": [row["audio_hours"] for row in rows], "y": [row["loss"][name] for row in rows],
                            "mode": "lines", "name": name, "legendgroup": name, "showlegend": record is records[0],
-                           "line": {"color": PASSES[place % len(PASSES)], "width": 2},
+                           "line": {"color": colours[place % len(colours)], "width": 2},
                            "hovertemplate": f"{name}, seed {record['seed']}: %{{y:.3f}} after %{{x:.2f}} h<extra></extra>"})
     return go.Figure(data=traces, layout={"height": 300, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
                                           "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},

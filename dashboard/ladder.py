@@ -9,7 +9,7 @@ from core import cost
 from core.records import Subnet
 from dashboard import data
 
-NEAR = 1.5  # points of sparsity within which only one of several subnets is a rung
+NEAR = 1.5  # points of sparsity within which only one of several subnets is a rung, if they share a percentage or are not measured
 ORIGINS = ("searched", "trained", "uniform", "between", "dense")  # the first wins among measured ones
 
 
@@ -23,7 +23,8 @@ class Rung:
 
 def rungs(run: str) -> list[Rung]:
     """The stored sizes the slider stops at, densest first. Of sizes nearer than NEAR points a measured one stays, a searched one
-    before others: never the one that happens to do best on the test speech."""
+    before others: never the one that happens to do best on the test speech. A measured size at a percentage where no other one stops
+    stays, too, so that the slider never estimates there what was measured."""
     try:
         key = data.stamp(run)
         data.subnets(run)
@@ -46,8 +47,8 @@ def _rungs(run: str, key: tuple, split: str) -> list[Rung]:
     chosen: list[Subnet] = []
     for item in sorted(data.subnets(run).values(), key=quality):
         far = all(abs(item.sparsity - other.sparsity) * 100 >= NEAR for other in chosen)
-        dense = item.sparsity == 0.0 and all(round(100 * other.sparsity) for other in chosen)
-        if far or dense:
+        alone = round(100 * item.sparsity) not in {round(100 * other.sparsity) for other in chosen}
+        if far or alone and (item.sparsity == 0.0 or item.name in measured):
             chosen.append(item)
     return [Rung(round(100 * s.sparsity), s.sparsity, s.name) for s in sorted(chosen, key=lambda s: s.sparsity)]
 

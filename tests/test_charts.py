@@ -64,7 +64,9 @@ def test_hover_shows_every_condition(points):
         assert part in text, part
     texts = {row.subnet: charts.hover(row) for row in points.assign(bytes_read=[1234567.0] * len(points)).itertuples()}
     assert "points against" not in texts["dense"] and "1,234,567 bytes read" in texts["dense"]
-    assert "+9.6 points against its dense net (+0.0 to +50.0, p 0.040)" in texts["s70"]
+    assert "+9.6 points against its dense net (+0.0 to +50.0, p 0.040)" in texts["s70"] and "as fast as" not in texts["s70"]
+    row = next(points.assign(speed_ratio=1.02, speed_ratio_low=0.97, speed_ratio_high=1.05).itertuples())
+    assert "1 thread(s), 1.02 times as fast as its dense net (0.97 to 1.05)" in charts.hover(row)
 
 
 def test_estimates_are_hollow_and_have_no_camera(points):
@@ -125,32 +127,34 @@ def test_fits_picks_the_best_or_says_why_none(points):
     assert fits.pick(points.iloc[:0], fits.Limits(1, 1, 1)).best is None
 
 
-def test_faster_is_said_only_when_the_interval_excludes_one(run):
-    report = next(r for r in store.reports(run) if r.subnet == "dense")
+def test_faster_is_said_only_when_the_interval_timed_in_turn_excludes_one(run):
+    point = as_dict(next(r for r in store.reports(run) if r.subnet == "s70"))
 
-    def timed(name: str, split: str, ms: float):
-        return dataclasses.replace(report, subnet=name, split=split, chunk_median_ms=ms)
-
-    certain = [timed("dense", s, 20.0 + i) for i, s in enumerate("abc")] + \
-              [timed("s70", s, 10.0 + i / 2 + 0.1 * i) for i, s in enumerate("abc")]
-    assert cards.speed_words(cards.speed_ratio(certain, "dense", "s70"))[0].endswith("times faster")
-    noisy = [timed("dense", s, 20.0 + i) for i, s in enumerate("abc")] + \
-            [timed("s70", s, ms) for s, ms in zip("abc", (15.0, 24.0, 20.0))]
-    assert cards.speed_words(cards.speed_ratio(noisy, "dense", "s70"))[0] == "same speed"
-    copied = [timed(name, s, ms) for s in "abc" for name, ms in (("dense", 20.0), ("s70", 10.0))]
-    assert cards.speed_ratio(copied, "dense", "s70") is None, "one timing copied to three splits is one timing"
-    stored = cards.Ratio(0.5, 0.4, 0.6)
-    assert cards.speed_words(stored)[0] == "2.00 times slower"
-
-
-def test_a_size_that_leaves_parts_out_says_so_and_is_not_called_zeros_only():
-    assert cards.speed_words(None) == ("same speed", "zeros save bytes, not time")
-    assert cards.speed_words(None, 0.4) == ("less to compute", "parts are left out: 40 % of the dense net's multiplications; not timed "
-                                                               "often enough to say how much faster")
-    headline, text = cards.speed_words(cards.Ratio(1.1, 0.9, 1.3), 0.9)
+    def said(*ratio, work=1.0):
+        return cards.speed_words(cards.speed_ratio(point | dict(zip(("speed_ratio", "speed_ratio_low", "speed_ratio_high"), ratio))), work)
+    assert said(2.0, 1.8, 2.2) == ("2.00 times faster", "timed in turn with the dense net; interval 1.80 to 2.20")
+    assert said(0.5, 0.4, 0.6)[0] == "2.00 times slower"
+    assert said(1.2, 0.9, 1.3) == ("same speed", "zeros save bytes, not time (measured 1.20 times, interval 0.90 to 1.30)")
+    assert said(1.004, 1.003, 1.01)[0] == "same speed", "an interval that is shown as 1.00 to 1.01 does not exclude 1"
+    assert cards.speed_ratio(point) is None and cards.speed_ratio(point | {"speed_ratio": float("nan")}) is None
+    headline, text = said(1.1, 0.9, 1.3, work=0.9)
     assert headline == "about the same speed" and "parts are left out" in text and "interval 0.90 to 1.30" in text
-    headline, text = cards.speed_words(cards.Ratio(2.0, 1.8, 2.2), 0.4)
+    headline, text = said(2.0, 1.8, 2.2, work=0.4)
     assert headline == "2.00 times faster" and text.endswith("1.80 to 2.20; parts are left out: 40 % of the dense net's multiplications")
+
+
+def test_a_size_not_timed_against_dense_says_so_and_what_it_took(run):
+    point, dense = (as_dict(next(r for r in store.reports(run) if r.subnet == name)) for name in ("s70", "dense"))
+    assert cards._speed_card(point, dense, "") == (
+        "same speed", "zeros save bytes, not time; not timed against the dense net; 12.0 ms per chunk")
+    less = point | {"mmacs_per_second": 0.4 * dense["mmacs_per_second"]}
+    assert cards._speed_card(less, dense, "≈ ") == (
+        "less to compute", "parts are left out: 40 % of the dense net's multiplications; not timed against the dense net; "
+                           "≈ 12.0 ms per chunk")
+    assert cards._speed_card(point | {"chunk_median_ms": None}, None, "")[1].endswith("; not timed against the dense net")
+    assert cards._speed_card(dense, dense, "") == ("this is dense", "its other sizes are timed against it; 12.0 ms per chunk")
+    quick = point | {"speed_ratio": 2.0, "speed_ratio_low": 1.8, "speed_ratio_high": 2.2}
+    assert cards._speed_card(quick, dense, "")[0] == "2.00 times faster"
 
 
 def test_left_out_parts_are_named_and_crossed(run):

@@ -13,6 +13,7 @@ import soundfile
 from core import acoustics, audio, catalog, paths, plugins, shards
 from core.corpora import base
 from core.records import Choice, Utterance
+from core.sift import gather
 from core.text import problems
 
 RATE = 16000
@@ -292,6 +293,40 @@ def test_folder_with_csv(tmp_path):
     assert "'test'" in why["d"] and "missing" in why["e"] and "no audio" in why["list.csv:7"]
 
 
+def csv_corpus(root, *rows, columns="audio,text,split"):
+    for name in "abcdefgh":
+        tone(root / f"{name}.wav")
+    (root / "l.csv").write_text("".join(f"{row}\n" for row in (columns, *rows)))
+    return base.make(Choice("folder", {"root": str(root)}))
+
+
+@pytest.mark.parametrize("later", ["f.wav,six,test", 'f.wav,"six, yes",test', '"f.wav","six, yes",test'])
+def test_a_quote_that_is_never_closed_costs_its_own_line_and_not_the_rows_after_it(tmp_path, later):
+    corpus = csv_corpus(tmp_path, 'a.wav,"one, and\nmore",train', "", 'b.wav,"two,train', "c.wav,three,train", "d.wav,four,test",
+                        later, 'g.wav,"seven" or so,test', 'h.wav,say "eight",test')
+    train, test = (list(corpus.utterances(split)) for split in ("train", "test"))
+    assert [(u.id, u.text) for u in good(train)] == [("a", "one, and\nmore"), ("c", "three")]
+    assert reasons(train) == {"l.csv:5": "not a usable line: a quote is opened and never closed"}
+    assert [u.id for u in good(test)] == ["d", "f", "g", "h"] and not reasons(test)
+    assert [u.text for u in good(test)][2:] == ["seven or so", 'say "eight"'], "sloppy quotes are read as they were"
+    told = [drop for drop in gather(corpus)[1] if "quote" in drop.reason]
+    assert [(d.split, d.kind, d.rule) for d in told] == [("train", "not a usable line", False)], "prepare counts one bad item"
+
+
+def test_an_endless_cell_costs_its_own_line_and_unreadable_columns_are_named(tmp_path):
+    endless = "x" * 140_000  # Python's reader takes 131072
+    corpus = csv_corpus(tmp_path, "a.wav,one,test", f"b.wav,{endless},test", f'c.wav,"{endless}', f"d.wav,four{' ' * 140_000},test",
+                        "e.wav,five,test", 'f.wav,"six,test')
+    assert corpus.splits() == ["test"], "a bad line belongs where the row before it belongs: it makes no split of its own"
+    found = list(corpus.utterances("test"))
+    assert [u.id for u in good(found)] == ["a", "e"] and list(reasons(found)) == [f"l.csv:{n}" for n in (3, 4, 5, 7)]
+    assert all("field limit (131072)" in reasons(found)[f"l.csv:{n}"] for n in (3, 5))
+    assert all("never closed" in reasons(found)[f"l.csv:{n}"] for n in (4, 7))
+    for columns in ('audio,"text,split', f"audio,text,{endless}"):
+        with pytest.raises(ValueError, match="columns in line 1 of .*l.csv cannot be read: not a usable line"):
+            csv_corpus(tmp_path, "a.wav,one,test", columns=columns)
+
+
 def test_folder_errors(tmp_path):
     with pytest.raises(ValueError, match="not a folder"):
         base.make(Choice("folder", {"root": str(tmp_path / "no")}))
@@ -420,10 +455,16 @@ def test_strings_drop_bad_clips(manifests, tmp_path):
     bad = lines(tmp_path / "m" / "bad.jsonl", [
         {"audio_filepath": "../clips/a0.wav", "duration": 0.5, "text": "two words", "speaker": "z", "id": "z1"},
         {"audio_filepath": "../clips/a0.wav", "duration": 9.0, "text": "long", "speaker": "z", "id": "z2"},
-        {"audio_filepath": "../clips/a1.wav", "duration": 0.5, "text": "one", "speaker": "z", "id": "z3"}])
+        {"audio_filepath": "../clips/a1.wav", "duration": 0.5, "text": "one", "speaker": "z", "id": "z3"},
+        {"audio_filepath": "../clips/a2.wav", "duration": float("inf"), "text": "one", "speaker": "z", "id": "z4"}])
     found = list(base.make(Choice("strings", {"tests": {"t": bad}, "processes": 1})).utterances("t"))
     assert [u.text for u in good(found)] == ["one"]
     assert "not a single word" in reasons(found)["z1"] and "truncated" in reasons(found)["z2"]
+    assert "OverflowError" in reasons(found)["z4"] and "a2.wav" in reasons(found)["z4"], "no AudioError, and yet only one clip is lost"
+    copy = base.make(Choice("noisy", {"corpus": "manifest", "options": {"tests": {"t": bad}}, "splits": {"n": "t"}, "kinds": ["pink"],
+                                      "processes": 1}))
+    found = list(copy.utterances("n"))
+    assert {u.id for u in good(found)} == {"z1", "z3"} and "OverflowError" in reasons(found)["z4"]
     with pytest.raises(ValueError, match="words_min"):
         base.make(Choice("strings", string_options(manifests, words_min=7)))
     with pytest.raises(ValueError, match="leave some"):

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import cost, paths, store
-from dashboard import compare_charts, comparisons
+from dashboard import charts, compare_charts, comparisons
 from tests import standin
 from tests.conftest import ROOT
 
@@ -129,5 +129,7 @@ def test_claims_and_learning_curves_of_comparisons(run):
     figure = compare_charts.learning_figure(comparisons.arms("small")["a"])
     assert [(t.name, t.showlegend, list(t.y)) for t in figure.data] == [
         ("dense", True, [0.9, 0.8]), ("sparsest", True, [1.9, 1.8]), ("dense", False, [0.9, 0.8]), ("sparsest", False, [1.9, 1.8])]
+    looks = [[t.line.color for t in compare_charts.learning_figure(comparisons.arms("small")["a"], on).data] for on in (False, True)]
+    assert looks == [[charts.BLUE, charts.VERMILLION] * 2, [charts.SKY, charts.VERMILLION] * 2]
     (paths.COMPARED / paths.CLAIMS).write_text("{")
     assert "The claims of run “comparison” cannot be read" in text(opened())

@@ -170,6 +170,23 @@ def test_measured_point_replaces_the_estimate(run):
     assert "32.1 %" in cards_of(at) and "≈" not in cards_of(at)
 
 
+def test_a_measured_size_is_a_stop_of_its_own_where_no_other_has_its_percentage(run):
+    old = next(r for r in store.reports(run) if r.subnet == "s80" and r.split == standin.SPLITS[0])
+
+    def add(name: str, sparsity: float, measured: bool) -> None:
+        store.save_subnet(run, dataclasses.replace(store.subnet(run, "s80"), name=name, sparsity=sparsity, origin="uniform"))
+        if measured:
+            store.save_report(run, dataclasses.replace(old, subnet=name, sparsity=sparsity, wer=0.321), [])
+    add("u81", 0.808, True)       # 0.8 points from s80, and nothing else stops at 81 %
+    add("u80", 0.802, True)       # the searched s80 stops at 80 % already
+    add("u79", 0.792, False)      # nobody has measured it
+    stops = {rung.percent: rung.name for rung in ladder.rungs("aa-supernet")}
+    assert stops == {round(100 * size): f"s{100 * size:.0f}" if size else "dense" for size in standin.SIZES} | {81: "u81"}
+    at = opened(run="aa-supernet", subnet="s90")
+    at.slider(key="zeros").set_value(81).run()
+    assert at.query_params["subnet"] == "u81" and "32.1 %" in cards_of(at) and "≈" not in cards_of(at)
+
+
 def test_fits_my_device_chooses(run):
     at = opened()
     at.number_input(key="limit_wer").set_value(100.0).run()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from core import cluster, jobs, paths, queue_file
+from dashboard import charts
 from dashboard.components import curves
 from tests.conftest import ROOT
 
@@ -148,6 +149,11 @@ def test_curves_of_nested_and_flat_metrics():
     assert len(curves.figure(rows, "loss").to_json()) < 30_000
     assert curves.figure(rows, "wer").data[0].y[0] == pytest.approx(10.0)
     assert curves.figure([], "loss") is None
+    many = [{"step": s, "loss": {f"s{n}": 1.0 for n in range(len(curves.LINES))}} for s in range(3)]
+    light, dark = ([line.line for line in curves.figure(many, "loss", dark=on).data] for on in (False, True))
+    assert (light[0].color, dark[0].color) == (charts.BLUE, charts.SKY) and charts.BLUE not in {line.color for line in dark}
+    for drawn in (light, dark):
+        assert len({line.color for line in drawn}) == len(curves.LINES) == len({(line.color, line.dash) for line in drawn})
     assert set(curves.series([{"step": 1, "subnet": "s70", "wer": 0.2}], "wer")) == {"s70"}
 
 

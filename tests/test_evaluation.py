@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch.func import functional_call
 
-from core import audio, evaluation, paths, plugins, recognizer, scoring, store
+from core import audio, evaluation, packing, paths, plugins, recognizer, scoring, speed, store
 from core.decoding import greedy
 from core.features import fbank
 from core.packing import NORMALISER
@@ -146,10 +146,98 @@ def test_many_are_stored_paired_and_not_measured_twice(tmp_path, material, monke
     for report in made:  # the file, and what little else loading reads (the model's own source)
         assert report.file_bytes <= report.bytes_read < report.file_bytes + 300_000
     assert sparse.file_bytes < dense.file_bytes and sparse.nonzero_parameters < dense.nonzero_parameters
+    assert dense.speed_ratio is None and 0.1 < sparse.speed_ratio_low <= sparse.speed_ratio <= sparse.speed_ratio_high < 10
     monkeypatch.setattr(evaluation, "evaluate", None)
     assert evaluation.evaluate_many(run, subnets, Prepared(material), options) == made
     with pytest.raises(evaluation.Interrupted):
         evaluation.evaluate_many(run, subnets, Prepared(material), options, lambda *_: False)
+
+
+class Machine:
+    """It gets slower with every stream it has run; `bursts` {number of the stream: slower by}."""
+
+    def __init__(self):
+        self.now, self.streams, self.bursts, self.longest = 0.0, [], {}, 0
+
+    def pair(self, dense: float, other: float):
+        return Net(self, "dense", dense), Net(self, "other", other)
+
+
+class Net:
+    """Takes `cost` s for a sample of sound where nothing slows it down."""
+
+    def __init__(self, machine: Machine, name: str, cost: float):
+        self.machine, self.name, self.cost, self.heard = machine, name, cost, 0
+
+    def stream(self):
+        self.machine.streams.append(self.name)
+        self.heard = 0
+        return self
+
+    def accept(self, samples):
+        number = len(self.machine.streams)
+        self.machine.now += self.cost * len(samples) * (1 + 0.05 * number) * self.machine.bursts.get(number, 1.0)
+        self.heard += len(samples)
+        self.machine.longest = max(self.machine.longest, self.heard)
+
+    def finish(self):
+        pass
+
+
+def test_a_ratio_of_times_is_that_of_the_nets_on_a_machine_that_gets_slower(monkeypatch):
+    machine, opened, waves = Machine(), [], [np.zeros(10 * 16000, np.float32)] * 5
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: machine.now)
+    told = speed.in_turn(lambda: opened.append(1) or machine.pair(2e-6, 1e-6), waves, 5120)
+    assert told == pytest.approx((2.0, 2.0, 2.0)), "what slows it down meets both; timed one after the other they would not come to 2"
+    assert len(opened) == speed.ROUNDS and machine.longest == speed.PIECE
+    assert machine.streams[:6] == ["dense", "other", "dense", "other", "other", "dense"], "warmed up, then each goes first once"
+    assert speed.in_turn(lambda: machine.pair(1e-6, 1e-6), waves[:1], 5120) == pytest.approx((1.0, 1.0, 1.0)), "also with one sound"
+    machine.bursts = {len(machine.streams) + 4: 10.0}  # the first time the other one is timed
+    ratio, low, high = speed.in_turn(lambda: machine.pair(2e-6, 1e-6), waves, 5120)
+    assert low < 1 < ratio == pytest.approx(high), "one disturbed round is enough to keep the interval from excluding 1"
+
+
+SPEED = speed.Speed(0.03, 8.0, 9.0, 100.0, 300.0, 1, 1000)
+
+
+def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(tmp_path, material, monkeypatch):
+    run, prepared, timed = standin.make_run(tmp_path, utterances=2), Prepared(material), []
+
+    def measure(data, waves, chunk_ms, threads, precision, decoder, beam, language, dense):
+        timed.append((packing.sha256(data), dense and packing.sha256(dense)))
+        return dataclasses.replace(SPEED, **dict(zip(evaluation.TIMES[-3:], (1.5, 1.4, 1.6) if dense else (None,) * 3)))
+    monkeypatch.setattr(evaluation, "measure", measure)
+    subnets = [store.subnet(run, n) for n in ("s90", "dense")]
+    dense, s90 = (packing.sha256(packing.pack(run, store.subnet(run, n))) for n in ("dense", "s90"))
+    prepared.splits = ["test", "other"]
+    silent = evaluation.evaluate_many(run, subnets, prepared, QUICK)
+    assert {(r.rtf, r.threads, r.speed_ratio) for r in silent} == {(None, 1, None)} and not timed
+    options = dataclasses.replace(QUICK, speed_utterances=3)
+    made = evaluation.evaluate_many(run, subnets, prepared, options, again=True)
+    assert timed == [(dense, None), (s90, dense)], "once a size, not once a split"
+    assert [(r.subnet, r.speed_ratio, r.speed_ratio_low, r.speed_ratio_high) for r in made] == [
+        ("dense", None, None, None), ("s90", 1.5, 1.4, 1.6)] * 2 and {r.rtf for r in made} == {0.03}
+    for split in ("test", "other"):  # as reports were before they knew these fields; the other split is measured anew
+        file = paths.report_file(run, "s90", f"tiny/{split}", 320.0)
+        store.write_json(file, {n: v for n, v in store.read_json(file).items() if not n.startswith("speed_ratio")})
+    file.unlink()
+    old, new = [r for r in evaluation.evaluate_many(run, subnets, prepared, options) if r.subnet == "s90"]
+    assert old.speed_ratio is None and old.rtf == 0.03 and new.speed_ratio == 1.5 and timed[2:] == [(s90, dense)]
+
+
+def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path, material):
+    run, prepared, asked = standin.make_run(tmp_path, utterances=2), Prepared(material), []
+
+    def spread(subnets, material, options, dense):
+        asked.append(packing.sha256(dense))
+        quick = dataclasses.replace(SPEED, speed_ratio=2.0, speed_ratio_low=1.9, speed_ratio_high=2.1)
+        told = {"tiny/test": (quick, evaluation.hardware()), "tiny/other": (None, "another machine")}[material.split]
+        return lambda subnet: evaluation.Heard(material.references, *told)
+    prepared.splits = ["test", "other"]
+    here, there = evaluation.evaluate_many(run, [store.subnet(run, "s90")], prepared, QUICK, spread=spread)
+    assert asked == [packing.sha256(packing.pack(run, store.subnet(run, "dense")))] * 2
+    assert (here.rtf, here.speed_ratio, here.wer) == (0.03, 2.0, 0.0)
+    assert (there.rtf, there.speed_ratio, there.hardware) == (None, None, "another machine")
 
 
 def test_one_normaliser_and_known_conditions(run, material):

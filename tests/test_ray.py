@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -261,6 +262,30 @@ def test_versions_that_differ_are_named():
     _ray_words.check_versions(theirs, "the cluster")
     with pytest.raises(ValueError, match="python is .* on the cluster and 3.9 on the machine that submitted"):
         _ray_words.check_versions(theirs | {"python": "3.9"}, "the cluster")
+
+
+def test_only_the_first_part_of_a_split_is_timed_and_that_in_turn_with_dense(monkeypatch):
+    pytest.importorskip("ray")
+    from core.evaluation import Heard, Material, Options
+    from core.runners import _ray_spread
+    asked = []
+
+    class Hear:
+        """The task, done here and now: it says what it was given."""
+        def options(self, **_):
+            return self
+
+        def remote(self, data, features, waves, options, dense):
+            asked.append((data, len(features), bool(waves), dense))
+            return Heard([f"text {len(features)}"] * len(features), "its speed" if waves else None, "there"), "machine"
+    monkeypatch.setattr(_ray_spread, "ray", SimpleNamespace(put=lambda value: value, get=lambda value: value))
+    monkeypatch.setattr(_ray_spread, "hear", Hear())
+    monkeypatch.setattr(Material, "waves", lambda self, count: ["sound"] * count)
+    sizes = [(Subnet(name, "r", {}, 0.0), name.encode()) for name in ("dense", "s90")]
+    material = Material("t", list("abc"), [], [], 3.0, [0, 1, 2], [])
+    listen = _ray_spread.Spread({"shards": 2, "cpus": 1}).evaluate(sizes, material, Options(speed_utterances=1), b"dense")
+    assert asked == [(b"dense", 2, True, None), (b"dense", 1, False, None), (b"s90", 2, True, b"dense"), (b"s90", 1, False, None)]
+    assert listen(sizes[1][0]) == Heard(["text 2", "text 1", "text 2"], "its speed", "there")
 
 
 def test_what_a_job_tells_becomes_rows_progress_and_reports_once(own_artifacts, monkeypatch, tmp_path):

@@ -11,7 +11,7 @@ import soundfile
 
 from core import cli, history, packing, paths, store
 from core.records import Choice, as_dict
-from core.release import chain, comparisons, publish, results, samples, tables
+from core.release import card, chain, comparisons, publish, results, samples, tables
 from tests import standin
 
 FACTS = {"seconds": 1800.0, "audio_hours": 7.5, "updates": 200, "threads": 2, "device": "cpu", "precision": "fp32",
@@ -113,6 +113,15 @@ def test_the_card_tells_how_errors_fell_over_the_hours_of_all_stages(released):
     card = (folder / paths.CARD).read_text()
     table = [line for line in card.splitlines() if line.startswith(("| 1 | ", "| 2 | ")) and line.endswith(" % |")]
     assert "| stage | hours heard | dense, people |" in card and len(table) == 14 and table[-1] == "| 2 | 17.0 | 31 % |"
+
+
+def test_the_card_says_how_much_faster_where_that_was_timed_in_turn(run):
+    reports = [r for r in store.reports(run) if r.split == CLEAN]
+    timed = [r if r.subnet == "dense" else replace(r, speed_ratio=1.02, speed_ratio_low=0.97, speed_ratio_high=1.05) for r in reports]
+    table = card.result_table(timed).splitlines()
+    assert table[0].endswith("| times as fast as dense |") and all(
+        line.endswith("| - |" if "`dense`" in line else "| 1.02 (0.97 to 1.05) |") for line in table[2:])
+    assert card.TURN_NOTE in card._results(timed) and "as fast as dense" not in card._results(reports)
 
 
 def test_what_is_unfinished_unmeasured_stale_or_too_big_is_refused_and_leaves_nothing(run, released, monkeypatch):

@@ -84,20 +84,28 @@ class Corpus(base.Corpus):
             yield "", base.spoken(id, audio, " ".join(text.split()), self._speaker(audio, ""))
 
     def _csv_items(self, table: Path) -> Iterator[tuple[str, base.Item]]:
-        """(split as written, item) of each row."""
+        """(split as written, item) of each row; a line that cannot be read counts with the row before it."""
         with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
-            head = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=max(",;\t|", key=head.count))
-            names = {n.strip().lower(): n for n in reader.fieldnames or []}
-            column = {want: next((names[a] for a in aliases if a in names), "") for want, aliases in COLUMNS.items()}
-            if not column["audio"] or not column["text"]:
-                raise ValueError(f"folder: {table} has the columns {list(names)}; needed are one of "
-                                 f"{COLUMNS['audio']} and one of {COLUMNS['text']}")
-            for number, row in enumerate(reader, 2):
-                cell = {want: (row.get(name) or "").strip() if name else "" for want, name in column.items()}
-                split = cell["split"].lower() if column["split"] else ""
-                yield (ROLES.get(split, split) if column["split"] else ""), self._row(cell, f"{table.name}:{number}")
+            lines = file.readlines()
+        head = next((line for line in lines if line.strip()), "")
+        found = _csv_rows(lines, max(",;\t|", key=head.count))
+        number, names = next(found, (1, []))
+        if isinstance(names, str):
+            raise ValueError(f"folder: the names of the columns in line {number} of {table} cannot be read: {names}; mend that line")
+        place = {name.strip().lower(): at for at, name in enumerate(names)}
+        column = {want: next((place[a] for a in aliases if a in place), None) for want, aliases in COLUMNS.items()}
+        if column["audio"] is None or column["text"] is None:
+            raise ValueError(f"folder: {table} has the columns {list(place)}; needed are one of "
+                             f"{COLUMNS['audio']} and one of {COLUMNS['text']}")
+        split = "" if column["split"] is None else "train"
+        for number, row in found:
+            if isinstance(row, str):
+                yield split, base.Dropped(f"{table.name}:{number}", row)
+                continue
+            cell = {want: row[at].strip() if at is not None and at < len(row) else "" for want, at in column.items()}
+            if column["split"] is not None:
+                split = ROLES.get(cell["split"].lower(), cell["split"].lower())
+            yield split, self._row(cell, f"{table.name}:{number}")
 
     def _row(self, cell: dict[str, str], place: str) -> base.Item:
         if not cell["audio"]:
@@ -143,3 +151,33 @@ class Corpus(base.Corpus):
             split = place.get(item.speaker, "train") if isinstance(item, Utterance) else "train"
             items.setdefault(split, []).append(item)
         return items
+
+
+def _csv_rows(lines: list[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """(number of its first line, cells or why there are none) of each row; empty lines are none.
+
+    A quote that is never closed would swallow all rows up to the next quote or the end: it costs its own line only, and so does
+    what else the reader refuses, e.g. a cell of more than 131072 characters.
+    """
+    start = 0
+    while start < len(lines):
+        reader, first = csv.reader(map(lines.__getitem__, range(start, len(lines))), delimiter=delimiter, strict=True), start
+        try:
+            for row in reader:
+                if row:
+                    yield first + 1, row
+                first = start + reader.line_num
+            return
+        except csv.Error:
+            yield first + 1, _csv_line(lines[first], delimiter)
+            start = first + 1
+
+
+def _csv_line(line: str, delimiter: str) -> list[str] | str:
+    """The cells of a line on its own, read as leniently as can be, or why there are none."""
+    if line.count('"') % 2:
+        return "not a usable line: a quote is opened and never closed"
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error as error:
+        return f"not a usable line: {error}"

@@ -124,8 +124,8 @@ def speaker_noisy(options: Options, task: tuple[str, list[Utterance], list[Utter
                 voices = babble(others)
             samples = acoustics.reverberate(audio.read(u.audio, u.offset, u.seconds), rt60, rng)
             samples = acoustics.add_noise(samples, snr, rng, kind, voices)
-        except ValueError as error:
-            yield shards.Piece({**row, "reason": str(error)}, None)
+        except Exception as error:  # one bad utterance must never end the making of hours: it is listed with its reason
+            yield shards.Piece({**row, "reason": audio.why(u.audio, error)}, None)
             continue
         yield shards.Piece({**row, "rt60_s": round(rt60, 3), "snr_db": round(snr, 2), "noise": kind}, samples)
 
@@ -136,7 +136,7 @@ def babble(utterances: list[Utterance]) -> np.ndarray:
     for u in utterances:
         try:
             samples = audio.read(u.audio, u.offset, min(u.seconds, BABBLE_S))
-        except ValueError:
+        except Exception:
             continue        # the utterance itself is reported where it is read for its own sake
         voices.append(samples / max(acoustics.rms(samples), 1e-6))
     if not voices:

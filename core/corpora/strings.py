@@ -130,10 +130,10 @@ def speaker_strings(options: Options, task: tuple[str, str, list[Utterance], int
         try:
             samples = audio.read(clip.audio, clip.offset, clip.seconds)
             if not np.any(samples):
-                raise ValueError("nothing but digital silence")
+                raise audio.AudioError("nothing but digital silence")
             sound[clip.id] = trimmed(samples) if options.trim else samples
-        except ValueError as error:
-            yield shards.Piece({"id": clip.id, "split": split, "reason": str(error)}, None)
+        except Exception as error:  # one bad clip must never end the making of hours: it is listed with its reason
+            yield shards.Piece({"id": clip.id, "split": split, "reason": audio.why(clip.audio, error)}, None)
     number = 0
     for use in range(uses):
         rng = chance.utterance_rng(options.seed, use, f"{split}.{speaker}", "strings")

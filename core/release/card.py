@@ -18,6 +18,8 @@ SINGLE = {"gradual_magnitude": "It was pruned to one size while it was trained, 
 CURVE_ROWS = 8
 SPEED_NOTE = ("Zeros save bytes, not time: the runtime multiplies them like other numbers, which is why the executed "
               "MMACs are the same for every size that runs all branches. Times are those of the machine named, one stream, one thread.")
+TURN_NOTE = ("Times of different rows come from different minutes and differ by as much; whether a size is faster is said only by the last "
+             "column: the two were timed in turn, it is the median, lowest and highest of several rounds.")
 
 
 def text(folder: Path, stages: list[dict[str, Any]]) -> str:
@@ -79,17 +81,26 @@ def _results(reports: list[Report]) -> str:
         parts += [f"### {first.split}\n\n{tables.size_of_split(first)}; {tables.condition_text(first)}.",
                   result_table(same)]
         parts += tables.split_notes(first.split)
-    return "\n\n".join([*parts, SPEED_NOTE])
+    in_turn = [TURN_NOTE] if any(r.speed_ratio is not None for r in reports) else []
+    return "\n\n".join([*parts, SPEED_NOTE, *in_turn])
 
 
 def result_table(same: list[Report]) -> str:
     """One condition's reports, a row each."""
     head = ("subnet", "zeros", "MB file", "MB zstd", "WER % (95 % interval)", "against dense, points", "CER %",
             "MMACs/s executed", "MMACs/s non-zero", "ms per chunk, median / p95")
+    in_turn = any(r.speed_ratio is not None for r in same)
+    head += ("times as fast as dense",) if in_turn else ()
     return tables.table(head, [(
         f"`{r.subnet}`", tables.percent(r.sparsity), tables.megabytes(r.file_bytes), tables.megabytes(r.zstd_bytes),
         tables.wer(r), tables.against_dense(r), f"{100 * r.cer:.1f}", f"{r.mmacs_per_second:.0f}",
-        f"{r.mmacs_nonzero_per_second:.0f}", _chunk_ms(r)) for r in same])
+        f"{r.mmacs_nonzero_per_second:.0f}", _chunk_ms(r), *([_times_as_fast(r)] if in_turn else [])) for r in same])
+
+
+def _times_as_fast(report: Report) -> str:
+    if report.speed_ratio is None:
+        return "-"
+    return f"{report.speed_ratio:.2f} ({report.speed_ratio_low:.2f} to {report.speed_ratio_high:.2f})"
 
 
 def _chunk_ms(report: Report) -> str:

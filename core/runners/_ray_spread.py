@@ -17,10 +17,11 @@ from core.runners._ray_words import say
 
 
 @ray.remote(max_retries=3)
-def hear(data: bytes, features: list, waves: list, options: MeasureOptions) -> tuple[Heard, str]:
-    """What one packed subnet understands of one part of a split, and where; its speed on `waves`, where there are some."""
+def hear(data: bytes, features: list, waves: list, options: MeasureOptions, dense: bytes | None) -> tuple[Heard, str]:
+    """What one packed subnet understands of one part of a split, and where; its speed on `waves`, where there are some, also in turn
+    with `dense`."""
     opened = evaluation.opened(data, replace(options, threads=1))
-    told = evaluation.speed_on(data, waves, options) if waves else None
+    told = evaluation.speed_on(data, waves, options, dense) if waves else None
     return Heard(opened.transcribe(features), told, hardware()), node()
 
 
@@ -45,13 +46,15 @@ class Spread:
         self.spread = {"num_cpus": o["cpus"], "scheduling_strategy": "SPREAD"}
         self.places: set[str] = set()
 
-    def evaluate(self, subnets: list[tuple[Subnet, bytes]], material: Material, options: MeasureOptions) -> Any:
-        """Begins all subnets; the function it returns waits for one of them."""
+    def evaluate(self, subnets: list[tuple[Subnet, bytes]], material: Material, options: MeasureOptions, dense: bytes | None) -> Any:
+        """Begins all subnets; the function it returns waits for one of them. Only the first part is timed, and needs `dense` for that."""
         parts = min(self.shards, len(material.ids))
         features = [ray.put([np.array(f) for f in material.features[i::parts]]) for i in range(parts)]
         waves = [ray.put(material.waves(options.speed_utterances))] + [ray.put([])] * (parts - 1)
-        begun = {subnet.name: [hear.options(name=f"{subnet.name} on {material.split}", **self.spread).remote(data, f, w, options)
-                               for f, w in zip(features, waves)] for subnet, data in subnets}
+        rivals = [ray.put(dense)] + [None] * (parts - 1)
+        begun = {subnet.name: [hear.options(name=f"{subnet.name} on {material.split}", **self.spread).remote(
+            data, f, w, options, None if subnet.name == evaluation.DENSE else r) for f, w, r in zip(features, waves, rivals)]
+            for subnet, data in subnets}
 
         def listen(subnet: Subnet) -> Heard:
             heard, places = zip(*ray.get(begun.pop(subnet.name)))

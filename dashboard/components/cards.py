@@ -2,17 +2,11 @@
 from __future__ import annotations
 
 import html
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.records import Report
-
-STUDENT_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31}  # two-sided 95 % t, by freedom
-TIMING = ("chunk_ms", "threads", "hardware", "runtime", "precision", "decoder")
 LESS = 0.995  # of the dense net's multiplications: below it parts are left out, which saves time
 STYLE = """<style>
 .cards {display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 0.6rem;}
@@ -25,15 +19,15 @@ STYLE = """<style>
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster than the dense net, with its 95 % interval; above 1 is faster."""
+    """How many times as fast as the dense net, and the lowest and highest of the rounds they were timed in; above 1 is faster."""
     value: float
     low: float
     high: float
 
     @property
     def certain(self) -> bool:
-        """True when the interval excludes 1."""
-        return self.low > 1.0 or self.high < 1.0
+        """True when the interval excludes 1, also as it is shown, with two decimals."""
+        return round(self.low, 2) > 1.0 or round(self.high, 2) < 1.0
 
 
 def words_wrong(wer: float) -> str:
@@ -46,40 +40,29 @@ def words_wrong(wer: float) -> str:
     return f"about {hundred:.0f} of 100 words"
 
 
-def speed_ratio(reports: list[Report], dense: str, subnet: str) -> Ratio | None:
-    """Measured speed of `subnet` against `dense`; None when nothing allows an interval.
+def speed_ratio(point: dict) -> Ratio | None:
+    """Speed of a measured size against its run's dense net, as timed in turn with it; None where that was not done.
 
-    The interval comes from the chunk times of the same conditions on different splits (Student's t over log ratios, at
-    least three different timings).
+    Times from different reports are never divided: on a shared machine the same net takes 7 ms now and 11 ms a minute later.
     """
-    times: dict[tuple, dict[str, float]] = {}
-    for report in reports:
-        if report.chunk_median_ms and report.subnet in (dense, subnet):
-            key = (report.split, *(getattr(report, name) for name in TIMING))
-            times.setdefault(key, {})[report.subnet] = report.chunk_median_ms
-    # one timing may be stored with several splits: the same numbers again are no further evidence
-    pairs = {(pair[dense], pair[subnet]) for pair in times.values() if len(pair) == 2}
-    logs = [math.log(slow / quick) for slow, quick in sorted(pairs)]
-    if len(logs) < 3 or dense == subnet:
-        return None
-    mean, error = float(np.mean(logs)), float(np.std(logs, ddof=1) / math.sqrt(len(logs)))
-    reach = STUDENT_95.get(len(logs) - 1, 2.26) * error
-    return Ratio(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
+    told = [point.get(name) for name in ("speed_ratio", "speed_ratio_low", "speed_ratio_high")]
+    return None if any(pd.isna(value) for value in told) else Ratio(*told)
 
 
-def speed_words(ratio: Ratio | None, work: float = 1.0) -> tuple[str, str]:
-    """(headline, explanation) of the speed card. `work`: multiplications over the dense net's; below 1 where parts are left out."""
+def speed_words(ratio: Ratio | None, work: float = 1.0, chunk: str = "") -> tuple[str, str]:
+    """(headline, explanation) of the speed card. `work`: multiplications over the dense net's; below 1 where parts are left out.
+    `chunk`: its time as text, e.g. "12.0 ms per chunk", told where nothing was measured against the dense net."""
     less = f"parts are left out: {100 * work:.0f} % of the dense net's multiplications" if work < LESS else ""
     if ratio is None:
-        return ("less to compute", f"{less}; not timed often enough to say how much faster") if less else (
-            "same speed", "zeros save bytes, not time")
+        headline, why = ("less to compute", less) if less else ("same speed", "zeros save bytes, not time")
+        return headline, "; ".join(filter(None, (why, "not timed against the dense net", chunk)))
     interval = f"interval {ratio.low:.2f} to {ratio.high:.2f}"
     if not ratio.certain:
         return ("about the same speed" if less else "same speed",
                 f"{less or 'zeros save bytes, not time'} (measured {ratio.value:.2f} times, {interval})")
     word = "faster" if ratio.value > 1 else "slower"
     times = ratio.value if ratio.value > 1 else 1 / ratio.value
-    return f"{times:.2f} times {word}", f"measured; 95 % {interval}" + (f"; {less}" if less else "")
+    return f"{times:.2f} times {word}", f"timed in turn with the dense net; {interval}" + (f"; {less}" if less else "")
 
 
 def grid(items: list[tuple[str, str, str]]) -> None:
@@ -90,19 +73,27 @@ def grid(items: list[tuple[str, str, str]]) -> None:
     st.html(f"{STYLE}<div class='cards'>{made}</div>")
 
 
-def row_cards(point: dict, dense: dict | None, ratio: Ratio | None) -> None:
+def row_cards(point: dict, dense: dict | None) -> None:
     """The cards of the chosen size. `point`: {"wer", "low", "high", "measured", "file_bytes", "zstd_bytes",
     "sparsity", "sparsity_whole"} (wer may be None); `dense` the same of the dense net or None."""
     sign = "" if point["measured"] else "≈ "
     download = f"{sign}{point['zstd_bytes'] / 1e6:.2f} MB to download" if point["zstd_bytes"] else ""
     against = f"dense: {dense['file_bytes'] / 1e6:.2f} MB" if dense else ""
-    executed = (point.get("mmacs_per_second"), dense and dense.get("mmacs_per_second"))
-    headline, text = speed_words(ratio, executed[0] / executed[1] if all(executed) else 1.0)
     grid([_errors_card(point),
           ("File on disk", f"{sign}{point['file_bytes'] / 1e6:.2f} MB", "; ".join(filter(None, (download, against)))),
           ("Zeros", f"{100 * point['sparsity']:.0f} %",
            f"of the prunable weights, {100 * point['sparsity_whole']:.0f} % of the whole network"),
-          ("Speed against dense", headline, text)])
+          ("Speed against dense", *_speed_card(point, dense, sign))])
+
+
+def _speed_card(point: dict, dense: dict | None, sign: str) -> tuple[str, str]:
+    """(headline, explanation) for a point as `row_cards` takes it."""
+    ms = point.get("chunk_median_ms")
+    chunk = "" if pd.isna(ms) else f"{sign}{ms:.1f} ms per chunk"
+    if dense and point.get("subnet") == dense["subnet"]:
+        return "this is dense", "; ".join(filter(None, ("its other sizes are timed against it", chunk)))
+    executed = (point.get("mmacs_per_second"), dense and dense.get("mmacs_per_second"))
+    return speed_words(speed_ratio(point), executed[0] / executed[1] if all(executed) else 1.0, chunk)
 
 
 def _errors_card(point: dict) -> tuple[str, str, str]:

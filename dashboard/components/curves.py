@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from dashboard.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
+
 POINTS = 300  # per line; longer histories are averaged
 # (colour, dash): Okabe-Ito, and a dash of its own for who cannot tell two colours apart
-LINES = (("#0072B2", "solid"), ("#E69F00", "dash"), ("#009E73", "dot"), ("#CC79A7", "dashdot"), ("#D55E00", "longdash"),
-         ("#56B4E9", "longdashdot"), ("#8C8C8C", "solid"))
+LINES = ((BLUE, "solid"), (ORANGE, "dash"), (GREEN, "dot"), (PURPLE, "dashdot"), (VERMILLION, "longdash"), (SKY, "longdashdot"),
+         (GREY, "solid"))
+ON_DARK = {BLUE: SKY, SKY: YELLOW}  # blue is hard to see on a dark page, as in the other charts; yellow, in its turn, on a light one
 MOST_LINES = 12
 SENTENCES = {
     "loss": "Loss is how surprised the network is by the right words. It should fall, quickly first and then slowly; "
@@ -58,7 +61,7 @@ def thin(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return means[:, 0].round(2).astype(np.float32), means[:, 1].astype(np.float32)
 
 
-def figure(rows: list[dict[str, Any]], word: str, over: str = "step", title: str = "training step") -> go.Figure | None:
+def figure(rows: list[dict[str, Any]], word: str, over: str = "step", title: str = "training step", dark: bool = False) -> go.Figure | None:
     """Curves of all metrics of this word over training steps, or over another field; None when there is nothing to draw."""
     lines = series(rows, word, over)
     if not lines:
@@ -67,6 +70,7 @@ def figure(rows: list[dict[str, Any]], word: str, over: str = "step", title: str
     percent = word == "wer"
     for number, (name, (x, y)) in enumerate(lines.items()):
         colour, dash = LINES[number % len(LINES)]
+        colour = ON_DARK.get(colour, colour) if dark else colour
         chart.add_scatter(x=x, y=100 * y if percent else y, name=name, mode="lines+markers" if len(x) < 15 else "lines",
                           line={"color": colour, "dash": dash, "width": 2},
                           hovertemplate="%{y:.1f} %" if percent else "%{y:.3f}")

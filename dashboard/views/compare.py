@@ -135,7 +135,8 @@ def learning(name: str) -> None:
     if not arms:
         return
     arm = st.selectbox("How the errors fell while it was trained", list(arms), key=f"arm:{name}")
-    st.plotly_chart(compare_charts.learning_figure(arms[arm]), key=f"learning:{name}", config={"displayModeBar": False},
+    st.plotly_chart(compare_charts.learning_figure(arms[arm], st.context.theme.type == "dark"), key=f"learning:{name}",
+                    config={"displayModeBar": False},
                     alt=f"Training loss of {arm} over hours of speech heard, a line per size and seed")
     st.caption("**What to see:** a lower line has learned more; lines of one colour are the same size trained again from another seed.")
 

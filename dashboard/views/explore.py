@@ -197,9 +197,7 @@ def board() -> None:
 
 def show_cards(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame, point: dict) -> None:
     """The cards of the chosen size, and the button that measures it when nobody has."""
-    dense = cards.dense_row(points, chosen.run)
-    name = dense["subnet"] if dense else ""
-    cards.row_cards(point, dense, cards.speed_ratio(data.reports(chosen.run), name, subnet.name))
+    cards.row_cards(point, cards.dense_row(points, chosen.run))
     if not point["measured"] and len(points):
         measure.offer(chosen.run, subnet, points.iloc[0].to_dict())
 
@@ -216,7 +214,7 @@ def learning(run: str) -> None:
     with st.expander("How its errors fell while it was trained", key="learning_box", on_change="rerun") as box:
         if not box.open:  # drawn when somebody looks: the slider need not draw it again and again
             return
-        figure = curves.figure(rows, "wer", "audio_hours", "hours of speech heard")
+        figure = curves.figure(rows, "wer", "audio_hours", "hours of speech heard", st.context.theme.type == "dark")
         st.plotly_chart(figure, key="learning", config={"displayModeBar": False},
                         alt="Word error rate on held-out speech over hours of speech heard in training")
         st.caption("**What to see:** how fast words wrong fall with the speech heard, and which recordings are hard. “Dense” is the "

@@ -191,7 +191,7 @@ def show_curves(job: Job) -> None:
         return
     drawn = False
     for word, sentence in curves.SENTENCES.items():
-        chart = curves.figure(rows, word)
+        chart = curves.figure(rows, word, dark=st.context.theme.type == "dark")
         if chart is not None:
             drawn = True
             st.caption(sentence)
