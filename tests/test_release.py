@@ -241,7 +241,7 @@ def test_speakers_are_rejoined_where_the_prepared_data_is_at_hand(run, monkeypat
 
         def rows(self, split):
             return [type("Row", (), {"id": f"utterance-{i:03d}", "speaker": str(i % 4)}) for i in range(40)]
-    monkeypatch.setattr(comparisons, "_prepared", lambda folder: Here())
+    monkeypatch.setattr(comparisons, "_prepared", lambda folder: [Here()])
     told = {r["split"]: r["resampled"] for r in comparisons.compare(run)["rows"]}
     assert told[CLEAN] == comparisons.SPEAKERS and comparisons.UTTERANCES in told.values()
 

@@ -1,6 +1,7 @@
 """Searched subnets against uniform, global-magnitude and randomly searched ones of the same bytes, paired."""
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -39,29 +40,29 @@ def _is_searched(name: str) -> bool:
     return name[:1] == "s" and name[1:].replace(".", "", 1).isdigit()
 
 
-def _prepared(folder: Path) -> Prepared | None:
-    made_from = chain.finished(folder).get("prepared")
-    place = paths.prepared() / str(made_from)
-    if not made_from or not place.is_dir():
-        return None
-    try:
-        return Prepared(place)
-    except ValueError:  # half-made or changed since: as good as absent, and "resampled" will say so
-        return None
+def _prepared(folder: Path) -> list[Prepared]:
+    """Prepared data of this machine, what the run was trained on first: another machine's has another name and the same speakers."""
+    own = str(chain.finished(folder).get("prepared"))
+    places = sorted((p for p in paths.prepared().glob("*") if p.is_dir()), key=lambda p: p.name != own)
+    found = []
+    for place in places:
+        with contextlib.suppress(ValueError):  # half-made, or changed since: as good as absent
+            found.append(Prepared(place))
+    return found
 
 
-def _speakers(prepared: Prepared | None, split: str, ids: list[str]) -> list[str] | None:
-    """The speaker of every utterance, or None when they cannot be told."""
-    if prepared is None:
-        return None
-    for name in (split, split.rpartition("/")[2]):  # a single corpus' splits are stored without its name
-        if name in prepared.splits:
-            known = {row.id: row.speaker for row in prepared.rows(name)}
-            return [known[i] for i in ids] if all(i in known for i in ids) else None
+def _speakers(prepared: list[Prepared], split: str, ids: list[str]) -> list[str] | None:
+    """The speaker of every utterance, or None when no prepared data tells all of them."""
+    for one in prepared:
+        for name in (split, split.rpartition("/")[2]):  # a single corpus' splits are stored without its name
+            if name in one.splits:
+                known = {row.id: row.speaker for row in one.rows(name)}
+                if all(i in known for i in ids):
+                    return [known[i] for i in ids]
     return None
 
 
-def _pair(folder: Path, searched: Report, other: Report, origin: str, prepared: Prepared | None) -> dict[str, Any]:
+def _pair(folder: Path, searched: Report, other: Report, origin: str, prepared: list[Prepared]) -> dict[str, Any]:
     mine, theirs = (store.hypotheses(folder, r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model) for r in (searched, other))
     ids = [row["id"] for row in mine]
     base = {row["id"]: _errors(row) for row in theirs}
