@@ -17,7 +17,7 @@ FLOORS = (  # a module imports lower floors, and names to its left on its own fl
     "prepared corpora sift extract prepare batches models muon native sparsity",
     "methods prefix_beam decoding",
     "group checkpoints training export recognizer speed evaluation fitness tuning allocation search ladders release",
-    "building experiment language compare rehearsal",
+    "building experiment language compare rehearsal job_kinds",
     "runners worker bench child arguments listing job_commands cli __main__",
 )
 PLACE = {name: (floor, place) for floor, line in enumerate(FLOORS) for place, name in enumerate(line.split())}
