@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core import store
+from core import exports, store
 
 Report = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 
@@ -34,3 +34,8 @@ def evaluate_job(payload: dict[str, Any], report: Report) -> None:
     from core import experiment
     experiment.evaluate(payload["run"], payload.get("subnets") or [], payload.get("splits") or [], report, payload.get("new"),
                         payload.get("chunk_ms"), payload.get("decoding"))
+
+
+def export_job(payload: dict[str, Any], report: Report) -> None:
+    for line in exports.write(payload["run"], payload.get("subnets") or [], payload.get("folder") or "", report):
+        print(line, flush=True)
