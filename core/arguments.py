@@ -90,7 +90,7 @@ def parser() -> Parser:
 
 
 def _work_commands(commands: Any, background: bool = False) -> None:
-    """prepare, train, search and evaluate, in the foreground or (`jobs add`) for the queue."""
+    """What background jobs do, too: in the foreground, or (`jobs add`) for the queue."""
     recipe_help = "a .toml file, a run's recipe.json, or one of: " + ", ".join(recipe_files.recipe_names())
     c = commands.add_parser("prepare", help="read a recipe's speech once: features, tokens, what was dropped and why")
     c.add_argument("recipe", metavar="RECIPE", help=recipe_help)
@@ -115,6 +115,11 @@ def _work_commands(commands: Any, background: bool = False) -> None:
         c.add_argument("--tune", action="store_true", help="try weights of the language model on dev, store nothing")
         for name in ("train", "search", "evaluate"):
             _runner_options(commands.choices[name])
+    c = commands.add_parser("export", help="write subnets of a run as files to take elsewhere, each the very file that was measured")
+    c.add_argument("run", metavar="RUN")
+    c.add_argument("--subnets", type=_list, default=[], metavar="A,B", help="e.g. dense,s70; all when not given")
+    c.add_argument("--out", default="", metavar="FOLDER", help="where SUBNET.safetensors is written, in place of files of that name; when "
+                   "not given, artifacts/exports/RUN/")
     for c in commands.choices.values() if background else ():
         c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
         _queue_options(c)
@@ -162,6 +167,14 @@ def check_subnets(given: Any) -> None:
     for name in getattr(given, "subnets", ()):
         if name != "dense":
             store.subnet(given.run, name)
+
+
+def out_folder(given: Any) -> str:
+    """The folder of --out as a job finds it, which has another working folder; "" without one. ValueError where a file has its place."""
+    folder = Path(given.out).absolute() if given.out else None
+    if folder and folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {given.out}: this is a file; name a folder")
+    return str(folder or "")
 
 
 def options(settings: list[str], word: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class JobReport:
 
 
 def run_job(job_id: int) -> int:
-    """Call `<kind>_job(payload, report)` of core.experiment (SUPERNET_JOB_MODULE names another, for tests).
+    """Call `<kind>_job(payload, report)` of core.job_kinds (SUPERNET_JOB_MODULE names another, for tests).
 
     Returns the exit code: 0 done, 1 failed with the traceback kept in the job, STOPPED when it was asked to stop.
     """
@@ -60,7 +60,7 @@ def run_job(job_id: int) -> int:
     job = jobs.get(job_id)
     report = JobReport(job, stop)
     try:
-        module = importlib.import_module(os.environ.get("SUPERNET_JOB_MODULE", "core.experiment"))
+        module = importlib.import_module(os.environ.get("SUPERNET_JOB_MODULE", "core.job_kinds"))
         result = getattr(module, f"{job.kind}_job")(job.payload, report)
         if isinstance(result, Path) and not job.run and job.kind == "train":
             report.belongs_to(result.name)

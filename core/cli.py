@@ -1,4 +1,4 @@
-"""`python -m core prepare|train|search|evaluate|compare|transcribe|lm|bench|release|store|fetch|list|jobs`: commands."""
+"""`python -m core prepare|train|search|evaluate|export|compare|transcribe|lm|bench|release|store|fetch|list|jobs`: commands."""
 from __future__ import annotations
 
 import json
@@ -83,6 +83,15 @@ def _work(given: Any) -> int:
     return STOPPED if stop.asked else 0
 
 
+def _export(given: Any) -> int:
+    storage.here(given.run)
+    stop = child.Stop()
+    from core import exports
+    for line in exports.write(given.run, given.subnets, arguments.out_folder(given), listing.progress(stop)):
+        print(line)
+    return STOPPED if stop.asked else 0
+
+
 def _compare(given: Any) -> int:
     recipe_set = recipe_sets.load(given.set, given.settings)
     stop = child.Stop()
@@ -146,8 +155,8 @@ def _release(given: Any) -> None:
 
 
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
-    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "compare": _compare, "transcribe": _transcribe, "lm": _lm,
-    "bench": _bench, "release": _release,
+    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "export": _export, "compare": _compare,
+    "transcribe": _transcribe, "lm": _lm, "bench": _bench, "release": _release,
     "store": lambda given: print(f"{len(storage.push(given.run, given.at))} files of {given.run} were copied to {storage.url(given.at)}"),
     "fetch": lambda given: print(storage.pull(given.run, given.at)),
     "list": lambda given: print(listing.everything(given.what)), "jobs": job_commands.run}

@@ -1,4 +1,4 @@
-"""From a Recipe to a finished run: the only file that knows all rooms. Each function is one kind of job."""
+"""From a Recipe to a finished run: the only file that knows all rooms."""
 from __future__ import annotations
 
 import contextlib
@@ -281,25 +281,3 @@ def _still_good(prepared: Prepared, splits: Sequence[str]) -> bool:
 
 def prepared_now(recipe: Recipe, report: Report) -> Prepared:
     return Prepared(prepare(recipe, lambda p, text, eta: report(0.0, f"prepare: {text}", eta)))
-
-
-# jobs: the payloads of records.JOB_KINDS
-
-def prepare_job(payload: dict[str, Any], report: Report) -> None:
-    prepare(store.recipe_from(payload["recipe"]), report)
-
-
-def train_job(payload: dict[str, Any], report: Report) -> Path:
-    """Training, and then the measuring that makes the run appear in the charts."""
-    folder = train(store.recipe_from(payload["recipe"]), report)
-    evaluate(folder.name, [], [], report)
-    return folder
-
-
-def search_job(payload: dict[str, Any], report: Report) -> None:
-    search(payload["run"], report)
-
-
-def evaluate_job(payload: dict[str, Any], report: Report) -> None:
-    evaluate(payload["run"], payload.get("subnets") or [], payload.get("splits") or [], report, payload.get("new"),
-             payload.get("chunk_ms"), payload.get("decoding"))

@@ -49,6 +49,8 @@ def run(given: Any) -> int:
 
 
 def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
+    if kind == "export" and given.runner != "local":
+        raise ValueError(f"an export writes files on this machine, where the runner {given.runner} has nothing to do: leave out --runner")
     settings = getattr(given, "settings_before", {}) | arguments.runner_settings(given)
     number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries, device=given.device,
                       runner=given.runner, settings=settings)
@@ -77,6 +79,8 @@ def _payload(given: Any) -> dict[str, Any]:
         return {"run": run}
     if run:
         arguments.check_subnets(given)
+    if given.kind == "export":
+        return {"run": run, "subnets": given.subnets, "folder": arguments.out_folder(given)}
     decoding = arguments.decoding(given)
     return {"run": run, "subnets": given.subnets, "splits": given.splits, "new": None, "chunk_ms": given.chunk_ms} | (
         {"decoding": decoding} if decoding else {})
@@ -91,7 +95,8 @@ def _job_row(job: Job) -> tuple[str, ...]:
     waiting = ", ".join(f"{b.id} ({_state(b)})" for b in jobs.waits_for(job))
     message = f"waits for job {waiting}" if waiting else message
     left = f" ({listing.duration(job.eta_s)} left)" if job.eta_s else ""
-    return str(job.id), job.kind, _state(job), f"{100 * job.progress:.0f} %", job.run, (message + left)[:80]
+    told = message if job.state == "done" else (message + left)[:80]  # a folder that is cut off is none
+    return str(job.id), job.kind, _state(job), f"{100 * job.progress:.0f} %", job.run, told
 
 
 # in the foreground, on other machines

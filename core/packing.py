@@ -137,7 +137,7 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
         metadata = json.loads(header["__metadata__"][KEY])
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"this is not a packed subnet ({type(error).__name__}: {error}); "
-                         "packed files come from Download on the Explore page or core.packing.write") from None
+                         "packed files come from Download on the Explore page or python -m core export") from None
     if metadata.get("format") != FORMAT:
         raise ValueError(f"packed format {metadata.get('format')!r} is not {FORMAT!r}: pack the subnet again")
     metadata["bpe"] = base64.b64encode(stored.pop(paths.BPE).tobytes()).decode()

@@ -37,6 +37,15 @@ def language_models() -> Path:
     return artifacts() / "lm"
 
 
+def exports(run: str) -> Path:
+    """Files of a run's sizes that `core export` writes, to be taken elsewhere."""
+    return artifacts() / "exports" / run
+
+
+def export_file(folder: Path, subnet: str) -> Path:
+    return folder / f"{subnet}.safetensors"
+
+
 def jobs_database() -> Path:
     return artifacts() / "jobs.db"
 

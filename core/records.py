@@ -175,7 +175,7 @@ class Report:
     speed_ratio_high: float | None = None  # were not timed in turn, and in reports older than these fields
 
 
-JOB_KINDS = ("prepare", "train", "search", "evaluate")
+JOB_KINDS = ("prepare", "train", "search", "evaluate", "export")
 JOB_STATES = ("queued", "running", "done", "failed", "cancelled")
 
 

@@ -12,12 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # a module imports lower floors, and names to its left on its own floor's line; a folder is one name
     "records paths cost",
-    "plugins catalog recipe_files writing recipe_sets store storage history packing queue_file pulse jobs cluster",
+    "plugins catalog recipe_files writing recipe_sets store storage history packing exports queue_file pulse jobs cluster",
     "audio features text tokenizer ngrams kneser_ney fusion chance acoustics shards grammar speaking scoring layers",
     "prepared corpora sift extract prepare batches models muon native sparsity",
     "methods prefix_beam decoding",
     "group checkpoints training export recognizer speed evaluation fitness tuning allocation search ladders release",
-    "building experiment language compare rehearsal",
+    "building experiment language compare rehearsal job_kinds",
     "runners worker bench child arguments listing job_commands cli __main__",
 )
 PLACE = {name: (floor, place) for floor, line in enumerate(FLOORS) for place, name in enumerate(line.split())}
@@ -172,7 +172,7 @@ def test_what_is_allowed_is_not_refused(tmp_path):
 def test_importing_floors_0_and_1_and_what_makes_sound_and_text_loads_no_torch():
     free = {name for name, (floor, _) in PLACE.items() if floor < 2 or name in NO_TORCH}
     names = [m for m in modules(ROOT, "core") if name_of(m) in free]
-    names += ["core.cli", "core.worker", "core.child"]
+    names += ["core.cli", "core.worker", "core.child", "core.job_kinds"]
     code = "import importlib, sys\n" \
            "for name in sys.argv[1:]:\n" \
            "    importlib.import_module(name)\n" \

@@ -16,9 +16,10 @@ from core import arguments, cli, jobs, listing, paths, store
 from core.records import Choice, Recipe, Report, Subnet, as_dict, from_dict
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("prepare", "train", "search", "evaluate", "transcribe", "lm", "bench", "list", "jobs")
+COMMANDS = ("prepare", "train", "search", "evaluate", "export", "transcribe", "lm", "bench", "list", "jobs")
 NEEDED = {"prepare": ["r"], "train": ["r"], "search": ["r"], "evaluate": ["r", "--subnets", "a", "--splits", "b"],
-          "transcribe": ["r", "s", "f.wav"], "lm": ["r", "--out", "f"], "bench": ["b"], "list": [], "jobs": []}
+          "export": ["r", "--subnets", "a", "--out", "f"], "transcribe": ["r", "s", "f.wav"], "lm": ["r", "--out", "f"], "bench": ["b"],
+          "list": [], "jobs": []}
 
 
 @pytest.fixture
@@ -83,6 +84,8 @@ def test_each_command_refuses_unknown_options_by_name(command, capsys):
 def test_no_abbreviations_and_helpful_guesses(capsys):
     for words, text in ((["train", "r", "--resum", "x"], "unknown option --resum, did you mean --resume?"),
                         (["evaluate", "r", "--split", "x"], "did you mean --splits?"),
+                        (["export", "r", "--runner", "ray"], "unknown option --runner"),
+                        (["jobs", "add", "export", "r", "--subnet", "x"], "did you mean --subnets?"),
                         (["trian"], "unknown command 'trian', did you mean train?"),
                         (["jobs", "cancle", "1"], "did you mean cancel?"),
                         (["jobs", "add", "train", "r", "--resume", "x"], "unknown option --resume"), ([], "COMMAND")):
@@ -101,11 +104,17 @@ def test_no_abbreviations_and_helpful_guesses(capsys):
     (["train", "small", "--resume", "dense-00000001"], "leave out RECIPE and --set"),
     (["search", "dense-1"], "dense-00000001"),
     (["evaluate", "dense-00000001", "--subnets", "s70", "--splits", "dev"], "no subnet"),
+    (["export", "dense-1"], "dense-00000001"),
+    (["export", "dense-00000001"], "has no sizes (yet)"),
+    (["export", "dense-00000001", "--subnets", "s70"], "no subnet"),
     (["transcribe", "nothing", "dense", "a.wav"], "no run called"),
     (["bench", "nothing"], "no bench plug-in"),
     (["list", "metods"], "did you mean 'methods'"),
     (["jobs", "log", "7"], "no job 7"),
     (["jobs", "add", "train", "smal", "--no-worker"], "did you mean 'small'"),
+    (["jobs", "add", "export", "dense-1", "--no-worker"], "dense-00000001"),
+    (["jobs", "add", "export", "dense-00000001", "--subnets", "s70", "--no-worker"], "no subnet"),
+    (["jobs", "add", "export", "dense-00000001", "--runner", "ray"], "files on this machine"),
 ])
 def test_wrong_input_is_one_line_and_code_2(house, experiment, capsys, words, text):
     make_run()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from core import cluster, jobs, paths, queue_file
+from core.records import JOB_KINDS
 from dashboard import charts
 from dashboard.components import curves
 from tests.conftest import ROOT
@@ -96,6 +97,25 @@ def test_a_failure_is_shown_with_its_traceback(page):
     assert not page.exception and "failed" in text(page)
     assert "Traceback" in page.code[0].value and "7 %" in page.code[0].value
     assert page.expander[0].label == "Why it failed"
+
+
+def test_an_export_tells_where_its_files_are(page):
+    number = claimed("export", {"run": "r1", "subnets": ["dense", "s70"], "folder": ""})
+    jobs.beat(number, "worker", 0.5, "s70 (2 of 2)")
+    page.run()
+    assert "Write files to take away" in text(page) and "r1: dense, s70" in text(page).replace("\\", "") and "folder:" not in text(page)
+    jobs.beat(number, "worker", 1.0, "2 files are in /somewhere/exports/r1")
+    jobs.finish(number)
+    jobs.add("export", {"run": "r2", "subnets": [], "folder": ""})
+    page.run()
+    shown = text(page).replace("\\", "")
+    assert not page.exception and ":material/folder: 2 files are in /somewhere/exports/r1" in shown and "r2: all sizes" in shown
+
+
+def test_every_kind_of_job_has_a_title():
+    import runpy
+
+    assert set(runpy.run_path(VIEW)["WORDS"]) == set(JOB_KINDS)
 
 
 def test_worker_sign_of_life_and_start(page):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from core import cost, experiment, history, ladders, packing, paths, plugins, store
+from core import cost, experiment, history, job_kinds, ladders, packing, paths, plugins, store
 from core.records import Choice, Interrupted, Recipe, as_dict
 
 TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
@@ -103,7 +103,7 @@ def test_measuring_a_new_size_stores_subnet_and_report():
     folder = experiment.train(recipe(), go)
     anatomy = store.anatomy(folder)
     new = as_dict(store.subnet(folder, "dense")) | {"name": "u37", "keep": cost.uniform(anatomy, 0.37), "sparsity": 0.37}
-    experiment.evaluate_job({"run": folder.name, "subnets": [], "splits": ["test"], "new": new}, go)
+    job_kinds.evaluate_job({"run": folder.name, "subnets": [], "splits": ["test"], "new": new}, go)
     assert store.subnet(folder, "u37").sparsity == 0.37
     assert [r.subnet for r in store.reports(folder)] == ["u37"]
 

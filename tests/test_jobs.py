@@ -17,7 +17,7 @@ from core import jobs, paths, queue_file, recipe_files, records, worker
 ROOT = Path(__file__).resolve().parents[1]
 
 STUB = '''
-"""Jobs that do what their payload says, in place of core.experiment."""
+"""Jobs that do what their payload says, in place of core.job_kinds."""
 import os, pathlib, subprocess, sys, time
 
 def train_job(payload, report):

@@ -65,7 +65,7 @@ def filled(command: str, home) -> list[str]:
 
 
 def test_every_command_is_executed_here_or_by_the_test_that_is_named():
-    assert {c.split()[0] for c in commands()} == {"prepare", "train", "evaluate", "store", "lm", "transcribe", "bench"}
+    assert {c.split()[0] for c in commands()} == {"prepare", "train", "evaluate", "export", "store", "lm", "transcribe", "bench"}
     for start, file in ELSEWHERE.items():
         text = (paths.ROOT / "tests" / file).read_text()
         assert start.split()[-1] in text or "looking" in text, f"{file} does not execute `{start}`"

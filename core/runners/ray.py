@@ -162,6 +162,8 @@ class Runner(base.Runner):
 
     def check(self, job: Job) -> None:
         """ValueError, within WAIT_S, for a cluster that cannot be used and for runs that are gone."""
+        if job.kind == "export":
+            raise ValueError("an export writes files on this machine: queue it with the local runner")
         theirs = cluster.version(self.o.address)
         ours = _ray().__version__
         if theirs != ours:

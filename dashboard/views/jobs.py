@@ -18,7 +18,8 @@ BUSY_S, IDLE_S = 3.0, 15.0  # seconds between two looks at the queue while somet
 DRAW_S = 6.0       # seconds between two drawings of the curves of a running job
 LOG_LINES = 60
 TOLD_FOR = 15.0    # seconds that a refusal stays on the page
-WORDS = {"prepare": "Prepare speech", "train": "Train", "search": "Search for good sizes", "evaluate": "Measure"}
+WORDS = {"prepare": "Prepare speech", "train": "Train", "search": "Search for good sizes", "evaluate": "Measure",
+         "export": "Write files to take away"}
 STATES = {  # colour-blind safe: each state has a sign and a word as well as a colour
     "queued": ("gray", ":material/schedule:", "waiting"), "running": ("blue", ":material/play_arrow:", "running"),
     "done": ("green", ":material/check:", "done"), "failed": ("red", ":material/error:", "failed"),
@@ -60,10 +61,11 @@ def subject(job: Job) -> str:
     if isinstance(recipe, dict):
         method = recipe.get("method", {})
         return recipe.get("title") or told or (method.get("name", "") if isinstance(method, dict) else "")
-    if job.kind == "evaluate":
+    if job.kind in ("evaluate", "export"):
         new = (job.payload.get("new") or {}).get("name")
         sizes = [new] if new else job.payload.get("subnets", [])
-        return f"{told}: {', '.join(sizes[:3])}{' ...' if len(sizes) > 3 else ''}"
+        named = ", ".join(sizes[:3]) + (" ..." if len(sizes) > 3 else "")
+        return ": ".join(filter(None, (told, named or "all sizes")))
     return told or str(recipe or "")
 
 
@@ -104,6 +106,8 @@ def card(job: Job, now: float) -> None:
         if job.state == "running" or (0 < job.progress < 1):
             st.progress(min(1.0, max(0.0, job.progress)), forms.escape(f"{job.progress:.0%} {job.message}".strip()))
         st.caption(when(job, now))
+        if job.kind == "export" and job.state == "done":
+            st.caption(f":material/folder: {forms.escape(job.message)}")
         if job.error:
             with st.expander("Why it failed", icon=":material/bug_report:"):
                 st.markdown(f"**{forms.escape(job.error.strip().splitlines()[-1])}**")
