@@ -112,7 +112,9 @@ def _work_commands(commands: Any, background: bool = False) -> None:
                    "as in the recipe when not given")
     _decoding(c)
     if not background:
-        c.add_argument("--tune", action="store_true", help="try weights of the language model on dev, store nothing")
+        one = c.add_mutually_exclusive_group()
+        one.add_argument("--tune", action="store_true", help="try weights of the language model on dev, store nothing")
+        one.add_argument("--again", action="store_true", help="measure anew what is stored already, its speed, too")
         for name in ("train", "search", "evaluate"):
             _runner_options(commands.choices[name])
     c = commands.add_parser("export", help="write subnets of a run as files to take elsewhere, each the very file that was measured")

@@ -76,6 +76,8 @@ def _work(given: Any) -> int:
         asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
         if given.tune:
             from core import language
+        elif given.again:
+            asked["again"] = True
         work = language.tune if given.tune else experiment.evaluate
         result = work(given.run, given.subnets, given.splits, report, **asked)
     for line in result if isinstance(result, (list, tuple)) else [] if result is None else [result]:

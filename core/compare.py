@@ -97,7 +97,7 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
 
 
 def _search(arm: Arm, folder: Path, recipe: Recipe, report: Report) -> dict[str, Any]:
-    """Sizes searched, or those that were -> what choosing the arm's own took: the evolution, or the random search where it names r.. sizes."""
+    """Sizes searched, or those that were -> what choosing the arm's own took: the evolution, or random search where it names r.. sizes."""
     states = {method: store.own_part(folder) / f"{method}.json" for method in ("search", "random")}
     if not all(state.is_file() for state in states.values()) or not any(s.origin == "searched" for s in store.subnets(folder)):
         experiment.search(folder.name, report)

@@ -192,7 +192,8 @@ def sparsest(recipe: Recipe) -> float:
 
 def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | None = None) -> list[Subnet]:
     """Search the run's ladder of sizes and store it beside uniform, global-magnitude and random-search ones of the same bytes.
-    A ladder that shipped with a released run is not searched again. `spread` of the fitness measures several candidates at once, elsewhere."""
+    A ladder that shipped with a released run is not searched again. `spread` of the fitness measures several candidates at once,
+    elsewhere."""
     folder = store.run_folder(run_id)
     recipe, anatomy, sha = store.recipe(folder), store.anatomy(folder), store.ranks_sha256(folder)
     if not plugins.load("methods", recipe.method.name).Method.nested:
@@ -227,10 +228,10 @@ def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | 
 
 def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Report,
              new: dict[str, Any] | None = None, chunk_ms: float | None = None,
-             decoding: dict[str, Any] | None = None, spread: evaluation.Spread | None = None) -> list[records.Report]:
+             decoding: dict[str, Any] | None = None, spread: evaluation.Spread | None = None, again: bool = False) -> list[records.Report]:
     """Measure stored subnets (all when none is named) and store the Reports. `new`: a Subnet that is stored first; `chunk_ms` and
-    `decoding` {option of evaluation: value}: instead of the recipe's; `spread`: other processes that listen. What is added to a released
-    run goes into this machine's part of it.
+    `decoding` {option of evaluation: value}: instead of the recipe's; `spread`: other processes that listen; `again`: also what is
+    measured already. What is added to a released run goes into this machine's part of it.
 
     ValueError for conditions that cannot be, before any speech is prepared."""
     folder = store.run_folder(run_id)
@@ -245,7 +246,7 @@ def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report:
         made = replace(records.from_dict(Subnet, new), run=folder.name, ranks_sha256=store.ranks_sha256(folder))
         store.save_subnet(folder, made)
         chosen.append(made)
-    return evaluation.evaluate_many(folder, chosen or store.subnets(folder), prepared, options, report, spread=spread)
+    return evaluation.evaluate_many(folder, chosen or store.subnets(folder), prepared, options, report, again, spread)
 
 
 def measured_so(recipe: Recipe, splits: Sequence[str], chunk_ms: float | None, decoding: dict[str, Any] | None) -> evaluation.Options:

@@ -110,6 +110,8 @@ def elsewhere(given: Any) -> int:
         raise ValueError("--dry-run tries a recipe on this machine: leave out --runner")
     if given.command == "evaluate" and given.tune:
         raise ValueError("--tune runs on this machine: leave out --runner")
+    if given.command == "evaluate" and given.again:
+        raise ValueError("--again measures on this machine: leave out --runner")
     given.kind, given.after = given.command, []
     if given.kind != "train":
         storage.here(given.run)

@@ -131,11 +131,12 @@ def test_commands_reach_the_experiment(house, experiment, capsys):
     assert cli.main(["train", "--resume", run]) == 0
     assert cli.main(["search", run]) == 0
     assert cli.main(["evaluate", run, "--subnets", "dense,s70", "--splits", "dev", "--chunk-ms", "640"]) == 0
+    assert cli.main(["evaluate", run, "--again"]) == 0
     recipe = store.load_recipe("small")
     assert experiment == [("prepare", store.override(recipe, ["corpus.minutes=3"])),
                           ("train", store.override(recipe, ["seed=4"]), None, None), ("train", store.recipe(run), run, None),
                           ("search", run),
-                          ("evaluate", run, ["dense", "s70"], ["dev"], 640.0)]
+                          ("evaluate", run, ["dense", "s70"], ["dev"], 640.0), ("evaluate", run, [], [], None, True)]
     out, error = capsys.readouterr()
     assert "/made/train\n" in out and "50.0 %  half  (0 min 3 s left)" in error
 

@@ -113,6 +113,7 @@ def test_sizes_that_a_search_elsewhere_finds_are_printed(away, capsys, monkeypat
     (["train", "voice_commands", "--runner", "ray", "--with", "wrokers=2"], "did you mean 'workers'"),
     (["train", "voice_commands", "--runner", "ray", "--dry-run"], "leave out --runner"),
     (["evaluate", "r", "--runner", "ray", "--tune"], "leave out --runner"),
+    (["evaluate", "r", "--runner", "ray", "--again"], "leave out --runner"),
     (["train", "voice_commands", "--runner", "ray"], "no storage is named"),
     (["train", "voice_commands", "--runner", "ray", "--with", "storage=file:///nowhere"], "its dashboard's is needed"),
     (["train", "voice_commands", "--runner", "ray", "--with", "storage=file:///nowhere", "--address", "http://127.0.0.1:9"],

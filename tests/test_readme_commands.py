@@ -18,8 +18,8 @@ SMALL = {"corpus.hours": 0.01, "corpus.test_utterances": 6, "corpus.dev_utteranc
 SETS = [w for n, v in SMALL.items() for w in ("--set", f"{n}={v}")]
 MORE = {"prepare voice_commands": SETS, "train voice_commands": SETS,  # {command of the README: words after it}
         "bench training": ["--set", "recipe={run}/recipe.json", "--set", "rounds=1"],
-        "bench jobs": ["--set", "jobs=1", "--set", "writers=2", "--set", "each=2", "--set", "run={name}", "--set", "recipe={run}/recipe.json",
-                       "--set", "ray_jobs=0", "--set", "ray_updates=0"]}
+        "bench jobs": ["--set", "jobs=1", "--set", "writers=2", "--set", "each=2", "--set", "run={name}", "--set",
+                       "recipe={run}/recipe.json", "--set", "ray_jobs=0", "--set", "ray_updates=0"]}
 ELSEWHERE = {"list": "test_readme.py", "jobs": "test_readme.py", "evaluate --help": "test_readme.py", "compare --help": "test_readme.py",
              "bench scale": "test_scale.py", "bench app": "test_browser.py", "train RECIPE --runner ray": "test_ray.py"}
 

@@ -37,7 +37,8 @@ def _row(a_set: RecipeSet, claim: Claim, size: str) -> dict[str, Any]:
     sides = (claim.arm, claim.arm if claim.kind == MOST else claim.against)
     ours, theirs = ([a_set.current(name, s) for s in a_set.seeds] for name in sides)
     row = {"number": claim.number, "text": claim.text, "kind": claim.kind, "set": a_set.name, "title": a_set.title, "arm": claim.arm,
-           "against": "all other branches" if claim.kind == MOST else claim.against, "size": size, "relative": None, "low": None, "high": None, "p": None, "verdict": "not run yet",
+           "against": "all other branches" if claim.kind == MOST else claim.against, "size": size, "relative": None, "low": None,
+           "high": None, "p": None, "verdict": "not run yet",
            "holds": None, "seeds": [], "split": "", "minutes": []}
     if not all(ours + theirs) or len({r.get("speech") for r in ours + theirs}) > 1:
         return row
