@@ -54,14 +54,14 @@ def finished(method: str, model: str):
     tokenizer.train(["the quick brown fox jumps over the lazy dog", "it's"], tokenizer.Options(kind="characters"), words)
     (words / paths.FEATURE_STATISTICS).write_text(json.dumps({"mean": [0.0] * 80, "std": [4.0] * 80}))
     prepared = SimpleNamespace(folder=words, hash="0", info={"attributions": []})
-    experiment._begin(folder, recipe, prepared, made.anatomy)
+    experiment._begin(folder, recipe, prepared, made.anatomy, None)
 
     def noise(*_, **__):
         yield from (rehearsal.stand_in(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
     trainer = Trainer(built, made, SimpleNamespace(iterate=noise), plugins.make_options(TrainingOptions, recipe.training, "training"), 1,
                       folder)
     trainer.run(lambda *_: True)
-    experiment._finish(trainer, folder, recipe, prepared)
+    experiment._finish(trainer, folder, recipe, experiment._facts(trainer, recipe, prepared))
     sound = wave(1.0)
     material = evaluation.Material("tiny/test", ["u"], ["yes no"], ["s"], 1.0, [fbank(sound)], [])
     options = evaluation.Options(threads=1, speed_utterances=0, repetitions=100, chunk_ms=float(chunk))

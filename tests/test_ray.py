@@ -50,7 +50,7 @@ def address(tmp_path_factory):
     if not os.environ.get("REQUIRE_ALL"):
         pytest.skip("a real Ray cluster takes four minutes on two cores: .ci/run does it, or set REQUIRE_ALL=1")
     small = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100_000_000}
-    port = free_port()
+    port, before = free_port(), signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}")  # a job's `python`
         for name, value in PATIENT.items():
@@ -66,6 +66,7 @@ def address(tmp_path_factory):
             yield where
         finally:
             made.shutdown()
+            signal.signal(signal.SIGTERM, before)  # Ray's own ends this process, and with it tests of other files
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 # cuDNN would have all weights side by side in memory: those under a mask are new tensors every pass, and it copies them.
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
+# The CPU kernel in bf16 needs AVX-512: without it (AMD Zen 3, torch 2.11) it ends with "could not create a primitive descriptor".
+KERNEL_IN_BF16 = "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 class Matrix(nn.Linear):
@@ -39,8 +41,17 @@ class LSTM(nn.Module):
     def forward(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, T, D] after a state of hidden and cell [B, H] -> (y [B, T, D], the state after it)."""
         weights = [self.input(x), self.recurrent.weight, self.input.bias, torch.zeros_like(self.input.bias)]
-        # The flag is nn.Module.training: without it no kernel has a backward pass, and there is no dropout in here to switch off.
-        said, h, c = torch.lstm(x, (hidden.unsqueeze(0), cell.unsqueeze(0)), weights, has_biases=True, num_layers=1, dropout=0.0,
-                                train=torch.is_grad_enabled(), bidirectional=False, batch_first=True)
+        if x.is_cpu and torch.is_autocast_enabled("cpu") and not KERNEL_IN_BF16:
+            with torch.autocast("cpu", enabled=False):
+                said, h, c = _fused(x.float(), hidden.float(), cell.float(), [w.float() for w in weights])
+        else:
+            said, h, c = _fused(x, hidden, cell, weights)
         self.recurrent(torch.cat([hidden.unsqueeze(1).to(said.dtype), said[:, :-1]], 1))     # known only now
         return self.projection(said), h[0], c[0]
+
+
+def _fused(x: Tensor, hidden: Tensor, cell: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer in one kernel. The flag `train` is nn.Module.training: without it no kernel has a backward pass, and there is no dropout
+    in here to switch off."""
+    return torch.lstm(x, (hidden.unsqueeze(0), cell.unsqueeze(0)), weights, has_biases=True, num_layers=1, dropout=0.0,
+                      train=torch.is_grad_enabled(), bidirectional=False, batch_first=True)
