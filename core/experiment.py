@@ -101,7 +101,11 @@ def train(recipe: Recipe, report: Report, resume: str | None = None, group: Grou
             def tell(progress: float, text: str, left: float | None) -> bool:
                 log.write(text + "\n")
                 return report(progress, text, left)
-            trainer.run(tell)
+            try:
+                trainer.run(tell)
+            finally:
+                if trainer.board:  # its last rows wait in a thread that ends with the process
+                    trainer.board.close()
         facts = _together(group, lambda: _facts(trainer, recipe, prepared), first=True)  # every disk has the same run
         _together(group, lambda: trainer.keeps and _finish(trainer, folder, recipe, facts))
     if os.environ.get(storage.VARIABLE) and (group is None or group.rank == 0):

@@ -25,3 +25,5 @@ def main(folder: Path, recipe: str, update: str = "") -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), *sys.argv[2:])
+    sys.stdout.flush()
+    os._exit(0)  # as core/__main__.py does, and why
