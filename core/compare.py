@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core import building, cost, evaluation, experiment, history, paths, plugins, recipe_sets, store
+from core import allocation, building, cost, evaluation, experiment, history, paths, plugins, recipe_sets, store
 from core.fitness import Fitness
 from core.prepared import Prepared
 from core.recipe_sets import Arm, RecipeSet
@@ -69,8 +69,8 @@ def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
         building.check(recipe, prepared.tokenizer.size)
         known = experiment.size_names(recipe, prepared.tokenizer.size) if arm.sizes else []
         if arm.search:
-            known += [f"{first}{100 * s:g}" for s in plugins.make_options(SearchOptions, recipe.search, "search").sparsities
-                      for first in ("s", "r")]
+            known += [allocation.name_of(origin, s) for s in plugins.make_options(SearchOptions, recipe.search, "search").sparsities
+                      for origin in ("searched", "random search")]
         if missing := [name for _, name in arm.sizes if name not in known and not recipe_sets.AT_MOST.fullmatch(name)]:
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training stores "
                              f"{', '.join(known)}")
