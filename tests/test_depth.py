@@ -117,6 +117,17 @@ def test_iterative_zero_out_goes_round_by_round_and_branches_may_recover(tmp_pat
     assert [int(c.sum()) for c in method.chosen] == [6, 4] and not method.scores.requires_grad
 
 
+@pytest.mark.parametrize("method, start", [(simple_topk, 0.5), (iterative_zero_out, 10.0)])
+def test_scores_travel_score_rate_times_as_far(method, start, tmp_path):
+    moved = {}
+    for rate in (1.0, 300.0):
+        made = trainer(tmp_path / str(rate), method.Method, method.Options(sizes=[3], selection=0.9, score_rate=rate), updates=40)
+        assert made.method.scaled().detach() == pytest.approx(start)
+        made.update(tiny.batch())
+        moved[rate] = float((made.method.scaled().detach() - start).abs().max())
+    assert moved[1.0] > 0 and moved[300.0] == pytest.approx(300 * moved[1.0], rel=0.05)  # Adam's first step is the learning rate
+
+
 def test_random_branches_are_drawn_once_nested_and_other_for_another_seed(tmp_path):
     options = random_branches.Options(sizes=[3, 6], selection=0.5)
     made = trainer(tmp_path / "a", random_branches.Method, options, updates=12)

@@ -25,6 +25,7 @@ class Options:
     selection: float = option(0.62, "share of the updates in which branches are chosen (step 1)", low=0.01, high=0.99)
     rounds: int = option(8, "rounds of step 1", low=1, high=1000)
     sparsity_weight: float = option(5.0, "weight of the loss that draws the gates' sum to the round's count", low=0.0, high=1000.0)
+    score_rate: float = option(1.0, "learning rate of the scores over the weights'; short runs need more (ours)", low=0.01, high=100_000.0)
     subnet_weight: float = option(0.3, "weight of a smaller size's loss; the largest has 1", low=0.0, high=10.0)
     layer_dropout: float = option(0.3, "chance that the largest net leaves out a branch the smallest lacks (step 2)", low=0.0, high=0.9)
 
@@ -40,13 +41,13 @@ class Method(_depth.Depth):
         return min(self.options.rounds - 1, step * self.options.rounds // self.end)
 
     def soft_gates(self, step: int) -> Tensor:
-        return self.scores.sigmoid()
+        return self.scaled().sigmoid()
 
     def penalty(self, step: int) -> Tensor | None:
         if step >= self.end:
             return None
         count = len(self.branches)
-        gone = (count - self.scores.sigmoid().sum()) / count
+        gone = (count - self.scaled().sigmoid().sum()) / count
         return self.options.sparsity_weight * (gone - self.zeroed(self.round_of(step)) / count).abs()
 
     def after_step(self, step: int) -> None:
@@ -63,7 +64,7 @@ class Method(_depth.Depth):
             if before < len(self.branches) - size <= now:
                 self.chosen[i] = self.choice(size)
         with torch.no_grad():
-            self.scores[smallest] = ZEROED
+            self.scores[smallest] = ZEROED / self.rate
 
     def freeze(self) -> None:
         """Sizes were noted when they were reached; those of a run stopped before that are chosen now."""

@@ -23,6 +23,7 @@ class Options:
     sizes: list[int] = option([16, 24], "branches kept by each smaller size; the dense net keeps all")
     selection: float = option(0.62, "share of the updates in which branches are chosen (step 1)", low=0.01, high=0.99)
     hard: bool = option(True, "gates are 0 or 1 with straight-through gradients; off = soft")
+    score_rate: float = option(1.0, "learning rate of the scores over the weights'; short runs need more (ours)", low=0.01, high=100_000.0)
     subnet_weight: float = option(0.3, "weight of a smaller size's loss; the largest has 1", low=0.0, high=10.0)
     fall: int = option(1, "branches that k falls by at a time (the paper's r)", low=1, high=1000)
     layer_dropout: float = option(0.3, "chance that the largest net leaves out a branch the smallest lacks (step 2)", low=0.0, high=0.9)
@@ -39,7 +40,7 @@ class Method(_depth.Depth):
 
     def soft_gates(self, step: int) -> Tensor:
         k = self.count(step)
-        soft = relaxed_topk(self.scores, k)
+        soft = relaxed_topk(self.scaled(), k)
         if not self.options.hard:
             return soft
         hard = torch.zeros_like(soft)
