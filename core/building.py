@@ -1,6 +1,9 @@
 """From a Recipe to what it names: model, method, first weights; and what can be said against it before any speech is prepared."""
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import safetensors.torch
 import torch
 
@@ -10,6 +13,8 @@ from core.methods import base as methods_base
 from core.models.base import Model
 from core.records import Recipe
 from core.training import Options as TrainingOptions
+
+BLOCK = re.compile(r"(.*\b(?:blocks|layers|emformer_layers)\.)(\d+)(\..*)")  # a parameter of a numbered block, in every model
 
 
 def versions(recipe: Recipe) -> dict[str, int]:
@@ -49,24 +54,33 @@ def check_version(run_id: str, field: str) -> None:
 def start_from(model: torch.nn.Module, recipe: Recipe, tokens: str) -> None:
     """Load the released weights of the recipe's earlier stage; ValueError when its version, tokens or shapes are others.
 
-    Output layers it lacks (one per size) begin as its first one; methods that say STARTS_FROM_DEEPER leave out blocks it has more."""
-    run_id, deeper = recipe.init_from, getattr(plugins.load("methods", recipe.method.name), "STARTS_FROM_DEEPER", False)
+    Output layers it lacks (one per size) begin as its first one; a method with blocks_of() takes some of its blocks."""
+    run_id, blocks_of = recipe.init_from, getattr(plugins.load("methods", recipe.method.name), "blocks_of", None)
     folder = store.run_folder(run_id)
     check_version(run_id, "init_from")
     if (folder / paths.TOKENS).read_text() != tokens:
         raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
     weights = safetensors.torch.load_file(folder / paths.WEIGHTS)
     own = dict(model.named_parameters())
+    if blocks_of:  # for all others a deeper net is another one
+        weights = _some_blocks(weights, lambda deeper: blocks_of(recipe, deeper))
     for name in [n for n in own if n.startswith(packing.HEADS) and n not in weights]:
         weights[name] = weights.get(f"{packing.HEADS}0.{name.rsplit('.', 1)[-1]}", torch.empty(0))
     wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
-    spare = (packing.HEADS, "blocks.") if deeper else packing.HEADS  # for all others a deeper net is another one
-    wrong += [n for n in weights if n not in own and not n.startswith(spare)]
+    wrong += [n for n in weights if n not in own and not n.startswith(packing.HEADS)]
     if wrong:
         raise ValueError(f"init_from: run {run_id} has another model; {len(wrong)} tensors differ, the first is {wrong[0]}")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(weights[name].float())
+
+
+def _some_blocks(weights: dict[str, torch.Tensor], chosen: Callable[[int], list[int]]) -> dict[str, torch.Tensor]:
+    """The weights of a net that has only the chosen blocks, numbered anew."""
+    places = {n: m for n in weights if (m := BLOCK.match(n))}
+    new = {old: i for i, old in enumerate(chosen(1 + max((int(m[2]) for m in places.values()), default=-1)))}
+    return {n if n not in places else f"{places[n][1]}{new[int(places[n][2])]}{places[n][3]}": t for n, t in weights.items()
+            if n not in places or int(places[n][2]) in new}
 
 
 def vocabulary(recipe: Recipe) -> int:

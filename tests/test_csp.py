@@ -54,6 +54,24 @@ def test_a_stand_in_is_nearer_in_its_metric_than_one_found_without(pattern):
     assert error(again) <= 1.02 * error(z), "a warm start goes on"
 
 
+def test_values_are_refitted_on_their_support():
+    torch.manual_seed(3)
+    weight, support = torch.randn(8, 24), torch.rand(8, 24) < 0.3
+    x = torch.randn(400, 4) @ torch.randn(4, 24) + 0.5 * torch.randn(400, 24)
+    metric = sensing.damped(x.T @ x / 400, 0.1)
+    z = sensing.refit(weight, support, metric, steps=40)
+    for row in range(8):  # the normal equations of one row's least squares
+        s = support[row]
+        exact = torch.linalg.solve(metric[s][:, s], metric[s] @ weight[row])
+        assert torch.allclose(z[row, s], exact, atol=1e-3) and not z[row, ~s].any()
+
+
+def test_a_loud_input_counts_more_than_a_large_weight():
+    weight, metric = torch.tensor([[3.0, 1.0, 2.0, 0.5]]), torch.diag(torch.tensor([0.01, 100.0, 1.0, 1.0]))
+    assert (sensing.stand_in(weight, unit("1x1", 1, 4), 2, metric) != 0).tolist() == [[False, True, True, False]]
+    assert (sensing.shrink(weight, unit("1x1", 1, 4), 2) != 0).tolist() == [[True, False, True, False]]
+
+
 def test_largest_eigenvalue():
     torch.manual_seed(2)
     a = torch.randn(12, 30)
@@ -95,6 +113,8 @@ def test_it_pulls_until_the_ramp_ends_and_then_freezes_the_support(reading):
         support = made.stand_ins[u.name] != 0
         assert int(masks[f"{u.name}.weight"].sum()) == u.blocks // 2
         assert bool((masks[f"{u.name}.weight"].squeeze(1) | ~support).all()), "the stand-in's weights are all kept"
+        taken = made.model.get_parameter(f"{u.name}.weight")[support] == made.stand_ins[u.name][support]
+        assert bool(taken.all()) == (reading != "weights"), "a refitted stand-in takes the weights' place"
     before = {n: m.clone() for n, m in masks.items()}
     for at in range(10, 20):
         step(made, at)
@@ -112,9 +132,12 @@ def test_outputs_are_those_of_the_update_under_way():
     made.plan(1)
     made.model(tiny.batch(1).features, tiny.batch(1).lengths)
     hook.remove()
-    assert torch.allclose(made.metrics["blocks.1.feed_forward_1.down"], seen["x"].T @ seen["x"], rtol=1e-4)
+    name = "blocks.1.feed_forward_1.down"
+    own = seen["x"].T @ seen["x"]
+    assert torch.allclose(made.metrics[name], own, rtol=1e-4)
+    made.seen[name] = torch.eye(len(own))
     made.after_step(1)
-    assert made.metrics == {}
+    assert made.metrics == {} and torch.allclose(made.seen[name], own + 0.9 * torch.eye(len(own)), rtol=1e-4), "what was seen before fades"
     made.plan(2)  # no new stand-ins after this update: nothing is collected
     made.model(tiny.batch(2).features, tiny.batch(2).lengths)
     assert made.metrics == {}

@@ -190,4 +190,6 @@ def test_sizes_and_exits_and_blocks_are_checked():
     assert individual.resolve(recipe("individual", {"blocks": 2}), 20).model.options["blocks"] == 2
     with pytest.raises(ValueError, match="1 to 4"):
         individual.resolve(recipe("individual", {"blocks": 5}), 20)
+    for blocks, start, taken in ((3, "first", [0, 1, 2]), (3, "even", [0, 4, 7]), (1, "even", [0]), (8, "even", list(range(8)))):
+        assert individual.blocks_of(recipe("individual", {"blocks": blocks, "start": start}), 8) == taken
     assert {"simple_topk", "iterative_zero_out", "aux_loss", "individual"} <= set(plugins.names("methods"))

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 
-from core import cost, experiment, history, job_kinds, ladders, packing, paths, plugins, store
+from core import building, cost, experiment, history, job_kinds, ladders, packing, paths, plugins, store
 from core.records import Choice, Interrupted, Recipe, as_dict
 
 TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
@@ -238,3 +239,10 @@ def test_a_size_of_a_budget_is_stored_within_it():
     assert 0.45 * dense.parameters < size.nonzero_parameters <= 0.6 * dense.parameters
     assert size.file_bytes == len(packing.pack(folder, store.subnet(folder, "c60"))) < 0.8 * dense.file_bytes
     assert size.mmacs_nonzero_per_second < 0.7 * dense.mmacs_nonzero_per_second
+
+
+@pytest.mark.parametrize("place", ["blocks.", "layers.", "transcriber.transformer.emformer_layers."])
+def test_some_blocks_are_numbered_anew(place):
+    weights = {f"{place}{i}.norm.weight": torch.full((1,), i) for i in range(12)} | {"joiner.weight": torch.zeros(1)}
+    taken = building._some_blocks(weights, lambda deeper: [0, deeper - 1])
+    assert set(taken) == {f"{place}0.norm.weight", f"{place}1.norm.weight", "joiner.weight"} and taken[f"{place}1.norm.weight"] == 11

@@ -3,8 +3,11 @@
 After Zhen et al. 2021 (arXiv 2102.04932) for the idea: inducing sparsity and reducing the compression error, alternately. The equations
 are ours (METHODS.md section 2). Every `refresh` updates each matrix W gets a sparse stand-in Z of as many weights as the cubic ramp
 allows: R1 "weights": min |W - Z|; R2 "random": min |(Z - W) Phi'|, Phi Gaussian; R3 "outputs": min |(Z - W) X'|, X the layer's inputs of
-that update. Until the ramp ends the loss has l1 |W|_1 + l2 |W - Z|^2 more and nothing is masked; then Z's support is frozen and the
-weights in it are fine-tuned. `schedule` and `support` swap each half for that of gradual magnitude pruning.
+the updates at which stand-ins are made, the last ones counting most. Until the ramp ends the loss has l1 |W|_1 + l2 |W - Z|^2 more and
+nothing is masked; then Z takes the weights' place, its support is frozen, and the weights in it are fine-tuned. `schedule` and
+`support` swap each half for that of gradual magnitude pruning.
+
+Version 1 took X from one update (500 frames for up to 704 inputs), did not scale columns, and dropped Z's values at the end.
 """
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from core.methods import _pruned, base
 from core.records import Unit, option
 from core.sparsity import blocks, sensing
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Options:
     l2: float = option(1e-3, "weight of the squared distance to the stand-ins", low=0.0, high=100.0)
     measurements: float = option(0.5, "rows of Phi over its columns (R2)", low=0.05, high=1.0)
     iterations: int = option(10, "FISTA steps per stand-in, from the last one", low=1, high=1000)
+    memory: float = option(0.9, "what the layers' inputs seen before still count for at new stand-ins (R3)", low=0.0, high=0.999)
+    damping: float = option(0.1, "share of the mean of X'X's diagonal added to it (R3)", low=0.0, high=100.0)
     ramp_end: float = option(0.6, "share of the updates after which the support is frozen", low=0.0, high=1.0)
     refresh: int = option(50, "updates between new stand-ins", low=1, high=10000)
     adaptive_dropout: bool = option(True, "dropout times the share kept, once weights are masked")
@@ -45,6 +50,7 @@ class Method(_pruned.Pruned):
         super().__init__(options, model, anatomy, updates, seed)
         self.stand_ins: dict[str, Tensor] = {}          # {unit: Z [R, C]}
         self.metrics: dict[str, Tensor] = {}            # {unit: X'X [C, C]} of the update under way (R3)
+        self.seen: dict[str, Tensor] = {}               # and of those before
         self.collecting = False
         self.sparsity_now = 0.0                         # of the ramp, where the stand-ins were made last
         if options.reading == "outputs" and options.support == "csp":
@@ -93,7 +99,10 @@ class Method(_pruned.Pruned):
     def after_step(self, step: int) -> None:
         if self._due(step):
             self.sparsity_now = self.sparsity_at(step + 1)
+            self.seen = {n: m + self.options.memory * self.seen[n] if n in self.seen else m for n, m in self.metrics.items()}
             self._refresh()
+            if step + 1 == self.end and self.options.schedule == "csp":
+                self._take_the_weights_place()
         self.metrics = {}
 
     def _refresh(self) -> None:
@@ -106,6 +115,15 @@ class Method(_pruned.Pruned):
                 if self.options.schedule == "csp" and self.options.support == "magnitude":
                     mask = (self.ranks[unit.name] < kept).unsqueeze(1)
                     self.stand_ins[unit.name] = blocks.multiply(weight, mask)
+
+    def _take_the_weights_place(self) -> None:
+        """The weights that stay become the stand-in's, which make up for those that go; not R1's, which are only shrunk."""
+        if self.options.support == "magnitude" or self.options.reading == "weights":
+            return
+        with torch.no_grad():
+            for name, z in self.stand_ins.items():
+                weight = self.model.get_parameter(f"{name}.weight")
+                weight.copy_(torch.where(z != 0, z, weight))
 
     def _rank(self, index: int, unit: Unit, weight: Tensor, kept: int) -> Tensor:
         scores = blocks.block_scores(weight, unit.block)
@@ -124,11 +142,13 @@ class Method(_pruned.Pruned):
             rows = max(1, round(self.options.measurements * unit.columns))
             phi = torch.randn(rows, unit.columns, generator=maker).to(self.model.get_parameter(f"{unit.name}.weight").device)
             return phi.T @ phi / rows
-        return self.metrics.get(unit.name) if self.options.reading == "outputs" else None
+        return sensing.damped(self.seen[unit.name], self.options.damping) if self.options.reading == "outputs" else None
 
     def state(self) -> dict[str, Tensor]:
-        return {f"rank/{n}": r for n, r in self.ranks.items()} | {f"z/{n}": z for n, z in self.stand_ins.items()}
+        kept = {"rank": self.ranks, "z": self.stand_ins, "seen": self.seen}
+        return {f"{part}/{n}": t for part, tensors in kept.items() for n, t in tensors.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.ranks = {n.removeprefix("rank/"): t for n, t in state.items() if n.startswith("rank/")}
         self.stand_ins = {n.removeprefix("z/"): t for n, t in state.items() if n.startswith("z/")}
+        self.seen = {n.removeprefix("seen/"): t for n, t in state.items() if n.startswith("seen/")}

@@ -38,10 +38,19 @@ def largest_eigenvalue(metric: Tensor, steps: int = 20) -> float:
 
 
 def stand_in(weight: Tensor, unit: Unit, kept: int, metric: Tensor | None, start: Tensor | None = None, steps: int = 20) -> Tensor:
-    """Z [R, C] with at most `kept` blocks that stands in for `weight` [R, C]; from `start` if given. metric None is G = I."""
+    """Z [R, C] with at most `kept` blocks that stands in for `weight` [R, C]; from `start` if given. metric None is G = I.
+
+    The problem is solved in columns of unit length, as basis pursuit wants them: a weight counts by what it adds to the output. What is
+    found is where Z may differ from zero; its values there are refitted, for shrinking makes all of them too small."""
     weight = weight.detach().float()
     if metric is None:
         return shrink(weight, unit, kept)
+    length = metric.diagonal().sqrt()
+    found = _fista(weight * length, unit, kept, metric / torch.outer(length, length), None if start is None else start * length, steps)
+    return refit(weight, found != 0, metric)
+
+
+def _fista(weight: Tensor, unit: Unit, kept: int, metric: Tensor, start: Tensor | None, steps: int) -> Tensor:
     eta = 1.0 / largest_eigenvalue(metric)
     z = ahead = weight if start is None else start
     momentum = 1.0
@@ -50,4 +59,24 @@ def stand_in(weight: Tensor, unit: Unit, kept: int, metric: Tensor | None, start
         grown = (1 + math.sqrt(1 + 4 * momentum ** 2)) / 2
         ahead = new + (momentum - 1) / grown * (new - z)
         z, momentum = new, grown
+    return z
+
+
+def damped(metric: Tensor, share: float) -> Tensor:
+    """`metric` with a share of its mean diagonal added to the diagonal: few frames say nothing about many directions."""
+    return metric + share * metric.diagonal().mean().clamp(min=1e-12) * torch.eye(len(metric), device=metric.device)
+
+
+def refit(weight: Tensor, support: Tensor, metric: Tensor, steps: int = 20) -> Tensor:
+    """Z [R, C], zero outside bool `support` [R, C], with (Z - W) G (Z - W)' smallest: conjugate gradients, all rows at once."""
+    inside = support.to(weight.dtype)
+    z = weight * inside
+    left = inside * ((weight - z) @ metric)
+    toward, size = left.clone(), left.square().sum(1, keepdim=True)
+    for _ in range(steps):
+        turned = inside * (toward @ metric)
+        step = size / (toward * turned).sum(1, keepdim=True).clamp(min=1e-20)
+        z, left = z + step * toward, left - step * turned
+        before, size = size, left.square().sum(1, keepdim=True)
+        toward = left + size / before.clamp(min=1e-20) * toward
     return z
