@@ -13,7 +13,6 @@ from core.prepared import Prepared
 from core.recipe_sets import Arm, RecipeSet
 from core.records import Anatomy, Recipe, Subnet, as_dict
 from core.release import arms_page, claims
-from core.search import Options as SearchOptions
 from core.training import Options as TrainingOptions
 from core.training import Report
 
@@ -69,7 +68,7 @@ def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
         building.check(recipe, prepared.tokenizer.size)
         known = experiment.size_names(recipe, prepared.tokenizer.size) if arm.sizes else []
         if arm.search:
-            known += [allocation.name_of(origin, s) for s in plugins.make_options(SearchOptions, recipe.search, "search").sparsities
+            known += [allocation.name_of(origin, s) for s in experiment.search_options(recipe).sparsities
                       for origin in ("searched", "random search")]
         if missing := [name for _, name in arm.sizes if name not in known and not recipe_sets.AT_MOST.fullmatch(name)]:
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training stores "
@@ -78,7 +77,7 @@ def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
 
 
 def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
-    """{column of the page: size}: the arm's own, or uniform ones. ValueError where no size is small enough."""
+    """{column of the page: size}: the arm's own, or uniform ones. A budget that no size fits into has none."""
     anatomy = store.anatomy(folder)
     if arm.sizes:
         own = [s for s in store.subnets(folder) if s.origin == ("searched" if arm.search else "trained")]
@@ -86,9 +85,8 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
         for column, name in arm.sizes:
             if most := recipe_sets.AT_MOST.fullmatch(name):
                 fits = [s for s in own if cost.file_bytes(anatomy, s.keep) <= 1e6 * float(most[1])]
-                if not fits:
-                    raise ValueError(f"arm '{arm.name}' of {recipe_set.name} has no size of at most {most[1]} MB")
-                found[column] = max(fits, key=lambda s: cost.file_bytes(anatomy, s.keep))
+                if fits:
+                    found[column] = max(fits, key=lambda s: cost.file_bytes(anatomy, s.keep))
             else:
                 found[column] = store.subnet(folder, name)
         return found
@@ -98,13 +96,12 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
 
 def _search(arm: Arm, folder: Path, recipe: Recipe, report: Report) -> dict[str, Any]:
     """Sizes searched, or those that were -> what choosing the arm's own took: the evolution, or random search where it names r.. sizes."""
-    states = {method: store.own_part(folder) / f"{method}.json" for method in ("search", "random")}
-    if not all(state.is_file() for state in states.values()) or not any(s.origin == "searched" for s in store.subnets(folder)):
-        experiment.search(folder.name, report)
-    drawn = all(name.startswith("r") for _, name in arm.sizes)
-    options = plugins.make_options(SearchOptions, recipe.search, "search")
-    return {"selection_seconds": store.read_json(states["random" if drawn else "search"])["seconds"],
-            "selection_evaluations": options.evaluations}
+    drawn = [name.startswith("r") for _, name in arm.sizes]
+    methods = [m for m, wanted in (("search", not all(drawn)), ("random", any(drawn))) if wanted]
+    if not {experiment.ORIGINS[m] for m in methods} <= {s.origin for s in store.subnets(folder)}:
+        experiment.search(folder.name, report, methods=methods)
+    told = store.read_json(store.own_part(folder) / f"{methods[0]}.json")
+    return {"selection_seconds": told["seconds"], "selection_evaluations": told.get("told")}
 
 
 def _training_tmacs(recipe: Recipe, prepared: Prepared, finished: dict[str, Any], stored: dict[str, Subnet]) -> float:
@@ -124,6 +121,15 @@ def _branches(anatomy: Anatomy, subnet: Subnet) -> dict[str, list[int]]:
             for kind in dict.fromkeys(kinds.values())}
 
 
+def _sums(found: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list[float]]]:
+    """What a size did, by speaker over all splits and by corpus: [loss, encoder frames, word errors, words]."""
+    made: dict[str, dict[str, list[float]]] = {"speakers": {}, "corpora": {}}
+    for key, four in found.items():
+        for part, name in zip(("corpora", "speakers"), key):
+            made[part][name] = [round(a + b, 2) for a, b in zip(made[part].get(name, [0.0] * 4), four)]
+    return made
+
+
 def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepared: Prepared) -> dict[str, Any]:
     finished = store.read_json(folder / paths.FINISHED)
     rows = history.metrics(folder)
@@ -135,7 +141,7 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
     sizes = {column: {"sparsity": subnet.sparsity, "parameters": cost.nonzero_parameters(anatomy, subnet.keep),
                       "file_bytes": cost.file_bytes(anatomy, subnet.keep),
                       "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6, "branches": _branches(anatomy, subnet),
-                      "speakers": fitness.by_speaker(subnet.keep, subnet.head)}
+                      **_sums(fitness.by_speaker(subnet.keep, subnet.head))}
              for column, subnet in _sizes(recipe_set, arm, folder).items()}
     return {"set": recipe_set.name, "arm": arm.name, "seed": recipe.seed, "run": folder.name, "recipe": as_dict(recipe),
             "measure": recipe_set.measured(arm), "split": ", ".join(recipe_set.measure.splits), "chunk_ms": chunk_ms, "sizes": sizes,

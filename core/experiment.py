@@ -41,6 +41,7 @@ from core.sparsity import blocks
 from core.training import Listen, Report, Trainer
 from core.training import Options as TrainingOptions
 
+ORIGINS = {"search": "searched", "random": "random search"}  # of sizes, by how they are found
 LADDER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)  # uniform sizes listed for a nested run
 
 
@@ -194,21 +195,28 @@ def sparsest(recipe: Recipe) -> float:
 
 # after training
 
-def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | None = None) -> list[Subnet]:
-    """Search the run's ladder of sizes and store it beside uniform, global-magnitude and random-search ones of the same bytes.
-    A ladder that shipped with a released run is not searched again. `spread` of the fitness measures several candidates at once,
-    elsewhere."""
-    folder = store.run_folder(run_id)
-    recipe, anatomy, sha = store.recipe(folder), store.anatomy(folder), store.ranks_sha256(folder)
+def search_options(recipe: Recipe) -> searching.Options:
+    """How its sizes are searched. ValueError where there is nothing to search, and for sizes that it would not train."""
     if not plugins.load("methods", recipe.method.name).Method.nested:
-        raise ValueError(f"run {run_id} was trained for one size ({recipe.method.name}); there is nothing to search")
-    building.check_version(run_id, "run")
+        raise ValueError(f"the method {recipe.method.name} trains for the sizes that it stores; there is nothing to search")
     options = plugins.make_options(searching.Options, recipe.search, "search")
     if not options.sparsities:
         raise ValueError("search.sparsities is empty: give at least one share of zeros from 0 to 0.999, e.g. [0.7]")
     if max(options.sparsities) > sparsest(recipe):
-        raise ValueError(f"search.sparsities goes to {max(options.sparsities):g}; the run was trained to {sparsest(recipe):g} "
+        raise ValueError(f"search.sparsities goes to {max(options.sparsities):g}; the run is trained to {sparsest(recipe):g} "
                          f"(method.sparsest): a sparser size would be a guess")
+    return options
+
+
+def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | None = None,
+           methods: Sequence[str] = ("search", "random")) -> list[Subnet]:
+    """Search the run's ladder of sizes and store it beside uniform, global-magnitude and random-search ones of the same bytes.
+    A ladder that shipped with a released run is not searched again. `spread` of the fitness measures several candidates at once,
+    elsewhere; `methods`: keys of ORIGINS."""
+    folder = store.run_folder(run_id)
+    recipe, anatomy, sha = store.recipe(folder), store.anatomy(folder), store.ranks_sha256(folder)
+    options = search_options(recipe)
+    building.check_version(run_id, "run")
     chunk_ms = building.evaluation_options(recipe).chunk_ms
     fitness = Fitness(folder, prepared_of(folder, recipe, report), options.seconds, chunk_ms, options.threads, options.seed)
     norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
@@ -217,8 +225,8 @@ def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | 
     many = spread(fitness) if spread else None
     found = allocation.baselines(anatomy, options.sparsities, norms, folder.name, sha)
     shipped = {s.name: s for s in store.subnets(folder, own=False)} if store.own_part(folder) != folder else {}
-    for method, origin in (("search", "searched"), ("random", "random search")):
-        names = [allocation.name_of(origin, s) for s in sorted(options.sparsities)]
+    for method in methods:
+        names = [allocation.name_of(ORIGINS[method], s) for s in sorted(options.sparsities)]
         if all(n in shipped for n in names):  # found again they would differ in a block and hide what was measured
             found += [shipped[n] for n in names]
             continue

@@ -73,18 +73,19 @@ class HeldOut:
                     pairs[corpus][1].append(self.prepared.tokenizer.decode(ids))
         return {corpus: scoring.word_edits(*both) for corpus, both in sorted(pairs.items())}
 
-    def by_speaker(self, model: Model, weights: dict[str, Tensor], **given: Any) -> dict[str, list[float]]:
-        """{speaker: [loss, encoder frames, word errors, words]}, each summed over the speaker's utterances."""
+    def by_speaker(self, model: Model, weights: dict[str, Tensor], **given: Any) -> dict[tuple[str, str], list[float]]:
+        """{(corpus, speaker): [loss, encoder frames, word errors, words]}, each summed over the speaker's utterances."""
         def both(model: Model, output: Output, batch: Batch) -> tuple[Tensor, list[list[int]]]:
             return model.loss(output, batch, "none"), decoding.whole(model, output)
 
-        sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(4))
+        sums: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(4))
         for batch, output, (losses, ids) in self._each(model, weights, given, both):
             said = [self.prepared.tokenizer.decode(one) for one in ids]
             edits = scoring.word_edits([self.rows[id].text for id in batch.ids], said)
             for i, id in enumerate(batch.ids):
-                sums[self.rows[id].speaker] += (float(losses[i]), float(output.lengths[i]), edits.errors[i], edits.words[i])
-        return {speaker: [round(float(v), 2) for v in four] for speaker, four in sorted(sums.items())}
+                row, four = self.rows[id], (float(losses[i]), float(output.lengths[i]), edits.errors[i], edits.words[i])
+                sums[row.corpus, row.speaker] += four
+        return {key: [round(float(v), 2) for v in four] for key, four in sorted(sums.items())}
 
 
 class Fitness:
@@ -114,8 +115,8 @@ class Fitness:
         """(loss, encoder frames) of one of several parts of the speech; their sums over all parts make the loss."""
         return self.held_out.part(number, of).sums(self.model, self._masked(keep), gates=self._gates(keep))
 
-    def by_speaker(self, keep: dict[str, float], head: int = 0) -> dict[str, list[float]]:
-        """{speaker: [loss, encoder frames, word errors, words]}."""
+    def by_speaker(self, keep: dict[str, float], head: int = 0) -> dict[tuple[str, str], list[float]]:
+        """{(corpus, speaker): [loss, encoder frames, word errors, words]}."""
         return self.held_out.by_speaker(self.model, self._masked(keep), gates=self._gates(keep), head=head)
 
     def wer(self, keep: dict[str, float]) -> float:

@@ -57,7 +57,7 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
         keeps = search.ask(min(len(budgets), options.evaluations - search.told))
         search.tell(list(zip(keeps, many(keeps), strict=True)))
         if state_path is not None:
-            store.write_json(state_path, {"search": search.state(), "seconds": time.monotonic() - began, "harm": harm})
+            _save(state_path, search, time.monotonic() - began, harm)
     chosen = []
     for b, sparsity in enumerate(sparsities):
         candidates = [keep for _, keep in search.best(b)[:options.best]]
@@ -69,7 +69,13 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
             candidates.sort(key=rerank)
         chosen.append(subnet_of(anatomy, candidates[0], sparsity, run, ranks_sha256,
                                 "random search" if method == "random" else "searched"))
+    if state_path is not None:
+        _save(state_path, search, time.monotonic() - began, harm)  # the last comparison is part of what choosing took
     return chosen
+
+
+def _save(state_path: Path, search: Search, seconds: float, harm: dict[str, float]) -> None:
+    store.write_json(state_path, {"search": search.state(), "seconds": seconds, "told": search.told, "harm": harm})
 
 
 def _said(search: Search, options: Options) -> str:

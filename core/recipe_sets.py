@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from core import paths, plugins, recipe_files, records
+from core import catalog, paths, plugins, recipe_files, records
 from core.records import Recipe
 from core.writing import write_json
 
@@ -82,15 +82,19 @@ class RecipeSet:
         return [column for column, _ in arm.sizes] or [f"{100 * s:g} % zeros" for s in self.measure.sparsities]
 
     def current(self, name: str, seed: int) -> dict[str, Any] | None:
-        """The record of a training of the arm `name`, if there is one and it is of this set as it is now."""
+        """The record of a training of the arm `name`, if there is one and it is of this set, and of its plug-ins, as they are now.
+
+        Where it started from may differ (--set init_from), and what the method makes of the model (fewer blocks, more output layers)."""
         arm = next(a for a in self.arms if a.name == name)
         found, wanted = record(self.name, name, seed), self.recipe_of(arm, seed)
         if found is None or found.get("measure") != self.measured(arm):
             return None
-        was = found["recipe"]
-        same = was["method"]["name"] == wanted.method.name and was["training"] == wanted.training and all(
-            was["method"]["options"].get(n) == v for n, v in wanted.method.options.items())
-        return found if same else None
+        was, asked = found["recipe"], json.loads(json.dumps(records.as_dict(wanted)))
+        whole = ("corpus", "features", "tokens", "training", *(("search",) if arm.search else ()))
+        names = all(was[part]["name"] == asked[part]["name"] for part in ("method", "model"))
+        options = all(was["method"]["options"].get(n) == v for n, v in asked["method"]["options"].items())
+        versions = all(catalog.card(*plugin.split("/")).version == v for plugin, v in found.get("versions", {}).items())
+        return found if names and options and versions and all(was[n] == asked[n] for n in whole) else None
 
 
 def names() -> list[str]:

@@ -112,12 +112,22 @@ def paired(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray, speak
     return float(difference.sum() / max(np.sum(words), 1)), float(low), float(high), float(p)
 
 
+def seed_noise(totals: np.ndarray) -> tuple[float, int]:
+    """(variance, degrees of freedom) of what a training's errors have beside its arm's and its seed's share: totals [A, S] of A arms and
+    the same S seeds, a table of randomised blocks. Two arms leave S - 1 degrees, as a paired t test has; more arms tell it better."""
+    arms, seeds = totals.shape
+    free = (arms - 1) * (seeds - 1)
+    rest = totals - totals.mean(1, keepdims=True) - totals.mean(0, keepdims=True) + totals.mean()
+    return (float(np.square(rest).sum() / free), free) if free else (0.0, 0)
+
+
 def paired_seeds(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray, repetitions: int = REPETITIONS,
-                 seed: int = SEED) -> tuple[float, float, float, float]:
+                 seed: int = SEED, noise: tuple[float, int] | None = None) -> tuple[float, float, float, float]:
     """As `paired`, over trainings: errors and base_errors [S, P] of S seeds and P speakers, words [P] of one seed's test.
 
     Seeds and speakers are both resampled, the same ones for both sides; with one seed only speakers are. So few seeds make a bootstrap
-    too sure of itself: its deviations are widened by sqrt(S / (S - 1)), and p is at least that of a t test over the seeds."""
+    too sure of itself: its deviations are widened by sqrt(S / (S - 1)), and p is at least that of a t test over the seeds, whose variance
+    is that of `noise` (seed_noise of all arms) or, without it, of these two."""
     rng = np.random.default_rng(seed)
     difference = np.asarray(errors, np.float64) - np.asarray(base_errors, np.float64)
     trainings, speakers = difference.shape
@@ -129,7 +139,9 @@ def paired_seeds(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray,
     if trainings > 1:
         deltas = deltas.mean() + (deltas - deltas.mean()) * np.sqrt(trainings / (trainings - 1))
         own = difference.sum(1)
-        over_seeds = float(stats.ttest_1samp(own, 0.0).pvalue) if own.std() > 0 else float(not own.any())
+        variance, free = noise or (float(own.var(ddof=1)) / 2, trainings - 1)
+        t = own.mean() / np.sqrt(2 * variance / trainings) if variance > 0 else np.inf * own.mean() if own.any() else 0.0
+        over_seeds = float(2 * stats.t.sf(abs(t), free))
     low, high = np.percentile(deltas, [2.5, 97.5])
     below, above = np.count_nonzero(deltas <= 0), np.count_nonzero(deltas >= 0)
     p = max(min(2 * (min(below, above) + 1) / (repetitions + 1), 1.0), over_seeds)

@@ -174,14 +174,24 @@ sizes = { "large" = "<= 0.12 MB" }
     assert 0.06e6 < depth["sizes"]["large"]["file_bytes"] <= 0.12e6 and "selection_seconds" not in depth
     assert sum(kept for kept, _ in depth["sizes"]["large"]["branches"].values()) == 5
     assert depth["sizes"]["large"]["branches"]["convolution"][1] == 2
-    small_set.write_text(small_set.read_text().replace("<= 0.12 MB", "<= 0.001 MB"))
-    with pytest.raises(ValueError, match="has no size of at most 0.001 MB"):
-        compare.run(recipe_sets.load(str(small_set)), go)
+    small_set.write_text(small_set.read_text().replace('sizes = { "large" = "<= 0.12 MB" }', """sizes = { "large" = "<= 0.12 MB", "tiny" = "<= 0.001 MB" }
+[[claims]]
+number = "9"
+text = "Depth is better"
+kind = "better"
+arm = "depth"
+against = "searched"
+sizes = ["large", "tiny"]""").replace('"small" = "s80"', '"tiny" = "s80"'))
+    told = compare.run(recipe_sets.load(str(small_set)), go).read_text()
+    assert set(recipe_sets.record("warm", "depth", 1)["sizes"]) == {"large"}, "a budget that no size fits into"
+    row = next(line for line in told.splitlines() if line.startswith("| depth | "))
+    assert row.endswith("| - | - | - |") or " - " in row
 
 
 @pytest.mark.parametrize(("kept", "sure", "holds"), [
     ([(8, 4, 4)] * 3, True, True), ([(1, 12, 3)] * 3, True, False), ([(4, 8, 4)] * 3, False, False),
-    ([(6, 2, 8)] * 3, False, False)])  # more often than by chance, but another kind still more often
+    ([(6, 2, 8)] * 3, False, False),       # more often than by chance, but another kind still more often
+    ([(8, 4, 4)] * 2 + [(5, 7, 4)], False, True)])  # one seed could be chance
 def test_what_is_kept_most_is_held_against_chance(kept, sure, holds):
     found = [{"convolution": [c, 8], "feed-forward": [f, 16], "attention": [a, 8]} for c, f, a in kept]
     told = claims._kept_most(found, "convolution")
@@ -213,13 +223,13 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
     assert [(r["size"], r["verdict"], r["p"]) for r in claims.rows()] == [(f"{s} % zeros", "not run yet", None) for s in (0, 80)]
 
-    def leave(arm: str, factor: dict[str, tuple[float, ...]]) -> None:  # errors of each seed, of those of the first arm
+    def leave(arm: str, factor: dict[str, tuple[float, ...]], heavy: float = 1e6) -> None:  # errors of each seed, of those of the first arm
         for seed in (1, 2, 3):
             people = {f"p{i}": [5.0, 50.0, 0.0, 100.0] for i in range(40)}
             sizes = {}
             for size, shares in factor.items():
                 noise = np.random.default_rng(seed).integers(-2, 3, 40)
-                sizes[size] = {"speakers": {p: [5.0, 50.0, round(shares[seed - 1] * (30 + noise[i])), 100.0] for i, p in enumerate(people)}}
+                sizes[size] = {"file_bytes": heavy if arm == "half" else 1e6, "speakers": {p: [5.0, 50.0, round(shares[seed - 1] * (30 + noise[i])), 100.0] for i, p in enumerate(people)}}
             made = recipe_sets.load(str(small_set))
             chosen = next(a for a in made.arms if a.name == arm)
             recipe_sets.save_record("warm", {"arm": arm, "seed": seed, "run": "x", "sizes": sizes, "split": "t", "seconds": 60.0 * seed,
@@ -235,6 +245,8 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     claims.write()
     told = (paths.COMPARED / "CLAIMS.md").read_text()
     assert "| confirmed |" in told and "| refuted |" in told and json.loads((paths.COMPARED / paths.CLAIMS).read_text()) == [good, bad]
+    leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (1.2,) * 3}, heavy=1.1e6)
+    assert [r["verdict"] for r in claims.rows()] == ["undecided", "refuted"], "on par with more bytes is not on par"
     leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (0.9, 1.0, 1.3)})
     assert claims.rows()[1]["verdict"] == "undecided"
     small_set.write_text(small_set.read_text().replace('"method.warmup" = 0.5', '"method.warmup" = 0.4'))

@@ -18,7 +18,7 @@ VERSION = 1
 @dataclass(frozen=True)
 class Options:
     blocks: int = option(4, "number of encoder blocks; everything else as in the recipe", low=1, high=64)
-    start: str = option("first", "which blocks of a deeper net that it starts from it takes: the first, or as many evenly from first to last",
+    start: str = option("first", "which blocks of a deeper net it starts from: the first, or evenly from first to last",
                         choices=("first", "even"))
 
 

@@ -9,25 +9,42 @@ from core import recipe_sets, scoring
 from core.recipe_sets import RecipeSet
 from core.release import tables
 
+T_TEST = "; p is at least that of a t test over the seeds, whose variance is told from all arms of a column (randomised blocks)"
 LOSS, FRAMES, ERRORS, WORDS = range(4)  # a speaker's sums
 
 
 def text(recipe_set: RecipeSet) -> str:
-    """Markdown; arms that are not finished for every seed are named and left out."""
-    records = {arm.name: [recipe_sets.record(recipe_set.name, arm.name, s) for s in recipe_set.seeds] for arm in recipe_set.arms}
-    whole = {name: found for name, found in records.items() if all(found)}
-    columns = list(dict.fromkeys(c for found in whole.values() for c in found[0]["sizes"]))
+    """Markdown; arms that are not finished for every seed, as the set is now, are named and left out."""
+    whole = finished(recipe_set)
+    columns = list(dict.fromkeys(c for found in whole.values() for c in sizes_of(found)))
     parts = [f"# {recipe_set.title}", _opening(recipe_set, whole)]
-    missing = [name for name in records if name not in whole]
+    missing = [arm.name for arm in recipe_set.arms if arm.name not in whole]
     if missing:
         parts.append(f"Not finished: {', '.join(missing)}.")
     if whole:
         parts += ["## Words wrong", "In a hundred, and the difference in points to the first arm of the column. p values are Holm-adjusted "
                   "over the table.", _table(whole, columns, ERRORS, WORDS, 100.0, 1),
                   "## Loss per frame", "Finer than words where most words are wrong.", _table(whole, columns, LOSS, FRAMES, 1.0, 3),
-                  "## What the sizes cost", _costs(whole, columns)]
+                  *_each_test(whole, columns), "## What the sizes cost", _costs(whole, columns)]
     parts += ["## Every training", _trainings(whole)]
     return "\n\n".join(parts) + "\n"
+
+
+def finished(recipe_set: RecipeSet) -> dict[str, list[dict[str, Any]]]:
+    """{arm: its records, one a seed}, of the arms that are finished."""
+    records = {arm.name: [recipe_set.current(arm.name, s) for s in recipe_set.seeds] for arm in recipe_set.arms}
+    return {name: found for name, found in records.items() if all(found)}
+
+
+def sizes_of(found: list[dict[str, Any]]) -> list[str]:
+    """The columns that an arm has for every seed: a budget may be too small for all sizes of a training."""
+    return [c for c in found[0]["sizes"] if all(c in r["sizes"] for r in found)]
+
+
+def noise(whole: dict[str, list[dict[str, Any]]], size: str, part: int) -> tuple[float, int] | None:
+    """What trainings of a size differ by, beside arm and seed, from all arms that have it; None where there is but one seed or arm."""
+    totals = np.array([[_sum(r, size, part) for r in found] for found in whole.values() if size in sizes_of(found)])
+    return scoring.seed_noise(totals) if min(totals.shape) > 1 else None
 
 
 def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> str:
@@ -44,20 +61,20 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
                  f"started from `{one['recipe']['init_from'] or 'random weights'}`. Measured on {people} people and voices "
                  f"held out of training ({words:.0f} words, the `{one['split']}` split), {one['chunk_ms']:g} ms chunks, greedy, no "
                  f"language model. Intervals resample {'seeds and ' if len(recipe_set.seeds) > 1 else ''}speakers"
-                 f"{'; p is at least that of a t test over the seeds' if len(recipe_set.seeds) > 1 else ''}.")
+                 f"{T_TEST if len(recipe_set.seeds) > 1 else '. One seed: no claim'}.")
     return told + "\n\n```sh\n" + recipe_set.command + "\n```\n\n" + "\n".join(lines)
 
 
 def _table(whole: dict[str, list[dict[str, Any]]], columns: list[str], part: int, base: int, scale: float, digits: int) -> str:
-    first = {c: next(name for name, found in whole.items() if c in found[0]["sizes"]) for c in columns}
-    cells = {(name, c): _against(found, whole[first[c]], c, part, base)
-             for name, found in whole.items() for c in columns if c in found[0]["sizes"] and name != first[c]}
+    first = {c: next(name for name, found in whole.items() if c in sizes_of(found)) for c in columns}
+    cells = {(name, c): scoring.paired_seeds(*by_person(found, whole[first[c]], c, part, base), noise=noise(whole, c, part))
+             for name, found in whole.items() for c in columns if c in sizes_of(found) and name != first[c]}
     adjusted = dict(zip(cells, scoring.holm([c[3] for c in cells.values()])))
     rows = []
     for name, found in whole.items():
         row = [name]
         for c in columns:
-            if c not in found[0]["sizes"]:
+            if c not in sizes_of(found):
                 row.append("-")
                 continue
             text = f"{scale * np.mean([_sum(r, c, part) / _sum(r, c, base) for r in found]):.{digits}f}"
@@ -70,15 +87,23 @@ def _table(whole: dict[str, list[dict[str, Any]]], columns: list[str], part: int
     return tables.table(["arm", *columns], rows)
 
 
+def _each_test(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> list[str]:
+    """Words wrong in every corpus alone, of trainings that tell."""
+    rows = []
+    for name, found in whole.items():
+        for c in sizes_of(found):
+            sums = [r["sizes"][c].get("corpora", {}) for r in found]
+            rows += [(name, c, corpus, f"{100 * np.mean([s[corpus][ERRORS] / s[corpus][WORDS] for s in sums]):.1f}")
+                     for corpus in sums[0] if len(sums[0]) > 1 and all(corpus in s for s in sums)]
+    head = ["arm", "size", "test", "WER %"]
+    return ["## Each test alone", "Words wrong in a hundred, mean of the seeds.", tables.table(head, rows)] if rows else []
+
+
 def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
     rows = [(name, c, tables.percent(s["sparsity"]), f"{s['parameters'] / 1e6:.2f}", tables.megabytes(s["file_bytes"]),
              f"{s['mmacs_per_second']:.0f}")
-            for name, found in whole.items() for c in columns if c in found[0]["sizes"] for s in [found[0]["sizes"][c]]]
+            for name, found in whole.items() for c in columns if c in sizes_of(found) for s in [found[0]["sizes"][c]]]
     return tables.table(["arm", "size", "zeros", "million parameters that are not zero", "MB file, estimated", "MMAC/s executed"], rows)
-
-
-def _against(found: list[dict[str, Any]], reference: list[dict[str, Any]], size: str, part: int, base: int):
-    return scoring.paired_seeds(*by_person(found, reference, size, part, base))
 
 
 def by_person(found: list[dict[str, Any]], reference: list[dict[str, Any]], size: str, part: int,
@@ -95,7 +120,7 @@ def _sum(record: dict[str, Any], size: str, part: int) -> float:
 
 def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
     rows = [(name, str(r["seed"]), f"`{r['run']}`", str(r["updates"]), f"{r['audio_hours']:.2f}", f"{r['seconds'] / 60:.1f}",
-             f"{r.get('selection_seconds', 0.0) / 60:.1f}", f"{r['training_tmacs']:.0f}" if "training_tmacs" in r else "-",
+             f"{r.get('selection_seconds', 0.0) / 60:.1f}", f"{r['training_tmacs']:.2f}" if "training_tmacs" in r else "-",
              "; ".join(f"{100 * _sum(r, s, ERRORS) / _sum(r, s, WORDS):.1f} at {s}" for s in r["sizes"]), r["date"], r["code_version"])
             for name, found in whole.items() for r in found]
     return tables.table(["arm", "seed", "run", "updates", "h heard", "minutes", "minutes of selection", "10^12 MACs", "WER %", "date",

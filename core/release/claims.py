@@ -1,8 +1,10 @@
 """The claims of all recipe sets, each confirmed, refuted or undecided with its number; from the arms' records alone.
 
 A claim "better" is confirmed when the arm makes fewer errors, "on par" when it makes at most 3 % more of them, and refuted when the
-opposite holds, at p below 0.05 after Holm's correction over the whole table. Seeds and speakers are resampled. "Kept most" is confirmed
-when a kind of branch is kept more often than any other kind and more often than a draw of as many branches would keep it (exact).
+opposite holds, at p below 0.05 after Holm's correction over the whole table. Seeds and speakers are resampled, and p is at least that of a
+t test over the seeds (randomised blocks of all arms of the comparison). An advantage that needs over 2 % more bytes, or a loss with over
+2 % fewer, decides nothing. "Kept most" is confirmed when a kind of branch is kept more often than any other kind and, for every seed, more
+often than a draw of as many branches would keep it (exact; the seed with the largest p counts, for all start from one net).
 """
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from core.release import arms_page, tables
 from core.writing import write_bytes, write_json
 
 SURE = 0.05
+SAME_BYTES = 0.02
 
 
 def rows() -> list[dict[str, Any]]:
@@ -26,7 +29,7 @@ def rows() -> list[dict[str, Any]]:
     measured = [r for r in made if r["p"] is not None]
     for row, adjusted in zip(measured, scoring.holm([r["p"] for r in measured])):
         row["p"] = adjusted
-        if adjusted < SURE:
+        if adjusted < SURE and not row["unequal"]:
             row["verdict"] = "confirmed" if row["holds"] else "refuted"
         else:
             row["verdict"] = "undecided"
@@ -39,31 +42,39 @@ def _row(a_set: RecipeSet, claim: Claim, size: str) -> dict[str, Any]:
     row = {"number": claim.number, "text": claim.text, "kind": claim.kind, "set": a_set.name, "title": a_set.title, "arm": claim.arm,
            "against": "all other branches" if claim.kind == MOST else claim.against, "size": size, "relative": None, "low": None,
            "high": None, "p": None, "verdict": "not run yet",
-           "holds": None, "seeds": [], "split": "", "minutes": []}
-    if not all(ours + theirs) or len({r.get("speech") for r in ours + theirs}) > 1:
+           "holds": None, "seeds": [], "split": "", "minutes": [], "megabytes": [], "unequal": False}
+    if not all(ours + theirs) or len({(r.get("speech"), r["recipe"]["init_from"]) for r in ours + theirs}) > 1:
         return row
+    if any(size not in r["sizes"] for r in ours + theirs):
+        return row | {"verdict": "no size is that small"}
     minutes = [round(float(np.mean([r["seconds"] + r.get("selection_seconds", 0.0) for r in side])) / 60, 2) for side in (ours, theirs)]
     row |= {"split": ours[0]["split"], "minutes": minutes}
     if claim.kind == MOST:
         return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
     errors, base, words = arms_page.by_person(ours, theirs, size, arms_page.ERRORS, arms_page.WORDS)
     relative, low, high = scoring.relative_seeds(errors, base)
-    p = scoring.paired_seeds(errors, (1 + KINDS[claim.kind]) * base, words)[3]
+    p = scoring.paired_seeds(errors, (1 + KINDS[claim.kind]) * base, words,
+                             noise=arms_page.noise(arms_page.finished(a_set), size, arms_page.ERRORS))[3]
+    holds = relative < KINDS[claim.kind]
+    bytes_ours, bytes_theirs = (float(np.mean([r["sizes"][size]["file_bytes"] for r in side])) for side in (ours, theirs))
+    unequal = bytes_ours > (1 + SAME_BYTES) * bytes_theirs if holds else bytes_ours < (1 - SAME_BYTES) * bytes_theirs
     shown = [[round(float(side[i].sum() / words.sum()), 5) for side in (errors, base)] for i in range(len(errors))]
-    return row | {"relative": relative, "low": low, "high": high, "p": p, "holds": relative < KINDS[claim.kind], "seeds": shown}
+    return row | {"relative": relative, "low": low, "high": high, "p": p, "holds": holds, "seeds": shown, "unequal": unequal,
+                  "megabytes": [round(b / 1e6, 2) for b in (bytes_ours, bytes_theirs)]}
 
 
 def _kept_most(found: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
-    """Of every seed's {kind: [kept, all]}. p (two-sided): as many branches of this kind, or fewer, among as many drawn at random."""
-    chance, kept = np.ones(1), 0
+    """Of every seed's {kind: [kept, all]}. p (two-sided): as many branches of this kind, or fewer, among as many drawn at random; the
+    largest of all seeds."""
+    sides = []
     for one in found:
         every, many, drawn = sum(n for _, n in one.values()), one[kind][1], sum(k for k, _ in one.values())
-        chance, kept = np.convolve(chance, stats.hypergeom(every, many, drawn).pmf(np.arange(many + 1))), kept + one[kind][0]
+        chance, kept = stats.hypergeom(every, many, drawn).pmf(np.arange(many + 1)), one[kind][0]
+        sides.append((float(chance[kept:].sum()), float(chance[:kept + 1].sum())))
     shares = {k: float(np.mean([one[k][0] / one[k][1] for one in found])) for k in found[0]}
     others = [share for k, share in shares.items() if k != kind]
-    above, below = float(chance[kept:].sum()), float(chance[:kept + 1].sum())
     most = shares[kind] > max(others)
-    p = min(1.0, 2 * min(above, below)) if most == (above < below) else 1.0  # more than by chance, but another kind still more often
+    p = max(min(1.0, 2 * (above if most else below)) for above, below in sides)
     shown = [[one[kind][0] / one[kind][1], sum(one[k][0] for k in one if k != kind) / sum(one[k][1] for k in one if k != kind)]
              for one in found]
     return {"p": p, "holds": most, "seeds": [[round(a, 5), round(b, 5)] for a, b in shown]}
@@ -75,14 +86,15 @@ def text(found: list[dict[str, Any]]) -> str:
               "-" if r["relative"] is None else f"{100 * r['relative']:+.1f} % ({100 * r['low']:+.1f} to {100 * r['high']:+.1f})",
               "-" if r["p"] is None else tables.p_text(r["p"]),
               "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-", r["split"] or "-",
-              " / ".join(f"{m:.1f}" for m in r["minutes"]) or "-", f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"])
+              " / ".join(f"{m:.2f}" for m in r["megabytes"]) or "-", " / ".join(f"{m:.1f}" for m in r["minutes"]) or "-",
+              f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"])
              for r in found]
     head = ["claim", "what", "verdict", "words wrong, relative", "p", "WER % of each seed", "tested on",
-            "minutes a training and selection", "comparison"]
+            "MB", "minutes a training and selection", "comparison"]
     return ("# Claims\n\nSmall scale: minutes of training on a processor, some hours of speech. What is confirmed or refuted here may "
             "come out otherwise with more of both.\n\n" + " ".join(__doc__.split("\n\n")[1].split())
-            + " The relative difference stands with its 95 % interval; WER and minutes of the arm stand before those of what it is held "
-            "against; for \"kept most\" the share of its branches that are kept, and of the others. "
+            + " The relative difference stands with its 95 % interval; WER, megabytes and minutes of the arm stand before those of what it "
+            "is held against; for \"kept most\" the share of its branches that are kept, and of the others. "
             "Rows that have not been run are not in the correction yet, so verdicts may change when they are. "
             "Made by `python -m core compare SET` whenever a set is finished; each set's page has its command.\n\n"
             + tables.table(head, lines) + "\n")
