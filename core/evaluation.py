@@ -279,12 +279,12 @@ def hardware() -> str:
 
 @functools.cache
 def code_version() -> str:
-    """The git commit ("-dirty" when files differ from it), or a hash over core's sources where there is no git."""
+    """The git commit ("-dirty" when files of core differ from it), or a hash over core's sources where there is no git."""
     if (paths.ROOT / ".git").exists():
-        told = subprocess.run(["git", "-C", str(paths.ROOT), "describe", "--always", "--dirty", "--abbrev=12"],
-                              capture_output=True, text=True, check=False)
+        told, changed = (subprocess.run(["git", "-C", str(paths.ROOT), *words], capture_output=True, text=True, check=False)
+                         for words in (("describe", "--always", "--abbrev=12"), ("status", "--porcelain", "--", "core")))
         if told.returncode == 0 and told.stdout.strip():
-            return told.stdout.strip()
+            return told.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
     digest = hashlib.sha256()
     for file in sorted(paths.CORE.rglob("*.py")):
         digest.update(str(file.relative_to(paths.CORE)).encode() + file.read_bytes())

@@ -62,6 +62,7 @@ class RecipeSet:
     measure: Measure = field(default_factory=Measure)
     command: str = ""                # what a person types to run it
     claims: tuple[Claim, ...] = ()
+    tuning: str = ""                 # the set of the trainings that chose its options, all listed there
 
     def recipe_of(self, arm: Arm, seed: int) -> Recipe:
         """The checked recipe of one training; ValueError names arm and field."""
@@ -115,7 +116,7 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
         raise ValueError(f"the recipe set {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"the recipe set {path} is damaged: {error}") from None
-    plugins.check_known(data, ("title", "recipe", "seeds", "common", "measure", "arms", "claims"), str(path))
+    plugins.check_known(data, ("title", "recipe", "seeds", "tuning", "common", "measure", "arms", "claims"), str(path))
     arms, seeds, settings = tuple(_arm(path, a) for a in data.get("arms", ())), data.get("seeds", [1]), settings or []
     files = {slug(a.name) for a in arms}
     if len(arms) < 2 or len(files) < len(arms) or "" in files:
@@ -128,7 +129,8 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
     name = path.stem + (f"-{hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:8]}" if changes else "")
     words = ["python", "-m", "core", "compare", source, *(w for s in settings for w in ("--set", s))]
     made = RecipeSet(name, data.get("title", path.stem), recipe, tuple(seeds), arms, _measure(path, data.get("measure", {})),
-                     shlex.join(words), tuple(_claim(path, c, {a.name for a in arms}) for c in data.get("claims", ())))
+                     shlex.join(words), tuple(_claim(path, c, {a.name for a in arms}) for c in data.get("claims", ())),
+                     str(data.get("tuning", "")))
     for arm in arms:
         made.recipe_of(arm, seeds[0])
     for claim in made.claims:

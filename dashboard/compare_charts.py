@@ -55,12 +55,23 @@ def kept_figure(table: pd.DataFrame) -> go.Figure:
                              "yaxis": {"automargin": True}, "xaxis": {"tickangle": -40, "automargin": True}})
 
 
-def kept_sentence(table: pd.DataFrame) -> str:
-    """Which kind keeps most and which least at the sparsest size."""
+def arms_kept_table(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """Share of the residual branches kept, 0..1, mean of the seeds: a row per kind, a column per arm and size that leaves some out."""
+    columns: dict[str, dict[str, float]] = {}
+    for arm, records in arms.items():
+        for size in records[0].get("sizes", {}):
+            found = [r["sizes"][size]["branches"] for r in records if "branches" in r["sizes"].get(size, {})]
+            if any(kept < many for one in found for kept, many in one.values()):
+                columns[f"{arm}: {size}"] = {kind: sum(one[kind][0] / one[kind][1] for one in found) / len(found) for kind in found[0]}
+    return pd.DataFrame(columns)
+
+
+def kept_sentence(table: pd.DataFrame, of: str = "weights") -> str:
+    """Which kind keeps most and which least at the sparsest size, the last one."""
     last = table.iloc[:, -1].sort_values()
     if last.iloc[-1] - last.iloc[0] < 0.01:
         return f"at the sparsest size, {table.columns[-1]}, all kinds of parts keep about the same share."
-    return (f"at the sparsest size ({table.columns[-1]}) {last.index[-1]} keeps most ({100 * last.iloc[-1]:.0f} % of its weights), "
+    return (f"at the sparsest size ({table.columns[-1]}) {last.index[-1]} keeps most ({100 * last.iloc[-1]:.0f} % of its {of}), "
             f"{last.index[0]} least ({100 * last.iloc[0]:.0f} %).")
 
 

@@ -69,7 +69,7 @@ def test_no_network_and_pages_of_comparisons(run):
     at.session_state["page:one"] = True
     assert "by 3 points" in text(at.run())
     at.multiselect(key="compared").set_value([]).run()
-    assert not at.exception and "Choose at least one" in text(at)
+    assert not at.exception and "Choose at least one" in text(at) and len(at.expander) == 1
 
 
 def test_cost_sums_stages_and_says_what_is_unknown():
@@ -120,12 +120,18 @@ def test_claims_and_learning_curves_of_comparisons(run):
     (paths.COMPARED / "small").mkdir()
     for seed in (1, 2):
         curve = [{"audio_hours": h, "loss": {"dense": 1.0 - h, "sparsest": 2.0 - h}} for h in (0.1, 0.2)]
-        store.write_json(paths.COMPARED / "small" / f"a-seed{seed}.json", {"arm": "a", "seed": seed, "curve": curve})
+        sizes = {"all": {"branches": {"convolution": [4, 4], "attention": [4, 4]}},
+                 "half": {"branches": {"convolution": [4, 4], "attention": [seed - 1, 4]}}}
+        store.write_json(paths.COMPARED / "small" / f"a-seed{seed}.json", {"arm": "a", "seed": seed, "curve": curve, "sizes": sizes})
     store.write_bytes(paths.COMPARED / "small.md", b"# A small one\n\nIts words.")
     at = opened()
     table = at.dataframe[1].value
     assert list(table["verdict"]) == ["confirmed", "not run yet"] and list(table["more errors"]) == ["+1.0 % (-2.0 to +2.5)", "-"]
     assert "What has been claimed" in text(at) and len(at.expander) == 1
+    at.session_state["page:small"] = True
+    assert "half) convolution keeps most (100 % of its parts), attention least (12 %)" in text(at.run())
+    kept = compare_charts.arms_kept_table(comparisons.arms("small"))
+    assert list(kept.columns) == ["a: half"] and list(kept["a: half"]) == [1.0, 0.125]
     figure = compare_charts.learning_figure(comparisons.arms("small")["a"])
     assert [(t.name, t.showlegend, list(t.y)) for t in figure.data] == [
         ("dense", True, [0.9, 0.8]), ("sparsest", True, [1.9, 1.8]), ("dense", False, [0.9, 0.8]), ("sparsest", False, [1.9, 1.8])]

@@ -128,6 +128,15 @@ def test_scores_travel_score_rate_times_as_far(method, start, tmp_path):
     assert moved[1.0] > 0 and moved[300.0] == pytest.approx(300 * moved[1.0], rel=0.05)  # Adam's first step is the learning rate
 
 
+def test_the_first_round_may_be_longer():
+    model = tiny.model()
+    options = iterative_zero_out.Options(sizes=[4], selection=0.5, rounds=4, first_round=0.4)
+    method = iterative_zero_out.Method(options, model, model.anatomy(), 40, 1)
+    assert [method.round_of(step) for step in range(20)] == [0] * 8 + [1] * 4 + [2] * 4 + [3] * 4
+    alike = iterative_zero_out.Method(dataclasses.replace(options, first_round=0.0), model, model.anatomy(), 40, 1)
+    assert [alike.round_of(step) for step in range(20)] == [r for r in range(4) for _ in range(5)]
+
+
 def test_random_branches_are_drawn_once_nested_and_other_for_another_seed(tmp_path):
     options = random_branches.Options(sizes=[3, 6], selection=0.5)
     made = trainer(tmp_path / "a", random_branches.Method, options, updates=12)

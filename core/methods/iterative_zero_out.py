@@ -2,7 +2,8 @@
 
 Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3), complete: gates are sigmoids of trained scores that start at 10; a loss draws
 their sum to the round's count; at a round's end the n smallest scores are set to -5, stay trainable and may recover. Ours: rounds are
-equal parts of step 1, and a size keeps what is not set to zero at the end of the round that reaches it.
+equal parts of step 1 (but for the first, if it is to be longer), and a size keeps what is not set to zero at the end of the round that
+reaches it.
 """
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ class Options:
     sizes: list[int] = option([16, 24], "branches kept by each smaller size; the dense net keeps all")
     selection: float = option(0.62, "share of the updates in which branches are chosen (step 1)", low=0.01, high=0.99)
     rounds: int = option(8, "rounds of step 1", low=1, high=1000)
+    first_round: float = option(0.0, "the first round's share of step 1; 0 = as long as the others", low=0.0, high=0.99)
     sparsity_weight: float = option(5.0, "weight of the loss that draws the gates' sum to the round's count", low=0.0, high=1000.0)
     score_rate: float = option(1.0, "learning rate of the scores over the weights'; short runs need more (ours)", low=0.01, high=100_000.0)
     subnet_weight: float = option(0.3, "weight of a smaller size's loss; the largest has 1", low=0.0, high=10.0)
@@ -38,7 +40,10 @@ class Method(_depth.Depth):
         return round((len(self.branches) - self.sizes[-1]) * (index + 1) / self.options.rounds)
 
     def round_of(self, step: int) -> int:
-        return min(self.options.rounds - 1, step * self.options.rounds // self.end)
+        if not self.options.first_round or self.options.rounds == 1:
+            return min(self.options.rounds - 1, step * self.options.rounds // self.end)
+        first, others = round(self.options.first_round * self.end), self.options.rounds - 1
+        return 0 if step < first else min(others, 1 + (step - first) * others // max(1, self.end - first))
 
     def soft_gates(self, step: int) -> Tensor:
         return self.scaled().sigmoid()

@@ -62,6 +62,8 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
                  f"held out of training ({words:.0f} words, the `{one['split']}` split), {one['chunk_ms']:g} ms chunks, greedy, no "
                  f"language model. Intervals resample {'seeds and ' if len(recipe_set.seeds) > 1 else ''}speakers"
                  f"{T_TEST if len(recipe_set.seeds) > 1 else '. One seed: no claim'}.")
+    if recipe_set.tuning:
+        told += f" Options were chosen by [the trainings of {recipe_set.tuning}]({recipe_set.tuning}.md), on other speech."
     return told + "\n\n```sh\n" + recipe_set.command + "\n```\n\n" + "\n".join(lines)
 
 
@@ -119,9 +121,10 @@ def _sum(record: dict[str, Any], size: str, part: int) -> float:
 
 
 def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
-    rows = [(name, str(r["seed"]), f"`{r['run']}`", str(r["updates"]), f"{r['audio_hours']:.2f}", f"{r['seconds'] / 60:.1f}",
+    rows = [(name, str(r["seed"]), f"`{r['run']}`", f"{r['hardware']}, {r['precision']}", str(r["updates"]),
+             f"{r['audio_hours']:.2f}", f"{r['seconds'] / 60:.1f}",
              f"{r.get('selection_seconds', 0.0) / 60:.1f}", f"{r['training_tmacs']:.2f}" if "training_tmacs" in r else "-",
              "; ".join(f"{100 * _sum(r, s, ERRORS) / _sum(r, s, WORDS):.1f} at {s}" for s in r["sizes"]), r["date"], r["code_version"])
             for name, found in whole.items() for r in found]
-    return tables.table(["arm", "seed", "run", "updates", "h heard", "minutes", "minutes of selection", "10^12 MACs", "WER %", "date",
+    return tables.table(["arm", "seed", "run", "on", "updates", "h heard", "minutes", "minutes of selection", "10^12 MACs", "WER %", "date",
                          "code"], rows)

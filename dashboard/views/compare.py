@@ -126,7 +126,7 @@ def pages() -> None:
 
 
 def learning(name: str) -> None:
-    """How the losses of one arm's passes fell, a line per size and seed."""
+    """How the losses of one arm's passes fell, a line per pass and seed, and which parts the sizes of all arms keep."""
     try:
         arms = comparisons.arms(name)
     except ValueError as error:
@@ -138,16 +138,18 @@ def learning(name: str) -> None:
     st.plotly_chart(compare_charts.learning_figure(arms[arm], st.context.theme.type == "dark"), key=f"learning:{name}",
                     config={"displayModeBar": False},
                     alt=f"Training loss of {arm} over hours of speech heard, a line per size and seed")
-    st.caption("**What to see:** a lower line has learned more; lines of one colour are the same size trained again from another seed.")
+    st.caption("**What to see:** a lower line has learned more; lines of one colour are the same pass of a training that was done again from "
+               "another seed. A pass called random or shrinking is another size at every step.")
+    table = compare_charts.arms_kept_table(arms)
+    if len(table):
+        st.plotly_chart(compare_charts.kept_figure(table), key=f"kept:{name}", config={"displayModeBar": False},
+                        alt="Share of the parts of each kind that every size keeps")
+        st.caption(f"**What to see:** which parts sizes with fewer parts keep, mean of the seeds; "
+                   f"{compare_charts.kept_sentence(table, 'parts')}")
 
 
-def main() -> None:
-    st.title("Side by side")
-    st.markdown("Different ways to make a speech recogniser small, on one chart. Only numbers measured in the same way are shown together.")
-    runs = pick_runs()
-    if not runs:
-        st.info("Choose at least one network above." if data.run_infos() else "No network has been trained yet: start one on **Train**.")
-        return
+def of_networks(runs: list[str]) -> None:
+    """Fronts, costs and what is kept."""
     points = data.points(tuple(runs))
     if points.empty:
         st.info("None of these networks has been measured yet: `python -m core evaluate --help`.")
@@ -155,6 +157,16 @@ def main() -> None:
         fronts(compare_charts.told_apart(same_conditions(points, runs)))
     costs(runs)
     kept(runs)
+
+
+def main() -> None:
+    st.title("Side by side")
+    st.markdown("Different ways to make a speech recogniser small, on one chart. Only numbers measured in the same way are shown together.")
+    runs = pick_runs()
+    if runs:
+        of_networks(runs)
+    else:
+        st.info("Choose at least one network above." if data.run_infos() else "No network has been trained yet: start one on **Train**.")
     claims()
     pages()
 
