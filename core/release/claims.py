@@ -24,8 +24,8 @@ SAME_BYTES = 0.02
 
 def rows() -> list[dict[str, Any]]:
     """A row per claim and size over all sets of the project, in the order of the claims' numbers."""
-    made = [_row(a_set, claim, size) for a_set in map(recipe_sets.load, recipe_sets.names()) for claim in a_set.claims
-            for size in claim.sizes]
+    sets = [(a_set, arms_page.finished(a_set)) for a_set in map(recipe_sets.load, recipe_sets.names())]
+    made = [_row(a_set, whole, claim, size) for a_set, whole in sets for claim in a_set.claims for size in claim.sizes]
     measured = [r for r in made if r["p"] is not None]
     for row, adjusted in zip(measured, scoring.holm([r["p"] for r in measured])):
         row["p"] = adjusted
@@ -36,14 +36,14 @@ def rows() -> list[dict[str, Any]]:
     return sorted(made, key=lambda r: (r["number"], r["set"]))
 
 
-def _row(a_set: RecipeSet, claim: Claim, size: str) -> dict[str, Any]:
-    sides = (claim.arm, claim.arm if claim.kind == MOST else claim.against)
-    ours, theirs = ([a_set.current(name, s) for s in a_set.seeds] for name in sides)
+def _row(a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str) -> dict[str, Any]:
+    """`whole`: the records of the set's finished arms."""
+    ours, theirs = (whole.get(name, []) for name in (claim.arm, claim.arm if claim.kind == MOST else claim.against))
     row = {"number": claim.number, "text": claim.text, "kind": claim.kind, "set": a_set.name, "title": a_set.title, "arm": claim.arm,
            "against": "all other branches" if claim.kind == MOST else claim.against, "size": size, "relative": None, "low": None,
            "high": None, "p": None, "verdict": "not run yet",
            "holds": None, "seeds": [], "split": "", "minutes": [], "megabytes": [], "unequal": False}
-    if not all(ours + theirs) or len({(r.get("speech"), r["recipe"]["init_from"]) for r in ours + theirs}) > 1:
+    if not ours or not theirs or len({(r.get("speech"), r["recipe"]["init_from"]) for r in ours + theirs}) > 1:
         return row
     if any(size not in r["sizes"] for r in ours + theirs):
         return row | {"verdict": "no size is that small"}
@@ -54,7 +54,7 @@ def _row(a_set: RecipeSet, claim: Claim, size: str) -> dict[str, Any]:
     errors, base, words = arms_page.by_person(ours, theirs, size, arms_page.ERRORS, arms_page.WORDS)
     relative, low, high = scoring.relative_seeds(errors, base)
     p = scoring.paired_seeds(errors, (1 + KINDS[claim.kind]) * base, words,
-                             noise=arms_page.noise(arms_page.finished(a_set), size, arms_page.ERRORS))[3]
+                             noise=arms_page.noise(whole, size, arms_page.ERRORS))[3]
     holds = relative < KINDS[claim.kind]
     bytes_ours, bytes_theirs = (float(np.mean([r["sizes"][size]["file_bytes"] for r in side])) for side in (ours, theirs))
     unequal = bytes_ours > (1 + SAME_BYTES) * bytes_theirs if holds else bytes_ours < (1 - SAME_BYTES) * bytes_theirs
