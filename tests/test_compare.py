@@ -40,6 +40,7 @@ def small_set(tmp_path, monkeypatch):
 def test_every_set_of_the_project_is_sound():
     assert "omni_options" in recipe_sets.names()
     for name in recipe_sets.names():
+        assert recipe_sets.load(name).tuning in ("", *recipe_sets.names())
         made = recipe_sets.load(name, ["init_from=some-run"])
         ids = {json.dumps(as_dict(made.recipe_of(a, s)) | {"title": ""}) for a in made.arms for s in made.seeds}
         assert len(ids) == len(made.arms) * len(made.seeds), "no two trainings of a set are the same"
@@ -267,3 +268,8 @@ def test_a_claim_about_a_size_that_an_arm_does_not_have_is_said(small_set):
     small_set.write_text(small_set.read_text() + CLAIMED.replace('"80 % zeros"', '"80% zeros"'))
     with pytest.raises(ValueError, match="claim '9' is about '80% zeros', but arm 'none' is measured at 0 % zeros, 80 % zeros"):
         recipe_sets.load(str(small_set))
+
+
+def test_settings_may_be_tables(small_set):
+    small_set.write_text(small_set.read_text().replace('[measure]', '[common]\n"training.shares" = { tiny = 0.5, other = 0.25 }\n[measure]', 1))
+    assert recipe_sets.load(str(small_set)).recipe.training["shares"] == {"tiny": 0.5, "other": 0.25}
