@@ -203,7 +203,7 @@ def search_options(recipe: Recipe) -> searching.Options:
     if not options.sparsities:
         raise ValueError("search.sparsities is empty: give at least one share of zeros from 0 to 0.999, e.g. [0.7]")
     if max(options.sparsities) > sparsest(recipe):
-        raise ValueError(f"search.sparsities goes to {max(options.sparsities):g}; the run is trained to {sparsest(recipe):g} "
+        raise ValueError(f"search.sparsities goes to {max(options.sparsities):g}; the run was trained to {sparsest(recipe):g} "
                          f"(method.sparsest): a sparser size would be a guess")
     return options
 
