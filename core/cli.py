@@ -95,6 +95,13 @@ def _export(given: Any) -> int:
 
 
 def _compare(given: Any) -> int:
+    if given.pages:
+        from core.release import claims
+        claims.write_all()
+        print(paths.COMPARED)
+        return 0
+    if not given.set:
+        raise ValueError(f"core compare needs a recipe set: a .toml file or one of {', '.join(recipe_sets.names())}; or --pages")
     recipe_set = recipe_sets.load(given.set, given.settings)
     stop = child.Stop()
     report = listing.progress(stop)

@@ -69,7 +69,7 @@ def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
         known = experiment.size_names(recipe, prepared.tokenizer.size) if arm.sizes else []
         if arm.search:
             known += [allocation.name_of(origin, s) for s in experiment.search_options(recipe).sparsities
-                      for origin in ("searched", "random search")]
+                      for origin in experiment.ORIGINS.values()]
         if missing := [name for _, name in arm.sizes if name not in known and not recipe_sets.AT_MOST.fullmatch(name)]:
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training stores "
                              f"{', '.join(known)}")

@@ -113,12 +113,12 @@ def paired(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray, speak
 
 
 def seed_noise(totals: np.ndarray) -> tuple[float, int]:
-    """(variance, degrees of freedom) of what a training's errors have beside its arm's and its seed's share: totals [A, S] of A arms and
-    the same S seeds, a table of randomised blocks. Two arms leave S - 1 degrees, as a paired t test has; more arms tell it better."""
+    """(variance, degrees of freedom) of what a training's errors have beside its arm's and its seed's share: totals [A, S] of A > 1 arms
+    and the same S > 1 seeds, a table of randomised blocks. Two arms leave S - 1 degrees, as a paired t test has; more tell it better."""
     arms, seeds = totals.shape
     free = (arms - 1) * (seeds - 1)
     rest = totals - totals.mean(1, keepdims=True) - totals.mean(0, keepdims=True) + totals.mean()
-    return (float(np.square(rest).sum() / free), free) if free else (0.0, 0)
+    return float(np.square(rest).sum() / free), free
 
 
 def paired_seeds(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray, repetitions: int = REPETITIONS,

@@ -66,12 +66,21 @@ def arms_kept_table(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def kept_sentence(table: pd.DataFrame, of: str = "weights") -> str:
-    """Which kind keeps most and which least at the sparsest size, the last one."""
+def arms_kept_sentence(table: pd.DataFrame) -> str:
+    """What each arm's smallest size keeps, most first."""
+    told = []
+    for column in {name.rsplit(": ", 1)[0]: name for name in table.columns}.values():
+        kinds = table[column].sort_values(ascending=False, kind="stable")
+        told.append(f"{column} keeps " + ", ".join(f"{100 * share:.0f} % of {kind}" for kind, share in kinds.items()))
+    return "; ".join(told) + "."
+
+
+def kept_sentence(table: pd.DataFrame) -> str:
+    """Which kind keeps most and which least at the sparsest size."""
     last = table.iloc[:, -1].sort_values()
     if last.iloc[-1] - last.iloc[0] < 0.01:
         return f"at the sparsest size, {table.columns[-1]}, all kinds of parts keep about the same share."
-    return (f"at the sparsest size ({table.columns[-1]}) {last.index[-1]} keeps most ({100 * last.iloc[-1]:.0f} % of its {of}), "
+    return (f"at the sparsest size ({table.columns[-1]}) {last.index[-1]} keeps most ({100 * last.iloc[-1]:.0f} % of its weights), "
             f"{last.index[0]} least ({100 * last.iloc[0]:.0f} %).")
 
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from core import compare, experiment, paths, prepare, recipe_sets, scoring
+from core import cli, compare, experiment, paths, prepare, recipe_sets, scoring
 from core.records import Interrupted, as_dict
 from core.release import arms_page, claims
 from tests.test_experiment import go, recipe
@@ -156,7 +156,7 @@ sizes = { "half" = "d5" }
     assert set(paths.runs().glob("*")) == before
 
 
-def test_searched_sizes_and_sizes_by_bytes(small_set):
+def test_searched_sizes_and_sizes_by_bytes(small_set, monkeypatch):
     small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]") + """
 [[arms]]
 name = "searched"
@@ -175,18 +175,23 @@ sizes = { "large" = "<= 0.12 MB" }
     assert 0.06e6 < depth["sizes"]["large"]["file_bytes"] <= 0.12e6 and "selection_seconds" not in depth
     assert sum(kept for kept, _ in depth["sizes"]["large"]["branches"].values()) == 5
     assert depth["sizes"]["large"]["branches"]["convolution"][1] == 2
-    small_set.write_text(small_set.read_text().replace('sizes = { "large" = "<= 0.12 MB" }', """sizes = { "large" = "<= 0.12 MB", "tiny" = "<= 0.001 MB" }
+    monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
+    wanted = """sizes = { "large" = "<= 0.12 MB", "tiny" = "<= 0.001 MB" }
 [[claims]]
 number = "9"
 text = "Depth is better"
 kind = "better"
 arm = "depth"
 against = "searched"
-sizes = ["large", "tiny"]""").replace('"small" = "s80"', '"tiny" = "s80"'))
-    told = compare.run(recipe_sets.load(str(small_set)), go).read_text()
+sizes = ["large", "tiny"]"""
+    text = small_set.read_text().replace('sizes = { "large" = "<= 0.12 MB" }', wanted).replace('"small" = "s80"', '"tiny" = "s80"')
+    small_set.write_text(text)
+    page = compare.run(recipe_sets.load(str(small_set)), go).read_text()
     assert set(recipe_sets.record("warm", "depth", 1)["sizes"]) == {"large"}, "a budget that no size fits into"
-    row = next(line for line in told.splitlines() if line.startswith("| depth | "))
-    assert row.endswith("| - | - | - |") or " - " in row
+    head, _, *rows = page.split("## Words wrong")[1].split("## Loss")[0].strip().splitlines()[2:]
+    row = next(r for r in rows if r.startswith("| depth | ")).split("|")
+    assert row[head.split("|").index(" tiny ")] == " - " and row[head.split("|").index(" large ")] != " - "
+    assert [(r["size"], r["verdict"]) for r in claims.rows()][1] == ("tiny", "no size is that small")
 
 
 @pytest.mark.parametrize(("kept", "sure", "holds"), [
@@ -230,7 +235,8 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
             sizes = {}
             for size, shares in factor.items():
                 noise = np.random.default_rng(seed).integers(-2, 3, 40)
-                sizes[size] = {"file_bytes": heavy if arm == "half" else 1e6, "speakers": {p: [5.0, 50.0, round(shares[seed - 1] * (30 + noise[i])), 100.0] for i, p in enumerate(people)}}
+                sizes[size] = {"file_bytes": heavy, "speakers": {
+                    p: [5.0, 50.0, round(shares[seed - 1] * (30 + noise[i])), 100.0] for i, p in enumerate(people)}}
             made = recipe_sets.load(str(small_set))
             chosen = next(a for a in made.arms if a.name == arm)
             recipe_sets.save_record("warm", {"arm": arm, "seed": seed, "run": "x", "sizes": sizes, "split": "t", "seconds": 60.0 * seed,
@@ -270,6 +276,24 @@ def test_a_claim_about_a_size_that_an_arm_does_not_have_is_said(small_set):
         recipe_sets.load(str(small_set))
 
 
+def test_pages_are_written_anew_from_records_alone(small_set, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
+    small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]"))
+    page = compare.run(recipe_sets.load("warm"), go)
+    told = page.read_text()
+    assert "One seed: no claim." in told
+    for seed, arm in ((1, "none"), (1, "half")):  # as if they had begun elsewhere
+        found = recipe_sets.record("warm", arm, seed)
+        recipe_sets.save_record("warm", found | {"recipe": found["recipe"] | {"init_from": "elsewhere"}})
+    page.write_text("old")
+    monkeypatch.setattr(experiment, "train", lambda *_: pytest.fail("nothing is trained"))
+    assert cli.main(["compare", "--pages"]) == 0
+    assert page.read_text() == told.replace("core compare warm", "core compare warm --set init_from=elsewhere").replace(
+        "started from `random weights`", "started from `elsewhere`")
+    assert cli.main(["compare"]) != 0 and "needs a recipe set" in capsys.readouterr().err
+
+
 def test_settings_may_be_tables(small_set):
-    small_set.write_text(small_set.read_text().replace('[measure]', '[common]\n"training.shares" = { tiny = 0.5, other = 0.25 }\n[measure]', 1))
+    common = '[common]\n"training.shares" = { tiny = 0.5, other = 0.25 }\n[measure]'
+    small_set.write_text(small_set.read_text().replace("[measure]", common, 1))
     assert recipe_sets.load(str(small_set)).recipe.training["shares"] == {"tiny": 0.5, "other": 0.25}

@@ -4,8 +4,8 @@ After Zhen et al. 2021 (arXiv 2102.04932) for the idea: inducing sparsity and re
 are ours (METHODS.md section 2). Every `refresh` updates each matrix W gets a sparse stand-in Z of as many weights as the cubic ramp
 allows: R1 "weights": min |W - Z|; R2 "random": min |(Z - W) Phi'|, Phi Gaussian; R3 "outputs": min |(Z - W) X'|, X the layer's inputs of
 the updates at which stand-ins are made, the last ones counting most. Until the ramp ends the loss has l1 |W|_1 + l2 |W - Z|^2 more and
-nothing is masked; then Z takes the weights' place, its support is frozen, and the weights in it are fine-tuned. `schedule` and
-`support` swap each half for that of gradual magnitude pruning.
+nothing is masked; then Z takes the weights' place (not R1's, which is only shrunk), its support is frozen, and the weights in it are
+fine-tuned. `schedule` and `support` swap each half for that of gradual magnitude pruning.
 
 Version 1 took X from one update (500 frames for up to 704 inputs), did not scale columns, and dropped Z's values at the end.
 """

@@ -25,7 +25,7 @@ def text(recipe_set: RecipeSet) -> str:
         parts += ["## Words wrong", "In a hundred, and the difference in points to the first arm of the column. p values are Holm-adjusted "
                   "over the table.", _table(whole, columns, ERRORS, WORDS, 100.0, 1),
                   "## Loss per frame", "Finer than words where most words are wrong.", _table(whole, columns, LOSS, FRAMES, 1.0, 3),
-                  *_each_test(whole, columns), "## What the sizes cost", _costs(whole, columns)]
+                  *_each_test(whole), "## What the sizes cost", _costs(whole, columns)]
     parts += ["## Every training", _trainings(whole)]
     return "\n\n".join(parts) + "\n"
 
@@ -64,7 +64,13 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
                  f"{T_TEST if len(recipe_set.seeds) > 1 else '. One seed: no claim'}.")
     if recipe_set.tuning:
         told += f" Options were chosen by [the trainings of {recipe_set.tuning}]({recipe_set.tuning}.md), on other speech."
-    return told + "\n\n```sh\n" + recipe_set.command + "\n```\n\n" + "\n".join(lines)
+    return told + "\n\n```sh\n" + _command(recipe_set, some) + "\n```\n\n" + "\n".join(lines)
+
+
+def _command(recipe_set: RecipeSet, some: list[dict[str, Any]] | None) -> str:
+    """What a person types to run it, from where its records started."""
+    start = some[0]["recipe"]["init_from"] if some else recipe_set.recipe.init_from
+    return recipe_set.command + (f" --set init_from={start}" if start != recipe_set.recipe.init_from else "")
 
 
 def _table(whole: dict[str, list[dict[str, Any]]], columns: list[str], part: int, base: int, scale: float, digits: int) -> str:
@@ -89,7 +95,7 @@ def _table(whole: dict[str, list[dict[str, Any]]], columns: list[str], part: int
     return tables.table(["arm", *columns], rows)
 
 
-def _each_test(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> list[str]:
+def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Words wrong in every corpus alone, of trainings that tell."""
     rows = []
     for name, found in whole.items():

@@ -101,6 +101,15 @@ def text(found: list[dict[str, Any]]) -> str:
             + tables.table(head, lines) + "\n")
 
 
+def write_all() -> None:
+    """The pages of all sets that have been run, and the claims, anew from the arms' records."""
+    for a_set in map(recipe_sets.load, recipe_sets.names()):
+        page = paths.COMPARED / f"{a_set.name}.md"
+        if page.is_file():
+            write_bytes(page, arms_page.text(a_set).encode())
+    write()
+
+
 def write() -> None:
     """Both files beside the sets' pages: CLAIMS.md for people, claims.json for the dashboard."""
     found = rows()

@@ -45,7 +45,7 @@ def stand_in(weight: Tensor, unit: Unit, kept: int, metric: Tensor | None, start
     weight = weight.detach().float()
     if metric is None:
         return shrink(weight, unit, kept)
-    length = metric.diagonal().sqrt()
+    length = metric.diagonal().sqrt().clamp(min=1e-12)
     found = _fista(weight * length, unit, kept, metric / torch.outer(length, length), None if start is None else start * length, steps)
     return refit(weight, found != 0, metric)
 

@@ -138,14 +138,14 @@ def learning(name: str) -> None:
     st.plotly_chart(compare_charts.learning_figure(arms[arm], st.context.theme.type == "dark"), key=f"learning:{name}",
                     config={"displayModeBar": False},
                     alt=f"Training loss of {arm} over hours of speech heard, a line per size and seed")
-    st.caption("**What to see:** a lower line has learned more; lines of one colour are the same pass of a training that was done again from "
-               "another seed. A pass called random or shrinking is another size at every step.")
+    st.caption("**What to see:** a lower line has learned more; lines of one colour are the same pass of a training that was done again "
+               "from another seed. A pass called random or shrinking is another size at every step.")
     table = compare_charts.arms_kept_table(arms)
     if len(table):
         st.plotly_chart(compare_charts.kept_figure(table), key=f"kept:{name}", config={"displayModeBar": False},
                         alt="Share of the parts of each kind that every size keeps")
-        st.caption(f"**What to see:** which parts sizes with fewer parts keep, mean of the seeds; "
-                   f"{compare_charts.kept_sentence(table, 'parts')}")
+        st.caption(f"**What to see:** which parts are kept by sizes that leave some out, mean of the seeds. "
+                   f"{compare_charts.arms_kept_sentence(table)}")
 
 
 def of_networks(runs: list[str]) -> None:
