@@ -67,11 +67,11 @@ def arms_kept_table(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
 
 
 def arms_kept_sentence(table: pd.DataFrame) -> str:
-    """What each arm's smallest size keeps, most first."""
+    """What each arm's smallest size keeps, most first; halves are rounded up, as the chart does."""
     told = []
     for column in {name.rsplit(": ", 1)[0]: name for name in table.columns}.values():
         kinds = table[column].sort_values(ascending=False, kind="stable")
-        told.append(f"{column} keeps " + ", ".join(f"{100 * share:.0f} % of {kind}" for kind, share in kinds.items()))
+        told.append(f"{column} keeps " + ", ".join(f"{100 * share + 1e-9:.0f} % of {kind}" for kind, share in kinds.items()))
     return "; ".join(told) + "."
 
 
@@ -131,8 +131,8 @@ def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
     """The claims as sentences: claim, size, verdict, how many more errors with interval, seeds."""
     def more(row: dict[str, Any]) -> str:
         return "-" if row["relative"] is None else f"{100 * row['relative']:+.1f} % ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-    return pd.DataFrame([{"no.": row["number"], "claim": f"{row['text']}: {row['arm']}, against {row['against']}", "size": row["size"],
-                          "verdict": row["verdict"], "more errors": more(row), "trainings of each": len(row["seeds"]) or "-",
+    return pd.DataFrame([{"no.": row["number"], "claim": f"{row['arm']}, against {row['against']}: {row['text']}", "size": row["size"],
+                          "verdict": row["verdict"], "more errors": more(row), "trainings of each": str(len(row["seeds"]) or "-"),
                           "tested on": row["split"] or "-"} for row in found])
 
 
