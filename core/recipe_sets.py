@@ -29,13 +29,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence that a comparison confirms, refutes or leaves undecided, for each of the sizes."""
+    """A sentence that a comparison confirms, refutes or leaves undecided, for each of the sizes or for all of them together."""
     number: str                      # e.g. "1"; of METHODS' claims
     text: str
     kind: str                        # one of KINDS, or MOST
     arm: str
     against: str                     # another arm; for MOST the kind of branch that is said to be kept most often
     sizes: tuple[str, ...]           # columns of the page that both arms have
+    every: bool = False              # one verdict: it must hold at every size
 
 
 KINDS = {"better": 0.0, "on par": 0.03}  # {kind: share of errors that the arm may have more}
@@ -150,10 +151,13 @@ def _arm(path: Path, data: dict[str, Any]) -> Arm:
 
 
 def _claim(path: Path, data: dict[str, Any], arms: set[str]) -> Claim:
-    plugins.check_known(data, ("number", "text", "kind", "arm", "against", "sizes"), f"{path}: claims")
+    plugins.check_known(data, ("number", "text", "kind", "arm", "against", "sizes", "every"), f"{path}: claims")
     made = Claim(str(data.get("number", "")), data.get("text", ""), data.get("kind", ""), data.get("arm", ""), data.get("against", ""),
-                 tuple(data.get("sizes", ())))
+                 tuple(data.get("sizes", ())), data.get("every", False))
     against = records.KINDS if made.kind == MOST else arms - {made.arm}
+    if type(made.every) is not bool or (made.every and made.kind == MOST):
+        raise ValueError(f"{path}: claim '{made.number}': every is true (one verdict for all sizes) or false; {made.every!r} came"
+                         + (f", and '{MOST}' knows no such verdict" if made.kind == MOST else ""))
     if made.kind not in (*KINDS, MOST) or made.arm not in arms or made.against not in against or not made.sizes:
         raise ValueError(f"{path}: claim '{made.number}' needs a kind ({', '.join((*KINDS, MOST))}), two different arms of the set as arm "
                          f"and against (for {MOST} a kind of branch: {', '.join(records.KINDS)}), and sizes; {made.kind!r}, {made.arm!r}, "

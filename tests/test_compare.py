@@ -260,6 +260,36 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     assert [r["verdict"] for r in claims.rows()] == ["not run yet"] * 2, "what was measured was another training"
 
 
+def test_one_verdict_for_every_size_is_the_least_sure_one():
+    def row(size: str, p: float | None, holds: bool, unequal: bool = False) -> dict:
+        return {"size": size, "p": p, "holds": holds, "unequal": unequal, "verdict": "not run yet"}
+
+    def told(*rows: dict) -> tuple:
+        made = claims._every(list(rows))
+        return made["size"], made["p"], made["holds"], made["unequal"]
+
+    sure, less = row("a", 0.001, True), row("b", 0.02, True)
+    assert told(sure, less) == ("every one of 2 sizes, shown: b", 0.02, True, False), "it holds at each: the largest p"
+    assert told(sure, less, row("c", 0.004, False)) == ("every one of 3 sizes, shown: c", 0.012, False, False), "one size refutes, times 3"
+    assert told(sure, row("c", 0.8, False))[1] == 1.0
+    assert told(sure, row("c", 0.001, True, unequal=True)) == ("every one of 2 sizes, shown: c", 0.001, True, True), "no fair size"
+    assert told(sure, less, row("c", None, False))[0] == "every one of 2 sizes, shown: b", "a size that one of the two cannot have"
+    assert told(row("a", None, False), row("b", None, False))[:2] == ("every one of 2 sizes", None)
+
+
+def test_one_verdict_for_every_size_is_asked_for_in_the_set(small_set, monkeypatch):
+    small_set.write_text(small_set.read_text() + CLAIMED + "every = true\n")
+    monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
+    assert [r["size"] for r in claims.rows()] == ["every one of 2 sizes"]
+    for wrong in ("every = 1", 'kind = "kept most"\nevery = true'):
+        text = small_set.read_text().replace("every = true", wrong.rpartition("\n")[2])
+        text = text.replace('against = "none"', 'against = "convolution"').replace('kind = "on par"', wrong.partition("\n")[0]) \
+            if "most" in wrong else text
+        small_set.with_name("other.toml").write_text(text)
+        with pytest.raises(ValueError, match="every is true"):
+            recipe_sets.load(str(small_set.with_name("other.toml")))
+
+
 def test_other_splits_are_measured_when_the_set_says_so(small_set):
     text = small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]").replace("seconds = 8.0", 'seconds = 8.0\nsplits = ["test"]')
     small_set.write_text(text)

@@ -3,7 +3,8 @@
 A claim "better" is confirmed when the arm makes fewer errors, "on par" when it makes at most 3 % more of them, and refuted when the
 opposite holds, at p below 0.05 after Holm's correction over the whole table. Seeds and speakers are resampled, and p is at least that of a
 t test over the seeds (randomised blocks of all arms of the comparison). An advantage that needs over 2 % more bytes, or a loss with over
-2 % fewer, decides nothing. "Kept most" is confirmed when a kind of branch is kept more often than any other kind and, for every seed, more
+2 % fewer, decides nothing. A claim about every size at once is confirmed when it holds at each of them (the largest p counts, and its size
+is shown), and refuted by one size where it does not (its p times their number). "Kept most" is confirmed when a kind of branch is kept more often than any other kind and, for every seed, more
 often than a draw of as many branches would keep it (exact; the seed with the largest p counts, for all start from one net).
 """
 from __future__ import annotations
@@ -25,7 +26,7 @@ SAME_BYTES = 0.02
 def rows() -> list[dict[str, Any]]:
     """A row per claim and size over all sets of the project, in the order of the claims' numbers."""
     sets = [(a_set, arms_page.finished(a_set)) for a_set in map(recipe_sets.load, recipe_sets.names())]
-    made = [_row(a_set, whole, claim, size) for a_set, whole in sets for claim in a_set.claims for size in claim.sizes]
+    made = [row for a_set, whole in sets for claim in a_set.claims for row in _rows(a_set, whole, claim)]
     measured = [r for r in made if r["p"] is not None]
     for row, adjusted in zip(measured, scoring.holm([r["p"] for r in measured])):
         row["p"] = adjusted
@@ -36,19 +37,39 @@ def rows() -> list[dict[str, Any]]:
     return sorted(made, key=lambda r: (r["number"], r["set"]))
 
 
+def _rows(a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim) -> list[dict[str, Any]]:
+    found = [_row(a_set, whole, claim, size) for size in claim.sizes]
+    return [_every(found)] if claim.every else found
+
+
+def _every(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row for all sizes: of the size that decides it. A size that one of the two cannot have says nothing."""
+    measured = [r for r in found if r["p"] is not None]
+    if not measured:
+        return found[0] | {"size": f"every one of {len(found)} sizes"}
+    against = [r for r in measured if not r["holds"] and not r["unequal"]]
+    if against:
+        worst = min(against, key=lambda r: r["p"])
+        worst = worst | {"p": min(1.0, len(measured) * worst["p"])}
+    else:  # the least sure one; one that holds by more bytes, or fails with fewer, keeps the whole undecided
+        worst = max(measured, key=lambda r: (r["unequal"], r["p"]))
+    return worst | {"size": f"every one of {len(measured)} sizes, shown: {worst['size']}"}
+
+
 def _row(a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str) -> dict[str, Any]:
     """`whole`: the records of the set's finished arms."""
     ours, theirs = (whole.get(name, []) for name in (claim.arm, claim.arm if claim.kind == MOST else claim.against))
     row = {"number": claim.number, "text": claim.text, "kind": claim.kind, "set": a_set.name, "title": a_set.title, "arm": claim.arm,
            "against": "all other branches" if claim.kind == MOST else claim.against, "size": size, "relative": None, "low": None,
            "high": None, "p": None, "verdict": "not run yet",
-           "holds": None, "seeds": [], "split": "", "minutes": [], "megabytes": [], "unequal": False}
+           "holds": None, "seeds": [], "split": "", "minutes": [], "tmacs": [], "megabytes": [], "unequal": False}
     if not ours or not theirs or len({(r.get("speech"), r["recipe"]["init_from"]) for r in ours + theirs}) > 1:
         return row
     if any(size not in r["sizes"] for r in ours + theirs):
         return row | {"verdict": "no size is that small"}
     minutes = [round(float(np.mean([r["seconds"] + r.get("selection_seconds", 0.0) for r in side])) / 60, 2) for side in (ours, theirs)]
-    row |= {"split": ours[0]["split"], "minutes": minutes}
+    tmacs = [round(float(np.mean([r.get("training_tmacs", np.nan) for r in side])), 2) for side in (ours, theirs)]
+    row |= {"split": ours[0]["split"], "minutes": minutes, "tmacs": tmacs if np.isfinite(tmacs).all() else []}
     if claim.kind == MOST:
         return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
     errors, base, words = arms_page.by_person(ours, theirs, size, arms_page.ERRORS, arms_page.WORDS)
@@ -87,15 +108,16 @@ def text(found: list[dict[str, Any]]) -> str:
               "-" if r["p"] is None else tables.p_text(r["p"]),
               "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-", r["split"] or "-",
               " / ".join(f"{m:.2f}" for m in r["megabytes"]) or "-", " / ".join(f"{m:.1f}" for m in r["minutes"]) or "-",
+              " / ".join(f"{m:.2f}" for m in r["tmacs"]) or "-",
               f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"])
              for r in found]
     head = ["claim", "what", "verdict", "words wrong, relative", "p", "WER % of each seed", "tested on",
-            "MB", "minutes a training and selection", "comparison"]
+            "MB", "minutes a training and selection", "10^12 MACs a training", "comparison"]
     return ("# Claims\n\nTested on LibriSpeech test-clean and a seeded noisy, reverberant copy of it (not test-other), pooled, where a row "
             "does not say otherwise. Small scale: minutes of training on a processor, some hours of speech. What is confirmed or refuted "
             "here may come out otherwise with more of both.\n\n" + " ".join(__doc__.split("\n\n")[1].split())
-            + " The relative difference stands with its 95 % interval; WER, megabytes and minutes of the arm stand before those of what it "
-            "is held against; for \"kept most\" the share of its branches that are kept, and of the others. "
+            + " The relative difference stands with its 95 % interval; WER, megabytes, minutes and executed multiply-accumulates of the "
+            "arm stand before those of what it is held against; for \"kept most\" the share of its branches that are kept, and of the others. "
             "Rows that have not been run are not in the correction yet, so verdicts may change when they are. "
             "Made by `python -m core compare SET` whenever a set is finished; each set's page has its command.\n\n"
             + tables.table(head, lines) + "\n")
