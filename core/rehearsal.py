@@ -21,7 +21,7 @@ from core.training import Trainer
 PHASES = 200         # moments of the training whose passes are looked at
 LONG_S = 20.0        # an update that takes longer is timed once, not twice
 BUSY = 0.6           # share of its threads' time below which others had the machine (a guess: some operators use one thread alone)
-MEAN_S = 12.3        # an utterance of LibriSpeech
+MEAN_S = 12.3        # an utterance of LibriSpeech; a corpus with others says its own MEAN_S
 CHARACTERS_S = 14.5  # characters spoken in a second, spaces included, about
 
 
@@ -50,6 +50,7 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
     vocabulary = building.vocabulary(recipe)
     building.check(recipe, vocabulary)
     recipe = building.resolve(recipe, vocabulary)
+    utterance_s = min(getattr(plugins.load("corpora", recipe.corpus.name), "MEAN_S", MEAN_S), settings.batch_seconds)
     model, method = building.build(recipe, vocabulary, settings.updates)
     if recipe.init_from:
         building.start_from(model, recipe, (store.run_folder(recipe.init_from) / paths.TOKENS).read_text())
@@ -58,7 +59,8 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
         trainer.step = max(0, settings.updates - 3)  # of the last phase
         times, got = list[float](), list[float]()     # seconds; share of the threads' time
         while len(times) < 2 or (len(times) == 2 and times[1] < LONG_S):
-            batch = stand_in(settings.batch_seconds, vocabulary, vocabulary == tokenizer.CHARACTERS, len(times)).to(trainer.device)
+            letters = vocabulary == tokenizer.CHARACTERS
+            batch = stand_in(settings.batch_seconds, vocabulary, letters, len(times), utterance_s).to(trainer.device)
             began, worked = time.perf_counter(), time.process_time()
             trainer.update(batch)
             if trainer.device == "cuda":
@@ -73,7 +75,7 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
     share = 1.0 if on_gpu else min(1.0, got[times.index(step)])
     whole *= step
     return {"parameters": cost.parameters(method.anatomy), "prunable": cost.prunable_parameters(method.anatomy), "passes": passes,
-            "utterance_s": min(MEAN_S, settings.batch_seconds), "seconds_per_update": step, "share": share, "memory_bytes": memory,
+            "utterance_s": utterance_s, "seconds_per_update": step, "share": share, "memory_bytes": memory,
             "hours": whole * settings.updates / 3600, "heard_hours": settings.updates * settings.batch_seconds / 3600,
             "device": trainer.device, "threads": settings.threads, "precision": "bf16" if trainer.bf16 else "fp32",
             "hardware": evaluation.hardware()}

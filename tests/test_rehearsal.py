@@ -23,7 +23,8 @@ def test_a_dry_run_needs_no_speech_and_leaves_nothing(own_artifacts):
     assert found["memory_bytes"] > 1e8
     assert not paths.runs().exists() and not paths.prepared().exists()
     told = rehearsal.said(found)
-    assert "would hear 6 h" in told and "two updates of 3 pass(es)" in told
+    assert "would hear 6 h" in told and "two updates of 3 pass(es)" in told and "utterances of 12.3 s" in told
+    assert rehearsal.rehearse(replace(SMALL, corpus=Choice("voice_commands")))["utterance_s"] == 2.7, "commands are short"
 
 
 @pytest.mark.parametrize(("changes", "said"), [

@@ -34,6 +34,7 @@ from core.writing import os_errors
 
 VERSION = 1
 SHORTEST_S, LONGEST_S = 0.7, 12.0
+MEAN_S = 2.7                    # of 10 hours
 TEMPLATE_SHARE = 0.25           # of test utterances: from templates that training never sees
 SENTENCES = {"test": 0.06, "dev": 0.04, "search": 0.04}      # shares of all sentences; the rest is for training
 VARIANTS = {                    # voices held out with all their accents; the rest is for training
