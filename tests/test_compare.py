@@ -254,6 +254,12 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     assert "| confirmed |" in told and "| refuted |" in told and json.loads((paths.COMPARED / paths.CLAIMS).read_text()) == [good, bad]
     leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (1.2,) * 3}, heavy=1.1e6)
     assert [r["verdict"] for r in claims.rows()] == ["undecided", "refuted"], "on par with more bytes is not on par"
+    for path in (paths.COMPARED / "warm").glob("half-*.json"):  # its other size is lighter, and as good as the other arm's heavier one
+        record = json.loads(path.read_text())
+        record["sizes"]["80 % zeros"] = record["sizes"]["0 % zeros"] | {"file_bytes": 0.9e6}
+        path.write_text(json.dumps(record))
+    lighter = claims.rows()[0]
+    assert (lighter["size"], lighter["verdict"], lighter["megabytes"]) == ("0 % zeros (the arm's 80 % zeros)", "confirmed", [0.9, 1.0])
     leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (0.9, 1.0, 1.3)})
     assert claims.rows()[1]["verdict"] == "undecided"
     small_set.write_text(small_set.read_text().replace('"method.warmup" = 0.5', '"method.warmup" = 0.4'))
@@ -269,18 +275,21 @@ def test_one_verdict_for_every_size_is_the_least_sure_one():
         return made["size"], made["p"], made["holds"], made["unequal"]
 
     sure, less = row("a", 0.001, True), row("b", 0.02, True)
-    assert told(sure, less) == ("every one of 2 sizes, shown: b", 0.02, True, False), "it holds at each: the largest p"
-    assert told(sure, less, row("c", 0.004, False)) == ("every one of 3 sizes, shown: c", 0.012, False, False), "one size refutes, times 3"
+    assert told(sure, less) == ("2 of 2 sizes, shown: b", 0.02, True, False), "it holds at each: the largest p"
+    assert told(sure, less, row("c", 0.004, False)) == ("3 of 3 sizes, shown: c", 0.012, False, False), "one size refutes, times 3"
     assert told(sure, row("c", 0.8, False))[1] == 1.0
-    assert told(sure, row("c", 0.001, True, unequal=True)) == ("every one of 2 sizes, shown: c", 0.001, True, True), "no fair size"
-    assert told(sure, less, row("c", None, False))[0] == "every one of 2 sizes, shown: b", "a size that one of the two cannot have"
-    assert told(row("a", None, False), row("b", None, False))[:2] == ("every one of 2 sizes", None)
+    heavy, light = row("c", 0.03, True, unequal=True), row("d", 0.01, False, unequal=True)
+    assert told(sure, less, heavy) == ("2 of 3 sizes, shown: b", 0.02, True, False), "ahead by more bytes: says nothing"
+    assert told(heavy) == ("1 of 1 sizes, shown: c", 0.03, True, True), "nothing fair: undecided"
+    assert told(sure, less, light) == ("3 of 3 sizes, shown: d", 0.01, False, True), "behind with fewer bytes: undecided"
+    assert told(sure, less, row("c", None, False))[0] == "2 of 3 sizes, shown: b", "a size that one of the two cannot have"
+    assert told(row("a", None, False), row("b", None, False))[:2] == ("all 2 sizes", None)
 
 
 def test_one_verdict_for_every_size_is_asked_for_in_the_set(small_set, monkeypatch):
     small_set.write_text(small_set.read_text() + CLAIMED + "every = true\n")
     monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
-    assert [r["size"] for r in claims.rows()] == ["every one of 2 sizes"]
+    assert [r["size"] for r in claims.rows()] == ["all 2 sizes"]
     for wrong in ("every = 1", 'kind = "kept most"\nevery = true'):
         text = small_set.read_text().replace("every = true", wrong.rpartition("\n")[2])
         text = text.replace('against = "none"', 'against = "convolution"').replace('kind = "on par"', wrong.partition("\n")[0]) \

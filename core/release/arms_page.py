@@ -115,10 +115,11 @@ def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
 
 
 def by_person(found: list[dict[str, Any]], reference: list[dict[str, Any]], size: str, part: int,
-              base: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums [S, P] of S seeds and P speakers of both sides, and what they are divided by [P]."""
+              base: int, own: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums [S, P] of S seeds and P speakers of both sides, and what they are divided by [P]; of the size `own` of the first side."""
     people = sorted(reference[0]["sizes"][size]["speakers"])
-    ours, theirs = (np.array([[r["sizes"][size]["speakers"][p][part] for p in people] for r in side]) for side in (found, reference))
+    ours, theirs = (np.array([[r["sizes"][column]["speakers"][p][part] for p in people] for r in side])
+                    for side, column in ((found, own or size), (reference, size)))
     return ours, theirs, np.array([reference[0]["sizes"][size]["speakers"][p][base] for p in people])
 
 

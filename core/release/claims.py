@@ -2,9 +2,10 @@
 
 A claim "better" is confirmed when the arm makes fewer errors, "on par" when it makes at most 3 % more of them, and refuted when the
 opposite holds, at p below 0.05 after Holm's correction over the whole table. Seeds and speakers are resampled, and p is at least that of a
-t test over the seeds (randomised blocks of all arms of the comparison). An advantage that needs over 2 % more bytes, or a loss with over
-2 % fewer, decides nothing. A claim about every size at once is confirmed when it holds at each of them (the largest p counts, and its size
-is shown), and refuted by one size where it does not (its p times their number). "Kept most" is confirmed when a kind of branch is kept more often than any other kind and, for every seed, more
+t test over the seeds (randomised blocks of all arms of the comparison). Where an advantage needs over 2 % more bytes, the arm's largest
+size that does not is taken instead; an advantage with more bytes all the same, or a loss with over 2 % fewer, decides nothing. A claim about
+every size at once is confirmed when it holds at each that can be held against each other fairly (the largest p counts, and its size is
+shown), and refuted by one size where it does not (its p times their number). "Kept most" is confirmed when a kind of branch is kept more often than any other kind and, for every seed, more
 often than a draw of as many branches would keep it (exact; the seed with the largest p counts, for all start from one net).
 """
 from __future__ import annotations
@@ -43,17 +44,19 @@ def _rows(a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim
 
 
 def _every(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """One row for all sizes: of the size that decides it. A size that one of the two cannot have says nothing."""
+    """One row for all sizes: of the size that decides it. A size that one of the two cannot have, or at which the arm is ahead by
+    more bytes alone, says nothing; one at which it loses with fewer bytes leaves the whole undecided."""
     measured = [r for r in found if r["p"] is not None]
-    if not measured:
-        return found[0] | {"size": f"every one of {len(found)} sizes"}
-    against = [r for r in measured if not r["holds"] and not r["unequal"]]
+    fair = [r for r in measured if not (r["holds"] and r["unequal"])] or measured
+    if not fair:
+        return found[0] | {"size": f"all {len(found)} sizes"}
+    against = [r for r in fair if not r["holds"] and not r["unequal"]]
     if against:
         worst = min(against, key=lambda r: r["p"])
-        worst = worst | {"p": min(1.0, len(measured) * worst["p"])}
-    else:  # the least sure one; one that holds by more bytes, or fails with fewer, keeps the whole undecided
-        worst = max(measured, key=lambda r: (r["unequal"], r["p"]))
-    return worst | {"size": f"every one of {len(measured)} sizes, shown: {worst['size']}"}
+        worst = worst | {"p": min(1.0, len(fair) * worst["p"])}
+    else:
+        worst = max(fair, key=lambda r: (r["unequal"], r["p"]))
+    return worst | {"size": f"{len(fair)} of {len(found)} sizes, shown: {worst['size']}"}
 
 
 def _row(a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str) -> dict[str, Any]:
@@ -72,16 +75,27 @@ def _row(a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim,
     row |= {"split": ours[0]["split"], "minutes": minutes, "tmacs": tmacs if np.isfinite(tmacs).all() else []}
     if claim.kind == MOST:
         return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
-    errors, base, words = arms_page.by_person(ours, theirs, size, arms_page.ERRORS, arms_page.WORDS)
+    own, weigh = size, lambda side, column: float(np.mean([r["sizes"][column]["file_bytes"] for r in side]))
+    limit = (1 + SAME_BYTES) * weigh(theirs, size)
+    tested = _test(whole, claim, size, own)
+    if tested["holds"] and weigh(ours, size) > limit and (fits := [c for c in arms_page.sizes_of(ours) if weigh(ours, c) <= limit]):
+        own = max(fits, key=lambda c: weigh(ours, c))
+        tested = _test(whole, claim, size, own)
+        row["size"] += f" (the arm's {own})"
+    heavy, light = weigh(ours, own) > limit, weigh(ours, own) < (1 - SAME_BYTES) * weigh(theirs, size)
+    return row | tested | {"unequal": heavy if tested["holds"] else light,
+                           "megabytes": [round(weigh(side, column) / 1e6, 2) for side, column in ((ours, own), (theirs, size))]}
+
+
+def _test(whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str, own: str) -> dict[str, Any]:
+    """The size `own` of the claim's arm against the other arm's `size`."""
+    errors, base, words = arms_page.by_person(whole[claim.arm], whole[claim.against], size, arms_page.ERRORS, arms_page.WORDS, own)
     relative, low, high = scoring.relative_seeds(errors, base)
-    p = scoring.paired_seeds(errors, (1 + KINDS[claim.kind]) * base, words,
-                             noise=arms_page.noise(whole, size, arms_page.ERRORS))[3]
-    holds = relative < KINDS[claim.kind]
-    bytes_ours, bytes_theirs = (float(np.mean([r["sizes"][size]["file_bytes"] for r in side])) for side in (ours, theirs))
-    unequal = bytes_ours > (1 + SAME_BYTES) * bytes_theirs if holds else bytes_ours < (1 - SAME_BYTES) * bytes_theirs
+    noises = [n for column in (own, size) if (n := arms_page.noise(whole, column, arms_page.ERRORS))]
+    noise = (float(np.mean([n[0] for n in noises])), min(n[1] for n in noises)) if len(noises) == 2 else None
+    p = scoring.paired_seeds(errors, (1 + KINDS[claim.kind]) * base, words, noise=noise)[3]
     shown = [[round(float(side[i].sum() / words.sum()), 5) for side in (errors, base)] for i in range(len(errors))]
-    return row | {"relative": relative, "low": low, "high": high, "p": p, "holds": holds, "seeds": shown, "unequal": unequal,
-                  "megabytes": [round(b / 1e6, 2) for b in (bytes_ours, bytes_theirs)]}
+    return {"relative": relative, "low": low, "high": high, "p": p, "holds": relative < KINDS[claim.kind], "seeds": shown}
 
 
 def _kept_most(found: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
