@@ -47,7 +47,7 @@ def test_renders_chart_cost_and_parts_with_a_sentence_each(run):
     assert len(at.get("plotly_chart")) == 2 and text(at).count("What to see:") == 3
     rows = at.dataframe[0].value
     assert list(rows["network"]) == ["Supernet A", "Other B"] and list(rows["sizes"]) == [6, 6]
-    assert "Left out" not in text(at) and "Comparisons with several seeds" not in text(at)
+    assert "Left out" not in text(at) and "Every comparison, one by one" not in text(at)
 
 
 def test_a_network_measured_otherwise_is_left_out_with_the_reason(run):

@@ -113,10 +113,10 @@ def claims() -> None:
 
 
 def pages() -> None:
-    """Comparisons with several seeds, written by `python -m core compare`."""
+    """Every comparison, written by `python -m core compare`."""
     found = [p for p in sorted(paths.COMPARED.glob("*.md")) if p.name != paths.CLAIMS_PAGE] if paths.COMPARED.is_dir() else []
     if found:
-        st.subheader("Comparisons with several seeds")
+        st.subheader("Every comparison, one by one")
     for page in found:
         text = page.read_text(encoding="utf-8")
         with st.expander(text.splitlines()[0].removeprefix("# "), key=f"page:{page.stem}", on_change="rerun") as box:
