@@ -128,11 +128,11 @@ def parts_sentence(table: pd.DataFrame) -> str:
 
 
 def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
-    """The claims as sentences: claim, size, verdict, how many more errors with interval, seeds."""
+    """The claims as sentences; the verdict stands first, for a phone shows two columns."""
     def more(row: dict[str, Any]) -> str:
         return "-" if row["relative"] is None else f"{100 * row['relative']:+.1f} % ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-    return pd.DataFrame([{"no.": row["number"], "claim": f"{row['arm']}, against {row['against']}: {row['text']}", "size": row["size"],
-                          "verdict": row["verdict"], "more errors": more(row), "trainings of each": str(len(row["seeds"]) or "-"),
+    return pd.DataFrame([{"no.": row["number"], "verdict": row["verdict"],
+                          "claim": f"{row['arm']}, against {row['against']}: {row['text']}", "size": row["size"], "more errors": more(row), "trainings of each": str(len(row["seeds"]) or "-"),
                           "tested on": row["split"] or "-"} for row in found])
 
 
