@@ -132,8 +132,8 @@ def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
     def more(row: dict[str, Any]) -> str:
         return "-" if row["relative"] is None else f"{100 * row['relative']:+.1f} % ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
     return pd.DataFrame([{"no.": row["number"], "verdict": row["verdict"],
-                          "claim": f"{row['arm']}, against {row['against']}: {row['text']}", "size": row["size"], "more errors": more(row), "trainings of each": str(len(row["seeds"]) or "-"),
-                          "tested on": row["split"] or "-"} for row in found])
+                          "claim": f"{row['arm']}, against {row['against']}: {row['text']}", "size": row["size"],
+                          "more errors": more(row), "trainings of each": str(len(row["seeds"]) or "-"), "tested on": row["split"] or "-"} for row in found])
 
 
 def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Figure:

@@ -111,7 +111,8 @@ def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
     rows = [(name, c, tables.percent(s["sparsity"]), f"{s['parameters'] / 1e6:.2f}", tables.megabytes(s["file_bytes"]),
              f"{s['mmacs_per_second']:.0f}")
             for name, found in whole.items() for c in columns if c in sizes_of(found) for s in [found[0]["sizes"][c]]]
-    return tables.table(["arm", "size", "zeros", "million parameters that are not zero", "MB file, estimated within 0.3 %", "MMAC/s executed"], rows)
+    head = ["arm", "size", "zeros", "million parameters that are not zero", "MB file, estimated within 7 kB", "MMAC/s executed"]
+    return tables.table(head, rows)
 
 
 def by_person(found: list[dict[str, Any]], reference: list[dict[str, Any]], size: str, part: int,
