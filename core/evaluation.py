@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from core import audio, cost, decoding, packing, paths, recognizer, scoring, store
 from core.fusion import NONE, Language
@@ -265,8 +266,11 @@ def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Optio
 
 
 @functools.cache
-def hardware() -> str:
-    """Processor and usable cores, e.g. "AMD EPYC (family 26, model 2), 2 cores": virtual machines give generations one name."""
+def hardware(device: str = "cpu") -> str:
+    """Processor and usable cores, e.g. "AMD EPYC (family 26, model 2), 2 cores": virtual machines give generations one name. Of "cuda"
+    the GPU's name before it."""
+    if device != "cpu":
+        return f"{torch.cuda.get_device_name()}; {hardware()}"
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.is_file() else []
     told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

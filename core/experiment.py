@@ -148,7 +148,7 @@ def _begin(folder: Path, recipe: Recipe, prepared: Prepared, anatomy: records.An
 def _facts(trainer: Trainer, recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
     return {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600, "updates": trainer.step,
             "threads": trainer.o.threads, "device": trainer.device, "precision": "bf16" if trainer.bf16 else "fp32",
-            "hardware": evaluation.hardware(), "versions": building.versions(recipe), "prepared": prepared.hash,
+            "hardware": evaluation.hardware(trainer.device), "versions": building.versions(recipe), "prepared": prepared.hash,
             "attributions": prepared.info["attributions"], "code_version": evaluation.code_version()}
 
 

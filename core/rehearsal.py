@@ -78,7 +78,7 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
             "utterance_s": utterance_s, "seconds_per_update": step, "share": share, "memory_bytes": memory,
             "hours": whole * settings.updates / 3600, "heard_hours": settings.updates * settings.batch_seconds / 3600,
             "device": trainer.device, "threads": settings.threads, "precision": "bf16" if trainer.bf16 else "fp32",
-            "hardware": evaluation.hardware()}
+            "hardware": evaluation.hardware(trainer.device)}
 
 
 def average(method: Method, updates: int, of: Callable[[Method, int], float]) -> float:

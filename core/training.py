@@ -121,8 +121,8 @@ class Trainer:
 
     def _dropped(self, a_pass: Pass, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         """Stochastic depth: a 0/1 gate [B] for every branch the pass may leave out, scaled to keep its mean."""
-        return {branch: torch.tensor([float(g.random() >= p) / (1 - p) for g in generators], device=self.device)
-                for branch, p in a_pass.drop_branches.items()}
+        gates = [[float(g.random() >= p) / (1 - p) for g in generators] for p in a_pass.drop_branches.values()]
+        return dict(zip(a_pass.drop_branches, torch.tensor(gates).to(self.device)))
 
     def update(self, batch: Batch) -> None:
         """One step of the optimiser on the summed gradients of all passes."""

@@ -41,8 +41,9 @@ class LSTM(nn.Module):
     def forward(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, T, D] after a state of hidden and cell [B, H] -> (y [B, T, D], the state after it)."""
         weights = [self.input(x), self.recurrent.weight, self.input.bias, torch.zeros_like(self.input.bias)]
-        if x.is_cpu and torch.is_autocast_enabled("cpu") and not KERNEL_IN_BF16:
-            with torch.autocast("cpu", enabled=False):
+        device = x.device.type  # on a GPU autocast would run this kernel in fp16, whose small gradients vanish without a scaler
+        if torch.is_autocast_enabled(device) and not (x.is_cpu and KERNEL_IN_BF16):
+            with torch.autocast(device, enabled=False):
                 said, h, c = _fused(x.float(), hidden.float(), cell.float(), [w.float() for w in weights])
         else:
             said, h, c = _fused(x, hidden, cell, weights)
@@ -53,5 +54,6 @@ class LSTM(nn.Module):
 def _fused(x: Tensor, hidden: Tensor, cell: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """One layer in one kernel. The flag `train` is nn.Module.training: without it no kernel has a backward pass, and there is no dropout
     in here to switch off."""
-    return torch.lstm(x, (hidden.unsqueeze(0), cell.unsqueeze(0)), weights, has_biases=True, num_layers=1, dropout=0.0,
+    state = hidden.unsqueeze(0).contiguous(), cell.unsqueeze(0).contiguous()  # as cuDNN wants them
+    return torch.lstm(x, state, weights, has_biases=True, num_layers=1, dropout=0.0,
                       train=torch.is_grad_enabled(), bidirectional=False, batch_first=True)

@@ -43,6 +43,6 @@ class Pruned(base.Ranked):
         """Kept blocks rank first: the mask that was trained is the mask that ships."""
         keep = cost.uniform(self.anatomy, self.options.sparsity)
         masks = blocks.block_masks(self.ranks, self.anatomy, keep) if self.ranks else {}
-        ranks = blocks.rank_all(blocks.masked(averaged, masks), self.anatomy.units)
+        ranks = blocks.rank_all(blocks.masked(averaged, {n: m.to(averaged[n].device) for n, m in masks.items()}), self.anatomy.units)
         reached = cost.sparsity_reached(self.anatomy, keep)
         return base.Results(ranks, [Subnet(f"s{100 * reached:.0f}", "", keep, reached, origin="trained")])
