@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tests are about numbers on processors; some hand a loop batches that no GPU holds
 
 import pytest  # noqa: E402
 
