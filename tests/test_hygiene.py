@@ -9,6 +9,7 @@ import pytest
 from core import paths, store
 
 ARCTIC, MOST_ARCTIC = "cmu_arctic", 0.15  # one text, two voices: the largest part of an epoch
+HELD_OUT = {"train-clean-100-part": 20, "train-clean-5": 3}  # speakers of each folder, for searches and tuning
 SHARE_ALIKE = "fsdd"                      # CC BY-SA: measured, never in released weights
 RECIPES = [(name, lambda name=name: store.load_recipe(name)) for name in store.recipe_names()]
 RELEASED = [(file.parent.name, lambda run=file.parent: store.recipe(run)) for file in sorted(paths.RELEASED.glob(f"*/{paths.RECIPE}"))]
@@ -33,8 +34,9 @@ def problems(recipe) -> list[str]:
             share = shares.get(prefix, part.get("share", 1.0))
             found += [f"{prefix} may be {share:.0%} of an epoch"] if share > MOST_ARCTIC else []
         if part["corpus"] == "librispeech" and "$SPEECH_ROOT" in part["options"].get("root", ""):
-            held = part["options"].get("search_speakers", {})
-            found += [] if held == {"train-clean-100-part": 20, "train-clean-5": 3} else [f"search_speakers is {held}"]
+            held, folders = part["options"].get("search_speakers", {}), part["options"].get("train", [])
+            wanted = {folder: count for folder, count in HELD_OUT.items() if folder in folders}
+            found += [] if held == wanted and held else [f"search_speakers is {held}"]
     return found
 
 

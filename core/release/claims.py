@@ -142,11 +142,10 @@ def text(found: list[dict[str, Any]]) -> str:
 
 
 def write_all() -> None:
-    """The pages of all sets that have been run, and the claims, anew from the arms' records."""
-    for a_set in map(recipe_sets.load, recipe_sets.names()):
-        page = paths.COMPARED / f"{a_set.name}.md"
-        if page.is_file():
-            write_bytes(page, arms_page.text(a_set).encode())
+    """The pages of all sets that have been run, here or elsewhere, and the claims, anew from the arms' records."""
+    for name in recipe_sets.names():
+        if (paths.COMPARED / name).is_dir():
+            write_bytes(paths.COMPARED / f"{name}.md", arms_page.text(recipe_sets.load(name)).encode())
     write()
 
 
