@@ -109,7 +109,7 @@ def claims() -> None:
     st.dataframe(compare_charts.claims_table(found), hide_index=True, column_config={"claim": st.column_config.TextColumn(width="large")})
     st.caption("**What to see:** a claim is *confirmed* or *refuted* only when chance alone would hardly have done it (over several "
                "trainings and many speakers); otherwise it is *undecided*. “More errors” is relative: +10 % means 11 wrong words "
-               "instead of 10, with the range it likely lies in. All of it is small: minutes of training on a processor.")
+               "instead of 10, with the range it likely lies in. All of it is small: minutes of training each.")
 
 
 def pages() -> None:
