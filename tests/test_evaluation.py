@@ -245,3 +245,8 @@ def test_one_normaliser_and_known_conditions(run, material):
     report, _ = evaluation.evaluate(run, store.subnet(run, "dense"), material, dataclasses.replace(QUICK, chunk_ms=0.0))
     assert (report.chunk_ms, report.normaliser, report.decoder) == (0.0, NORMALISER, "greedy")
     assert report.hardware and report.code_version and len(report.file_sha256) == 64
+
+
+def test_a_gpu_is_named_before_the_processor(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    assert evaluation.hardware.__wrapped__("cuda") == f"Some GPU; {evaluation.hardware()}"
