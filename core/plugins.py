@@ -11,6 +11,7 @@ from typing import Any
 from core import paths
 
 SIMPLE = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "tuple": tuple}
+MOST_NAMES = 20  # that an error lists; a machine may have hundreds of runs
 
 
 def names(room: str) -> list[str]:
@@ -32,8 +33,9 @@ def check_name(name: Any, allowed: Iterable[str], what: str) -> None:
     """ValueError that lists what exists and guesses what was meant, unless `name` is one of `allowed`."""
     allowed = list(allowed)
     if name not in allowed:
+        more = f" and {len(allowed) - MOST_NAMES} more (python -m core list)" if len(allowed) > MOST_NAMES else ""
         raise ValueError(f"there is no {what} called {name!r}{did_you_mean(str(name), allowed)}; "
-                         f"there are: {', '.join(allowed) or 'none'}")
+                         f"there are: {', '.join(allowed[:MOST_NAMES]) or 'none'}{more}")
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

@@ -67,3 +67,10 @@ def test_wrong_options_are_refused_by_name(given, words):
         plugins.make_options(Options, given, "model.options")
     for word in words:
         assert word in str(error.value)
+
+
+def test_an_error_lists_some_of_hundreds_of_names():
+    with pytest.raises(ValueError) as told:
+        plugins.check_name("run-7x", [f"run-{n}" for n in range(300)], "run")
+    assert "did you mean 'run-7" in str(told.value) and "run-19 and 280 more (python -m core list)" in str(told.value)
+    assert "run-20," not in str(told.value)
