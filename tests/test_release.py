@@ -124,6 +124,15 @@ def test_the_card_says_how_much_faster_where_that_was_timed_in_turn(run):
     assert card.TURN_NOTE in card._results(timed) and "as fast as dense" not in card._results(reports)
 
 
+def test_the_card_says_that_sizes_leave_out_parts(run):
+    reports = store.reports(run)
+    assert card.NESTED in card._what(run, reports)
+    size, units = store.subnet(run, "s70"), store.anatomy(run).units
+    branch = next(u.branch for u in units if u.branch)
+    store.save_subnet(run, replace(size, keep={**size.keep, **{u.name: 0.0 for u in units if u.branch == branch}}))
+    assert card.SHALLOWER in card._what(run, reports)
+
+
 def test_what_is_unfinished_unmeasured_stale_or_too_big_is_refused_and_leaves_nothing(run, released, monkeypatch):
     make("half", facts=None)
     with pytest.raises(ValueError, match="half is not finished.*--resume half"):

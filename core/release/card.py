@@ -10,8 +10,13 @@ from core.release import chain, comparisons, tables
 
 NESTED = ("It is a *supernet*: one set of weights out of which every size below is cut by leaving out blocks of 8 "
           "numbers (8x1), the least important ones first, without training again.")
+SHALLOWER = ("It is a *supernet*: one set of weights out of which every size below is cut without training again, by leaving out whole parts "
+             "(attentions, feed-forwards, convolutions) that it learned to do without while it was trained. What is left out is not "
+             "computed, so its smaller sizes are faster, too.")
 SINGLE = {"gradual_magnitude": "It was pruned to one size while it was trained, and is the baseline that the "
                                "supernet's sizes are held against: what a net gives that is trained for one size only.",
+          "csp": "It was pruned to one size while it was trained, by compressed sensing.",
+          "individual": "It is a net of fewer blocks, trained alone: what a net gives that is trained for one depth only.",
           "small_dense": "It is a narrower net without zeros, trained from scratch, and is the baseline that the "
                          "supernet's sizes are held against: what the same bytes give without any pruning.",
           "dense": "It is a net without zeros, trained in the ordinary way."}
@@ -42,7 +47,8 @@ def _what(folder: Path, reports: list[Report]) -> str:
     measured = len({r.subnet for r in reports})
     span = (f"one size of {tables.megabytes(sizes[0])} MB is measured" if measured == 1 else
             f"{measured} sizes from {tables.megabytes(min(sizes))} to {tables.megabytes(max(sizes))} MB are measured")
-    kind = SINGLE.get(recipe.method.name, NESTED)
+    shallower = any(cost.branches_off(anatomy, store.subnet(folder, name).keep) for name in {r.subnet for r in reports})
+    kind = SINGLE.get(recipe.method.name, SHALLOWER if shallower else NESTED)
     return (f"# {recipe.title or folder.name}\n\nA speech recogniser for English: it writes down what is said while it "
             f"is said. {kind} {span[0].upper()}{span[1:]} below; a size is the file that a user downloads.\n\n"
             f"Run `{folder.name}`. Model `{recipe.model.name}`, method `{recipe.method.name}`: "
