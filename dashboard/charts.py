@@ -45,10 +45,13 @@ AXES = {axis.short: axis for axis in (
     Axis("chunk_median_ms", 1.0, "ms per chunk", "Time to process one chunk, median (ms)", "ms"))}
 
 NAMES = {"omni_sparsity": "supernet", "small_dense": "small dense nets", "dense": "dense net",
-         "gradual_magnitude": "pruned one by one"}
+         "gradual_magnitude": "pruned one by one", "csp": "compressed sensing", "individual": "shallower nets one by one",
+         "simple_topk": "parts left out (Simple-Top-k)", "iterative_zero_out": "parts left out (Iterative-Zero-Out)",
+         "omni": "supernet of zeros and depth"}
 STYLES = {"omni_sparsity": (BLUE, "circle"), "small_dense": (VERMILLION, "square"),
           "gradual_magnitude": (GREEN, "diamond"), "dense": (PURPLE, "triangle-up")}
-SPARE = ((ORANGE, "cross"), (GREY, "x"), (SKY, "star"), (YELLOW, "hexagon"))
+FILLED = ((ORANGE, "cross"), (GREY, "x"), (SKY, "star"), (YELLOW, "hexagon"))
+SPARE = (*FILLED, *((colour, f"{marker}-open") for colour, marker in (*STYLES.values(), *FILLED)))
 
 
 def style(method: str, methods: list[str], dark: bool = False) -> tuple[str, str]:
@@ -146,7 +149,8 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
     """One method: a line through its best points, the points that count in full, the beaten ones faint."""
     colour, marker = look
     traces: list[dict] = []
-    name = NAMES.get(method, method.replace("_", " "))
+    kind, _, run = method.partition(" ")  # the network, too, where several of one method are shown
+    name = f"{NAMES.get(kind, kind.replace('_', ' '))} {run}".rstrip()
     line = [row for row in rows if method == "small_dense" or not row.beaten]
     if method != "gradual_magnitude" and len(line) > 1:  # sizes pruned one by one are no line
         traces.append({

@@ -132,15 +132,15 @@ def test_faster_is_said_only_when_the_interval_timed_in_turn_excludes_one(run):
 
     def said(*ratio, work=1.0):
         return cards.speed_words(cards.speed_ratio(point | dict(zip(("speed_ratio", "speed_ratio_low", "speed_ratio_high"), ratio))), work)
-    assert said(2.0, 1.8, 2.2) == ("2.00 times faster", "timed in turn with the dense net; interval 1.80 to 2.20")
-    assert said(0.5, 0.4, 0.6)[0] == "2.00 times slower"
+    assert said(2.0, 1.8, 2.2) == ("2.00 times as fast", "timed in turn with the dense net; interval 1.80 to 2.20")
+    assert said(0.5, 0.4, 0.6)[0] == "2.00 times as slow"
     assert said(1.2, 0.9, 1.3) == ("same speed", "zeros save bytes, not time (measured 1.20 times, interval 0.90 to 1.30)")
     assert said(1.004, 1.003, 1.01)[0] == "same speed", "an interval that is shown as 1.00 to 1.01 does not exclude 1"
     assert cards.speed_ratio(point) is None and cards.speed_ratio(point | {"speed_ratio": float("nan")}) is None
     headline, text = said(1.1, 0.9, 1.3, work=0.9)
     assert headline == "about the same speed" and "parts are left out" in text and "interval 0.90 to 1.30" in text
     headline, text = said(2.0, 1.8, 2.2, work=0.4)
-    assert headline == "2.00 times faster" and text.endswith("1.80 to 2.20; parts are left out: 40 % of the dense net's multiplications")
+    assert headline == "2.00 times as fast" and text.endswith("1.80 to 2.20; parts are left out: 40 % of the dense net's multiplications")
 
 
 def test_a_size_not_timed_against_dense_says_so_and_what_it_took(run):
@@ -154,7 +154,7 @@ def test_a_size_not_timed_against_dense_says_so_and_what_it_took(run):
     assert cards._speed_card(point | {"chunk_median_ms": None}, None, "")[1].endswith("; not timed against the dense net")
     assert cards._speed_card(dense, dense, "") == ("this is dense", "its other sizes are timed against it; 12.0 ms per chunk")
     quick = point | {"speed_ratio": 2.0, "speed_ratio_low": 1.8, "speed_ratio_high": 2.2}
-    assert cards._speed_card(quick, dense, "")[0] == "2.00 times faster"
+    assert cards._speed_card(quick, dense, "")[0] == "2.00 times as fast"
 
 
 def test_left_out_parts_are_named_and_crossed(run):
@@ -182,3 +182,10 @@ def test_a_point_smaller_by_a_hair_and_much_worse_is_beaten(run):
     drawn = charts.front(pd.concat([rows, spike]), next(iter(charts.AXES.values())))
     assert drawn.set_index("subnet")["beaten"].to_dict() | {"m90": True} == drawn.set_index("subnet")["beaten"].to_dict()
     assert not drawn.set_index("subnet")["beaten"][smallest["subnet"]]
+
+
+def test_a_dozen_networks_of_few_methods_look_different_and_say_their_method(points):
+    methods = [f"{m} {n:08x}" for m in ("gradual_magnitude", "small_dense", "simple_topk") for n in range(4)]
+    assert len({charts.style(m, methods) for m in methods}) == len({charts.style(m, methods, dark=True) for m in methods}) == 12
+    drawn = charts.front(points.assign(method="simple_topk 70f30f28"), DISK)
+    assert {t.name for t in charts.front_figure(drawn, DISK).data if t.name} == {"parts left out (Simple-Top-k) 70f30f28"}

@@ -60,9 +60,9 @@ def speed_words(ratio: Ratio | None, work: float = 1.0, chunk: str = "") -> tupl
     if not ratio.certain:
         return ("about the same speed" if less else "same speed",
                 f"{less or 'zeros save bytes, not time'} (measured {ratio.value:.2f} times, {interval})")
-    word = "faster" if ratio.value > 1 else "slower"
+    word = "fast" if ratio.value > 1 else "slow"
     times = ratio.value if ratio.value > 1 else 1 / ratio.value
-    return f"{times:.2f} times {word}", f"timed in turn with the dense net; {interval}" + (f"; {less}" if less else "")
+    return f"{times:.2f} times as {word}", f"timed in turn with the dense net; {interval}" + (f"; {less}" if less else "")
 
 
 def grid(items: list[tuple[str, str, str]]) -> None:
