@@ -68,6 +68,14 @@ def test_another_matrix_and_an_earlier_step_can_be_drawn(run):
     assert not at.exception
 
 
+def test_a_matrix_of_which_nothing_is_left_is_called_so(run):
+    assert "nothing is left of this matrix" not in text(opened(run=run.name, subnet="s70"))
+    size, first = store.subnet(run, "s70"), store.anatomy(run).units[0].name
+    store.save_subnet(run, dataclasses.replace(size, keep={**size.keep, first: 0.0}))
+    at = opened(run=run.name, subnet="s70")
+    assert text(at).count("What to see:") == len(at.get("plotly_chart")) and "nothing is left of this matrix" in text(at)
+
+
 def test_nested_sizes_are_called_nested_and_others_not(run):
     small, large = data.subnet("aa-supernet", "s70"), data.subnet("aa-supernet", "s30")
     assert all(small.keep[u] <= large.keep[u] for u in small.keep)

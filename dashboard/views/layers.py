@@ -67,6 +67,10 @@ def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
         return
     st.plotly_chart(layer_charts.mask_figure(mask, is_dark(), unit.block), key="mask", config=layer_charts.MASK_CONFIG,
                     alt=f"Kept and pruned blocks of {unit.name}")
+    if not mask.any():
+        st.caption("**What to see:** nothing is left of this matrix. Where a whole part is left out (a cross above), it is neither stored nor "
+                   "computed; choose another matrix to see blocks.")
+        return
     full, empty = float(mask.any(axis=0).mean()), int((~mask.any(axis=1)).sum())
     cell, outputs = ("a weight", "outputs") if unit.block == 1 else (f"a block of {unit.block} weights", f"groups of {unit.block} outputs")
     st.caption(f"**What to see:** every coloured cell is {cell} that is kept. {100 * mask.mean():.1f} % of {mask.size:,} are left; "
