@@ -10,9 +10,9 @@ from core.release import chain, comparisons, tables
 
 NESTED = ("It is a *supernet*: one set of weights out of which every size below is cut by leaving out blocks of 8 "
           "numbers (8x1), the least important ones first, without training again.")
-SHALLOWER = ("It is a *supernet*: one set of weights out of which every size below is cut without training again, by leaving out whole parts "
-             "(attentions, feed-forwards, convolutions) that it learned to do without while it was trained. What is left out is not "
-             "computed, so its smaller sizes are faster, too.")
+SHALLOWER = ("It is a *supernet*: one set of weights out of which every size below is cut without training again, by leaving out "
+             "whole parts (attentions, feed-forwards, convolutions) that it learned to do without while it was trained. What is left "
+             "out is not computed, so its smaller sizes are faster, too.")
 SINGLE = {"gradual_magnitude": "It was pruned to one size while it was trained, and is the baseline that the "
                                "supernet's sizes are held against: what a net gives that is trained for one size only.",
           "csp": "It was pruned to one size while it was trained, by compressed sensing.",

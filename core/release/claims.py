@@ -129,7 +129,8 @@ def text(found: list[dict[str, Any]]) -> str:
     head = ["claim", "what", "verdict", "words wrong, relative", "p", "WER % of each seed", "tested on",
             "MB", "minutes a training and selection", "10^12 MACs a training", "comparison"]
     return ("# Claims\n\nTested on LibriSpeech test-clean and a seeded noisy, reverberant copy of it (not test-other), pooled, where a row "
-            "does not say otherwise. Small scale: minutes of training, some hours of speech. What is confirmed or refuted "
+            "does not say otherwise; of TED-LIUM v2 there are a reader, recipes and dry runs, and no numbers. Small scale: minutes of "
+            "training, some hours of speech. What is confirmed or refuted "
             "here may come out otherwise with more of both.\n\n" + " ".join(__doc__.split("\n\n")[1].split())
             + " The relative difference stands with its 95 % interval; WER, megabytes, minutes and executed multiply-accumulates of "
             "the arm stand before those of what it is held against; for \"kept most\" the share of its branches that are kept, and of the "
