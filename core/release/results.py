@@ -44,9 +44,10 @@ def text(folders: list[Path]) -> str:
              "records; no number is typed by hand. A table holds one split under one set of decoding conditions. WER = "
              "words wrong in a hundred with its 95 % interval (bootstrap over speakers, then utterances); zeros = "
              "share of the prunable weights; MB = 10^6 bytes of the file a user downloads.",
-             "Books are tested on LibriSpeech test-clean and on a seeded noisy, reverberant copy of it (not test-other). For TED-LIUM v2 there "
-             "are a reader, recipes and dry runs, and no numbers. All of it is small: hours of training on a processor, some tens of hours of "
-             "speech. One training each, so nothing here is a claim about a method; those are tested over several seeds in [the claims](comparison/CLAIMS.md)."]
+             "Books are tested on LibriSpeech test-clean and on a seeded noisy, reverberant copy of it (not test-other). For TED-LIUM "
+             "v2 there are a reader, recipes and dry runs, and no numbers. All of it is small: hours of training on a processor, some "
+             "tens of hours of speech. One training each, so nothing here is a claim about a method; those are tested over several "
+             "seeds in [the claims](comparison/CLAIMS.md)."]
     if not reports:
         return "\n\n".join([*parts, "Nothing is released yet."]) + "\n"
     parts += ["## Goals and what was reached", goals(reports), "## All measurements"]
