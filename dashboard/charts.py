@@ -50,8 +50,9 @@ NAMES = {"omni_sparsity": "supernet", "small_dense": "small dense nets", "dense"
          "omni": "supernet of zeros and depth"}
 STYLES = {"omni_sparsity": (BLUE, "circle"), "small_dense": (VERMILLION, "square"),
           "gradual_magnitude": (GREEN, "diamond"), "dense": (PURPLE, "triangle-up")}
-FILLED = ((ORANGE, "cross"), (GREY, "x"), (SKY, "star"), (YELLOW, "hexagon"))
-SPARE = (*FILLED, *((colour, f"{marker}-open") for colour, marker in (*STYLES.values(), *FILLED)))
+SPARE = ((ORANGE, "cross"), (GREY, "x"), (YELLOW, "hexagon"), (VERMILLION, "square-open"), (GREEN, "diamond-open"),
+         (PURPLE, "triangle-up-open"), (SKY, "star"), (ORANGE, "cross-open"), (GREY, "x-open"), (YELLOW, "hexagon-open"),
+         (SKY, "star-open"), (BLUE, "circle-open"))  # far from the supernet's blue first: it is sky blue on a dark page
 
 
 def style(method: str, methods: list[str], dark: bool = False) -> tuple[str, str]:
