@@ -24,8 +24,10 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
 
     Interrupted when `report` says stop: the training under way has a checkpoint, and the same command goes on there."""
     todo = list(itertools.product(recipe_set.arms, recipe_set.seeds))
-    speech = _check(recipe_set, report)
     page = paths.COMPARED / f"{recipe_set.name}.md"
+    if _start_is_elsewhere(recipe_set) and all(_recorded(recipe_set, arm, seed) for arm, seed in todo):
+        return _write(recipe_set, page)  # finished where the start was, which need not ship
+    speech = _check(recipe_set, report)
     try:
         for done, (arm, seed) in enumerate(todo):
             def tell(progress: float, text: str, left: float | None, done: int = done, arm: Arm = arm, seed: int = seed) -> bool:
@@ -37,9 +39,24 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
                 selection = _search(arm, folder, recipe, tell) if arm.search else {}
                 recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared) | selection)
     finally:  # stopped in the midst: the page has what is finished and says what is not
-        store.write_bytes(page, arms_page.text(recipe_set).encode())
-        claims.write()
+        _write(recipe_set, page)
     return page
+
+
+def _write(recipe_set: RecipeSet, page: Path) -> Path:
+    store.write_bytes(page, arms_page.text(recipe_set).encode())
+    claims.write()
+    return page
+
+
+def _start_is_elsewhere(recipe_set: RecipeSet) -> bool:
+    """Whether the run that all arms begin from is not on this machine: neither they nor what they heard can be made anew."""
+    return bool(recipe_set.recipe.init_from) and recipe_set.recipe.init_from not in {r.id for r in store.runs()}
+
+
+def _recorded(recipe_set: RecipeSet, arm: Arm, seed: int) -> bool:
+    found = recipe_set.current(arm.name, seed)
+    return found is not None and found["recipe"]["init_from"] == recipe_set.recipe.init_from
 
 
 def _same(before: dict[str, Any], recipe: Recipe, prepared: Prepared, measured: dict[str, Any]) -> bool:

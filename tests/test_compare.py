@@ -330,6 +330,23 @@ def test_pages_are_written_anew_from_records_alone(small_set, monkeypatch, capsy
     assert cli.main(["compare"]) != 0 and "needs a recipe set" in capsys.readouterr().err
 
 
+def test_a_comparison_whose_start_is_not_here_counts_when_all_of_it_is_recorded(small_set, monkeypatch):
+    small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]"))
+    page = compare.run(recipe_sets.load(str(small_set)), go)
+    for arm in ("none", "half"):
+        found = recipe_sets.record("warm", arm, 1)
+        recipe_sets.save_record("warm", found | {"recipe": found["recipe"] | {"init_from": "elsewhere"}})
+    page.unlink()
+    monkeypatch.setattr(experiment, "train", lambda *_: pytest.fail("nothing is trained"))
+    assert "started from `elsewhere`" in compare.run(recipe_sets.load(str(small_set), ["init_from=elsewhere"]), go).read_text()
+    for wrong in (["init_from=another"], ["init_from=elsewhere", "seed=1", "training.updates=3"]):
+        with pytest.raises(ValueError, match="there is no run called"):
+            compare.run(recipe_sets.load(str(small_set), wrong), go)
+    recipe_sets.record_file("warm", "half", 1).unlink()
+    with pytest.raises(ValueError, match="there is no run called 'elsewhere'"):
+        compare.run(recipe_sets.load(str(small_set), ["init_from=elsewhere"]), go)
+
+
 def test_settings_may_be_tables(small_set):
     common = '[common]\n"training.shares" = { tiny = 0.5, other = 0.25 }\n[measure]'
     small_set.write_text(small_set.read_text().replace("[measure]", common, 1))
