@@ -166,7 +166,7 @@ def test_simple_top_k_fits_the_contract(tmp_path):
     made = trainer(tmp_path / "a", SimpleTopK)
     made.run(lambda *_: True)
     assert float((made.method.scores.detach() - 0.5).abs().max()) > 1e-4, "the scores learn with the weights' optimiser"
-    assert sum(float(g) for g in made.method.gates(made.method.plan(0)[1].subnet, 0).values()) == pytest.approx(5, abs=1e-3)
+    assert sum(float(g.detach()) for g in made.method.gates(made.method.plan(0)[1].subnet, 0).values()) == pytest.approx(5, abs=1e-3)
 
 
 def test_intermediate_ctc_fits_the_contract(tmp_path):

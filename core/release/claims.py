@@ -121,17 +121,17 @@ def text(found: list[dict[str, Any]]) -> str:
     lines = [(r["number"], f"{r['text']} ({r['arm']} against {r['against']}, {r['size']})", r["verdict"],
               "-" if r["relative"] is None else f"{100 * r['relative']:+.1f} % ({100 * r['low']:+.1f} to {100 * r['high']:+.1f})",
               "-" if r["p"] is None else tables.p_text(r["p"]),
-              "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-", r["split"] or "-",
+              "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-", "-" if r["kind"] == MOST else r["split"] or "-",
               " / ".join(f"{m:.2f}" for m in r["megabytes"]) or "-", " / ".join(f"{m:.1f}" for m in r["minutes"]) or "-",
               " / ".join(f"{m:.2f}" for m in r["tmacs"]) or "-",
               f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"])
              for r in found]
     head = ["claim", "what", "verdict", "words wrong, relative", "p", "WER % of each seed", "tested on",
             "MB", "minutes a training and selection", "10^12 MACs a training", "comparison"]
-    return ("# Claims\n\nTested on LibriSpeech test-clean and a seeded noisy, reverberant copy of it (not test-other), pooled, where a row "
-            "does not say otherwise; of TED-LIUM v2 there are a reader, recipes and dry runs, and no numbers. Small scale: minutes of "
-            "training, some hours of speech. What is confirmed or refuted "
-            "here may come out otherwise with more of both.\n\n" + " ".join(__doc__.split("\n\n")[1].split())
+    return ("# Claims\n\nTested on a fixed half hour of LibriSpeech test-clean and one of a seeded noisy, reverberant copy of it (not "
+            "test-other), pooled, where a row does not say otherwise; of TED-LIUM v2 there are a reader, recipes and dry runs, and no "
+            "numbers. Small scale: minutes of training, some hours of speech. What is confirmed or refuted here may come out otherwise "
+            "with more of both.\n\n" + " ".join(__doc__.split("\n\n")[1].split())
             + " The relative difference stands with its 95 % interval; WER, megabytes, minutes and executed multiply-accumulates of "
             "the arm stand before those of what it is held against; for \"kept most\" the share of its branches that are kept, and of the "
             "others. "
