@@ -133,7 +133,9 @@ def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
         return "-" if row["relative"] is None else f"{100 * row['relative']:+.1f} % ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
     return pd.DataFrame([{"no.": row["number"], "verdict": row["verdict"],
                           "claim": f"{row['arm']}, against {row['against']}: {row['text']}", "size": row["size"],
-                          "more errors": more(row), "trainings of each": str(len(row["seeds"]) or "-"), "tested on": row["split"] or "-"} for row in found])
+                          "more errors": more(row), "trainings of each": str(len(row["seeds"]) or "-"), "tested on": row["split"] or "-",
+                          "minutes a training and selection": " / ".join(f"{m:.1f}" for m in row["minutes"]) or "-",
+                          "10^12 MACs a training": " / ".join(f"{m:.2f}" for m in row["tmacs"]) or "-"} for row in found])
 
 
 def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Figure:

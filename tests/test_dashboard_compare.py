@@ -114,9 +114,9 @@ def test_claims_and_learning_curves_of_comparisons(run):
     store.write_bytes(paths.COMPARED / "CLAIMS.md", b"# Claims")
     store.write_json(paths.COMPARED / paths.CLAIMS, [
         {"number": "1", "text": "A is as good", "arm": "a", "against": "b", "size": "70 % zeros", "verdict": "confirmed", "relative": 0.01,
-         "low": -0.02, "high": 0.025, "seeds": [[0.5, 0.5]], "split": "test-clean"},
+         "low": -0.02, "high": 0.025, "seeds": [[0.5, 0.5]], "split": "test-clean", "minutes": [4.2, 1.34], "tmacs": [4.61, 1.138]},
         {"number": "2", "text": "C is better", "arm": "c", "against": "b", "size": "dense", "verdict": "not run yet", "relative": None,
-         "low": None, "high": None, "seeds": [], "split": ""}])
+         "low": None, "high": None, "seeds": [], "split": "", "minutes": [], "tmacs": []}])
     (paths.COMPARED / "small").mkdir()
     for seed in (1, 2):
         curve = [{"audio_hours": h, "loss": {"dense": 1.0 - h, "sparsest": 2.0 - h}} for h in (0.1, 0.2)]
@@ -139,3 +139,11 @@ def test_claims_and_learning_curves_of_comparisons(run):
     assert looks == [[charts.BLUE, charts.VERMILLION] * 2, [charts.SKY, charts.VERMILLION] * 2]
     (paths.COMPARED / paths.CLAIMS).write_text("{")
     assert "The claims of run “comparison” cannot be read" in text(opened())
+
+
+def test_claims_stand_beside_what_they_cost():
+    row = {"number": "2", "verdict": "undecided", "arm": "all", "against": "alone", "text": "as good", "size": "half", "relative": None, "low": None,
+           "high": None, "seeds": [], "split": "", "minutes": [4.2, 1.34], "tmacs": [4.61, 1.138]}
+    first, second = compare_charts.claims_table([row, row | {"minutes": [], "tmacs": []}]).to_dict("records")
+    assert (first["minutes a training and selection"], first["10^12 MACs a training"]) == ("4.2 / 1.3", "4.61 / 1.14")
+    assert second["minutes a training and selection"] == second["10^12 MACs a training"] == "-"
