@@ -142,8 +142,8 @@ def test_claims_and_learning_curves_of_comparisons(run):
 
 
 def test_claims_stand_beside_what_they_cost():
-    row = {"number": "2", "verdict": "undecided", "arm": "all", "against": "alone", "text": "as good", "size": "half", "relative": None, "low": None,
-           "high": None, "seeds": [], "split": "", "minutes": [4.2, 1.34], "tmacs": [4.61, 1.138]}
+    row = {"number": "2", "verdict": "undecided", "arm": "all", "against": "alone", "text": "as good", "size": "half",
+           "relative": None, "low": None, "high": None, "seeds": [], "split": "", "minutes": [4.2, 1.34], "tmacs": [4.61, 1.138]}
     first, second = compare_charts.claims_table([row, row | {"minutes": [], "tmacs": []}]).to_dict("records")
     assert (first["minutes a training and selection"], first["10^12 MACs a training"]) == ("4.2 / 1.3", "4.61 / 1.14")
     assert second["minutes a training and selection"] == second["10^12 MACs a training"] == "-"
