@@ -111,13 +111,8 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
     if path.suffix != ".toml":
         plugins.check_name(source, names(), "recipe set in core/comparisons")
         path = paths.COMPARISONS_FOLDER / f"{source}.toml"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"the recipe set {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"the recipe set {path} is damaged: {error}") from None
-    plugins.check_known(data, ("title", "recipe", "seeds", "tuning", "common", "measure", "arms", "claims"), str(path))
+    data = _read(path)
+    plugins.check_known(data, ("extends", "title", "recipe", "seeds", "tuning", "common", "measure", "arms", "claims"), str(path))
     arms, seeds, settings = tuple(_arm(path, a) for a in data.get("arms", ())), data.get("seeds", [1]), settings or []
     files = {slug(a.name) for a in arms}
     if len(arms) < 2 or len(files) < len(arms) or "" in files:
@@ -140,6 +135,23 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
                 raise ValueError(f"{path}: claim '{claim.number}' is about {wrong[0]!r}, but arm '{arm.name}' is measured at "
                                  f"{', '.join(made.columns(arm))}")
     return made
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A set's fields; with `extends` those of the named set, but for what this one says, in [common] and [measure] field by field."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"the recipe set {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"the recipe set {path} is damaged: {error}") from None
+    if "extends" not in data:
+        return data
+    above = (*above, path)  # no set extends itself
+    others = [name for name in names() if paths.COMPARISONS_FOLDER / f"{name}.toml" not in above]
+    plugins.check_name(data["extends"], others, f"recipe set that {path} may extend")
+    base = _read(paths.COMPARISONS_FOLDER / f"{data['extends']}.toml", above)
+    return base | data | {part: base.get(part, {}) | data.get(part, {}) for part in ("common", "measure")}
 
 
 def _arm(path: Path, data: dict[str, Any]) -> Arm:

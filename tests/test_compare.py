@@ -347,6 +347,25 @@ def test_a_comparison_whose_start_is_not_here_counts_when_all_of_it_is_recorded(
         compare.run(recipe_sets.load(str(small_set), ["init_from=elsewhere"]), go)
 
 
+def test_a_set_may_extend_another_but_not_itself(small_set, monkeypatch):
+    monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
+    base, child = recipe_sets.load("warm"), small_set.with_name("child.toml")
+    child.write_text('extends = "warm"\ntitle = "Other"\nseeds = [7]\nclaims = []\n'
+                     '[common]\n"training.updates" = 3\n[measure]\nseconds = 2.0\n')
+    made = recipe_sets.load("child")
+    assert (made.name, made.title, made.seeds, made.arms, made.claims) == ("child", "Other", (7,), base.arms, ())
+    assert made.measure.seconds == 2.0 and made.measure.sparsities == base.measure.sparsities
+    assert made.recipe.training == base.recipe.training | {"updates": 3} and made.recipe.corpus == base.recipe.corpus
+    for other in ('"child"', '"none"', "3"):
+        child.write_text(f"extends = {other}\n")
+        with pytest.raises(ValueError, match="there is no recipe set that .*child.toml may extend called"):
+            recipe_sets.load("child")
+    child.write_text('extends = "warm"\n')
+    small_set.write_text('extends = "child"\n' + small_set.read_text())
+    with pytest.raises(ValueError, match="may extend called 'child'|may extend called 'warm'"):
+        recipe_sets.load("warm")
+
+
 def test_settings_may_be_tables(small_set):
     common = '[common]\n"training.shares" = { tiny = 0.5, other = 0.25 }\n[measure]'
     small_set.write_text(small_set.read_text().replace("[measure]", common, 1))
