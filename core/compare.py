@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core import allocation, building, cost, evaluation, experiment, history, paths, plugins, recipe_sets, store
-from core.fitness import Fitness
+from core.fitness import Fitness, some_of_each
 from core.prepared import Prepared
 from core.recipe_sets import Arm, RecipeSet
 from core.records import Anatomy, Recipe, Subnet, as_dict
@@ -36,7 +36,7 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
             before = recipe_sets.record(recipe_set.name, arm.name, seed)
             if before is None or not _same(before, recipe, prepared, recipe_set.measured(arm)):
                 folder = experiment.train(recipe, tell)
-                selection = _search(arm, folder, recipe, tell) if arm.search else {}
+                selection = _search(arm, folder, recipe, prepared, tell) if arm.search else {}
                 recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared) | selection)
     finally:  # stopped in the midst: the page has what is finished and says what is not
         _write(recipe_set, page)
@@ -85,8 +85,7 @@ def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
         building.check(recipe, prepared.tokenizer.size)
         known = experiment.size_names(recipe, prepared.tokenizer.size) if arm.sizes else []
         if arm.search:
-            known += [allocation.name_of(origin, s) for s in experiment.search_options(recipe).sparsities
-                      for origin in experiment.ORIGINS.values()]
+            known += [allocation.name_of(experiment.ORIGINS[arm.search], s) for s in experiment.search_options(recipe).sparsities]
         if missing := [name for _, name in arm.sizes if name not in known and not recipe_sets.AT_MOST.fullmatch(name)]:
             raise ValueError(f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training stores "
                              f"{', '.join(known)}")
@@ -97,7 +96,7 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
     """{column of the page: size}: the arm's own, or uniform ones. A budget that no size fits into has none."""
     anatomy = store.anatomy(folder)
     if arm.sizes:
-        own = [s for s in store.subnets(folder) if s.origin == ("searched" if arm.search else "trained")]
+        own = [s for s in store.subnets(folder) if s.origin == experiment.ORIGINS.get(arm.search, "trained")]
         found = {}
         for column, name in arm.sizes:
             if most := recipe_sets.AT_MOST.fullmatch(name):
@@ -111,24 +110,14 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
     return {c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k)) for c, k in keeps.items()}
 
 
-def _search(arm: Arm, folder: Path, recipe: Recipe, report: Report) -> dict[str, Any]:
-    """Sizes searched, or those that were -> what choosing the arm's own took: the evolution, or random search where it names r.. sizes."""
-    drawn = [name.startswith("r") for _, name in arm.sizes]
-    methods = [m for m, wanted in (("search", not all(drawn)), ("random", any(drawn))) if wanted]
-    if not {experiment.ORIGINS[m] for m in methods} <= {s.origin for s in store.subnets(folder)}:
-        experiment.search(folder.name, report, methods=methods)
-    told = store.read_json(store.own_part(folder) / f"{methods[0]}.json")
-    return {"selection_seconds": told["seconds"], "selection_evaluations": told.get("told")}
-
-
-def _training_tmacs(recipe: Recipe, prepared: Prepared, finished: dict[str, Any], stored: dict[str, Subnet]) -> float:
-    """What the training executed: 3 (forward, and twice as much backward) x multiply-accumulates of all its passes, in 10^12.
-
-    Sizes that a method chose while it trained are taken from what it `stored`."""
-    method = building.build(recipe, prepared.tokenizer.size, finished["updates"])[1]
-    subnets = [a_pass.subnet for step in range(finished["updates"]) for a_pass in method.plan(step)]
-    rates = [cost.macs_per_second(method.anatomy, s and stored.get(s.name, s).keep) for s in subnets]
-    return round(3 * sum(rates) * finished["audio_hours"] * 3600 / finished["updates"] / 1e12, 6)
+def _search(arm: Arm, folder: Path, recipe: Recipe, prepared: Prepared, report: Report) -> dict[str, Any]:
+    """Sizes searched as the arm says, or those that were -> what choosing them took."""
+    if experiment.ORIGINS[arm.search] not in {s.origin for s in store.subnets(folder)}:
+        experiment.search(folder.name, report, methods=[arm.search])
+    told, options = store.read_json(store.own_part(folder) / f"{arm.search}.json"), experiment.search_options(recipe)
+    heard = sum(row.seconds for row in some_of_each(prepared.rows("search"), options.seconds, options.seed))
+    return {"selection_seconds": told["seconds"], "selection_evaluations": told["told"],
+            "selection_tmacs": round(told["macs_per_second"] * heard / 1e12, 6)}
 
 
 def _branches(anatomy: Anatomy, subnet: Subnet) -> dict[str, list[int]]:
@@ -163,8 +152,7 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
     return {"set": recipe_set.name, "arm": arm.name, "seed": recipe.seed, "run": folder.name, "recipe": as_dict(recipe),
             "measure": recipe_set.measured(arm), "split": ", ".join(recipe_set.measure.splits), "chunk_ms": chunk_ms, "sizes": sizes,
             "speech": prepared.content,
-            "training_tmacs": _training_tmacs(recipe, prepared, finished, {s.name: s for s in store.subnets(folder)}),
             "curve": rows[::-(-len(rows) // CURVE_ROWS)] if rows else [],
             "date": datetime.date.today().isoformat(), "measured_with": evaluation.code_version(),
-            **{n: finished.get(n) for n in ("seconds", "audio_hours", "updates", "threads", "device", "precision", "hardware",
-                                            "versions", "prepared", "code_version")}}
+            **{n: finished.get(n) for n in ("seconds", "audio_hours", "updates", "training_tmacs", "threads", "device", "precision",
+                                            "hardware", "versions", "prepared", "code_version")}}

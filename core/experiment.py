@@ -165,7 +165,9 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe, facts: dict[str, Any
     anatomy = trainer.method.anatomy
     for subnet in _sizes(trainer.method, results.subnets, recipe):
         store.save_subnet(folder, replace(subnet, run=folder.name, pattern=cost.pattern_of(anatomy), ranks_sha256=sha))
-    store.finish(folder, facts)
+    chosen = {s.name: s for s in results.subnets}
+    tmacs = methods_base.training_tmacs(trainer.method, facts["updates"], facts["audio_hours"], chosen)
+    store.finish(folder, facts | {"training_tmacs": tmacs})
     checkpoints.remove(folder)
 
 

@@ -63,7 +63,8 @@ def learning(run: str | Path) -> list[dict[str, Any]]:
 
 
 def stages(run: str | Path) -> list[dict[str, Any]]:
-    """The trainings up to a run, as far as they are here: "run", "method", "updates", "audio_hours", "seconds", "hardware", "curve"."""
+    """The trainings up to a run, as far as they are here: "run", "method", "updates", "audio_hours", "seconds",
+    "training_tmacs" (10^12 multiply-accumulates executed), "hardware", "curve"."""
     folder = store.folder_of(run)
     if (folder / paths.CHAIN).is_file():
         return store.read_json(folder / paths.CHAIN)["stages"]
@@ -71,6 +72,6 @@ def stages(run: str | Path) -> list[dict[str, Any]]:
     before = recipe.init_from
     here = [p for p in (paths.RELEASED / before, paths.runs() / before) if before and p != folder and (p / paths.RECIPE).is_file()]
     done = store.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
-    told = {n: done.get(n) for n in ("updates", "audio_hours", "seconds", "hardware")}
+    told = {n: done.get(n) for n in ("updates", "audio_hours", "seconds", "training_tmacs", "hardware")}
     earlier = stages(here[0]) if here else [{"run": before}] if before else []  # gone: what it took is not known
     return [*earlier, {"run": folder.name, "method": recipe.method.name, **told, "curve": curve(folder)}]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core import store
+from core import cost, store
 from core.allocation import Keep, budgets_of, by_harm, global_magnitude, subnet_of, uniform_at
 from core.records import Anatomy, Subnet
 from core.search import Options, RandomSearch, Search
@@ -37,12 +37,13 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
     starts = [] if method == "random" else [uniform_at(anatomy, b) for b in budgets]
     if norms is not None and method != "random":
         starts += [global_magnitude(norms, anatomy, b) for b in budgets]
-    began, harm = time.monotonic(), {}
+    began, harm, macs = time.monotonic(), {}, _saved(state_path).get("macs_per_second", 0.0)
     if method != "random" and options.probe and 4 * (len(anatomy.units) + 1) <= options.evaluations:
         saved = _saved(state_path)
         if "search" not in saved:
             harm = _harm(anatomy, budgets[len(budgets) // 2], many, len(budgets), progress, options.minutes / 3)
         harm = saved.get("harm", harm)
+        macs = macs or (len(harm) + 1) * cost.macs_per_second(anatomy) if harm else macs
     if harm:
         starts += [by_harm(harm, anatomy, b, c) for b in budgets for c in STEEPNESS]
         starts += [keep for b in budgets for keep in _shallower(anatomy, harm, uniform_at(anatomy, b), left_out)]
@@ -56,8 +57,9 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
             raise Interrupted(f"stopped after {search.told} of {options.evaluations} candidates")
         keeps = search.ask(min(len(budgets), options.evaluations - search.told))
         search.tell(list(zip(keeps, many(keeps), strict=True)))
+        macs += sum(cost.macs_per_second(anatomy, keep) for keep in keeps)
         if state_path is not None:
-            _save(state_path, search, time.monotonic() - began, harm)
+            _save(state_path, search, time.monotonic() - began, macs, harm)
     chosen = []
     for b, sparsity in enumerate(sparsities):
         candidates = [keep for _, keep in search.best(b)[:options.best]]
@@ -67,15 +69,18 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
             if not progress(1.0, f"comparing the best {len(candidates)} of {sparsity:.0%} by word errors", None):
                 raise Interrupted("stopped before the last comparison by word errors; the candidates are kept")
             candidates.sort(key=rerank)
+            macs += sum(cost.macs_per_second(anatomy, keep) for keep in candidates)
         chosen.append(subnet_of(anatomy, candidates[0], sparsity, run, ranks_sha256,
                                 "random search" if method == "random" else "searched"))
     if state_path is not None:
-        _save(state_path, search, time.monotonic() - began, harm)  # the last comparison is part of what choosing took
+        _save(state_path, search, time.monotonic() - began, macs, harm)  # the last comparison is part of what choosing took
     return chosen
 
 
-def _save(state_path: Path, search: Search, seconds: float, harm: dict[str, float]) -> None:
-    store.write_json(state_path, {"search": search.state(), "seconds": seconds, "told": search.told, "harm": harm})
+def _save(state_path: Path, search: Search, seconds: float, macs: float, harm: dict[str, float]) -> None:
+    """`macs`: multiply-accumulates that all measurements so far executed in a second of the speech, summed."""
+    store.write_json(state_path, {"search": search.state(), "seconds": seconds, "told": search.told, "macs_per_second": macs,
+                                  "harm": harm})
 
 
 def _said(search: Search, options: Options) -> str:

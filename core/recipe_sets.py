@@ -24,7 +24,7 @@ class Arm:
     about: str = ""
     settings: tuple[str, ...] = ()   # as --set takes them
     sizes: tuple[tuple[str, str], ...] = ()  # (column of the page, stored size or "<=3.5 MB"); none: the set's uniform sparsities
-    search: bool = False             # whether its sizes are searched after training, as the recipe's [search] says
+    search: str = ""                 # how its sizes are chosen after training, as the recipe's [search] says; one of SEARCHES
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Claim:
     every: bool = False              # one verdict: it must hold at every size
 
 
+SEARCHES = {"search": "the evolution", "random": "as many drawn at random"}
 KINDS = {"better": 0.0, "on par": 0.03}  # {kind: share of errors that the arm may have more}
 MOST = "kept most"
 AT_MOST = re.compile(r"<=\s*(\d+(?:\.\d+)?) MB")  # a size by what its file may have: the largest that fits
@@ -77,7 +78,7 @@ class RecipeSet:
         """What is measured of an arm, as its records hold it."""
         wanted = {"sizes": dict(arm.sizes)} if arm.sizes else {"sparsities": list(self.measure.sparsities)}
         elsewhere = {} if self.measure.splits == Measure.splits else {"splits": list(self.measure.splits)}
-        return {**wanted, "seconds": self.measure.seconds, **elsewhere, **({"search": True} if arm.search else {})}
+        return {**wanted, "seconds": self.measure.seconds, **elsewhere, **({"search": arm.search} if arm.search else {})}
 
     def columns(self, arm: Arm) -> list[str]:
         """The columns of the page in which an arm stands."""
@@ -156,9 +157,10 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 def _arm(path: Path, data: dict[str, Any]) -> Arm:
     plugins.check_known(data, ("name", "about", "set", "sizes", "search"), f"{path}: arms")
-    sizes, search = tuple(data.get("sizes", {}).items()), data.get("search", False)
-    if type(search) is not bool or (search and not sizes):
-        raise ValueError(f"{path}: arm '{data.get('name', '')}': search is true or false, and what is searched is named in sizes")
+    sizes, search = tuple(data.get("sizes", {}).items()), data.get("search", "")
+    if search not in ("", *SEARCHES) or (search and not sizes):
+        raise ValueError(f"{path}: arm '{data.get('name', '')}': search is {' or '.join(f'{n!r} ({v})' for n, v in SEARCHES.items())}, and "
+                         f"what is searched is named in sizes; {search!r} came")
     return Arm(data.get("name", ""), data.get("about", ""), _settings(data.get("set", {})), sizes, search)
 
 

@@ -8,10 +8,12 @@ import plotly.graph_objects as go
 
 from core import cost
 from core.records import KINDS, Anatomy, Subnet
-from dashboard.charts import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
+from dashboard.charts import AXES, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, style
 from dashboard.layer_charts import branch_name
 
 RIVALS = ("u", "r", "m")  # names of sizes that nothing chose: uniform keeps all alike; the searches' rivals
+SPENT = (("minutes", "minutes a training", 1), ("selection_minutes", "minutes of choosing sizes", 1),
+         ("tmacs", "10^12 MACs a training", 2), ("selection_tmacs", "10^12 MACs of choosing sizes", 2))
 PASSES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 
 
@@ -29,6 +31,7 @@ def cost_row(title: str, stages: list[dict[str, Any]], subnets: dict[str, Subnet
         return "-" if None in values or not values else f"{sum(values) / scale:,.0f}"
     return {"network": title, "trainings": " → ".join(str(s.get("method") or "not here") for s in stages), "sizes": len(subnets),
             "updates": total("updates"), "hours heard": total("audio_hours"), "minutes": total("seconds", 60.0),
+            "10^12 MACs": total("training_tmacs"),
             "on": ", ".join(dict.fromkeys(str(s.get("hardware") or "not noted") for s in stages))}
 
 
@@ -134,8 +137,41 @@ def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame([{"no.": row["number"], "verdict": row["verdict"],
                           "claim": f"{row['arm']}, against {row['against']}: {row['text']}", "size": row["size"],
                           "more errors": more(row), "trainings of each": str(len(row["seeds"]) or "-"), "tested on": row["split"] or "-",
-                          "minutes a training and selection": " / ".join(f"{m:.1f}" for m in row["minutes"]) or "-",
-                          "10^12 MACs a training": " / ".join(f"{m:.2f}" for m in row["tmacs"]) or "-"} for row in found])
+                          **{name: " / ".join(f"{m:.{digits}f}" for m in row[part]) or "-" for part, name, digits in SPENT}}
+                         for row in found])
+
+
+def arms_points(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """A row per arm and size that it has for every seed: "megabytes" of the file and "wer" in %, means of the seeds, with "low" and
+    "high", the best and the worst of them. All arms of a comparison are measured alike."""
+    rows = []
+    for arm, records in arms.items():
+        for size in records[0].get("sizes", {}):
+            found = [r["sizes"][size] for r in records if "speakers" in r["sizes"].get(size, {})]
+            if len(found) < len(records):
+                continue
+            wers = [100 * sum(s[2] for s in one["speakers"].values()) / sum(s[3] for s in one["speakers"].values()) for one in found]
+            rows.append({"arm": arm, "size": size, "megabytes": sum(one["file_bytes"] for one in found) / len(found) / 1e6,
+                         "wer": sum(wers) / len(wers), "low": min(wers), "high": max(wers)})
+    return pd.DataFrame(rows, columns=["arm", "size", "megabytes", "wer", "low", "high"])
+
+
+def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
+    """Words wrong over MB: a line per arm through the mean of its seeds, thin bars from the best to the worst seed."""
+    arms = list(dict.fromkeys(points["arm"]))
+    traces = []
+    for arm, rows in points.sort_values("megabytes", kind="stable").groupby("arm", sort=False):
+        colour, marker = style(str(arm), arms, dark)
+        traces.append({"type": "scatter", "x": rows["megabytes"].tolist(), "y": rows["wer"].tolist(), "mode": "lines+markers", "name": arm,
+                       "line": {"color": colour, "width": 2}, "marker": {"color": colour, "symbol": marker, "size": 10},
+                       "error_y": {"type": "data", "array": (rows["high"] - rows["wer"]).tolist(), "color": colour,
+                                   "arrayminus": (rows["wer"] - rows["low"]).tolist(), "thickness": 1.2, "width": 3},
+                       "text": rows["size"].tolist(),
+                       "hovertemplate": f"{arm}, %{{text}}: %{{y:.1f}} % wrong at %{{x:.2f}} MB<extra></extra>"})
+    return go.Figure(data=traces, layout={"height": 360, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
+                                          "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
+                                          "xaxis": {"title": {"text": AXES["MB on disk"].title}, "rangemode": "tozero", "automargin": True},
+                                          "yaxis": {"title": {"text": "Words wrong (WER, %)"}, "automargin": True}})
 
 
 def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Figure:

@@ -9,7 +9,8 @@ import streamlit as st
 from core import paths
 from dashboard import data
 
-CLAIM = {"number", "text", "arm", "against", "size", "verdict", "relative", "low", "high", "seeds", "split"}  # what a row has
+CLAIM = {"number", "text", "arm", "against", "size", "verdict", "relative", "low", "high", "seeds", "split", "minutes", "selection_minutes", "tmacs",
+         "selection_tmacs"}  # what a row has
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

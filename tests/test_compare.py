@@ -7,7 +7,9 @@ import os
 import numpy as np
 import pytest
 
-from core import cli, compare, experiment, paths, prepare, recipe_sets, scoring
+from core import cli, compare, cost, experiment, paths, prepare, recipe_sets, scoring, store
+from core.fitness import some_of_each
+from core.prepared import Prepared
 from core.records import Interrupted, as_dict
 from core.release import arms_page, claims
 from tests.test_experiment import go, recipe
@@ -42,7 +44,7 @@ def test_every_set_of_the_project_is_sound():
     for name in recipe_sets.names():
         assert recipe_sets.load(name).tuning in ("", *recipe_sets.names())
         made = recipe_sets.load(name, ["init_from=some-run"])
-        ids = {json.dumps(as_dict(made.recipe_of(a, s)) | {"title": ""}) for a in made.arms for s in made.seeds}
+        ids = {json.dumps([as_dict(made.recipe_of(a, s)) | {"title": ""}, a.search]) for a in made.arms for s in made.seeds}
         assert len(ids) == len(made.arms) * len(made.seeds), "no two trainings of a set are the same"
         assert all(made.recipe_of(a, 1).init_from == "some-run" for a in made.arms)
 
@@ -160,8 +162,12 @@ def test_searched_sizes_and_sizes_by_bytes(small_set, monkeypatch):
     small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]") + """
 [[arms]]
 name = "searched"
-search = true
-sizes = { "large" = "<= 0.12 MB", "small" = "s80", "drawn" = "r80" }
+search = "search"
+sizes = { "large" = "<= 0.12 MB", "small" = "s80" }
+[[arms]]
+name = "drawn"
+search = "random"
+sizes = { "large" = "<= 0.12 MB", "small" = "r80" }
 [[arms]]
 name = "depth"
 set = { "method" = "simple_topk", "method.sizes" = [5, 2] }
@@ -169,9 +175,14 @@ sizes = { "large" = "<= 0.12 MB" }
 """)
     made = recipe_sets.load(str(small_set))
     page = compare.run(made, go).read_text()
-    searched, depth = (recipe_sets.record("warm", name, 1) for name in ("searched", "depth"))
+    searched, drawn, depth = (recipe_sets.record("warm", name, 1) for name in ("searched", "drawn", "depth"))
     assert searched["selection_seconds"] > 0 and searched["selection_evaluations"] == 8 and "minutes of selection" in page
-    assert set(searched["sizes"]) == {"large", "small", "drawn"} and searched["sizes"]["small"] != searched["sizes"]["drawn"]
+    assert drawn["run"] == searched["run"] and drawn["selection_evaluations"] == 8 and drawn["sizes"]["small"] != searched["sizes"]["small"]
+    options, rate = experiment.search_options(store.recipe(drawn["run"])), cost.macs_per_second(store.anatomy(drawn["run"])) / 1e12
+    rows = Prepared(paths.prepared() / store.read_json(store.run_folder(drawn["run"]) / paths.FINISHED)["prepared"]).rows("search")
+    heard = sum(r.seconds for r in some_of_each(rows, options.seconds, options.seed))
+    times = drawn["selection_tmacs"] / heard / rate  # candidates, and those that word errors compare at the end
+    assert 8 < times <= 8 + options.best * len(options.sparsities) + 0.01
     assert 0.06e6 < depth["sizes"]["large"]["file_bytes"] <= 0.12e6 and "selection_seconds" not in depth
     assert sum(kept for kept, _ in depth["sizes"]["large"]["branches"].values()) == 5
     assert depth["sizes"]["large"]["branches"]["convolution"][1] == 2
@@ -184,7 +195,8 @@ kind = "better"
 arm = "depth"
 against = "searched"
 sizes = ["large", "tiny"]"""
-    text = small_set.read_text().replace('sizes = { "large" = "<= 0.12 MB" }', wanted).replace('"small" = "s80"', '"tiny" = "s80"')
+    text = small_set.read_text().replace('sizes = { "large" = "<= 0.12 MB" }', wanted).replace('"small" = "s80"', '"tiny" = "s80"').replace(
+        '"small" = "r80"', '"tiny" = "r80"')
     small_set.write_text(text)
     page = compare.run(recipe_sets.load(str(small_set)), go).read_text()
     assert set(recipe_sets.record("warm", "depth", 1)["sizes"]) == {"large"}, "a budget that no size fits into"

@@ -73,11 +73,11 @@ def test_no_network_and_pages_of_comparisons(run):
 
 
 def test_cost_sums_stages_and_says_what_is_unknown():
-    stages = [{"method": "dense", "updates": 10, "audio_hours": 2.0, "seconds": 120.0, "hardware": "X"},
-              {"method": "omni_sparsity", "updates": 5, "audio_hours": 1.0, "seconds": None, "hardware": "X"}]
+    stages = [{"method": "dense", "updates": 10, "audio_hours": 2.0, "seconds": 120.0, "training_tmacs": 3.2, "hardware": "X"},
+              {"method": "omni_sparsity", "updates": 5, "audio_hours": 1.0, "seconds": None, "training_tmacs": 1.9, "hardware": "X"}]
     row = compare_charts.cost_row("A", stages, {})
     assert row == {"network": "A", "trainings": "dense → omni_sparsity", "sizes": 0, "updates": "15", "hours heard": "3",
-                   "minutes": "-", "on": "X"}
+                   "minutes": "-", "10^12 MACs": "5", "on": "X"}
 
 
 def test_kept_parts_leave_out_uniform_sizes(run):
@@ -114,9 +114,11 @@ def test_claims_and_learning_curves_of_comparisons(run):
     store.write_bytes(paths.COMPARED / "CLAIMS.md", b"# Claims")
     store.write_json(paths.COMPARED / paths.CLAIMS, [
         {"number": "1", "text": "A is as good", "arm": "a", "against": "b", "size": "70 % zeros", "verdict": "confirmed", "relative": 0.01,
-         "low": -0.02, "high": 0.025, "seeds": [[0.5, 0.5]], "split": "test-clean", "minutes": [4.2, 1.34], "tmacs": [4.61, 1.138]},
+         "low": -0.02, "high": 0.025, "seeds": [[0.5, 0.5]], "split": "test-clean", "minutes": [4.2, 1.34], "selection_minutes": [2.5, 0.0],
+         "tmacs": [4.61, 1.138], "selection_tmacs": [1.38, 0.0]},
         {"number": "2", "text": "C is better", "arm": "c", "against": "b", "size": "dense", "verdict": "not run yet", "relative": None,
-         "low": None, "high": None, "seeds": [], "split": "", "minutes": [], "tmacs": []}])
+         "low": None, "high": None, "seeds": [], "split": "", "minutes": [], "selection_minutes": [],
+         "tmacs": [], "selection_tmacs": []}])
     (paths.COMPARED / "small").mkdir()
     for seed in (1, 2):
         curve = [{"audio_hours": h, "loss": {"dense": 1.0 - h, "sparsest": 2.0 - h}} for h in (0.1, 0.2)]
@@ -141,9 +143,25 @@ def test_claims_and_learning_curves_of_comparisons(run):
     assert "The claims of run “comparison” cannot be read" in text(opened())
 
 
+def test_arms_of_a_comparison_on_one_chart():
+    def of(wrong, size=1e6):
+        return {"file_bytes": size, "speakers": {"a": [0, 1, wrong, 10], "b": [0, 1, 1, 10]}}
+    arms = {"one": [{"seed": 1, "sizes": {"half": of(3), "all": of(1, 2e6)}}, {"seed": 2, "sizes": {"half": of(5), "all": of(1, 2e6)}}],
+            "other": [{"seed": 1, "sizes": {"half": of(9)}}, {"seed": 2, "sizes": {"tiny": of(9)}}]}
+    points = compare_charts.arms_points(arms)
+    assert points.to_dict("records") == [
+        {"arm": "one", "size": "half", "megabytes": 1.0, "wer": 25.0, "low": 20.0, "high": 30.0},
+        {"arm": "one", "size": "all", "megabytes": 2.0, "wer": 10.0, "low": 10.0, "high": 10.0}], "only what every seed has"
+    figure = compare_charts.arms_figure(points)
+    assert [(t.name, list(t.x), list(t.y), list(t.error_y.array)) for t in figure.data] == [("one", [1.0, 2.0], [25.0, 10.0], [5.0, 0.0])]
+
+
 def test_claims_stand_beside_what_they_cost():
     row = {"number": "2", "verdict": "undecided", "arm": "all", "against": "alone", "text": "as good", "size": "half",
-           "relative": None, "low": None, "high": None, "seeds": [], "split": "", "minutes": [4.2, 1.34], "tmacs": [4.61, 1.138]}
-    first, second = compare_charts.claims_table([row, row | {"minutes": [], "tmacs": []}]).to_dict("records")
-    assert (first["minutes a training and selection"], first["10^12 MACs a training"]) == ("4.2 / 1.3", "4.61 / 1.14")
-    assert second["minutes a training and selection"] == second["10^12 MACs a training"] == "-"
+           "relative": None, "low": None, "high": None, "seeds": [], "split": "", "minutes": [4.2, 1.34], "selection_minutes": [2.5, 0.0],
+         "tmacs": [4.61, 1.138], "selection_tmacs": [1.38, 0.0]}
+    first, second = compare_charts.claims_table([row, row | {"minutes": [], "selection_minutes": [],
+         "tmacs": [], "selection_tmacs": []}]).to_dict("records")
+    names = ("minutes a training", "minutes of choosing sizes", "10^12 MACs a training", "10^12 MACs of choosing sizes")
+    assert [first[n] for n in names] == ["4.2 / 1.3", "2.5 / 0.0", "4.61 / 1.14", "1.38 / 0.00"]
+    assert [second[n] for n in names] == ["-"] * 4

@@ -118,6 +118,15 @@ class Ranked(Method):
         self.ranks = dict(state)
 
 
+def training_tmacs(method: Method, updates: int, audio_hours: float, chosen: dict[str, Subnet]) -> float:
+    """What a training executes: 3 (forward, and twice as much backward) x multiply-accumulates of all its passes, in 10^12.
+
+    `chosen` {name: size}: those that the method chose while it trained, which its plan does not know before. Ours."""
+    subnets = [a_pass.subnet for step in range(updates) for a_pass in method.plan(step)]
+    rates = [cost.macs_per_second(method.anatomy, s and chosen.get(s.name, s).keep) for s in subnets]
+    return round(3 * sum(rates) * audio_hours * 3600 / max(1, updates) / 1e12, 6)
+
+
 def need_outputs(recipe: Recipe) -> None:
     """ValueError when the recipe's model cannot have one output layer per size, read by CTC."""
     if "outputs" not in {f.name for f in fields(plugins.load("models", recipe.model.name).Options)}:

@@ -25,6 +25,7 @@ class Options:
     randoms: int = option(2, "random subnets per step, beside the densest and the sparsest", low=0, high=8)
     spread: float = option(0.15, "how far a matrix's sparsity may lie from the random subnet's mean", low=0.0, high=1.0)
     refresh: int = option(10, "updates between new block ranks", low=1, high=10000)
+    pattern: str = option("8x1", "where zeros may lie: blocks of 8 outputs, or anywhere", choices=("8x1", "1x1"))
     adaptive_dropout: bool = option(True, "dropout times the share kept, so that small nets are regularised less")
     distillation: str = option("kl", "how subnets learn from the densest net", choices=("none", "kl", "alpha"))
     distillation_weight: float = option(0.5, "share of the distillation in a subnet's loss", low=0.0, high=1.0)

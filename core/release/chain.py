@@ -50,7 +50,7 @@ def stage(folder: Path) -> dict[str, Any]:
     """What the records say about one training; a value nobody recorded is None."""
     recipe, done = store.recipe(folder), finished(folder)
     training = catalog.defaults(catalog.card("settings", "training")) | recipe.training
-    names = ("updates", "audio_hours", "seconds", "hardware", "device", "precision", "threads", "code_version",
+    names = ("updates", "audio_hours", "seconds", "training_tmacs", "hardware", "device", "precision", "threads", "code_version",
              "prepared", "attributions", "versions")
     return {"run": folder.name, "title": recipe.title, "method": recipe.method.name,
             "method_options": recipe.method.options, "init_from": recipe.init_from, "seed": recipe.seed,

@@ -23,6 +23,7 @@ from core.writing import write_bytes, write_json
 
 SURE = 0.05
 SAME_BYTES = 0.02
+COSTS = (("megabytes", 2), ("minutes", 1), ("selection_minutes", 1), ("tmacs", 2), ("selection_tmacs", 2))  # part of a row, digits
 
 
 def rows() -> list[dict[str, Any]]:
@@ -66,14 +67,16 @@ def _row(a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim,
     row = {"number": claim.number, "text": claim.text, "kind": claim.kind, "set": a_set.name, "title": a_set.title, "arm": claim.arm,
            "against": "all other branches" if claim.kind == MOST else claim.against, "size": size, "relative": None, "low": None,
            "high": None, "p": None, "verdict": "not run yet",
-           "holds": None, "seeds": [], "split": "", "minutes": [], "tmacs": [], "megabytes": [], "unequal": False}
+           "holds": None, "seeds": [], "split": "", "minutes": [], "selection_minutes": [], "tmacs": [],
+           "selection_tmacs": [], "megabytes": [], "unequal": False}
     if not ours or not theirs or len({(r.get("speech"), r["recipe"]["init_from"]) for r in ours + theirs}) > 1:
         return row
     if any(size not in r["sizes"] for r in ours + theirs):
         return row | {"verdict": "no size is that small"}
-    minutes = [round(float(np.mean([r["seconds"] + r.get("selection_seconds", 0.0) for r in side])) / 60, 2) for side in (ours, theirs)]
-    tmacs = [round(float(np.mean([r.get("training_tmacs", np.nan) for r in side])), 2) for side in (ours, theirs)]
-    row |= {"split": ours[0]["split"], "minutes": minutes, "tmacs": tmacs if np.isfinite(tmacs).all() else []}
+    def mean(name: str, default: float, scale: float = 1.0) -> list[float]:
+        return [round(float(np.mean([r.get(name, default) for r in side])) / scale, 2) for side in (ours, theirs)]
+    row |= {"split": ours[0]["split"], "minutes": mean("seconds", np.nan, 60), "selection_minutes": mean("selection_seconds", 0.0, 60),
+            "tmacs": mean("training_tmacs", np.nan) if all("training_tmacs" in r for r in ours + theirs) else [], "selection_tmacs": mean("selection_tmacs", 0.0)}
     if claim.kind == MOST:
         return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
     own, weigh = size, lambda side, column: float(np.mean([r["sizes"][column]["file_bytes"] for r in side]))
@@ -122,18 +125,17 @@ def text(found: list[dict[str, Any]]) -> str:
               "-" if r["relative"] is None else f"{100 * r['relative']:+.1f} % ({100 * r['low']:+.1f} to {100 * r['high']:+.1f})",
               "-" if r["p"] is None else tables.p_text(r["p"]),
               "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-", "-" if r["kind"] == MOST else r["split"] or "-",
-              " / ".join(f"{m:.2f}" for m in r["megabytes"]) or "-", " / ".join(f"{m:.1f}" for m in r["minutes"]) or "-",
-              " / ".join(f"{m:.2f}" for m in r["tmacs"]) or "-",
+              *(" / ".join(f"{m:.{digits}f}" for m in r[part]) or "-" for part, digits in COSTS),
               f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"])
              for r in found]
     head = ["claim", "what", "verdict", "words wrong, relative", "p", "WER % of each seed", "tested on",
-            "MB", "minutes a training and selection", "10^12 MACs a training", "comparison"]
+            "MB", "minutes a training", "minutes of selection", "10^12 MACs a training", "10^12 MACs of selection", "comparison"]
     return ("# Claims\n\nTested on a fixed half hour of LibriSpeech test-clean and one of a seeded noisy, reverberant copy of it (not "
             "test-other), pooled, where a row does not say otherwise; of TED-LIUM v2 there are a reader, recipes and dry runs, and no "
             "numbers. Small scale: minutes of training, some hours of speech. What is confirmed or refuted here may come out otherwise "
             "with more of both.\n\n" + " ".join(__doc__.split("\n\n")[1].split())
-            + " The relative difference stands with its 95 % interval; WER, megabytes, minutes and executed multiply-accumulates of "
-            "the arm stand before those of what it is held against; for \"kept most\" the share of its branches that are kept, and of the "
+            + " The relative difference stands with its 95 % interval; WER, megabytes, minutes and executed multiply-accumulates (of "
+            "the training, and of choosing sizes after it) of the arm stand before those of what it is held against; for \"kept most\" the share of its branches that are kept, and of the "
             "others. "
             "That an advantage by more bytes is tested again with a smaller size, and what counts at every size at once, was made the rule "
             "when claim 5's trainings of Simple-Top-k had been seen. "

@@ -126,7 +126,7 @@ def pages() -> None:
 
 
 def learning(name: str) -> None:
-    """How the losses of one arm's passes fell, a line per pass and seed, and which parts the sizes of all arms keep."""
+    """Words wrong and size of all arms; how the losses of one arm's passes fell, a line per pass and seed; which parts the sizes keep."""
     try:
         arms = comparisons.arms(name)
     except ValueError as error:
@@ -134,6 +134,12 @@ def learning(name: str) -> None:
         return
     if not arms:
         return
+    points = compare_charts.arms_points(arms)
+    if len(points):
+        st.plotly_chart(compare_charts.arms_figure(points, st.context.theme.type == "dark"), key=f"arms:{name}",
+                        config={"displayModeBar": False}, alt="Words wrong over megabytes, a line per way of training")
+        st.caption("**What to see:** lower is better, further left is smaller. Every point is the mean of the trainings from different "
+                   "seeds, its thin bar goes from the best to the worst of them: where bars overlap, the difference may be chance.")
     arm = st.selectbox("How the errors fell while it was trained", list(arms), key=f"arm:{name}")
     st.plotly_chart(compare_charts.learning_figure(arms[arm], st.context.theme.type == "dark"), key=f"learning:{name}",
                     config={"displayModeBar": False},
