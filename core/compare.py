@@ -147,7 +147,7 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
     sizes = {column: {"sparsity": subnet.sparsity, "parameters": cost.nonzero_parameters(anatomy, subnet.keep),
                       "file_bytes": cost.file_bytes(anatomy, subnet.keep),
                       "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6, "branches": _branches(anatomy, subnet),
-                      **_sums(fitness.by_speaker(subnet.keep, subnet.head))}
+                      "left_out": sorted(cost.branches_off(anatomy, subnet.keep)), **_sums(fitness.by_speaker(subnet.keep, subnet.head))}
              for column, subnet in _sizes(recipe_set, arm, folder).items()}
     return {"set": recipe_set.name, "arm": arm.name, "seed": recipe.seed, "run": folder.name, "recipe": as_dict(recipe),
             "measure": recipe_set.measured(arm), "split": ", ".join(recipe_set.measure.splits), "chunk_ms": chunk_ms, "sizes": sizes,

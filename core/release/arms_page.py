@@ -1,6 +1,7 @@
 """The page of a recipe set under artifacts/released/comparison/: every arm against the first, from the arms' records alone."""
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def text(recipe_set: RecipeSet) -> str:
         parts += ["## Words wrong", "In a hundred, and the difference in points to the first arm of the column. p values are Holm-adjusted "
                   "over the table.", _table(whole, columns, ERRORS, WORDS, 100.0, 1),
                   "## Loss per frame", "Finer than words where most words are wrong.", _table(whole, columns, LOSS, FRAMES, 1.0, 3),
-                  *_each_test(whole), "## What the sizes cost", _costs(whole, columns)]
+                  *_each_test(whole), *_agreement(whole), "## What the sizes cost", _costs(whole, columns)]
     parts += ["## Every training", _trainings(whole)]
     return "\n\n".join(parts) + "\n"
 
@@ -106,6 +107,24 @@ def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
                      for corpus in sums[0] if len(sums[0]) > 1 and all(corpus in s for s in sums)]
     head = ["arm", "size", "test", "WER %"]
     return ["## Each test alone", "Words wrong in a hundred, mean of the seeds.", tables.table(head, rows)] if rows else []
+
+
+def _agreement(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Whether seeds keep the same residual branches, of sizes that leave some out."""
+    rows = []
+    for name, found in whole.items():
+        for c in sizes_of(found):
+            sizes = [r["sizes"][c] for r in found]
+            if len(found) < 2 or not all(s.get("left_out") for s in sizes):
+                continue
+            every, off = sum(many for _, many in sizes[0]["branches"].values()), [set(s["left_out"]) for s in sizes]
+            pairs = list(itertools.combinations(off, 2))
+            kept, chance = ([f(a, b) for a, b in pairs] for f in (lambda a, b: every - len(a | b),
+                                                                  lambda a, b: (every - len(a)) * (every - len(b)) / every))
+            rows.append((name, c, ", ".join(str(every - len(a)) for a in off), str(every), f"{np.mean(kept):.1f}", f"{np.mean(chance):.1f}"))
+    head = ["arm", "size", "branches kept by each seed", "of", "kept by two seeds alike, mean", "draws would agree on"]
+    return ["## Whether seeds keep the same branches", "A choice that another seed does not make again is hardly more than a draw.",
+            tables.table(head, rows)] if rows else []
 
 
 def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
