@@ -43,6 +43,19 @@ def own_main_of_module():
     sys.modules["__main__"] = MAIN
 
 
+LONGEST = ("readme_commands", "group", "browser", "survival", "killing", "compare", "experiment", "recognizer", "transducer", "jobs")
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist would begin with the files of most tests: the few slow ones would come last, alone
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take longest first, so that the workers end together; the order within a file stays."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """With REQUIRE_ALL (as .ci/run sets it) a browser, speech or cluster test that is skipped has failed."""
