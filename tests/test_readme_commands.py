@@ -14,7 +14,8 @@ from tests.test_readme import core_lines
 SMALL = {"corpus.hours": 0.01, "corpus.test_utterances": 6, "corpus.dev_utterances": 2, "corpus.search_utterances": 4,
          "corpus.shard_utterances": 8, "corpus.processes": 1, "model.blocks": 2, "model.width": 32, "model.heads": 2, "model.kernel": 5,
          "features.speed_change": 0.0, "method.sparsest": 0.3, "training.updates": 4, "training.batch_seconds": 20.0, "training.threads": 1,
-         "evaluation.splits": '["test"]', "evaluation.speed_utterances": 0, "evaluation.threads": 1, "evaluation.repetitions": 100, "evaluation.beam": 4}
+         "evaluation.splits": '["test"]', "evaluation.speed_utterances": 0, "evaluation.threads": 1,
+         "evaluation.repetitions": 100, "evaluation.beam": 4}
 SETS = [w for n, v in SMALL.items() for w in ("--set", f"{n}={v}")]
 MORE = {"prepare voice_commands": SETS, "train voice_commands": SETS,  # {command of the README: words after it}
         "bench training": ["--set", "recipe={run}/recipe.json", "--set", "rounds=1"],
