@@ -67,7 +67,8 @@ def costs(runs: list[str]) -> None:
     if rows:
         st.dataframe(pd.DataFrame(rows), hide_index=True)
         st.caption("**What to see:** how many sizes one training gives. Stages that several networks share (a common dense start) are "
-                   "counted for each of them. Minutes from different machines cannot be compared.")
+                   "counted for each of them. Minutes from different machines cannot be compared; multiplications really executed "
+                   "(MACs) can.")
 
 
 def kept(runs: list[str]) -> None:
