@@ -52,6 +52,8 @@ def test_every_set_of_the_project_is_sound():
 @pytest.mark.parametrize(("old", "new", "said"), [
     ('"method.warmup" = 0.5', '"method.warmup" = 1.5', "arm 'half' of warm: method.options.warmup"),
     ('"method.warmup"', '"method.warmpu"', "warmpu"),
+    ('name = "half"', 'name = "half"\nsearch = true', "arm 'half': search is 'search' .* or 'random' .*; True came"),
+    ('name = "half"', 'name = "half"\nsearch = "random"', "what is searched is named in sizes"),
     ('name = "half"', 'name = "none"', "a name of its own"),
     ("[0.0, 0.8]", "[0.0, 1.8]", "shares of zeros from 0 to below 1"),
     ("seeds = [1, 2]", 'seeds = ["one"]', "seeds are a list of whole numbers"),
