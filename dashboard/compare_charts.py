@@ -168,9 +168,10 @@ def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
                                    "arrayminus": (rows["wer"] - rows["low"]).tolist(), "thickness": 1.2, "width": 3},
                        "text": rows["size"].tolist(),
                        "hovertemplate": f"{arm}, %{{text}}: %{{y:.1f}} % wrong at %{{x:.2f}} MB<extra></extra>"})
-    return go.Figure(data=traces, layout={"height": 360, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
-                                          "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
-                                          "xaxis": {"title": {"text": AXES["MB on disk"].title}, "rangemode": "tozero", "automargin": True},
+    # a phone's legend has a line for every arm
+    return go.Figure(data=traces, layout={"height": 320 + 18 * len(arms), "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
+                                          "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0},
+                                          "xaxis": {"title": {"text": AXES["MB on disk"].title}, "automargin": True},
                                           "yaxis": {"title": {"text": "Words wrong (WER, %)"}, "automargin": True}})
 
 

@@ -65,7 +65,8 @@ def costs(runs: list[str]) -> None:
         except ValueError as error:
             st.warning(f"{data.run_title(run)}: {error}")
     if rows:
-        st.dataframe(pd.DataFrame(rows), hide_index=True)
+        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={
+            n: st.column_config.TextColumn(width=width) for n, width in (("network", "medium"), ("trainings", "small"))})
         st.caption("**What to see:** how many sizes one training gives. Stages that several networks share (a common dense start) are "
                    "counted for each of them. Minutes from different machines cannot be compared; multiplications really executed "
                    "(MACs) can.")
