@@ -4,6 +4,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,9 @@ def _search(arm: Arm, folder: Path, recipe: Recipe, prepared: Prepared, report: 
         experiment.search(folder.name, report, methods=[arm.search])
     told, options = store.read_json(store.own_part(folder) / f"{arm.search}.json"), experiment.search_options(recipe)
     heard = sum(row.seconds for row in some_of_each(prepared.rows("search"), options.seconds, options.seed))
+    tmacs = told.get("macs_per_second", math.nan) * heard / 1e12  # a search of an earlier version did not count them
     return {"selection_seconds": told["seconds"], "selection_evaluations": told["told"],
-            "selection_tmacs": round(told["macs_per_second"] * heard / 1e12, 6)}
+            "selection_tmacs": round(tmacs, 6) if math.isfinite(tmacs) else None}
 
 
 def _branches(anatomy: Anatomy, subnet: Subnet) -> dict[str, list[int]]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,19 +38,19 @@ def run_ladder(anatomy: Anatomy, options: Options, fitness: Callable[[Keep], flo
     starts = [] if method == "random" else [uniform_at(anatomy, b) for b in budgets]
     if norms is not None and method != "random":
         starts += [global_magnitude(norms, anatomy, b) for b in budgets]
-    began, harm, macs = time.monotonic(), {}, _saved(state_path).get("macs_per_second", 0.0)
+    began, harm, before = time.monotonic(), {}, _saved(state_path)
+    macs = before.get("macs_per_second", math.nan if before else 0.0)  # a search of an earlier version did not count them
     if method != "random" and options.probe and 4 * (len(anatomy.units) + 1) <= options.evaluations:
-        saved = _saved(state_path)
-        if "search" not in saved:
+        if "search" not in before:
             harm = _harm(anatomy, budgets[len(budgets) // 2], many, len(budgets), progress, options.minutes / 3)
-        harm = saved.get("harm", harm)
+        harm = before.get("harm", harm)
         macs = macs or (len(harm) + 1) * cost.macs_per_second(anatomy) if harm else macs
     if harm:
         starts += [by_harm(harm, anatomy, b, c) for b in budgets for c in STEEPNESS]
         starts += [keep for b in budgets for keep in _shallower(anatomy, harm, uniform_at(anatomy, b), left_out)]
     search = (RandomSearch if method == "random" else Search)(anatomy, budgets, options, starts, left_out)
     search.told = len(harm) + 1 if harm else 0  # as many measurements in all as random search has
-    began -= _load(search, _saved(state_path))
+    began -= _load(search, before)
     while search.told < options.evaluations and time.monotonic() - began < 60 * options.minutes:
         elapsed = time.monotonic() - began
         left = elapsed / search.told * (options.evaluations - search.told) if search.told else None

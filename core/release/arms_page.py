@@ -119,9 +119,9 @@ def _agreement(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
                 continue
             every, off = sum(many for _, many in sizes[0]["branches"].values()), [set(s["left_out"]) for s in sizes]
             pairs = list(itertools.combinations(off, 2))
-            kept, chance = ([f(a, b) for a, b in pairs] for f in (lambda a, b: every - len(a | b),
-                                                                  lambda a, b: (every - len(a)) * (every - len(b)) / every))
-            rows.append((name, c, ", ".join(str(every - len(a)) for a in off), str(every), f"{np.mean(kept):.1f}", f"{np.mean(chance):.1f}"))
+            alike = np.mean([every - len(a | b) for a, b in pairs])
+            chance = np.mean([(every - len(a)) * (every - len(b)) / every for a, b in pairs])
+            rows.append((name, c, ", ".join(str(every - len(a)) for a in off), str(every), f"{alike:.1f}", f"{chance:.1f}"))
     head = ["arm", "size", "branches kept by each seed", "of", "kept by two seeds alike, mean", "draws would agree on"]
     return ["## Whether seeds keep the same branches", "A choice that another seed does not make again is hardly more than a draw.",
             tables.table(head, rows)] if rows else []

@@ -73,10 +73,11 @@ def _row(a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim,
         return row
     if any(size not in r["sizes"] for r in ours + theirs):
         return row | {"verdict": "no size is that small"}
-    def mean(name: str, default: float, scale: float = 1.0) -> list[float]:
-        return [round(float(np.mean([r.get(name, default) for r in side])) / scale, 2) for side in (ours, theirs)]
-    row |= {"split": ours[0]["split"], "minutes": mean("seconds", np.nan, 60), "selection_minutes": mean("selection_seconds", 0.0, 60),
-            "tmacs": mean("training_tmacs", np.nan) if all("training_tmacs" in r for r in ours + theirs) else [], "selection_tmacs": mean("selection_tmacs", 0.0)}
+    def mean(name: str, default: float | None = None, scale: float = 1.0) -> list[float]:
+        sides = [[r.get(name, default) for r in side] for side in (ours, theirs)]
+        return [] if any(None in side for side in sides) else [round(float(np.mean(side)) / scale, 2) for side in sides]
+    row |= {"split": ours[0]["split"], "minutes": mean("seconds", scale=60), "selection_minutes": mean("selection_seconds", 0.0, 60),
+            "tmacs": mean("training_tmacs"), "selection_tmacs": mean("selection_tmacs", 0.0)}
     if claim.kind == MOST:
         return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
     own, weigh = size, lambda side, column: float(np.mean([r["sizes"][column]["file_bytes"] for r in side]))
@@ -129,7 +130,8 @@ def text(found: list[dict[str, Any]]) -> str:
               f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"])
              for r in found]
     head = ["claim", "what", "verdict", "words wrong, relative", "p", "WER % of each seed", "tested on",
-            "MB", "minutes a training", "minutes of selection", "10^12 MACs a training", "10^12 MACs of selection", "comparison"]
+            "MB", "minutes a training", "minutes of selection", "10^12 MACs a training", "10^12 MACs of selection",
+            "comparison"]
     return ("# Claims\n\nTested on a fixed half hour of LibriSpeech test-clean and one of a seeded noisy, reverberant copy of it (not "
             "test-other), pooled, where a row does not say otherwise; of TED-LIUM v2 there are a reader, recipes and dry runs, and no "
             "numbers. Small scale: minutes of training, some hours of speech. What is confirmed or refuted here may come out otherwise "
