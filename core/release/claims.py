@@ -137,7 +137,8 @@ def text(found: list[dict[str, Any]]) -> str:
             "numbers. Small scale: minutes of training, some hours of speech. What is confirmed or refuted here may come out otherwise "
             "with more of both.\n\n" + " ".join(__doc__.split("\n\n")[1].split())
             + " The relative difference stands with its 95 % interval; WER, megabytes, minutes and executed multiply-accumulates (of "
-            "the training, and of choosing sizes after it) of the arm stand before those of what it is held against; for \"kept most\" the share of its branches that are kept, and of the "
+            "the training, and of choosing sizes after it) of the arm stand before those of what it is held against; for \"kept most\" the "
+            "share of its branches that are kept, and of the "
             "others. "
             "That an advantage by more bytes is tested again with a smaller size, and what counts at every size at once, was made the rule "
             "when claim 5's trainings of Simple-Top-k had been seen. "
