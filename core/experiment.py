@@ -221,7 +221,7 @@ def search(run_id: str, report: Report, spread: Callable[[Fitness], Callable] | 
     building.check_version(run_id, "run")
     chunk_ms = building.evaluation_options(recipe).chunk_ms
     fitness = Fitness(folder, prepared_of(folder, recipe, report), options.seconds, chunk_ms, options.threads, options.seed)
-    norms = allocation.block_norms({n: t.numpy() for n, t in fitness.weights.items()}, anatomy)
+    norms = allocation.block_norms({n: t.cpu().numpy() for n, t in fitness.weights.items()}, anatomy)
     room = plugins.load("methods", recipe.method.name)  # a method that trains nets without some branches says how many
     left_out = getattr(plugins.make_options(room.Options, recipe.method.options, "method"), "left_out", 0.0)
     many = spread(fitness) if spread else None

@@ -89,16 +89,18 @@ class HeldOut:
 
 
 class Fitness:
-    """A supernet's shipped weights under masks, on a part of the split `search`, or of others."""
+    """A supernet's shipped weights under masks, on a part of the split `search`, or of others; on a GPU where there is one."""
 
     def __init__(self, run: Path, prepared: Prepared, seconds: float, chunk_ms: float, threads: int, seed: int,
                  splits: Sequence[str] = ("search",)):
         recipe, self.anatomy = store.recipe(run), store.anatomy(run)
         torch.set_num_threads(threads)
         module = plugins.load("models", recipe.model.name)
-        self.model = module.build(plugins.make_options(module.Options, recipe.model.options, "model"), prepared.tokenizer.size).eval()
-        self.weights = {n: t.float() for n, t in safetensors.torch.load_file(run / paths.WEIGHTS).items()}
-        self.ranks = {n: torch.from_numpy(r.astype(np.int32)) for n, r in store.ranks(run).items()}
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        options = plugins.make_options(module.Options, recipe.model.options, "model")
+        self.model = module.build(options, prepared.tokenizer.size).eval().to(device)
+        self.weights = {n: t.float().to(device) for n, t in safetensors.torch.load_file(run / paths.WEIGHTS).items()}
+        self.ranks = {n: torch.from_numpy(r.astype(np.int32)).to(device) for n, r in store.ranks(run).items()}
         self.held_out = HeldOut(prepared, splits, seconds, self.model.chunk_frames(chunk_ms), seed)
 
     def _masked(self, keep: dict[str, float]) -> dict[str, Tensor]:

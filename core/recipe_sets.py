@@ -65,6 +65,7 @@ class RecipeSet:
     command: str = ""                # what a person types to run it
     claims: tuple[Claim, ...] = ()
     tuning: str = ""                 # the set of the trainings that chose its options, all listed there
+    instead_of: str = ""             # a smaller set whose claims it decides, once its own trainings have begun to finish
 
     def recipe_of(self, arm: Arm, seed: int) -> Recipe:
         """The checked recipe of one training; ValueError names arm and field."""
@@ -113,7 +114,8 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
         plugins.check_name(source, names(), "recipe set in core/comparisons")
         path = paths.COMPARISONS_FOLDER / f"{source}.toml"
     data = _read(path)
-    plugins.check_known(data, ("extends", "title", "recipe", "seeds", "tuning", "common", "measure", "arms", "claims"), str(path))
+    plugins.check_known(data, ("extends", "without", "instead_of", "title", "recipe", "seeds", "tuning", "common", "measure", "arms",
+                               "claims"), str(path))
     arms, seeds, settings = tuple(_arm(path, a) for a in data.get("arms", ())), data.get("seeds", [1]), settings or []
     files = {slug(a.name) for a in arms}
     if len(arms) < 2 or len(files) < len(arms) or "" in files:
@@ -127,7 +129,9 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
     words = ["python", "-m", "core", "compare", source, *(w for s in settings for w in ("--set", s))]
     made = RecipeSet(name, data.get("title", path.stem), recipe, tuple(seeds), arms, _measure(path, data.get("measure", {})),
                      shlex.join(words), tuple(_claim(path, c, {a.name for a in arms}) for c in data.get("claims", ())),
-                     str(data.get("tuning", "")))
+                     str(data.get("tuning", "")), str(data.get("instead_of", "")))
+    if made.instead_of:
+        plugins.check_name(made.instead_of, [n for n in names() if n != name], f"recipe set whose claims {path} may decide")
     for arm in arms:
         made.recipe_of(arm, seeds[0])
     for claim in made.claims:
@@ -139,7 +143,8 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A set's fields; with `extends` those of the named set, but for what this one says, in [common] and [measure] field by field."""
+    """A set's fields; with `extends` those of the named set, but for what this one says, in [common] and [measure] field by field, and
+    for its arms that are named in `without`."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -152,6 +157,9 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     others = [name for name in names() if paths.COMPARISONS_FOLDER / f"{name}.toml" not in above]
     plugins.check_name(data["extends"], others, f"recipe set that {path} may extend")
     base = _read(paths.COMPARISONS_FOLDER / f"{data['extends']}.toml", above)
+    for name in data.get("without", ()):
+        plugins.check_name(name, [arm["name"] for arm in base["arms"]], f"arm of {data['extends']} that {path} may leave out")
+    base["arms"] = [arm for arm in base["arms"] if arm["name"] not in data.get("without", ())]
     return base | data | {part: base.get(part, {}) | data.get(part, {}) for part in ("common", "measure")}
 
 

@@ -10,7 +10,7 @@ from core import paths
 from dashboard import data
 
 CLAIM = {"number", "text", "arm", "against", "size", "verdict", "relative", "low", "high", "seeds", "split", "minutes", "selection_minutes", "tmacs",
-         "selection_tmacs"}  # what a row has
+         "selection_tmacs", "smaller"}  # what a row has
 
 
 @st.cache_data(max_entries=8, show_spinner=False)

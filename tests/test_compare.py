@@ -1,6 +1,7 @@
 """Recipe sets: checked before anything is trained, finished arms reused only while nothing has changed, statistics over seeds."""
 from __future__ import annotations
 
+import itertools
 import json
 import os
 
@@ -282,6 +283,19 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     assert (lighter["size"], lighter["verdict"], lighter["megabytes"]) == ("0 % zeros (the arm's 80 % zeros)", "confirmed", [0.9, 1.0])
     leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (0.9, 1.0, 1.3)})
     assert claims.rows()[1]["verdict"] == "undecided"
+    larger = small_set.with_name("larger.toml")
+    larger.write_text('extends = "warm"\ninstead_of = "warm"\n')
+    assert {(r["set"], r["smaller"]) for r in claims.rows()} == {("warm", False), ("larger", False)}, "nothing of it has been run"
+    for arm, seed in itertools.product(("none", "half"), (1, 2, 3)):
+        recipe_sets.save_record("larger", recipe_sets.record("warm", arm, seed))
+    assert {(r["set"], r["smaller"]) for r in claims.rows()} == {("warm", True), ("larger", False)}
+    assert {r["set"]: r["p"] for r in claims.rows() if r["size"] == "80 % zeros"}.keys() == {"warm", "larger"}
+    main, smaller = claims.text(claims.rows()).split("## The same claims on two processor cores")
+    assert main.count("[larger](larger.md)") == smaller.count("[warm](warm.md)") == 2 and "[warm]" not in main
+    larger.write_text('extends = "warm"\ninstead_of = "larger"\n')
+    with pytest.raises(ValueError, match="no recipe set whose claims .*larger.toml may decide called 'larger'"):
+        claims.rows()
+    larger.unlink()
     small_set.write_text(small_set.read_text().replace('"method.warmup" = 0.5', '"method.warmup" = 0.4'))
     assert [r["verdict"] for r in claims.rows()] == ["not run yet"] * 2, "what was measured was another training"
 
@@ -376,6 +390,12 @@ def test_a_set_may_extend_another_but_not_itself(small_set, monkeypatch):
     assert (made.name, made.title, made.seeds, made.arms, made.claims) == ("child", "Other", (7,), base.arms, ())
     assert made.measure.seconds == 2.0 and made.measure.sparsities == base.measure.sparsities
     assert made.recipe.training == base.recipe.training | {"updates": 3} and made.recipe.corpus == base.recipe.corpus
+    child.write_text('extends = "warm"\nwithout = ["half"]\n')
+    with pytest.raises(ValueError, match="needs two or more"):
+        recipe_sets.load("child")
+    child.write_text('extends = "warm"\nwithout = ["halves"]\n')
+    with pytest.raises(ValueError, match="no arm of warm that .*child.toml may leave out called 'halves'"):
+        recipe_sets.load("child")
     for other in ('"child"', '"none"', "3"):
         child.write_text(f"extends = {other}\n")
         with pytest.raises(ValueError, match="there is no recipe set that .*child.toml may extend called"):

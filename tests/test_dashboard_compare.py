@@ -112,13 +112,14 @@ def test_which_parts_depth_sizes_keep(run):
 
 def test_claims_and_learning_curves_of_comparisons(run):
     store.write_bytes(paths.COMPARED / "CLAIMS.md", b"# Claims")
-    store.write_json(paths.COMPARED / paths.CLAIMS, [
+    rows = [
         {"number": "1", "text": "A is as good", "arm": "a", "against": "b", "size": "70 % zeros", "verdict": "confirmed", "relative": 0.01,
          "low": -0.02, "high": 0.025, "seeds": [[0.5, 0.5]], "split": "test-clean", "minutes": [4.2, 1.34], "selection_minutes": [2.5, 0.0],
-         "tmacs": [4.61, 1.138], "selection_tmacs": [1.38, 0.0]},
+         "tmacs": [4.61, 1.138], "selection_tmacs": [1.38, 0.0], "smaller": False},
         {"number": "2", "text": "C is better", "arm": "c", "against": "b", "size": "dense", "verdict": "not run yet", "relative": None,
          "low": None, "high": None, "seeds": [], "split": "", "minutes": [], "selection_minutes": [],
-         "tmacs": [], "selection_tmacs": []}])
+         "tmacs": [], "selection_tmacs": [], "smaller": False}]
+    store.write_json(paths.COMPARED / paths.CLAIMS, rows)
     (paths.COMPARED / "small").mkdir()
     for seed in (1, 2):
         curve = [{"audio_hours": h, "loss": {"dense": 1.0 - h, "sparsest": 2.0 - h}} for h in (0.1, 0.2)]
@@ -139,6 +140,10 @@ def test_claims_and_learning_curves_of_comparisons(run):
         ("dense", True, [0.9, 0.8]), ("sparsest", True, [1.9, 1.8]), ("dense", False, [0.9, 0.8]), ("sparsest", False, [1.9, 1.8])]
     looks = [[t.line.color for t in compare_charts.learning_figure(comparisons.arms("small")["a"], on).data] for on in (False, True)]
     assert looks == [[charts.BLUE, charts.VERMILLION] * 2, [charts.SKY, charts.VERMILLION] * 2]
+    store.write_json(paths.COMPARED / paths.CLAIMS, [rows[1], rows[0] | {"smaller": True}])
+    at = opened()
+    assert "smaller trainings" in at.expander[0].label, "in a table of its own, below"
+    assert [list(at.dataframe[i].value["verdict"]) for i in (1, 2)] == [["not run yet"], ["confirmed"]]
     (paths.COMPARED / paths.CLAIMS).write_text("{")
     assert "The claims of run “comparison” cannot be read" in text(opened())
 

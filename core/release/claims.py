@@ -1,7 +1,8 @@
 """The claims of all recipe sets, each confirmed, refuted or undecided with its number; from the arms' records alone.
 
 A claim "better" is confirmed when the arm makes fewer errors, "on par" when it makes at most 3 % more of them, and refuted when the
-opposite holds, at p below 0.05 after Holm's correction over the whole table. Seeds and speakers are resampled, and p is at least that of a
+opposite holds, at p below 0.05 after Holm's correction over the whole table (a comparison that was repeated on a smaller
+scale has a second table). Seeds and speakers are resampled, and p is at least that of a
 t test over the seeds (randomised blocks of all arms of the comparison). Where an advantage needs over 2 % more bytes, the arm's largest
 size that does not is taken instead; an advantage with more bytes all the same, or a loss with over 2 % fewer, decides nothing. A claim
 about every size at once is confirmed when it holds at each that can be held against each other fairly (the largest p counts, and its size
@@ -23,20 +24,27 @@ from core.writing import write_bytes, write_json
 
 SURE = 0.05
 SAME_BYTES = 0.02
+SMALLER = ("\n## The same claims on two processor cores\n\nTrainings of a few minutes each, with a twelfth of the speech in an update. "
+           "The comparisons above decide these claims: that was settled before the larger ones were run. This table is corrected by "
+           "itself.\n\n")
 COSTS = (("megabytes", 2), ("minutes", 1), ("selection_minutes", 1), ("tmacs", 2), ("selection_tmacs", 2))  # part of a row, digits
 
 
 def rows() -> list[dict[str, Any]]:
-    """A row per claim and size over all sets of the project, in the order of the claims' numbers."""
+    """A row per claim and size over all sets of the project, in the order of the claims' numbers; "smaller" are those of sets in whose
+    place a larger one decides. They have a correction of their own."""
     sets = [(a_set, arms_page.finished(a_set)) for a_set in map(recipe_sets.load, recipe_sets.names())]
-    made = [row for a_set, whole in sets for claim in a_set.claims for row in _rows(a_set, whole, claim)]
-    measured = [r for r in made if r["p"] is not None]
-    for row, adjusted in zip(measured, scoring.holm([r["p"] for r in measured])):
-        row["p"] = adjusted
-        if adjusted < SURE and not row["unequal"]:
-            row["verdict"] = "confirmed" if row["holds"] else "refuted"
-        else:
-            row["verdict"] = "undecided"
+    smaller = {a_set.instead_of for a_set, whole in sets if whole}
+    made = [row | {"smaller": a_set.name in smaller}
+            for a_set, whole in sets for claim in a_set.claims for row in _rows(a_set, whole, claim)]
+    for table in (False, True):
+        measured = [r for r in made if r["p"] is not None and r["smaller"] == table]
+        for row, adjusted in zip(measured, scoring.holm([r["p"] for r in measured])):
+            row["p"] = adjusted
+            if adjusted < SURE and not row["unequal"]:
+                row["verdict"] = "confirmed" if row["holds"] else "refuted"
+            else:
+                row["verdict"] = "undecided"
     return sorted(made, key=lambda r: (r["number"], r["set"]))
 
 
@@ -122,13 +130,13 @@ def _kept_most(found: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
 
 def text(found: list[dict[str, Any]]) -> str:
     """Markdown."""
-    lines = [(r["number"], f"{r['text']} ({r['arm']} against {r['against']}, {r['size']})", r["verdict"],
+    lines = [[(r["number"], f"{r['text']} ({r['arm']} against {r['against']}, {r['size']})", r["verdict"],
               "-" if r["relative"] is None else f"{100 * r['relative']:+.1f} % ({100 * r['low']:+.1f} to {100 * r['high']:+.1f})",
               "-" if r["p"] is None else tables.p_text(r["p"]),
               "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-", "-" if r["kind"] == MOST else r["split"] or "-",
               *(" / ".join(f"{m:.{digits}f}" for m in r[part]) or "-" for part, digits in COSTS),
               f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"])
-             for r in found]
+             for r in found if r["smaller"] == table] for table in (False, True)]
     head = ["claim", "what", "verdict", "words wrong, relative", "p", "WER % of each seed", "tested on",
             "MB", "minutes a training", "minutes of selection", "10^12 MACs a training", "10^12 MACs of selection",
             "comparison"]
@@ -144,7 +152,7 @@ def text(found: list[dict[str, Any]]) -> str:
             "when claim 5's trainings of Simple-Top-k had been seen. "
             "Rows that have not been run are not in the correction yet, so verdicts may change when they are. "
             "Made by `python -m core compare SET` whenever a set is finished; each set's page has its command.\n\n"
-            + tables.table(head, lines) + "\n")
+            + tables.table(head, lines[0]) + "\n" + (SMALLER + tables.table(head, lines[1]) + "\n" if lines[1] else ""))
 
 
 def write_all() -> None:
