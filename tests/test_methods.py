@@ -70,6 +70,17 @@ def test_omni_sandwich_draws_random_subnets_where_it_is_told_to():
         drawn(0.95)
 
 
+def test_omni_zeros_may_grow_over_the_first_updates():
+    model = tiny.model()
+
+    def reached(ramp: float) -> list[float]:
+        method = omni_sparsity.Method(omni_sparsity.Options(warmup=0.0, sparsest=0.8, ramp=ramp), model, model.anatomy(), 100, 1)
+        assert all(method.plan(step)[2].subnet.sparsity <= method.plan(step)[1].subnet.sparsity + 0.06 for step in range(100))
+        return [method.plan(step)[1].subnet.sparsity for step in (0, 30, 60, 99)]
+    assert reached(0.0) == pytest.approx([0.8] * 4, abs=0.02)
+    assert reached(0.6) == pytest.approx([0.0, 0.8 * 0.875, 0.8, 0.8], abs=0.02)
+
+
 def test_omni_leaves_out_branches_and_has_hardly_more_zeros_than_the_sparsest():
     model = tiny.model()
     method = omni.Method(omni.Options(sparsest=0.8, left_out=0.5, whole=0.5), model, model.anatomy(), 100, 1)

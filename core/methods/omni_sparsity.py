@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core import cost
-from core.methods import _sandwich
+from core.methods import _sandwich, base
 from core.records import option
 
 VERSION = 1
@@ -24,6 +24,8 @@ class Options:
     warmup: float = option(0.3, "share of the updates that train the dense net alone first", low=0.0, high=0.95)
     randoms: int = option(1, "random subnets per step, beside the densest and the sparsest", low=0, high=8)
     random_from: float = option(0.0, "random subnets' mean share of zeros is drawn from here to `sparsest`", low=0.0, high=0.99)
+    ramp: float = option(0.0, "share of the updates over which subnets' zeros grow from none (cubic, as when pruning alone); 0: at once",
+                         low=0.0, high=1.0)
     spread: float = option(0.15, "how far a matrix's sparsity may lie from the random subnet's mean", low=0.0, high=1.0)
     refresh: int = option(10, "updates between new block ranks", low=1, high=10000)
     adaptive_dropout: bool = option(True, "dropout times the share kept, so that small nets are regularised less")
@@ -37,6 +39,13 @@ class Method(_sandwich.Sandwich):
         super().__init__(options, model, anatomy, updates, seed)
         if options.random_from > options.sparsest:
             raise ValueError(f"method.random_from is {options.random_from}; it must lie between 0 and method.sparsest, {options.sparsest}")
+
+    def plan(self, step: int) -> list[base.Pass]:
+        passes, end = super().plan(step), self.options.ramp * self.updates
+        if step >= end:
+            return passes
+        grown = 1 - (1 - step / end) ** 3
+        return [self._pass(p.name, {n: 1 - grown * (1 - k) for n, k in p.subnet.keep.items()}) if p.subnet else p for p in passes]
 
     def sparsest(self) -> dict[str, float]:
         return cost.uniform(self.anatomy, self.options.sparsest)
