@@ -66,6 +66,8 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
     if recipe_set.tuning:
         told += (f" Trainings that options were chosen by, on other speech, are those of `{recipe_set.tuning}`; what is not there "
                  f"was not tuned.")
+    if recipe_set.instead_of:
+        told += f" It decides the claims of `{recipe_set.instead_of}`, which is smaller."
     return told + "\n\n```sh\n" + _command(recipe_set, some) + "\n```\n\n" + "\n".join(lines)
 
 
