@@ -286,11 +286,11 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     larger = small_set.with_name("larger.toml")
     larger.write_text('extends = "warm"\ninstead_of = "warm"\n')
     assert {(r["set"], r["smaller"]) for r in claims.rows()} == {("warm", False), ("larger", False)}, "nothing of it has been run"
+    assert "It decides the claims of `warm`" in arms_page.text(recipe_sets.load("larger"))
     for arm, seed in itertools.product(("none", "half"), (1, 2, 3)):
         recipe_sets.save_record("larger", recipe_sets.record("warm", arm, seed))
     assert {(r["set"], r["smaller"]) for r in claims.rows()} == {("warm", True), ("larger", False)}
     assert {r["set"]: r["p"] for r in claims.rows() if r["size"] == "80 % zeros"}.keys() == {"warm", "larger"}
-    assert "It decides the claims of `warm`" in arms_page.text(recipe_sets.load("larger"))
     main, smaller = claims.text(claims.rows()).split("## The same claims on two processor cores")
     assert main.count("[larger](larger.md)") == smaller.count("[warm](warm.md)") == 2 and "[warm]" not in main
     larger.write_text('extends = "warm"\ninstead_of = "larger"\n')

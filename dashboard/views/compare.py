@@ -31,8 +31,8 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
     absent = [run for run in runs if run not in set(same["run"])]
     if absent:
         st.info("Left out, because nobody measured them on these recordings in this way of listening, and numbers from different "
-                "conditions cannot be compared: " + "; ".join(data.run_title(run) for run in absent) + ". Measure them with "
-                f"`python -m core evaluate RUN --splits {split} --chunk-ms {condition[0]:g}`.")
+                "conditions cannot be compared: " + "; ".join(data.run_title(run) for run in absent) + ". Networks that can listen "
+                f"so are measured with `python -m core evaluate RUN --splits {split} --chunk-ms {condition[0]:g}`.")
     return same
 
 
