@@ -116,7 +116,7 @@ def claims() -> None:
     if smaller := [r for r in found if r["smaller"]]:
         with st.expander("The same claims from smaller trainings, on two processor cores"):
             st.dataframe(compare_charts.claims_table(smaller), hide_index=True, column_config=wide)
-            st.caption("A twelfth of the speech in every step of training. The table above decides.")
+            st.caption("A twelfth of the speech in every step of training, and from another dense net. The table above decides.")
 
 
 def pages() -> None:
