@@ -64,7 +64,7 @@ class RecipeSet:
     measure: Measure = field(default_factory=Measure)
     command: str = ""                # what a person types to run it
     claims: tuple[Claim, ...] = ()
-    tuning: str = ""                 # the set of the trainings that chose its options, all listed there
+    tuning: tuple[str, ...] = ()     # the sets of the trainings that chose its options, all listed there
     instead_of: str = ""             # a smaller set whose claims it decides, once its own trainings have begun to finish
 
     def recipe_of(self, arm: Arm, seed: int) -> Recipe:
@@ -129,9 +129,12 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
     words = ["python", "-m", "core", "compare", source, *(w for s in settings for w in ("--set", s))]
     made = RecipeSet(name, data.get("title", path.stem), recipe, tuple(seeds), arms, _measure(path, data.get("measure", {})),
                      shlex.join(words), tuple(_claim(path, c, {a.name for a in arms}) for c in data.get("claims", ())),
-                     str(data.get("tuning", "")), str(data.get("instead_of", "")))
+                     tuple(data.get("tuning", ())), str(data.get("instead_of", "")))
+    others = [n for n in names() if n != name]
+    for other in made.tuning:
+        plugins.check_name(other, others, f"recipe set that may have tuned {path}")
     if made.instead_of:
-        plugins.check_name(made.instead_of, [n for n in names() if n != name], f"recipe set whose claims {path} may decide")
+        plugins.check_name(made.instead_of, others, f"recipe set whose claims {path} may decide")
     for arm in arms:
         made.recipe_of(arm, seeds[0])
     for claim in made.claims:
@@ -143,8 +146,8 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A set's fields; with `extends` those of the named set, but for what this one says, in [common] and [measure] field by field, and
-    for its arms that are named in `without`."""
+    """A set's fields; with `extends` those of the named set, but for what this one says, in [common] and [measure] field by field, for
+    its arms that are named in `without`, and for whose claims it decides."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -152,14 +155,19 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"the recipe set {path} is damaged: {error}") from None
     if "extends" not in data:
+        if "without" in data:
+            raise ValueError(f"{path}: without names arms of another set that are left out; extends, which names that set, is missing")
         return data
     above = (*above, path)  # no set extends itself
     others = [name for name in names() if paths.COMPARISONS_FOLDER / f"{name}.toml" not in above]
     plugins.check_name(data["extends"], others, f"recipe set that {path} may extend")
     base = _read(paths.COMPARISONS_FOLDER / f"{data['extends']}.toml", above)
+    base.pop("instead_of", None)
+    arms = {arm.get("name", ""): arm for arm in base.get("arms", ())}
     for name in data.get("without", ()):
-        plugins.check_name(name, [arm["name"] for arm in base["arms"]], f"arm of {data['extends']} that {path} may leave out")
-    base["arms"] = [arm for arm in base["arms"] if arm["name"] not in data.get("without", ())]
+        plugins.check_name(name, list(arms), f"arm of {data['extends']} that {path} may leave out")
+        del arms[name]
+    base["arms"] = list(arms.values())
     return base | data | {part: base.get(part, {}) | data.get(part, {}) for part in ("common", "measure")}
 
 

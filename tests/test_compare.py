@@ -43,7 +43,6 @@ def small_set(tmp_path, monkeypatch):
 def test_every_set_of_the_project_is_sound():
     assert "omni_options" in recipe_sets.names()
     for name in recipe_sets.names():
-        assert recipe_sets.load(name).tuning in ("", *recipe_sets.names())
         made = recipe_sets.load(name, ["init_from=some-run"])
         ids = {json.dumps([as_dict(made.recipe_of(a, s)) | {"title": ""}, a.search]) for a in made.arms for s in made.seeds}
         assert len(ids) == len(made.arms) * len(made.seeds), "no two trainings of a set are the same"
@@ -283,6 +282,7 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     assert (lighter["size"], lighter["verdict"], lighter["megabytes"]) == ("0 % zeros (the arm's 80 % zeros)", "confirmed", [0.9, 1.0])
     leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (0.9, 1.0, 1.3)})
     assert claims.rows()[1]["verdict"] == "undecided"
+    alone = [r["p"] for r in claims.rows()]
     larger = small_set.with_name("larger.toml")
     larger.write_text('extends = "warm"\ninstead_of = "warm"\n')
     assert {(r["set"], r["smaller"]) for r in claims.rows()} == {("warm", False), ("larger", False)}, "nothing of it has been run"
@@ -290,8 +290,9 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     for arm, seed in itertools.product(("none", "half"), (1, 2, 3)):
         recipe_sets.save_record("larger", recipe_sets.record("warm", arm, seed))
     assert {(r["set"], r["smaller"]) for r in claims.rows()} == {("warm", True), ("larger", False)}
-    assert {r["set"]: r["p"] for r in claims.rows() if r["size"] == "80 % zeros"}.keys() == {"warm", "larger"}
-    main, smaller = claims.text(claims.rows()).split("## The same claims on two processor cores")
+    for name in ("warm", "larger"):
+        assert [r["p"] for r in claims.rows() if r["set"] == name] == alone, "each table has its own correction"
+    main, smaller = claims.text(claims.rows()).split("## The same claims from smaller trainings")
     assert main.count("[larger](larger.md)") == smaller.count("[warm](warm.md)") == 2 and "[warm]" not in main
     larger.write_text('extends = "warm"\ninstead_of = "larger"\n')
     with pytest.raises(ValueError, match="no recipe set whose claims .*larger.toml may decide called 'larger'"):
@@ -391,6 +392,16 @@ def test_a_set_may_extend_another_but_not_itself(small_set, monkeypatch):
     assert (made.name, made.title, made.seeds, made.arms, made.claims) == ("child", "Other", (7,), base.arms, ())
     assert made.measure.seconds == 2.0 and made.measure.sparsities == base.measure.sparsities
     assert made.recipe.training == base.recipe.training | {"updates": 3} and made.recipe.corpus == base.recipe.corpus
+    small_set.with_name("third.toml").write_text('extends = "child"\n')
+    child.write_text('extends = "warm"\ninstead_of = "warm"\n')
+    assert (recipe_sets.load("child").instead_of, recipe_sets.load("third").instead_of) == ("warm", ""), "only the set that says so"
+    child.write_text('without = ["half"]\n' + small_set.read_text())
+    with pytest.raises(ValueError, match="extends, which names that set, is missing"):
+        recipe_sets.load("child")
+    child.write_text('extends = "warm"\ntuning = ["none"]\n')
+    with pytest.raises(ValueError, match="no recipe set that may have tuned .*child.toml called 'none'"):
+        recipe_sets.load("child")
+    small_set.with_name("third.toml").unlink()
     child.write_text('extends = "warm"\nwithout = ["half"]\n')
     with pytest.raises(ValueError, match="needs two or more"):
         recipe_sets.load("child")

@@ -129,8 +129,12 @@ def test_the_card_says_that_sizes_leave_out_parts(run):
     assert card.NESTED in card._what(run, reports)
     size, units = store.subnet(run, "s70"), store.anatomy(run).units
     branch = next(u.branch for u in units if u.branch)
-    store.save_subnet(run, replace(size, keep={**size.keep, **{u.name: 0.0 for u in units if u.branch == branch}}))
-    assert card.SHALLOWER in card._what(run, reports)
+    off = {u.name: 0.0 for u in units if u.branch == branch}
+    store.save_subnet(run, replace(size, keep={**size.keep, **off}))
+    assert "(feed-forwards, convolutions, attentions), or both. Only parts that are left out save time" in card._what(run, reports)
+    for name in {r.subnet for r in reports} - {"dense"}:
+        store.save_subnet(run, replace(store.subnet(run, name), keep=off))
+    assert "whole parts (feed-forwards, convolutions, attentions) that it learned to do without" in card._what(run, reports)
 
 
 def test_what_is_unfinished_unmeasured_stale_or_too_big_is_refused_and_leaves_nothing(run, released, monkeypatch):

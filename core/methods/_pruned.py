@@ -25,7 +25,7 @@ class Pruned(base.Ranked):
             raise ValueError(f"method.sparsity is {options.sparsity:g}; with the pattern {options.pattern} it is one of {allowed}")
 
     def sparsity_at(self, step: int) -> float:
-        return self.options.sparsity * (1 - (1 - min(1.0, step / self.end)) ** 3)
+        return self.options.sparsity * base.grown(step, self.end)
 
     def plan(self, step: int) -> list[base.Pass]:
         if not self.ranks:

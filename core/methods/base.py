@@ -118,6 +118,11 @@ class Ranked(Method):
         self.ranks = dict(state)
 
 
+def grown(step: int, end: float) -> float:
+    """Share of its zeros that a net has at an update while they grow until `end`: cubic (Zhu & Gupta 2017, arXiv 1710.01878)."""
+    return 1 - (1 - min(1.0, step / end)) ** 3
+
+
 def training_tmacs(method: Method, updates: int, audio_hours: float, chosen: dict[str, Subnet]) -> float:
     """What a training executes: 3 (forward, and twice as much backward) x multiply-accumulates of all its passes, in 10^12.
 

@@ -44,8 +44,8 @@ class Method(_sandwich.Sandwich):
         passes, end = super().plan(step), self.options.ramp * self.updates
         if step >= end:
             return passes
-        grown = 1 - (1 - step / end) ** 3
-        return [self._pass(p.name, {n: 1 - grown * (1 - k) for n, k in p.subnet.keep.items()}) if p.subnet else p for p in passes]
+        share = base.grown(step, end)
+        return [self._pass(p.name, {n: 1 - share * (1 - k) for n, k in p.subnet.keep.items()}) if p.subnet else p for p in passes]
 
     def sparsest(self) -> dict[str, float]:
         return cost.uniform(self.anatomy, self.options.sparsest)

@@ -64,8 +64,8 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
                  f"language model. Intervals resample {'seeds and ' if len(recipe_set.seeds) > 1 else ''}speakers"
                  f"{T_TEST if len(recipe_set.seeds) > 1 else '. One seed: no claim'}.")
     if recipe_set.tuning:
-        told += (f" Trainings that options were chosen by, on other speech, are those of `{recipe_set.tuning}`; what is not there "
-                 f"was not tuned.")
+        told += (f" Trainings that options were chosen by, on other speech, are those of "
+                 f"{' and '.join(f'`{name}`' for name in recipe_set.tuning)}; what is not there was not tuned.")
     if recipe_set.instead_of:
         told += f" It decides the claims of `{recipe_set.instead_of}`, which is smaller."
     return told + "\n\n```sh\n" + _command(recipe_set, some) + "\n```\n\n" + "\n".join(lines)

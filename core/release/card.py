@@ -11,8 +11,10 @@ from core.release import chain, comparisons, tables
 NESTED = ("It is a *supernet*: one set of weights out of which every size below is cut by leaving out blocks of 8 "
           "numbers (8x1), the least important ones first, without training again.")
 SHALLOWER = ("It is a *supernet*: one set of weights out of which every size below is cut without training again, by leaving out "
-             "whole parts (attentions, feed-forwards, convolutions) that it learned to do without while it was trained. What is left "
+             "whole parts ({parts}) that it learned to do without while it was trained. What is left "
              "out is not computed, so its smaller sizes are faster, too.")
+BOTH = ("It is a *supernet*: one set of weights out of which every size below is cut without training again, by leaving out blocks of 8 "
+        "numbers (8x1), the least important ones first, or whole parts ({parts}), or both. Only parts that are left out save time, too.")
 SINGLE = {"gradual_magnitude": "It was pruned to one size while it was trained, and is the baseline that the "
                                "supernet's sizes are held against: what a net gives that is trained for one size only.",
           "csp": "It was pruned to one size while it was trained, by compressed sensing.",
@@ -47,8 +49,10 @@ def _what(folder: Path, reports: list[Report]) -> str:
     measured = len({r.subnet for r in reports})
     span = (f"one size of {tables.megabytes(sizes[0])} MB is measured" if measured == 1 else
             f"{measured} sizes from {tables.megabytes(min(sizes))} to {tables.megabytes(max(sizes))} MB are measured")
-    shallower = any(cost.branches_off(anatomy, store.subnet(folder, name).keep) for name in {r.subnet for r in reports})
-    kind = SINGLE.get(recipe.method.name, SHALLOWER if shallower else NESTED)
+    keeps = [store.subnet(folder, name).keep for name in {r.subnet for r in reports}]
+    shallower, zeros = any(cost.branches_off(anatomy, k) for k in keeps), any(0 < share < 1 for k in keeps for share in k.values())
+    parts = ", ".join(f"{kind}s" for kind in dict.fromkeys(u.kind for u in anatomy.units if u.branch))
+    kind = SINGLE.get(recipe.method.name, (BOTH if zeros else SHALLOWER).format(parts=parts) if shallower else NESTED)
     return (f"# {recipe.title or folder.name}\n\nA speech recogniser for English: it writes down what is said while it "
             f"is said. {kind} {span[0].upper()}{span[1:]} below; a size is the file that a user downloads.\n\n"
             f"Run `{folder.name}`. Model `{recipe.model.name}`, method `{recipe.method.name}`: "

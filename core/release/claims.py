@@ -1,9 +1,8 @@
 """The claims of all recipe sets, each confirmed, refuted or undecided with its number; from the arms' records alone.
 
 A claim "better" is confirmed when the arm makes fewer errors, "on par" when it makes at most 3 % more of them, and refuted when the
-opposite holds, at p below 0.05 after Holm's correction over the whole table (a comparison that was repeated on a smaller
-scale has a second table). Seeds and speakers are resampled, and p is at least that of a
-t test over the seeds (randomised blocks of all arms of the comparison). Where an advantage needs over 2 % more bytes, the arm's largest
+opposite holds, at p below 0.05 after Holm's correction over the whole table (smaller comparisons, which another one has repeated
+with more speech, have a second table). Seeds and speakers are resampled, and p is at least that of a t test over the seeds (randomised blocks of all arms of the comparison). Where an advantage needs over 2 % more bytes, the arm's largest
 size that does not is taken instead; an advantage with more bytes all the same, or a loss with over 2 % fewer, decides nothing. A claim
 about every size at once is confirmed when it holds at each that can be held against each other fairly (the largest p counts, and its size
 is shown), and refuted by one size where it does not (its p times their number). "Kept most" is confirmed when a kind of branch is kept
@@ -24,9 +23,8 @@ from core.writing import write_bytes, write_json
 
 SURE = 0.05
 SAME_BYTES = 0.02
-SMALLER = ("\n## The same claims on two processor cores\n\nTrainings of a few minutes each, with a twelfth of the speech in an update. "
-           "The comparisons above decide these claims: that was settled before the larger ones were run. This table is corrected by "
-           "itself.\n\n")
+SMALLER = ("\n## The same claims from smaller trainings\n\nEach of these comparisons was repeated with more speech: that one, above, "
+           "decides. This table is corrected by itself.\n\n")
 COSTS = (("megabytes", 2), ("minutes", 1), ("selection_minutes", 1), ("tmacs", 2), ("selection_tmacs", 2))  # part of a row, digits
 
 

@@ -114,9 +114,9 @@ def claims() -> None:
                "trainings and many speakers); otherwise it is *undecided*. “More errors” is relative: +10 % means 11 wrong words "
                "instead of 10, with the range it likely lies in. All of it is small: minutes of training each.")
     if smaller := [r for r in found if r["smaller"]]:
-        with st.expander("The same claims from smaller trainings, on two processor cores"):
+        with st.expander("The same claims from smaller trainings"):
             st.dataframe(compare_charts.claims_table(smaller), hide_index=True, column_config=wide)
-            st.caption("A twelfth of the speech in every step of training, and from another dense net. The table above decides.")
+            st.caption("Each of these comparisons was repeated with more speech: that one, above, decides.")
 
 
 def pages() -> None:
