@@ -4,7 +4,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import safetensors.torch
 import torch
 
 from core import cost, decoding, evaluation, fusion, packing, paths, plugins, store, text, tokenizer
@@ -60,7 +59,7 @@ def start_from(model: torch.nn.Module, recipe: Recipe, tokens: str) -> None:
     check_version(run_id, "init_from")
     if (folder / paths.TOKENS).read_text() != tokens:
         raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
-    weights = safetensors.torch.load_file(folder / paths.WEIGHTS)
+    weights = {n: torch.from_numpy(t) for n, t in packing.weights(folder).items()}
     own = dict(model.named_parameters())
     if blocks_of:  # for all others a deeper net is another one
         weights = _some_blocks(weights, lambda deeper: blocks_of(recipe, deeper))

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from core import cost, decoding, paths, plugins, scoring, store
+from core import cost, decoding, packing, paths, plugins, scoring, store
 from core.batches import Batch, Batches
 from core.models.base import Model, Output, with_weights
 from core.prepared import Prepared, Row
@@ -99,8 +98,8 @@ class Fitness:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         options = plugins.make_options(module.Options, recipe.model.options, "model")
         self.model = module.build(options, prepared.tokenizer.size).eval().to(device)
-        self.weights = {n: t.float().to(device) for n, t in safetensors.torch.load_file(run / paths.WEIGHTS).items()}
-        self.ranks = {n: torch.from_numpy(r.astype(np.int32)).to(device) for n, r in store.ranks(run).items()}
+        self.weights = {n: torch.from_numpy(t).float().to(device) for n, t in packing.weights(run).items()}
+        self.ranks = {n: torch.from_numpy(r.astype(np.int32)).to(device) for n, r in packing.ranks(run).items()}
         self.held_out = HeldOut(prepared, splits, seconds, self.model.chunk_frames(chunk_ms), seed)
 
     def _masked(self, keep: dict[str, float]) -> dict[str, Tensor]:

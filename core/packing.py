@@ -27,6 +27,7 @@ KEY = "supernet"
 HEADS = "heads."          # models name their output layers heads.<k>.
 NORMALISER = "plain-1"  # when the run does not say; a test holds it equal to core.text's
 ZSTD_LEVEL = 19
+BROKEN = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError)  # what damaged bytes lead to
 
 
 def blocks_of(weight: np.ndarray, block: int) -> np.ndarray:
@@ -47,14 +48,49 @@ def unit_mask(ranks: np.ndarray, kept: int) -> np.ndarray:
     return ranks < kept
 
 
+def ranks_by_size(weight: np.ndarray, block: int) -> np.ndarray:
+    """Weight [R, C] -> ranks uint32 [R/b, C] of its blocks by L2 norm, largest first, ties by position: what is zero comes last."""
+    order = np.argsort(-np.square(blocks_of(weight.astype(np.float32), block)).sum(2).reshape(-1), kind="stable")
+    ranks = np.empty(len(order), np.uint32)
+    ranks[order] = np.arange(len(order), dtype=np.uint32)
+    return ranks.reshape(-1, weight.shape[1])
+
+
+def weights(run: str | Path) -> dict[str, np.ndarray]:
+    """A run's final weights {parameter name: array}, as training left them. A release of one pruned size holds them as that size's
+    packed file. ValueError when they are damaged."""
+    folder = store.folder_of(run)
+    data, path = _read(folder, paths.WEIGHTS), folder / paths.WEIGHTS
+    try:
+        values = unpack(data)[0] if KEY in _header(data).get("__metadata__", {}) else load_tensors(data)
+    except BROKEN as error:
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
+    for unit in store.anatomy(folder).units:
+        name = unit.name + ".weight"
+        if name not in values:
+            raise ValueError(f"{path} lacks {name!r}, which {paths.UNITS} names")
+        if values[name].size != unit.rows * unit.columns:
+            raise ValueError(f"{path} is damaged: {name!r} is {list(values[name].shape)}, but {paths.UNITS} says {[unit.rows, unit.columns]}")
+    return values
+
+
+def ranks(run: str | Path) -> dict[str, np.ndarray]:
+    """A run's final block ranks {unit: uint32 [R / b, C]}: as stored, or told by the weights of a release that leaves them out."""
+    folder = store.folder_of(run)
+    if not store.ranks_left_out(folder):
+        return store.ranks(folder)
+    values = weights(folder)
+    return {u.name: ranks_by_size(values[u.name + ".weight"].reshape(u.rows, u.columns), u.block) for u in store.anatomy(folder).units}
+
+
 def _ranks(run_folder: Path, subnet: Subnet) -> dict[str, np.ndarray]:
     """The run's final ranks, or {} when it has none; ValueError when the subnet was made for other ranks."""
-    if not paths.ranks_file(run_folder).is_file():
+    if not (paths.ranks_file(run_folder).is_file() or store.ranks_left_out(run_folder)):
         return {}
     if subnet.ranks_sha256 and store.ranks_sha256(run_folder) != subnet.ranks_sha256:
         raise ValueError(f"subnet {subnet.name!r} was made for other ranks than run {run_folder.name!r} holds now "
                          "(sha256 differs): search or measure it again")
-    return store.ranks(run_folder)
+    return ranks(run_folder)
 
 
 def _read(run_folder: Path, name: str) -> bytes:
@@ -82,21 +118,18 @@ def pack(run_folder: str | Path, subnet: Subnet) -> bytes:
     """The bytes of the file a user downloads; the same run and subnet give the same bytes."""
     run_folder = store.folder_of(run_folder)
     anatomy = store.anatomy(run_folder)
-    weights = load_tensors(_read(run_folder, paths.WEIGHTS))
-    ranks = _ranks(run_folder, subnet)
+    values, order = weights(run_folder), _ranks(run_folder, subnet)
     tensors, shapes = {}, {}
     off = cost.branches_off(anatomy, subnet.keep)
     for unit, kept in zip(anatomy.units, cost.counts(anatomy, subnet.keep)):
         name = unit.name + ".weight"
-        if name not in weights:
-            raise ValueError(f"{paths.WEIGHTS} of run {run_folder.name!r} lacks {name!r}, which units.json names")
-        weight = weights.pop(name).astype(np.float16)
+        weight = values.pop(name).astype(np.float16)
         if unit.branch in off:
             continue
         if weight.ndim != 2:
             shapes[name] = list(weight.shape)
-        tensors.update(_pack_unit(unit, weight.reshape(unit.rows, unit.columns), ranks.get(unit.name), kept))
-    tensors.update({name: value.astype(np.float16) for name, value in weights.items()
+        tensors.update(_pack_unit(unit, weight.reshape(unit.rows, unit.columns), order.get(unit.name), kept))
+    tensors.update({name: value.astype(np.float16) for name, value in values.items()
                     if not cost.belongs(name, off) and not _of_another_head(name, subnet.head)})
     tensors[paths.BPE] = np.frombuffer(_read(run_folder, paths.BPE), np.uint8)
     text = json.dumps(_metadata(run_folder, subnet, anatomy, shapes), sort_keys=True, separators=(",", ":"),
@@ -132,12 +165,14 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
     """
     data = source if isinstance(source, bytes | bytearray) else _read_file(Path(source))
     try:
-        stored = load_tensors(bytes(data))
-        header = json.loads(bytes(data[8:8 + int.from_bytes(data[:8], "little")]))
-        metadata = json.loads(header["__metadata__"][KEY])
-    except (SafetensorError, KeyError, ValueError) as error:
+        return _unpacked(data)
+    except BROKEN as error:
         raise ValueError(f"this is not a packed subnet ({type(error).__name__}: {error}); "
                          "packed files come from Download on the Explore page or python -m core export") from None
+
+
+def _unpacked(data: bytes) -> tuple[dict[str, np.ndarray], dict]:
+    stored, metadata = load_tensors(bytes(data)), json.loads(_header(data)["__metadata__"][KEY])
     if metadata.get("format") != FORMAT:
         raise ValueError(f"packed format {metadata.get('format')!r} is not {FORMAT!r}: pack the subnet again")
     metadata["bpe"] = base64.b64encode(stored.pop(paths.BPE).tobytes()).decode()
@@ -156,6 +191,10 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
         tensors[name] = weight.reshape(metadata["shapes"].get(name, weight.shape)).astype(np.float32)
     tensors.update({name: value.astype(np.float32) for name, value in stored.items()})
     return tensors, metadata
+
+
+def _header(data: bytes) -> dict:
+    return json.loads(bytes(data[8:8 + int.from_bytes(data[:8], "little")]))
 
 
 def _read_file(path: Path) -> bytes:

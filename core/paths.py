@@ -86,6 +86,11 @@ def ranks_file(run: Path, step: int | None = None) -> Path:
     return run / RANKS / ("final.safetensors" if step is None else f"step-{step}.safetensors")
 
 
+def left_out_file(run: Path) -> Path:
+    """Of a release whose weights tell its block ranks: the SHA-256 of the file of ranks that it leaves out."""
+    return run / RANKS / "left_out.json"
+
+
 def subnet_file(run: Path, name: str) -> Path:
     return run / SUBNETS / f"{name}.json"
 

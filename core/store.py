@@ -111,10 +111,14 @@ def own_part(run: str | Path) -> Path:
     folder = folder_of(run)
     if folder.parent != paths.RELEASED:
         return folder
+    path = paths.ranks_file(folder)
     try:
-        status = paths.ranks_file(folder).stat()
-        told = _sha256_of(paths.ranks_file(folder), status.st_mtime_ns, status.st_size)[:8]
-    except OSError:
+        if ranks_left_out(folder):
+            told = ranks_sha256(folder)[:8]
+        else:
+            status = path.stat()
+            told = _sha256_of(path, status.st_mtime_ns, status.st_size)[:8]
+    except (OSError, ValueError):
         told = "damaged"
     return paths.added() / f"{folder.name}-{told}"
 
@@ -232,7 +236,17 @@ def ranks(run: str | Path, step: int | None = None) -> dict[str, np.ndarray]:
 
 
 def ranks_sha256(run: str | Path) -> str:
-    return hashlib.sha256(read(paths.ranks_file(folder_of(run)))).hexdigest()
+    """Of the file of final ranks, also where a release leaves it out."""
+    folder = folder_of(run)
+    if ranks_left_out(folder):
+        return str(read_json(paths.left_out_file(folder)).get("ranks_sha256"))
+    return hashlib.sha256(read(paths.ranks_file(folder))).hexdigest()
+
+
+def ranks_left_out(run: str | Path) -> bool:
+    """Whether the weights tell the final ranks, which a release left out."""
+    folder = folder_of(run)
+    return not paths.ranks_file(folder).is_file() and paths.left_out_file(folder).is_file()
 
 
 def _record(kind: type, path: Path) -> Any:

@@ -202,7 +202,7 @@ def subnet(run: str, name: str) -> Subnet:
 
 @st.cache_resource(max_entries=6, show_spinner=False)
 def _ranks(run: str, step: int | None, key: tuple) -> dict[str, np.ndarray]:
-    return store.ranks(run, step)
+    return packing.ranks(run) if step is None else store.ranks(run, step)
 
 
 def ranks(run: str, step: int | None = None) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from core import cost, packing, paths
+from core import cost, packing, paths, store
 from core.records import Subnet, from_dict
 from tests import standin
 
@@ -75,6 +75,41 @@ def test_bad_input_is_named(run, tmp_path):
     paths.ranks_file(other := standin.make_run(tmp_path, "without")).unlink()
     with pytest.raises(ValueError, match="needs block ranks"):
         packing.pack(other, subnet(other, "s70"))
+    (other / paths.WEIGHTS).write_bytes((other / paths.WEIGHTS).read_bytes()[:-100])
+    with pytest.raises(ValueError, match="weights.safetensors is damaged"):
+        packing.weights(other)
+
+
+def test_ranks_that_a_release_leaves_out_are_told_by_the_weights(tmp_path):
+    folder = standin.make_run(tmp_path, "alone")
+    stored, sha = store.ranks(folder), store.ranks_sha256(folder)  # the stand-in's are by size
+    data = packing.pack(folder, subnet(folder, "s70"))
+    paths.ranks_file(folder).unlink()
+    with pytest.raises(ValueError, match="cannot be read"):
+        packing.ranks(folder)
+    store.write_json(paths.left_out_file(folder), {"ranks_sha256": sha})
+    told = packing.ranks(folder)
+    assert told.keys() == stored.keys() and all(np.array_equal(told[n], stored[n]) for n in told)
+    assert packing.pack(folder, subnet(folder, "s70")) == data
+    with pytest.raises(ValueError, match="other ranks"):
+        packing.pack(folder, dataclasses.replace(subnet(folder, "s70"), ranks_sha256="0" * 64))
+    weight = np.array([[3.0, 0.0, -4.0], [0.0, 0.0, 4.0]])
+    assert packing.ranks_by_size(weight, 1).tolist() == [[2, 3, 0], [4, 5, 1]]  # ties by position, zeros last
+    assert packing.ranks_by_size(weight, 2).tolist() == [[1, 2, 0]]
+
+
+def test_damaged_packed_weights_are_said_to_be_damaged(tmp_path):
+    folder = standin.make_run(tmp_path, "alone")
+    good = packing.pack(folder, subnet(folder, "s70"))
+    end = 8 + int.from_bytes(good[:8], "little")
+    noise = np.random.default_rng(1)
+    for _ in range(150):
+        place = int(noise.integers(8, end))
+        (folder / paths.WEIGHTS).write_bytes(good[:place] + bytes([good[place] ^ 1 << int(noise.integers(8))]) + good[place + 1:])
+        try:
+            packing.weights(folder)
+        except ValueError as error:
+            assert paths.WEIGHTS in str(error)
 
 
 def test_written_file_is_read_back(run, tmp_path):

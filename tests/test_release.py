@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 import soundfile
+from safetensors.numpy import save
 
-from core import cli, history, packing, paths, store
+from core import cli, history, packing, paths, storage, store
 from core.records import Choice, as_dict
 from core.release import card, chain, comparisons, publish, results, samples, tables
 from tests import standin
@@ -78,6 +79,73 @@ def test_a_release_holds_what_is_needed_and_nothing_else(run, released):
     assert not list(released.glob(".tmp*")) and (released / paths.RESULTS).is_file()
     again = publish.release("omni-1", snapshots=False)
     assert store.rank_steps(again) == [] and store.rank_steps(run) == [100, 200]
+
+
+def only(folder, *names: str) -> None:
+    """Forget all sizes but these."""
+    for subnet in store.subnets(folder):
+        if subnet.name not in names:
+            paths.subnet_file(folder, subnet.name).unlink()
+            for report in (folder / paths.REPORTS).glob(f"{subnet.name}.*"):
+                report.unlink()
+
+
+def pruned_alone(name: str, **changes):
+    """A run of one size, whose zeros are zeros in its weights, too."""
+    run = make(name, **changes)
+    only(run, "s70")
+    values = packing.weights(run) | packing.unpack(packing.pack(run, store.subnet(run, "s70")))[0]
+    store.write_bytes(run / paths.WEIGHTS, save(values))
+    remeasure(run, "s70")
+    return run
+
+
+def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
+    run = pruned_alone("alone-1")
+    storage.push("alone-1", where := f"file://{tmp_path}/storage")
+    data, whole = packing.pack(run, store.subnet(run, "s70")), packing.weights(run)
+    folder = publish.release("alone-1", snapshots=False)
+    assert not paths.ranks_file(folder).exists() and (folder / paths.WEIGHTS).read_bytes() == data
+    assert packing.pack(folder, store.subnet(folder, "s70")) == data and (folder / paths.FINISHED).read_bytes() == (run / paths.FINISHED).read_bytes()
+    assert all((packing.weights(folder)[n] == whole[n]).all() for n in whole)
+    assert store.subnets(folder) == store.subnets(run) and store.reports(folder) == store.reports(run)
+    # what is measured since ships with the next release; and a release of the release is the same
+    store.save_report("alone-1", replace(store.reports(folder)[0], split="elsewhere/test"), [])
+    assert publish.release("alone-1", snapshots=False) == folder and "elsewhere/test" in {r.split for r in store.reports(folder, own=False)}
+    assert not storage.push("alone-1", where)[0].startswith("weights")  # the same run, though its weights lie otherwise
+    shutil.rmtree(run)
+    publish.release("alone-1")
+    assert (folder / paths.WEIGHTS).read_bytes() == data and not list(released.glob(".tmp*"))
+    assert storage.pull("alone-1", where) == run and paths.ranks_file(run).is_file()
+    assert packing.pack(run, store.subnet(run, "s70")) == data
+
+
+def test_a_release_keeps_what_its_sizes_need(run):
+    assert paths.ranks_file(publish.release("omni-1")).is_file()  # cut at many places: a supernet
+    chosen = make("chosen-1")  # one size, but not of the largest blocks
+    store.write_bytes(paths.ranks_file(chosen), save({n: r[::-1].copy() for n, r in store.ranks(chosen).items()}))
+    only(chosen, "s70")
+    store.save_subnet(chosen, replace(store.subnet(chosen, "s70"), ranks_sha256=store.ranks_sha256(chosen)))
+    told = standin.make_run(paths.runs(), "told-1", blocks=1)
+    for report in store.reports(told):
+        if report.subnet == "s70":
+            store.save_report(chosen, replace(report, run="chosen-1"), [])
+    remeasure(chosen, "s70")
+    folder = publish.release("chosen-1")
+    assert paths.ranks_file(folder).is_file() and not paths.left_out_file(folder).exists()
+    assert packing.pack(folder, store.subnet(folder, "s70")) == packing.pack(chosen, store.subnet(chosen, "s70"))
+    depth = make("depth-1")  # no zeros: no ranks needed, the weights as they are
+    only(depth, "dense")
+    folder = publish.release("depth-1", snapshots=False)
+    assert not paths.ranks_file(folder).exists() and (folder / paths.WEIGHTS).read_bytes() == (depth / paths.WEIGHTS).read_bytes()
+    dropped = make("dropped-1")  # one size, whose file lacks a branch that the weights have
+    only(dropped, "s70")
+    size, units = store.subnet(dropped, "s70"), store.anatomy(dropped).units
+    off = {u.name: 0.0 for u in units if u.branch == next(u.branch for u in units if u.branch)}
+    (dropped / paths.SUBNETS / "s70.json").write_text(json.dumps(as_dict(replace(size, keep=size.keep | off))))
+    remeasure(dropped, "s70")
+    folder = publish.release("dropped-1")
+    assert (folder / paths.WEIGHTS).read_bytes() == (dropped / paths.WEIGHTS).read_bytes()
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["trained here", "released only"])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from core import packing, paths, store
+from core import cost, packing, paths, store
 from core.records import Subnet, as_dict
 from core.release import card, chain, comparisons, results
 
@@ -63,7 +63,7 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
     for file in FILES:
         if (source / file).is_file():
             shutil.copyfile(source / file, target / file)
-    for folder, ending in ((paths.RANKS, "*.safetensors"), (paths.SUBNETS, "*.json"), (paths.REPORTS, "*.json"),
+    for folder, ending in ((paths.RANKS, "*.*"), (paths.SUBNETS, "*.json"), (paths.REPORTS, "*.json"),
                            (paths.REPORTS, "*.jsonl.zst")):
         for file in store.files(source, folder, ending):
             if snapshots or not file.name.startswith("step-"):
@@ -72,6 +72,7 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
     say("checking that the weights are those that were measured")
     for subnet in store.subnets(source):
         _check_subnet(source, target, subnet)
+    _lighten(target)
     stages = chain.chain(source)
     if source.name != target.name:
         stages = [*stages[:-1], {**stages[-1], "run": target.name, "trained_as": source.name}]
@@ -125,6 +126,27 @@ def _check_equal(old: bytes, new: bytes, name: str) -> None:
     before, after = packing.unpack(old)[0], packing.unpack(new)[0]
     if before.keys() != after.keys() or not all(np.array_equal(before[n], after[n]) for n in before):
         raise ValueError(f"subnet {name} would have other weights under the new name: release it under its own")
+
+
+def _lighten(target: Path) -> None:
+    """Leave out of a copy what its sizes do without, when every file packed from it stays the same: where no matrix is cut at more than
+    one place (sizes of whole parts, a net pruned alone), the ranks, for the weights tell them, zeros coming last; and of a net pruned
+    alone its zeros."""
+    ranks, sizes, units = paths.ranks_file(target), store.subnets(target), store.anatomy(target).units
+    counts = zip(*(cost.counts(store.anatomy(target), size.keep) for size in sizes))
+    cuts = [set(kept) - {0, unit.blocks} for unit, kept in zip(units, counts)]
+    if not ranks.is_file() or any(len(places) > 1 for places in cuts):
+        return
+    before, stored = [packing.pack(target, size) for size in sizes], ranks.read_bytes()
+    store.write_json(paths.left_out_file(target), {"ranks_sha256": store.ranks_sha256(target)})
+    ranks.unlink()
+    if [packing.pack(target, size) for size in sizes] != before:
+        store.write_bytes(ranks, stored)
+        paths.left_out_file(target).unlink()
+    elif len(sizes) == 1 and any(cuts):
+        whole, kept = packing.weights(target), packing.unpack(before[0])[0]
+        if whole.keys() == kept.keys() and all(np.array_equal(whole[name], kept[name]) for name in whole):
+            store.write_bytes(target / paths.WEIGHTS, before[0])
 
 
 def _check_size(fresh: Path) -> None:
