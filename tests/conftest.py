@@ -43,7 +43,7 @@ def own_main_of_module():
     sys.modules["__main__"] = MAIN
 
 
-LONGEST = ("readme_commands", "group", "browser", "survival", "killing", "compare", "experiment", "recognizer", "transducer", "jobs")
+LONGEST = ("readme_commands", "ray", "group", "browser", "survival", "killing", "compare", "experiment", "recognizer", "transducer", "jobs")
 
 
 def pytest_configure(config):
