@@ -47,7 +47,8 @@ AXES = {axis.short: axis for axis in (
 NAMES = {"omni_sparsity": "supernet", "small_dense": "small dense nets", "dense": "dense net",
          "gradual_magnitude": "pruned one by one", "csp": "compressed sensing", "individual": "shallower nets one by one",
          "simple_topk": "parts left out (Simple-Top-k)", "iterative_zero_out": "parts left out (Iterative-Zero-Out)",
-         "omni": "supernet of zeros and depth"}
+         "ortho_softmax": "parts left out (OrthoSoftmax)", "omni": "supernet of zeros and depth", "aux_loss": "early exits (Aux-Loss)",
+         "random_branches": "parts left out at random"}
 STYLES = {"omni_sparsity": (BLUE, "circle"), "small_dense": (VERMILLION, "square"),
           "gradual_magnitude": (GREEN, "diamond"), "dense": (PURPLE, "triangle-up")}
 SPARE = ((ORANGE, "cross"), (GREY, "x"), (YELLOW, "hexagon"), (VERMILLION, "square-open"), (GREEN, "diamond-open"),
