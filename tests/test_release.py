@@ -203,6 +203,9 @@ def test_the_card_says_that_sizes_leave_out_parts(run):
     for name in {r.subnet for r in reports} - {"dense"}:
         store.save_subnet(run, replace(store.subnet(run, name), keep=off))
     assert "whole parts (feed-forwards, convolutions, attentions) that it learned to do without" in card._what(run, reports)
+    told = replace(store.recipe(run), method=Choice("ortho_softmax", {}))
+    store.write_json(run / paths.RECIPE, as_dict(told))
+    assert card.COMPONENTS in card._what(run, reports)
 
 
 def test_what_is_unfinished_unmeasured_stale_or_too_big_is_refused_and_leaves_nothing(run, released, monkeypatch):

@@ -15,12 +15,16 @@ SHALLOWER = ("It is a *supernet*: one set of weights out of which every size bel
              "out is not computed, so its smaller sizes are faster, too.")
 BOTH = ("It is a *supernet*: one set of weights out of which every size below is cut without training again, by leaving out blocks of 8 "
         "numbers (8x1), the least important ones first, or whole parts ({parts}), or both. Only parts that are left out save time, too.")
+COMPONENTS = ("It is a *supernet*: one set of weights out of which every size below is cut without training again, by leaving out quarters "
+              "of feed-forwards, attention heads and convolutions that it learned to do without while it was trained. Time is saved by "
+              "feed-forwards, attentions and convolutions of which nothing is left.")
 SINGLE = {"gradual_magnitude": "It was pruned to one size while it was trained, and is the baseline that the "
                                "supernet's sizes are held against: what a net gives that is trained for one size only.",
           "csp": "It was pruned to one size while it was trained, by compressed sensing.",
           "individual": "It is a net of fewer blocks, trained alone: what a net gives that is trained for one depth only.",
           "small_dense": "It is a narrower net without zeros, trained from scratch, and is the baseline that the "
                          "supernet's sizes are held against: what the same bytes give without any pruning.",
+          "ortho_softmax": COMPONENTS,
           "dense": "It is a net without zeros, trained in the ordinary way."}
 CURVE_ROWS = 8
 SPEED_NOTE = ("Zeros save bytes, not time: the runtime multiplies them like other numbers, which is why the executed "
