@@ -27,7 +27,8 @@ KEY = "supernet"
 HEADS = "heads."          # models name their output layers heads.<k>.
 NORMALISER = "plain-1"  # when the run does not say; a test holds it equal to core.text's
 ZSTD_LEVEL = 19
-BROKEN = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError)  # what damaged bytes lead to
+BROKEN = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, MemoryError,
+          RecursionError)  # what damaged bytes lead to
 
 
 def blocks_of(weight: np.ndarray, block: int) -> np.ndarray:
@@ -49,10 +50,11 @@ def unit_mask(ranks: np.ndarray, kept: int) -> np.ndarray:
 
 
 def ranks_by_size(weight: np.ndarray, block: int) -> np.ndarray:
-    """Weight [R, C] -> ranks uint32 [R/b, C] of its blocks by L2 norm, largest first, ties by position: what is zero comes last."""
-    order = np.argsort(-np.square(blocks_of(weight.astype(np.float32), block)).sum(2).reshape(-1), kind="stable")
-    ranks = np.empty(len(order), np.uint32)
-    ranks[order] = np.arange(len(order), dtype=np.uint32)
+    """Weight [R, C] -> ranks uint32 [R/b, C] of its blocks by L2 norm, largest first, ties by position: what is zero comes last. Blocks
+    whose norms differ by a rounding may change places with what training wrote."""
+    norms = np.sqrt(np.square(blocks_of(weight.astype(np.float32), block)).sum(2)).reshape(-1)
+    ranks = np.empty(len(norms), np.uint32)
+    ranks[np.argsort(-norms, kind="stable")] = np.arange(len(norms), dtype=np.uint32)
     return ranks.reshape(-1, weight.shape[1])
 
 
@@ -62,7 +64,7 @@ def weights(run: str | Path) -> dict[str, np.ndarray]:
     folder = store.folder_of(run)
     data, path = _read(folder, paths.WEIGHTS), folder / paths.WEIGHTS
     try:
-        values = unpack(data)[0] if KEY in _header(data).get("__metadata__", {}) else load_tensors(data)
+        values = _unpacked(*_opened(data))[0] if KEY in _header(data).get("__metadata__", {}) else load_tensors(data)
     except BROKEN as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
     for unit in store.anatomy(folder).units:
@@ -165,16 +167,20 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
     """
     data = source if isinstance(source, bytes | bytearray) else _read_file(Path(source))
     try:
-        return _unpacked(data)
+        stored, metadata = _opened(data)
+        if metadata.get("format") == FORMAT:
+            return _unpacked(stored, metadata)
     except BROKEN as error:
         raise ValueError(f"this is not a packed subnet ({type(error).__name__}: {error}); "
                          "packed files come from Download on the Explore page or python -m core export") from None
+    raise ValueError(f"packed format {metadata.get('format')!r} is not {FORMAT!r}: pack the subnet again")
 
 
-def _unpacked(data: bytes) -> tuple[dict[str, np.ndarray], dict]:
-    stored, metadata = load_tensors(bytes(data)), json.loads(_header(data)["__metadata__"][KEY])
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"packed format {metadata.get('format')!r} is not {FORMAT!r}: pack the subnet again")
+def _opened(data: bytes) -> tuple[dict[str, np.ndarray], dict]:
+    return load_tensors(bytes(data)), json.loads(_header(data)["__metadata__"][KEY])
+
+
+def _unpacked(stored: dict[str, np.ndarray], metadata: dict) -> tuple[dict[str, np.ndarray], dict]:
     metadata["bpe"] = base64.b64encode(stored.pop(paths.BPE).tobytes()).decode()
     tensors, block = {}, metadata.get("block", BLOCK)  # not said in files of the usual blocks
     keep = metadata["subnet"]["keep"] = {}

@@ -19,6 +19,7 @@ from core.plugins import check_name
 VARIABLE = "SUPERNET_STORAGE"
 LIST = "stored-"
 BOUNDED = {"s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}}}  # no endless waiting
+RANKS, LEFT_OUT = (file(Path()).as_posix() for file in (paths.ranks_file, paths.left_out_file))
 LEFT_HERE = (paths.CHECKPOINT, paths.TENSORBOARD)  # the beginnings of what is not copied
 
 
@@ -48,8 +49,9 @@ def push(run: str | Path, where: str = "") -> list[str]:
         own = {name: path for name, path in _files(folder).items()
                if name not in there or name.split("/")[0] not in (paths.REPORTS, paths.SUBNETS)}
         told = {name: [path.stat().st_size, _sha256(path)] for name, path in own.items()}
-        light = str(paths.left_out_file(Path())) in told | there  # one of the two is a release that holds the same weights as a packed file
-        other = [name for name in (paths.FINISHED, paths.WEIGHTS)[:1 if light else 2] if name in there and there[name] != told.get(name)]
+        other = [name for name in (paths.FINISHED, paths.WEIGHTS) if name in there and there[name] != told.get(name)]
+        if other == [paths.WEIGHTS] and _same_ranks(system, f"{root}/{folder.name}", there, folder):
+            other = []  # one of the two is a release, which holds the weights of a net pruned alone without their zeros
         if other:
             raise ValueError(f"another run of the id {folder.name} is in {where or url()}: its {other[0]} differs, and what is stored "
                              f"never changes; store this one elsewhere")
@@ -75,6 +77,8 @@ def pull(run_id: str, where: str = "") -> Path:
             raise ValueError(f"the run {run_id} is on this machine, and it is another one than that in {url(where)}: remove one of them")
         for name in sorted(listed, key=lambda n: (n == paths.FINISHED, not n.endswith(".zst"), n)):  # markers after what they mark
             target = folder / name
+            if name == LEFT_OUT and RANKS in listed:
+                continue  # of another copy of the run, which has less
             if target.is_file() and (name.split("/")[0] in (paths.REPORTS, paths.SUBNETS) or _facts(target) == listed[name]):
                 continue  # measured here, too
             data = system.cat_file(f"{root}/{run_id}/{name}")
@@ -108,6 +112,14 @@ def _listed(system: Any, folder: str) -> dict[str, list]:
     for name in sorted(system.glob(f"{folder}/{LIST}*.json")) if system.exists(folder) else []:
         found = json.loads(system.cat_file(name)) | found
     return found
+
+
+def _same_ranks(system: Any, stored: str, there: dict[str, list], folder: Path) -> bool:
+    """Whether one of two copies of a run left its ranks out, and they are those of the other."""
+    if LEFT_OUT not in there and not store.ranks_left_out(folder):
+        return False
+    told = there[RANKS][1] if RANKS in there else json.loads(system.cat_file(f"{stored}/{LEFT_OUT}")).get("ranks_sha256")
+    return told == store.ranks_sha256(folder)
 
 
 def _facts(path: Path) -> list:

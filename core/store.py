@@ -239,7 +239,10 @@ def ranks_sha256(run: str | Path) -> str:
     """Of the file of final ranks, also where a release leaves it out."""
     folder = folder_of(run)
     if ranks_left_out(folder):
-        return str(read_json(paths.left_out_file(folder)).get("ranks_sha256"))
+        told = read_json(path := paths.left_out_file(folder)).get("ranks_sha256")
+        if not re.fullmatch("[0-9a-f]{64}", str(told)):
+            raise ValueError(f"{path} is damaged: ranks_sha256 must be 64 hexadecimal digits, but it is {told!r}")
+        return told
     return hashlib.sha256(read(paths.ranks_file(folder))).hexdigest()
 
 

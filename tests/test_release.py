@@ -117,7 +117,13 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
     publish.release("alone-1")
     assert (folder / paths.WEIGHTS).read_bytes() == data and not list(released.glob(".tmp*"))
     assert storage.pull("alone-1", where) == run and paths.ranks_file(run).is_file()
-    assert packing.pack(run, store.subnet(run, "s70")) == data
+    assert packing.pack(run, store.subnet(run, "s70")) == data and not paths.left_out_file(run).exists()
+    store.write_json(paths.left_out_file(folder), {"ranks_sha256": "0" * 64})  # of other ranks: another run
+    with pytest.raises(ValueError, match="another run of the id alone-1"):
+        storage.push(folder, where)
+    store.write_json(paths.left_out_file(folder), {"ranks_sha256": None})
+    with pytest.raises(ValueError, match="left_out.json is damaged"):
+        packing.pack(folder, store.subnet(folder, "s70"))
 
 
 def test_a_release_keeps_what_its_sizes_need(run):

@@ -63,12 +63,15 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
     for file in FILES:
         if (source / file).is_file():
             shutil.copyfile(source / file, target / file)
-    for folder, ending in ((paths.RANKS, "*.*"), (paths.SUBNETS, "*.json"), (paths.REPORTS, "*.json"),
+    for folder, ending in ((paths.RANKS, "*.safetensors"), (paths.SUBNETS, "*.json"), (paths.REPORTS, "*.json"),
                            (paths.REPORTS, "*.jsonl.zst")):
         for file in store.files(source, folder, ending):
             if snapshots or not file.name.startswith("step-"):
                 (target / folder).mkdir(exist_ok=True)
                 shutil.copyfile(file, target / folder / file.name)
+    if store.ranks_left_out(source):
+        paths.left_out_file(target).parent.mkdir(exist_ok=True)
+        shutil.copyfile(paths.left_out_file(source), paths.left_out_file(target))
     say("checking that the weights are those that were measured")
     for subnet in store.subnets(source):
         _check_subnet(source, target, subnet)
@@ -132,12 +135,16 @@ def _lighten(target: Path) -> None:
     """Leave out of a copy what its sizes do without, when every file packed from it stays the same: where no matrix is cut at more than
     one place (sizes of whole parts, a net pruned alone), the ranks, for the weights tell them, zeros coming last; and of a net pruned
     alone its zeros."""
-    ranks, sizes, units = paths.ranks_file(target), store.subnets(target), store.anatomy(target).units
-    counts = zip(*(cost.counts(store.anatomy(target), size.keep) for size in sizes))
-    cuts = [set(kept) - {0, unit.blocks} for unit, kept in zip(units, counts)]
-    if not ranks.is_file() or any(len(places) > 1 for places in cuts):
+    anatomy, sizes, ranks = store.anatomy(target), store.subnets(target), paths.ranks_file(target)
+    cuts = [set(kept) - {0, unit.blocks} for unit, *kept in
+            zip(anatomy.units, *(cost.counts(anatomy, size.keep) for size in sizes))]
+    if not (ranks.is_file() and sizes) or any(len(places) > 1 for places in cuts) or any(unit.group for unit in anatomy.units):
         return
-    before, stored = [packing.pack(target, size) for size in sizes], ranks.read_bytes()
+    stored = ranks.read_bytes()
+    try:
+        before = [packing.pack(target, size) for size in sizes]
+    except ValueError:  # a size that nobody measured, made for other ranks: it is said where somebody asks for it
+        return
     store.write_json(paths.left_out_file(target), {"ranks_sha256": store.ranks_sha256(target)})
     ranks.unlink()
     if [packing.pack(target, size) for size in sizes] != before:
