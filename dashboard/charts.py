@@ -138,9 +138,10 @@ def front_figure(points: pd.DataFrame, axis: Axis, chosen: dict | None = None, d
     traces = [t for m in methods for t in _method_traces(by_method[m], m, style(m, methods, dark))]
     if chosen and chosen["x"] is not None and chosen["wer"] is not None:
         traces.append(_chosen_trace(chosen, dark))
+    rows = sum(bool(trace.get("showlegend", True)) for trace in traces)  # of the legend on a phone: they must not take the chart's place
     # in one piece: traces and layout added one by one are checked and copied again each time
     return go.Figure(data=traces, layout={
-        "height": 440, "margin": {"l": 8, "r": 8, "t": 34, "b": 8}, "hovermode": "closest", "dragmode": False,
+        "height": 440 + 28 * max(0, rows - 4), "margin": {"l": 8, "r": 8, "t": 34, "b": 8}, "hovermode": "closest", "dragmode": False,
         "clickmode": "event+select", "hoverlabel": {"align": "left", "font": {"size": 12}},
         "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
         "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero", "automargin": True},

@@ -189,3 +189,10 @@ def test_a_dozen_networks_of_few_methods_look_different_and_say_their_method(poi
     assert len({charts.style(m, methods) for m in methods}) == len({charts.style(m, methods, dark=True) for m in methods}) == 12
     drawn = charts.front(points.assign(method="simple_topk 70f30f28"), DISK)
     assert {t.name for t in charts.front_figure(drawn, DISK).data if t.name} == {"parts left out (Simple-Top-k) 70f30f28"}
+
+
+def test_a_long_legend_does_not_take_the_place_of_the_chart(points):
+    methods = ["omni_sparsity", "csp", "dense", "individual", "small_dense", "simple_topk", "ortho_softmax"]
+    many = pd.concat([points.assign(method=method) for method in methods])
+    few, all_of_them = (charts.front_figure(charts.front(found, DISK), DISK) for found in (points, many))
+    assert few.layout.height == 440 and all_of_them.layout.height == 440 + 3 * 28  # a row of the legend each, beyond four
