@@ -5,6 +5,7 @@ Layout: every unit as `<unit>.values` fp16 [kept * b] (kept blocks of b = 8 or 1
 fp16 raw where a mask does not pay; every other tensor fp16; `bpe.model` uint8. Of branches of which nothing is kept, and of
 output layers of other sizes (`heads.<k>.`), nothing is stored. The single metadata key "supernet"
 is JSON: one key, because safetensors writes several in random order and the file must be the same each time.
+A release keeps the weights of a net pruned alone as such a file.
 """
 from __future__ import annotations
 
@@ -76,23 +77,24 @@ def weights(run: str | Path) -> dict[str, np.ndarray]:
     return values
 
 
-def ranks(run: str | Path) -> dict[str, np.ndarray]:
-    """A run's final block ranks {unit: uint32 [R / b, C]}: as stored, or told by the weights of a release that leaves them out."""
+def ranks(run: str | Path, known: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    """A run's final block ranks {unit: uint32 [R / b, C]}: as stored, or told by the weights (`known` when they were read already) of a
+    release that leaves them out."""
     folder = store.folder_of(run)
     if not store.ranks_left_out(folder):
         return store.ranks(folder)
-    values = weights(folder)
+    values = weights(folder) if known is None else known
     return {u.name: ranks_by_size(values[u.name + ".weight"].reshape(u.rows, u.columns), u.block) for u in store.anatomy(folder).units}
 
 
-def _ranks(run_folder: Path, subnet: Subnet) -> dict[str, np.ndarray]:
+def _ranks(run_folder: Path, subnet: Subnet, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The run's final ranks, or {} when it has none; ValueError when the subnet was made for other ranks."""
     if not (paths.ranks_file(run_folder).is_file() or store.ranks_left_out(run_folder)):
         return {}
     if subnet.ranks_sha256 and store.ranks_sha256(run_folder) != subnet.ranks_sha256:
         raise ValueError(f"subnet {subnet.name!r} was made for other ranks than run {run_folder.name!r} holds now "
                          "(sha256 differs): search or measure it again")
-    return ranks(run_folder)
+    return ranks(run_folder, known)
 
 
 def _read(run_folder: Path, name: str) -> bytes:
@@ -120,7 +122,8 @@ def pack(run_folder: str | Path, subnet: Subnet) -> bytes:
     """The bytes of the file a user downloads; the same run and subnet give the same bytes."""
     run_folder = store.folder_of(run_folder)
     anatomy = store.anatomy(run_folder)
-    values, order = weights(run_folder), _ranks(run_folder, subnet)
+    values = weights(run_folder)
+    order = _ranks(run_folder, subnet, values)
     tensors, shapes = {}, {}
     off = cost.branches_off(anatomy, subnet.keep)
     for unit, kept in zip(anatomy.units, cost.counts(anatomy, subnet.keep)):

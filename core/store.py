@@ -111,14 +111,9 @@ def own_part(run: str | Path) -> Path:
     folder = folder_of(run)
     if folder.parent != paths.RELEASED:
         return folder
-    path = paths.ranks_file(folder)
     try:
-        if ranks_left_out(folder):
-            told = ranks_sha256(folder)[:8]
-        else:
-            status = path.stat()
-            told = _sha256_of(path, status.st_mtime_ns, status.st_size)[:8]
-    except (OSError, ValueError):
+        told = ranks_sha256(folder)[:8]
+    except ValueError:
         told = "damaged"
     return paths.added() / f"{folder.name}-{told}"
 
@@ -243,7 +238,12 @@ def ranks_sha256(run: str | Path) -> str:
         if not re.fullmatch("[0-9a-f]{64}", str(told)):
             raise ValueError(f"{path} is damaged: ranks_sha256 must be 64 hexadecimal digits, but it is {told!r}")
         return told
-    return hashlib.sha256(read(paths.ranks_file(folder))).hexdigest()
+    path = paths.ranks_file(folder)
+    try:
+        status = path.stat()
+        return _sha256_of(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be read: {error.strerror}") from None
 
 
 def ranks_left_out(run: str | Path) -> bool:

@@ -126,9 +126,12 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
 
 
 def _check_equal(old: bytes, new: bytes, name: str) -> None:
-    before, after = packing.unpack(old)[0], packing.unpack(new)[0]
-    if before.keys() != after.keys() or not all(np.array_equal(before[n], after[n]) for n in before):
+    if not _equal(packing.unpack(old)[0], packing.unpack(new)[0]):
         raise ValueError(f"subnet {name} would have other weights under the new name: release it under its own")
+
+
+def _equal(some: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> bool:
+    return some.keys() == others.keys() and all(np.array_equal(some[name], others[name]) for name in some)
 
 
 def _lighten(target: Path) -> None:
@@ -150,10 +153,8 @@ def _lighten(target: Path) -> None:
     if [packing.pack(target, size) for size in sizes] != before:
         store.write_bytes(ranks, stored)
         paths.left_out_file(target).unlink()
-    elif len(sizes) == 1 and any(cuts):
-        whole, kept = packing.weights(target), packing.unpack(before[0])[0]
-        if whole.keys() == kept.keys() and all(np.array_equal(whole[name], kept[name]) for name in whole):
-            store.write_bytes(target / paths.WEIGHTS, before[0])
+    elif len(sizes) == 1 and any(cuts) and _equal(packing.weights(target), packing.unpack(before[0])[0]):
+        store.write_bytes(target / paths.WEIGHTS, before[0])
 
 
 def _check_size(fresh: Path) -> None:
