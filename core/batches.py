@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from core import augment as augmentation
 from core.chance import epoch_rng, utterance_rng
 from core.features import BINS, FRAMES_PER_SECOND, SpecAugment, spec_augment
 from core.prepared import TRAIN, Prepared, Row
+from core.tokenizer import repeats
 
 MASKS = SpecAugment()
+SUBSAMPLING = 4  # feature frames of an encoder frame: a tempo must leave room for an utterance's labels
 EXPECTED = 32  # batches whose features the system is asked to read before they are loaded
 Item = tuple[Row, float]  # an utterance and the speed it is heard at
 
@@ -45,20 +48,23 @@ class Batches:
     seconds_per_batch: padded speech in a batch, at most (a longer utterance is a batch of its own).
     speeds: drawn per utterance and epoch; None: all there are for "train", 1 for others.
     max_share: {corpus: largest share of an epoch's seconds}; None: as the corpus asked for it.
-    augment: SpecAugment settings of "train"; None: no masks.  bucket_noise: lengths are blurred by this share before
+    augment: SpecAugment settings of "train"; None: no masks.  change: other augmentation of "train" (core/augment.py); its tempo
+    takes the place of `speeds`.  views: every utterance comes so often in a batch, differently augmented but at one tempo: first all
+    utterances, then all of them again; the seconds of a batch count them all.  bucket_noise: lengths are blurred by this share before
     sorting, so that batches differ from epoch to epoch.  pad_to: T is made a multiple of this.
     part: (number, of how many) of the processes that train together: load() gives its part of every batch, as long as the whole.
     """
 
     def __init__(self, prepared: Prepared, split: str = TRAIN, seconds_per_batch: float = 120.0, seed: int = 1, *,
                  speeds: Sequence[float] | None = None, max_share: dict[str, float] | None = None,
-                 augment: SpecAugment | None = MASKS, bucket_noise: float = 0.05, pad_to: int = 4,
-                 max_utterances: int = 512, part: tuple[int, int] = (0, 1)):
+                 augment: SpecAugment | None = MASKS, change: augmentation.Options | None = None, views: int = 1,
+                 bucket_noise: float = 0.05, pad_to: int = 4, max_utterances: int = 512, part: tuple[int, int] = (0, 1)):
         self.prepared, self.split, self.seed = prepared, split, seed
         self.rows = prepared.rows(split)
         if not self.rows:
             raise ValueError(f"the split '{split}' of {prepared.folder} is empty")
-        self.frames_per_batch = seconds_per_batch * FRAMES_PER_SECOND
+        self.views = views if split == TRAIN else 1
+        self.frames_per_batch = seconds_per_batch * FRAMES_PER_SECOND / self.views
         self.speeds = tuple(prepared.speeds(split) if speeds is None else speeds)
         missing = sorted(set(self.speeds) - set(prepared.speeds(split)))
         if missing or not self.speeds:
@@ -66,6 +72,7 @@ class Batches:
                              f"change features.speed_change and prepare again")
         self.max_share = dict(prepared.shares if max_share is None else max_share) if split == TRAIN else {}
         self.augment = augment if split == TRAIN else None
+        self.change = change if split == TRAIN else None
         self.bucket_noise = bucket_noise if split == TRAIN else 0.0
         self.pad_to, self.max_utterances, self.part = pad_to, max_utterances, part
         self._mean = prepared.statistics.mean
@@ -76,21 +83,27 @@ class Batches:
         items, keys = [], []
         for row in self._chosen(epoch):
             rng = utterance_rng(self.seed, epoch, row.id, "plan")
-            speed = self.speeds[int(rng.integers(len(self.speeds)))]
+            speed = self._speed(row, rng)
             items.append((row, speed))
-            keys.append(row.frames[speed][1] * (1 + self.bucket_noise * rng.uniform(-1, 1)))
+            keys.append(_frames(row, speed) * (1 + self.bucket_noise * rng.uniform(-1, 1)))
         order = sorted(range(len(items)), key=lambda i: (-keys[i], items[i][0].id))
         batches = self._cut([items[i] for i in order])
         if self.split == TRAIN:
             epoch_rng(self.seed, epoch, "batches").shuffle(batches)
         return batches
 
+    def _speed(self, row: Row, rng: np.random.Generator) -> float:
+        if self.change is None or not self.change.tempo:
+            return self.speeds[int(rng.integers(len(self.speeds)))]
+        labels = len(row.tokens) + repeats(row.tokens)
+        return augmentation.draw_tempo(self.change, rng, row.frames[1.0][1], labels, SUBSAMPLING)
+
     def _cut(self, items: list[Item]) -> list[list[Item]]:
         """Neighbours together while count x longest fits into the budget."""
         batches: list[list[Item]] = []
         longest = 0
         for item in items:
-            frames = item[0].frames[item[1]][1]
+            frames = _frames(*item)
             longest = max(longest, frames)
             full = not batches or len(batches[-1]) == self.max_utterances
             if full or longest * (len(batches[-1]) + 1) > self.frames_per_batch:
@@ -118,24 +131,34 @@ class Batches:
         return [row for row in self.rows if row.id in chosen]
 
     def load(self, items: Sequence[Item], epoch: int, augment: bool = True) -> Batch:
-        """The tensors of one item of a plan; `augment` False: no SpecAugment (evaluation). Of a small batch a part may be empty."""
-        frames = [row.frames[speed][1] for row, speed in items]
+        """The tensors of one item of a plan; `augment` False: as it was spoken (evaluation). Of a small batch a part may be empty."""
+        frames = [_frames(row, speed) for row, speed in items]
         longest = -(-max(frames) // self.pad_to) * self.pad_to
         items = items[self.part[0]::self.part[1]]
-        views = [self.prepared.features(row, speed) for row, speed in items]
-        features = np.zeros((len(items), longest, BINS), np.float32)
-        tokens = np.zeros((len(items), max([1, *(len(row.tokens) for row, _ in items)])), np.int64)
-        for i, ((row, _), view) in enumerate(zip(items, views)):
-            own = features[i, :len(view)]
-            np.subtract(view, self._mean, out=own)
-            own *= self._scale
-            if augment and self.augment:
-                spec_augment(own, utterance_rng(self.seed, epoch, row.id, "specaugment"), self.augment)
+        each = [(row, speed, "" if view == 0 else f"#{view}") for view in range(self.views) for row, speed in items]
+        features = np.zeros((len(each), longest, BINS), np.float32)
+        tokens = np.zeros((len(each), max([1, *(len(row.tokens) for row, _ in items)])), np.int64)
+        for i, (row, speed, view) in enumerate(each):
+            features[i, :_frames(row, speed)] = self._normalized(row, speed, epoch, view, augment)
             tokens[i, :len(row.tokens)] = row.tokens
-        lengths = [len(view) for view in views]
-        return Batch(torch.from_numpy(features), torch.tensor(lengths, dtype=torch.int64), torch.from_numpy(tokens),
-                     torch.tensor([len(row.tokens) for row, _ in items], dtype=torch.int64), [row.id for row, _ in items],
-                     sum(frames) / FRAMES_PER_SECOND)
+        return Batch(torch.from_numpy(features), torch.tensor([_frames(row, speed) for row, speed, _ in each], dtype=torch.int64),
+                     torch.from_numpy(tokens), torch.tensor([len(row.tokens) for row, _, _ in each], dtype=torch.int64),
+                     [row.id + view for row, _, view in each], sum(frames) * self.views / FRAMES_PER_SECOND)
+
+    def _normalized(self, row: Row, speed: float, epoch: int, view: str, augment: bool) -> np.ndarray:
+        """Features float32 [T, 80] of one utterance: changed on the fly, normalized, masked."""
+        if speed in row.frames:
+            features = self.prepared.features(row, speed)
+        else:
+            features = augmentation.stretched(self.prepared.features(row, 1.0).astype(np.float32), _frames(row, speed))
+        if augment and self.change:
+            rng = utterance_rng(self.seed, epoch, row.id, "change" + view)
+            features = augmentation.change(np.asarray(features, np.float32), self.change, rng)
+        own = np.subtract(features, self._mean, dtype=np.float32)
+        own *= self._scale
+        if augment and self.augment:
+            spec_augment(own, utterance_rng(self.seed, epoch, row.id, "specaugment" + view), self.augment)
+        return own
 
     def iterate(self, epoch: int, start: int = 0, augment: bool = True, ahead: int = 2) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on, read by one thread `ahead` batches before they are used."""
@@ -145,9 +168,14 @@ class Batches:
             for i, items in enumerate(plan):
                 for soon in plan[:EXPECTED] if i == 0 else plan[i + EXPECTED - 1:i + EXPECTED]:
                     for row, speed in soon[self.part[0]::self.part[1]]:
-                        self.prepared.expect(row, speed)
+                        self.prepared.expect(row, speed if speed in row.frames else 1.0)
                 yield self.load(items, epoch, augment)
         return _ahead(loaded(), ahead)
+
+
+def _frames(row: Row, speed: float) -> int:
+    """Frames of an utterance at a prepared speed, or at a tempo that is made on the fly."""
+    return row.frames[speed][1] if speed in row.frames else max(1, round(row.frames[1.0][1] / speed))
 
 
 def capped_seconds(seconds: dict[str, float], max_share: dict[str, float]) -> dict[str, float]:

@@ -87,7 +87,7 @@ def vocabulary(recipe: Recipe) -> int:
     if recipe.init_from:
         return prepare_room.inherited(recipe)[0]
     options = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
-    return tokenizer.CHARACTERS if options.kind == "characters" else options.size
+    return options.vocabulary
 
 
 def check(recipe: Recipe, vocabulary: int) -> None:

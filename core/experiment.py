@@ -30,7 +30,6 @@ from core import (
 )
 from core import prepare as prepare_room
 from core import search as searching
-from core.batches import Batches
 from core.corpora import base as corpora_base
 from core.fitness import Fitness, HeldOut
 from core.group import Group
@@ -38,7 +37,7 @@ from core.methods import base as methods_base
 from core.prepared import Prepared
 from core.records import Recipe, Subnet, as_dict
 from core.sparsity import blocks
-from core.training import Listen, Report, Trainer
+from core.training import Listen, Report, Trainer, training_batches
 from core.training import Options as TrainingOptions
 
 ORIGINS = {"search": "searched", "random": "random search"}  # of sizes, by how they are found
@@ -91,8 +90,7 @@ def train(recipe: Recipe, report: Report, resume: str | None = None, group: Grou
     with contextlib.nullcontext() if group and not group.keeps else checkpoints.held(folder, 300.0 if group else 20.0):
         if _together(group, (folder / paths.FINISHED).exists, first=True):  # another process was just ready
             return folder
-        batches = Batches(prepared, "train", seconds_per_batch=options.batch_seconds, seed=recipe.seed,
-                          max_share=prepared.shares | options.shares, part=(group.rank, group.size) if group else (0, 1))
+        batches = training_batches(prepared, options, recipe.seed, (group.rank, group.size) if group else (0, 1))
         listener = _listener(prepared, options, recipe, method) if group is None or group.rank == 0 else None
         trainer = Trainer(model, method, batches, options, recipe.seed, folder, listener, group)
         if not trainer.resume() and recipe.init_from:

@@ -63,12 +63,12 @@ class HeldOut:
         return made
 
     def edits(self, model: Model, weights: dict[str, Tensor], **given: Any) -> dict[str, scoring.Edits]:
-        """{corpus: word edits}, greedy, and all of them under ""."""
+        """{corpus: word edits (of phonemes, where tokens are phonemes)}, greedy, and all of them under ""."""
         pairs: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
         for batch, _, said in self._each(model, weights, given, lambda model, output, _: decoding.whole(model, output)):
             for id, ids in zip(batch.ids, said):
                 for corpus in ("", self.rows[id].corpus):
-                    pairs[corpus][0].append(self.rows[id].text)
+                    pairs[corpus][0].append(self.prepared.tokenizer.reference(self.rows[id].text))
                     pairs[corpus][1].append(self.prepared.tokenizer.decode(ids))
         return {corpus: scoring.word_edits(*both) for corpus, both in sorted(pairs.items())}
 
@@ -80,7 +80,7 @@ class HeldOut:
         sums: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(4))
         for batch, output, (losses, ids) in self._each(model, weights, given, both):
             said = [self.prepared.tokenizer.decode(one) for one in ids]
-            edits = scoring.word_edits([self.rows[id].text for id in batch.ids], said)
+            edits = scoring.word_edits([self.prepared.tokenizer.reference(self.rows[id].text) for id in batch.ids], said)
             for i, id in enumerate(batch.ids):
                 row, four = self.rows[id], (float(losses[i]), float(output.lengths[i]), edits.errors[i], edits.words[i])
                 sums[row.corpus, row.speaker] += four

@@ -2,7 +2,7 @@
 
 Layout: every unit as `<unit>.values` fp16 [kept * b] (kept blocks of b = 8 or 1 rows, row-block-major, then column order) beside
 `<unit>.mask` uint8 [ceil(blocks / 8)] (bits in the same order, first block in the highest bit), or `<unit>.weight`
-fp16 raw where a mask does not pay; every other tensor fp16; `bpe.model` uint8. Of branches of which nothing is kept, and of
+fp16 raw where a mask does not pay; every other tensor fp16; `bpe.model` uint8 unless tokens are phonemes. Of branches of which nothing is kept, and of
 output layers of other sizes (`heads.<k>.`), nothing is stored. The single metadata key "supernet"
 is JSON: one key, because safetensors writes several in random order and the file must be the same each time.
 A release keeps the weights of a net pruned alone as such a file.
@@ -136,7 +136,8 @@ def pack(run_folder: str | Path, subnet: Subnet) -> bytes:
         tensors.update(_pack_unit(unit, weight.reshape(unit.rows, unit.columns), order.get(unit.name), kept))
     tensors.update({name: value.astype(np.float16) for name, value in values.items()
                     if not cost.belongs(name, off) and not _of_another_head(name, subnet.head)})
-    tensors[paths.BPE] = np.frombuffer(_read(run_folder, paths.BPE), np.uint8)
+    if (run_folder / paths.BPE).is_file():  # phonemes do without
+        tensors[paths.BPE] = np.frombuffer(_read(run_folder, paths.BPE), np.uint8)
     text = json.dumps(_metadata(run_folder, subnet, anatomy, shapes), sort_keys=True, separators=(",", ":"),
                       ensure_ascii=False)
     return save_tensors({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, {KEY: text})
@@ -165,7 +166,7 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
     """Packed bytes or a path -> ({parameter name: float32 dense array}, metadata). What was not stored is not there.
 
     metadata holds format, run, method, model {name, options}, anatomy (its times), units {name: [R, C, kept blocks]}, block (its rows),
-    subnet, tokens (text), bpe (base64 of bpe.model), features, statistics, normaliser, seed. ValueError for anything
+    subnet, tokens (text), bpe (base64 of bpe.model, not of phonemes), features, statistics, normaliser, seed. ValueError for anything
     that is not such a file.
     """
     data = source if isinstance(source, bytes | bytearray) else _read_file(Path(source))
@@ -184,7 +185,8 @@ def _opened(data: bytes) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def _unpacked(stored: dict[str, np.ndarray], metadata: dict) -> tuple[dict[str, np.ndarray], dict]:
-    metadata["bpe"] = base64.b64encode(stored.pop(paths.BPE).tobytes()).decode()
+    if paths.BPE in stored:
+        metadata["bpe"] = base64.b64encode(stored.pop(paths.BPE).tobytes()).decode()
     tensors, block = {}, metadata.get("block", BLOCK)  # not said in files of the usual blocks
     keep = metadata["subnet"]["keep"] = {}
     for unit, (rows, columns, kept) in metadata["units"].items():

@@ -19,6 +19,7 @@ from typing import Any
 
 from core import features, paths, plugins, store, text, tokenizer
 from core.corpora import base
+from core.lm import lexicon
 from core.extract import Earlier, Extracted, Task, Writer, extract
 from core.prepared import DROPPED, FORMAT, INDEX, MARKER, TRAIN, Prepared, Row
 from core.records import Recipe, Utterance, as_dict
@@ -48,9 +49,10 @@ def prepare(recipe: Recipe, progress: Progress | None = None, processes: int | N
     stamps = {audio: _stamp(audio) for audio in sorted({u.audio for mine in found.values() for u in mine})}
     contents = _contents(recipe, corpus, options, found, dropped, stamps)
     known = inherited(recipe)[1] if recipe.init_from else {}
-    folder = _folder({**contents, "tokens": as_dict(token_options)})
+    said = {} if paths.BPE in known or not known and token_options.kind != "phonemes" else {"lexicon": lexicon.version()}
+    folder = _folder({**contents, "tokens": as_dict(token_options) | said})
     if known and not (_ready(folder) and _same(folder, known)):
-        folder = _folder({**contents, "tokens": {n: _sha256(data) for n, data in known.items()}})
+        folder = _folder({**contents, "tokens": {n: _sha256(data) for n, data in known.items()} | said})
     if not _ready(folder):
         check_bad(found, dropped, folder)
         _check_size(found, options)
@@ -119,11 +121,11 @@ def _ready(folder: Path) -> bool:
 def inherited(recipe: Recipe) -> tuple[int, dict[str, bytes]]:
     """Of the run that this recipe continues: number of tokens, {file name: content} of tokenizer and statistics."""
     run = store.run_folder(recipe.init_from)
-    names = (paths.BPE, paths.TOKENS, paths.FEATURE_STATISTICS)
+    names = [n for n in (paths.BPE, paths.TOKENS, paths.FEATURE_STATISTICS) if n != paths.BPE or (run / n).is_file()]
     missing = [name for name in names if not (run / name).is_file()]
     if missing:
         raise ValueError(f"init_from = '{recipe.init_from}': {run} lacks {missing}, so its weights cannot be continued")
-    size, asked = tokenizer.Tokenizer.load(run).size, recipe.tokens.get("size")
+    size, asked = tokenizer.load(run).size, recipe.tokens.get("size")
     if asked not in (None, size):
         raise ValueError(f"tokens.size = {asked}, but '{recipe.init_from}' has {size} tokens: leave tokens out")
     return size, {name: (run / name).read_bytes() for name in names}
@@ -171,7 +173,7 @@ def _build(aside: Path, folder: Path, corpus: base.Corpus, found: dict[str, list
         store.write_bytes(aside / name, data)
     if not inherited:
         tokenizer.train((u.text for u in found.get(TRAIN, [])), tokens, aside)
-    encoder = tokenizer.Tokenizer.load(aside)
+    encoder = tokenizer.load(aside)
     corpus_of = (lambda id: id.partition(":")[0]) if corpus.parts() else (lambda id: corpus.name)
     rows: dict[str, list[Row]] = {split: [] for split in found}
     dropped = list(dropped)
@@ -229,7 +231,10 @@ def _row(split: str, corpus: str, utterance: Utterance, result: Extracted | str,
     drop = length_drop(split, utterance.id, result.seconds)
     if drop:
         return drop
-    ids = tokens.encode(utterance.text)
+    try:
+        ids = tokens.encode(utterance.text)
+    except ValueError as error:
+        return Drop(split, utterance.id, f"no tokens: {error}")
     room = min(len(array) for array in result.features.values()) // SUBSAMPLING
     if not room:
         return Drop(split, utterance.id, f"no audio: {result.seconds:.3f} s are less than one encoder frame")

@@ -17,6 +17,7 @@ import numpy as np
 
 from core import paths
 from core.features import BINS
+from core import tokenizer
 from core.tokenizer import Tokenizer
 
 MARKER = "prepared.json"
@@ -102,7 +103,7 @@ class Prepared:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer.load(self.folder)
+        return tokenizer.load(self.folder)
 
     @functools.cached_property
     def statistics(self) -> Statistics:

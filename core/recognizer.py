@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import cost, decoding, fusion, packing, plugins, store
+from core import cost, decoding, fusion, packing, plugins, store, tokenizer
 from core.features import FRAME_SHIFT_MS, OnlineFbank
 from core.fusion import Language
 from core.models.base import Model, Output
 from core.records import Subnet
-from core.tokenizer import Tokenizer
 
 BATCH_SECONDS = 100.0       # of padded speech in one forward pass: 25 % faster than 300 (measured, one core)
 FULL_CONTEXT_SECONDS = 300  # longer needs more memory than a small machine has: attention grows with the square
@@ -99,7 +98,8 @@ class TorchRecognizer:
         if threads:
             torch.set_num_threads(threads)
         tensors, metadata = packing.unpack(data)
-        self.tokenizer = Tokenizer(base64.b64decode(metadata["bpe"]))
+        self.tokenizer = (tokenizer.Pieces(base64.b64decode(metadata["bpe"])) if "bpe" in metadata
+                          else tokenizer.of_tokens(metadata["tokens"]))
         self.head = metadata["subnet"]["head"]
         self.model, self.gates = _build(metadata, tensors, self.tokenizer.size)
         chunk_ms = self.model.default_chunk_ms if chunk_ms is None else chunk_ms

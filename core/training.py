@@ -17,15 +17,19 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from core import checkpoints, history, paths, store
+from core import augment as augmentation
+from core import checkpoints, history, paths, plugins, store
 from core.batches import Batch, Batches
 from core.chance import utterance_rng
+from core.consistency import VIEWS, consistency_loss
+from core.features import SpecAugment
 from core.group import Group
 from core.layers.dropout import Noise, uniform
 from core.methods.base import Method, Pass, Results
 from core.models.base import Model, Output, with_weights
 from core.muon import Muon
 from core.native import native_bf16
+from core.prepared import TRAIN, Prepared
 from core.records import Interrupted, option
 from core.sparsity import blocks
 
@@ -47,6 +51,9 @@ class Options:
     average: float = option(0.995, "decay per update of the averaged weights, which ship", low=0.0, high=0.99999)
     chunks_ms: list[int | float] = option([160, 320, 640, 1280, 0], "chunks drawn from, one a step; 0 = full context", unit="ms", low=0)
     masking: bool = option(True, "SpecAugment")
+    augment: dict = option({}, "further augmentation on the fly: warp, tempo, loudness, noise, room, and SpecAugment's strength")
+    consistency: float = option(0.0, "weight of CR-CTC: two differently augmented views of every utterance should say the same; 0 = one view",
+                                low=0.0, high=10.0)
     precision: str = option("auto", "auto = bf16 where the processor multiplies it natively", choices=("auto", "fp32", "bf16"))
     threads: int = option(2, "CPU threads", low=1, high=256)
     log_every: int = option(10, "updates between rows of the curves", low=1, high=100_000)
@@ -54,6 +61,17 @@ class Options:
     wer_every: int = option(500, "updates between word errors on held-out speech in the curves; 0 = none", low=0, high=1_000_000)
     wer_seconds: float = option(120.0, "held-out speech for those word errors", unit="s", low=1.0, high=100_000.0)
     snapshots: int = option(2, "block ranks kept along the way, for the Layers page", low=0, high=20)
+
+
+def training_batches(prepared: Prepared, o: Options, seed: int, part: tuple[int, int] = (0, 1)) -> Batches:
+    """The split train as these options want it augmented. ValueError for unknown augmentation."""
+    change = plugins.make_options(augmentation.Options, o.augment, "training.augment")
+    if change.tempo and len(prepared.speeds(TRAIN)) > 1:
+        raise ValueError(f"training.augment.tempo = {change.tempo:g} changes the tempo on the fly, but the speech is prepared at the speeds "
+                         f"{list(prepared.speeds(TRAIN))}: set features.speed_change = 0")
+    masks = SpecAugment(change.frequency_masks, change.frequency_width, change.time_share, change.time_mask_every_s, change.time_masks)
+    return Batches(prepared, TRAIN, o.batch_seconds, seed, max_share=prepared.shares | o.shares, augment=masks if o.masking else None,
+                   change=change, views=VIEWS if o.consistency else 1, part=part)
 
 
 def learning_rate(step: int, o: Options) -> float:
@@ -77,6 +95,9 @@ class Trainer:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         if self.device == "cpu":
             torch.set_num_threads(options.threads if group is None else max(1, min(options.threads, (os.cpu_count() or 1) // group.here)))
+        if options.consistency and not model.posteriors:
+            raise ValueError("training.consistency compares the token probabilities of every frame, and this model has none (they depend "
+                             "on the tokens before): leave it at 0")
         self.model.to(self.device).train()
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16())
         self.parameters = dict(model.named_parameters())
@@ -114,7 +135,10 @@ class Trainer:
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
                 output = model(batch.features, batch.lengths, chunk=chunk, gates=gates, noise=noise, head=a_pass.head, taps=a_pass.taps)
             frames = output.lengths.sum() if self.group is None else 1.0  # a group divides when all have added theirs
-            return output, self.method.loss(a_pass, output, batch, teacher) / frames
+            loss = self.method.loss(a_pass, output, batch, teacher)
+            if self.o.consistency:
+                loss = loss + self.o.consistency * consistency_loss(output.log_probs, output.lengths)
+            return output, loss / frames
         output, loss = with_weights(self.model, weights, both)
         (a_pass.weight * loss).backward()
         return output.detached(), loss.detach()
@@ -178,7 +202,7 @@ class Trainer:
         snapshots = {round(self.o.updates * (i + 1) / (self.o.snapshots + 1)) for i in range(self.o.snapshots)}
         began, at = time.monotonic(), self.step
         while self.step < self.o.updates:
-            for batch in self.batches.iterate(self.epoch, self.position, augment=self.o.masking):
+            for batch in self.batches.iterate(self.epoch, self.position):
                 started = time.monotonic()
                 self.update(batch.to(self.device))
                 self.position += 1
@@ -231,9 +255,10 @@ class Trainer:
                     self.board.add_scalar(f"wer/{name}/{corpus}", rate, self.step)
             self.board.add_scalar("lr", row["lr"], self.step)
         said = ", ".join(f"{n} {v:.3f}" for n, v in losses.items())
-        said += "".join(f"; words wrong, {n}: " + ", ".join(f"{c} {v:.0%}" for c, v in rates.items())
-                        for n, rates in row.get("wer", {}).items())
-        return f"update {self.step}/{self.o.updates}, loss per frame: {said}; {row['audio_hours']:.1f} h heard"
+        for name, rates in row.get("wer", {}).items():
+            rate = "PER" if self.batches.prepared.tokenizer.unit == "phonemes" else "WER"
+            said += f"; {rate}, {name}: " + ", ".join(f"{c} {v:.1%}" for c, v in rates.items())
+        return f"update {self.step}/{self.o.updates}, loss per frame: {said}; {row['audio_hours']:.1f} h of training audio"
 
     def word_errors(self) -> dict[str, dict[str, float]]:
         """{pass: {corpus: WER}} of the averaged weights under the masks of now, for passes that are the same every step."""
