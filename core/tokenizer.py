@@ -65,7 +65,7 @@ def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
         raise ValueError(f"tokens.size = {size} is too large for {len(texts)} training texts"
                          f"{f': they support {limit.group(1)}' if limit else ''}; make tokens.size smaller or use "
                          f"tokens.kind = 'characters' ({error})") from error
-    tokenizer = Tokenizer(model.getvalue())
+    tokenizer = Pieces(model.getvalue())
     store.write_bytes(folder / paths.BPE, tokenizer.model)
     store.write_bytes(folder / paths.TOKENS, tokenizer.tokens_txt().encode())
     return tokenizer

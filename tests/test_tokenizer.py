@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from core import tokenizer
-from core.tokenizer import Options, Tokenizer
+from core.tokenizer import Options, Pieces, load
 
 WORDS = ["turn", "on", "the", "light", "in", "kitchen", "and", "play", "some", "music", "by", "queen", "what", "is",
          "weather", "like", "tomorrow", "set", "a", "timer", "for", "ten"]
@@ -14,7 +14,7 @@ TEXTS = [" ".join(WORDS[i % 19:] + WORDS[:i * 7 % 19] + [WORDS[i * i % 19] + WOR
 @pytest.mark.parametrize("options", [Options(size=100), Options(kind="characters")])
 def test_round_trip_and_files(tmp_path, options):
     made = tokenizer.train(TEXTS, options, tmp_path)
-    loaded = Tokenizer.load(tmp_path)
+    loaded = load(tmp_path)
     assert loaded.size == made.size == (100 if options.kind == "pieces" else 29)
     assert loaded.symbols == made.symbols and loaded.symbols[0] == "<blk>"
     for words in [*TEXTS[:20], "jazz quartz vex", "o'clock", ""]:  # every letter has a token, seen in training or not
@@ -39,7 +39,7 @@ def test_same_text_same_bytes(tmp_path):
 
 def test_from_bytes_equals_from_folder(tmp_path):
     made = tokenizer.train(TEXTS, Options(size=100), tmp_path)
-    assert Tokenizer((tmp_path / "bpe.model").read_bytes()).encode(TEXTS[0]) == made.encode(TEXTS[0])
+    assert Pieces((tmp_path / "bpe.model").read_bytes()).encode(TEXTS[0]) == made.encode(TEXTS[0])
 
 
 def test_errors_say_what_to_do(tmp_path):
@@ -48,9 +48,9 @@ def test_errors_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="'train' is empty"):
         tokenizer.train([], Options(), tmp_path)
     with pytest.raises(ValueError, match="holds no tokenizer"):
-        Tokenizer.load(tmp_path / "nowhere")
+        load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="SentencePiece"):
-        Tokenizer(b"not a model")
+        Pieces(b"not a model")
     made = tokenizer.train(TEXTS, Options(size=100), tmp_path)
     with pytest.raises(ValueError, match=r"without a token: \['1', 'é'\]"):
         made.encode("caf\u00e9 1")
