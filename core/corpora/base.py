@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import audio as audio_module
-from core import paths, plugins, shards
+from core import paths
 from core.records import Choice, Utterance
+from core.registry import plugins
+from core.speech import audio as audio_module, shards
 
 ROLES = ("train", "search", "dev")          # every other split name is a test
 AUDIO_ENDINGS = (".flac", ".opus", ".wav", ".ogg", ".mp3", ".sph")

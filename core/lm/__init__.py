@@ -1,0 +1,1 @@
+"""Language models of words: n-grams, their estimation, and their score beside a beam. NumPy, no torch."""
