@@ -146,7 +146,8 @@ def _reason(i: Import, known: dict[str, Path]) -> str:
         return "" if i.module == i.target else "a package is no module: import what is in it"
     if top == "core" and i.module.startswith("dashboard"):
         return _page_reason(short(i.target), i.lazy)
-    return _order_reason(name, short(i.target), is_package(i.module, known))
+    own, target = (m.removeprefix("core.") if is_package(m, known) else short(m) for m in (i.module, i.target))
+    return _order_reason(own, target, is_package(i.module, known))
 
 
 def _torch_reason(name: str, lazy: bool) -> str:
@@ -171,8 +172,8 @@ def _order_reason(name: str, target: str, from_package: bool) -> str:
         return "" if shared else "plug-ins import only their base, never each other"
     if own in STRANGERS and other in STRANGERS and own != other:
         return f"{', '.join(STRANGERS)} never import each other"
-    here, there = place(name), place(target)
-    if from_package and own != other:
+    here, there = place(f"{own}.*") if from_package and own in PLUGINS else place(name), place(target)
+    if from_package and here is None:
         here = min(p for n, p in (PLACES | PAGES).items() if package_of(n) == own)
     if here is None or there is None or (own == other and here == there):
         return ""

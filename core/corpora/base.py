@@ -245,8 +245,7 @@ LICENCES = {    # by the first part of a manifest's file name
     "ljspeech": "LJSpeech (K. Ito 2017), public domain",
     "speechocean762": "speechocean762 (J. Zhang et al. 2021), CC BY 4.0",
     "speech_commands": "Speech Commands (P. Warden 2018), CC BY 4.0",
-    "fsdd": "Free Spoken Digit Dataset (Z. Jackson et al.), CC BY-SA 4.0 (share-alike)",
-}
+    "fsdd": "Free Spoken Digit Dataset (Z. Jackson et al.), CC BY-SA 4.0 (share-alike)"}
 
 
 def named_files(where: str, roles: dict[str, list[str]], tests: dict[str, list[str] | str]) -> dict[str, list[Path]]:

@@ -238,11 +238,9 @@ def make_shard(folder: str, options: Options, split: str, number: int) -> None:
     position = 0
     with os_errors(aside, soundfile.SoundFileError), \
             soundfile.SoundFile(aside, "w", speaking.SAMPLE_RATE, 1, "PCM_16", format="FLAC", compression_level=COMPRESSION) as file:
-        for row, samples in spoken(options, split, range(number * options.shard_utterances,
-                                                         (number + 1) * options.shard_utterances)):
+        for row, samples in spoken(options, split, range(number * options.shard_utterances, (number + 1) * options.shard_utterances)):
             file.write(samples)
-            rows.append({**row, "offset": position / speaking.SAMPLE_RATE,
-                         "seconds": len(samples) / speaking.SAMPLE_RATE})
+            rows.append({**row, "offset": position / speaking.SAMPLE_RATE, "seconds": len(samples) / speaking.SAMPLE_RATE})
             position += len(samples)
     head = {"bytes": aside.stat().st_size, "seconds": position / speaking.SAMPLE_RATE}
     os.replace(aside, target)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import cost, paths
+from core import cost
 from core.data.batches import Batch, Batches
 from core.data.prepared import Prepared, Row
 from core.decoding import decoders as decoding

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from core.evaluation import scoring
-from core.registry import recipe_sets
 from core.registry.recipe_sets import RecipeSet
 from core.reports import tables
 

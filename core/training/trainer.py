@@ -254,8 +254,7 @@ class Trainer:
     def checkpoint(self) -> None:
         own = checkpoints.with_prefix
         extra = {str(i): p for i, p in enumerate(self.method.parameters())}
-        tensors = own("model", self.parameters) | own("averaged", self.averaged) | own("method", self.method.state()) \
-            | own("extra", extra)
+        tensors = own("model", self.parameters) | own("averaged", self.averaged) | own("method", self.method.state()) | own("extra", extra)
         for name, optimizer in self.optimizers.items():
             tensors |= own(name, checkpoints.optimizer_tensors(optimizer))
         if self.group is not None:
@@ -285,8 +284,7 @@ class Trainer:
                 self.parameters[name].copy_(value)
             for i, p in enumerate(self.method.parameters()):
                 p.copy_(tensors[f"extra/{i}"])
-        self.averaged = {n: t.to(self.device) for n, t in part("averaged", tensors).items()}
-        self.averaged = {n: self.averaged[n] for n in self.parameters}
+        self.averaged = {n: tensors[f"averaged/{n}"].to(self.device) for n in self.parameters}
         self.method.load_state({n: t.to(self.device) for n, t in part("method", tensors).items()})
         for name, optimizer in self.optimizers.items():
             checkpoints.load_optimizer(optimizer, part(name, tensors))
