@@ -171,7 +171,7 @@ class Report:
     resampled: str = ""              # what the intervals resample; "" in reports older than this field
     bytes_read: int | None = None    # from files while loading; None where nobody counted, and in reports older than this field
     speed_ratio: float | None = None  # time of this run's dense subnet over this one's, timed in turn: above 1 = faster; median of rounds
-    speed_ratio_low: float | None = None   # lowest and highest round (see core/speed.py); all three None for dense itself, where the two
+    speed_ratio_low: float | None = None   # its lowest and highest round (evaluation/latency.py); all None for dense itself, where the two
     speed_ratio_high: float | None = None  # were not timed in turn, and in reports older than these fields
 
 

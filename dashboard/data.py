@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import cost, history, packing, paths, store
+from core import cost, paths
 from core.records import Anatomy, Report, Subnet, as_dict
+from core.storage import metrics as history, packing, store
 from dashboard.look import once
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged folder raises

@@ -7,9 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from core import experiment, store
-from core import group as processes
+from core.pipelines import experiment
 from core.records import Interrupted
+from core.storage import store
+from core.training import distributed as processes
 
 
 def main(folder: Path, recipe: str, update: str = "") -> None:

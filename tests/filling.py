@@ -13,10 +13,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from core import checkpoints, experiment, history, jobs, paths, store
+from core import paths
+from core.jobs import queue as jobs
+from core.pipelines import experiment
 from core.records import as_dict
+from core.storage import metrics as history, store
+from core.training import checkpoints
 from tests.conftest import ROOT
-from tests.test_experiment import recipe as given
+from tests.pipelines.test_experiment import recipe as given
 
 UPDATES = 120
 
@@ -49,7 +53,7 @@ def fill(file: Path) -> None:
 
 def worker() -> subprocess.Popen:
     with open(paths.worker_log(), "ab") as out:
-        return subprocess.Popen([sys.executable, "-m", "core.worker", "--idle-minutes", "0"], cwd=ROOT, stdout=out, stderr=out)
+        return subprocess.Popen([sys.executable, "-m", "core.jobs.worker", "--idle-minutes", "0"], cwd=ROOT, stdout=out, stderr=out)
 
 
 def state(number: int, *wanted: str) -> jobs.Job | None:

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save_file
 
-from core import checkpoints
 from core.methods import gradual_magnitude
-from tests.test_methods import trainer
+from core.training import checkpoints
+from tests.methods.test_methods import trainer
 
 UPDATES, EVERY = 300, 10
 MOMENTS = ("half the tensors", "before the facts", "before the swap", "between the renames", "before the old one goes")

@@ -11,8 +11,10 @@ import numpy as np
 import zstandard
 from safetensors.numpy import save_file
 
-from core import cost, packing, paths, tokenizer
+from core import cost, paths
 from core.records import BLOCK, Anatomy, Fixed, Report, Subnet, Unit, as_dict
+from core.speech import tokenizer
+from core.storage import packing
 
 SPLITS = ("speech_commands/test-strings", "librispeech/test-clean")
 SIZES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)

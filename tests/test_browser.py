@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
-from core import jobs
 from core.bench import app
+from core.jobs import queue as jobs
 from tests.conftest import ROOT
-from tests.test_jobs import STUB, dead, wait
+from tests.jobs.test_jobs import STUB, dead, wait
 
 pytestmark = pytest.mark.browser
 PAGES = sorted(file.stem for file in (ROOT / "dashboard" / "views").glob("*.py") if not file.stem.startswith("_"))
@@ -97,7 +97,8 @@ def test_an_upload_is_transcribed_as_the_recogniser_does(house, page, tmp_path):
     assert page.locator('[data-testid="stException"]').count() == 0
     shown = [box.inner_text() for box in page.locator('[data-testid="stHtml"]').all()]
 
-    from core import audio, recognizer
+    from core.runtime import recognizer
+    from core.speech import audio
 
     stream = recognizer.open(house[1], "dense").stream()
     stream.accept(audio.read(file))

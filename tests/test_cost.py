@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import pytest
 
-from core import cost, packing
+from core import cost
 from core.records import Anatomy, Fixed, Subnet, Unit
+from core.storage import packing
 from tests import standin
 
 SMALL = Anatomy("tiny", 40.0, 0.0, 0.0,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from core import paths, store
+from core import paths
+from core.storage import store
 
 ARCTIC, MOST_ARCTIC = "cmu_arctic", 0.15  # one text, two voices: the largest part of an epoch
 HELD_OUT = {"train-clean-100-part": 20, "train-clean-5": 3}  # speakers of each folder, for searches and tuning

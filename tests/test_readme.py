@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core import arguments, cli, recipe_files
+from core.cli import arguments, main as cli
+from core.registry import recipes as recipe_files
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

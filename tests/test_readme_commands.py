@@ -7,8 +7,9 @@ import shutil
 
 import pytest
 
-
-from core import cli, paths, store
+from core import paths
+from core.cli import main as cli
+from core.storage import store
 from tests.test_readme import core_lines
 
 SMALL = {"corpus.hours": 0.01, "corpus.test_utterances": 6, "corpus.dev_utterances": 2, "corpus.search_utterances": 4,

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from core.batches import Batch
+from core.data.batches import Batch
 from core.models import conformer_ctc
 
 VOCABULARY = 12

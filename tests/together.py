@@ -1,4 +1,4 @@
-"""What each of several processes does in tests/test_group.py: `torchrun --nproc-per-node 2 -m tests.together FOLDER`.
+"""What each of several processes does in tests/training/test_group.py: `torchrun --nproc-per-node 2 -m tests.together FOLDER`.
 
 Every case is a training of the tiny model on parts of the same batches; process 0 writes what all of them ended with."""
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from core import group as processes
-from core.batches import Batch
+from core.data.batches import Batch
 from core.records import Interrupted
-from core.training import Options
+from core.training import distributed as processes
+from core.training.options import Options
 from tests import tiny
-from tests.test_methods import trainer
+from tests.methods.test_methods import trainer
 
 CASES = {  # name: (method, its options, training options)
     "dense": ("dense", {}, {}),
@@ -45,7 +45,7 @@ class Parts(tiny.Batches):
 
 
 def made(folder: Path, case: str, group: processes.Group | None = None, **training):
-    from core import plugins
+    from core.registry import plugins
     method, options, more = CASES[case]
     one = trainer(folder, name=method, options=plugins.load("methods", method).Options(**options), updates=UPDATES, **more | training)
     one.batches = Parts(group.rank, group.size) if group else Parts()

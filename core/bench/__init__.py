@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core import plugins
+from core.registry import plugins
 
 
 def run(name: str, given: dict[str, Any]) -> Any:

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core import cluster, jobs, paths, store
+from core import paths
+from core.jobs import queue as jobs, ray_client as cluster
 from core.records import Recipe, as_dict
+from core.storage import store
 
 PATIENCE_S = 900.0
 LEAVE_S = 90.0  # until a worker that was told to leave is killed
@@ -151,7 +153,7 @@ def _ready(address: str) -> bool:
 
 @contextlib.contextmanager
 def _worker(environment: dict[str, str]) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-m", "core.worker"], cwd=paths.ROOT, env=os.environ | environment,
+    process = subprocess.Popen([sys.executable, "-m", "core.jobs.worker"], cwd=paths.ROOT, env=os.environ | environment,
                                stdout=subprocess.DEVNULL)
     try:
         yield

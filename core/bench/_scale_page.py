@@ -1,7 +1,7 @@
 """What a training would take on many GPUs, as arithmetic on measured work and assumed GPUs, and the page that says so. No torch.
 
 Ours: an update lasts as long as the largest part of its batch needs (a process gets whole utterances), or as long as the host needs to
-start its operators, then the ring adds up, then every process does the same optimiser step; nothing overlaps, for core/training.py
+start its operators, then the ring adds up, then every process does the same optimiser step; nothing overlaps, for core/training/trainer.py
 overlaps nothing."""
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from core.release import tables
+from core.reports import tables
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 WISHED = 64
@@ -168,7 +168,8 @@ def page(work: Work, facts: dict[str, Any], o: Any, command: str) -> str:
                   f"{facts['whole']:.1f} s"),
                  (f"the 4096^3 product, {facts['precision']}", f"{facts['peak'] / 1e9:.0f} GFLOP/s"),
                  ("share of it that the longest update reached", f"{facts['share']:.0%}"),
-                 (f"adding up {work.values / 1e6:.1f} million gradients between two processes of this machine (core/group.py, gloo)",
+                 (f"adding up {work.values / 1e6:.1f} million gradients between two processes of this machine "
+                  "(core/training/distributed.py, gloo)",
                   f"{facts['pair_whole']:.2f} s"),
                  ("adding up one number between them", f"{1000 * facts['pair_least']:.1f} ms")]
     counted = [("parameters, and what a method trains beside them", f"{work.values / 1e6:.1f} million"),
@@ -190,5 +191,6 @@ def page(work: Work, facts: dict[str, Any], o: Any, command: str) -> str:
         "The same hours heard, in fewer and larger updates; the learning rate would have to be found again.", more,
         "## What this leaves out", "Padding, reading speech (a few MB an update for all processes together), machines that differ or fail, "
         "search and the final measuring, and everything about GPUs that the assumptions do not say. All-reduce is taken as one flat ring "
-        "after the passes, as core/group.py does it; a library may do better with a tree or by overlapping. Efficiency is the hours of one "
+        "after the passes, as core/training/distributed.py does it; a library may do better with a tree or by "
+        "overlapping. Efficiency is the hours of one "
         "GPU over the hours of all of them together.")) + "\n"

@@ -1,5 +1,5 @@
 """One of two processes that add up gradients for `bench scale`: `python -m core.bench._scale_pair VALUES ROUNDS`, started with the
-variables of core/group.py. The first prints how long the sums took, as JSON."""
+variables of core/training/distributed.py. The first prints how long the sums took, as JSON."""
 from __future__ import annotations
 
 import json
@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from core import group as processes
+from core.training import distributed as processes
 
 TENSORS = 300  # about as many as a large network has
 

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from core import paths, store
+from core import paths
 from core.bench._relay import Relay
 from core.records import option
+from core.storage import store
 
 TITLE = "the dashboard in a real browser"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

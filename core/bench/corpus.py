@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import audio, features, grammar
 from core.corpora import voice_commands
 from core.records import Utterance, option
+from core.speech import audio, features, grammar
 
 TITLE = "speech made per second: voice_commands with fbank features"
 AIM = 100.0          # times real time

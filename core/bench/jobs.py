@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from core import jobs, paths, store
+from core import paths
+from core.jobs import queue as jobs
 from core.records import option
+from core.storage import store
 
 TITLE = "background jobs"
 MODULE = {"SUPERNET_JOB_MODULE": "core.bench._jobs_that_do_nothing"}
@@ -54,7 +56,7 @@ def run(options: Options) -> dict[str, Any]:
     name = options.run or next((info.id for info in store.runs() if info.finished), "")
     if not name:
         raise ValueError("there is no finished run to evaluate: train one first")
-    from core import packing
+    from core.storage import packing
     data = packing.pack(store.run_folder(name), min(store.subnets(name), key=lambda s: s.sparsity))
     result: dict[str, Any] = {}
     with _own_queue():
@@ -105,7 +107,8 @@ def _own_queue() -> Iterator[Path]:
 
 
 def _latency(count: int) -> dict[str, float]:
-    worker = subprocess.Popen([sys.executable, "-m", "core.worker"], cwd=paths.ROOT, env=os.environ | MODULE, stdout=subprocess.DEVNULL)
+    worker = subprocess.Popen([sys.executable, "-m", "core.jobs.worker"], cwd=paths.ROOT, env=os.environ | MODULE,
+                              stdout=subprocess.DEVNULL)
     try:
         _until(jobs.worker_alive)
         numbers = []
@@ -144,7 +147,7 @@ def _writers(writers: int, each: int) -> dict[str, float]:
 
 def _hear(data: bytes, seconds: float, at: float) -> float:
     """Transcribe so many seconds of noise with one thread, beginning at the time `at`; the time of its end."""
-    from core import recognizer
+    from core.runtime import recognizer
     heard = recognizer.open(data, threads=1)
     features = [np.random.default_rng(i).normal(-8.0, 3.0, (1000, 80)).astype(np.float32) for i in range(round(seconds / 10))]
     time.sleep(max(0.0, at - time.time()))
@@ -164,9 +167,10 @@ def _evaluation(data: bytes, seconds: float = 300.0) -> dict[str, float]:
 
 
 def _checkpoint(name: str) -> dict[str, float]:
-    from core import building, plugins, rehearsal
-    from core.training import Options as TrainingOptions
-    from core.training import Trainer
+    from core.pipelines import build as building, dry_run as rehearsal
+    from core.registry import plugins
+    from core.training.options import Options as TrainingOptions
+    from core.training.trainer import Trainer
     recipe = dataclasses.replace(store.load_recipe(name), init_from="")
     settings = plugins.make_options(TrainingOptions, recipe.training, "training")
     model, method = building.build(building.resolve(recipe, 29), 29, settings.updates)

@@ -22,20 +22,26 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from core import building, cost, evaluation, paths, plugins, rehearsal, store, tokenizer, writing
+from core import cost, paths
 from core.bench import _scale_page
 from core.bench._scale_page import FLOPS_PER_MAC, Work
-from core.features import BINS, FRAMES_PER_SECOND
+from core.common import writing
+from core.evaluation import evaluate as evaluation
+from core.pipelines import build as building, dry_run as rehearsal
 from core.records import option
-from core.training import Options as TrainingOptions
-from core.training import Trainer
+from core.registry import plugins
+from core.speech import tokenizer
+from core.speech.features import BINS, FRAMES_PER_SECOND
+from core.storage import store
+from core.training.options import Options as TrainingOptions
+from core.training.trainer import Trainer
 
 TITLE = "what many GPUs would take"
 SIDE = 4096           # of the square product
 STREAM = 1 << 26      # numbers of the sum by which this machine's memory traffic is measured: 256 MB, more than caches hold
 SCATTER = 0.15        # times farther from their line than this are no line
 LEAST = 0.5           # of what moving the weights takes at this machine's memory traffic: a shorter fixed part cannot be
-FEATURE_BYTES = 2     # half precision, as core/extract.py keeps them
+FEATURE_BYTES = 2     # half precision, as core/data/extract.py keeps them
 STATE_BYTES = 16      # of a parameter in a checkpoint: itself, its average, AdamW's two moments
 ASSUMED = ("gpu_tflops", "gpu_share", "launch_us", "memory_GBs", "gpus_a_node", "node_GBs", "network_GBs", "latency_us", "evaluation_s",
            "disk_GBs")
@@ -87,7 +93,7 @@ def _command(o: Options) -> str:
 
 
 def _assumed(o: Options) -> list[tuple[str, str, str]]:
-    from core import catalog
+    from core.registry import catalog
     cards = {one.name: one for one in catalog.card("bench", "scale").options}
     return [(f"`{n}`", f"{getattr(o, n):g} {cards[n].unit}".strip(), cards[n].help.removeprefix("assumed: ")) for n in ASSUMED]
 
@@ -178,7 +184,7 @@ def line(seconds: list[float], took: list[float], least: float) -> tuple[float, 
 
 
 def added_up(values: int, rounds: int) -> dict[str, float]:
-    """Seconds that core/group.py needs to add up so many gradients, and one, between two processes of this machine."""
+    """Seconds that core/training/distributed.py needs to add up so many gradients, and one, between two processes of this machine."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]

@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core import building, cost, experiment, plugins, rehearsal, store
-from core.batches import Batch, Batches
-from core.prepared import Prepared
+from core import cost
+from core.data.batches import Batch, Batches
+from core.data.prepared import Prepared
+from core.pipelines import build as building, dry_run as rehearsal, experiment
 from core.records import option
-from core.training import Options as TrainingOptions
-from core.training import Trainer
+from core.registry import plugins
+from core.storage import store
+from core.training.options import Options as TrainingOptions
+from core.training.trainer import Trainer
 
 SIDE = 4096   # of the square product
 PRODUCTS = 3  # of them in every round; the best counts

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import audio as audio_module
-from core import paths, plugins, shards
+from core import paths
 from core.records import Choice, Utterance
+from core.registry import plugins
+from core.speech import audio as audio_module, shards
 
 ROLES = ("train", "search", "dev")          # every other split name is a test
 AUDIO_ENDINGS = (".flac", ".opus", ".wav", ".ogg", ".mp3", ".sph")
@@ -244,8 +245,7 @@ LICENCES = {    # by the first part of a manifest's file name
     "ljspeech": "LJSpeech (K. Ito 2017), public domain",
     "speechocean762": "speechocean762 (J. Zhang et al. 2021), CC BY 4.0",
     "speech_commands": "Speech Commands (P. Warden 2018), CC BY 4.0",
-    "fsdd": "Free Spoken Digit Dataset (Z. Jackson et al.), CC BY-SA 4.0 (share-alike)",
-}
+    "fsdd": "Free Spoken Digit Dataset (Z. Jackson et al.), CC BY-SA 4.0 (share-alike)"}
 
 
 def named_files(where: str, roles: dict[str, list[str]], tests: dict[str, list[str] | str]) -> dict[str, list[Path]]:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from core import acoustics, audio, chance, paths, shards
+from core import paths
+from core.common import randomness as chance
 from core.corpora import base
 from core.records import Choice, Utterance, option
+from core.speech import acoustics, audio, shards
 
 VERSION = 1
 VOICES = 4                  # in babble

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from core import acoustics, audio, chance, paths, shards
+from core import paths
+from core.common import randomness as chance
 from core.corpora import base
 from core.records import Utterance, option
+from core.speech import acoustics, audio, shards
 
 VERSION = 1
 FRAME = audio.SAMPLE_RATE // 100        # 10 ms, for levels

@@ -1,6 +1,6 @@
 """Built-in corpus: home, phone, travel, timer, number and media commands spoken by espeak-ng; nothing is downloaded.
 
-A seeded grammar (core/commands.toml: over 1800 words, word perplexity above 20) is spoken by over 100 voices (accent x
+A seeded grammar (core/speech/commands.toml: over 1800 words, word perplexity above 20) is spoken by over 100 voices (accent x
 variant x rate x pitch) in rooms with RT60 0.1-0.8 s and noise at 0-25 dB. Voices, sentences and some whole templates of
 the test split never occur in training. The speech is made by espeak-ng (licence GPL-3.0-or-later), which the package
 espeakng-loader brings along. It is synthetic: its word error rates say nothing about people.
@@ -27,10 +27,12 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from core import acoustics, grammar, paths, speaking, store
+from core import paths
+from core.common.writing import os_errors
 from core.corpora import base
 from core.records import Utterance, option
-from core.writing import os_errors
+from core.speech import acoustics, grammar, speaking
+from core.storage import store
 
 VERSION = 1
 SHORTEST_S, LONGEST_S = 0.7, 12.0
@@ -236,11 +238,9 @@ def make_shard(folder: str, options: Options, split: str, number: int) -> None:
     position = 0
     with os_errors(aside, soundfile.SoundFileError), \
             soundfile.SoundFile(aside, "w", speaking.SAMPLE_RATE, 1, "PCM_16", format="FLAC", compression_level=COMPRESSION) as file:
-        for row, samples in spoken(options, split, range(number * options.shard_utterances,
-                                                         (number + 1) * options.shard_utterances)):
+        for row, samples in spoken(options, split, range(number * options.shard_utterances, (number + 1) * options.shard_utterances)):
             file.write(samples)
-            rows.append({**row, "offset": position / speaking.SAMPLE_RATE,
-                         "seconds": len(samples) / speaking.SAMPLE_RATE})
+            rows.append({**row, "offset": position / speaking.SAMPLE_RATE, "seconds": len(samples) / speaking.SAMPLE_RATE})
             position += len(samples)
     head = {"bytes": aside.stat().st_size, "seconds": position / speaking.SAMPLE_RATE}
     os.replace(aside, target)

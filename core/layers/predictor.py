@@ -8,8 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchaudio.models.rnnt import _Joiner as Joiner  # torchaudio offers both only in factories that build an encoder, too
-from torchaudio.models.rnnt import _Predictor
+from torchaudio.models.rnnt import (
+    _Joiner as Joiner,  # torchaudio offers both only in factories that build an encoder, too
+    _Predictor,
+)
 
 BLANK = 0
 CONTEXT = 2      # tokens that the stateless one sees

@@ -1,1 +1,1 @@
-"""Words and their order: pronunciations, n-gram language models, grammars and the decoding graphs made of them. No torch."""
+"""Words and their order: n-gram language models, grammars, and the decoding graphs made of them and a lexicon. No torch."""

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core import cost, plugins
+from core import cost
 from core.methods import base
 from core.records import Anatomy, Choice, Recipe, Subnet
+from core.registry import plugins
 
 SUPERNET = 1.0  # weight of the largest net's loss
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from core import cost
-from core.batches import Batch
+from core.data.batches import Batch
 from core.methods import base
 from core.models.base import Output
 from core.records import Subnet

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from core import plugins
-from core.batches import Batch
+from core.data.batches import Batch
 from core.methods import _depth, base
 from core.models.base import Output, ctc_loss
 from core.records import Choice, Recipe, Subnet, option
+from core.registry import plugins
 
 VERSION = 1
 

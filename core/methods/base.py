@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core import cost, plugins
-from core.batches import Batch
+from core import cost
+from core.data.batches import Batch
 from core.models.base import Model, Output
 from core.records import Anatomy, Recipe, Subnet
+from core.registry import plugins
 from core.sparsity import blocks
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from core import plugins
 from core.methods import base
 from core.records import Choice, Recipe, option
+from core.registry import plugins
 
 VERSION = 1
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from core import cost, plugins
-from core.batches import Batch
+from core import cost
+from core.data.batches import Batch
 from core.methods import _depth, base
 from core.methods._components import Components
 from core.models.base import Output
 from core.records import Choice, Recipe, Subnet, option
+from core.registry import plugins
 
 VERSION = 1
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core import plugins
 from core.methods import _depth
 from core.records import Recipe, option
+from core.registry import plugins
 
 VERSION = 1
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from core import cost, plugins
+from core import cost
 from core.methods import base
 from core.records import BLOCK, Anatomy, Choice, Recipe, option
+from core.registry import plugins
 
 VERSION = 1
 

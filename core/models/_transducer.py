@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import rnnt_loss
 
-from core.batches import Batch
+from core.data.batches import Batch
 from core.layers.predictor import BLANK
 from core.layers.subsampling import FACTOR
 from core.models.base import Model, Output

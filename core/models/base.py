@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from core.batches import Batch
+from core.data.batches import Batch
 from core.layers.dropout import Noise
 from core.records import Anatomy
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core.records import Subnet
-from dashboard import data, ladder
+from dashboard import data
+from dashboard.model import ladder
 
 BETWEEN = re.compile(r"^s(\d{1,2})-between$")
 MEMORY = "chosen"  # key in st.session_state: {"run": ..., "subnet": ...}

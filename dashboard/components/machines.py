@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import pandas as pd
 import streamlit as st
 
-from core import cluster
+from core.jobs import ray_client as cluster
 from core.records import Job
-from dashboard import forms
+from dashboard.components import forms
 
 WAIT_S = 2.0  # a page waits no longer for a cluster
 KEPT_S = 5.0  # seconds until a cluster is asked again

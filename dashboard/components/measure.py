@@ -66,7 +66,7 @@ def follow(run: str, name: str, asked: dict[str, Any]) -> None:
 
 def measuring(run: str, name: str, asked: dict[str, Any]) -> Job | None:
     """The newest job that measures this new size under these conditions, in whatever state; None if there never was."""
-    from core import jobs
+    from core.jobs import queue as jobs
     try:
         known = jobs.list_jobs(50)
     except data.UNREADABLE:
@@ -81,7 +81,7 @@ def measuring(run: str, name: str, asked: dict[str, Any]) -> Job | None:
 
 def queue(run: str, chosen: Subnet, asked: dict[str, Any]) -> int:
     """Queue the evaluation of a new size and make sure that a worker lives; returns the job's id."""
-    from core import jobs
+    from core.jobs import queue as jobs
     number = jobs.add("evaluate", {"run": run, "subnets": [], "new": as_dict(chosen), **asked}, run=run)
     jobs.start_worker()
     return number

@@ -6,10 +6,12 @@ import json
 import pandas as pd
 import streamlit as st
 
-from core import paths, store
+from core import paths
 from core.records import Report, Subnet, as_dict
+from core.storage import store
 from dashboard import data
-from dashboard.components import choice, fits
+from dashboard.components import choice
+from dashboard.model import fits
 
 NEEDED = (paths.WEIGHTS, paths.TOKENS, paths.FEATURE_STATISTICS)  # without these no file can be packed
 

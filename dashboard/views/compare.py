@@ -4,8 +4,11 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from core import history, paths
-from dashboard import charts, compare_charts, comparisons, data
+from core import paths
+from core.storage import metrics as history
+from dashboard import data
+from dashboard.charts import compare as compare_charts, explore as charts
+from dashboard.model import comparisons
 
 TITLE = "Compare"
 ICON = ":material/balance:"

@@ -8,9 +8,11 @@ import streamlit as st
 
 from core import cost
 from core.records import Subnet
-from dashboard import charts, data, ladder
-from dashboard.components import cards, choice, curves, measure, takeaway
+from dashboard import data
+from dashboard.charts import curves, explore as charts
+from dashboard.components import cards, choice, measure, takeaway
 from dashboard.look import one_look
+from dashboard.model import ladder
 
 TITLE = "Explore"
 ICON = ":material/tune:"

@@ -5,10 +5,11 @@ import time
 
 import streamlit as st
 
-from core import history, jobs, queue_file
+from core.jobs import database as queue_file, queue as jobs
 from core.records import Job
-from dashboard import forms
-from dashboard.components import curves, links, machines
+from core.storage import metrics as history
+from dashboard.charts import curves
+from dashboard.components import forms, links, machines
 
 TITLE = "Jobs"
 ICON = ":material/monitoring:"
@@ -128,7 +129,7 @@ def worker_line(waiting: bool) -> None:
         try:
             jobs.start_worker()
         except OSError as problem:
-            st.error(f"No worker could be started ({problem}). In a terminal: `python -m core.worker`.")
+            st.error(f"No worker could be started ({problem}). In a terminal: `python -m core.jobs.worker`.")
         else:
             st.caption("Starting ...")
 

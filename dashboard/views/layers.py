@@ -5,8 +5,10 @@ import pandas as pd
 import streamlit as st
 
 from core.records import Subnet
-from dashboard import data, layer_charts, masks
+from dashboard import data
+from dashboard.charts import layers as layer_charts
 from dashboard.components import choice
+from dashboard.model import masks
 
 TITLE = "Layers"
 ICON = ":material/layers:"

@@ -6,10 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from core import catalog, jobs, recipe_files, store
+from core.jobs import queue as jobs
 from core.records import Card, as_dict
-from dashboard import data, forms
-from dashboard.components import links
+from core.registry import catalog, recipes as recipe_files
+from core.storage import store
+from dashboard import data
+from dashboard.components import forms, links
 
 TITLE = "Train"
 ICON = ":material/school:"
@@ -152,7 +154,7 @@ def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
         jobs.start_worker()
     except OSError as problem:
         st.warning(f"The job waits, because no worker could be started ({problem}). "
-                   "Start one in a terminal: `python -m core.worker`.")
+                   "Start one in a terminal: `python -m core.jobs.worker`.")
     links.to_page("jobs", "Watch it on Jobs", ":material/monitoring:")
 
 

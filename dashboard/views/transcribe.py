@@ -11,8 +11,10 @@ import streamlit as st
 
 from core import paths
 from core.records import Subnet
-from dashboard import data, forms
-from dashboard.components import audio_view, choice, diff, hearing
+from dashboard import data
+from dashboard.charts import audio as audio_view
+from dashboard.components import choice, diff, forms
+from dashboard.model import transcription as hearing
 
 TITLE = "Transcribe"
 ICON = ":material/mic:"
@@ -222,7 +224,7 @@ def main() -> None:
         place.empty()
     kept = st.session_state.get("heard")
     if kept and kept[0] == mark:
-        from core import text
+        from core.speech import normalizer as text
 
         show_results(chosen.run, sizes, name, kept[1], text.normalise(spoken))
 

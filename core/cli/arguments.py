@@ -1,0 +1,251 @@
+"""The command line's words: every command with its options; refuses unknown ones by name. Runs nothing."""
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from pathlib import Path
+from typing import Any
+
+from core.jobs import queue as jobs, worker
+from core.records import Recipe
+from core.registry import catalog, recipe_sets, recipes as recipe_files
+from core.storage import remote as storage, store
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that names an unknown option, says which was meant, and never guesses abbreviations."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given | {"allow_abbrev": False})
+
+    def parse_known_args(self, args=None, namespace=None):
+        args = list(sys.argv[1:] if args is None else args)
+        commands = next((a.choices for a in self._actions if isinstance(a, argparse._SubParsersAction)), None)
+        for word in args:
+            if word == "--" or (commands is not None and not word.startswith("-")):
+                if commands is not None and word not in commands and word != "--":
+                    self.error(f"unknown command {word!r}{_meant(word, commands)}; commands are: {_public(commands)}")
+                break
+            name = word.split("=")[0]
+            if word.startswith("-") and len(word) > 1 and not word[1].isdigit() \
+                    and name not in self._option_string_actions:
+                known = [o for o in self._option_string_actions if o.startswith("--")]
+                self.error(f"unknown option {name}{_meant(name, known)}; options are: {', '.join(known)}")
+        return super().parse_known_args(args, namespace)
+
+
+def _meant(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, [k for k in known if not k.startswith("_")], n=1, cutoff=0.5)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _public(commands: Any) -> str:
+    return ", ".join(c for c in commands if not c.startswith("_"))
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def parser() -> Parser:
+    """All commands of `python -m core`; each sets `command`."""
+    top = Parser(prog="python -m core", description="Trains, searches and measures one speech recogniser in every "
+                 "size. `python -m core COMMAND --help` explains a command.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    _work_commands(commands)
+    c = commands.add_parser("compare", help="train and measure every arm of a recipe set, or reuse what has not changed")
+    c.add_argument("set", metavar="SET", nargs="?", default="", help="a .toml file or one of: " + ", ".join(recipe_sets.names()))
+    c.add_argument("--pages", action="store_true", help="train nothing: write all pages and the claims anew from what was recorded")
+    _set(c, "change an option of every arm's recipe, e.g. init_from=RUN")
+    c = commands.add_parser("transcribe", help="write down what audio files say")
+    c.add_argument("run", metavar="RUN", help="a run, or the file of one subnet")
+    c.add_argument("subnet", metavar="SUBNET", help="a size of the run, e.g. dense or s70")
+    c.add_argument("files", metavar="FILES", nargs="+", help="WAV, FLAC, OGG/Opus, MP3, M4A ...")
+    c.add_argument("--chunk-ms", type=float, metavar="MS", help="latency of one step in ms (what the model prefers, mostly 320)")
+    _decoding(c)
+    c = commands.add_parser("lm", help="make an n-gram language model of training transcripts, or of text")
+    c.add_argument("source", metavar="RECIPE", nargs="?", default="", help="a recipe or a run whose training transcripts are read")
+    c.add_argument("--text", action="append", default=[], metavar="FILE", help="text, a sentence a line; more than once for more files")
+    c.add_argument("--order", type=int, default=3, metavar="N", help="the longest n-grams, 1 to 6 (%(default)s)")
+    c.add_argument("--out", metavar="FILE", help="the ARPA file that is written; when not given, one named like its source in "
+                   "artifacts/lm/, where the Transcribe page finds it")
+    c = commands.add_parser("bench", help="measure how fast something is")
+    c.add_argument("name", metavar="NAME", help="see `python -m core list bench`")
+    _set(c, "an option of the bench, e.g. hours=1")
+    c = commands.add_parser("list", help="show what there is: runs, recipes, recipe sets and the plug-ins of every room")
+    c.add_argument("what", metavar="WHAT", nargs="?", default="",
+                   help="runs, recipes, sets, corpora, models, methods, runners, export, bench or settings; all without it")
+    c = commands.add_parser("release", help="copy a finished run into artifacts/released/ with its model card")
+    c.add_argument("run", metavar="RUN", nargs="?", default="")
+    c.add_argument("--name", default="", help="another name for the released run")
+    c.add_argument("--no-snapshots", action="store_true", help="leave out the block ranks along the training")
+    c.add_argument("--results", action="store_true", help="write RESULTS.md anew (a release does that, too)")
+    c.add_argument("--samples", action="store_true", help="speak the samples of the Transcribe page anew")
+    for name, text in (("store", "copy a finished run to a shared disk or object storage"), ("fetch", "bring a run from there here")):
+        c = commands.add_parser(name, help=text)
+        c.add_argument("run", metavar="RUN")
+        c.add_argument("--at", default="", metavar="URL", help=f"s3://bucket/runs, file:///shared/runs ...; without it ${storage.VARIABLE}")
+    _jobs_commands(commands.add_parser("jobs", help="background work: list, add, clone, cancel, resume, log, work"))
+    hidden = commands.add_parser("_job")  # what the worker's child runs
+    hidden.add_argument("id", type=int)
+    return top
+
+
+def _work_commands(commands: Any, background: bool = False) -> None:
+    """What background jobs do, too: in the foreground, or (`jobs add`) for the queue."""
+    recipe_help = "a .toml file, a run's recipe.json, or one of: " + ", ".join(recipe_files.recipe_names())
+    c = commands.add_parser("prepare", help="read a recipe's speech once: features, tokens, what was dropped and why")
+    c.add_argument("recipe", metavar="RECIPE", help=recipe_help)
+    _set(c, "change an option of the recipe, e.g. corpus.hours=2")
+    c = commands.add_parser("train", help="train a recipe into a run")
+    c.add_argument("recipe", metavar="RECIPE", nargs="?" if not background else None, help=recipe_help)
+    _set(c, "change an option of the recipe, e.g. training.minutes=5")
+    if not background:
+        c.add_argument("--resume", metavar="RUN", help="go on with this run from its checkpoint")
+        c.add_argument("--dry-run", action="store_true", help="show all options, build everything, try two updates on stand-in "
+                       "speech, say what the training would take; store nothing")
+    c = commands.add_parser("search", help="find better subnets of a trained run")
+    c.add_argument("run", metavar="RUN")
+    c = commands.add_parser("evaluate", help="measure subnets of a run on splits")
+    c.add_argument("run", metavar="RUN")
+    c.add_argument("--subnets", type=_list, default=[], metavar="A,B", help="e.g. dense,s70; all when not given")
+    c.add_argument("--splits", type=_list, default=[], metavar="X,Y", help="e.g. dev,test; as in the recipe when not given")
+    c.add_argument("--chunk-ms", type=float, metavar="MS", help="latency of one step in ms, 0 = whole recordings at once; "
+                   "as in the recipe when not given")
+    _decoding(c)
+    if not background:
+        one = c.add_mutually_exclusive_group()
+        one.add_argument("--tune", action="store_true", help="try weights of the language model on dev, store nothing")
+        one.add_argument("--again", action="store_true", help="measure anew what is stored already, its speed, too")
+        for name in ("train", "search", "evaluate"):
+            _runner_options(commands.choices[name])
+    c = commands.add_parser("export", help="write subnets of a run as files to take elsewhere, each the very file that was measured")
+    c.add_argument("run", metavar="RUN")
+    c.add_argument("--subnets", type=_list, default=[], metavar="A,B", help="e.g. dense,s70; all when not given")
+    c.add_argument("--out", default="", metavar="FOLDER", help="where SUBNET.safetensors is written, in place of files of that name; when "
+                   "not given, artifacts/exports/RUN/")
+    for c in commands.choices.values() if background else ():
+        c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
+        _queue_options(c)
+
+
+def _decoding(c: argparse.ArgumentParser) -> None:
+    """How tokens are found; options of evaluation, whose ranges are checked there."""
+    c.add_argument("--decoder", metavar="NAME", help="greedy, or beam for a beam search")
+    c.add_argument("--beam", type=int, metavar="N", help="hypotheses of the beam search")
+    c.add_argument("--lm", metavar="FILE", help="ARPA file of a language model of words, beside a beam search")
+    c.add_argument("--lm-weight", type=float, metavar="X", help="how much it counts beside the sound, 0 to 5")
+    c.add_argument("--word-score", type=float, metavar="X", help="added for every word, -10 to 10")
+
+
+def decoding(given: Any) -> dict[str, Any]:
+    """What was said of the decoder and its language model, as options of evaluation. ValueError for what cannot be."""
+    found = {n: v for n in ("decoder", "beam", "lm", "lm_weight", "word_score") for v in [getattr(given, n, None)] if v is not None}
+    if found:
+        catalog.check(catalog.card("settings", "evaluation"), found, "evaluation")
+    if not found.get("lm") and {"lm_weight", "word_score"} & set(found):
+        raise ValueError("--lm-weight and --word-score say how much a language model counts: give it, too, as --lm FILE")
+    if found.get("lm"):
+        found["lm"] = str(Path(found["lm"]).absolute())  # a job may run elsewhere
+        if found.get("decoder", "greedy") == "greedy":
+            raise ValueError("--lm needs a beam search: add --decoder beam")
+        if not Path(found["lm"]).is_file():
+            raise ValueError(f"--lm {found['lm']}: there is no such file; `python -m core lm RECIPE --out FILE` makes one")
+    return found
+
+
+def recipe(given: Any) -> Recipe:
+    """The recipe that was named, with its changes. ValueError for what contradicts itself."""
+    resume = getattr(given, "resume", None)
+    if given.recipe is None and resume is None:
+        raise ValueError("train: say which RECIPE, or --resume RUN; `python -m core list recipes` shows the recipes")
+    if resume is not None and (given.settings or given.recipe is not None):
+        raise ValueError("train: --resume RUN goes on with that run's own recipe; leave out RECIPE and --set, or leave out --resume "
+                         "to train another run")
+    found = store.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
+    return store.override(found, given.settings) if given.settings else found
+
+
+def check_subnets(given: Any) -> None:
+    """Names of subnets are wrong more often than anything: said before torch is loaded. Any run has dense."""
+    for name in getattr(given, "subnets", ()):
+        if name != "dense":
+            store.subnet(given.run, name)
+
+
+def out_folder(given: Any) -> str:
+    """The folder of --out as a job finds it, which has another working folder; "" without one. ValueError where a file has its place."""
+    folder = Path(given.out).absolute() if given.out else None
+    if folder and folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {given.out}: this is a file; name a folder")
+    return str(folder or "")
+
+
+def options(settings: list[str], word: str) -> dict[str, Any]:
+    """{"workers": 4} of ["workers=4"]."""
+    for setting in settings:
+        if "=" not in setting:
+            raise ValueError(f"{word} {setting}: write it as option=value")
+    return {s.partition("=")[0].strip(): store.setting_value(s.partition("=")[2].strip()) for s in settings}
+
+
+def runner_settings(given: Any) -> dict[str, Any]:
+    """The options of the runner that was named."""
+    return options(given.with_, "--with") | ({"address": given.address} if given.address else {})
+
+
+def elsewhere(given: Any) -> bool:
+    """Whether this is to run on other machines. ValueError for such a runner's options without it."""
+    runner = getattr(given, "runner", "local")
+    if runner == "local" and (getattr(given, "address", "") or getattr(given, "with_", [])):
+        raise ValueError("--address and --with are for a runner on other machines: name it, too, e.g. --runner ray")
+    return runner != "local"
+
+
+def _runner_options(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--runner", default="local", help="what runs it; `python -m core list runners` shows them (%(default)s)")
+    c.add_argument("--address", default="", help="where the runner's machines are, e.g. http://head:8265 of a Ray cluster")
+    c.add_argument("--with", dest="with_", action="append", default=[], metavar="NAME=VALUE", help="a runner's option, e.g. workers=4")
+
+
+def _queue_options(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--priority", type=int, default=0, help="higher ones go first (%(default)s)")
+    c.add_argument("--after", type=_numbers, default=[], metavar="N,M", help="jobs that must be done before; RUN may then be -, "
+                   "the run of the first of them")
+    c.add_argument("--device", default="", help="cpu, cuda or cuda:N; when not given, training takes a GPU where there is one")
+    _runner_options(c)
+    c.add_argument("--retries", type=int, default=0, help="how often to try again after a failure, with growing pauses (%(default)s)")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in _list(text)]
+
+
+def _set(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE", help=text)
+
+
+def _jobs_commands(top: argparse.ArgumentParser) -> None:
+    todo = top.add_subparsers(dest="todo", metavar="TODO", parser_class=Parser)
+    c = todo.add_parser("list", help="the newest jobs (also without TODO)")
+    c.add_argument("--limit", type=int, default=20)
+    c = todo.add_parser("add", help="queue a job and start a worker")
+    _work_commands(c.add_subparsers(dest="kind", required=True, metavar="KIND", parser_class=Parser), background=True)
+    for name, text in (("cancel", "stop a job; a training keeps its checkpoint"),
+                       ("resume", "queue a failed or cancelled job again"), ("log", "what a job printed")):
+        c = todo.add_parser(name, help=text)
+        c.add_argument("id", metavar="N", type=int)
+        if name == "log":
+            c.add_argument("--lines", type=int, default=200)
+    c = todo.add_parser("clone", help="queue a job again as a new one, with changes")
+    c.add_argument("id", metavar="N", type=int)
+    _set(c, "change an option of a recipe to prepare or train, e.g. seed=2")
+    c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
+    _queue_options(c)
+    c.set_defaults(priority=None, after=None, retries=None, device=None, runner=None)  # as the job that is cloned
+    c = todo.add_parser("work", help="work on the queue here, in the foreground")
+    c.add_argument("--idle-minutes", type=float, default=worker.IDLE_MINUTES)
+    c.add_argument("--grace-s", type=float, default=worker.GRACE_S)
+    c.add_argument("--stale-s", type=float, default=jobs.STALE_S)
+    c.add_argument("--slots", default="", help="devices and how many jobs at once, e.g. cuda:0=2,cpu=1")

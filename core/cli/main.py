@@ -1,0 +1,179 @@
+"""`python -m core prepare|train|search|evaluate|export|compare|transcribe|lm|bench|release|store|fetch|list|jobs`: commands."""
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from core import bench, paths
+from core.cli import arguments, job_commands, listing
+from core.common.writing import in_words
+from core.jobs import process as child
+from core.jobs.runners.base import STOPPED
+from core.records import Interrupted
+from core.registry import recipe_sets
+from core.storage import remote as storage
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong input (one line on stderr), 75 stopped."""
+    given = arguments.parser().parse_args(words)
+    if given.command == "_job":
+        return child.run_job(given.id)
+    try:
+        return COMMANDS[given.command](given) or 0
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except Interrupted as reached:
+        print(reached, file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if not in_words(error):
+            raise
+        print(f"error: {in_words(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+# work
+
+def _work(given: Any) -> int:
+    """prepare, train, search, evaluate: here and now, or now on other machines."""
+    if arguments.elsewhere(given):
+        return job_commands.elsewhere(given)
+    recipe = None
+    if given.command in ("prepare", "train"):
+        recipe = arguments.recipe(given)
+        if getattr(given, "dry_run", False):
+            print(listing.resolved(recipe))
+            from core.pipelines import dry_run as rehearsal
+            print(rehearsal.said(rehearsal.rehearse(recipe)), file=sys.stderr)
+            return 0
+    else:
+        storage.here(given.run)
+        arguments.check_subnets(given)
+        decoding = arguments.decoding(given)
+    stop = child.Stop()
+    report = listing.progress(stop)
+    from core.pipelines import experiment
+    if given.command == "prepare":
+        result = experiment.prepare(recipe, report)
+    elif given.command == "train":
+        from core.training import distributed as processes
+        group = processes.joined()  # of torchrun or Slurm; None for one process
+        try:
+            quiet = report if group is None or group.rank == 0 else lambda *_: not stop.asked
+            result = experiment.train(recipe, quiet, resume=given.resume, group=group)
+        finally:
+            processes.leave(group)
+    elif given.command == "search":
+        result = experiment.search(given.run, report)
+    else:
+        asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
+        if given.tune:
+            from core.pipelines import language
+        elif given.again:
+            asked["again"] = True
+        work = language.tune if given.tune else experiment.evaluate
+        result = work(given.run, given.subnets, given.splits, report, **asked)
+    for line in result if isinstance(result, (list, tuple)) else [] if result is None else [result]:
+        print(listing.short(line))
+    return STOPPED if stop.asked else 0
+
+
+def _export(given: Any) -> int:
+    storage.here(given.run)
+    stop = child.Stop()
+    from core.storage import exports
+    for line in exports.write(given.run, given.subnets, arguments.out_folder(given), listing.progress(stop)):
+        print(line)
+    return STOPPED if stop.asked else 0
+
+
+def _compare(given: Any) -> int:
+    if given.pages:
+        from core.reports import claims
+        claims.write_all()
+        print(paths.COMPARED)
+        return 0
+    if not given.set:
+        raise ValueError(f"core compare needs a recipe set: a .toml file or one of {', '.join(recipe_sets.names())}; or --pages")
+    recipe_set = recipe_sets.load(given.set, given.settings)
+    stop = child.Stop()
+    report = listing.progress(stop)
+    from core.pipelines import compare
+    print(compare.run(recipe_set, report))
+    return STOPPED if stop.asked else 0
+
+
+def _lm(given: Any) -> None:
+    from core.pipelines import language
+    print(language.write(given.source, given.text, given.order, Path(given.out) if given.out else None, listing.progress(child.Stop())))
+
+
+def _transcribe(given: Any) -> None:
+    if not Path(given.run).is_file():  # a packed file is a run, too
+        storage.here(given.run)
+    asked = arguments.decoding(given)
+    from core.runtime import recognizer
+    from core.speech import audio
+    if asked:
+        from core.evaluation import evaluate as evaluation
+        language = evaluation.language(evaluation.Options(**asked))
+        asked = {n: v for n, v in asked.items() if n in ("decoder", "beam")} | {"language": language}
+    opened = recognizer.open(given.run, given.subnet, given.chunk_ms, **asked)
+    wrong = []
+    for name in given.files:
+        try:
+            samples = audio.read(name)
+        except ValueError as error:  # the other files are still transcribed
+            wrong.append(f"{name}: {error}")
+            continue
+        stream = opened.stream()
+        for start in range(0, len(samples), audio.SAMPLE_RATE):
+            stream.accept(samples[start:start + audio.SAMPLE_RATE])
+        print(f"{name}\t{stream.finish()}", flush=True)
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
+def _bench(given: Any) -> None:
+    result = bench.run(given.name, arguments.options(given.settings, "--set"))
+    if result is not None:
+        print(result if isinstance(result, str) else json.dumps(result, indent=1, default=str))
+
+
+def _release(given: Any) -> None:
+    from core.reports import publish, results, samples
+    if not (given.run or given.results or given.samples):
+        raise ValueError("release: say which RUN, --results or --samples; `python -m core list runs` shows the runs")
+    if not given.run and (given.name or given.no_snapshots):
+        raise ValueError("release: --name and --no-snapshots belong to a RUN")
+    if given.samples:  # first: the card's example names a sample
+        print(samples.write())
+    if given.run:
+        folder = publish.release(given.run, given.name, not given.no_snapshots,
+                                 lambda text: print(text, file=sys.stderr, flush=True))
+        print(publish.sizes_text(folder))
+        print(paths.RELEASED / paths.RESULTS)
+    elif given.results:
+        print(results.write())
+
+
+COMMANDS: dict[str, Callable[[Any], int | None]] = {
+    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "export": _export, "compare": _compare,
+    "transcribe": _transcribe, "lm": _lm, "bench": _bench, "release": _release,
+    "store": lambda given: print(f"{len(storage.push(given.run, given.at))} files of {given.run} were copied to {storage.url(given.at)}"),
+    "fetch": lambda given: print(storage.pull(given.run, given.at)),
+    "list": lambda given: print(listing.everything(given.what)), "jobs": job_commands.run}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Speech made ready for training and evaluation: filters, prepared features, batches."""

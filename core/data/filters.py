@@ -1,0 +1,87 @@
+"""Which items of a corpus can be used, and why the others cannot: by their words, lengths and ids. Reads no sound."""
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from core.corpora import base
+from core.data.prepared import DROPPED, TRAIN
+from core.records import Utterance
+from core.speech import normalizer as text
+from core.storage import store
+
+TRAIN_SECONDS = (0.5, 20.0)        # of training utterances, at speed 1
+EVALUATION_SECONDS = 60.0          # longer speech is for streaming
+BAD_SHARE = 0.05                   # of a split; above, something is wrong with the corpus, not with an item
+PARTICULARS = re.compile(r"'[^']*'|\S*/\S+")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One line of dropped.jsonl. `rule`: left out by a length or hygiene rule, so not counted as bad."""
+    split: str
+    id: str
+    reason: str
+    rule: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The reason without its particulars (what follows a colon, names in quotes, paths), for counting."""
+        return PARTICULARS.sub("...", self.reason.partition(": ")[0])
+
+
+def gather(corpus: base.Corpus) -> tuple[dict[str, list[Utterance]], list[Drop]]:
+    """{split: usable utterances with normalised text} and what was left out; no sound is read."""
+    found: dict[str, list[Utterance]] = {}
+    dropped: list[Drop] = []
+    for split in corpus.splits():
+        found[split], seen = [], set()
+        for item in corpus.utterances(split):
+            drop = _sifted(split, item, seen)
+            if drop:
+                dropped.append(drop)
+                continue
+            seen.add(item.id)
+            found[split].append(replace(item, text=text.normalise(item.text)))
+    return found, dropped
+
+
+def _sifted(split: str, item: Utterance | base.Dropped, seen: set[str]) -> Drop | None:
+    """Why an item is left out before its sound is read, or None."""
+    if isinstance(item, base.Dropped):
+        return Drop(split, item.id, item.reason, rule=" is also in " in item.reason)  # hygiene between splits
+    if item.id in seen:
+        return Drop(split, item.id, "duplicate id: the first one is kept")
+    outside = text.problems(item.text)
+    if outside:
+        return Drop(split, item.id, f"characters outside the alphabet: {' '.join(outside)}")
+    if not text.normalise(item.text):
+        return Drop(split, item.id, "empty transcript")
+    return length_drop(split, item.id, item.seconds)
+
+
+def length_drop(split: str, id: str, seconds: float) -> Drop | None:
+    """The length rules, for a length as declared or as decoded, in s."""
+    low, high = TRAIN_SECONDS if split == TRAIN else (0.0, EVALUATION_SECONDS)
+    if seconds < low:
+        return Drop(split, id, f"shorter than {low:g} s: {seconds:.2f} s", rule=True)
+    if seconds > high:
+        return Drop(split, id, f"longer than {high:g} s: {seconds:.2f} s", rule=True)
+    return None
+
+
+def check_bad(kept: dict[str, list[Any]], dropped: list[Drop], folder: Path) -> None:
+    """ValueError if more than 5 % of a split's items are bad; the list stays beside the folder that was not made."""
+    for split, good in kept.items():
+        mine = [d for d in dropped if d.split == split]
+        bad = Counter(d.kind for d in mine if not d.rule)
+        count, total = sum(bad.values()), len(good) + len(mine)
+        if count > BAD_SHARE * total:
+            listed = folder.with_name(f"{folder.name}.{DROPPED}")
+            store.write_lines(listed, [d.__dict__ for d in dropped])
+            reasons = ", ".join(f"{n} x {reason}" for reason, n in bad.most_common())
+            raise ValueError(f"{count} of {total} items of split '{split}' are bad ({count / total:.0%}; allowed are "
+                             f"{BAD_SHARE:.0%}): {reasons}. All are listed in {listed}: mend them or leave them out")

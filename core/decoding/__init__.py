@@ -1,0 +1,1 @@
+"""From frames to tokens, whole or as a stream: greedy and beam search."""

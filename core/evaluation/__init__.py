@@ -1,0 +1,1 @@
+"""Measurements of a subnet: errors with intervals, latency, fitness on held-out speech."""

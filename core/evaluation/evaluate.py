@@ -1,0 +1,300 @@
+"""A subnet on a split becomes a Report: errors with intervals, bytes of the file itself, speed, and every condition.
+
+The weights measured are those of the packed file, read back. `Material` holds a split's features and words once, for as
+many subnets as wanted. Intervals resample speakers, then utterances (only utterances where a split has one speaker).
+"""
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core import cost, paths
+from core.data.prepared import TRAIN, Prepared
+from core.decoding import decoders as decoding
+from core.evaluation import scoring
+from core.evaluation.latency import Speed, measure
+from core.lm.fusion import NONE, Language
+from core.records import Anatomy, Report, Subnet, option
+from core.runtime import recognizer
+from core.speech import audio
+from core.storage import packing, store
+from core.training.trainer import Interrupted
+
+Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
+NOT_TESTED = (TRAIN, "search", "dev")
+DENSE = "dense"       # the subnet that the others of a run are paired with, and timed in turn with
+TIMES = tuple(f.name for f in fields(Speed))  # fields of a Report, too
+SPEED_SECONDS = 60.0  # of sound at most: enough chunks (190 of 320 ms) for a 95th percentile
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured, and under which decoding conditions."""
+    splits: list[str] = option([], "splits to measure; empty = all test splits")
+    default_split: str = option("", "split the dashboard shows first; empty = the first measured one")
+    chunk_ms: float = option(320.0, "attention chunk; 0 = full context", unit="ms", low=0.0, high=2560.0)
+    precision: str = option("fp32", "arithmetic of the forward pass", choices=("fp32", "bf16"))
+    decoder: str = option("greedy", "how tokens are found: greedily, or by the beam search of the model: prefix_beam_search for CTC, "
+                          "modified_beam_search for transducers", choices=("greedy", "beam", "prefix_beam_search", "modified_beam_search"))
+    beam: int = option(0, "hypotheses of a beam search; 0 = 32 for CTC, 4 for transducers", low=0, high=1000)
+    lm: str = option("", "ARPA file of a language model of words beside a beam search; empty = none")
+    lm_weight: float = option(0.5, "how much the language model counts beside the sound", low=0.0, high=5.0)
+    word_score: float = option(0.0, "added for every word (ln), against the language model's liking of few words", low=-10.0, high=10.0)
+    threads: int = option(2, "CPU threads for the errors; speed is always measured with one", low=1, high=256)
+    speed_utterances: int = option(12, "utterances streamed for the speed, 60 s at most; 0 = none", low=0, high=1000)
+    repetitions: int = option(10000, "bootstrap resamples", low=100, high=1000000)
+    seed: int = option(1, "of the bootstrap", low=0, high=2147483647)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a subnet understood elsewhere: one text per utterance of a split, and how fast it was there."""
+    texts: list[str]
+    speed: Speed | None
+    hardware: str
+
+
+# begins all (the last argument: the run's dense subnet, packed, to time them in turn with), waits for one
+Spread = Callable[["list[tuple[Subnet, bytes]]", "Material", Options, "bytes | None"], "Callable[[Subnet], Heard]"]
+
+
+@dataclass(frozen=True)
+class Material:
+    """One split, ready to be measured often. features: raw fbank [F, 80] each; sounds: (file, offset s, seconds)."""
+    split: str                       # as it is called in reports, e.g. "librispeech/test-clean"
+    ids: list[str]
+    references: list[str]
+    speakers: list[str]
+    seconds: float
+    features: list[np.ndarray]
+    sounds: list[tuple[str, float, float]]
+
+    def waves(self, count: int) -> list[np.ndarray]:
+        """`count` sounds, evenly spread over the split, SPEED_SECONDS at most."""
+        chosen, left = [], SPEED_SECONDS
+        for i in np.unique(np.linspace(0, len(self.sounds) - 1, count).round().astype(int)) if count else []:
+            file, offset, seconds = self.sounds[i]
+            if seconds <= left:
+                chosen.append(audio.read(file, offset, seconds))
+                left -= seconds
+        return chosen
+
+
+def material(prepared: Prepared, split: str) -> Material:
+    """A split of prepared data, by its prepared name or by the name that reports give it. ValueError for unknown and empty ones."""
+    rows = prepared.rows(split if split in prepared.splits else split.split("/", 1)[-1])
+    if not rows:
+        raise ValueError(f"split {split!r} holds no utterance to measure")
+    corpora = {row.corpus for row in rows}
+    name = f"{corpora.pop()}/{split}" if len(corpora) == 1 and "/" not in split else split
+    return Material(name, [r.id for r in rows], [r.text for r in rows], [r.speaker for r in rows],
+                    sum(r.seconds for r in rows), [prepared.features(r, 1.0) for r in rows],
+                    [(r.audio, r.offset, r.seconds) for r in rows])
+
+
+def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Options | None = None, *,
+             dense: Sequence[dict] | None = None, speed: Speed | None = None,
+             heard: Heard | None = None) -> tuple[Report, list[dict]]:
+    """Measures one subnet on one split -> (Report, one row per utterance as the store keeps it).
+
+    dense: rows of this run's dense subnet on the same split, for the paired test. speed: measured earlier for the same
+    file on this machine; None = measured now, if options ask for it. heard: what it understood elsewhere; None = it listens now.
+    """
+    options = options or Options()
+    folder = store.folder_of(run)
+    data = packing.pack(folder, subnet)
+    listener = opened(data, options)
+    texts = listener.transcribe(material.features) if heard is None else heard.texts
+    if heard is not None:
+        speed = heard.speed or (speed if heard.hardware == hardware() else None)
+    elif speed is None and options.speed_utterances and (waves := material.waves(options.speed_utterances)):
+        speed = speed_on(data, waves, options, rival(folder, subnet))
+    edits = scoring.word_edits(material.references, texts)
+    counts = np.stack([edits.insertions, edits.deletions, edits.substitutions, edits.words], 1).tolist()
+    rows = [{"id": id, "hypothesis": text, **dict(zip(("insertions", "deletions", "substitutions", "words"), four))}
+            for id, text, four in zip(material.ids, texts, counts)]
+    conditions = listener.conditions
+    recipe = store.recipe(folder)
+    report = Report(
+        run=folder.name, subnet=subnet.name, split=material.split, method=recipe.method.name,
+        title=recipe.title or folder.name, **_errors(edits, texts, material, options, dense),
+        **sizes(data, store.anatomy(folder), subnet),
+        **(asdict(speed) if speed else dict.fromkeys(TIMES) | {"threads": options.threads}),
+        **{n: conditions[n] for n in ("chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model",
+                                      "precision", "runtime", "normaliser", "file_sha256", "seed")},
+        hardware=heard.hardware if heard else hardware(), code_version=code_version(), date=datetime.date.today().isoformat(),
+        resampled=scoring.resampled_unit(material.speakers))
+    return report, rows
+
+
+def language(options: Options) -> Language | None:
+    """The language model that the options name."""
+    return Language(options.lm, options.lm_weight, options.word_score) if options.lm else None
+
+
+def opened(data: bytes, options: Options) -> recognizer.TorchRecognizer:
+    """The recogniser under the options' conditions; ValueError for conditions that cannot be."""
+    return recognizer.open(data, chunk_ms=options.chunk_ms, precision=options.precision, threads=options.threads,
+                           decoder=options.decoder, beam=options.beam, language=language(options))
+
+
+def rival(folder: Path, subnet: Subnet | None = None) -> bytes | None:
+    """The run's dense subnet as a file, to time `subnet` in turn with; None for dense itself and where the run has none."""
+    wanted = has_dense(folder) and (subnet is None or subnet.name != DENSE)
+    return packing.pack(folder, store.subnet(folder, DENSE)) if wanted else None
+
+
+def has_dense(folder: Path) -> bool:
+    """Whether the run has a dense subnet; one that was only pruned to a size or two has none."""
+    return any(file.stem == DENSE for file in store.files(folder, paths.SUBNETS, "*.json"))
+
+
+def speed_on(data: bytes, waves: list[np.ndarray], options: Options, dense: bytes | None = None) -> Speed:
+    """Speed of a packed subnet on these sounds, one thread; also against `dense`, if given."""
+    return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder, options.beam, language(options), dense)
+
+
+def _errors(edits: scoring.Edits, texts: list[str], material: Material, options: Options,
+            dense: Sequence[dict] | None) -> dict:
+    """The error fields of a Report."""
+    again = (options.repetitions, options.seed)
+    low, high = scoring.bootstrap(edits.errors, edits.words, material.speakers, *again)
+    delta = (None, None, None, None)
+    if dense is not None:
+        base = {row["id"]: row["insertions"] + row["deletions"] + row["substitutions"] for row in dense}
+        missing = [i for i in material.ids if i not in base]
+        if missing:
+            raise ValueError(f"the dense subnet was measured on other utterances of {material.split}: {len(missing)} "
+                             f"are missing, e.g. {missing[0]!r}; measure it again first")
+        delta = scoring.paired(edits.errors, np.array([base[i] for i in material.ids]), edits.words,
+                               material.speakers, *again)
+    return {"utterances": len(texts), "audio_seconds": material.seconds, "words": int(edits.words.sum()),
+            "insertions": int(edits.insertions.sum()), "deletions": int(edits.deletions.sum()),
+            "substitutions": int(edits.substitutions.sum()), "wer": edits.rate, "wer_low": low, "wer_high": high,
+            "cer": scoring.character_edits(material.references, texts).rate,
+            "delta_wer": delta[0], "delta_low": delta[1], "delta_high": delta[2], "p_value": delta[3]}
+
+
+def sizes(data: bytes, anatomy: Anatomy, subnet: Subnet) -> dict:
+    """The size fields of a Report: bytes of the file, zeros counted in the weights read back from it."""
+    tensors, metadata = packing.unpack(data)
+    total, nonzero = (sum(f(t) for t in tensors.values()) for f in (np.size, np.count_nonzero))
+    kept = sum(np.count_nonzero(tensors[f"{unit}.weight"]) for unit in metadata["units"] if f"{unit}.weight" in tensors)
+    return {"parameters": int(total), "nonzero_parameters": int(nonzero),
+            "sparsity": float(1 - kept / max(cost.prunable_parameters(anatomy), 1)),
+            "sparsity_whole": float(1 - nonzero / cost.parameters(anatomy)), "file_bytes": len(data),
+            "zstd_bytes": packing.zstd_bytes(data), "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
+            "mmacs_nonzero_per_second": cost.macs_nonzero_per_second(anatomy, subnet.keep) / 1e6}
+
+
+def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared, options: Options | None = None,
+                  progress: Progress = lambda *_: True, again: bool = False, spread: Spread | None = None) -> list[Report]:
+    """Measures subnets on splits and stores the reports; dense comes first, so that the others are paired with it.
+
+    What is already measured (same file, split and conditions) is kept unless `again`. Speed is measured once a subnet, in turn with dense.
+    `spread` has other processes listen, to all subnets of a split at once. Raises Interrupted when `progress` says stop; what is finished
+    is stored.
+    """
+    options = options or Options()
+    folder = store.folder_of(run)
+    if subnets and (options.decoder != decoding.GREEDY or options.lm):  # reports bear the decoder's own name
+        options = replace(options, decoder=opened(packing.pack(folder, subnets[0]), options).decoder)
+    splits = options.splits or [s for s in prepared.splits if s not in NOT_TESTED]
+    ordered = sorted(subnets, key=lambda s: (s.name != DENSE, s.sparsity, s.name))
+    done, began, speeds = [], time.monotonic(), {}
+    for split in splits:
+        one = material(prepared, split)
+        todo = [s for s in ordered if again or _measured(folder, s, one, options) is None] if spread else []
+        listen = spread([(s, packing.pack(folder, s)) for s in todo], one, options, rival(folder)) if spread and todo else None
+        for subnet in ordered:
+            count, total = len(done), len(splits) * len(ordered)
+            left = (time.monotonic() - began) / count * (total - count) if count else None
+            if not progress(count / total, f"{subnet.name} on {one.split} ({count + 1} of {total})", left):
+                raise Interrupted(f"stopped after {count} of {total} measurements; they are stored")
+            dense = _dense_rows(folder, subnet, one, options)
+            report = None if again else _measured(folder, subnet, one, options)
+            if report is not None and report.delta_wer is None and dense is not None:
+                report = None  # dense was not measured yet when this was
+            if report is None:
+                heard = listen(subnet) if listen and subnet in todo else None
+                report, rows = evaluate(folder, subnet, one, options, speed=speeds.get(subnet.name), dense=dense, heard=heard)
+                store.save_report(folder, report, rows)
+            in_turn = report.speed_ratio is not None or subnet.name == DENSE or not has_dense(folder)  # else timed alone, long ago
+            if report.rtf is not None and report.hardware == hardware() and in_turn:
+                speeds[subnet.name] = Speed(**{name: getattr(report, name) for name in TIMES})
+            done.append(report)
+    progress(1.0, f"{len(done)} measurements are stored", 0.0)
+    return done
+
+
+def _measured(folder: Path, subnet: Subnet, material: Material, options: Options) -> Report | None:
+    """The stored report of this very file on this split under these conditions, if there is one."""
+    asked = (subnet.name, material.split, options.chunk_ms, *_decoding(options))
+    report = next((r for r in store.reports(folder) if (r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model) == asked), None)
+    if report is None:
+        return None
+    try:
+        heard = [row["id"] for row in store.hypotheses(folder, *asked)]
+    except ValueError:  # damaged or lost: measured again
+        return None
+    same = heard == material.ids and (report.precision, report.file_sha256) == (
+        options.precision, packing.sha256(packing.pack(folder, subnet)))
+    return report if same else None
+
+
+def _decoding(options: Options) -> tuple[str, str]:
+    """Decoder and language model, as reports name them."""
+    told = language(options)
+    return decoding.labelled(options.decoder, options.beam), told.text() if told else NONE
+
+
+def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Options) -> list[dict] | None:
+    asked = (DENSE, material.split, options.chunk_ms, *_decoding(options))
+    measured = any((r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model) == asked for r in store.reports(folder))
+    if not measured or subnet.name == DENSE:
+        return None
+    try:
+        return store.hypotheses(folder, *asked)
+    except ValueError:
+        return None
+
+
+@functools.cache
+def hardware(device: str = "cpu") -> str:
+    """Processor and usable cores, e.g. "AMD EPYC (family 26, model 2), 2 cores": virtual machines give generations one name. Of "cuda"
+    the GPU's name before it."""
+    if device != "cpu":
+        return f"{torch.cuda.get_device_name()}; {hardware()}"
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.is_file() else []
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = told.get("model name", "")
+    if name and {"cpu family", "model"} <= told.keys():
+        name += f" (family {told['cpu family']}, model {told['model']})"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name or platform.processor() or platform.machine()}, {cores} cores"
+
+
+@functools.cache
+def code_version() -> str:
+    """The git commit ("-dirty" when files of core differ from it), or a hash over core's sources where there is no git."""
+    if (paths.ROOT / ".git").exists():
+        told, changed = (subprocess.run(["git", "-C", str(paths.ROOT), *words], capture_output=True, text=True, check=False)
+                         for words in (("describe", "--always", "--abbrev=12"), ("status", "--porcelain", "--", "core")))
+        if told.returncode == 0 and told.stdout.strip():
+            return told.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
+    digest = hashlib.sha256()
+    for file in sorted(paths.CORE.rglob("*.py")):
+        digest.update(str(file.relative_to(paths.CORE)).encode() + file.read_bytes())
+    return f"files-{digest.hexdigest()[:12]}"

@@ -1,0 +1,197 @@
+"""The background worker: claims jobs for its slots, one per device, and runs each in a process of its own; needs no torch."""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from core import paths
+from core.jobs import heartbeat as pulse, queue as jobs, ray_client as cluster
+from core.jobs.runners.base import STOPPED, Handle, Runner
+from core.records import Job
+from core.registry import plugins
+
+POLL_S = 0.5     # between two looks at the queue or the child
+BEAT_S = 2.0     # between two heartbeats
+IDLE_MINUTES = 10.0
+GRACE_S = 60.0   # from asking a job to stop until it is killed
+ERROR_LINES = 30
+
+
+@dataclass
+class Worker:
+    """`stop` becomes True on SIGTERM or SIGINT: the job is asked to stop and goes back to the queue."""
+    runner: Runner
+    idle_minutes: float = IDLE_MINUTES
+    grace_s: float = GRACE_S
+    stale_s: float = jobs.STALE_S
+    slots: tuple[str, ...] = ("cpu",)  # devices, each as often as jobs may run on it at once
+    stop: bool = False
+
+    def work(self) -> int:
+        """Until nothing has come for `idle_minutes`; returns the number of jobs done."""
+        self.name, done, idle_since = pulse.name(), 0, time.monotonic()
+        if not jobs.worker_beat(self.name):
+            _say("another worker is at work")
+            return 0
+        _say(f"{self.name} is at work with {', '.join(self.slots)}")
+        running: list[threading.Thread] = []  # one for each job
+        try:
+            while not self.stop and jobs.worker_beat(self.name):
+                for lost in jobs.requeue_stale(self.stale_s, but=self.name):
+                    _say(f"job {lost.id} lost its worker {lost.worker}")
+                    self.runner_of(lost).clear(lost)
+                for job in jobs.impossible(self.name, self.slots):
+                    _say(f"job {job.id} asks for {job.device}: there is none here")
+                running = [thread for thread in running if thread.is_alive()]
+                job = jobs.claim(self.name, self.slots)
+                if job is not None:
+                    running += self.start(job)
+                    done += 1
+                elif not running and time.monotonic() - idle_since > 60 * self.idle_minutes:
+                    break
+                else:
+                    time.sleep(POLL_S)
+                if running:
+                    idle_since = time.monotonic()
+        finally:
+            self.stop = True  # also when the queue cannot be used any more: no job is left without its worker
+            for thread in running:
+                thread.join()
+            jobs.worker_leave(self.name)
+        _say(f"{self.name} leaves after {done} jobs")
+        return done
+
+    def start(self, job: Job) -> list[threading.Thread]:
+        """Start a job's process here, in the thread with whose end it dies, and a thread that follows it; [] when it cannot be started:
+        no job ends the worker. Input that is wrong is not tried again, a cluster that does not answer is."""
+        _say(f"job {job.id} ({job.kind}) starts on {job.place}")
+        try:
+            handle = self.runner_of(job).start(job, paths.job_log(job.id))
+        except Exception as error:
+            wrong = isinstance(error, ValueError)
+            text = f"{error}" if wrong else f"the job's process could not be started: {error or type(error).__name__}"
+            jobs.fail(job.id, text, self.name, again=not wrong or isinstance(error, cluster.Unreachable))
+            return []
+        thread = threading.Thread(target=self.follow, args=(job, handle), name=f"job {job.id}")
+        thread.start()
+        return [thread]
+
+    def runner_of(self, job: Job) -> Runner:
+        """The worker's own runner, or the one that the job asks for, with the job's settings. ValueError for unknown ones."""
+        if job.runner == "local" and not job.settings:
+            return self.runner
+        module = plugins.load("runners", job.runner)
+        return module.Runner(plugins.make_options(module.Options, job.settings, "runner"))
+
+    def follow(self, job: Job, handle: Handle) -> None:
+        """One started job to its end, whatever that is."""
+        try:
+            jobs.note(job.id, self.name, pid=handle.pid)
+            code, told = self._watch(job, handle)
+        finally:
+            if not handle.stays or jobs.kept(job).cancel:
+                handle.kill()
+        job = jobs.kept(job)
+        if told or code == STOPPED:
+            jobs.stopped(job.id, self.name)
+        elif code == 0:
+            jobs.finish(job.id, self.name)
+        else:  # does nothing when the child has written its traceback
+            jobs.fail(job.id, _reason(code, job.id), self.name)
+        _say(f"job {job.id} is {jobs.get(job.id).state}")
+
+    def _watch(self, job: Job, handle: Handle) -> tuple[int | None, bool]:
+        """The child's exit code, and whether it had been told to stop."""
+        beaten, told = 0.0, 0.0
+        while (code := handle.poll()) is None:
+            now = time.monotonic()
+            if now - beaten > BEAT_S:
+                beaten = now
+                job = jobs.kept(job)
+                go_on = jobs.beat(job.id, self.name) and jobs.worker_beat(self.name)
+                if job.worker != self.name:  # this machine slept and another worker took over
+                    return None, True
+                if not go_on and not told:
+                    told = now
+                    handle.stop()
+            if self.stop and not told:
+                if handle.stays and not jobs.kept(job).cancel:
+                    return None, True
+                told = now
+                handle.stop()
+            if told and now - told > self.grace_s:
+                _say(f"job {job.id} did not stop in {self.grace_s:g} s and is killed")
+                return None, True
+            time.sleep(POLL_S / 5)
+        return code, bool(told)
+
+
+def _reason(code: int, job_id: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        why = f"the job's process was ended by {name}" + (" (often lack of memory)" if name == "SIGKILL" else "")
+    else:
+        why = f"the job's process ended with code {code}"
+    return f"{why}; its last lines:\n{jobs.log(job_id, ERROR_LINES)}"
+
+
+def slots_here() -> tuple[str, ...]:
+    """A slot for every NVIDIA GPU of this machine, found without any library, and one for its processors."""
+    cards = sorted(int(p.name.removeprefix("nvidia")) for p in Path("/dev").glob("nvidia[0-9]*"))
+    return (*(f"cuda:{card}" for card in cards), "cpu")
+
+
+def slots_elsewhere() -> tuple[str, ...]:
+    """The slots of runners whose jobs run on other machines, called as the runner."""
+    rooms = {name: plugins.load("runners", name).Runner for name in plugins.names("runners")}
+    return tuple(name for name, runner in rooms.items() for _ in range(runner.elsewhere))
+
+
+def read_slots(text: str) -> tuple[str, ...]:
+    """("cuda:0", "cuda:0", "cpu") from "cuda:0=2,cpu"; ValueError for anything else."""
+    found: list[str] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(cpu|cuda:\d+)(?:=(\d+))?", part.strip())
+        if match is None:
+            raise ValueError(f"slots are given as cpu=1,cuda:0=2 (device, and how many jobs at once); {text!r} came")
+        found += [match.group(1)] * int(match.group(2) or 1)
+    if not found:
+        raise ValueError(f"a worker needs a slot; {text!r} gives none")
+    return tuple(found)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk takes no log, and ends no worker
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m core.jobs.worker", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--runner", default="local", help="where jobs run: %(default)s")
+    parser.add_argument("--idle-minutes", type=float, default=IDLE_MINUTES, help="leave when nothing came for so long")
+    parser.add_argument("--grace-s", type=float, default=GRACE_S, help="s from asking a job to stop until it is killed")
+    parser.add_argument("--stale-s", type=float, default=jobs.STALE_S, help="s without heartbeat until a job is lost")
+    parser.add_argument("--slots", default="", help="devices and how many jobs at once, e.g. cuda:0=2,cpu=1; each GPU one, processors one")
+    given = parser.parse_args(arguments)
+    try:
+        module = plugins.load("runners", given.runner)
+        worker = Worker(module.Runner(module.Options()), given.idle_minutes, given.grace_s, given.stale_s,
+                        (*(read_slots(given.slots) if given.slots else slots_here()), *slots_elsewhere()))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(worker, "stop", True))
+        worker.work()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

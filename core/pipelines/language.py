@@ -1,0 +1,69 @@
+"""Language models of a recipe's or a run's speech: made of its training transcripts, their weights chosen on its dev."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from core import paths
+from core.data.prepared import TRAIN
+from core.evaluation import evaluate as evaluation, tuning
+from core.lm import kneser_ney, ngrams
+from core.pipelines import experiment
+from core.records import Recipe
+from core.storage import packing, store
+from core.training.trainer import Report
+
+
+def make(source: Recipe | str | None, files: Sequence[str], order: int, report: Report) -> tuple[ngrams.NGrams, str]:
+    """An n-gram model of a recipe's or a run's training transcripts, of text files, or of both -> (model, what it was made from).
+
+    Of the speech the split train and no other is read. What one speaker says alike more than once (a noisy copy) counts once."""
+    kneser_ney.check_order(order)
+    sentences, left_out = kneser_ney.read_sentences(files)
+    told = [f"{len(sentences)} lines of text" + (f" ({left_out} left out: digits or signs whose words are unknown)" if left_out else "")
+            ] if files else []
+    if source is not None:
+        prepared = (experiment.prepared_of(store.run_folder(source), store.recipe(source), report) if isinstance(source, str)
+                    else experiment.prepared_now(source, report))
+        different = dict.fromkeys((row.speaker, row.text) for row in prepared.rows(TRAIN))
+        sentences += [text.split() for _, text in different]
+        told.append(f"{len(different)} training transcripts")
+    made = kneser_ney.estimate(sentences, order)
+    counts = ", ".join(str(n) for n in made.counts)
+    return made, f"{' and '.join(told)}, {sum(map(len, sentences))} words; n-grams by length: {counts}"
+
+
+def write(source: str, files: Sequence[str], order: int, out: Path | None, report: Report) -> str:
+    """What make() makes, of the recipe or run named `source` ("" = of text alone), as an ARPA file -> what was made. Without `out`
+    it is named like its source and lies where the Transcribe page looks."""
+    if not (source or files):
+        raise ValueError("lm: say whose training transcripts are read (a RECIPE or a run), or give --text FILE")
+    if out is None:
+        out = paths.language_models() / f"{Path(source or files[0]).stem if not _is_run(source) else source}.arpa"
+        paths.language_models().mkdir(parents=True, exist_ok=True)
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: give the name of a file in a folder that exists")
+    named = source if _is_run(source) else store.load_recipe(source) if source else None
+    made, told = make(named, files, order, report)
+    store.write_bytes(out, made.text().encode())
+    return f"{out}: {told}"
+
+
+def _is_run(source: str) -> bool:
+    return source in [r.id for r in store.runs()]
+
+
+def tune(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Report, chunk_ms: float | None = None,
+         decoding: dict[str, Any] | None = None) -> tuning.Tuning:
+    """Weights of a language model chosen for one subnet (dense where none is named), on dev; ValueError for any other split."""
+    tuning.check(splits)
+    folder = store.run_folder(run_id)
+    recipe = store.recipe(folder)
+    if len(subnets) > 1:
+        raise ValueError(f"--tune takes one size, but --subnets names {', '.join(subnets)}; the weights of one can be given to others")
+    if not (decoding or {}).get("lm"):
+        raise ValueError("--tune needs a language model: give --decoder beam --lm FILE")
+    subnet = store.subnet(folder, subnets[0]) if subnets else store.subnets(folder)[0]
+    heard = evaluation.opened(packing.pack(folder, subnet), experiment.measured_so(recipe, splits, chunk_ms, decoding))
+    return tuning.tune(heard, experiment.prepared_of(folder, recipe, report, [tuning.DEV]), report=report)

@@ -1,0 +1,160 @@
+"""Recipes as text: read from TOML or JSON, checked against the cards of their plug-ins, changed, named."""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from core import paths
+from core.records import Choice, Recipe, as_dict
+from core.registry import catalog, plugins
+
+ROOM_OF = {"corpus": "corpora", "model": "models", "method": "methods"}   # a recipe's choices and their rooms
+CARD_OF = {"features": "features", "tokens": "tokenizer", "training": "training", "search": "search",
+           "evaluation": "evaluation"}                                    # a recipe's tables and their settings card
+PLAIN = {"seed": int, "title": str, "init_from": str}
+
+
+def recipe_names() -> list[str]:
+    return sorted(p.stem for p in paths.RECIPES.glob("*.toml"))
+
+
+def load_recipe(source: str | Path) -> Recipe:
+    """A checked recipe from a .toml or .json file, or from core/recipes by name. ValueError names file and field."""
+    path = Path(source)
+    if path.parent == Path(".") and not path.suffix and not path.is_file():
+        plugins.check_name(str(source), recipe_names(), "recipe in core/recipes")
+        path = paths.RECIPES / f"{source}.toml"
+    if path.suffix not in (".toml", ".json"):
+        raise ValueError(f"{source}: a recipe is a .toml file, a run's recipe.json or one of: "
+                         f"{', '.join(recipe_names())}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise ValueError(f"the recipe {path} cannot be read: {error.strerror}; "
+                         f"recipes of the project are: {', '.join(recipe_names())}") from None
+    except ValueError as error:  # TOML, JSON and UTF-8 errors are all ValueErrors
+        raise ValueError(f"the recipe {path} is damaged: {error}") from None
+    if "extends" in data:
+        data = merged(as_dict(load_recipe(data.pop("extends"))), data)
+    try:
+        return recipe_from(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The base with the tables of `changes` laid over it; naming another plug-in drops the base's options of the old one."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = base.get(key)
+        same = isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name")
+        result[key] = merged(base[key], value) if same else value
+    return result
+
+
+def recipe_from(data: dict[str, Any] | str | Path | Recipe) -> Recipe:
+    """A checked recipe from what a job's payload holds: the tables of a recipe, or the path or name of a file."""
+    if isinstance(data, (str, Path)):
+        return load_recipe(data)
+    if isinstance(data, Recipe):
+        data = as_dict(data)
+    plugins.check_known(data, [f.name for f in dataclasses.fields(Recipe)], "recipe")
+    values: dict[str, Any] = {}
+    for field in ROOM_OF:
+        values[field] = _choice(data, field)
+    for field, name in CARD_OF.items():
+        values[field] = data.get(field, {})
+        if values[field] != {}:
+            catalog.check(catalog.card("settings", name), values[field], field)
+    for field, kind in PLAIN.items():
+        if field in data:
+            low, high = (0, 2**31 - 1) if field == "seed" else (None, None)
+            values[field] = plugins.check_value(field, kind.__name__, data[field], low, high)
+    return Recipe(**values)
+
+
+def _choice(data: dict[str, Any], field: str) -> Choice:
+    room = ROOM_OF[field]
+    given = data.get(field)
+    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+        raise ValueError(f"{field}: a table [{field}] with name = \"...\" is needed, but {given!r} came; "
+                         f"names are: {', '.join(plugins.names(room))}")
+    plugins.check_known(given, ("name", "options"), field)
+    options = given.get("options", {})
+    plugins.check_name(given["name"], plugins.names(room), f"{field} ({room} plug-in)")
+    catalog.check(catalog.card(room, given["name"]), options, f"{field}.options")
+    return Choice(given["name"], options)
+
+
+def override(recipe: Recipe, settings: list[str]) -> Recipe:
+    """The recipe with settings like "training.minutes=5", "method=dense" or "method.sparsest=0.9" changed.
+
+    A value is read as TOML, and as plain text where it is none. Naming a plug-in drops the options of the old one.
+    """
+    data = as_dict(recipe)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        place, _, option = key.strip().partition(".")
+        if not equals or place not in data:
+            raise ValueError(f"--set {setting}: write it as table.option=value; tables are: {', '.join(data)}")
+        value = setting_value(text.strip())
+        option = option.removeprefix("options.")
+        if place in PLAIN:
+            data[place] = value
+        elif place in ROOM_OF and option in ("", "name"):
+            data[place] = {"name": value, "options": {}}
+        elif not option:
+            raise ValueError(f"--set {setting}: say which option of {place} is meant, as {place}.option=value")
+        else:
+            table = data[place]["options"] if place in ROOM_OF else data[place]
+            table[option] = value
+    return recipe_from(data)
+
+
+def setting_value(text: str) -> Any:
+    """A value given on a command line: TOML where it is some, else the text itself."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def recipe_id(recipe: Recipe, prepared_hash: str, versions: dict[str, int]) -> str:
+    """A run's name: the method, what differs from the defaults, and 8 hex digits over everything that decides it.
+
+    `versions` are the plug-ins' VERSIONs, e.g. {"methods/dense": 1}; the title is for people and is not hashed.
+    """
+    data = as_dict(recipe)
+    del data["title"]
+    everything = json.dumps(same_numbers([data, prepared_hash, versions]), sort_keys=True, ensure_ascii=False)
+    digest = hashlib.sha256(everything.encode()).hexdigest()[:8]
+    short = "-".join([recipe.method.name, *_differences(recipe)[:3]])
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '', short)[:60].rstrip('-.')}-{digest}"
+
+
+def same_numbers(value: Any) -> Any:
+    """40.0 as 40: it is the same option, whichever way a file or --set writes it."""
+    if isinstance(value, dict):
+        return {k: same_numbers(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [same_numbers(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _differences(recipe: Recipe) -> list[str]:
+    """Short texts like "sparsest0.95" for plain options that are not at their default."""
+    found = []
+    for room, name, given in (("methods", recipe.method.name, recipe.method.options),
+                              ("models", recipe.model.name, recipe.model.options),
+                              ("settings", "training", recipe.training)):
+        default = next((catalog.defaults(c) for c in catalog.cards(room) if c.name == name), {})
+        for key, value in sorted(given.items()):
+            if isinstance(value, (int, float, str)) and value != default.get(key):
+                found.append(f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}")
+    return found + ([f"seed{recipe.seed}"] if recipe.seed != 1 else [])

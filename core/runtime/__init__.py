@@ -1,0 +1,1 @@
+"""From a packed file to text: the Recognizer protocol and its engines."""

@@ -1,0 +1,149 @@
+"""Finished runs on a shared disk or in object storage, through fsspec: files that never change, and a list of them last.
+
+Under the storage's URL every run is a folder as it is here, without checkpoints. Each copy ends with `stored-<digest>.json`, the lengths
+and SHA-256 of its files; only what such a list names is there for a reader. Later measurements come as further files and a further list.
+"""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from core import paths
+from core.common import writing
+from core.registry.plugins import check_name
+from core.storage import store
+
+VARIABLE = "SUPERNET_STORAGE"
+LIST = "stored-"
+BOUNDED = {"s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}}}  # no endless waiting
+RANKS, LEFT_OUT = (file(Path()).as_posix() for file in (paths.ranks_file, paths.left_out_file))
+LEFT_HERE = (paths.CHECKPOINT, paths.TENSORBOARD)  # the beginnings of what is not copied
+
+
+def url(given: str = "") -> str:
+    """The storage that was given, or that the environment variable SUPERNET_STORAGE names; ValueError without either."""
+    found = given or os.environ.get(VARIABLE, "")
+    if not found:
+        raise ValueError(f"no storage is named: say where, e.g. s3://bucket/runs or file:///shared/runs, or set {VARIABLE}")
+    return found.rstrip("/")
+
+
+def runs(where: str = "") -> list[str]:
+    """Ids of the runs that are there whole, by name."""
+    with _opened(url(where)) as (system, root):
+        found = system.glob(f"{root}/*/{LIST}*.json") if system.exists(root) else []
+        return sorted({name.rsplit("/", 2)[-2] for name in found})
+
+
+def push(run: str | Path, where: str = "") -> list[str]:
+    """Copy a finished run, or what was added to it since -> names of the files copied. What is there is never replaced; ValueError for a
+    run that is not finished, or when another one of this id is there."""
+    folder = store.folder_of(run)
+    if not (folder / paths.FINISHED).is_file():
+        raise ValueError(f"run {folder.name} is not finished: only finished runs are stored")
+    with _opened(url(where)) as (system, root):
+        there = _listed(system, f"{root}/{folder.name}")
+        own = {name: path for name, path in _files(folder).items()
+               if name not in there or name.split("/")[0] not in (paths.REPORTS, paths.SUBNETS)}
+        told = {name: [path.stat().st_size, _sha256(path)] for name, path in own.items()}
+        other = [name for name in (paths.FINISHED, paths.WEIGHTS) if name in there and there[name] != told.get(name)]
+        if other == [paths.WEIGHTS] and _same_ranks(system, f"{root}/{folder.name}", there, folder):
+            other = []  # one of the two is a release, which holds the weights of a net pruned alone without their zeros
+        if other:
+            raise ValueError(f"another run of the id {folder.name} is in {where or url()}: its {other[0]} differs, and what is stored "
+                             f"never changes; store this one elsewhere")
+        new = {name: facts for name, facts in told.items() if name not in there}
+        for name in new:
+            system.makedirs(f"{root}/{folder.name}/{name}".rsplit("/", 1)[0], exist_ok=True)
+            system.put_file(str(own[name]), f"{root}/{folder.name}/{name}")
+        if new:
+            text = json.dumps(new, indent=1)
+            system.pipe_file(f"{root}/{folder.name}/{LIST}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json", text.encode())
+        return sorted(new)
+
+
+def pull(run_id: str, where: str = "") -> Path:
+    """The run among this machine's own: missing files are fetched and checked, the marker comes last -> its folder.
+
+    ValueError when it is not there, or damaged."""
+    check_name(run_id, runs(where), f"run in {url(where)}")
+    folder = paths.runs() / run_id
+    with _opened(url(where)) as (system, root):
+        listed = _listed(system, f"{root}/{run_id}")
+        if (folder / paths.FINISHED).is_file() and _facts(folder / paths.FINISHED) != listed.get(paths.FINISHED):
+            raise ValueError(f"the run {run_id} is on this machine, and it is another one than that in {url(where)}: remove one of them")
+        for name in sorted(listed, key=lambda n: (n == paths.FINISHED, not n.endswith(".zst"), n)):  # markers after what they mark
+            target = folder / name
+            if name == LEFT_OUT and RANKS in listed:
+                continue  # of another copy of the run, which has less
+            if target.is_file() and (name.split("/")[0] in (paths.REPORTS, paths.SUBNETS) or _facts(target) == listed[name]):
+                continue  # measured here, too
+            data = system.cat_file(f"{root}/{run_id}/{name}")
+            if [len(data), hashlib.sha256(data).hexdigest()] != listed[name]:
+                raise ValueError(f"{url(where)}/{run_id}/{name} is damaged: it is not the file that was stored")
+            writing.write_bytes(target, data)
+    return folder
+
+
+def here(run_id: str) -> Path:
+    """The folder of a run, fetched first if only the storage has it; ValueError lists what exists."""
+    try:
+        return store.run_folder(run_id)
+    except ValueError:
+        if not os.environ.get(VARIABLE) or not store.SAFE.fullmatch(str(run_id)) or run_id not in runs():
+            raise
+        return pull(run_id)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """{name: file} of what is copied, with what this machine added to a released run."""
+    found = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    for part in (paths.SUBNETS, paths.REPORTS):
+        found |= {f"{part}/{p.name}": p for p in (store.own_part(folder) / part).glob("*")}
+    return {name: path for name, path in found.items() if not name.startswith(LEFT_HERE) and ".tmp-" not in name}
+
+
+def _listed(system: Any, folder: str) -> dict[str, list]:
+    """{name: [bytes, SHA-256]} of all lists of a run; where two name the same file the first stored one is right, for it never changes."""
+    found: dict[str, list] = {}
+    for name in sorted(system.glob(f"{folder}/{LIST}*.json")) if system.exists(folder) else []:
+        found = json.loads(system.cat_file(name)) | found
+    return found
+
+
+def _same_ranks(system: Any, stored: str, there: dict[str, list], folder: Path) -> bool:
+    """Whether one of two copies of a run left its ranks out, and they are those of the other."""
+    if LEFT_OUT not in there and not store.ranks_left_out(folder):
+        return False
+    told = there[RANKS][1] if RANKS in there else json.loads(system.cat_file(f"{stored}/{LEFT_OUT}")).get("ranks_sha256")
+    return told == store.ranks_sha256(folder)
+
+
+def _facts(path: Path) -> list:
+    return [path.stat().st_size, _sha256(path)]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def _opened(where: str) -> Iterator[tuple[Any, str]]:
+    """(file system, root in it); what a storage says against being used is a ValueError."""
+    import fsspec
+    protocol = where.split("://")[0] if "://" in where else "file"
+    try:
+        system, root = fsspec.core.url_to_fs(where, use_listings_cache=False, **BOUNDED.get(protocol, {}))
+        yield system, root.rstrip("/")
+    except ValueError:
+        raise
+    except ImportError as error:
+        raise ValueError(f"{where} cannot be used: {error}. For s3:// say pip install s3fs") from None
+    except Exception as error:  # every storage has its own
+        raise ValueError(f"the storage {where} cannot be used now ({type(error).__name__}: {error}); is its address right and its "
+                         f"key set?") from error

@@ -1,0 +1,278 @@
+"""Runs on disk: written aside and renamed, marker last; read as records, with errors that say what is broken."""
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from core import paths
+from core.common.writing import write_bytes, write_json, write_lines
+from core.records import Anatomy, Recipe, Report, Subnet, as_dict, from_dict
+from core.registry.plugins import check_name
+from core.registry.recipes import CARD_OF, ROOM_OF, load_recipe, override, recipe_from, recipe_id, recipe_names, same_numbers, setting_value
+
+# the store's names for what it says about recipes and how it writes
+__all__ = ["CARD_OF", "ROOM_OF", "load_recipe", "override", "recipe_from", "recipe_id", "recipe_names", "same_numbers", "setting_value",
+           "write_bytes", "write_json", "write_lines"]
+
+SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # run ids and subnet names become file names
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """One line of the list of runs. A damaged run is listed, not finished, with the reason in `broken`."""
+    id: str
+    folder: Path
+    released: bool
+    finished: bool
+    title: str
+    method: str
+    recipe: Recipe | None
+    broken: str = ""
+
+
+# writing
+
+def finish(run: str | Path, data: dict[str, Any]) -> None:
+    """Write the marker that makes a run count as finished; nothing is written after it but reports and subnets."""
+    write_json(folder_of(run) / paths.FINISHED, data)
+
+
+def save_subnet(run: str | Path, subnet: Subnet) -> None:
+    """Store a size. Reports of another one of the same name no longer count: they measured another file."""
+    _check_safe(subnet.name, "subnet name")
+    known = {p.stem: p for p in files(run, paths.SUBNETS, "*.json")}
+    if subnet.name in known and _record(Subnet, known[subnet.name]) == subnet:
+        return
+    own, shipped = own_part(run), paths.subnet_file(folder_of(run), subnet.name)
+    for path in [p for p in (own / paths.REPORTS).glob("*.json") if _record(Report, p).subnet == subnet.name]:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".jsonl.zst").unlink(missing_ok=True)
+    if own != folder_of(run) and shipped.is_file() and _record(Subnet, shipped) == subnet:  # as it shipped, again
+        paths.subnet_file(own, subnet.name).unlink()
+    else:
+        write_json(paths.subnet_file(own, subnet.name), as_dict(subnet))
+
+
+def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> None:
+    """A report and its hypotheses, one row per utterance; the report is the marker and comes last."""
+    folder = own_part(run)
+    _check_safe(report.subnet, "subnet name")
+    told = (folder, report.subnet, report.split, report.chunk_ms, report.decoder, report.language_model)
+    write_lines(paths.hypotheses_file(*told), rows)
+    write_json(paths.report_file(*told), as_dict(report))
+
+
+# finding
+
+def runs() -> list[RunInfo]:
+    """The released runs, then the runs of this machine, each by name."""
+    released = [p for p in _folders(paths.RELEASED) if (p / paths.RECIPE).is_file()]
+    known = {p.name for p in released}
+    own = [p for p in _folders(paths.runs()) if p.name not in known]
+    return [_info(p, True) for p in released] + [_info(p, False) for p in own]
+
+
+def run_folder(run_id: str) -> Path:
+    """The folder of a run; ValueError lists the runs that exist."""
+    if SAFE.fullmatch(str(run_id)):
+        for path in (paths.RELEASED / run_id, paths.runs() / run_id):
+            if path.is_dir() and (path.parent != paths.RELEASED or (path / paths.RECIPE).is_file()):
+                return path
+    check_name(run_id, [r.id for r in runs()], "run")
+    raise ValueError(f"the run {run_id!r} went away while it was looked up")
+
+
+def folder_of(run: str | Path) -> Path:
+    """Functions here take a run's id or its folder as a Path."""
+    return run if isinstance(run, Path) else run_folder(run)
+
+
+def own_part(run: str | Path) -> Path:
+    """Where sizes and reports are added: the run's folder; of a released run, which stays as it shipped, a folder of this
+    machine for exactly its weights. Readers see both; a size changed here hides what shipped under its name."""
+    folder = folder_of(run)
+    if folder.parent != paths.RELEASED:
+        return folder
+    try:
+        told = ranks_sha256(folder)[:8]
+    except ValueError:
+        told = "damaged"
+    return paths.added() / f"{folder.name}-{told}"
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256_of(path: Path, *_: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def forget_shipped(folder: Path) -> None:
+    """Of what was added to a released run, remove the files that ship with it by now."""
+    added = own_part(folder)
+    for part in (paths.SUBNETS, paths.REPORTS):
+        for file in (added / part).glob("*"):
+            shipped = folder / part / file.name
+            if shipped.is_file() and shipped.read_bytes() == file.read_bytes():
+                file.unlink()
+
+
+def files(run: str | Path, part: str, pattern: str, own: bool = True) -> list[Path]:
+    """Files of a run's subnets/ or reports/ by name, shipped ones hidden by own ones."""
+    folder, added = folder_of(run), own_part(run)
+    found = {p.name: p for p in (folder / part).glob(pattern)}
+    if own and added != folder:
+        changed = {p.stem for p in (added / paths.SUBNETS).glob("*.json")} if part == paths.REPORTS else set()
+        changed = {n for n in changed if paths.subnet_file(folder, n).is_file()}
+        for report in (folder / paths.REPORTS).glob("*.json") if changed else ():
+            if _record(Report, report).subnet in changed:
+                found.pop(pattern.replace("*.json", report.stem + ".json"), None)
+        found |= {p.name: p for p in (added / part).glob(pattern)}
+    return [found[name] for name in sorted(found)]
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(p for p in parent.iterdir() if p.is_dir() and SAFE.fullmatch(p.name)) if parent.is_dir() else []
+
+
+def _info(folder: Path, released: bool) -> RunInfo:
+    try:
+        told = recipe(folder)
+    except ValueError as error:
+        return RunInfo(folder.name, folder, released, False, "", "", None, str(error))
+    broken, finished = "", (folder / paths.FINISHED).exists()
+    if finished:
+        try:
+            read_json(folder / paths.FINISHED)
+            anatomy(folder)
+        except ValueError as error:
+            broken, finished = str(error), False
+    title = told.title or folder.name
+    return RunInfo(folder.name, folder, released, finished, title, told.method.name, told, broken)
+
+
+# reading
+
+def recipe(run: str | Path) -> Recipe:
+    return _record(Recipe, folder_of(run) / paths.RECIPE)
+
+
+def anatomy(run: str | Path) -> Anatomy:
+    return _record(Anatomy, folder_of(run) / paths.UNITS)
+
+
+def subnets(run: str | Path, own: bool = True) -> list[Subnet]:
+    """Every stored size of the run, dense first; `own` False: of a released run only what ships."""
+    found = [_record(Subnet, p) for p in files(run, paths.SUBNETS, "*.json", own)]
+    return sorted(found, key=lambda s: (s.sparsity, s.name))
+
+
+def subnet(run: str | Path, name: str) -> Subnet:
+    """One size by name; ValueError lists the stored ones."""
+    known = {p.stem: p for p in files(run, paths.SUBNETS, "*.json")}
+    check_name(name, sorted(known), f"subnet in run {folder_of(run).name}")
+    return _record(Subnet, known[name])
+
+
+def reports(run: str | Path, own: bool = True) -> list[Report]:
+    """Every measurement of the run; `own` False: of a released run only those that ship."""
+    found = [_record(Report, p) for p in files(run, paths.REPORTS, "*.json", own)]
+    return sorted(found, key=lambda r: (r.split, r.chunk_ms, r.sparsity, r.subnet))
+
+
+def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy",
+               language_model: str = "none") -> list[dict[str, Any]]:
+    """Rows {"id", "hypothesis", "insertions", "deletions", "substitutions", "words"} of one report."""
+    path = paths.hypotheses_file(own_part(run), subnet, split, chunk_ms, decoder, language_model)
+    path = next((p for p in files(run, paths.REPORTS, "*.jsonl.zst") if p.name == path.name), path)
+    try:
+        stream = zstandard.ZstdDecompressor().decompressobj()
+        text = stream.decompress(read(path)).decode()
+        if not stream.eof:
+            raise ValueError("it is cut off")
+        return [json.loads(line) for line in text.splitlines()]
+    except FileProblem:
+        raise
+    except (zstandard.ZstdError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}; evaluate this subnet again") from None
+
+
+def rank_steps(run: str | Path) -> list[int]:
+    """Training steps whose ranks were kept, ascending; the final ranks are not among them."""
+    names = (p.stem.removeprefix("step-") for p in (folder_of(run) / paths.RANKS).glob("step-*.safetensors"))
+    return sorted(int(n) for n in names if n.isdigit())
+
+
+def ranks(run: str | Path, step: int | None = None) -> dict[str, np.ndarray]:
+    """Block ranks {unit: uint32 [R / b, C]}; a block is kept when its rank < cost.blocks_kept(unit, keep)."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+    path = paths.ranks_file(folder_of(run), step)
+    try:
+        return load(read(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def ranks_sha256(run: str | Path) -> str:
+    """Of the file of final ranks, also where a release leaves it out."""
+    folder = folder_of(run)
+    if ranks_left_out(folder):
+        told = read_json(path := paths.left_out_file(folder)).get("ranks_sha256")
+        if not re.fullmatch("[0-9a-f]{64}", str(told)):
+            raise ValueError(f"{path} is damaged: ranks_sha256 must be 64 hexadecimal digits, but it is {told!r}")
+        return told
+    path = paths.ranks_file(folder)
+    try:
+        status = path.stat()
+        return _sha256_of(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be read: {error.strerror}") from None
+
+
+def ranks_left_out(run: str | Path) -> bool:
+    """Whether the weights tell the final ranks, which a release left out."""
+    folder = folder_of(run)
+    return not paths.ranks_file(folder).is_file() and paths.left_out_file(folder).is_file()
+
+
+def _record(kind: type, path: Path) -> Any:
+    data = read_json(path)
+    try:
+        return from_dict(kind, data)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} does not hold a {kind.__name__}: {error}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(read(path))
+    except ValueError as error:
+        if isinstance(error, FileProblem):
+            raise
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} is damaged: a JSON object is needed, but it holds a {type(data).__name__}")
+    return data
+
+
+class FileProblem(ValueError):
+    """A file of a run is missing or cannot be opened."""
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _check_safe(name: str, what: str) -> None:
+    if not SAFE.fullmatch(name):
+        raise ValueError(f"the {what} {name!r} must be letters, digits and . _ + - only, and not begin with a sign")

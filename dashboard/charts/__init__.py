@@ -1,0 +1,1 @@
+"""DataFrames and arrays to Plotly figures; no Streamlit, no files, no torch."""

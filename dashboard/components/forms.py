@@ -1,0 +1,199 @@
+"""Cards turned into widgets and widgets into a recipe: text to values, checks that name the field, and TOML."""
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from typing import Any
+
+import streamlit as st
+
+from core.records import Card, CardOption
+from core.registry import catalog, plugins
+
+BARE = re.compile(r"[A-Za-z0-9_-]+")
+LARGEST = (1 << 53) - 1  # a browser's widest whole number
+LONG = 80  # characters of JSON that still read well on one line
+STRUCTURED = ("dict", "list", "tuple")
+
+
+def alternatives(kind: str) -> list[str]:
+    """The types of a union on its outer level: "int | None" -> ["int", "None"]."""
+    return [part.strip() for part in re.split(r"\|(?![^\[]*\])", kind)]
+
+
+def widget_kind(option: CardOption) -> str:
+    """choice | switch | whole | number | structure | text: the widget that fits the option's type."""
+    kinds = alternatives(option.type)
+    if option.choices and kinds[0] not in STRUCTURED and option.default in option.choices:
+        return "choice"
+    if kinds == ["bool"]:
+        return "switch"
+    if kinds[0].split("[")[0] in STRUCTURED:
+        return "structure"
+    if len(kinds) == 1 and kinds[0] in ("int", "float") and isinstance(option.default, (int, float)):
+        return "whole" if kinds[0] == "int" else "number"
+    return "text"
+
+
+def label(option: CardOption) -> str:
+    """"seconds_per_batch" in "s" -> "Seconds per batch (s)"; Markdown signs are shown, not obeyed."""
+    ends = f"_{option.unit.lower()}"
+    words = option.name.removesuffix(ends if option.unit else "").replace("_", " ")
+    unit = f" ({option.unit})" if option.unit else ""
+    return re.sub(r"([\\`*\[\]$~])", r"\\\1", words[:1].upper() + words[1:] + unit)
+
+
+def hint(option: CardOption) -> str:
+    """The help text, the range, and the default."""
+    parts = [option.help.rstrip(".") + "." if option.help else ""]
+    if option.low is not None or option.high is not None:
+        parts.append(f"Allowed: {plugins.range_text(option.low, option.high)}.")
+    parts.append(f"Normally {show(option.default) or 'empty'}.")
+    return " ".join(part for part in parts if part)
+
+
+def show(value: Any) -> str:
+    """A value as the text a person edits: strings bare, else JSON, over several lines when long; None is empty."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONG or isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+
+
+def parse(option: CardOption, written: str, where: str) -> Any:
+    """The value a person wrote for a text or structure option; ValueError names the field, what came, what fits."""
+    kinds, text = alternatives(option.type), written.strip()
+    if not text and "None" in kinds:
+        return None
+    if widget_kind(option) == "structure":
+        value = _structure(option, text, where)
+    elif kinds[0] == "str":
+        value = written
+    else:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            raise ValueError(f"{where} must be {option.type}, but {written!r} came; {hint(option)}") from None
+    return plugins.check_value(where, option.type, value, option.low, option.high, option.choices)
+
+
+def _structure(option: CardOption, text: str, where: str) -> Any:
+    if not text:
+        return {} if option.type.startswith("dict") else []
+    for read in (json.loads, lambda t: tomllib.loads(f"x = {t}")["x"], tomllib.loads):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    example = '{"name": 1.5}' if option.type.startswith("dict") else '["first", "second"]'
+    raise ValueError(f"{where} must be {option.type} written as JSON or TOML, for example {example}, but {text!r} came")
+
+
+def step(option: CardOption) -> float:
+    """A sensible step of a number: a tenth of the default's power of ten."""
+    size = abs(option.default) or (abs(option.high) if option.high else 1.0)
+    return 10.0 ** (math.floor(math.log10(size)) - 1)
+
+
+def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -> tuple[Any, str]:
+    """Draw the widget of one option in `place`; (value, "") or (None, what is wrong)."""
+    kind, title, about = widget_kind(option), label(option), hint(option)
+    if kind == "choice":
+        choices = list(option.choices)
+        index = choices.index(value) if value in choices else 0
+        return place.selectbox(title, choices, index=index, help=about, key=key, format_func=str), ""
+    if kind == "switch":
+        return place.toggle(title, bool(value), help=about, key=key), ""
+    if kind in ("whole", "number"):
+        cast = int if kind == "whole" else float
+        low = cast(option.low) if option.low is not None else (-LARGEST if kind == "whole" else None)
+        high = cast(option.high) if option.high is not None else (LARGEST if kind == "whole" else None)
+        got = place.number_input(title, min_value=low, max_value=high, value=cast(value), help=about, key=key,
+                                 step=1 if kind == "whole" else step(option), format=None if kind == "whole" else "%g")
+        return (cast(got), "") if got is not None else (None, f"{where} is empty; {about}")
+    draw = place.text_area if kind == "structure" else place.text_input
+    about += " Written as JSON or TOML." if kind == "structure" else ""
+    lines = show(value).count("\n")
+    tall = {"height": min(400, 60 + 24 * lines)} if kind == "structure" and lines else {}
+    written = draw(title, show(value), help=about, key=key, **tall)
+    try:
+        return parse(option, written, where), ""
+    except ValueError as error:
+        place.markdown(f":red[:material/error: {escape(str(error))}]")
+        return None, str(error)
+
+
+def escape(text: str) -> str:
+    """Text as Markdown that shows it and obeys nothing in it."""
+    return re.sub(r"([\\`*_{}\[\]()#+!<>|$~:-])", r"\\\1", text)
+
+
+def fill(card: Card, given: dict[str, Any], where: str, key: str) -> tuple[dict[str, Any], list[str]]:
+    """Widgets for all options of a card, two in a row; what differs from the defaults or was given, and problems."""
+    if card.broken:
+        return {}, [f"{where}: {card.path} is broken: {card.broken}"]
+    unknown = sorted(set(given) - {option.name for option in card.options})
+    values, problems = {}, [f"{where}: unknown option {name!r} in the recipe" for name in unknown]
+    row: list[Any] = []
+    for option in card.options:
+        value = given.get(option.name, option.default)
+        long = widget_kind(option) == "structure" and len(show(value)) > LONG
+        row = [] if long else row or list(st.columns(2))
+        value, problem = ask(option, value, f"{key}.{option.name}", f"{where}.{option.name}",
+                             row.pop(0) if row else st.container())
+        if problem:
+            problems.append(problem)
+        elif value is not None and (option.name in given or not same(value, option.default)):
+            values[option.name] = value
+    if not problems:
+        try:
+            catalog.check(card, values, where)
+        except ValueError as error:
+            problems.append(str(error))
+    return values, problems
+
+
+def same(value: Any, default: Any) -> bool:
+    """Equal as a recipe sees it: a tuple and a list of the same items are."""
+    return json.dumps(value, sort_keys=True) == json.dumps(default, sort_keys=True)
+
+
+def toml(recipe: dict[str, Any]) -> str:
+    """A recipe's tables as TOML that load_recipe reads back: plain fields first, then one table each."""
+    lines = [f"{_key(name)} = {_toml(value)}" for name, value in recipe.items()
+             if not isinstance(value, dict) and value not in ("", None)]
+    for name, value in recipe.items():
+        if isinstance(value, dict) and value:
+            lines += _table(_key(name), value)
+    return "\n".join(lines) + "\n"
+
+
+def _table(path: str, values: dict[str, Any]) -> list[str]:
+    plain = [f"{_key(k)} = {_toml(v)}" for k, v in values.items() if not isinstance(v, dict) and v is not None]
+    lines = ["", f"[{path}]", *plain]
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            lines += _table(f"{path}.{_key(key)}", value)
+    return lines
+
+
+def _key(name: str) -> str:
+    return name if BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return {math.inf: "inf", -math.inf: "-inf"}.get(value) or repr(value)
+    if isinstance(value, int):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        if any(isinstance(item, dict) for item in value):  # one table a line
+            return "[\n" + "".join(f"  {_toml(item)},\n" for item in value) + "]"
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }"
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

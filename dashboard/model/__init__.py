@@ -1,0 +1,1 @@
+"""What pages know beyond stored records: slider stops, masks, what fits a device, comparisons, transcription. No widgets."""

@@ -1,0 +1,171 @@
+"""From the bytes a person hands in to text: clear checks, two at a time, words as they come. No Streamlit.
+
+torch is imported by `recogniser` alone, which is called only when something is really transcribed.
+"""
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+RATE = 16000
+TYPES = ("wav", "flac", "ogg", "opus", "oga", "mp3", "m4a", "mp4", "aac", "webm")
+MOST_MB = 100
+MOST_MINUTES = 30
+SHORTEST_S = 0.1
+SILENT_PEAK = 1e-3   # 60 dB below full scale: below this a microphone was off or muted
+AT_ONCE = 2          # transcriptions in this server at the same time
+PACKET = 5120        # samples handed over at once: 320 ms
+THREADS = max(1, (os.cpu_count() or 1) // AT_ONCE)  # for each, so that two do not fight over the same cores
+REDRAW_S = 0.1       # the page is told of new words at most this often
+
+
+class NotUsable(ValueError):
+    """The recording cannot be transcribed; the text says what came, what is allowed, what to do."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One subnet's transcript. `seconds` is computing time alone, in s; rtf = seconds / audio_seconds."""
+    subnet: str
+    text: str
+    seconds: float
+    audio_seconds: float
+    rtf: float
+    conditions: dict[str, Any]
+
+
+def load(data: bytes, name: str) -> np.ndarray:
+    """Samples [N] float32 mono 16 kHz of an uploaded or recorded file; raises NotUsable with a message for people."""
+    kind = PurePath(name).suffix.lower().lstrip(".")
+    if kind not in TYPES:
+        raise NotUsable(f"“{name}” is not a sound file that can be read here. Use one of: {', '.join(TYPES)}.")
+    if not data:
+        raise NotUsable(f"“{name}” is empty (0 bytes). Choose the file again or record anew.")
+    if len(data) > MOST_MB * 1e6:
+        raise NotUsable(f"“{name}” has {len(data) / 1e6:.0f} MB; at most {MOST_MB} MB are taken. "
+                        "Cut it or save it as FLAC, Opus or MP3.")
+    _refuse_long(_announced_seconds(data), name)  # before decoding: 100 MB of Opus can hold a day of sound
+    from core.speech import audio
+
+    try:
+        samples = audio.decode(data, name)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise NotUsable(f"“{name}” is damaged or not really {kind.upper()}: {error}. "
+                        "Try to play it elsewhere, or save it again as WAV.") from error
+    _refuse_long(len(samples) / RATE, name)
+    if len(samples) < SHORTEST_S * RATE:
+        raise NotUsable(f"“{name}” holds {len(samples) / RATE:.2f} s of sound; at least {SHORTEST_S} s are needed.")
+    if not np.isfinite(samples).all():
+        raise NotUsable(f"“{name}” is damaged: it holds values that are not numbers. Save it again as WAV.")
+    if float(np.abs(samples).max()) < SILENT_PEAK:
+        raise NotUsable(f"“{name}” is silent: nothing in it is louder than -60 dB. "
+                        "Was the microphone muted? Check it and record again.")
+    return samples
+
+
+def _refuse_long(seconds: float, name: str) -> None:
+    if seconds > MOST_MINUTES * 60 + 1:
+        raise NotUsable(f"“{name}” is {seconds / 60:.0f} minutes long; at most {MOST_MINUTES} minutes are taken. "
+                        "Cut it into parts.")
+
+
+def _announced_seconds(data: bytes) -> float:
+    """Length in s that the file's header claims; 0 where no header can be read (decoding then says what is wrong)."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(io.BytesIO(data)).duration)
+    except (RuntimeError, ValueError):
+        import av
+
+        try:
+            with av.open(io.BytesIO(data)) as container:
+                return (container.duration or 0) / 1e6
+        except (av.error.FFmpegError, ValueError, OSError):
+            return 0.0
+
+
+class Seats:
+    """At most `AT_ONCE` transcriptions in this process; the rest wait and see that they do."""
+
+    def __init__(self, number: int = AT_ONCE) -> None:
+        self._free = threading.BoundedSemaphore(number)
+
+    @contextlib.contextmanager
+    def taken(self, tell: Callable[[float], None], patience: float = 0.5) -> Iterator[None]:
+        """Hold a seat inside the block; while none is free `tell(seconds waited)` is called every `patience` s.
+
+        `tell` may raise (a page that was left): then no seat is held.
+        """
+        start = time.monotonic()
+        while not self._free.acquire(timeout=patience):
+            tell(time.monotonic() - start)
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+@dataclass(frozen=True)
+class Way:
+    """How words are found: greedily, by a beam search, or by one beside a language model, an ARPA `file` that counts for `weight`.
+    `changed` is the file's time, so that a new one of its name is read."""
+    beam: bool = False
+    file: str = ""
+    weight: float = 0.5
+    changed: int = 0
+
+
+def recogniser(packed: bytes, chunk_ms: float, way: Way) -> Any:
+    """The one door to torch: opens the very file a user would download, and warms it up with 0.3 s of silence."""
+    from core.runtime import recognizer
+
+    language = recognizer.Language(way.file, way.weight) if way.file else None
+    opened = recognizer.open(packed, chunk_ms=chunk_ms, threads=THREADS, decoder="beam" if way.beam else "greedy", language=language)
+    stream = opened.stream()
+    stream.accept(np.zeros(PACKET, np.float32))
+    stream.finish()
+    return opened
+
+
+def listen(recognisers: dict[str, Any], samples: np.ndarray,
+           tell: Callable[[float, dict[str, str]], None]) -> list[Heard]:
+    """Stream samples [N] through every recogniser in turn, packet by packet; only its own time counts for each.
+
+    `tell(share done, {subnet: text so far})` is called when words changed, at most every REDRAW_S.
+    """
+    streams = {name: one.stream() for name, one in recognisers.items()}
+    texts, spent = dict.fromkeys(streams, ""), dict.fromkeys(streams, 0.0)
+    shown, last = dict(texts), 0.0
+    for start in range(0, len(samples), PACKET):
+        packet = samples[start:start + PACKET]
+        for name, stream in streams.items():
+            clock = time.perf_counter()
+            texts[name] = stream.accept(packet)
+            spent[name] += time.perf_counter() - clock
+        now = time.monotonic()
+        if now - last >= REDRAW_S and (texts != shown or now - last >= 1):
+            tell(min(1.0, (start + PACKET) / len(samples)), dict(texts))
+            shown, last = dict(texts), now
+    for name, stream in streams.items():
+        clock = time.perf_counter()
+        texts[name] = stream.finish()
+        spent[name] += time.perf_counter() - clock
+    tell(1.0, dict(texts))
+    length = len(samples) / RATE
+    return [Heard(name, texts[name], spent[name], length, spent[name] / length,
+                  recognisers[name].conditions | {"threads": THREADS}) for name in streams]
+
+
+def as_document(name: str, run: str, reference: str, heard: list[Heard]) -> dict[str, Any]:
+    """What the JSON download holds."""
+    return {"audio": name, "run": run, "reference": reference, "transcripts": [asdict(one) for one in heard]}

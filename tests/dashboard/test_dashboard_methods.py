@@ -1,0 +1,148 @@
+"""Every page on finished runs of several methods and models: what is left out is shown, and a size that leaves parts out may be faster."""
+from __future__ import annotations
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from core import cost, paths
+from core.evaluation import evaluate as evaluation
+from core.pipelines import build as building, dry_run as rehearsal, experiment
+from core.records import Choice, Recipe
+from core.registry import plugins
+from core.speech import audio, tokenizer
+from core.speech.features import fbank
+from core.storage import store
+from core.training.options import Options as TrainingOptions
+from core.training.trainer import Trainer
+from tests.conftest import ROOT
+
+APP = str(ROOT / "dashboard" / "app.py")
+MODELS = {"conformer_ctc": {"blocks": 2, "width": 32, "heads": 2, "kernel": 5},
+          "emformer_transducer": {"blocks": 2, "width": 32, "heads": 2, "predictor": "lstm", "embedding": 16, "joint": 32},
+          "lstm_transducer": {"blocks": 2, "width": 32, "embedding": 16, "joint": 32}}
+OPTIONS = {"simple_topk": {"sizes": [3, 5]}, "iterative_zero_out": {"sizes": [3, 5], "rounds": 2}, "aux_loss": {"exits": [1]},
+           "individual": {"blocks": 1}, "ortho_softmax": {"sizes": [0.5, 0.75]}, "csp": {"sparsity": 0.8, "refresh": 1},
+           "gradual_magnitude": {"pattern": "2:4", "sparsity": 0.5, "refresh": 1}, "omni": {"warmup": 0.0, "sparsest": 0.8},
+           "omni_sparsity": {"warmup": 0.0, "sparsest": 0.8}, "small_dense": {"same_bytes_as": 0.5}}
+CHOSEN = [("simple_topk", "conformer_ctc"), ("gradual_magnitude", "conformer_ctc"), ("omni", "lstm_transducer"),
+          ("omni_sparsity", "emformer_transducer"), ("csp", "lstm_transducer"), ("ortho_softmax", "conformer_ctc"),
+          ("aux_loss", "conformer_ctc"), ("individual", "emformer_transducer")]
+TOLD = CHOSEN[:4]  # whose sentences are looked at, too
+
+
+def wave(seconds: float, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (0.2 * rng.normal(size=int(16000 * seconds))).astype(np.float32)
+
+
+def finished(method: str, model: str):
+    """A run of two updates on noise, stored as a training stores it, two of its sizes measured on one sound."""
+    given = OPTIONS.get(method, {}) | ({"distillation": "none"} if model != "conformer_ctc" and method.startswith("omni") else {})
+    chunk = 160 if model == "emformer_transducer" else 320
+    recipe = Recipe(Choice("voice_commands"), Choice(model, MODELS[model]), Choice(method, given), tokens={"kind": "characters"},
+                    training={"updates": 2, "threads": 1, "chunks_ms": [chunk], "precision": "fp32", "snapshots": 1},
+                    evaluation={"chunk_ms": float(chunk)}, title=f"{method} on {model}")
+    recipe = building.resolve(recipe, tokenizer.CHARACTERS)
+    built, made = building.build(recipe, tokenizer.CHARACTERS, 2)
+    folder = paths.runs() / f"{method}-{model}"
+    words = paths.artifacts() / "words"
+    words.mkdir(parents=True, exist_ok=True)
+    tokenizer.train(["the quick brown fox jumps over the lazy dog", "it's"], tokenizer.Options(kind="characters"), words)
+    (words / paths.FEATURE_STATISTICS).write_text(json.dumps({"mean": [0.0] * 80, "std": [4.0] * 80}))
+    prepared = SimpleNamespace(folder=words, hash="0", info={"attributions": []})
+    experiment._begin(folder, recipe, prepared, made.anatomy, None)
+
+    def noise(*_, **__):
+        yield from (rehearsal.stand_in(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
+    trainer = Trainer(built, made, SimpleNamespace(iterate=noise), plugins.make_options(TrainingOptions, recipe.training, "training"), 1,
+                      folder)
+    trainer.run(lambda *_: True)
+    experiment._finish(trainer, folder, recipe, experiment._facts(trainer, recipe, prepared))
+    sound = wave(1.0)
+    material = evaluation.Material("tiny/test", ["u"], ["yes no"], ["s"], 1.0, [fbank(sound)], [])
+    options = evaluation.Options(threads=1, speed_utterances=0, repetitions=100, chunk_ms=float(chunk))
+    for subnet in two(folder):
+        report, rows = evaluation.evaluate(folder, subnet, material, options)
+        # timings as made up as the sound: a size of less work is faster
+        work = report.mmacs_per_second / (cost.macs_per_second(store.anatomy(folder)) / 1e6)
+        store.save_report(folder, dataclasses.replace(report, chunk_median_ms=10.0 * work, hardware="made up", speed_ratio=1 / work,
+                                                      speed_ratio_low=0.95 / work, speed_ratio_high=1.05 / work), rows)
+    return folder
+
+
+def two(folder) -> list:
+    """The dense size, if any, and the smallest."""
+    sizes = store.subnets(folder)
+    return sizes[:1] + sizes[-1:] if len(sizes) > 1 else sizes
+
+
+def sample(folder) -> None:
+    (folder / paths.SAMPLES).mkdir(parents=True)
+    audio.write(folder / paths.SAMPLES / "noise.wav", wave(0.8, 5))
+
+
+def words(at: AppTest) -> str:
+    groups = (at.title, at.markdown, at.caption, at.info, at.error, at.warning, at.subheader)
+    return " ".join([*(e.value for group in groups for e in group), *(e.proto.body for e in at.get("html"))])
+
+
+def opened(view: str, run: str, subnet: str) -> AppTest:
+    at = AppTest.from_file(APP, default_timeout=300)
+    at.query_params.update({"run": run, "subnet": subnet})
+    at.run()
+    if view != "explore":
+        at.switch_page(f"views/{view}.py").run()
+    assert not at.exception, (view, run, subnet, at.exception)
+    assert not at.error, (view, run, subnet, words(at))
+    return at
+
+
+def pages(folder) -> dict[str, str]:
+    """What every page that shows a run says of its smallest size; a sound is transcribed."""
+    name = two(folder)[-1].name
+    said = {view: words(opened(view, folder.name, name)) for view in ("explore", "layers")}
+    at = opened("compare", folder.name, name)
+    at.multiselect(key="compared").set_value([folder.name]).run()
+    assert not at.exception and not at.error
+    said["compare"] = words(at)
+    at = opened("transcribe", folder.name, name)
+    at.button(key="go").click().run()
+    assert not at.exception and not at.error, (folder.name, words(at))
+    return said | {"transcribe": words(at)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SUPERNET_ARTIFACTS", str(tmp_path_factory.mktemp("made")))
+    yield {chosen: finished(*chosen) for chosen in CHOSEN}
+    patch.undo()
+
+
+@pytest.fixture
+def home(made, monkeypatch, tmp_path):
+    monkeypatch.setenv("SUPERNET_ARTIFACTS", str(next(iter(made.values())).parents[1]))
+    monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
+    monkeypatch.setattr(paths, "COMPARED", tmp_path / "released" / "comparison")
+    sample(tmp_path / "released")
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.mark.parametrize("chosen", CHOSEN, ids="-".join)
+def test_every_page_shows_the_run(made, home, chosen):
+    said = pages(made[chosen])
+    assert "What was heard" in said["transcribe"] and "RTF" in said["transcribe"]
+    if chosen not in TOLD:
+        return
+    left = chosen[0] == "simple_topk"
+    assert (" times as fast" in said["explore"]) == ("parts are left out" in said["explore"]) == left
+    assert ("same speed" in said["explore"]) != left
+    assert ("of 8 parts are left out" in said["layers"]) == ("neither stored nor computed" in said["layers"]) == left
+    assert ("leaves out altogether" in said["compare"]) == left

@@ -1,0 +1,173 @@
+"""Train: cards become widgets and a recipe, mistakes are named by field before anything is queued, TOML reads back."""
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+
+import pytest
+
+from core.jobs import queue as jobs
+from core.records import Card, CardOption
+from core.registry import catalog, recipes as recipe_files
+from dashboard.components import forms
+from tests.conftest import ROOT
+
+VIEW = str(ROOT / "dashboard" / "views" / "train.py")
+
+
+def option(kind: str, default, **more) -> CardOption:
+    return CardOption("thing", kind, default, "What it does", **more)
+
+
+@pytest.mark.parametrize("kind, default, more, widget", [
+    ("int", 3, {}, "whole"), ("float", 0.1, {}, "number"), ("bool", True, {}, "switch"), ("str", "a", {}, "text"),
+    ("str", "a", {"choices": ("a", "b")}, "choice"), ("dict[str, float]", {}, {}, "structure"),
+    ("list[str]", ["a"], {}, "structure"), ("tuple[int, ...]", (1, 2), {}, "structure"),
+    ("int | None", None, {}, "text"),
+    ("list[str]", ["a"], {"choices": ("a", "b")}, "structure")])
+def test_every_type_has_its_widget(kind, default, more, widget):
+    assert forms.widget_kind(option(kind, default, **more)) == widget
+
+
+@pytest.mark.parametrize("kind, default, written, value", [
+    ("dict[str, float]", {}, '{"a": 1.5}', {"a": 1.5}),
+    ("dict[str, float]", {}, "a = 1.5\nb = 2", {"a": 1.5, "b": 2.0}),
+    ("list[str]", [], "['a', 'b']", ["a", "b"]), ("tuple[int, ...]", (), "[1, 2]", (1, 2)), ("list[str]", [], " ", []),
+    ("int | None", None, "", None), ("int | None", None, "7", 7), ("str", "", " kept as it is ", " kept as it is ")])
+def test_written_values_are_read(kind, default, written, value):
+    assert forms.parse(option(kind, default), written, "method.options.thing") == value
+
+
+@pytest.mark.parametrize("kind, default, written, more", [
+    ("dict[str, float]", {}, "{broken", {}), ("dict[str, float]", {}, '{"a": "x"}', {}), ("list[str]", [], "[1]", {}),
+    ("list[float]", [], "[2.0]", {"low": 0, "high": 1}), ("int | None", None, "seven", {}),
+    ("list[str]", ["a"], '["c"]', {"choices": ("a", "b")})])
+def test_written_mistakes_name_the_field(kind, default, written, more):
+    with pytest.raises(ValueError, match="method.options.thing"):
+        forms.parse(option(kind, default, **more), written, "method.options.thing")
+
+
+def test_every_option_of_every_plug_in_has_a_widget_that_keeps_its_default():
+    seen = 0
+    for room in (*recipe_files.ROOM_OF.values(), "settings"):
+        for card in catalog.cards(room):
+            for one in card.options:
+                seen += 1
+                if forms.widget_kind(one) in ("structure", "text") and one.default is not None:
+                    read = forms.parse(one, forms.show(one.default), one.name)
+                    assert forms.same(read, one.default), (card.name, one)
+    assert seen > 20
+
+
+def test_toml_reads_back_what_went_in():
+    recipe = {"title": 'a "quoted" \\ title\nand é', "seed": 7, "init_from": "",
+              "corpus": {"name": "mixture", "options": {"parts": [{"name": "a", "weight": 1e-5}, {"name": "b"}],
+                                                        "odd key": True, "nothing": None, "far": math.inf}},
+              "training": {"updates": 10, "spread": {"x": 0.5, "deep": {"y": [1, 2]}}}, "search": {}}
+    read = tomllib.loads(forms.toml(recipe))
+    assert read.pop("title") == recipe["title"] and read.pop("seed") == 7
+    assert read["training"] == recipe["training"] and "search" not in read
+    del recipe["corpus"]["options"]["nothing"]
+    assert read["corpus"] == recipe["corpus"]
+
+
+@pytest.mark.parametrize("name", recipe_files.recipe_names())
+def test_toml_of_shipped_recipes_is_the_same_recipe(name, tmp_path):
+    recipe = recipe_files.load_recipe(name)
+    (tmp_path / "again.toml").write_text(forms.toml(dataclasses.asdict(recipe)), encoding="utf-8")
+    assert recipe_files.load_recipe(tmp_path / "again.toml") == recipe
+
+
+# the page
+
+@pytest.fixture
+def page(own_artifacts, monkeypatch):
+    import streamlit as st
+    from streamlit.testing.v1 import AppTest
+
+    st.cache_data.clear(), st.cache_resource.clear()
+    started = []
+    monkeypatch.setattr(jobs, "start_worker", lambda: started.append(1))
+    test = AppTest.from_file(VIEW, default_timeout=120)
+    test.started = started
+    return test
+
+
+def scratch(page):
+    page.run()
+    page.selectbox(key="start").set_value("An empty form").run()
+    assert not page.exception
+    return page
+
+
+def test_page_queues_a_recipe_that_the_worker_accepts(page):
+    scratch(page)
+    page.selectbox(key="train.scratch..method").set_value("dense").run()
+    page.text_input(key="train.scratch..title").set_value("Mine").run()
+    updates = page.number_input(key="train.scratch..training.updates")
+    updates.set_value(12).run()
+    assert 'name = "dense"' in page.code[0].value and "updates = 12" in page.code[0].value
+    page.button(key="go").click().run()
+    assert not page.exception and page.started == [1]
+    job, = jobs.list_jobs()
+    assert job.kind == "train" and job.state == "queued"
+    recipe = recipe_files.recipe_from(job.payload["recipe"])
+    assert (recipe.title, recipe.method.name, recipe.training) == ("Mine", "dense", {"updates": 12})
+    assert tomllib.loads(page.code[0].value)["training"] == {"updates": 12}
+
+
+def test_the_form_offers_runners_with_their_options_and_devices(page, monkeypatch):
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    scratch(page)
+    assert page.selectbox(key="runner").value == "local" and page.selectbox(key="device").value == ""
+    page.selectbox(key="device").set_value("cpu").run()
+    page.button(key="go").click().run()
+    page.selectbox(key="runner").set_value("ray").run()
+    assert not page.exception and page.button(key="go").disabled
+    assert "say where the cluster" in " ".join(e.value for e in page.error)
+    page.text_input(key="runner.ray.address").set_value("http://head:8265").run()
+    page.number_input(key="runner.ray.workers").set_value(4).run()
+    page.button(key="go").click().run()
+    there, here = jobs.list_jobs()
+    assert (here.runner, here.settings, here.device) == ("local", {}, "cpu")
+    assert (there.runner, there.settings, there.device) == ("ray", {"address": "http://head:8265", "workers": 4}, "")
+
+
+def test_a_form_nobody_touched_keeps_all_defaults(page):
+    scratch(page)
+    read = tomllib.loads(page.code[0].value)
+    assert set(read) <= {"title", "seed", "corpus", "model", "method"} and not read["model"].get("options")
+
+
+def test_mistakes_are_named_and_nothing_is_queued(page, monkeypatch):
+    card = Card("methods", "odd", "A way with a table.", 1, (option("dict[str, float]", {"a": 1.0}),), "odd.py")
+    plain = catalog.cards
+    monkeypatch.setattr(catalog, "cards", lambda room: plain(room) + ([card] if room == "methods" else []))
+    scratch(page)
+    page.selectbox(key="train.scratch..method").set_value("odd").run()
+    page.text_area(key="train.scratch..method.odd.thing").set_value("{oh no").run()
+    assert not page.exception
+    assert "method.options.thing" in page.error[0].value.replace("\\", "")
+    assert page.button(key="go").disabled and jobs.list_jobs() == []
+
+
+def test_broken_plug_ins_are_listed_with_their_reason_and_hide_nothing(page, monkeypatch):
+    bad = Card("methods", "half_written", "", 0, (), "half_written.py", "line 3: invalid syntax")
+    plain = catalog.cards
+    monkeypatch.setattr(catalog, "cards", lambda room: plain(room) + ([bad] if room == "methods" else []))
+    scratch(page)
+    assert any("half" in m.value and "line 3" in m.value for m in page.markdown)
+    assert "half_written" not in page.selectbox(key="train.scratch..method").options
+    assert "omni_sparsity" in page.selectbox(key="train.scratch..method").options
+
+
+def test_every_start_renders(page, own_artifacts):
+    from tests.standin import make_run
+
+    make_run(own_artifacts / "runs")
+    page.run()
+    assert any(start.startswith("As run") for start in page.selectbox(key="start").options)
+    for start in page.selectbox(key="start").options:
+        page.selectbox(key="start").set_value(start).run()
+        assert not page.exception and not page.error, start

@@ -1,0 +1,323 @@
+"""Transcribe: word differences, sound pictures, what uploads are refused and why, seats, streaming, the page itself."""
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+
+from dashboard.charts import audio as audio_view
+from dashboard.components import diff
+from dashboard.model import transcription as hearing
+from tests.conftest import ROOT
+
+VIEW = str(ROOT / "dashboard" / "views" / "transcribe.py")
+
+
+def tone(seconds: float = 1.0, hertz: float = 440.0, rate: int = 16000) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+def encoded(samples: np.ndarray, form: str, subtype: str | None = None, rate: int = 16000) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=form, subtype=subtype)
+    return file.getvalue()
+
+
+def m4a(samples: np.ndarray) -> bytes:
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        for start in range(0, len(samples) - 1023, 1024):
+            frame = av.AudioFrame.from_ndarray(samples[None, start:start + 1024], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+# word differences
+
+def test_differences_are_counted_like_jiwer():
+    pieces = diff.align("turn the kitchen light on please", "turn a kitchen light now on")
+    assert diff.counts(pieces) == {"words": 6, "changed": 1, "missing": 1, "extra": 1}
+    assert diff.error_rate(pieces) == pytest.approx(0.5)
+    assert "50.0 %" in diff.sentence(pieces)
+
+
+@pytest.mark.parametrize("reference, heard, rate", [("", "", None), ("", "oh no", None), ("oh no", "", 1.0),
+                                                    ("same here", "same here", 0.0), ("a", "b c d", 3.0)])
+def test_differences_of_empty_and_long_texts(reference, heard, rate):
+    pieces = diff.align(reference, heard)
+    assert diff.error_rate(pieces) == rate and diff.sentence(pieces) and diff.markup(pieces)
+    assert " ".join(p.reference for p in pieces if p.reference) == reference
+    assert " ".join(p.hypothesis for p in pieces if p.hypothesis) == heard
+
+
+def test_words_are_escaped_and_marked_without_colour_too():
+    shown = diff.markup(diff.align("light on now", "<script>alert(1)</script> on \"x"))
+    assert "<script" not in shown and "&lt;script&gt;" in shown
+    shown = diff.markup(diff.align("a b c d", "b c d e"))
+    assert "line-through" in shown and "+e" in shown
+
+
+# pictures of the sound
+
+def test_pictures_of_half_an_hour_stay_small():
+    samples = np.tile(np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32), 30 * 60)
+    sent = len(audio_view.wave_figure(samples).to_json()) + len(audio_view.spectrogram_figure(samples).to_json())
+    assert sent < 80_000
+
+
+@pytest.mark.parametrize("hertz", [300, 1000, 4000])
+def test_spectrogram_shows_a_tone_where_it_is(hertz):
+    level, centres = audio_view.spectrogram(tone(1.0, hertz))
+    assert level.max() == 0
+    found = centres[level.mean(1).argmax()]
+    assert abs(found - hertz) < 0.1 * hertz
+
+
+def test_waveform_keeps_a_single_click():
+    samples = np.zeros(16000 * 60, np.float32)
+    samples[123_456] = 0.9
+    low, high = audio_view.envelope(samples)
+    assert high.max() == np.float32(0.9) and low.min() == 0 and len(high) == audio_view.COLUMNS
+    for few in (1, 5, 600):
+        audio_view.wave_figure(samples[:few]), audio_view.spectrogram_figure(samples[:few])
+
+
+# uploads
+
+@pytest.mark.parametrize("name, data", [
+    ("a.wav", lambda s: encoded(s, "WAV")), ("a.WAV", lambda s: encoded(s, "WAV", "FLOAT")),
+    ("a.flac", lambda s: encoded(s, "FLAC")), ("a.ogg", lambda s: encoded(s, "OGG", "VORBIS")),
+    ("a.opus", lambda s: encoded(s, "OGG", "OPUS")), ("a.mp3", lambda s: encoded(s, "MP3")), ("a.m4a", m4a)])
+def test_every_kind_of_upload_is_read(name, data):
+    samples = hearing.load(data(tone(2.0)), name)
+    assert samples.dtype == np.float32 and samples.ndim == 1
+    assert len(samples) / 16000 == pytest.approx(2.0, abs=0.15)
+    assert 0.15 < np.abs(samples).max() < 0.5
+
+
+@pytest.mark.parametrize("name, data, words", [
+    ("notes.txt", b"hello", "notes.txt” is not a sound file"),
+    ("a.wav", b"", "empty (0 bytes)"),
+    ("a.wav", b"RIFF but nothing like a sound" * 20, "damaged"),
+    ("a.m4a", b"\0" * 4000, "damaged"),
+    ("a.flac", encoded(np.random.default_rng(0).normal(0, .1, 40000), "FLAC")[:20000], "damaged"),
+    ("a.wav", encoded(np.zeros(16000), "WAV"), "silent"),
+    ("a.wav", encoded(tone(0.01), "WAV"), "at least 0.1 s"),
+    ("a.flac", encoded(np.zeros(31 * 60 * 8000, np.int16), "FLAC", rate=8000), "31 minutes long; at most 30"),
+])
+def test_what_cannot_be_used_is_said_plainly(name, data, words):
+    with pytest.raises(hearing.NotUsable) as raised:
+        hearing.load(data, name)
+    assert words in str(raised.value) and name in str(raised.value)
+
+
+def test_a_file_above_the_limit_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(hearing, "MOST_MB", 0.01)
+    with pytest.raises(hearing.NotUsable, match="at most"):
+        hearing.load(encoded(tone(1.0), "WAV"), "a.wav")
+
+
+# seats and streams
+
+def test_two_at_once_and_the_third_is_told_to_wait():
+    seats, told, inside, leave = hearing.Seats(2), [], threading.Barrier(3), threading.Event()
+
+    def hold():
+        with seats.taken(told.append):
+            inside.wait(5)
+            leave.wait(5)
+
+    threads = [threading.Thread(target=hold) for _ in range(2)]
+    [t.start() for t in threads]
+    inside.wait(5)
+
+    def tell(seconds):
+        told.append(seconds)
+        if len(told) == 2:
+            leave.set()
+
+    with seats.taken(tell, patience=0.05):
+        assert len(told) >= 2
+    [t.join(5) for t in threads]
+
+
+def test_who_leaves_while_waiting_takes_no_seat():
+    seats = hearing.Seats(1)
+
+    def gone(_):
+        raise KeyboardInterrupt
+
+    with seats.taken(gone), pytest.raises(KeyboardInterrupt), seats.taken(gone, patience=0.01):
+        raise AssertionError("there was no seat")
+    with seats.taken(gone, patience=0.01):
+        pass
+
+
+class Fake:
+    """A recogniser that writes one word per second of sound, and one more at the end."""
+    conditions = {"threads": 1}
+
+    def __init__(self, words: str) -> None:
+        self.words = words.split()
+
+    def stream(self):
+        return FakeStream(self.words)
+
+
+class FakeStream:
+    def __init__(self, words: list[str]) -> None:
+        self.words, self.samples = words, 0
+
+    def accept(self, samples: np.ndarray) -> str:
+        assert samples.dtype == np.float32 and len(samples) <= hearing.PACKET
+        self.samples += len(samples)
+        return " ".join(self.words[:self.samples // 16000])
+
+    def finish(self) -> str:
+        return " ".join(self.words[:self.samples // 16000 + 1])
+
+
+def test_text_appears_as_it_streams(monkeypatch):
+    monkeypatch.setattr(hearing, "REDRAW_S", 0.0)
+    told = []
+    heard = hearing.listen({"dense": Fake("one two three four"), "s70": Fake("one too")}, tone(2.5),
+                           lambda share, texts: told.append((share, texts)))
+    assert [one.text for one in heard] == ["one two three", "one too"]
+    assert list(dict.fromkeys(t["dense"] for _, t in told if t["dense"])) == ["one", "one two", "one two three"]
+    assert told[-1][0] == 1.0 and [share for share, _ in told] == sorted(share for share, _ in told)
+    assert heard[0].audio_seconds == 2.5 and heard[0].rtf == pytest.approx(heard[0].seconds / 2.5)
+
+
+# the page
+
+@pytest.fixture
+def page(own_artifacts, tmp_path, monkeypatch):
+    """The page on a stand-in run with one sample and recognisers that need no torch."""
+    import streamlit as st
+    from streamlit.testing.v1 import AppTest
+
+    from core import paths
+    from dashboard import data
+    from tests.standin import make_run
+
+    st.cache_data.clear(), st.cache_resource.clear()
+    make_run(own_artifacts / "runs")
+    (tmp_path / "released" / "samples").mkdir(parents=True)
+    (tmp_path / "released" / "samples" / "kitchen_light.flac").write_bytes(encoded(tone(3.5), "FLAC"))
+    (tmp_path / "released" / "samples" / "kitchen_light.txt").write_text("Turn the light on!")
+    monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
+    monkeypatch.setattr(data, "packed", lambda run, subnet: subnet.name.encode())
+    made = []
+
+    def recogniser(packed, chunk_ms, way):
+        made.append((packed.decode(), chunk_ms) if way == hearing.Way() else (packed.decode(), chunk_ms, way))
+        return Fake("turn the light on" if packed == b"dense" else "turn a light")
+
+    monkeypatch.setattr(hearing, "recogniser", recogniser)
+    test = AppTest.from_file(VIEW, default_timeout=120)
+    test.made = made
+    return test
+
+
+def test_page_transcribes_a_sample_side_by_side(page):
+    page.run()
+    assert not page.exception and page.made == []
+    page.button(key="go").click().run()
+    assert not page.exception
+    assert sorted(page.made) == [("dense", 320), ("s70", 320)]
+    shown = " ".join(element.proto.body for element in page.get("html"))
+    assert "instead of: the" in shown and ">on</span>" in shown
+    text = " ".join(m.value for m in page.markdown)
+    assert "2 differences over 4 words" in text and "All 4 words are the same" in text
+    # other words typed: compared anew, not transcribed anew
+    page.text_input[0].set_value("turn a light").run()
+    assert len(page.made) == 2 and "All 3 words are the same" in " ".join(m.value for m in page.markdown)
+
+
+def test_a_language_model_is_off_until_it_is_chosen(page, own_artifacts):
+    page.run()
+    assert page.selectbox(key="way").options == ["Greedy", "Beam search"] and "core lm RECIPE" in " ".join(c.value for c in page.caption)
+    file = own_artifacts / "lm" / "said.arpa"
+    file.parent.mkdir()
+    file.write_text("whatever")
+    page.run()
+    assert page.selectbox(key="way").options[2:] == ["Beam search with the language model said.arpa"] and page.made == []
+    page.selectbox(key="way").set_value("beam").run()
+    page.button(key="go").click().run()
+    assert [one[2] for one in page.made] == [hearing.Way(beam=True)] * 2 and "may still change" in " ".join(c.value for c in page.caption)
+    page.selectbox(key="way").set_value("said.arpa").run()
+    assert len(page.made) == 2 and "follow each other" in " ".join(c.value for c in page.caption), "nothing is transcribed unasked"
+    page.slider(key="lm_weight").set_value(1.2).run()
+    page.button(key="go").click().run()
+    assert not page.exception
+    assert {(one[2].beam, one[2].file, one[2].weight) for one in page.made[2:]} == {(True, str(file), 1.2)} and page.made[2][2].changed
+
+
+def test_a_beam_beside_a_language_model_hears_what_the_command_line_hears(tmp_path):
+    from core.lm import kneser_ney
+    from core.runtime import recognizer
+    from core.storage import packing, store
+    from tests.standin import make_run
+    run = make_run(tmp_path)
+    arpa = tmp_path / "said.arpa"
+    arpa.write_text(kneser_ney.estimate([["yes", "no"], ["stop", "go"]], 2).text())
+    packed = packing.pack(run, store.subnet(run, "s50"))
+    opened = hearing.recogniser(packed, 320, hearing.Way(True, str(arpa), 1.0))
+    heard = hearing.listen({"s50": opened}, tone(1.5), lambda *_: None)[0]
+    language = recognizer.Language(str(arpa), 1.0)
+    stream = recognizer.open(packed, chunk_ms=320, decoder="beam", language=language).stream()
+    stream.accept(tone(1.5))
+    assert heard.text == stream.finish() and heard.conditions["language_model"] == language.text()
+    assert hearing.recogniser(packed, 320, hearing.Way()).conditions["decoder"] == "greedy"
+    arpa.write_text(kneser_ney.estimate([["HELLO"]], 2).text())
+    with pytest.raises(ValueError, match="cannot be spelled"):
+        hearing.recogniser(packed, 320, hearing.Way(True, str(arpa)))
+
+
+def test_page_says_when_a_size_cannot_be_opened(page, monkeypatch):
+    def broken(packed, chunk_ms, way):
+        raise ValueError("the file holds no weights")
+
+    monkeypatch.setattr(hearing, "recogniser", broken)
+    page.run()
+    page.button(key="go").click().run()
+    assert not page.exception and "holds no weights" in page.error[0].value
+
+
+def test_page_without_any_run_says_what_to_do(own_artifacts, tmp_path, monkeypatch):
+    import streamlit as st
+    from streamlit.testing.v1 import AppTest
+
+    from core import paths
+
+    st.cache_data.clear()
+    monkeypatch.setattr(paths, "RELEASED", tmp_path / "nothing")
+    test = AppTest.from_file(VIEW, default_timeout=120).run()
+    assert not test.exception and "Nothing to show yet" in test.subheader[0].value
+
+
+def test_torch_is_absent_until_something_is_transcribed(own_artifacts):
+    code = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+
+from tests.standin import make_run
+from core import paths
+make_run(paths.runs())
+from streamlit.testing.v1 import AppTest
+for view in ("transcribe", "train", "jobs"):
+    page = AppTest.from_file(f"{sys.argv[1]}/dashboard/views/{view}.py", default_timeout=120).run()
+    assert not page.exception, (view, page.exception)
+    assert "torch" not in sys.modules, view
+"""
+    subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True, timeout=240)
