@@ -3,7 +3,7 @@ import atexit
 import os
 import sys
 
-from core.cli import main
+from core.cli.main import main
 
 code = main()
 if "WORLD_SIZE" in os.environ:

@@ -263,7 +263,8 @@ def test_what_is_allowed_is_not_refused(tmp_path):
                          ("core/methods/a.py", "from core.methods import base\nfrom core.methods.base import Method"),
                          ("core/layers/parts.py", "from core.layers.dropout import x"), ("core/layers/dropout.py", "import torch"),
                          ("core/speech/features.py", "def f():\n    import torch"), ("core/runtime/recognizer.py", "import torch"),
-                         ("core/jobs/queue.py", ""), ("core/jobs/worker.py", "from core.jobs import queue\nfrom core.jobs.runners import base"),
+                         ("core/jobs/queue.py", ""),
+                         ("core/jobs/worker.py", "from core.jobs import queue\nfrom core.jobs.runners import base"),
                          ("core/jobs/runners/base.py", "from core.jobs import queue"),
                          ("dashboard/data.py", "from core.storage import store\ndef f():\n    from core.runtime import recognizer")):
         path = tmp_path / file
