@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +72,7 @@ COMPARISONS = "comparisons.json"      # of released runs: searched subnets again
 RANKS = "ranks"                       # final.safetensors and step-<n>.safetensors
 CHECKPOINT = "checkpoint"
 TENSORBOARD = "tensorboard"
+SEARCHES = ("search.json", "random.json")  # where a search of sizes goes on
 SUBNETS = "subnets"                   # <name>.json
 REPORTS = "reports"                   # <subnet>.<split with / as _>.<chunk ms>.json and .jsonl.zst
 FINISHED = "finished.json"            # marker, written last
@@ -80,6 +82,13 @@ SCALE = "SCALE.md"                    # under released/: what many GPUs would ta
 TOKENS = "tokens.txt"
 BPE = "bpe.model"
 FEATURE_STATISTICS = "statistics.json"  # global mean and standard deviation per bin
+
+# Every file that a finished run may have, by its relative name: what is copied between machines, and nothing else.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
+_PLAIN = "|".join(map(re.escape, (RECIPE, UNITS, WEIGHTS, METRICS, LOG, TOGETHER, CARD, CHAIN, COMPARISONS, FINISHED, TOKENS, BPE,
+                                  FEATURE_STATISTICS, *SEARCHES)))
+RUN_FILE = re.compile(rf"{_PLAIN}|{RANKS}/(final|step-\d+)\.safetensors|{RANKS}/left_out\.json|{SUBNETS}/{_NAME}\.json"
+                      rf"|{REPORTS}/{_NAME}\.(json|jsonl\.zst)")
 
 
 def ranks_file(run: Path, step: int | None = None) -> Path:

@@ -27,7 +27,10 @@ DECODERS = {"ctc": (GREEDY, PREFIX_BEAM_SEARCH), "transducer": (GREEDY, BEAM_SEA
 
 class Decoder(Protocol):
     """One stream's decoder."""
-    ids: list[int]  # all that has been said
+
+    @property
+    def ids(self) -> list[int]:
+        """All tokens so far: a copy, which later frames do not change."""
 
     def accept(self, frames: Any) -> list[int]:
         """The next frames [T, ...] -> token ids that are new, [] when nothing changed."""
@@ -105,17 +108,21 @@ class GreedyState:
     """Greedy decoding of one stream: remembers the last frame's token and everything heard so far."""
 
     def __init__(self) -> None:
-        self.ids: list[int] = []
+        self._said: list[int] = []
         self._previous = BLANK
 
+    @property
+    def ids(self) -> list[int]:
+        return list(self._said)
+
     def accept(self, log_probs: Any) -> list[int]:
-        """log_probs [T, V] of the next frames -> the new token ids (also added to `ids`)."""
+        """log_probs [T, V] of the next frames -> the new token ids."""
         best = _best(log_probs)
         if not len(best):
             return []
         new = _collapse(best, self._previous)
         self._previous = int(best[-1])
-        self.ids += new
+        self._said += new
         return new
 
     def finish(self) -> list[int]:
@@ -133,7 +140,7 @@ class TransducerGreedy:
 
     @property
     def ids(self) -> list[int]:
-        return self.said[0]
+        return list(self.said[0])
 
     def accept(self, frames: Tensor) -> list[int]:
         """See Decoder; frames [T, E] of one stream."""

@@ -240,8 +240,9 @@ class TorchStream:
             said, self.state = own.model.stream(window, torch.tensor([valid]), self.state, gates=own.gates, head=own.head)
         before = self.decoder.ids
         self.decoder.accept(said[0, :valid])
-        if self.decoder.ids != before:  # a beam may also take words back
-            self.text = own.tokenizer.decode(self.decoder.ids)
+        after = self.decoder.ids
+        if after != before:  # a beam may also take words back
+            self.text = own.tokenizer.decode(after)
 
 
 def _build(metadata: dict, tensors: dict[str, np.ndarray], vocabulary: int) -> tuple[Model, dict[str, float]]:

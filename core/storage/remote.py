@@ -2,6 +2,9 @@
 
 Under the storage's URL every run is a folder as it is here, without checkpoints. Each copy ends with `stored-<digest>.json`, the lengths
 and SHA-256 of its files; only what such a list names is there for a reader. Later measurements come as further files and a further list.
+
+A storage is not trusted: whoever may write there must not write elsewhere on this machine, nor fill it. Only files that a run may have
+(`paths.RUN_FILE`) are read from it, never through links, never more than was announced, and nothing is kept that has another SHA-256.
 """
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +27,10 @@ VARIABLE = "SUPERNET_STORAGE"
 LIST = "stored-"
 BOUNDED = {"s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}}}  # no endless waiting
 RANKS, LEFT_OUT = (file(Path()).as_posix() for file in (paths.ranks_file, paths.left_out_file))
-LEFT_HERE = (paths.CHECKPOINT, paths.TENSORBOARD)  # the beginnings of what is not copied
+LARGE = (paths.WEIGHTS, paths.RANKS)         # the beginnings of the files that may be large
+MOST_BYTES, MOST_LARGE = 256 << 20, 4 << 30  # of one file; of weights and ranks: 2 G parameters in half precision
+MOST_LIST, MOST_FILES = 16 << 20, 20_000     # bytes of one list, files of one run
+DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def url(given: str = "") -> str:
@@ -37,7 +45,8 @@ def runs(where: str = "") -> list[str]:
     """Ids of the runs that are there whole, by name."""
     with _opened(url(where)) as (system, root):
         found = system.glob(f"{root}/*/{LIST}*.json") if system.exists(root) else []
-        return sorted({name.rsplit("/", 2)[-2] for name in found})
+        ids = {name.rsplit("/", 2)[-2] for name in found}
+        return sorted(name for name in ids if store.SAFE.fullmatch(name))
 
 
 def push(run: str | Path, where: str = "") -> list[str]:
@@ -75,19 +84,50 @@ def pull(run_id: str, where: str = "") -> Path:
     folder = paths.runs() / run_id
     with _opened(url(where)) as (system, root):
         listed = _listed(system, f"{root}/{run_id}")
+        _check_links(folder, listed)
         if (folder / paths.FINISHED).is_file() and _facts(folder / paths.FINISHED) != listed.get(paths.FINISHED):
             raise ValueError(f"the run {run_id} is on this machine, and it is another one than that in {url(where)}: remove one of them")
-        for name in sorted(listed, key=lambda n: (n == paths.FINISHED, not n.endswith(".zst"), n)):  # markers after what they mark
-            target = folder / name
-            if name == LEFT_OUT and RANKS in listed:
-                continue  # of another copy of the run, which has less
-            if target.is_file() and (name.split("/")[0] in (paths.REPORTS, paths.SUBNETS) or _facts(target) == listed[name]):
-                continue  # measured here, too
-            data = system.cat_file(f"{root}/{run_id}/{name}")
+        missing = [name for name in listed if not _is_here(folder / name, name, listed)]
+        _check_room(folder, sum(listed[name][0] for name in missing))
+        for name in sorted(missing, key=lambda n: (n == paths.FINISHED, not n.endswith(".zst"), n)):  # markers after what they mark
+            data = _content(system, f"{root}/{run_id}/{name}", listed[name][0])
             if [len(data), hashlib.sha256(data).hexdigest()] != listed[name]:
                 raise ValueError(f"{url(where)}/{run_id}/{name} is damaged: it is not the file that was stored")
-            writing.write_bytes(target, data)
+            writing.write_bytes(folder / name, data)
     return folder
+
+
+def _is_here(target: Path, name: str, listed: dict[str, list]) -> bool:
+    """Whether this machine needs nothing of that name."""
+    if name == LEFT_OUT and RANKS in listed:
+        return True  # of another copy of the run, which has less
+    return target.is_file() and (name.split("/")[0] in (paths.REPORTS, paths.SUBNETS) or _facts(target) == listed[name])
+
+
+def _check_links(folder: Path, names: Iterable[str]) -> None:
+    """ValueError when a file would be written through a link, out of the run's folder."""
+    for name in names:
+        for part in (folder, folder / name, *(folder / above for above in Path(name).parents)):
+            if part.is_symlink():
+                raise ValueError(f"{part} is a link, and no file of a run is read or written through one: replace it by what it points to")
+
+
+def _check_room(folder: Path, size: int) -> None:
+    """ValueError when `size` bytes more do not fit."""
+    place = next(p for p in (folder, *folder.parents) if p.is_dir())
+    free = shutil.disk_usage(place).free
+    if size > free:
+        raise ValueError(f"the run {folder.name} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {place}: make room first")
+
+
+def _content(system: Any, place: str, size: int) -> bytes:
+    """A stored file that is no link and has no more than `size` bytes."""
+    told = system.info(place)
+    if told.get("islink") or told.get("type") == "link":
+        raise ValueError(f"{place} is a link: only files are read from a storage")
+    if (told.get("size") or 0) > size:
+        raise ValueError(f"{place} is damaged: expected {size} bytes at most, got {told['size']}")
+    return system.cat_file(place)
 
 
 def here(run_id: str) -> Path:
@@ -102,25 +142,50 @@ def here(run_id: str) -> Path:
 
 def _files(folder: Path) -> dict[str, Path]:
     """{name: file} of what is copied, with what this machine added to a released run."""
-    found = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*"))}
     for part in (paths.SUBNETS, paths.REPORTS):
         found |= {f"{part}/{p.name}": p for p in (store.own_part(folder) / part).glob("*")}
-    return {name: path for name, path in found.items() if not name.startswith(LEFT_HERE) and ".tmp-" not in name}
+    files = {name: path for name, path in found.items() if paths.RUN_FILE.fullmatch(name) and path.is_file()}
+    _check_links(folder, files)
+    return files
 
 
 def _listed(system: Any, folder: str) -> dict[str, list]:
-    """{name: [bytes, SHA-256]} of all lists of a run; where two name the same file the first stored one is right, for it never changes."""
+    """{name: [bytes, SHA-256]} of all lists of a run; where two name the same file the first stored one is right, for it never changes.
+    ValueError for a list that names anything but files of a run."""
     found: dict[str, list] = {}
-    for name in sorted(system.glob(f"{folder}/{LIST}*.json")) if system.exists(folder) else []:
-        found = json.loads(system.cat_file(name)) | found
+    for place in sorted(system.glob(f"{folder}/{LIST}*.json")) if system.exists(folder) else []:
+        try:
+            facts = json.loads(_content(system, place, MOST_LIST))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{place} is no list of stored files: {error}") from None
+        if not isinstance(facts, dict):
+            raise ValueError(f"{place} is no list of stored files: expected an object, got {type(facts).__name__}")
+        for name, entry in facts.items():
+            _check_entry(place, name, entry)
+        found = facts | found
+        if len(found) > MOST_FILES:
+            raise ValueError(f"the lists in {folder} name more than {MOST_FILES} files: this is no run that was stored by `core store`")
     return found
+
+
+def _check_entry(place: str, name: str, entry: Any) -> None:
+    """ValueError unless one line of a list names a file that a run may have, its length and its SHA-256."""
+    advice = "nothing was fetched; is the storage's address right, and who may write there?"
+    if not paths.RUN_FILE.fullmatch(name):
+        raise ValueError(f"{place} names {name!r}, which is no file of a run: {advice}")
+    if not (isinstance(entry, list) and len(entry) == 2 and type(entry[0]) is int and DIGEST.fullmatch(str(entry[1]))):
+        raise ValueError(f"{place}: expected [bytes, SHA-256] for {name}, got {str(entry)[:100]}: {advice}")
+    most = MOST_LARGE if name.startswith(LARGE) else MOST_BYTES
+    if not 0 <= entry[0] <= most:
+        raise ValueError(f"{place}: expected at most {most} bytes for {name}, got {entry[0]}: {advice}")
 
 
 def _same_ranks(system: Any, stored: str, there: dict[str, list], folder: Path) -> bool:
     """Whether one of two copies of a run left its ranks out, and they are those of the other."""
     if LEFT_OUT not in there and not store.ranks_left_out(folder):
         return False
-    told = there[RANKS][1] if RANKS in there else json.loads(system.cat_file(f"{stored}/{LEFT_OUT}")).get("ranks_sha256")
+    told = there[RANKS][1] if RANKS in there else json.loads(_content(system, f"{stored}/{LEFT_OUT}", MOST_BYTES)).get("ranks_sha256")
     return told == store.ranks_sha256(folder)
 
 

@@ -225,7 +225,7 @@ def page(own_artifacts, tmp_path, monkeypatch):
 
     monkeypatch.setattr(hearing, "recogniser", recogniser)
     test = AppTest.from_file(VIEW, default_timeout=120)
-    test.made = made
+    test.made, test.samples = made, tmp_path / "released" / "samples"
     return test
 
 
@@ -242,6 +242,26 @@ def test_page_transcribes_a_sample_side_by_side(page):
     # other words typed: compared anew, not transcribed anew
     page.text_input[0].set_value("turn a light").run()
     assert len(page.made) == 2 and "All 3 words are the same" in " ".join(m.value for m in page.markdown)
+
+
+def test_partial_results_are_on_the_page_before_the_end(page, monkeypatch):
+    """With a real recognizer: text stands in the page while the sound is still being read, and grows."""
+    from streamlit.delta_generator import DeltaGenerator
+
+    from core.runtime import recognizer
+    run, shown, markdown = "omni_sparsity-distillationnone-random_from0.45-subnet_weight-dc9d20c6", [], DeltaGenerator.markdown
+    opened = recognizer.open(ROOT / "artifacts" / "released" / run, "s70", 320)
+    monkeypatch.setattr(hearing, "recogniser", lambda *_: opened)
+    monkeypatch.setattr(hearing, "REDRAW_S", 0.0)
+    monkeypatch.setattr(DeltaGenerator, "markdown", lambda self, body, *a, **k: (shown.append(str(body)), markdown(self, body, *a, **k))[1])
+    page.run()
+    sample = next((ROOT / "artifacts" / "released" / "samples").glob("7_*.opus"))
+    (page.samples / "kitchen_light.flac").unlink()
+    (page.samples / sample.name).write_bytes(sample.read_bytes())
+    page.run()
+    page.button(key="go").click().run()
+    partial = list(dict.fromkeys(body.removesuffix(" ▌") for body in shown if body.endswith("▌") and body != " ▌"))
+    assert not page.exception and len(partial) > 10 and len(partial[0].split()) < 3 < len(partial[-1].split())
 
 
 def test_a_language_model_is_off_until_it_is_chosen(page, own_artifacts):

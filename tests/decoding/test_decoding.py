@@ -26,5 +26,5 @@ def test_chunks_give_the_same_tokens(cuts):
     state = GreedyState()
     pieces = np.split(log_probs(FRAMES), cuts)
     new = [token for piece in pieces for token in state.accept(piece)]
-    assert new == state.ids == ANSWER
+    assert new == state.ids == state.finish() == ANSWER
     assert state.accept(np.zeros((0, 5), np.float32)) == []
