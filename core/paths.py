@@ -38,6 +38,11 @@ def language_models() -> Path:
     return artifacts() / "lm"
 
 
+def graphs() -> Path:
+    """Decoding graphs, each in a folder named by a hash of what it was built from."""
+    return artifacts() / "graphs"
+
+
 def exports(run: str) -> Path:
     """Files of a run's sizes that `core export` writes, to be taken elsewhere."""
     return artifacts() / "exports" / run

@@ -169,6 +169,7 @@ class Report:
     seed: int
     date: str
     resampled: str = ""              # what the intervals resample; "" in reports older than this field
+    per: float | None = None         # phoneme error rate of the net alone, greedily; None where tokens are no phonemes
     bytes_read: int | None = None    # from files while loading; None where nobody counted, and in reports older than this field
     speed_ratio: float | None = None  # time of this run's dense subnet over this one's, timed in turn: above 1 = faster; median of rounds
     speed_ratio_low: float | None = None   # its lowest and highest round (evaluation/latency.py); all None for dense itself, where the two

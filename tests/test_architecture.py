@@ -20,11 +20,11 @@ storage         store metrics packing remote exports
 jobs            heartbeat ray_client database queue
 speech          audio features augment normalizer phones lexicon tokenizer acoustics shards grammar speaking
 corpora         *
-lm              ngrams kneser_ney fusion
+lm              ngrams arpa estimation pruning text graph grammars languages
 data            prepared filters extract prepare batches
 layers          dropout subsampling parts lstm predictor convolution feed_forward attention conformer_block emformer
 models          *
-decoding        prefix_beam decoders
+decoding        graph_search decoders
 methods         *
 training        consistency muon distributed checkpoints options trainer
 runtime         recognizer
@@ -49,7 +49,7 @@ dashboard            app
 PLUGINS = ("corpora", "models", "methods", "jobs.runners", "bench")
 STRANGERS = ("corpora", "models", "sparsity")  # never import each other
 NEVER_TORCH = ("core", "common", "registry", "storage", "jobs", "jobs.runners")
-NO_TORCH_ON_TOP = ("speech", "corpora", "lm", "data", "reports", "pipelines.handlers", "decoding.prefix_beam", "evaluation.scoring",
+NO_TORCH_ON_TOP = ("speech", "corpora", "lm", "data", "reports", "pipelines.handlers", "decoding.graph_search", "evaluation.scoring",
                    "cli", "core.__main__")  # may load it inside functions
 TORCH = ("common.hardware", "data.batches", "jobs.runners._ray_spread", "jobs.runners._ray_work")  # may, although their package may not
 PAGES_KNOW = ("core", "common", "registry", "storage", "jobs")   # what the dashboard imports of core

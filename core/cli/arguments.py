@@ -68,6 +68,9 @@ def parser() -> Parser:
     c.add_argument("source", metavar="RECIPE", nargs="?", default="", help="a recipe or a run whose training transcripts are read")
     c.add_argument("--text", action="append", default=[], metavar="FILE", help="text, a sentence a line; more than once for more files")
     c.add_argument("--order", type=int, default=3, metavar="N", help="the longest n-grams, 1 to 6 (%(default)s)")
+    c.add_argument("--prune", type=float, default=0.0, metavar="X", help="drop n-grams whose loss costs less than so many nats a word, "
+                   "e.g. 5e-7 (%(default)g: keep all)")
+    c.add_argument("--least", type=int, default=1, metavar="N", help="words that come less often are unknown (%(default)s)")
     c.add_argument("--out", metavar="FILE", help="the ARPA file that is written; when not given, one named like its source in "
                    "artifacts/lm/, where the Transcribe page finds it")
     c = commands.add_parser("bench", help="measure how fast something is")
@@ -132,27 +135,33 @@ def _work_commands(commands: Any, background: bool = False) -> None:
 
 def _decoding(c: argparse.ArgumentParser) -> None:
     """How tokens are found; options of evaluation, whose ranges are checked there."""
-    c.add_argument("--decoder", metavar="NAME", help="greedy, or beam for a beam search")
-    c.add_argument("--beam", type=int, metavar="N", help="hypotheses of the beam search")
-    c.add_argument("--lm", metavar="FILE", help="ARPA file of a language model of words, beside a beam search")
-    c.add_argument("--lm-weight", type=float, metavar="X", help="how much it counts beside the sound, 0 to 5")
-    c.add_argument("--word-score", type=float, metavar="X", help="added for every word, -10 to 10")
+    c.add_argument("--decoder", metavar="NAME", help="greedy, graph (words over a decoding graph), or modified_beam_search (transducers)")
+    c.add_argument("--beam", type=int, metavar="N", help="hypotheses of a transducer's beam search")
+    c.add_argument("--lm", metavar="FILE", help="language model of the decoding graph: open (the shipped one) or an ARPA file")
+    c.add_argument("--grammar", metavar="FILE", help="understand only this: commands (the built-in ones) or a file of sentence patterns; "
+                   "with --lm both")
+    c.add_argument("--scale", type=float, metavar="X", help="how much the sound counts beside the graph's words, 0.01 to 10")
+    c.add_argument("--blank-penalty", type=float, metavar="X", help="taken off the blank's log-probability, -10 to 20")
 
 
 def decoding(given: Any) -> dict[str, Any]:
-    """What was said of the decoder and its language model, as options of evaluation. ValueError for what cannot be."""
-    found = {n: v for n in ("decoder", "beam", "lm", "lm_weight", "word_score") for v in [getattr(given, n, None)] if v is not None}
-    if found:
-        catalog.check(catalog.card("settings", "evaluation"), found, "evaluation")
-    if not found.get("lm") and {"lm_weight", "word_score"} & set(found):
-        raise ValueError("--lm-weight and --word-score say how much a language model counts: give it, too, as --lm FILE")
-    if found.get("lm"):
-        found["lm"] = str(Path(found["lm"]).absolute())  # a job may run elsewhere
-        if found.get("decoder", "greedy") == "greedy":
-            raise ValueError("--lm needs a beam search: add --decoder beam")
-        if not Path(found["lm"]).is_file():
-            raise ValueError(f"--lm {found['lm']}: there is no such file; `python -m core lm RECIPE --out FILE` makes one")
-    return found
+    """The decoder and what its graph understands, as options of evaluation. ValueError for what cannot be."""
+    names = ("decoder", "beam", "lm", "grammar", "scale", "blank_penalty")
+    options = {n: v for n in names for v in [getattr(given, n, None)] if v is not None}
+    if options:
+        catalog.check(catalog.card("settings", "evaluation"), options, "evaluation")
+    graph = sorted({"lm", "grammar", "scale", "blank_penalty"} & set(options))
+    if graph and options.setdefault("decoder", "graph") != "graph":
+        raise ValueError(f"--{graph[0].replace('_', '-')} belongs to a decoding graph, but --decoder is {options['decoder']!r}: leave one out")
+    for name, word, advice in (("lm", "open", "`python -m core lm RECIPE --out FILE` makes one"),
+                               ("grammar", "commands", "write sentence patterns into it, one a line")):
+        if options.get(name) not in (None, "", word):
+            options[name] = str(Path(options[name]).absolute())  # a job may run elsewhere
+            if not Path(options[name]).is_file():
+                raise ValueError(f"--{name} {options[name]}: there is no such file; {advice}, or give {word!r}")
+    if options.get("grammar") and "lm" not in options:
+        options["lm"] = ""
+    return options
 
 
 def recipe(given: Any) -> Recipe:

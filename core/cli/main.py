@@ -116,7 +116,8 @@ def _compare(given: Any) -> int:
 
 def _lm(given: Any) -> None:
     from core.pipelines import language
-    print(language.write(given.source, given.text, given.order, Path(given.out) if given.out else None, listing.progress(child.Stop())))
+    print(language.write(given.source, given.text, given.order, Path(given.out) if given.out else None, listing.progress(child.Stop()),
+                         given.prune, given.least))
 
 
 def _transcribe(given: Any) -> None:
@@ -127,8 +128,9 @@ def _transcribe(given: Any) -> None:
     from core.speech import audio
     if asked:
         from core.evaluation import evaluate as evaluation
-        language = evaluation.language(evaluation.Options(**asked))
-        asked = {n: v for n, v in asked.items() if n in ("decoder", "beam")} | {"language": language}
+        options = evaluation.Options(**asked)
+        asked = {"decoder": options.decoder, "beam": options.beam, "language": evaluation.language(options),
+                 "weights": evaluation.weights(options)}
     opened = recognizer.open(given.run, given.subnet, given.chunk_ms, **asked)
     wrong = []
     for name in given.files:

@@ -1,8 +1,8 @@
-"""From what a model says of every frame to tokens, whole or as a stream: greedy and beam search, for CTC and for transducers.
+"""From what a model says of every frame to tokens or words, whole or as a stream: greedy, over a decoding graph, transducers' beams.
 
-Which decoder reads a model's frames the model says (`decoding`); its name nobody asks. A transducer also offers begin(), predict()
+Which decoders read a model's frames the model says (`decoding`); its name nobody asks. A transducer also offers begin(), predict()
 and join() (models/_transducer.py). Both of its decoders say one token a frame at most, as sherpa-onnx does on devices.
-Beams may be joined by a language model of words (core/lm/fusion.py); CTC's beam search is core/decoding/prefix_beam.py.
+The search over a decoding graph, of CTC's frames, is core/decoding/graph_search.py.
 
 Letters: B utterances, T encoder frames, V tokens with blank = 0, E width of encodings, N hypotheses. CTC's arrays may be NumPy or torch.
 """
@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.decoding import prefix_beam
-from core.lm.fusion import Fusion, State
+from core.decoding.graph_search import GraphSearch, Weights
+from core.lm.graph import Graph
 from core.models.base import Model, Output
+from core.speech.tokenizer import Tokenizer
 
 BLANK = 0
 BEAM = 4  # hypotheses of a transducer's beam search, where nobody says
-GREEDY, BEAM_SEARCH, PREFIX_BEAM_SEARCH = "greedy", "modified_beam_search", "prefix_beam_search"
-OWN_BEAM = "beam"  # the beam search of whatever model it is
-DECODERS = {"ctc": (GREEDY, PREFIX_BEAM_SEARCH), "transducer": (GREEDY, BEAM_SEARCH)}
+GREEDY, BEAM_SEARCH, GRAPH = "greedy", "modified_beam_search", "graph"
+DECODERS = {"ctc": (GREEDY, GRAPH), "transducer": (GREEDY, BEAM_SEARCH)}
 
 
 class Decoder(Protocol):
@@ -36,54 +36,62 @@ class Decoder(Protocol):
         """The next frames [T, ...] -> token ids that are new, [] when nothing changed."""
 
     def finish(self) -> list[int]:
-        """No more frames -> all that has been said; a language model may change its last words once more."""
+        """No more frames -> all that has been said."""
 
 
-def named(model: Model, decoder: str) -> str:
-    """The decoder's own name, "beam" being the model's beam search; ValueError when it cannot read the model's frames."""
+def usual(model: Model, unit: str) -> str:
+    """The decoder where nobody asks for one: of phonemes only a graph makes words."""
+    return GRAPH if unit == "phonemes" and model.decoding == "ctc" else GREEDY
+
+
+def check(model: Model, decoder: str) -> str:
+    """The decoder's name; ValueError when it cannot read the model's frames."""
     allowed = DECODERS[model.decoding]
-    if decoder == OWN_BEAM:
-        return allowed[1]
     if decoder not in allowed:
-        raise ValueError(f"decoder {decoder!r} does not read this model ({model.decoding}); allowed are {', '.join(allowed)} and "
-                         f"{OWN_BEAM}, its beam search")
+        raise ValueError(f"decoder {decoder!r} does not read the frames of this model ({model.decoding}); allowed are {', '.join(allowed)}")
     return decoder
 
 
 def labelled(decoder: str, beam: int = 0) -> str:
     """The decoder as reports name it: with its hypotheses where they are not the usual ones."""
-    usual = {BEAM_SEARCH: BEAM, PREFIX_BEAM_SEARCH: prefix_beam.BEAM}.get(decoder, 0)
-    return decoder if beam in (0, usual) or decoder == GREEDY else f"{decoder} {beam}"
+    return f"{decoder} {beam}" if decoder == BEAM_SEARCH and beam not in (0, BEAM) else decoder
 
 
-def whole(model: Model, output: Output, decoder: str = GREEDY, beam: int = 0, fusion: Fusion | None = None) -> list[list[int]]:
+def whole(model: Model, output: Output, decoder: str = GREEDY, beam: int = 0) -> list[list[int]]:
     """Token ids of each utterance of a forward pass, under the weights the model has."""
-    decoder = named(model, decoder)
-    if decoder == GREEDY and model.decoding == "ctc":
+    if check(model, decoder) == GREEDY and model.decoding == "ctc":
         return greedy(output.log_probs, output.lengths)
     if decoder == GREEDY:
         state = TransducerGreedy(model, len(output.lengths))
         state.run(output.encodings, output.lengths)
         return state.said
-    rows = zip(output.frames.cpu() if model.decoding == "ctc" else output.frames, output.lengths, strict=True)
-    return [_finished(streaming(model, decoder, beam, fusion), row[:int(n)]) for row, n in rows]
+    if decoder == GRAPH:
+        raise ValueError("a decoding graph gives words, not tokens: use over_graph()")
+    return [_finished(BeamSearch(model, beam or BEAM), row[:int(n)]) for row, n in zip(output.frames, output.lengths, strict=True)]
 
 
-def _finished(decoder: Any, frames: Tensor) -> list[int]:
+def _finished(decoder: BeamSearch, frames: Tensor) -> list[int]:
     decoder.read(frames)
     return decoder.finish()
 
 
-def streaming(model: Model, decoder: str = GREEDY, beam: int = 0, fusion: Fusion | None = None) -> Decoder:
-    """The decoder of a new stream; `beam` hypotheses, 0 = the usual number. ValueError for a language model beside greedy decoding."""
-    decoder = named(model, decoder)
-    if decoder == GREEDY:
-        if fusion:
-            raise ValueError("a language model (lm) needs a beam search: decoder is 'greedy'; allowed with lm is 'beam'")
+def over_graph(log_probs: Any, lengths: Any, graph: Graph, weights: Weights | None = None) -> list[str]:
+    """log_probs [B, T, V], lengths [B] in frames -> the words of each utterance."""
+    rows = log_probs.float().cpu().numpy() if hasattr(log_probs, "cpu") else np.asarray(log_probs)
+    texts = []
+    for row, n in zip(rows, lengths, strict=True):
+        search = GraphSearch(graph, weights)
+        search.accept(row[:int(n)])
+        search.finish()
+        texts.append(search.text)
+    return texts
+
+
+def streaming(model: Model, decoder: str = GREEDY, beam: int = 0) -> Decoder:
+    """The decoder of a new stream that gives tokens; `beam` hypotheses, 0 = the usual number."""
+    if check(model, decoder) == GREEDY:
         return GreedyState() if model.decoding == "ctc" else TransducerGreedy(model)
-    if decoder == PREFIX_BEAM_SEARCH:
-        return prefix_beam.PrefixBeam(beam, fusion)
-    return BeamSearch(model, beam or BEAM, fusion)
+    return BeamSearch(model, beam or BEAM)
 
 
 def _best(log_probs: Any) -> np.ndarray:
@@ -166,71 +174,77 @@ class TransducerGreedy:
 
 
 class BeamSearch:
-    """Modified beam search of one utterance: `beam` hypotheses, one token a frame at most, so all have heard the same frames.
+    """Modified beam search of one utterance: `beam` hypotheses, one token a frame at most, so all have read the same frames.
 
     After icefall and sherpa-onnx: the best of all (hypothesis, token) pairs of a frame; those that say the same are one, their
-    probabilities added; at any time the best per token (its two blanks at the start counted) is what is said. With a language model
-    CHOSEN times as many pairs are taken, and those are kept that are best together with what it says of their words."""
-    CHOSEN = 4
+    probabilities added; at any time the best per token (its two blanks at the start counted) is what is said."""
 
-    def __init__(self, model: Any, beam: int = BEAM, fusion: Fusion | None = None):
-        self.model, self.beam, self.fusion = model, beam, fusion
+    def __init__(self, model: Any, beam: int = BEAM):
+        self.model, self.beam = model, beam
         self.said: list[tuple[int, ...]] = [()]
         self.scores = torch.zeros(1, dtype=torch.float64)                                    # [N] log-probabilities of the tokens
-        self.fused: list[State | None] = [fusion.start if fusion else None]
-        self._words = [0.0]                                                                  # [N] what the language model adds
         with torch.inference_mode():
             self._encoded, self._state = model.begin(1)
 
     @property
     def ids(self) -> list[int]:
-        best = max(range(len(self.said)), key=lambda i: (float(self.scores[i]) + self._words[i]) / (len(self.said[i]) + 2))
+        best = max(range(len(self.said)), key=lambda i: float(self.scores[i]) / (len(self.said[i]) + 2))
         return list(self.said[best])
 
     def accept(self, frames: Tensor) -> list[int]:
         """See Decoder; what was said may change afterwards: the tokens from the first other one on are given."""
-        before = self.ids
-        return prefix_beam.changed(before, self.read(frames))
+        before, now = self.ids, self.read(frames)
+        same = next((i for i, (a, b) in enumerate(zip(before, now)) if a != b), min(len(before), len(now)))
+        return now[same:]
 
     def read(self, frames: Tensor) -> list[int]:
         """The next frames [T, E] -> all that is said now."""
         for frame in frames:
-            self._hear(frame)
+            self._step(frame)
         return self.ids
 
     def finish(self) -> list[int]:
         """See Decoder."""
-        if self.fusion:
-            self._words = [self.fusion.finish(state) for state in self.fused]
         return self.ids
 
     @torch.inference_mode()
-    def _hear(self, frame: Tensor) -> None:
+    def _step(self, frame: Tensor) -> None:
         logits = self.model.join(frame.expand(len(self.said), -1), self._encoded)            # [N, V]
         scores = logits.log_softmax(-1).cpu().double() + self.scores.unsqueeze(1)
-        words = torch.tensor(self._words, dtype=torch.float64).unsqueeze(1)
-        found: dict[tuple[int, ...], tuple[int, int, Tensor]] = {}  # what is said -> from which hypothesis, by which token, score
-        at = (scores + words).flatten().topk(min(self.beam * (self.CHOSEN if self.fusion else 1), scores.numel())).indices
-        for score, index in zip(scores.flatten()[at], at.tolist()):
+        kept: dict[tuple[int, ...], tuple[int, int, Tensor]] = {}  # what is said -> from which hypothesis, by which token, score
+        at = scores.flatten().topk(min(self.beam, scores.numel()))
+        for score, index in zip(at.values, at.indices.tolist()):
             source, token = divmod(index, logits.shape[1])
             said = self.said[source] + (() if token == BLANK else (token,))
-            known = found.get(said)
-            found[said] = (*known[:2], torch.logaddexp(known[2], score)) if known else (source, token, score)
-        self._keep(found)
+            known = kept.get(said)
+            kept[said] = (*known[:2], torch.logaddexp(known[2], score)) if known else (source, token, score)
+        self._keep(kept)
 
-    def _keep(self, found: dict[tuple[int, ...], tuple[int, int, Tensor]]) -> None:
-        """The best `beam` of what was found, the predictor having read their new tokens."""
-        fused = [self.fused[s] if t == BLANK or not self.fusion else self.fusion.extend(self.fused[s], t) for s, t, _ in found.values()]
-        said, values = list(found), list(found.values())
-        words = [state.total if state else 0.0 for state in fused]
-        kept = range(len(said))
-        if self.fusion:
-            kept = sorted(kept, key=lambda i: -float(values[i][2]) - words[i])[:self.beam]
-        self.said, self.fused, self._words = [said[i] for i in kept], [fused[i] for i in kept], [words[i] for i in kept]
-        sources, tokens, scores = zip(*(values[i] for i in kept))
+    def _keep(self, kept: dict[tuple[int, ...], tuple[int, int, Tensor]]) -> None:
+        """These hypotheses, the predictor having read their new tokens."""
+        self.said = list(kept)
+        sources, tokens, scores = zip(*kept.values())
         self.scores = torch.stack(scores)
         encoded, state = self._encoded[list(sources)], self._state[list(sources)]
         new = [i for i, token in enumerate(tokens) if token != BLANK]
         if new:
             encoded[new], state[new] = self.model.predict(torch.tensor([tokens[i] for i in new], device=state.device), state[new])
         self._encoded, self._state = encoded, state
+
+
+class Spelled:
+    """One stream's tokens as text."""
+
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer):
+        self.decoder, self.tokenizer = decoder, tokenizer
+
+    def accept(self, frames: Any) -> None:
+        self.decoder.accept(frames)
+
+    def finish(self) -> None:
+        self.decoder.finish()
+
+    @property
+    def text(self) -> str:
+        """What was said so far."""
+        return self.tokenizer.decode(self.decoder.ids)

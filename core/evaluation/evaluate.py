@@ -24,7 +24,9 @@ from core.data.prepared import TRAIN, Prepared
 from core.decoding import decoders as decoding
 from core.evaluation import scoring
 from core.evaluation.latency import Speed, measure
-from core.lm.fusion import NONE, Language
+from core.decoding.graph_search import Weights
+from core.lm import languages
+from core.lm.languages import Language
 from core.records import Anatomy, Report, Subnet, option
 from core.runtime import recognizer
 from core.speech import audio
@@ -45,12 +47,13 @@ class Options:
     default_split: str = option("", "split the dashboard shows first; empty = the first measured one")
     chunk_ms: float = option(320.0, "attention chunk; 0 = full context", unit="ms", low=0.0, high=2560.0)
     precision: str = option("fp32", "arithmetic of the forward pass", choices=("fp32", "bf16"))
-    decoder: str = option("greedy", "how tokens are found: greedily, or by the beam search of the model: prefix_beam_search for CTC, "
-                          "modified_beam_search for transducers", choices=("greedy", "beam", "prefix_beam_search", "modified_beam_search"))
-    beam: int = option(0, "hypotheses of a beam search; 0 = 32 for CTC, 4 for transducers", low=0, high=1000)
-    lm: str = option("", "ARPA file of a language model of words beside a beam search; empty = none")
-    lm_weight: float = option(0.5, "how much the language model counts beside the sound", low=0.0, high=5.0)
-    word_score: float = option(0.0, "added for every word (ln), against the language model's liking of few words", low=-10.0, high=10.0)
+    decoder: str = option("", "greedy; graph = words over a decoding graph (CTC); modified_beam_search (transducers); empty = graph where "
+                          "tokens are phonemes, else greedy", choices=("", "greedy", "graph", "modified_beam_search"))
+    beam: int = option(0, "hypotheses of a transducer's beam search; 0 = 4", low=0, high=1000)
+    lm: str = option("open", "language model of a decoding graph: open = the shipped one, or an ARPA file; empty = none, only the grammar")
+    grammar: str = option("", "what a decoding graph understands beside it: commands = the built-in ones, or a file of sentence patterns")
+    scale: float = option(0.8, "how much the sound counts beside the words of a decoding graph", low=0.01, high=10.0)
+    blank_penalty: float = option(3.0, "taken off the blank's log-probability before a decoding graph (ln)", low=-10.0, high=20.0)
     threads: int = option(2, "CPU threads for the errors; speed is always measured with one", low=1, high=256)
     speed_utterances: int = option(12, "utterances streamed for the speed, 60 s at most; 0 = none", low=0, high=1000)
     repetitions: int = option(10000, "bootstrap resamples", low=100, high=1000000)
@@ -115,7 +118,8 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
     folder = store.folder_of(run)
     data = packing.pack(folder, subnet)
     listener = opened(data, options)
-    texts = listener.transcribe(material.features) if heard is None else heard.texts
+    said = listener.recognize(material.features) if heard is None else []
+    texts = [text for text, _ in said] if heard is None else heard.texts
     if heard is not None:
         speed = heard.speed or (speed if heard.hardware == hardware() else None)
     elif speed is None and options.speed_utterances and (waves := material.waves(options.speed_utterances)):
@@ -129,6 +133,7 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
     report = Report(
         run=folder.name, subnet=subnet.name, split=material.split, method=recipe.method.name,
         title=recipe.title or folder.name, **_errors(edits, texts, material, options, dense),
+        per=_phoneme_errors(listener, said, material),
         **sizes(data, store.anatomy(folder), subnet),
         **(asdict(speed) if speed else dict.fromkeys(TIMES) | {"threads": options.threads}),
         **{n: conditions[n] for n in ("chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model",
@@ -138,15 +143,40 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
     return report, rows
 
 
+def _phoneme_errors(listener: recognizer.TorchRecognizer, said: list[tuple[str, list[int]]], material: Material) -> float | None:
+    """Phoneme error rate of the net alone, greedily, against each word's likeliest pronunciation; None where tokens are others."""
+    tokens = listener.tokenizer
+    if tokens.unit != "phonemes" or listener.graph is None or not said:
+        return None
+    return scoring.word_edits([tokens.reference(text) for text in material.references], [tokens.decode(ids) for _, ids in said]).rate
+
+
 def language(options: Options) -> Language | None:
-    """The language model that the options name."""
-    return Language(options.lm, options.lm_weight, options.word_score) if options.lm else None
+    """What the options' decoding graph understands; None for other decoders."""
+    if options.decoder != decoding.GRAPH:
+        return None
+    grammar = options.grammar
+    if grammar not in ("", languages.COMMANDS):
+        grammar = _pattern_file(Path(grammar))
+    return Language(options.lm, grammar)
+
+
+def _pattern_file(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"evaluation.grammar = {str(file)!r} cannot be read ({getattr(error, 'strerror', None) or error}); give UTF-8 text, a "
+                         f"sentence pattern a line, or {languages.COMMANDS!r}") from None
+
+
+def weights(options: Options) -> Weights:
+    return Weights(options.scale, options.blank_penalty)
 
 
 def opened(data: bytes, options: Options) -> recognizer.TorchRecognizer:
     """The recogniser under the options' conditions; ValueError for conditions that cannot be."""
     return recognizer.open(data, chunk_ms=options.chunk_ms, precision=options.precision, threads=options.threads,
-                           decoder=options.decoder, beam=options.beam, language=language(options))
+                           decoder=options.decoder, beam=options.beam, language=language(options), weights=weights(options))
 
 
 def rival(folder: Path, subnet: Subnet | None = None) -> bytes | None:
@@ -162,7 +192,8 @@ def has_dense(folder: Path) -> bool:
 
 def speed_on(data: bytes, waves: list[np.ndarray], options: Options, dense: bytes | None = None) -> Speed:
     """Speed of a packed subnet on these sounds, one thread; also against `dense`, if given."""
-    return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder, options.beam, language(options), dense)
+    return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder, options.beam, language(options), dense,
+                   weights(options))
 
 
 def _errors(edits: scoring.Edits, texts: list[str], material: Material, options: Options,
@@ -208,7 +239,7 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
     """
     options = options or Options()
     folder = store.folder_of(run)
-    if subnets and (options.decoder != decoding.GREEDY or options.lm):  # reports bear the decoder's own name
+    if subnets:  # reports bear the decoder's own name
         options = replace(options, decoder=opened(packing.pack(folder, subnets[0]), options).decoder)
     splits = options.splits or [s for s in prepared.splits if s not in NOT_TESTED]
     ordered = sorted(subnets, key=lambda s: (s.name != DENSE, s.sparsity, s.name))
@@ -255,8 +286,9 @@ def _measured(folder: Path, subnet: Subnet, material: Material, options: Options
 
 def _decoding(options: Options) -> tuple[str, str]:
     """Decoder and language model, as reports name them."""
-    told = language(options)
-    return decoding.labelled(options.decoder, options.beam), told.text() if told else NONE
+    understood = language(options)
+    return (decoding.labelled(options.decoder, options.beam),
+            f"{understood.name()}, {weights(options).text()}" if understood else recognizer.NO_LANGUAGE)
 
 
 def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Options) -> list[dict] | None:

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from core import paths
-from core.lm.fusion import Language
+from core.decoding.graph_search import Weights
+from core.lm.languages import OPEN, Language
 from core.speech.audio import SAMPLE_RATE
 
 ROUNDS = 6                   # all on one side of the true ratio by chance: 2 of 2^6 times, so their range is a 97 % interval of the median
@@ -47,8 +48,8 @@ class Speed:
 
 
 def measure(data: bytes, waves: Sequence[np.ndarray], chunk_ms: float, threads: int = 1,
-            precision: str = "fp32", decoder: str = "greedy", beam: int = 0, language: Language | None = None,
-            dense: bytes | None = None) -> Speed:
+            precision: str = "fp32", decoder: str = "", beam: int = 0, language: Language | None = None,
+            dense: bytes | None = None, weights: Weights | None = None) -> Speed:
     """Streams `waves` (float32 [N] each) through the packed file `data` in a child process; `dense`: the one to time it in turn with."""
     if not waves:
         raise ValueError("speed is measured on sound: give at least one utterance")
@@ -57,7 +58,7 @@ def measure(data: bytes, waves: Sequence[np.ndarray], chunk_ms: float, threads: 
         file.write_bytes(data)
         other.write_bytes(dense or b"")
         np.savez(sound, *waves)
-        decoding = json.dumps({"decoder": decoder, "beam": beam, "language": language and _absolute(language),
+        decoding = json.dumps({"decoder": decoder, "beam": beam, "language": language and _absolute(language), "weights": weights and dataclasses.asdict(weights),
                                "dense": str(other) if dense else None})
         command = [sys.executable, "-m", "core.evaluation.latency", str(file), str(sound), f"{chunk_ms:g}", str(threads),
                    precision, decoding]
@@ -69,8 +70,8 @@ def measure(data: bytes, waves: Sequence[np.ndarray], chunk_ms: float, threads: 
 
 
 def _absolute(language: Language) -> dict:
-    """The language model as another working folder reads it."""
-    return dataclasses.asdict(language) | {"file": str(Path(language.file).absolute())}
+    """The language as another working folder reads it."""
+    return dataclasses.asdict(language) | ({} if language.lm in ("", OPEN) else {"lm": str(Path(language.lm).absolute())})
 
 
 def peak_rss_mb() -> float:
@@ -93,13 +94,14 @@ def bytes_read() -> int | None:
 
 
 def stream_all(file: Path, waves: Sequence[np.ndarray], chunk_ms: float, threads: int, precision: str,
-               decoder: str = "greedy", beam: int = 0, language: dict | None = None, dense: str | None = None) -> Speed:
+               decoder: str = "", beam: int = 0, language: dict | None = None, dense: str | None = None,
+               weights: dict | None = None) -> Speed:
     """The measurement itself, in this process."""
     from core.runtime import recognizer
 
     def opened(packed: Path) -> recognizer.TorchRecognizer:
         return recognizer.open(packed, chunk_ms=chunk_ms, precision=precision, threads=threads, decoder=decoder, beam=beam,
-                               language=Language(**language) if language else None)
+                               language=Language(**language) if language else None, weights=Weights(**weights) if weights else None)
     before, started = bytes_read(), time.perf_counter()
     heard = opened(file)
     load_ms, after = 1000 * (time.perf_counter() - started), bytes_read()

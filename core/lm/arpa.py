@@ -34,22 +34,36 @@ def write(model: NGrams, digits: int = DIGITS) -> str:
     return "\n".join([*lines, "", "\\end\\", ""])
 
 
-def load(file: str | Path) -> tuple[NGrams, str]:
-    """An ARPA file -> (model, sha256 of the file). ValueError says where it is none; a file read before is kept."""
-    path = Path(file)
+def load(file: str | Path) -> NGrams:
+    """The model of an ARPA file. ValueError says where it is none; a file read before is kept."""
+    return _load(Path(file), *_stamp(file))
+
+
+def sha256(file: str | Path) -> str:
+    """Of the file as it lies there; ValueError when it cannot be read."""
+    return _sha256(Path(file), *_stamp(file))
+
+
+def _stamp(file: str | Path) -> tuple[int, int]:
     try:
-        status = path.stat()
-        return _load(path, status.st_mtime_ns, status.st_size)
+        status = Path(file).stat()
+        if not Path(file).is_file():
+            raise IsADirectoryError(0, "it is no file")
+        return status.st_mtime_ns, status.st_size
     except OSError as error:
         raise ValueError(f"lm = {str(file)!r} cannot be read ({error.strerror or error}); give an ARPA file, e.g. one made by "
                          "`python -m core lm RECIPE --out FILE`") from None
 
 
+@functools.lru_cache(maxsize=8)
+def _sha256(path: Path, *_: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @functools.lru_cache(maxsize=2)
-def _load(path: Path, *_: int) -> tuple[NGrams, str]:
-    data = path.read_bytes()
+def _load(path: Path, *_: int) -> NGrams:
     try:
-        return parse(unpacked(data, path.suffix).decode("utf-8-sig")), hashlib.sha256(data).hexdigest()
+        return parse(unpacked(path.read_bytes(), path.suffix).decode("utf-8-sig"))
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:  # a wrong line, no UTF-8, half a .gz
         raise ValueError(f"lm = {str(path)!r} is not a whole ARPA file: {error}; make one with `python -m core lm RECIPE --out FILE`"
                          ) from None

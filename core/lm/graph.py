@@ -16,8 +16,6 @@ from pathlib import Path
 import kaldifst
 import kaldilm
 
-from core.common.writing import os_errors
-
 VERSION = 1                     # raise when the same parts would make another graph
 EPSILON = "<eps>"
 BACK_OFF = "#0"                 # on the back-off arcs of G, so that LG can be determinized
@@ -54,9 +52,8 @@ def of_arpa(arpa: str, symbols: Symbols) -> kaldifst.StdVectorFst:
     """G of the content of an ARPA file; n-grams with words that the symbols lack are left out."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
         file, table = Path(folder) / "lm.arpa", Path(folder) / "words.txt"
-        with os_errors(file):
-            file.write_text(arpa, encoding="utf-8")
-            table.write_text(symbols.text(), encoding="utf-8")
+        file.write_text(arpa, encoding="utf-8")
+        table.write_text(symbols.text(), encoding="utf-8")
         order = sum(line.startswith("ngram ") for line in arpa[:1000].split("\n"))
         text = kaldilm.arpa2fst(str(file), disambig_symbol=BACK_OFF, read_symbol_table=str(table), max_order=order)
     return kaldifst.compile(text, acceptor=False)

@@ -10,12 +10,11 @@ from core import cost, paths
 from core.data import prepare as prepare_room
 from core.decoding import decoders as decoding
 from core.evaluation import evaluate as evaluation
-from core.lm import fusion
 from core.methods import base as methods_base
 from core.models.base import Model
 from core.records import Recipe
 from core.registry import plugins
-from core.speech import normalizer as text, tokenizer
+from core.speech import tokenizer
 from core.storage import packing, store
 from core.training.options import Options as TrainingOptions
 
@@ -113,11 +112,10 @@ def check_model(model: Model, training: TrainingOptions, measured: evaluation.Op
     for chunk_ms in training.chunks_ms:
         model.chunk_frames(chunk_ms, "training.chunks_ms")
     model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
-    decoder = decoding.named(model, measured.decoder)
-    if measured.lm and decoder == decoding.GREEDY:
-        raise ValueError("evaluation.lm needs a beam search: evaluation.decoder is 'greedy'; allowed with lm is 'beam'")
-    if measured.lm:
-        fusion.load(fusion.Language(measured.lm), [tokenizer.BLANK_SYMBOL, *text.ALPHABET])  # pieces are made of these letters, too
+    decoding.check(model, measured.decoder or decoding.GREEDY)
+    understood = evaluation.language(measured)
+    if understood:
+        understood.name()  # reads what it names
 
 
 def evaluation_options(recipe: Recipe) -> evaluation.Options:

@@ -1,26 +1,32 @@
 """Language models of a recipe's or a run's speech: made of its training transcripts, their weights chosen on its dev."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import zstandard
+
 from core import paths
 from core.data.prepared import TRAIN
 from core.evaluation import evaluate as evaluation, tuning
-from core.lm import kneser_ney, ngrams
+from core.lm import arpa, estimation, ngrams, pruning
+from core.lm.text import read_sentences
 from core.pipelines import experiment
 from core.records import Recipe
 from core.storage import packing, store
 from core.training.trainer import Report
 
 
-def make(source: Recipe | str | None, files: Sequence[str], order: int, report: Report) -> tuple[ngrams.NGrams, str]:
+def make(source: Recipe | str | None, files: Sequence[str], order: int, report: Report, prune: float = 0.0,
+         least: int = 1) -> tuple[ngrams.NGrams, str]:
     """An n-gram model of a recipe's or a run's training transcripts, of text files, or of both -> (model, what it was made from).
+    `prune`: entropy that a dropped n-gram may cost at most (lm/pruning.py), 0 = keep all; `least`: words that come less often are unknown.
 
     Of the speech the split train and no other is read. What one speaker says alike more than once (a noisy copy) counts once."""
-    kneser_ney.check_order(order)
-    sentences, left_out = kneser_ney.read_sentences(files)
+    estimation.check_order(order)
+    sentences, left_out = read_sentences(files)
     told = [f"{len(sentences)} lines of text" + (f" ({left_out} left out: digits or signs whose words are unknown)" if left_out else "")
             ] if files else []
     if source is not None:
@@ -29,14 +35,18 @@ def make(source: Recipe | str | None, files: Sequence[str], order: int, report: 
         different = dict.fromkeys((row.speaker, row.text) for row in prepared.rows(TRAIN))
         sentences += [text.split() for _, text in different]
         told.append(f"{len(different)} training transcripts")
-    made = kneser_ney.estimate(sentences, order)
+    times = Counter(word for words in sentences for word in words) if least > 1 else {}
+    counted = estimation.count(sentences, order, [w for w, n in times.items() if n >= least] if least > 1 else None)
+    made = counted.model()
+    if prune:
+        made = pruning.prune(counted, made, prune)
     counts = ", ".join(str(n) for n in made.counts)
     return made, f"{' and '.join(told)}, {sum(map(len, sentences))} words; n-grams by length: {counts}"
 
 
-def write(source: str, files: Sequence[str], order: int, out: Path | None, report: Report) -> str:
+def write(source: str, files: Sequence[str], order: int, out: Path | None, report: Report, prune: float = 0.0, least: int = 1) -> str:
     """What make() makes, of the recipe or run named `source` ("" = of text alone), as an ARPA file -> what was made. Without `out`
-    it is named like its source and lies where the Transcribe page looks."""
+    it is named like its source and lies where the Transcribe page looks. A file called .zst is compressed, its numbers rounded to 0.01."""
     if not (source or files):
         raise ValueError("lm: say whose training transcripts are read (a RECIPE or a run), or give --text FILE")
     if out is None:
@@ -45,8 +55,10 @@ def write(source: str, files: Sequence[str], order: int, out: Path | None, repor
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: give the name of a file in a folder that exists")
     named = source if _is_run(source) else store.load_recipe(source) if source else None
-    made, told = make(named, files, order, report)
-    store.write_bytes(out, made.text().encode())
+    made, told = make(named, files, order, report, prune, least)
+    packed = out.suffix == ".zst"
+    content = arpa.write(made, *([2] if packed else [])).encode()
+    store.write_bytes(out, zstandard.ZstdCompressor(level=19).compress(content) if packed else content)
     return f"{out}: {told}"
 
 
@@ -62,8 +74,6 @@ def tune(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Rep
     recipe = store.recipe(folder)
     if len(subnets) > 1:
         raise ValueError(f"--tune takes one size, but --subnets names {', '.join(subnets)}; the weights of one can be given to others")
-    if not (decoding or {}).get("lm"):
-        raise ValueError("--tune needs a language model: give --decoder beam --lm FILE")
     subnet = store.subnet(folder, subnets[0]) if subnets else store.subnets(folder)[0]
-    heard = evaluation.opened(packing.pack(folder, subnet), experiment.measured_so(recipe, splits, chunk_ms, decoding))
-    return tuning.tune(heard, experiment.prepared_of(folder, recipe, report, [tuning.DEV]), report=report)
+    recognizer = evaluation.opened(packing.pack(folder, subnet), experiment.measured_so(recipe, splits, chunk_ms, decoding))
+    return tuning.tune(recognizer, experiment.prepared_of(folder, recipe, report, [tuning.DEV]), report=report)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from core import cost
 from core.decoding import decoders as decoding
-from core.lm import fusion
-from core.lm.fusion import Language
+from core.decoding.graph_search import GraphSearch, Weights
+from core.lm import languages
+from core.lm.languages import Language
 from core.models.base import Model, Output
 from core.records import Subnet
 from core.registry import plugins
@@ -29,6 +30,7 @@ from core.storage import packing, store
 BATCH_SECONDS = 100.0       # of padded speech in one forward pass: 25 % faster than 300 (measured, one core)
 FULL_CONTEXT_SECONDS = 300  # longer needs more memory than a small machine has: attention grows with the square
 PRECISIONS = ("fp32", "bf16")
+NO_LANGUAGE = "none"        # what a report says where words come from the tokens alone
 
 
 class Stream(Protocol):
@@ -53,20 +55,21 @@ class Recognizer(Protocol):
 
 
 def open(source: str | Path | bytes, subnet: str | Subnet = "dense", chunk_ms: float | None = None, *, precision: str = "fp32",
-         threads: int | None = None, runtime: str = "torch", decoder: str = decoding.GREEDY, beam: int = 0,
-         language: Language | None = None) -> Recognizer:
+         threads: int | None = None, runtime: str = "torch", decoder: str = "", beam: int = 0,
+         language: Language | None = None, weights: Weights | None = None) -> Recognizer:
     """A recogniser of a run's subnet (`source` = run id or folder) or of a packed file (path or bytes).
 
     chunk_ms is one the model can do, 0 for full context, None for the model's own choice. `threads` sets torch's for the whole
-    process. `beam` hypotheses of a beam search, 0 = the usual number; `language`: a language model beside it. ValueError for unknown
-    runs and subnets (lists what exists), chunks, precisions, decoders, and language models that are none or not of these tokens.
+    process. `decoder` "" = a decoding graph where tokens are phonemes or a language is given, else greedy; `beam` hypotheses of a
+    transducer's beam search, 0 = the usual number; `language`: what can be understood, None = open speech; `weights` of frames against
+    words. ValueError for unknown runs and subnets (lists what exists), chunks, precisions, decoders and languages.
     """
     data = packed(source, subnet)
     if runtime != "torch":
-        if decoder != decoding.GREEDY or language:
+        if decoder not in ("", decoding.GREEDY) or language:
             raise ValueError(f"runtime {runtime!r} decodes greedily; for decoder {decoder!r} or a language model take runtime 'torch'")
         return plugins.load("export", runtime).open(data, chunk_ms, threads)
-    return TorchRecognizer(data, chunk_ms, precision, threads, decoder, beam, language)
+    return TorchRecognizer(data, chunk_ms, precision, threads, decoder, beam, language, weights)
 
 
 def packed(source: str | Path | bytes, subnet: str | Subnet = "dense") -> bytes:
@@ -97,7 +100,7 @@ class TorchRecognizer:
     """Dense fp32 matrices with zeros written out: zeros save bytes here, not time."""
 
     def __init__(self, data: bytes, chunk_ms: float | None = None, precision: str = "fp32", threads: int | None = None,
-                 decoder: str = decoding.GREEDY, beam: int = 0, language: Language | None = None):
+                 decoder: str = "", beam: int = 0, language: Language | None = None, weights: Weights | None = None):
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is unknown; allowed are {PRECISIONS}")
         if threads:
@@ -110,9 +113,12 @@ class TorchRecognizer:
         chunk_ms = self.model.default_chunk_ms if chunk_ms is None else chunk_ms
         self.chunk = self.model.chunk_frames(chunk_ms)
         self.factor = round(self.model.frame_ms / FRAME_SHIFT_MS)  # feature frames of an encoder frame
-        self.decoder, self.beam = decoding.named(self.model, decoder), beam
-        self.fusion = fusion.load(language, self.tokenizer.symbols) if language else None
-        self.new_decoder()  # now is the time to say that these do not go together
+        self.beam, self.weights = beam, weights or Weights()
+        self.decoder = decoding.check(self.model, decoder or (decoding.GRAPH if language else decoding.usual(self.model, self.tokenizer.unit)))
+        if language and self.decoder != decoding.GRAPH:
+            raise ValueError(f"a language model or grammar needs decoder 'graph'; came decoder {decoder!r}")
+        self.language = (language or Language()) if self.decoder == decoding.GRAPH else None
+        self.graph = languages.load(self.language, self.tokenizer) if self.language else None
         self.bf16 = precision == "bf16"
         statistics = metadata["statistics"]
         self.mean = torch.tensor(statistics["mean"], dtype=torch.float32)
@@ -122,7 +128,8 @@ class TorchRecognizer:
             "sparsity": metadata["subnet"]["sparsity"], "chunk_ms": float(chunk_ms),
             "lookahead_ms": metadata["anatomy"]["lookahead_ms"],
             "left_context_ms": metadata["anatomy"]["left_context_ms"] if self.chunk else 0.0,
-            "decoder": decoding.labelled(self.decoder, beam), "language_model": language.text() if language else fusion.NONE,
+            "decoder": decoding.labelled(self.decoder, beam),
+            "language_model": f"{self.language.name()}, {self.weights.text()}" if self.language else NO_LANGUAGE,
             "precision": precision,
             "runtime": f"torch {torch.__version__.split('+')[0]}", "normaliser": metadata["normaliser"],
             "file_bytes": len(data), "file_sha256": packing.sha256(data), "seed": metadata["seed"]}
@@ -133,16 +140,22 @@ class TorchRecognizer:
 
     def transcribe(self, features: Sequence[np.ndarray] | np.ndarray) -> list[str]:
         """See Recognizer. Utterances of like length run together, up to BATCH_SECONDS of padded speech at a time."""
+        return [text for text, _ in self.recognize(features)]
+
+    def recognize(self, features: Sequence[np.ndarray] | np.ndarray) -> list[tuple[str, list[int]]]:
+        """(text, token ids as the net says them greedily) of each, which error rates of phonemes need; see transcribe()."""
         features = [self._checked_features(f) for f in features]
-        texts = [""] * len(features)
+        results: list[tuple[str, list[int]]] = [("", [])] * len(features)
         for indices in _batches([len(f) for f in features]):
-            for i, ids in zip(indices, self.tokens([features[i] for i in indices])):
-                texts[i] = self.tokenizer.decode(ids)
-        return texts
+            output = self.output([features[i] for i in indices])
+            ids = decoding.whole(self.model, output) if self.graph is not None else [[]] * len(indices)
+            for i, text, tokens in zip(indices, self.decode(output), ids):
+                results[i] = text, tokens
+        return results
 
     def tokens(self, features: list[np.ndarray]) -> list[list[int]]:
-        """One batch of raw fbank [F, 80] -> token ids of each, in one forward pass."""
-        return self.decode(self.output(features))
+        """One batch of raw fbank [F, 80] -> token ids of each, greedily, in one forward pass."""
+        return decoding.whole(self.model, self.output(features))
 
     def output(self, features: list[np.ndarray]) -> Output:
         """One forward pass over a batch of raw fbank [F, 80]."""
@@ -153,13 +166,17 @@ class TorchRecognizer:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             return self.model(batch, lengths, chunk=self.chunk, gates=self.gates, head=self.head)
 
-    def decode(self, output: Output) -> list[list[int]]:
-        """Token ids of each utterance of one batch."""
-        return decoding.whole(self.model, output, self.decoder, self.beam, self.fusion)
+    def decode(self, output: Output) -> list[str]:
+        """The text of each utterance of one batch."""
+        if self.graph is not None:
+            return decoding.over_graph(output.log_probs, output.lengths, self.graph, self.weights)
+        return [self.tokenizer.decode(ids) for ids in decoding.whole(self.model, output, self.decoder, self.beam)]
 
-    def new_decoder(self) -> decoding.Decoder:
+    def new_decoder(self) -> GraphSearch | decoding.Spelled:
         """Of a new stream."""
-        return decoding.streaming(self.model, self.decoder, self.beam, self.fusion)
+        if self.graph is not None:
+            return GraphSearch(self.graph, self.weights)
+        return decoding.Spelled(decoding.streaming(self.model, self.decoder, self.beam), self.tokenizer)
 
     def _checked_features(self, features: np.ndarray) -> np.ndarray:
         if features.ndim != 2 or features.shape[1] != len(self.mean):
@@ -212,7 +229,8 @@ class TorchStream:
         self.waiting = []
         for start in range(0, len(rest), size):  # more than one where the model waits for what comes after a chunk
             self._run(rest[start:start + size + self.recognizer.model.ahead])
-        self.text = self.recognizer.tokenizer.decode(self.decoder.finish())
+        self.decoder.finish()
+        self.text = self.decoder.text
         return self.text
 
     def _run_whole_chunks(self) -> None:
@@ -238,11 +256,8 @@ class TorchStream:
         self.history = window[0, size:size + before].clone()
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=own.bf16):
             said, self.state = own.model.stream(window, torch.tensor([valid]), self.state, gates=own.gates, head=own.head)
-        before = self.decoder.ids
         self.decoder.accept(said[0, :valid])
-        after = self.decoder.ids
-        if after != before:  # a beam may also take words back
-            self.text = own.tokenizer.decode(after)
+        self.text = self.decoder.text  # a search may also take words back
 
 
 def _build(metadata: dict, tensors: dict[str, np.ndarray], vocabulary: int) -> tuple[Model, dict[str, float]]:

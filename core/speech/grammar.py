@@ -19,7 +19,7 @@ ONES = (
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-TOKEN = re.compile(r"\{[^}]*\}|[()|\[\]]|[a-z']+")
+TOKEN = re.compile(r"\{[^}]*\}|[()|\[\]+]|[a-z']+")
 
 
 def spell(number: int) -> str:
@@ -37,40 +37,55 @@ def spell(number: int) -> str:
 
 @dataclass(frozen=True, eq=False)      # hashed by identity: quick keys
 class Node:
-    """A part of a pattern: kind "word" (text), "slot" (text), "all" (parts in order) or "one" (one of the parts)."""
+    """A part of a pattern: kind "word" (text), "slot" (text), "all" (parts in order), "one" (one of the parts) or
+    "many" (its part once or more; not in commands.toml)."""
     kind: str
     text: str = ""
     parts: tuple[Node, ...] = field(default=())
 
 
-def parse(pattern: str) -> Node:
-    """A pattern as a tree; ValueError that shows the pattern for signs it does not know or open brackets."""
-    left = TOKEN.sub(" ", pattern).strip()
-    if left:
-        raise ValueError(f"pattern '{pattern}': cannot read '{left}'; allowed are a-z ' {{slot}} (a | b) [a]")
-    tokens = TOKEN.findall(pattern)
-    node, used = _parse_choice(tokens, 0)
+class PatternError(ValueError):
+    """What is wrong with a pattern, and at which `column`, from 0."""
+
+    def __init__(self, message: str, column: int):
+        super().__init__(message)
+        self.column = column
+
+
+def parse(pattern: str, repeats: bool = False) -> Node:
+    """A pattern as a tree; PatternError for signs it does not know or open brackets. `repeats`: x+ is allowed, x once or more."""
+    tokens = [(m[0], m.start()) for m in TOKEN.finditer(pattern) if repeats or m[0] != "+"]
+    known = {i for token, start in tokens for i in range(start, start + len(token))}
+    left = next((i for i, sign in enumerate(pattern) if i not in known and not sign.isspace()), None)
+    if left is not None:
+        raise PatternError(f"pattern '{pattern}': cannot read '{pattern[left]}'; allowed are a-z ' {{slot}} (a | b) [a]"
+                           f"{' a+' if repeats else ''}", left)
+    node, used = _parse_choice(pattern, tokens, 0)
     if used != len(tokens):
-        raise ValueError(f"pattern '{pattern}': unexpected '{tokens[used]}'; every bracket needs its partner")
+        raise PatternError(f"pattern '{pattern}': unexpected '{tokens[used][0]}'; every bracket needs its partner", tokens[used][1])
     return node
 
 
-def _parse_choice(tokens: list[str], at: int) -> tuple[Node, int]:
+def _parse_choice(pattern: str, tokens: list[tuple[str, int]], at: int) -> tuple[Node, int]:
     options: list[Node] = []
     parts: list[Node] = []
-    while at < len(tokens) and tokens[at] not in (")", "]"):
-        token = tokens[at]
+    while at < len(tokens) and tokens[at][0] not in (")", "]"):
+        token, column = tokens[at]
         at += 1
         if token == "|":
             options.append(Node("all", parts=tuple(parts)))
             parts = []
         elif token in ("(", "["):
-            inner, at = _parse_choice(tokens, at)
+            inner, at = _parse_choice(pattern, tokens, at)
             closing = ")" if token == "(" else "]"
-            if at >= len(tokens) or tokens[at] != closing:
-                raise ValueError(f"pattern '{' '.join(tokens)}': '{token}' is not closed by '{closing}'")
+            if at >= len(tokens) or tokens[at][0] != closing:
+                raise PatternError(f"pattern '{pattern}': '{token}' is not closed by '{closing}'", column)
             at += 1
             parts.append(inner if token == "(" else Node("one", parts=(inner, Node("all"))))
+        elif token == "+":
+            if not parts:
+                raise PatternError(f"pattern '{pattern}': '+' has nothing in front of it to repeat", column)
+            parts[-1] = Node("many", parts=(parts[-1],))
         else:
             parts.append(Node("slot", token[1:-1]) if token[0] == "{" else Node("word", token))
     last = Node("all", parts=tuple(parts))

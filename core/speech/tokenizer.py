@@ -89,6 +89,10 @@ class Tokenizer:
         """The text of `ids`; blanks are skipped. Repeats are kept: collapsing CTC paths is decoding's work."""
         raise NotImplementedError
 
+    def pronunciations(self, word: str) -> list[tuple[int, ...]]:
+        """Token ids of every way to say a word, the likeliest first, for a decoding graph. ValueError for what has no token."""
+        return [tuple(self.encode(word))]
+
     def reference(self, text: str) -> str:
         """What decode() gives of a perfect net's tokens: what its output is scored against."""
         return text
@@ -136,11 +140,16 @@ class Phonemes(Tokenizer):
             raise ValueError(f"tokens {self.symbols[:3]} ...: the first must be '{BLANK_SYMBOL}', and none may come twice")
 
     def encode(self, text: str) -> list[int]:
-        said = [phone for word in text.split() for phone in lexicon.pronounce(word)[0]]
+        return [id for word in text.split() for id in self._of(word, lexicon.pronounce(word)[0])]
+
+    def pronunciations(self, word: str) -> list[tuple[int, ...]]:
+        return [self._of(word, said) for said in lexicon.pronounce(word)]
+
+    def _of(self, word: str, said: Sequence[str]) -> tuple[int, ...]:
         try:
-            return [self._ids[phone] for phone in said]
+            return tuple(self._ids[phone] for phone in said)
         except KeyError as error:
-            raise ValueError(f"'{text}' needs the phoneme {error}, which is not among the {self.size} tokens") from None
+            raise ValueError(f"'{word}' needs the phoneme {error}, which is not among the {self.size} tokens") from None
 
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(self.symbols[i] for i in ids if i != BLANK)

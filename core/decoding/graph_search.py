@@ -1,0 +1,126 @@
+"""Beam search over a decoding graph of one stream, by kaldi-decoder: from a CTC net's frames to words, whole or as they come. No torch.
+
+Letters: T encoder frames, V tokens with blank = 0.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import kaldi_decoder
+import kaldifst
+import numpy as np
+
+from core.lm.graph import Graph
+
+BLANK = 0
+UNSURE = 0.5            # confidence below which a word should be shown as doubtful (ours)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How frames are weighed against words; tuned on dev, never on a test."""
+    scale: float = 0.8            # of the frames' log-probabilities
+    blank_penalty: float = 3.0    # ln, taken off the blank: CTC nets are too sure of it
+    beam: float = 14.0
+    max_active: int = 3000        # hypotheses of a frame, at most
+
+    def text(self) -> str:
+        """As reports name them."""
+        return f"scale {self.scale:g}, blank penalty {self.blank_penalty:g}, beam {self.beam:g}"
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word, its first frame and the frame behind its last one, and how sure its frames are of it, 0..1."""
+    text: str
+    begin: int
+    end: int
+    confidence: float
+
+
+class GraphSearch:
+    """One stream's decoder (see decoders.Decoder). `words` is the best hypothesis so far; later frames may change its last words."""
+
+    def __init__(self, graph: Graph, weights: Weights | None = None):
+        self.graph, self.weights = graph, weights or Weights()
+        options = kaldi_decoder.FasterDecoderOptions(beam=self.weights.beam, max_active=self.weights.max_active)
+        self._search = kaldi_decoder.FasterDecoder(graph.fst, options)
+        self._search.init_decoding()
+        self._rows: list[np.ndarray] = []
+        self._frames, self._ended = 0, False
+
+    def accept(self, frames: Any) -> None:
+        """The next frames' log-probabilities [T, V]."""
+        rows = np.asarray(frames.float().cpu().numpy() if hasattr(frames, "cpu") else frames, np.float32)
+        if not len(rows):
+            return
+        if rows.shape[1] != self.graph.tokens:
+            raise ValueError(f"the net has {rows.shape[1]} tokens, the decoding graph was built for {self.graph.tokens}: build it anew for "
+                             f"this net's tokens")
+        self._rows.append(rows)
+        weighed = rows.copy()
+        weighed[:, BLANK] -= self.weights.blank_penalty
+        weighed *= self.weights.scale
+        self._search.advance_decoding(kaldi_decoder.DecodableCtc(np.ascontiguousarray(weighed), self._frames))
+        self._frames += len(rows)
+
+    def finish(self) -> None:
+        """No more frames: the end of the sentence counts from now on."""
+        self._ended = True
+
+    @property
+    def text(self) -> str:
+        """The words so far."""
+        return " ".join(self.graph.words[label] for label in self._labels()[1])
+
+    def _labels(self) -> tuple[list[int], list[int]]:
+        """(frames' tokens + 1, words) of the best path; nothing before the first frame."""
+        if not self._frames:
+            return [], []
+        final = self._ended and self._search.reached_final()
+        succeeded, path = self._search.get_best_path(use_final_probs=final)
+        if not succeeded:
+            return [], []
+        _, inputs, outputs, _ = kaldifst.get_linear_symbol_sequence(path)
+        return list(inputs), list(outputs)
+
+    @property
+    def words(self) -> list[Word]:
+        """The words so far with times and confidences."""
+        if not self._frames:
+            return []
+        succeeded, path = self._search.get_best_path(use_final_probs=self._ended and self._search.reached_final())
+        if not succeeded:
+            return []
+        rows = np.concatenate(self._rows)
+        best = rows.max(axis=1)
+        spans, frame = list[list]([]), 0             # [word, its frames]
+        for token, label in _arcs(path):
+            if label:
+                spans.append([label, []])
+            if token:
+                if spans and token - 1 != BLANK:
+                    spans[-1][1].append((frame, float(rows[frame, token - 1] - best[frame])))
+                frame += 1
+        return [_word(self.graph.words[label], frames) for label, frames in spans if frames]
+
+
+def _arcs(path: Any) -> list[tuple[int, int]]:
+    """(token + 1 or 0, word or 0) of every arc of a linear path, read from its text: kaldifst has no iterator over lattices."""
+    after: dict[str, tuple[str, int, int]] = {}
+    for line in path.to_str(dest="text").split("\n"):
+        columns = line.split()
+        if len(columns) >= 4:
+            after[columns[0]] = columns[1], int(columns[2]), int(columns[3])
+    labels, state = [], str(path.start)
+    while state in after:
+        state, token, word = after[state]
+        labels.append((token, word))
+    return labels
+
+
+def _word(text: str, frames: list[tuple[int, float]]) -> Word:
+    """Its confidence: the geometric mean of p(token of the path) / p(likeliest token) over its frames (ours)."""
+    return Word(text, frames[0][0], frames[-1][0] + 1, math.exp(sum(score for _, score in frames) / len(frames)))
