@@ -23,8 +23,8 @@ MORE = {"prepare voice_commands": SETS, "train voice_commands": SETS,  # {comman
         "bench jobs": ["--set", "jobs=1", "--set", "writers=2", "--set", "each=2", "--set", "run={name}", "--set",
                        "recipe={run}/recipe.json", "--set", "ray_jobs=0", "--set", "ray_updates=0"]}
 ELSEWHERE = {"list": "test_readme.py", "jobs": "test_readme.py", "evaluate --help": "test_readme.py", "compare --help": "test_readme.py",
-             "compare --pages": "test_compare.py", "bench scale": "test_scale.py", "bench app": "test_browser.py",
-             "train RECIPE --runner ray": "test_ray.py"}
+             "compare --pages": "pipelines/test_compare.py", "bench scale": "bench/test_scale.py", "bench app": "test_browser.py",
+             "train RECIPE --runner ray": "jobs/test_ray.py"}
 
 
 def bare(line: str) -> str:
