@@ -90,10 +90,11 @@ FEATURE_STATISTICS = "statistics.json"  # global mean and standard deviation per
 
 # Every file that a finished run may have, by its relative name: what is copied between machines, and nothing else.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
+_SPLIT = r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*"  # of reports, which begin with a subnet's name: splits are called as people like
 _PLAIN = "|".join(map(re.escape, (RECIPE, UNITS, WEIGHTS, METRICS, LOG, TOGETHER, CARD, CHAIN, COMPARISONS, FINISHED, TOKENS, BPE,
                                   FEATURE_STATISTICS, *SEARCHES)))
 RUN_FILE = re.compile(rf"{_PLAIN}|{RANKS}/(final|step-\d+)\.safetensors|{RANKS}/left_out\.json|{SUBNETS}/{_NAME}\.json"
-                      rf"|{REPORTS}/{_NAME}\.(json|jsonl\.zst)")
+                      rf"|{REPORTS}/{_SPLIT}\.(json|jsonl\.zst)")
 
 
 def ranks_file(run: Path, step: int | None = None) -> Path:

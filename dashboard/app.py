@@ -16,6 +16,7 @@ if str(ROOT) not in sys.path:  # `streamlit run dashboard/app.py` puts only dash
 
 import streamlit as st  # noqa: E402
 
+from dashboard import visit  # noqa: E402
 from dashboard.components import choice  # noqa: E402
 from dashboard.look import one_look  # noqa: E402
 
@@ -52,6 +53,7 @@ def main() -> None:
     st.html(STYLE)
     page = st.navigation(pages(), position="sidebar")
     with one_look():
+        visit.header()
         choice.travel()
         page.run()
 

@@ -17,7 +17,7 @@ common          writing randomness hardware
 registry        plugins catalog recipes recipe_sets
 sparsity        blocks sensing
 storage         store metrics packing remote exports
-jobs            heartbeat ray_client database queue
+jobs            policy confinement heartbeat ray_client database queue visitors
 speech          audio features augment normalizer phones lexicon tokenizer acoustics shards grammar speaking
 corpora         *
 lm              ngrams arpa estimation pruning text graph grammars languages
@@ -39,7 +39,7 @@ cli             arguments listing job_commands main
 core            __main__
 """  # a module imports what stands above it or to its left on its line; * are plug-ins, which import their base and _modules only
 DASHBOARD = """
-dashboard            look data
+dashboard            markdown look data visit
 dashboard.charts     *
 dashboard.model      *
 dashboard.components *

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
+from core.jobs import confinement
 from core.records import Choice, Utterance
 from core.registry import plugins
 from core.speech import audio as audio_module, shards
@@ -163,6 +164,8 @@ def checked(items: Iterable[Item]) -> Iterator[Item]:
             reason = "duplicate id: the first one is kept"
         elif not item.text.strip():
             reason = "empty transcript"
+        elif not confinement.inside(item.audio):
+            reason = confinement.OUTSIDE
         elif not exists[item.audio]:
             reason = f"audio file is missing: {item.audio}"
         elif item.offset < 0 or not item.seconds > 0:
@@ -178,19 +181,17 @@ def narrow(options: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
 
 # ---- words about paths, speakers and lengths that the plug-ins share
 def resolve(path: str, where: str = "path") -> Path:
-    """A path from options: $VARIABLES and ~ expanded, relative ones from the project root."""
-    expanded = os.path.expanduser(os.path.expandvars(path))
-    unknown = re.search(r"\$\{?\w+\}?", expanded)
-    if unknown:
-        raise ValueError(f"{where} = '{path}': the environment variable {unknown.group()} is not set; "
-                         f"export it or write the path itself")
+    """A path from options: $VARIABLES and ~ expanded (see core/jobs/confinement.py), relative ones from the project root."""
+    expanded = confinement.expanded(path)
+    confinement.check(paths.ROOT / expanded, where, path)
+    if unknown := re.search(r"\$\{?\w+\}?", expanded):
+        raise ValueError(f"{where} = '{path}': the environment variable {unknown.group()} is not set; export it or write the path itself")
     return Path(os.path.normpath(paths.ROOT / expanded))
 
 
 def stable(key: str, seed: int) -> float:
     """A number in [0, 1) that depends on nothing but key and seed (sha256)."""
-    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-    return int.from_bytes(digest[:7], "big") / 2 ** 56
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:7], "big") / 2 ** 56
 
 
 def pick(keys: Iterable[str], count: int, seed: int) -> set[str]:
@@ -203,6 +204,7 @@ def spoken(id: str, audio: str | Path, text: str, speaker: str, offset: float = 
     if not Path(audio).is_file():
         return Dropped(id, f"audio file is missing: {audio}")
     try:
+        confinement.check_audio(audio)
         return Utterance(id, str(audio), offset, audio_module.duration(audio) - offset, text, speaker)
     except ValueError as error:
         return Dropped(id, str(error))
@@ -211,10 +213,8 @@ def spoken(id: str, audio: str | Path, text: str, speaker: str, offset: float = 
 def without_speakers(items: Iterable[Item], taken: dict[str, str]) -> Iterator[Item]:
     """Drops utterances whose speaker is in `taken` {speaker: split that has it}."""
     for item in items:
-        if isinstance(item, Utterance) and item.speaker in taken:
-            yield Dropped(item.id, f"speaker '{item.speaker}' is also in split '{taken[item.speaker]}'")
-        else:
-            yield item
+        shared = isinstance(item, Utterance) and item.speaker in taken
+        yield Dropped(item.id, f"speaker '{item.speaker}' is also in split '{taken[item.speaker]}'") if shared else item
 
 
 def split_of(speaker: str, shares: dict[str, float], seed: int) -> str:
@@ -275,7 +275,8 @@ def _manifest_item(path: Path, place: str, line: str) -> Item:
     """One line as an Utterance, or Dropped with its reason."""
     try:
         row = json.loads(line)
-        audio = os.path.normpath(path.parent / os.path.expandvars(row["audio_filepath"]))
+        audio = os.path.normpath(path.parent / confinement.expanded(row["audio_filepath"]))
+        confinement.check_audio(audio)
         offset, text = float(row.get("offset") or 0), row.get("text")
         id = str(row.get("id") or f"{Path(audio).stem}{f'-{offset:.3f}' if offset else ''}")
         if not isinstance(text, str):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.corpora import base
+from core.jobs import confinement
 from core.records import Utterance, option
 
 VERSION = 1
@@ -65,6 +66,9 @@ class Corpus(base.Corpus):
         """The CSV to read, or None for .txt files."""
         if self.options.csv:
             table = self.root / self.options.csv
+            if not table.resolve().is_relative_to(self.root.resolve()):
+                raise ValueError(f"folder: expected csv to name a file in {self.root}, got {self.options.csv!r}: move it there, or give "
+                                 f"the folder that holds both as root")
             if not table.is_file():
                 raise ValueError(f"folder: {table} is missing; there are {[p.name for p in self.root.glob('*.csv')]}")
             return table
@@ -95,7 +99,8 @@ class Corpus(base.Corpus):
         place = {name.strip().lower(): at for at, name in enumerate(names)}
         column = {want: next((place[a] for a in aliases if a in place), None) for want, aliases in COLUMNS.items()}
         if column["audio"] is None or column["text"] is None:
-            raise ValueError(f"folder: {table} has the columns {list(place)}; needed are one of "
+            found_names = f"{len(place)} other columns" if confinement.folders() is not None else f"the columns {list(place)}"
+            raise ValueError(f"folder: {table} has {found_names}; needed are one of "
                              f"{COLUMNS['audio']} and one of {COLUMNS['text']}")
         split = "" if column["split"] is None else "train"
         for number, row in found:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.corpora import base
+from core.jobs import confinement
 from core.records import option
 
 VERSION = 1
@@ -39,6 +40,8 @@ class Corpus(base.Corpus):
         super().__init__(options)
         self.root = base.resolve(options.root, "librispeech root")
         taken = [*options.train, *options.dev, *options.tests]
+        for name in taken:
+            confinement.check(self.root / name, "librispeech subset", name)
         twice = sorted({name for name in taken if taken.count(name) > 1})
         if twice:
             raise ValueError(f"librispeech: {twice} is given more than once among train, dev and tests")

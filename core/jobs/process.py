@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from core.common.writing import in_words
-from core.jobs import queue as jobs
+from core.jobs import confinement, queue as jobs
 from core.jobs.runners.base import STOPPED
 from core.records import Interrupted, Job
 
@@ -59,6 +59,7 @@ def run_job(job_id: int) -> int:
     stop = Stop()
     job = jobs.get(job_id)
     report = JobReport(job, stop)
+    confinement.confine(job.payload)
     try:
         module = importlib.import_module(os.environ.get("SUPERNET_JOB_MODULE", "core.pipelines.handlers"))
         result = getattr(module, f"{job.kind}_job")(job.payload, report)

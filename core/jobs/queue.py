@@ -80,15 +80,15 @@ def get(db: sqlite3.Connection, job_id: int) -> Job:
 
 
 @transaction
-def list_jobs(db: sqlite3.Connection, limit: int = 100) -> list[Job]:
-    """The newest jobs, newest first."""
-    return [_job(r) for r in db.execute("select * from jobs order by id desc limit ?", (limit,))]
+def list_jobs(db: sqlite3.Connection, limit: int = 100, visitor: str | None = None) -> list[Job]:
+    """The newest jobs, newest first; all those of one `visitor`."""
+    which = ("order by id desc limit ?", (limit,)) if visitor is None else ("where json_extract(payload, '$.visitor') = ?", (visitor,))
+    return [_job(r) for r in db.execute(f"select * from jobs {which[0]}", which[1])]
 
 
 @transaction
 def cancel(db: sqlite3.Connection, job_id: int) -> None:
-    """A queued job is cancelled at once, a running one is asked to stop, by the next worker if it goes on elsewhere; ValueError when it
-    has ended."""
+    """A queued job is cancelled, a running one asked to stop (by the next worker, if it goes on elsewhere); ValueError for an ended one."""
     job = _one(db, job_id)
     if job.state not in ("queued", "running"):
         raise ValueError(f"job {job_id} is {job.state}; only queued and running jobs can be cancelled")
@@ -153,19 +153,21 @@ def claim(db: sqlite3.Connection, worker: str, slots: Sequence[str] = ("cpu",)) 
             break
     else:
         return None
-    if before and job.payload.get("run") == "":  # e.g. the evaluation of what was trained just now
-        db.execute("update jobs set payload = ?, run = ? where id = ?",
-                   (json.dumps(job.payload | {"run": before[0].run}), before[0].run, job.id))
-    db.execute("update jobs set state = 'running', worker = ?, heartbeat = ?, started = ?, ended = null, error = '', "
-               "pid = null, attempts = attempts + 1, place = ? where id = ?", (worker, now, now, place, job.id))
+    payload, run = job.payload, job.run
+    if before and payload.get("run") == "":  # e.g. the evaluation of what was trained just now
+        payload, run = payload | {"run": before[0].run}, before[0].run
+    if "visitor" in payload and job.started:  # resumed: what it took before counts for its visitor
+        payload |= {"spent_s": payload.get("spent_s", 0.0) + max(0.0, (job.heartbeat or job.started) - job.started)}
+    db.execute("update jobs set state = 'running', worker = ?, heartbeat = ?, started = ?, ended = null, error = '', pid = null, "
+               "attempts = attempts + 1, place = ?, payload = ?, run = ? where id = ?",
+               (worker, now, now, place, json.dumps(payload), run, job.id))
     return _one(db, job.id)
 
 
 @transaction
 def beat(db: sqlite3.Connection, job_id: int, worker: str, progress: float | None = None, message: str | None = None,
          eta_s: float | None = None) -> bool:
-    """Say that the job lives, and how far it is. False: stop, it was asked to or is no longer this worker's. A job that the queue has lost
-    goes on: see `kept`."""
+    """Say that the job lives, and how far it is. False: stop, it was asked to or is another worker's. One that was lost goes on: `kept`."""
     told: dict[str, Any] = {"heartbeat": time.time()}
     if progress is not None:
         told |= {"progress": min(1.0, max(0.0, float(progress))), "eta_s": eta_s}

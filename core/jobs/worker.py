@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import paths
-from core.jobs import heartbeat as pulse, queue as jobs, ray_client as cluster
+from core.jobs import heartbeat as pulse, queue as jobs, ray_client as cluster, visitors
 from core.jobs.runners.base import STOPPED, Handle, Runner
 from core.records import Job
 from core.registry import plugins
@@ -99,7 +99,9 @@ class Worker:
             if not handle.stays or jobs.kept(job).cancel:
                 handle.kill()
         job = jobs.kept(job)
-        if told or code == STOPPED:
+        if told and not job.cancel and (reason := visitors.overdrawn(job)):
+            jobs.fail(job.id, f"stopped: {reason}", self.name, again=False)
+        elif told or code == STOPPED:
             jobs.stopped(job.id, self.name)
         elif code == 0:
             jobs.finish(job.id, self.name)
@@ -115,7 +117,7 @@ class Worker:
             if now - beaten > BEAT_S:
                 beaten = now
                 job = jobs.kept(job)
-                go_on = jobs.beat(job.id, self.name) and jobs.worker_beat(self.name)
+                go_on = jobs.beat(job.id, self.name) and jobs.worker_beat(self.name) and not visitors.overdrawn(job)
                 if job.worker != self.name:  # this machine slept and another worker took over
                     return None, True
                 if not go_on and not told:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import zstandard
 
+from core.jobs import confinement
 from core.lm.ngrams import BEGIN, END, MISSING, SPECIAL, UNK, UNKNOWN, NGrams, Table
 
 DIGITS = 7              # significant digits of a number that is written
@@ -45,6 +46,7 @@ def sha256(file: str | Path) -> str:
 
 
 def _stamp(file: str | Path) -> tuple[int, int]:
+    confinement.check(Path(file), "lm")
     try:
         status = Path(file).stat()
         if not Path(file).is_file():

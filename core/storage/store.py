@@ -66,6 +66,9 @@ def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> 
     folder = own_part(run)
     _check_safe(report.subnet, "subnet name")
     told = (folder, report.subnet, report.split, report.chunk_ms, report.decoder, report.language_model)
+    if not paths.RUN_FILE.fullmatch(name := paths.report_file(*told).relative_to(folder).as_posix()):
+        raise ValueError(f"a report of the split {report.split!r} by the decoder {report.decoder!r} would be called {name!r}: use "
+                         f"other names, without / and \\")
     write_lines(paths.hypotheses_file(*told), rows)
     write_json(paths.report_file(*told), as_dict(report))
 

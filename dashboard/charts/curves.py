@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.charts.explore import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
+from dashboard.markdown import plot_text
 
 POINTS = 300  # per line; longer histories are averaged
 # (colour, dash): Okabe-Ito, and a dash of its own for who cannot tell two colours apart
@@ -71,7 +72,7 @@ def figure(rows: list[dict[str, Any]], word: str, over: str = "step", title: str
     for number, (name, (x, y)) in enumerate(lines.items()):
         colour, dash = LINES[number % len(LINES)]
         colour = ON_DARK.get(colour, colour) if dark else colour
-        chart.add_scatter(x=x, y=100 * y if percent else y, name=name, mode="lines+markers" if len(x) < 15 else "lines",
+        chart.add_scatter(x=x, y=100 * y if percent else y, name=plot_text(name), mode="lines+markers" if len(x) < 15 else "lines",
                           line={"color": colour, "dash": dash, "width": 2},
                           hovertemplate="%{y:.1f} %" if percent else "%{y:.3f}")
     chart.update_layout(height=280, margin={"l": 50, "r": 10, "t": 10, "b": 40}, hovermode="x unified",

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboard.markdown import plot_text
+
 BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GREY = (
     "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#F0E442", "#8C8C8C")
 FAINT = 0.35  # opacity of measured points that another point beats
@@ -110,7 +112,7 @@ def hover(row) -> str:
     in_turn = "" if pd.isna(row.speed_ratio) else (
         f", {row.speed_ratio:.2f} times as fast as its dense net ({row.speed_ratio_low:.2f} to {row.speed_ratio_high:.2f})")
     return "<br>".join((
-        f"<b>{row.subnet}</b> · {row.title or row.run}",
+        f"<b>{plot_text(row.subnet)}</b> · {plot_text(row.title or row.run)}",
         f"WER {100 * row.wer:.1f} % (95 % interval {100 * row.wer_low:.1f} to {100 * row.wer_high:.1f}), "
         f"CER {100 * row.cer:.1f} %", *against,
         f"{row.insertions} ins, {row.deletions} del, {row.substitutions} sub in {row.words} words, "
@@ -123,10 +125,10 @@ def hover(row) -> str:
         f"RTF {number(row.rtf, '{:.3f}')}, {row.threads} thread(s){in_turn}",
         f"loaded in {number(row.load_ms, '{:.0f} ms')}, {number(row.bytes_read, '{:,.0f} bytes')} read, "
         f"at most {number(row.peak_rss_mb, '{:.0f} MB')} of memory",
-        f"{row.hardware}, {row.runtime}, {row.precision}",
-        f"{row.split}, {chunk}",
-        f"decoder {row.decoder}, language model {row.language_model or 'none'}, normaliser {row.normaliser}",
-        f"seed {row.seed}, {row.date}, code {row.code_version}, file {row.file_sha256[:12]}"))
+        plot_text(f"{row.hardware}, {row.runtime}, {row.precision}"),
+        plot_text(f"{row.split}, {chunk}"),
+        plot_text(f"decoder {row.decoder}, language model {row.language_model or 'none'}, normaliser {row.normaliser}"),
+        plot_text(f"seed {row.seed}, {row.date}, code {row.code_version}, file {row.file_sha256[:12]}")))
 
 
 def front_figure(points: pd.DataFrame, axis: Axis, chosen: dict | None = None, dark: bool = False) -> go.Figure:
@@ -153,7 +155,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
     colour, marker = look
     traces: list[dict] = []
     kind, _, run = method.partition(" ")  # the network, too, where several of one method are shown
-    name = f"{NAMES.get(kind, kind.replace('_', ' '))} {run}".rstrip()
+    name = plot_text(f"{NAMES.get(kind, kind.replace('_', ' '))} {run}".rstrip())
     line = [row for row in rows if method == "small_dense" or not row.beaten]
     if method != "gradual_magnitude" and len(line) > 1:  # sizes pruned one by one are no line
         traces.append({

@@ -12,6 +12,7 @@ import streamlit as st
 
 from core.records import Subnet
 from dashboard import data
+from dashboard.markdown import escape
 from dashboard.model import ladder
 
 BETWEEN = re.compile(r"^s(\d{1,2})-between$")
@@ -89,7 +90,7 @@ def need_run() -> Chosen:
     unknown = st.query_params.get("run")
     chosen = current()
     if unknown and chosen and chosen.run != unknown:
-        st.info(f"There is no finished run called “{unknown}” here, so you see “{chosen.run}” instead.")
+        st.info(f"There is no finished run called “{escape(unknown)}” here, so you see “{escape(chosen.run)}” instead.")
     if chosen is None:
         empty_state()
         st.stop()
@@ -123,7 +124,7 @@ def describe(chosen: Chosen) -> str:
         zeros = f"{100 * record(chosen).sparsity:.0f} % zeros"
     except ValueError:
         zeros = "size unknown"
-    return f"**{data.run_title(chosen.run)}** · size **{chosen.subnet}** ({zeros})"
+    return f"**{escape(data.run_title(chosen.run))}** · size **{escape(chosen.subnet)}** ({zeros})"
 
 
 def _write(chosen: dict[str, str]) -> None:

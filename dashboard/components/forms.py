@@ -11,6 +11,7 @@ import streamlit as st
 
 from core.records import Card, CardOption
 from core.registry import catalog, plugins
+from dashboard.markdown import escape
 
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 LARGEST = (1 << 53) - 1  # a browser's widest whole number
@@ -42,7 +43,7 @@ def label(option: CardOption) -> str:
     ends = f"_{option.unit.lower()}"
     words = option.name.removesuffix(ends if option.unit else "").replace("_", " ")
     unit = f" ({option.unit})" if option.unit else ""
-    return re.sub(r"([\\`*\[\]$~])", r"\\\1", words[:1].upper() + words[1:] + unit)
+    return escape(words[:1].upper() + words[1:] + unit)
 
 
 def hint(option: CardOption) -> str:
@@ -123,11 +124,6 @@ def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -
     except ValueError as error:
         place.markdown(f":red[:material/error: {escape(str(error))}]")
         return None, str(error)
-
-
-def escape(text: str) -> str:
-    """Text as Markdown that shows it and obeys nothing in it."""
-    return re.sub(r"([\\`*_{}\[\]()#+!<>|$~:-])", r"\\\1", text)
 
 
 def fill(card: Card, given: dict[str, Any], where: str, key: str) -> tuple[dict[str, Any], list[str]]:

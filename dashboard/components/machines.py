@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.jobs import ray_client as cluster
 from core.records import Job
-from dashboard.components import forms
+from dashboard.markdown import escape
 
 WAIT_S = 2.0  # a page waits no longer for a cluster
 KEPT_S = 5.0  # seconds until a cluster is asked again
@@ -50,13 +50,13 @@ def show(jobs: list[Job]) -> None:
         st.subheader("Cluster")
         found, problem = nodes(address)
         if problem:
-            st.warning(forms.escape(problem))
+            st.warning(escape(problem))
             continue
         alive = [node for node in found if node.alive]
         gpus, processors = sum(len(node.gpus) for node in alive), sum(node.cpus for node in alive)
-        st.caption(f"{forms.escape(address)}: {len(alive)} machine{'s' if len(alive) != 1 else ''}, {gpus} GPU{'s' if gpus != 1 else ''}, "
+        st.caption(f"{escape(address)}: {len(alive)} machine{'s' if len(alive) != 1 else ''}, {gpus} GPU{'s' if gpus != 1 else ''}, "
                    f"{processors:g} processors")
         st.dataframe(table(found), hide_index=True, width="stretch")
         for job in jobs:
             if job.state == "running" and job.settings.get("address") == address and job.place != job.runner:
-                st.caption(f"Job {job.id} is on {forms.escape(job.place)}")
+                st.caption(f"Job {job.id} is on {escape(job.place)}")

@@ -5,8 +5,10 @@ from typing import Any
 
 import streamlit as st
 
+from core.jobs import visitors
 from core.records import Job, Subnet, as_dict
-from dashboard import data
+from dashboard import data, visit
+from dashboard.markdown import escape
 
 ACTIVE = ("queued", "running")
 
@@ -26,7 +28,7 @@ def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
     is under way."""
     asked = conditions(row)
     if asked is None:
-        st.caption(f"To measure this size beside {row['language_model']}, use `python -m core evaluate --help` in a terminal.")
+        st.caption(f"To measure this size beside {escape(row['language_model'])}, use `python -m core evaluate --help` in a terminal.")
         return
     try:
         job = measuring(run, subnet.name, asked)
@@ -37,13 +39,15 @@ def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
         follow(run, subnet.name, asked)
         return
     if job is not None and job.state == "failed":
-        st.warning(f"The last measurement of this size failed: {_last_line(job)} (all of it is on the Jobs page).")
+        st.warning(f"The last measurement of this size failed: {escape(_last_line(job))} (all of it is on the Jobs page).")
+    if not visit.may(visit.JOBS):
+        return
     if st.button("Measure this size", icon=":material/straighten:", key="measure",
-                 help=f"Starts a job that decodes “{row['split']}” with this very file; minutes on a laptop."):
+                 help=f"Starts a job that decodes “{escape(row['split'])}” with this very file; minutes on a laptop."):
         try:
             queue(run, subnet, asked)
         except (ValueError, OSError) as error:
-            st.error(f"The measurement could not be queued: {error}")
+            st.error(f"The measurement could not be queued: {escape(error)}")
             return
         st.rerun()
 
@@ -61,7 +65,7 @@ def follow(run: str, name: str, asked: dict[str, Any]) -> None:
         return
     eta = f", about {job.eta_s / 60:.0f} min left" if job.eta_s else ""
     st.progress(min(max(job.progress, 0.0), 1.0),
-                text=f"Job {job.id} measures this size: {job.message or 'started'}{eta}")
+                text=f"Job {job.id} measures this size: {escape(job.message or 'started')}{eta}")
 
 
 def measuring(run: str, name: str, asked: dict[str, Any]) -> Job | None:
@@ -81,9 +85,8 @@ def measuring(run: str, name: str, asked: dict[str, Any]) -> Job | None:
 
 def queue(run: str, chosen: Subnet, asked: dict[str, Any]) -> int:
     """Queue the evaluation of a new size and make sure that a worker lives; returns the job's id."""
-    from core.jobs import queue as jobs
-    number = jobs.add("evaluate", {"run": run, "subnets": [], "new": as_dict(chosen), **asked}, run=run)
-    jobs.start_worker()
+    number = visitors.queue(visit.visitor(), "evaluate", {"run": run, "subnets": [], "new": as_dict(chosen), **asked}, run=run)
+    visitors.wake_worker(visit.visitor())
     return number
 
 

@@ -11,6 +11,7 @@ from core.records import Report, Subnet, as_dict
 from core.storage import store
 from dashboard import data
 from dashboard.components import choice
+from dashboard.markdown import escape
 from dashboard.model import fits
 
 NEEDED = (paths.WEIGHTS, paths.TOKENS, paths.FEATURE_STATISTICS)  # without these no file can be packed
@@ -72,7 +73,7 @@ def downloads(chosen: choice.Chosen, subnet: Subnet, point: dict, drawn: pd.Data
                            key="get_csv", on_click="ignore", icon=":material/table:", width="stretch",
                            help="Every measured point of the chart with its conditions; estimates (≈) are left out.")
         if missing:
-            st.caption(f"No file can be made of this run: {', '.join(missing)} is missing from its folder.")
+            st.caption(f"No file can be made of this run: {escape(', '.join(missing))} is missing from its folder.")
         st.caption("The camera :material/photo_camera: in the chart's upper right corner saves it as a PNG picture."
                    if point["measured"] else
                    "This size is not measured yet: its file is complete, but the chart has no camera "

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dashboard.markdown import escape
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -37,7 +39,7 @@ def pick(points: pd.DataFrame, limits: Limits) -> Answer:
     fitting = points[small & quick & good]
     if not fitting.empty:
         best = fitting.sort_values(["wer", "file_bytes"]).iloc[0].to_dict()
-        return Answer(best, f"**{best['subnet']}** of “{best['title'] or best['run']}” fits best: "
+        return Answer(best, f"**{escape(best['subnet'])}** of “{escape(best['title'] or best['run'])}” fits best: "
                             f"{100 * best['wer']:.1f} % of words wrong, "
                             f"{best['file_bytes'] / 1e6:.2f} MB, {best['chunk_median_ms']:.1f} ms per chunk. "
                             f"{len(fitting)} of {len(points)} measured sizes fit.")
@@ -60,6 +62,6 @@ def _reasons(points: pd.DataFrame, limits: Limits, small: pd.Series, quick: pd.S
         return reasons
     if (small & quick).any():
         best = points[small & quick].sort_values("wer").iloc[0]
-        return [f"The best of those small and quick enough, {best['subnet']}, has {100 * best['wer']:.1f} % of words "
+        return [f"The best of those small and quick enough, {escape(best['subnet'])}, has {100 * best['wer']:.1f} % of words "
                 f"wrong; the limit is {limits.wer:g} %. Allow more MB, more ms or more errors."]
     return [f"Those small enough (≤ {limits.mb:g} MB) need more than {limits.ms:g} ms per chunk."]

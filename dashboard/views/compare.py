@@ -8,6 +8,7 @@ from core import paths
 from core.storage import metrics as history
 from dashboard import data
 from dashboard.charts import compare as compare_charts, explore as charts
+from dashboard.markdown import escape
 from dashboard.model import comparisons
 
 TITLE = "Compare"
@@ -34,8 +35,8 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
     absent = [run for run in runs if run not in set(same["run"])]
     if absent:
         st.info("Left out, because nobody measured them on these recordings in this way of listening, and numbers from different "
-                "conditions cannot be compared: " + "; ".join(data.run_title(run) for run in absent) + ". Networks that can listen "
-                f"so are measured with `python -m core evaluate RUN --splits {split} --chunk-ms {condition[0]:g}`.")
+                "conditions cannot be compared: " + "; ".join(escape(data.run_title(run)) for run in absent) + ". Networks that can listen "
+                f"so are measured with python -m core evaluate RUN --splits {escape(split)} --chunk-ms {condition[0]:g}.")
     return same
 
 
@@ -66,7 +67,7 @@ def costs(runs: list[str]) -> None:
             rows.append(compare_charts.cost_row(data.run_title(run), data.guard(run, "stages", history.stages, run),
                                                 data.subnets(run)))
         except ValueError as error:
-            st.warning(f"{data.run_title(run)}: {error}")
+            st.warning(f"{escape(data.run_title(run))}: {escape(error)}")
     if rows:
         st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={
             n: st.column_config.TextColumn(width=width) for n, width in (("network", "medium"), ("trainings", "small"))})
@@ -92,13 +93,13 @@ def kept(runs: list[str]) -> None:
     run = st.selectbox("Network", list(tables), key="kept_run", format_func=data.run_title) if len(tables) > 1 else next(iter(tables))
     st.plotly_chart(compare_charts.kept_figure(tables[run]), key="kept", config={"displayModeBar": False},
                     alt="Share of the weights that each kind of part keeps at every size")
-    st.caption(f"**What to see:** {compare_charts.kept_sentence(tables[run])}")
+    st.caption(f"**What to see:** {escape(compare_charts.kept_sentence(tables[run]))}")
     parts = compare_charts.parts_table(data.anatomy(run), list(data.subnets(run).values()))
     if len(parts):
         st.plotly_chart(compare_charts.parts_figure(parts), key="parts", config={"displayModeBar": False},
                         alt="Which parts of every block each size keeps")
         st.caption(f"**What to see:** a cross is a part that the size leaves out altogether, which saves time, too. "
-                   f"{compare_charts.parts_sentence(parts)}")
+                   f"{escape(compare_charts.parts_sentence(parts))}")
 
 
 def claims() -> None:
@@ -106,7 +107,7 @@ def claims() -> None:
     try:
         found = comparisons.claims()
     except ValueError as error:
-        st.warning(str(error))
+        st.warning(escape(error))
         return
     if not found:
         return
@@ -140,7 +141,7 @@ def learning(name: str) -> None:
     try:
         arms = comparisons.arms(name)
     except ValueError as error:
-        st.warning(str(error))
+        st.warning(escape(error))
         return
     if not arms:
         return
@@ -161,7 +162,7 @@ def learning(name: str) -> None:
         st.plotly_chart(compare_charts.kept_figure(table), key=f"kept:{name}", config={"displayModeBar": False},
                         alt="Share of the parts of each kind that every size keeps")
         st.caption(f"**What to see:** which parts are kept by sizes that leave some out, mean of the seeds. "
-                   f"{compare_charts.arms_kept_sentence(table)}")
+                   f"{escape(compare_charts.arms_kept_sentence(table))}")
 
 
 def of_networks(runs: list[str]) -> None:

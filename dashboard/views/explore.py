@@ -12,6 +12,7 @@ from dashboard import data
 from dashboard.charts import curves, explore as charts
 from dashboard.components import cards, choice, measure, takeaway
 from dashboard.look import one_look
+from dashboard.markdown import escape
 from dashboard.model import ladder
 
 TITLE = "Explore"
@@ -157,7 +158,7 @@ def same_machine(drawn: pd.DataFrame, axis: charts.Axis) -> pd.DataFrame:
     """Only times from one machine and thread count can be compared: the one most sizes were timed on."""
     groups = drawn.groupby(["hardware", "threads", "runtime"]).size().sort_values(ascending=False)
     hardware, threads, runtime = groups.index[0]
-    st.caption(f"Timed on {hardware}, {threads} thread(s), {runtime}.")
+    st.caption(f"Timed on {escape(hardware)}, {threads} thread(s), {escape(runtime)}.")
     same = (drawn["hardware"] == hardware) & (drawn["threads"] == threads) & (drawn["runtime"] == runtime)
     return charts.front(drawn[same].drop(columns=["x", "on_front"]), axis)
 
@@ -172,7 +173,7 @@ def board() -> None:
         data.reports(chosen.run)
     except ValueError as error:
         pick_run(chosen)
-        st.error(f"{error}\n\nChoose another network, or repair this run's folder.")
+        st.error(f"{escape(error)}\n\nChoose another network, or repair this run's folder.")
         return
     slider(chosen, subnet)
     card_place, menu_place, chart_place = st.container(), st.container(), st.container()
@@ -209,7 +210,7 @@ def learning(run: str) -> None:
     try:
         rows = data.learning(run)
     except ValueError as error:
-        st.warning(str(error))
+        st.warning(escape(error))
         return
     if not any("wer" in row for row in rows):
         return
@@ -247,7 +248,7 @@ def main() -> None:
     if broken:
         with st.expander(f":material/warning: {len(broken)} run(s) cannot be read completely"):
             for run, reason in broken.items():
-                st.markdown(f"**{run}**: {reason}")
+                st.markdown(f"**{escape(run)}**: {escape(reason)}")
 
 
 main()

@@ -5,11 +5,13 @@ import time
 
 import streamlit as st
 
-from core.jobs import database as queue_file, queue as jobs
+from core.jobs import database as queue_file, queue as jobs, visitors
 from core.records import Job
 from core.storage import metrics as history
+from dashboard import visit
 from dashboard.charts import curves
-from dashboard.components import forms, links, machines
+from dashboard.components import links, machines
+from dashboard.markdown import escape
 
 TITLE = "Jobs"
 ICON = ":material/monitoring:"
@@ -52,7 +54,7 @@ def when(job: Job, now: float) -> str:
 
 def placed(job: Job) -> str:
     """Where it runs or ran, unless that is this machine's processors."""
-    return f", on {forms.escape(job.place)}" if job.place not in ("", "cpu") else ""
+    return f", on {escape(job.place)}" if job.place not in ("", "cpu") else ""
 
 
 def subject(job: Job) -> str:
@@ -80,13 +82,23 @@ def name_of(number: int) -> str:
 
 
 def act(action, number: int) -> None:
-    """Run a button's action on a job; what the queue refuses is told at the top of the page."""
+    """Run a button's action on a job; what is refused is told at the top of the page."""
     try:
-        action(number)
-        if action is jobs.resume or jobs.get(number).remote:  # a cluster is told by a worker
-            jobs.start_worker()
+        action(visit.visitor(), number)
+        if action is visitors.resume or jobs.get(number).remote:  # a cluster is told by a worker
+            visitors.wake_worker(visit.visitor())
     except (ValueError, OSError) as problem:
         st.session_state["refused"] = (str(problem), time.time() + TOLD_FOR)
+
+
+def visible(job: Job) -> bool:
+    """Whether this visitor sees what a job printed and why it failed: paths and words of whoever queued it."""
+    who = visit.visitor()
+    return who.local or job.payload.get("visitor") == who.name
+
+
+def changeable(job: Job) -> bool:
+    return visit.visitor().may(visit.JOBS) and visible(job)
 
 
 def card(job: Job, now: float) -> None:
@@ -95,23 +107,23 @@ def card(job: Job, now: float) -> None:
         word = "stopping"
     with st.container(border=True):
         left, right = st.columns([5, 1], vertical_alignment="center")
-        left.markdown(f"**{job.id} · {WORDS.get(job.kind, job.kind)}** &nbsp; :{colour}-badge[{icon} {word}]  \n"
-                      f"{forms.escape(subject(job))}")
+        left.markdown(f"**{job.id} · {escape(WORDS.get(job.kind, job.kind))}** &nbsp; :{colour}-badge[{icon} {word}]  \n"
+                      f"{escape(subject(job))}")
         if job.state in ("queued", "running"):
-            right.button("Cancel", key=f"cancel.{job.id}", on_click=act, args=(jobs.cancel, job.id),
-                         disabled=job.cancel,
+            right.button("Cancel", key=f"cancel.{job.id}", on_click=act, args=(visitors.cancel, job.id),
+                         disabled=job.cancel or not changeable(job),
                          help="A running training writes a checkpoint first, so that it can go on later.")
         elif job.state in ("failed", "cancelled"):
-            right.button("Resume", key=f"resume.{job.id}", on_click=act, args=(jobs.resume, job.id),
+            right.button("Resume", key=f"resume.{job.id}", on_click=act, args=(visitors.resume, job.id), disabled=not changeable(job),
                          help="Puts it back into the queue; a training goes on from its last checkpoint.")
         if job.state == "running" or (0 < job.progress < 1):
-            st.progress(min(1.0, max(0.0, job.progress)), forms.escape(f"{job.progress:.0%} {job.message}".strip()))
+            st.progress(min(1.0, max(0.0, job.progress)), escape(f"{job.progress:.0%} {job.message}".strip()))
         st.caption(when(job, now))
-        if job.kind == "export" and job.state == "done":
-            st.caption(f":material/folder: {forms.escape(job.message)}")
-        if job.error:
+        if job.kind == "export" and visible(job) and job.state == "done":
+            st.caption(f":material/folder: {escape(job.message)}")
+        if job.error and visible(job):
             with st.expander("Why it failed", icon=":material/bug_report:"):
-                st.markdown(f"**{forms.escape(job.error.strip().splitlines()[-1])}**")
+                st.markdown(f"**{escape(job.error.strip().splitlines()[-1])}**")
                 st.code(job.error, language=None, wrap_lines=True)
 
 
@@ -125,11 +137,11 @@ def worker_line(waiting: bool) -> None:
         "by itself with the next job."
     left, right = st.columns([4, 1], vertical_alignment="center")
     (left.warning if waiting else left.caption)(text)
-    if right.button("Start a worker", key="worker"):
+    if right.button("Start a worker", key="worker", disabled=not visit.visitor().may(visit.JOBS)):
         try:
-            jobs.start_worker()
-        except OSError as problem:
-            st.error(f"No worker could be started ({problem}). In a terminal: `python -m core.jobs.worker`.")
+            visitors.wake_worker(visit.visitor())
+        except (OSError, visitors.Refused) as problem:
+            st.error(f"No worker could be started ({escape(problem)}). In a terminal: `python -m core.jobs.worker`.")
         else:
             st.caption("Starting ...")
 
@@ -139,14 +151,14 @@ def board() -> None:
     try:
         found = jobs.list_jobs(SHOWN)
         if lost := queue_file.said(queue_file.damaged()):
-            st.warning(forms.escape(lost), icon=":material/healing:")
+            st.warning(escape(lost), icon=":material/healing:")
         worker_line(any(job.state == "queued" for job in found))
     except (ValueError, OSError) as problem:
-        st.error(f"The queue cannot be read: {problem}")
+        st.error(f"The queue cannot be read: {escape(problem)}")
         return
     refused, until = st.session_state.get("refused", ("", 0.0))
     if time.time() < until:
-        st.warning(forms.escape(refused))
+        st.warning(escape(refused))
     if not found:
         st.info("No job has been started yet. **Train** starts one, and so does “Measure this size” on **Explore**.")
         links.to_page("train", "Go to Train", ":material/school:")
@@ -160,7 +172,8 @@ def board() -> None:
     now = time.time()
     for job in found[:8]:
         card(job, now)
-    machines.show(found)
+    if visit.visitor().may(visit.JOBS):
+        machines.show(found)
     if len(found) > 8:
         with st.expander(f"{len(found) - 8} older jobs"):
             for job in found[8:]:
@@ -172,9 +185,12 @@ def closer(number: int) -> None:
     try:
         job = jobs.get(number)
     except (ValueError, OSError) as problem:
-        st.error(str(problem))
+        st.error(escape(problem))
         return
     show_curves(job)
+    if not visible(job):
+        st.caption("What it wrote is shown to whoever queued it.")
+        return
     st.markdown("**Log**")
     written = jobs.log(job.id, LOG_LINES).strip()
     if written:
@@ -192,7 +208,7 @@ def show_curves(job: Job) -> None:
     try:
         rows = history.metrics(job.run)
     except (ValueError, OSError) as problem:
-        st.warning(f"The curves cannot be read: {problem}")
+        st.warning(f"The curves cannot be read: {escape(problem)}")
         return
     drawn = False
     for word, sentence in curves.SENTENCES.items():
@@ -208,6 +224,7 @@ def show_curves(job: Job) -> None:
 def main() -> None:
     st.title("Jobs")
     st.markdown("Work that goes on in the background, one job at a time. You may close this page; the work goes on.")
+    visit.may(visit.JOBS)
     busy = any(state in ("queued", "running") for state in st.session_state.get("known jobs", {"": "queued"}).values())
     st.fragment(board, run_every=BUSY_S if busy else IDLE_S)()
     states = st.session_state.get("known jobs", {})

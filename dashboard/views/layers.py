@@ -8,6 +8,7 @@ from core.records import Subnet
 from dashboard import data
 from dashboard.charts import layers as layer_charts
 from dashboard.components import choice
+from dashboard.markdown import escape
 from dashboard.model import masks
 
 TITLE = "Layers"
@@ -35,12 +36,12 @@ def overview(table: pd.DataFrame) -> None:
     st.subheader("Which parts were pruned?")
     st.plotly_chart(layer_charts.kinds_figure(table, is_dark()), key="kinds", config=layer_charts.CONFIG,
                     alt="Share of zeros per layer for feed-forward, attention and convolution")
-    st.caption(f"**What to see:** {kinds_sentence(table)}")
+    st.caption(f"**What to see:** {escape(kinds_sentence(table))}")
     st.plotly_chart(layer_charts.heat_figure(table), key="heat", config=layer_charts.CONFIG,
                     alt="Share of zeros in every weight matrix")
     out = layer_charts.left_out(table)
     st.caption("**What to see:** every cell is one table of weights; bright yellow ones are almost empty, dark blue "
-               "ones are almost full." + (f" A cross: {out} They are neither stored nor computed, so this size has less to do, not only "
+               "ones are almost full." + (f" A cross: {escape(out)} They are neither stored nor computed, so this size has less to do, not only "
                                           "less to store." if out else ""))
     with st.expander("The same as numbers"):
         shown = table.assign(**{"zeros %": (100 * table["sparsity"]).round(1)})
@@ -65,7 +66,7 @@ def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
     try:
         mask = masks.unit_mask(chosen.run, subnet, unit)
     except ValueError as error:
-        st.info(str(error))
+        st.info(escape(error))
         return
     st.plotly_chart(layer_charts.mask_figure(mask, is_dark(), unit.block), key="mask", config=layer_charts.MASK_CONFIG,
                     alt=f"Kept and pruned blocks of {unit.name}")
@@ -110,13 +111,13 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
         other = data.subnet(run, name)
         found = masks.compare(chosen.run, subnet, run, other)
     except ValueError as error:
-        st.info(str(error))
+        st.info(escape(error))
         return
     first, second = subnet.name, name if run == chosen.run else f"{name} ({data.run_title(run)})"
-    st.markdown(found.words.format(a=first, b=second))
+    st.markdown(found.words.format(a=escape(first), b=escape(second)))
     st.plotly_chart(layer_charts.heat_figure(found.units, "difference", "kept %"), key="difference",
                     config=layer_charts.CONFIG, alt=f"Where {second} keeps more or fewer weights than {first}")
-    st.caption(f"**What to see:** blue matrices are fuller in {second}, red ones fuller in {first}, grey ones alike.")
+    st.caption(f"**What to see:** blue matrices are fuller in {escape(second)}, red ones fuller in {escape(first)}, grey ones alike.")
     with st.expander("One matrix of both, block by block"):
         unit = pick_unit(chosen.run, "both")
         figure = layer_charts.overlap_figure(masks.unit_mask(chosen.run, subnet, unit),
@@ -156,7 +157,7 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
                         alt=f"Blocks of {unit.name} kept at step {step} and at the end")
         st.caption("**What to see:** blocks in one of the two “only in” colours changed their fate after this step.")
     except ValueError as error:
-        st.info(str(error))
+        st.info(escape(error))
 
 
 def main() -> None:
@@ -169,7 +170,7 @@ def main() -> None:
         subnet = choice.record(chosen)
         anatomy = data.anatomy(chosen.run)
     except ValueError as error:
-        st.error(f"{error}\n\nChoose another network on **Explore**, or repair this run's folder.")
+        st.error(f"{escape(error)}\n\nChoose another network on **Explore**, or repair this run's folder.")
         return
     if not anatomy.units:
         st.info("This network has no parts that can be pruned.")

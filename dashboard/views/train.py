@@ -1,17 +1,18 @@
 """Train: a form made from what the plug-ins say about themselves; it ends in a recipe that waits in the queue."""
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
-from core.jobs import queue as jobs
+from core.jobs import visitors
 from core.records import Card, as_dict
 from core.registry import catalog, recipes as recipe_files
 from core.storage import store
-from dashboard import data
+from dashboard import data, visit
 from dashboard.components import forms, links
+from dashboard.markdown import escape
 
 TITLE = "Train"
 ICON = ":material/school:"
@@ -47,7 +48,7 @@ def begin(kind: str, name: str) -> dict[str, Any]:
         if kind == "run":
             return as_dict(recipe_files.recipe_from(store.recipe(name)))
     except ValueError as problem:
-        st.warning(f"This start cannot be read, so the form is empty: {problem}")
+        st.warning(f"This start cannot be read, so the form is empty: {escape(problem)}")
     return {}
 
 
@@ -62,10 +63,10 @@ def part(field: str, start: dict[str, Any], key: str) -> tuple[dict[str, Any], l
     given = start.get(field, {"name": usual if usual in cards else next(iter(cards)), "options": {}})
     names = list(cards)
     if given["name"] not in cards:
-        st.warning(f"This start wants “{given['name']}”, which is not here or broken; another one is shown.")
+        st.warning(f"This start wants “{escape(given['name'])}”, which is not here or broken; another one is shown.")
     index = names.index(given["name"]) if given["name"] in names else 0
     name = st.selectbox(heading, names, index=index, key=f"{key}.{field}", label_visibility="collapsed")
-    st.caption(forms.escape(cards[name].title))
+    st.caption(escape(cards[name].title))
     options = given["options"] if name == given["name"] else {}
     values, found = options_of(cards[name], options, f"{field}.options", f"{key}.{field}.{name}")
     return {"name": name, "options": values}, found
@@ -122,7 +123,7 @@ def broken() -> None:
     if bad:
         with st.expander(f"{len(bad)} file{'s' if len(bad) > 1 else ''} could not be read", icon=":material/warning:"):
             for card in bad:
-                st.markdown(f"**{card.room}/{card.name}.py**: {forms.escape(card.broken)}")
+                st.markdown(f"**{escape(card.room)}/{escape(card.name)}.py**: {escape(card.broken)}")
 
 
 def place() -> tuple[dict[str, Any], list[str]]:
@@ -134,26 +135,33 @@ def place() -> tuple[dict[str, Any], list[str]]:
     names = sorted(cards, key=lambda name: (name != "local", name))
     name = left.selectbox("Runner", names, key="runner")
     device = right.selectbox("Device", list(DEVICES), key="device", format_func=DEVICES.get) if name == "local" else ""
-    st.caption(forms.escape(cards[name].title))
-    values, found = options_of(cards[name], {}, "runner", f"runner.{name}")
-    if name != "local" and not values.get("address") and not os.environ.get("RAY_API_SERVER_ADDRESS"):
-        found = [*found, "runner.address: say where the cluster's dashboard is, e.g. http://head:8265"]
-    return {"runner": name, "settings": values, "device": device}, found
+    st.caption(escape(cards[name].title))
+    if name == "local":
+        values, found = options_of(cards[name], {}, "runner", f"runner.{name}")
+        return {"runner": name, "settings": values, "device": device}, found
+    known = visit.clusters()
+    cluster = st.selectbox("Cluster", known, key=f"runner.{name}.cluster", help="Its operator names clusters in server.toml.") if known else ""
+    limited = tuple(option for option in cards[name].options if option.name in visitors.LIMITED)
+    values, found = options_of(replace(cards[name], options=limited), {}, "runner", f"runner.{name}")
+    if not known:
+        found = [*found, "runner: no cluster is named on this server; its operator names one in server.toml ([clusters.NAME] with "
+                         "address and storage), or sets RAY_API_SERVER_ADDRESS and SUPERNET_STORAGE"]
+    return {"runner": name, "settings": values, "cluster": cluster}, found
 
 
 def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
     """Check the whole recipe once more from its cards, put it into the queue, wake a worker."""
     try:
         checked = recipe_files.recipe_from(recipe)
-        number = jobs.add("train", {"recipe": as_dict(checked)}, **where)
+        number = visitors.queue(visit.visitor(), "train", {"recipe": as_dict(checked)}, **where)
     except (ValueError, OSError) as problem:
-        st.error(f"Not started: {problem}")
+        st.error(f"Not started: {escape(problem)}")
         return
     st.success(f"Job {number} is in the queue. It goes on when you close this page.", icon=":material/check_circle:")
     try:
-        jobs.start_worker()
+        visitors.wake_worker(visit.visitor())
     except OSError as problem:
-        st.warning(f"The job waits, because no worker could be started ({problem}). "
+        st.warning(f"The job waits, because no worker could be started ({escape(problem)}). "
                    "Start one in a terminal: `python -m core.jobs.worker`.")
     links.to_page("jobs", "Watch it on Jobs", ":material/monitoring:")
 
@@ -180,8 +188,9 @@ def main() -> None:
     problems += found
     st.divider()
     if problems:
-        st.error("Not ready to start:\n\n" + "\n".join(f"- {forms.escape(problem)}" for problem in problems))
-    if st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=bool(problems), key="go"):
+        st.error("Not ready to start:\n\n" + "\n".join(f"- {escape(problem)}" for problem in problems))
+    allowed = visit.may(visit.JOBS)
+    if st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=bool(problems) or not allowed, key="go"):
         queue(recipe, where)
     with st.expander("The recipe as a file", icon=":material/description:"):
         st.caption("The same training in a terminal: save this file and run `python -m core train recipe.toml`.")

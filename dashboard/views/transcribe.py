@@ -4,6 +4,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mimetypes
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import streamlit as st
 
 from core import paths
 from core.records import Subnet
-from dashboard import data
+from dashboard import data, visit
 from dashboard.charts import audio as audio_view
-from dashboard.components import choice, diff, forms
+from dashboard.components import choice, diff
+from dashboard.markdown import escape
 from dashboard.model import transcription as hearing
 
 TITLE = "Transcribe"
@@ -52,10 +54,10 @@ def samples_shipped() -> list[Path]:
     return sorted(file for file in folder.glob("*") if file.suffix in (".opus", ".flac", ".wav"))
 
 
-def pick_audio() -> tuple[bytes, str, str] | None:
+def pick_audio(sources: tuple[str, ...]) -> tuple[bytes, str, str] | None:
     """(bytes, file name, text known to be spoken) of what the visitor picked; None while nothing is."""
-    source = st.segmented_control("What should be listened to?", SOURCES, required=True, key="source",
-                                  default=SOURCES[0] if samples_shipped() else SOURCES[1])
+    source = st.segmented_control("What should be listened to?", sources, required=True, key="source",
+                                  default=sources[0] if samples_shipped() else sources[-1])
     if source == "A file":
         file = st.file_uploader(
             f"Speech in English: WAV, FLAC, OGG, Opus, MP3 or M4A, up to {hearing.MOST_MB} MB and "
@@ -122,7 +124,7 @@ def transcribe(run: str, sizes: dict[str, Subnet], chunk: int, way: hearing.Way,
         note, bar = st.empty(), st.empty()
         boxes = {}
         for column, name in zip(st.columns(len(sizes)), sizes):
-            column.markdown(f"**{name}**")
+            column.markdown(f"**{escape(name)}**")
             boxes[name] = column.empty()
 
     def waiting(seconds: float) -> None:
@@ -132,7 +134,7 @@ def transcribe(run: str, sizes: dict[str, Subnet], chunk: int, way: hearing.Way,
     def progress(share: float, texts: dict[str, str]) -> None:
         bar.progress(share, f"{share:.0%} heard")
         for name, text in texts.items():
-            boxes[name].markdown(forms.escape(text) + " ▌" if share < 1 else forms.escape(text))
+            boxes[name].markdown(escape(text) + " ▌" if share < 1 else escape(text))
 
     with seats().taken(waiting):
         note.caption("Loading the network ...")
@@ -158,7 +160,7 @@ def show_results(run: str, sizes: dict[str, Subnet], name: str, heard: list[hear
         st.caption("Type what was said, or add “dense” to the sizes, to see the differences in colour.")
     for column, one in zip(st.columns(len(heard)), heard):
         with column.container(border=True):
-            st.markdown(f"**{one.subnet}** &nbsp; :gray[{100 * sizes[one.subnet].sparsity:.0f} % zeros]")
+            st.markdown(f"**{escape(one.subnet)}** &nbsp; :gray[{100 * sizes[one.subnet].sparsity:.0f} % zeros]")
             target = reference if way == "what was said" else full.text if way and one is not full else one.text
             pieces = diff.align(target, one.text)
             st.html(diff.markup(pieces))
@@ -168,7 +170,7 @@ def show_results(run: str, sizes: dict[str, Subnet], name: str, heard: list[hear
                        f"{speed_words(one.rtf)} (RTF {one.rtf:.3f}).")
     threads, decoder = heard[0].conditions.get("threads"), heard[0].conditions.get("decoder", "greedy")
     if decoder != "greedy":
-        st.caption(f"Words were found by {decoder.replace('_', ' ')}; language model: {heard[0].conditions['language_model']}.")
+        st.caption(f"Words were found by {escape(decoder.replace('_', ' '))}; language model: {escape(heard[0].conditions['language_model'])}.")
     st.caption("RTF is computing time divided by the length of the sound, smaller is faster"
                + (f"; {threads} processor thread{'s' if threads != 1 else ''}" if threads else "")
                + ". The sizes take turns on one machine, so small differences in time are chance.")
@@ -192,33 +194,37 @@ def main() -> None:
                 "mishear more: here you see how much more.")
     chosen = choice.need_run()
     st.markdown(choice.describe(chosen))
-    picked = pick_audio()
+    allowed = visit.may(visit.TRANSCRIBE)
+    picked = pick_audio(SOURCES if allowed else SOURCES[:1])
     if picked is None:
         return
     content, name, known = picked
     try:
+        if st.session_state.get("source") in SOURCES[1:]:
+            visit.ledger().take(visit.visitor(), hashlib.sha256(content).hexdigest(), len(content))
         samples = decoded(content, name)
-    except hearing.NotUsable as problem:
-        st.error(str(problem), icon=":material/hearing_disabled:")
+    except (hearing.NotUsable, visit.Refused) as problem:
+        st.error(escape(problem), icon=":material/hearing_disabled:")
         return
     show_audio(content, name, samples)
     try:
         sizes, chunk = pick_sizes(chosen)
     except ValueError as problem:
-        st.error(f"This size cannot be opened: {problem}")
+        st.error(f"This size cannot be opened: {escape(problem)}")
         return
     spoken = st.text_input("What was said (if you know it)", known, key=f"said.{name}",
                            help="Then the words each size got wrong are counted.")
     way = pick_way()
     mark = hashlib.sha256(content).hexdigest() + repr((chosen.run, sizes, chunk, way))
-    if st.button("Transcribe", type="primary", icon=":material/play_arrow:", key="go"):
+    if st.button("Transcribe", type="primary", icon=":material/play_arrow:", key="go", disabled=not allowed):
         place = st.empty()
         try:
+            visit.ledger().take(visit.visitor(), f"{time.time()}")
             with place.container():
                 heard = transcribe(chosen.run, sizes, chunk, way, samples)
         except (ValueError, RuntimeError, OSError, ImportError) as problem:
             place.empty()
-            st.error(f"This size could not be used to transcribe: {problem}")
+            st.error(f"This size could not be used to transcribe: {escape(problem)}")
             return
         st.session_state["heard"] = (mark, heard)
         place.empty()

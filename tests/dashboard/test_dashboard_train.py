@@ -125,13 +125,42 @@ def test_the_form_offers_runners_with_their_options_and_devices(page, monkeypatc
     page.button(key="go").click().run()
     page.selectbox(key="runner").set_value("ray").run()
     assert not page.exception and page.button(key="go").disabled
-    assert "say where the cluster" in " ".join(e.value for e in page.error)
-    page.text_input(key="runner.ray.address").set_value("http://head:8265").run()
+    assert "no cluster is named on this server" in " ".join(e.value for e in page.error)
+    here, = jobs.list_jobs()
+    assert (here.runner, here.settings, here.device) == ("local", {}, "cpu")
+
+
+def test_a_visitor_chooses_among_the_operators_clusters_and_types_no_address(page, monkeypatch, tmp_path):
+    lab = {"address": "http://head:8265", "storage": "s3://bucket/runs", "artifacts": "~/.supernet"}
+    (tmp_path / "server.toml").write_text('[clusters.lab]\naddress = "http://head:8265"\nstorage = "s3://bucket/runs"\n')
+    monkeypatch.setenv("SUPERNET_SERVER", str(tmp_path / "server.toml"))
+    scratch(page)
+    page.selectbox(key="runner").set_value("ray").run()
+    assert page.selectbox(key="runner.ray.cluster").options == ["lab"]
+    assert {t.key for t in page.text_input if t.key.startswith("runner.")} == set(), "nobody types an address"
     page.number_input(key="runner.ray.workers").set_value(4).run()
     page.button(key="go").click().run()
-    there, here = jobs.list_jobs()
-    assert (here.runner, here.settings, here.device) == ("local", {}, "cpu")
-    assert (there.runner, there.settings, there.device) == ("ray", {"address": "http://head:8265", "workers": 4}, "")
+    there, = jobs.list_jobs()
+    assert not page.exception and (there.runner, there.settings, there.device) == ("ray", lab | {"workers": 4}, "")
+
+
+SECRETS = {"$DB_PASSWORD": "hunter2", "${DB_PASSWORD}/x": "hunter2", "$HOME": "/", "~": "/", "/etc": "root:", "/etc/passwd": "root:",
+           "../../../../etc": "root:", "$SPEECH_ROOT/../../etc": "root:", "$SPEECH_ROOTX": "hunter2", "/proc/self/environ": "hunter2"}
+
+
+@pytest.mark.parametrize("path", SECRETS)
+def test_nothing_of_the_servers_environment_or_files_comes_back(page, monkeypatch, path):
+    """Refused before anything is queued, in words that hold what was typed and nothing of what is there."""
+    for name in ("DB_PASSWORD", "SPEECH_ROOTX"):
+        monkeypatch.setenv(name, "hunter2")
+    scratch(page)
+    page.selectbox(key="train.scratch..corpus").set_value("folder").run()
+    page.text_input(key="train.scratch..corpus.folder.root").set_value(path).run()
+    page.text_input(key="train.scratch..corpus.folder.csv").set_value("passwd").run()
+    page.button(key="go").click().run()
+    shown = " ".join(e.value for kind in ("error", "markdown", "info", "success", "warning") for e in page.get(kind))
+    assert not page.exception and "Not started" in shown and jobs.list_jobs() == []
+    assert "hunter2" not in shown and "root:" not in shown
 
 
 def test_a_form_nobody_touched_keeps_all_defaults(page):

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from core import cost, paths
 from core.bench._jobs_on_ray import PATIENT
 from core.jobs import queue as jobs, ray_client as cluster, worker
-from core.jobs.runners import ray as runner
+from core.jobs.runners import _ray_words, ray as runner
 from core.pipelines import experiment
 from core.records import Subnet, as_dict
 from core.registry import plugins
@@ -294,6 +294,76 @@ def test_only_the_first_part_of_a_split_is_timed_and_that_in_turn_with_dense(mon
     assert listen(sizes[1][0]) == Heard(["text 2", "text 1", "text 2"], "its speed", "there")
 
 
+def signed(job, word: dict, key: str = "") -> str:
+    """A line of a job's log as the job says it."""
+    text = json.dumps(word)
+    return f"{_ray_words.MARK}{_ray_words.signature(key or _ray_words.job_key(job.remote), text)} {text}\n"
+
+
+@pytest.fixture
+def followed(own_artifacts, tmp_path):
+    """(job, function that lets it tell lines) of a training on a cluster, which has begun the run "far"."""
+    jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://x", "storage": f"file://{tmp_path}/shared"})
+    job = jobs.claim("w", ("ray",))
+    jobs.note(job.id, "w", remote="core-1-abc")
+    job = jobs.get(job.id)
+    handle = runner.RayHandle(job, runner.Options(storage=f"file://{tmp_path}/shared"), tmp_path / "log")
+    handle._take(signed(job, {"run": "far"}))
+    told = [signed(job, {"run": "far"})]
+
+    def tell(line: str) -> None:
+        told.append(line)
+        handle._take("".join(told))
+    return job, tell
+
+
+def outside(tmp_path, own_artifacts) -> list:
+    return [p for p in tmp_path.rglob("*") if own_artifacts not in p.parents and p not in (own_artifacts, tmp_path / "log")]
+
+
+def test_lines_that_the_job_has_not_signed_are_words_for_people(followed, own_artifacts, tmp_path):
+    job, tell = followed
+    evil = {"run": "far", "begun": {"../../OWNED.json": {"x": 1}, "recipe.json": {"x": 1}, "units.json": {}}, "wrong": "no"}
+    for line in (f"@core {json.dumps(evil)}\n", signed(job, evil, "0" * 64), signed(job, evil, _ray_words.job_key("core-2-abc")),
+                 f"@core  {json.dumps(evil)}\n", "@core \n", "@core é {}\n", signed(job, evil).replace("far", "fat"),
+                 "(pid=7) " + signed(job, evil), signed(job, evil).replace("\n", "\x0b" + signed(job, evil))):
+        tell(line)
+    assert jobs.get(job.id).state == "running" and not (own_artifacts / "runs" / "far").exists() and not outside(tmp_path, own_artifacts)
+    assert (tmp_path / "log").read_text().count("OWNED") == 8
+
+
+@pytest.mark.parametrize("word", [
+    {"run": "../../evil", "begun": {"recipe.json": {}, "units.json": {}}}, {"run": "/evil", "row": {"step": 1}}, {"finished": "../mine"},
+    {"finished": "other"}, {"run": "other"}, {"subnet": {"run": "../x"}}, {"report": {"run": "/etc"}, "rows": []}, {"run": "far", "begun": 7},
+    {"run": "far", "begun": {"../../x.json": {}}}, {"row": {"step": 1}}, {"progress": "much"}, {"run": 7}, {"run": ["far"]}])
+def test_even_a_signed_line_writes_only_in_the_jobs_own_run(followed, own_artifacts, tmp_path, word):
+    job, tell = followed
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        tell(signed(job, word))
+    assert not outside(tmp_path, own_artifacts) and not [p for p in (own_artifacts / "runs").glob("*") if p.name != "far"]
+
+
+def test_the_key_of_a_job_survives_a_restart_and_is_nobody_elses(own_artifacts):
+    key = _ray_words.job_key("core-1-abc")
+    assert key == _ray_words.job_key("core-1-abc") != _ray_words.job_key("core-1-abd")
+    assert (own_artifacts / ".job_secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_job_from_a_page_goes_only_where_the_operator_has_said(followed, own_artifacts, monkeypatch, tmp_path):
+    sent = []
+    monkeypatch.setattr(cluster, "ask", lambda *given, **_: sent.append(given))
+    asked = {"address": "http://evil:8265", "storage": "file:///x", "artifacts": "~/.supernet"}
+    number = jobs.add("train", {"recipe": {}, "visitor": "v"}, runner="ray", settings=asked)
+    job = jobs.get(number)
+    with pytest.raises(ValueError, match="does not name.*nothing was sent"):
+        runner.Runner(plugins.make_options(runner.Options, job.settings, "runner")).start(job, tmp_path / "log")
+    assert not sent
+    (tmp_path / "server.toml").write_text(f'[clusters.lab]\naddress = "{asked["address"]}"\nstorage = "{asked["storage"]}"\n')
+    monkeypatch.setenv("SUPERNET_SERVER", str(tmp_path / "server.toml"))
+    with pytest.raises(ValueError, match="tell its version"):
+        runner.Runner(plugins.make_options(runner.Options, job.settings, "runner")).start(job, tmp_path / "log")
+
+
 def test_what_a_job_tells_becomes_rows_progress_and_reports_once(own_artifacts, monkeypatch, tmp_path):
     run = standin.make_run(tmp_path / "theirs", "far", blocks=1, utterances=2)
     number = jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://x"})
@@ -303,7 +373,7 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(own_artifacts, 
     text = [{"place": "10.0.0.1 cpu, 10.0.0.2 cpu"}, {"run": "far", "begun": begun},
             {"run": "far", "row": {"step": 2, "loss": {"dense": 1.0}}}, {"run": "far", "row": {"step": 4, "loss": {"dense": 0.5}}},
             {"progress": 0.5, "message": "update 4/8", "left": 3.0}]
-    lines = "".join(f"{runner.MARK}{json.dumps(word)}\n" for word in text) + "for people\n" + "half a li"
+    lines = "".join(signed(job, word) for word in text) + "for people\n" + "half a li"
     for _ in range(2):  # followed anew: told again, the same
         handle = runner.RayHandle(job, runner.Options(), tmp_path / "log")
         handle._take(lines)
@@ -312,7 +382,7 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(own_artifacts, 
     job = jobs.get(number)
     assert (job.run, job.place, job.progress, job.message, job.eta_s) == ("far", "10.0.0.1 cpu, 10.0.0.2 cpu", 0.5, "update 4/8", 3.0)
     assert store.recipe("far").method.name == "omni_sparsity" and not store.runs()[-1].finished
-    handle._take(lines + "ne\n" + runner.MARK + json.dumps({"wrong": "no GPU"}) + "\n")
+    handle._take(lines + "ne\n" + signed(job, {"wrong": "no GPU"}))
     assert (jobs.get(number).state, jobs.get(number).error) == ("failed", "no GPU")
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import ray
 
 from core import paths
+from core.jobs import confinement
 from core.jobs.runners._ray_spread import Spread, node
 from core.jobs.runners._ray_words import check_versions, say
 from core.pipelines import experiment
@@ -30,6 +31,7 @@ from core.storage import metrics as history, remote as storage, store
 
 POST, SPACE = "post", "core"  # the actor through which the job's processes speak, and its namespace's beginning
 POLL_S = 0.5
+PASSED = ("SUPERNET_ARTIFACTS", storage.VARIABLE, "SPEECH_ROOT", confinement.VARIABLE)  # on to every process of the job, beside AWS_*
 
 
 @ray.remote(num_cpus=0)
@@ -243,7 +245,7 @@ def work(job: Job) -> None:
 
 def _environment() -> dict[str, str]:
     """What every process of the job needs of this one's environment."""
-    return {n: v for n, v in os.environ.items() if n in ("SUPERNET_ARTIFACTS", storage.VARIABLE, "SPEECH_ROOT") or n.startswith("AWS_")}
+    return {n: v for n, v in os.environ.items() if n in PASSED or n.startswith("AWS_")}
 
 
 def main(words: str) -> int:
@@ -251,6 +253,7 @@ def main(words: str) -> int:
     job = Job(asked)
     os.environ["SUPERNET_ARTIFACTS"] = str(Path(job.o["artifacts"]).expanduser())
     os.environ[storage.VARIABLE] = job.o["storage"]
+    confinement.confine(job.payload)
     try:
         check_versions(asked["versions"], "the cluster")
         ray.init(address="auto", namespace=f"{SPACE}-{job.name}", log_to_driver=True)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
-from core.jobs import queue as jobs, ray_client as cluster
+from core.jobs import queue as jobs, ray_client as cluster, visitors
 from core.jobs.runners import base
-from core.jobs.runners._ray_words import MARK, versions
+from core.jobs.runners._ray_words import KEY, heard, job_key, versions
 from core.records import Job, Report, Subnet, from_dict, option
 from core.storage import metrics as history, remote as storage, store
 
@@ -50,7 +50,7 @@ class RayHandle(base.Handle):
     def __init__(self, job: Job, options: Options, log: Path) -> None:
         self.job, self.o, self.log = job, options, log
         self.read, self.looked, self.heard, self.code = 0, 0.0, time.monotonic(), None
-        self.asked = False
+        self.asked, self.key, self.run = False, job_key(job.remote), job.payload.get("run") or job.run
 
     def poll(self) -> int | None:
         """A cluster that does not answer is waited for, however long: the job goes on there, and what Ray says of it then is right."""
@@ -64,7 +64,7 @@ class RayHandle(base.Handle):
                 self.heard = now
             except cluster.Unreachable:
                 jobs.beat(self.job.id, self.job.worker, message=f"the cluster does not answer for {now - self.heard:.0f} s")
-            except (ValueError, OSError) as error:  # what it told cannot be kept here
+            except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:  # what it told cannot be kept here
                 jobs.fail(self.job.id, f"{error}; on the cluster the job {self.job.remote} goes on", self.job.worker)
                 self.code = 1
         return self.code
@@ -85,14 +85,15 @@ class RayHandle(base.Handle):
         self.code = cluster.ENDED.get(state)
 
     def _take(self, text: str) -> None:
-        """New whole lines of the job's log: words to this machine are obeyed, the rest is for people."""
+        """New whole lines of the job's log: what it has signed is obeyed, the rest is for people."""
         whole = text[:text.rfind("\n") + 1]
         with self.log.open("a") as out:
-            for line in whole[self.read:].splitlines():
-                if line.startswith(MARK):
-                    self._obey(json.loads(line[len(MARK):]))
-                else:
+            for line in whole[self.read:].split("\n")[:-1]:
+                told = heard(line, self.key)
+                if told is None:
                     out.write(line + "\n")
+                else:
+                    self._obey(told)
         self.read = len(whole)
 
     def _obey(self, told: dict[str, Any]) -> None:
@@ -100,23 +101,30 @@ class RayHandle(base.Handle):
         if "progress" in told:
             jobs.beat(number, worker, told["progress"], told.get("message", ""), told.get("left"))
         if told.get("run") or told.get("place"):
-            jobs.note(number, worker, run=told.get("run"), place=told.get("place"))
+            jobs.note(number, worker, run=self._own(told["run"]) if told.get("run") else None, place=told.get("place"))
         if "begun" in told:  # the run as the cluster has begun it, so that the pages can show its curves
-            folder = paths.runs() / told["run"]
-            for name, data in told["begun"].items():
+            folder = paths.runs() / self._own(told["run"])
+            for name in (paths.RECIPE, paths.UNITS):
                 if not (folder / name).exists():
-                    store.write_json(folder / name, data)
-        if "row" in told and not (paths.runs() / told["run"] / paths.FINISHED).exists():
+                    store.write_json(folder / name, told["begun"][name])
+        if "row" in told and not (paths.runs() / self._own(told["run"]) / paths.FINISHED).exists():
             history.truncate_metrics(paths.runs() / told["run"], told["row"]["step"] - 1)  # told again after a restart or a reconnection
             history.append_metrics(paths.runs() / told["run"], told["row"])
         if "finished" in told:
-            storage.pull(told["finished"], self.o.storage)
+            storage.pull(self._own(told["finished"]), self.o.storage)
         if "subnet" in told:
-            store.save_subnet(storage.here(told["subnet"]["run"]), from_dict(Subnet, told["subnet"]))
+            store.save_subnet(storage.here(self._own(told["subnet"]["run"])), from_dict(Subnet, told["subnet"]))
         if "report" in told:
-            store.save_report(storage.here(told["report"]["run"]), from_dict(Report, told["report"]), told["rows"])
+            store.save_report(storage.here(self._own(told["report"]["run"])), from_dict(Report, told["report"]), told["rows"])
         if "wrong" in told:
             jobs.fail(number, told["wrong"], worker, again=bool(told.get("again")))
+
+    def _own(self, run: str) -> str:
+        """The run's id, which is that of the job, or of a training the first that it told. ValueError for any other."""
+        if not store.SAFE.fullmatch(str(run)) or run != (self.run or run):
+            raise ValueError(f"the job {self.job.remote} on the cluster told of the run {run!r}, which is not its own ({self.run or 'none yet'})")
+        self.run = run
+        return run
 
     def stop(self) -> None:
         """Asks until the cluster has heard it."""
@@ -145,6 +153,7 @@ class Runner(base.Runner):
 
     def start(self, job: Job, log: Path) -> RayHandle:
         """Submit the job, or follow it where it was submitted before, also when its cluster does not answer yet."""
+        visitors.check_cluster(job)
         log.parent.mkdir(parents=True, exist_ok=True)
         if job.remote:
             try:
@@ -184,12 +193,13 @@ class Runner(base.Runner):
                  "versions": versions(), "name": name}
         words = base64.urlsafe_b64encode(json.dumps(asked).encode()).decode()
         keys = {n: v for n, v in os.environ.items() if n.startswith("AWS_") or n == "SPEECH_ROOT"}
+        keys |= {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S), KEY: job_key(name)}
         with tempfile.TemporaryDirectory() as folder:  # only the code: runs go through the storage
             shutil.copytree(paths.CORE, Path(folder) / "core", ignore=shutil.ignore_patterns("__pycache__"))
             try:
                 client = submission.JobSubmissionClient(self.o.address)
                 client.submit_job(entrypoint=f"python -m core.jobs.runners._ray_work {words}", submission_id=name, entrypoint_num_cpus=0,
-                                  runtime_env={"working_dir": folder, "env_vars": keys | {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S)}})
+                                  runtime_env={"working_dir": folder, "env_vars": keys})
             except Exception as error:  # Ray has many for what its server says and for a line that breaks
                 raise cluster.Unreachable(f"the cluster at {self.o.address} did not take the job: {error}") from error
 
