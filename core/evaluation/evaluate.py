@@ -25,6 +25,7 @@ from core.decoding import decoders as decoding
 from core.evaluation import scoring
 from core.evaluation.latency import Speed, measure
 from core.decoding.graph_search import Weights
+from core.jobs import confinement
 from core.lm import languages
 from core.lm.languages import Language
 from core.records import Anatomy, Report, Subnet, option
@@ -162,6 +163,7 @@ def language(options: Options) -> Language | None:
 
 
 def _pattern_file(file: Path) -> str:
+    confinement.check(file, "evaluation.grammar")
     try:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

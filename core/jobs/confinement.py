@@ -17,7 +17,7 @@ from core import paths
 VARIABLE = "SUPERNET_CONFINED"
 SPEECH = re.compile(r"^\$(SPEECH_ROOT|\{SPEECH_ROOT\})(?=/|$)")  # the one variable that recipes may begin a path with
 OUTSIDE = "its audio file lies outside of the folders that this server offers"
-ADVICE = "its operator names them as speech_folders in server.toml (core/README.md)"
+ADVICE = "its operator names them as speech_folders in server.toml (dashboard/README.md)"
 
 
 def confine(payload: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ def folders() -> list[Path] | None:
 
 def _own() -> list[Path]:
     """Where this project itself keeps speech and language models."""
-    return [root / name for root in (paths.artifacts(), paths.ROOT / "artifacts") for name in ("data", "lm", "prepared")]
+    return [root / name for root in (paths.artifacts(), paths.ROOT / "artifacts") for name in ("data", "lm", "prepared", "released/language")]
 
 
 def expanded(path: str) -> str:
@@ -66,7 +66,8 @@ def check_recipe(recipe: dict[str, Any], allowed: Iterable[Path]) -> None:
     """ValueError at once, before a job is queued, for paths of a recipe that it would not be allowed to read."""
     allowed = list(allowed)
     named = dict(_texts(recipe.get("corpus", {}).get("options", {}), "corpus.options"))
-    named |= {"evaluation.lm": lm} if (lm := recipe.get("evaluation", {}).get("lm")) else {}
+    measured = recipe.get("evaluation", {})
+    named |= {f"evaluation.{n}": measured[n] for n in ("lm", "grammar") if isinstance(measured.get(n), str) and measured[n]}
     for where, text in named.items():
         path = SPEECH.sub(lambda found: os.environ.get("SPEECH_ROOT", found.group()), text)
         if "$" in path or path.startswith("~"):
