@@ -13,12 +13,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORE = """
 core            records paths cost
-common          writing randomness hardware
+common          writing reading randomness hardware
 registry        plugins catalog recipes recipe_sets
 sparsity        blocks sensing
-storage         store metrics packing remote exports
+storage         checksums store metrics packing remote exports
 jobs            policy confinement heartbeat ray_client database queue visitors
-speech          audio features augment normalizer phones lexicon tokenizer acoustics shards grammar speaking
+speech          marks audio features augment normalizer phones lexicon tokenizer acoustics shards grammar speaking
 corpora         *
 lm              ngrams arpa estimation pruning text graph grammars languages
 data            prepared filters extract prepare batches
@@ -35,7 +35,7 @@ pipelines       build dry_run experiment language compare handlers
 jobs.runners    *
 jobs            process worker
 bench           *
-cli             arguments listing job_commands main
+cli             option_types arguments listing job_commands main
 core            __main__
 """  # a module imports what stands above it or to its left on its line; * are plug-ins, which import their base and _modules only
 DASHBOARD = """

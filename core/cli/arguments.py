@@ -7,10 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from core import __version__
+from core.cli.option_types import Named, finite, names, numbers, whole
 from core.jobs import queue as jobs, worker
 from core.records import Recipe
 from core.registry import catalog, recipe_sets, recipes as recipe_files
 from core.storage import remote as storage, store
+
+EXIT_CODES = ("exit codes: 0 done; 1 failed, e.g. a full disk or a failed job; 2 wrong input or a damaged file, said in one line on "
+              "standard error; 75 stopped, and the same command goes on; 130 stopped at once by a second Ctrl-C")
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,14 +49,11 @@ def _public(commands: Any) -> str:
     return ", ".join(c for c in commands if not c.startswith("_"))
 
 
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def parser() -> Parser:
     """All commands of `python -m core`; each sets `command`."""
     top = Parser(prog="python -m core", description="Trains, searches and measures one speech recogniser in every "
-                 "size. `python -m core COMMAND --help` explains a command.")
+                 "size. `python -m core COMMAND --help` explains a command.", epilog=EXIT_CODES)
+    top.add_argument("--version", action="version", version=f"core {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _work_commands(commands)
     c = commands.add_parser("compare", help="train and measure every arm of a recipe set, or reuse what has not changed")
@@ -62,16 +64,19 @@ def parser() -> Parser:
     c.add_argument("run", metavar="RUN", help="a run, or the file of one subnet")
     c.add_argument("subnet", metavar="SUBNET", help="a size of the run, e.g. dense or s70")
     c.add_argument("files", metavar="FILES", nargs="+", help="WAV, FLAC, OGG/Opus, MP3, M4A ...")
-    c.add_argument("--chunk-ms", type=float, metavar="MS", help="latency of one step in ms (what the model prefers, mostly 320)")
+    c.add_argument("--chunk-ms", type=finite, metavar="MS", help="latency of one step in ms (what the model prefers, mostly 320)")
     _decoding(c)
     c = commands.add_parser("lm", help="make an n-gram language model of training transcripts, or of text")
     c.add_argument("source", metavar="RECIPE", nargs="?", default="", help="a recipe or a run whose training transcripts are read")
     c.add_argument("--text", action="append", default=[], metavar="FILE", help="text, a sentence a line; more than once for more files")
-    c.add_argument("--order", type=int, default=3, metavar="N", help="the longest n-grams, 1 to 6 (%(default)s)")
-    c.add_argument("--prune", type=float, default=0.0, metavar="X", help="drop n-grams whose loss costs less than so many nats a word, "
+    c.add_argument("--marks", type=names, default=[], metavar="A,B", help="what stands in the text and is no word, beside <unk>, [noise], "
+                   "(cough) and the other marks of core/speech/marks.py")
+    c.add_argument("--order", type=whole(1, 6), default=3, metavar="N", help="the longest n-grams, 1 to 6 (%(default)s)")
+    c.add_argument("--prune", type=finite, default=0.0, metavar="X", help="drop n-grams whose loss costs less than so many nats a word, "
                    "e.g. 5e-7 (%(default)g: keep all)")
-    c.add_argument("--least", type=int, default=1, metavar="N", help="words that come less often are unknown (%(default)s)")
-    c.add_argument("--out", metavar="FILE", help="the ARPA file that is written; when not given, one named like its source in "
+    c.add_argument("--least", type=whole(1, 1000), default=1, metavar="N", help="words that come less often are unknown (%(default)s)")
+    c.add_argument("--out", action=Named, metavar="FILE",
+                   help="the ARPA file that is written; when not given, one named like its source in "
                    "artifacts/lm/, where the Transcribe page finds it")
     c = commands.add_parser("bench", help="measure how fast something is")
     c.add_argument("name", metavar="NAME", help="see `python -m core list bench`")
@@ -81,18 +86,28 @@ def parser() -> Parser:
                    help="runs, recipes, sets, corpora, models, methods, runners, export, bench or settings; all without it")
     c = commands.add_parser("release", help="copy a finished run into artifacts/released/ with its model card")
     c.add_argument("run", metavar="RUN", nargs="?", default="")
-    c.add_argument("--name", default="", help="another name for the released run")
+    c.add_argument("--name", action=Named, default="", help="another name for the released run")
     c.add_argument("--no-snapshots", action="store_true", help="leave out the block ranks along the training")
     c.add_argument("--results", action="store_true", help="write RESULTS.md anew (a release does that, too)")
     c.add_argument("--samples", action="store_true", help="speak the samples of the Transcribe page anew")
     for name, text in (("store", "copy a finished run to a shared disk or object storage"), ("fetch", "bring a run from there here")):
         c = commands.add_parser(name, help=text)
         c.add_argument("run", metavar="RUN")
-        c.add_argument("--at", default="", metavar="URL", help=f"s3://bucket/runs, file:///shared/runs ...; without it ${storage.VARIABLE}")
+        c.add_argument("--at", action=Named, default="", metavar="URL",
+                       help=f"s3://bucket/runs, file:///shared/runs ...; without it ${storage.VARIABLE}")
     _jobs_commands(commands.add_parser("jobs", help="background work: list, add, clone, cancel, resume, log, work"))
+    for name, c in commands.choices.items():
+        _output(c, name in ("transcribe", "evaluate", "list", "jobs"))
     hidden = commands.add_parser("_job")  # what the worker's child runs
     hidden.add_argument("id", type=int)
     return top
+
+
+def _output(c: argparse.ArgumentParser, data: bool) -> None:
+    """What a command says. No defaults, so that `jobs --json` and `jobs list --json` mean the same."""
+    if data:
+        c.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON value on standard output")
+    c.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="no progress on standard error, only errors")
 
 
 def _work_commands(commands: Any, background: bool = False) -> None:
@@ -105,16 +120,16 @@ def _work_commands(commands: Any, background: bool = False) -> None:
     c.add_argument("recipe", metavar="RECIPE", nargs="?" if not background else None, help=recipe_help)
     _set(c, "change an option of the recipe, e.g. training.minutes=5")
     if not background:
-        c.add_argument("--resume", metavar="RUN", help="go on with this run from its checkpoint")
+        c.add_argument("--resume", action=Named, metavar="RUN", help="go on with this run from its checkpoint")
         c.add_argument("--dry-run", action="store_true", help="show all options, build everything, try two updates on stand-in "
                        "speech, say what the training would take; store nothing")
     c = commands.add_parser("search", help="find better subnets of a trained run")
     c.add_argument("run", metavar="RUN")
     c = commands.add_parser("evaluate", help="measure subnets of a run on splits")
     c.add_argument("run", metavar="RUN")
-    c.add_argument("--subnets", type=_list, default=[], metavar="A,B", help="e.g. dense,s70; all when not given")
-    c.add_argument("--splits", type=_list, default=[], metavar="X,Y", help="e.g. dev,test; as in the recipe when not given")
-    c.add_argument("--chunk-ms", type=float, metavar="MS", help="latency of one step in ms, 0 = whole recordings at once; "
+    c.add_argument("--subnets", type=names, default=[], metavar="A,B", help="e.g. dense,s70; all when not given")
+    c.add_argument("--splits", type=names, default=[], metavar="X,Y", help="e.g. dev,test; as in the recipe when not given")
+    c.add_argument("--chunk-ms", type=finite, metavar="MS", help="latency of one step in ms, 0 = whole recordings at once; "
                    "as in the recipe when not given")
     _decoding(c)
     if not background:
@@ -125,8 +140,9 @@ def _work_commands(commands: Any, background: bool = False) -> None:
             _runner_options(commands.choices[name])
     c = commands.add_parser("export", help="write subnets of a run as files to take elsewhere, each the very file that was measured")
     c.add_argument("run", metavar="RUN")
-    c.add_argument("--subnets", type=_list, default=[], metavar="A,B", help="e.g. dense,s70; all when not given")
-    c.add_argument("--out", default="", metavar="FOLDER", help="where SUBNET.safetensors is written, in place of files of that name; when "
+    c.add_argument("--subnets", type=names, default=[], metavar="A,B", help="e.g. dense,s70; all when not given")
+    c.add_argument("--out", action=Named, default="", metavar="FOLDER",
+                   help="where SUBNET.safetensors is written, in place of files of that name; when "
                    "not given, artifacts/exports/RUN/")
     for c in commands.choices.values() if background else ():
         c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
@@ -135,13 +151,14 @@ def _work_commands(commands: Any, background: bool = False) -> None:
 
 def _decoding(c: argparse.ArgumentParser) -> None:
     """How tokens are found; options of evaluation, whose ranges are checked there."""
-    c.add_argument("--decoder", metavar="NAME", help="greedy, graph (words over a decoding graph), or modified_beam_search (transducers)")
-    c.add_argument("--beam", type=int, metavar="N", help="hypotheses of a transducer's beam search")
-    c.add_argument("--lm", metavar="FILE", help="language model of the decoding graph: open (the shipped one) or an ARPA file")
-    c.add_argument("--grammar", metavar="FILE", help="understand only this: commands (the built-in ones) or a file of sentence patterns; "
-                   "with --lm both")
-    c.add_argument("--scale", type=float, metavar="X", help="how much the sound counts beside the graph's words, 0.01 to 10")
-    c.add_argument("--blank-penalty", type=float, metavar="X", help="taken off the blank's log-probability, -10 to 20")
+    c.add_argument("--decoder", action=Named, metavar="NAME",
+                   help="greedy, graph (words over a decoding graph), or modified_beam_search (transducers)")
+    c.add_argument("--beam", type=whole(0, 1000), metavar="N", help="hypotheses of a transducer's beam search")
+    c.add_argument("--lm", action=Named, metavar="FILE", help="language model of the decoding graph: open (the shipped one) or an ARPA file")
+    c.add_argument("--grammar", action=Named, metavar="FILE", help="understand only this: commands (the built-in ones) or a file of sentence "
+                   "patterns; with --lm both")
+    c.add_argument("--scale", type=finite, metavar="X", help="how much the sound counts beside the graph's words, 0.01 to 10")
+    c.add_argument("--blank-penalty", type=finite, metavar="X", help="taken off the blank's log-probability, -10 to 20")
 
 
 def decoding(given: Any) -> dict[str, Any]:
@@ -214,21 +231,19 @@ def elsewhere(given: Any) -> bool:
 
 def _runner_options(c: argparse.ArgumentParser) -> None:
     c.add_argument("--runner", default="local", help="what runs it; `python -m core list runners` shows them (%(default)s)")
-    c.add_argument("--address", default="", help="where the runner's machines are, e.g. http://head:8265 of a Ray cluster")
+    c.add_argument("--address", action=Named, default="", help="where the runner's machines are, e.g. http://head:8265 of a Ray cluster")
     c.add_argument("--with", dest="with_", action="append", default=[], metavar="NAME=VALUE", help="a runner's option, e.g. workers=4")
 
 
 def _queue_options(c: argparse.ArgumentParser) -> None:
-    c.add_argument("--priority", type=int, default=0, help="higher ones go first (%(default)s)")
-    c.add_argument("--after", type=_numbers, default=[], metavar="N,M", help="jobs that must be done before; RUN may then be -, "
+    c.add_argument("--priority", type=whole(-10**6, 10**6), default=0, help="higher ones go first (%(default)s)")
+    c.add_argument("--after", type=numbers, default=[], metavar="N,M", help="jobs that must be done before; RUN may then be -, "
                    "the run of the first of them")
-    c.add_argument("--device", default="", help="cpu, cuda or cuda:N; when not given, training takes a GPU where there is one")
+    c.add_argument("--device", action=Named, default="",
+                   help="cpu, cuda or cuda:N; when not given, training takes a GPU where there is one")
     _runner_options(c)
-    c.add_argument("--retries", type=int, default=0, help="how often to try again after a failure, with growing pauses (%(default)s)")
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in _list(text)]
+    c.add_argument("--retries", type=whole(0, 1000), default=0,
+                   help="how often to try again after a failure, with growing pauses (%(default)s)")
 
 
 def _set(command: argparse.ArgumentParser, text: str) -> None:
@@ -238,23 +253,26 @@ def _set(command: argparse.ArgumentParser, text: str) -> None:
 def _jobs_commands(top: argparse.ArgumentParser) -> None:
     todo = top.add_subparsers(dest="todo", metavar="TODO", parser_class=Parser)
     c = todo.add_parser("list", help="the newest jobs (also without TODO)")
-    c.add_argument("--limit", type=int, default=20)
+    c.add_argument("--limit", type=whole(1), default=20)
     c = todo.add_parser("add", help="queue a job and start a worker")
-    _work_commands(c.add_subparsers(dest="kind", required=True, metavar="KIND", parser_class=Parser), background=True)
+    kinds = c.add_subparsers(dest="kind", required=True, metavar="KIND", parser_class=Parser)
+    _work_commands(kinds, background=True)
     for name, text in (("cancel", "stop a job; a training keeps its checkpoint"),
                        ("resume", "queue a failed or cancelled job again"), ("log", "what a job printed")):
         c = todo.add_parser(name, help=text)
-        c.add_argument("id", metavar="N", type=int)
+        c.add_argument("id", metavar="N", type=whole(1))
         if name == "log":
-            c.add_argument("--lines", type=int, default=200)
+            c.add_argument("--lines", type=whole(1, 10**6), default=200)
     c = todo.add_parser("clone", help="queue a job again as a new one, with changes")
-    c.add_argument("id", metavar="N", type=int)
+    c.add_argument("id", metavar="N", type=whole(1))
     _set(c, "change an option of a recipe to prepare or train, e.g. seed=2")
     c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
     _queue_options(c)
     c.set_defaults(priority=None, after=None, retries=None, device=None, runner=None)  # as the job that is cloned
     c = todo.add_parser("work", help="work on the queue here, in the foreground")
-    c.add_argument("--idle-minutes", type=float, default=worker.IDLE_MINUTES)
-    c.add_argument("--grace-s", type=float, default=worker.GRACE_S)
-    c.add_argument("--stale-s", type=float, default=jobs.STALE_S)
-    c.add_argument("--slots", default="", help="devices and how many jobs at once, e.g. cuda:0=2,cpu=1")
+    c.add_argument("--idle-minutes", type=finite, default=worker.IDLE_MINUTES)
+    c.add_argument("--grace-s", type=finite, default=worker.GRACE_S)
+    c.add_argument("--stale-s", type=finite, default=jobs.STALE_S)
+    c.add_argument("--slots", action=Named, default="", help="devices and how many jobs at once, e.g. cuda:0=2,cpu=1")
+    for name, c in (todo.choices | kinds.choices).items():
+        _output(c, name not in ("add", "work"))

@@ -21,19 +21,20 @@ START_S = 20.0  # a worker that was started has this long to come to life
 
 def run(given: Any) -> int:
     """`python -m core jobs ...`."""
+    as_json = getattr(given, "json", False)
     if given.todo in (None, "list"):
-        print(listing.table(("id", "kind", "state", "done", "run", "message"),
-                     [_job_row(j) for j in jobs.list_jobs(getattr(given, "limit", 20))]))
+        found = jobs.list_jobs(getattr(given, "limit", 20))
+        print(listing.as_json(found) if as_json else listing.table(("id", "kind", "state", "done", "run", "message"),
+                     [_job_row(j) for j in found]))
         if lost := queue_file.said(queue_file.damaged()):
             print(lost, file=sys.stderr)
     elif given.todo == "work":
         words = ["--idle-minutes", given.idle_minutes, "--grace-s", given.grace_s, "--stale-s", given.stale_s, "--slots", given.slots]
         return worker.main([str(w) for w in words])
     elif given.todo == "log":
-        print(jobs.log(given.id, given.lines))
-        job = jobs.get(given.id)
-        if job.error:
-            print(job.error)
+        text, job = jobs.log(given.id, given.lines), jobs.get(given.id)
+        print(listing.as_json({"id": job.id, "state": job.state, "log": text, "error": job.error}) if as_json
+              else "\n".join(filter(None, (text, job.error))))
     elif given.todo == "add":
         _queued(given, given.kind, _payload(given))
     elif given.todo == "clone":
@@ -45,7 +46,7 @@ def run(given: Any) -> int:
         _queued(given, job.kind, _changed(job, given.settings))
     else:
         {"cancel": jobs.cancel, "resume": jobs.resume}[given.todo](given.id)
-        print(f"job {given.id} is {_state(jobs.get(given.id))}")
+        print(listing.as_json(jobs.get(given.id)) if as_json else f"job {given.id} is {_state(jobs.get(given.id))}")
     elsewhere = given.todo == "cancel" and jobs.get(given.id).remote  # somebody must tell the cluster
     if (given.todo in ("add", "clone") and not given.no_worker) or given.todo == "resume" or elsewhere:
         jobs.start_worker()
@@ -58,7 +59,7 @@ def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
     settings = getattr(given, "settings_before", {}) | arguments.runner_settings(given)
     number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries, device=given.device,
                       runner=given.runner, settings=settings)
-    print(f"job {number} is queued")
+    print(listing.as_json(jobs.get(number)) if getattr(given, "json", False) else f"job {number} is queued")
 
 
 def _changed(job: Job, settings: list[str]) -> dict[str, Any]:
@@ -133,22 +134,22 @@ def elsewhere(given: Any) -> int:
         there.check(job)
         job = jobs.get(jobs.add(job.kind, payload, job.run, runner=job.runner, settings=job.settings))
         print(f"job {job.id} is queued: it goes on if this command dies, for a worker of this machine follows it, too", file=sys.stderr)
-    job = _followed(job)
+    job = _followed(job, getattr(given, "quiet", False))
     if job.state == "failed":
         print(f"{job.error}\nerror: job {job.id} failed; what it printed: python -m core jobs log {job.id}", file=sys.stderr)
         return 1
     if job.state == "cancelled":
         raise Interrupted(f"job {job.id} was stopped; the same command goes on where it was, a training from its checkpoint")
-    for made in [paths.runs() / job.run] if job.kind == "train" else [m for m in _made(job) if m not in before]:
-        print(listing.short(made))
+    made = [paths.runs() / job.run] if job.kind == "train" else [m for m in _made(job) if m not in before]
+    print(listing.as_json(made) if getattr(given, "json", False) else "\n".join(map(listing.short, made)))
     return 0
 
 
-def _followed(job: Job) -> Job:
+def _followed(job: Job, quiet: bool) -> Job:
     """The job as it ended, with progress on standard error meanwhile. Ctrl-C and SIGTERM cancel it, and it is followed to its end; a second
     Ctrl-C leaves it to the worker."""
     stop, begun = child.Stop(), -START_S
-    report = listing.progress(stop)
+    report = listing.progress(stop, quiet)
     while job.state in ("queued", "running"):
         if time.monotonic() - begun > START_S and not jobs.worker_alive():
             begun = time.monotonic()

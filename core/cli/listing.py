@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from core.common.writing import plain
 from core.jobs import process as child
 from core.records import Card, Recipe, Report, Subnet
 from core.registry import catalog, plugins, recipe_sets
@@ -15,16 +16,31 @@ from core.storage import remote as storage, store
 
 
 def everything(what: str) -> str:
-    """One list by name, or all of them."""
-    tables: dict[str, Callable[[], str]] = {"runs": _runs_table, "recipes": _recipes_table, "sets": _sets_table}
-    tables |= {room: lambda room=room: _cards_table(catalog.cards(room), bool(what)) for room in catalog.ROOMS}
+    """One list by name, or all of them, as text."""
     if what:
-        plugins.check_name(what, tables, "list")
-        return tables[what]()
-    return "\n\n".join(f"{name}\n{make()}" for name, make in tables.items())
+        options = {"option": "name", "type": "type", "default": "default", "allowed": "allowed", "unit": "unit", "meaning": "meaning"}
+        rows = data(what)
+        lines = [tuple(str(o[n]) for n in options.values()) for row in rows for o in row.get("options", ())]
+        return _text(rows) + ("\n\n" + table(tuple(options), lines) if lines else "")
+    return "\n\n".join(f"{name}\n{_text(rows)}" for name, rows in data("").items())
 
 
-def _runs_table() -> str:
+def data(what: str) -> Any:
+    """One list by name as rows {column: value}, or {name: rows} of all of them."""
+    lists: dict[str, Callable[[], list[dict[str, Any]]]] = {"runs": _runs, "recipes": _recipes, "sets": _sets}
+    lists |= {room: lambda room=room: _cards(catalog.cards(room)) for room in catalog.ROOMS}
+    if not what:
+        return {name: make() for name, make in lists.items()}
+    plugins.check_name(what, lists, "list")
+    return lists[what]()
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    head = tuple(name for name in rows[0] if name != "options") if rows else ()
+    return table(head, [tuple(str(row[name]) for name in head) for row in rows])
+
+
+def _runs() -> list[dict[str, Any]]:
     rows = []
     for r in store.runs():
         sizes = len(list((r.folder / "subnets").glob("*.json")))
@@ -36,20 +52,20 @@ def _runs_table() -> str:
             rows += [(run, "storage", "finished", "-", "fetched when it is named") for run in storage.runs() if run not in known]
         except ValueError as error:  # what is here is shown all the same
             rows.append(("-", "storage", f"not reached: {error}"[:120], "-", ""))
-    return table(("run", "from", "state", "subnets", "title"), rows)
+    return [dict(zip(("run", "from", "state", "subnets", "title"), row)) for row in rows]
 
 
-def _recipes_table() -> str:
+def _recipes() -> list[dict[str, Any]]:
     rows = []
     for name in store.recipe_names():
         try:
             rows.append((name, store.load_recipe(name).title))
         except ValueError as error:
             rows.append((name, f"BROKEN: {error}"))
-    return table(("recipe", "title"), rows)
+    return [dict(zip(("recipe", "title"), row)) for row in rows]
 
 
-def _sets_table() -> str:
+def _sets() -> list[dict[str, Any]]:
     rows = []
     for name in recipe_sets.names():
         try:
@@ -57,15 +73,13 @@ def _sets_table() -> str:
             rows.append((name, str(len(made.arms) * len(made.seeds)), made.title))
         except ValueError as error:
             rows.append((name, "", f"BROKEN: {error}"))
-    return table(("set", "trainings", "title"), rows)
+    return [dict(zip(("set", "trainings", "title"), row)) for row in rows]
 
 
-def _cards_table(cards: list[Card], options: bool) -> str:
-    rows = [(c.name, str(c.version), f"BROKEN: {c.broken}" if c.broken else c.title) for c in cards]
-    text = table(("name", "version", "title"), rows)
-    lines = [(f"{c.name}.{o.name}", o.type, json.dumps(o.default), _range(o), o.unit, o.help)
-             for c in cards for o in c.options] if options else []
-    return text + ("\n\n" + table(("option", "type", "default", "allowed", "unit", "meaning"), lines) if lines else "")
+def _cards(cards: list[Card]) -> list[dict[str, Any]]:
+    return [{"name": c.name, "version": c.version, "title": f"BROKEN: {c.broken}" if c.broken else c.title, "options": [
+        {"name": f"{c.name}.{o.name}", "type": o.type, "default": json.dumps(o.default), "allowed": _range(o), "unit": o.unit,
+         "meaning": o.help} for o in c.options]} for c in cards]
 
 
 def _range(option: Any) -> str:
@@ -107,19 +121,24 @@ def short(made: Any) -> str:
     return str(made)
 
 
-def progress(stop: child.Stop) -> Callable[..., bool]:
-    """A report function for people: one line rewritten on a terminal, a line every ten seconds elsewhere."""
+def progress(stop: child.Stop, quiet: bool = False) -> Callable[..., bool]:
+    """A report function for people: one line rewritten on a terminal, a line every ten seconds elsewhere, nothing when `quiet`."""
     terminal, last = sys.stderr.isatty(), [0.0]
 
     def report(progress: float, message: str = "", eta_s: float | None = None) -> bool:
         now = time.monotonic()
-        if now - last[0] > (0.2 if terminal else 10.0) or progress >= 1:
+        if not quiet and (now - last[0] > (0.2 if terminal else 10.0) or progress >= 1):
             last[0] = now
             line = f"{100 * progress:5.1f} %  {message}" + (f"  ({duration(eta_s)} left)" if eta_s else "")
             print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal and progress < 1 else "\n",
                   file=sys.stderr, flush=True)
         return not stop.asked
     return report
+
+
+def as_json(value: Any) -> str:
+    """For programs: one JSON value, records as objects."""
+    return json.dumps(value, indent=1, ensure_ascii=False, default=plain)
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from core import bench, paths
 from core.cli import arguments, job_commands, listing
-from core.common.writing import in_words
+from core.common.writing import in_words, sweep
 from core.jobs import process as child
 from core.jobs.runners.base import STOPPED
 from core.records import Interrupted
@@ -61,8 +61,9 @@ def _work(given: Any) -> int:
         storage.here(given.run)
         arguments.check_subnets(given)
         decoding = arguments.decoding(given)
+    sweep(paths.artifacts())
     stop = child.Stop()
-    report = listing.progress(stop)
+    report = listing.progress(stop, _quiet(given))
     from core.pipelines import experiment
     if given.command == "prepare":
         result = experiment.prepare(recipe, report)
@@ -84,16 +85,23 @@ def _work(given: Any) -> int:
             asked["again"] = True
         work = language.tune if given.tune else experiment.evaluate
         result = work(given.run, given.subnets, given.splits, report, **asked)
-    for line in result if isinstance(result, (list, tuple)) else [] if result is None else [result]:
+    made = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
+    if getattr(given, "json", False):
+        print(listing.as_json(made))
+    for line in [] if getattr(given, "json", False) else made:
         print(listing.short(line))
     return STOPPED if stop.asked else 0
+
+
+def _quiet(given: Any) -> bool:
+    return getattr(given, "quiet", False)
 
 
 def _export(given: Any) -> int:
     storage.here(given.run)
     stop = child.Stop()
     from core.storage import exports
-    for line in exports.write(given.run, given.subnets, arguments.out_folder(given), listing.progress(stop)):
+    for line in exports.write(given.run, given.subnets, arguments.out_folder(given), listing.progress(stop, _quiet(given))):
         print(line)
     return STOPPED if stop.asked else 0
 
@@ -108,7 +116,7 @@ def _compare(given: Any) -> int:
         raise ValueError(f"core compare needs a recipe set: a .toml file or one of {', '.join(recipe_sets.names())}; or --pages")
     recipe_set = recipe_sets.load(given.set, given.settings)
     stop = child.Stop()
-    report = listing.progress(stop)
+    report = listing.progress(stop, _quiet(given))
     from core.pipelines import compare
     print(compare.run(recipe_set, report))
     return STOPPED if stop.asked else 0
@@ -116,7 +124,8 @@ def _compare(given: Any) -> int:
 
 def _lm(given: Any) -> None:
     from core.pipelines import language
-    print(language.write(given.source, given.text, given.order, Path(given.out) if given.out else None, listing.progress(child.Stop()),
+    out = Path(given.out) if given.out else None
+    print(language.write(given.source, given.text, given.order, out, listing.progress(child.Stop(), _quiet(given)), given.marks,
                          given.prune, given.least))
 
 
@@ -132,18 +141,22 @@ def _transcribe(given: Any) -> None:
         asked = {"decoder": options.decoder, "beam": options.beam, "language": evaluation.language(options),
                  "weights": evaluation.weights(options)}
     opened = recognizer.open(given.run, given.subnet, given.chunk_ms, **asked)
-    wrong = []
+    as_json, found = getattr(given, "json", False), list[dict[str, Any]]()
     for name in given.files:
         try:
             samples = audio.read(name)
         except ValueError as error:  # the other files are still transcribed
-            wrong.append(f"{name}: {error}")
+            found.append({"file": name, "error": str(error)})
             continue
         stream = opened.stream()
         for start in range(0, len(samples), audio.SAMPLE_RATE):
             stream.accept(samples[start:start + audio.SAMPLE_RATE])
-        print(f"{name}\t{stream.finish()}", flush=True)
-    if wrong:
+        found.append({"file": name, "text": stream.finish(), "seconds": round(len(samples) / audio.SAMPLE_RATE, 3)})
+        if not as_json:
+            print(f"{name}\t{found[-1]['text']}", flush=True)
+    if as_json:
+        print(listing.as_json(found))
+    if wrong := [f"{one['file']}: {one['error']}" for one in found if "error" in one]:
         raise ValueError("; ".join(wrong))
 
 
@@ -175,7 +188,9 @@ COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "transcribe": _transcribe, "lm": _lm, "bench": _bench, "release": _release,
     "store": lambda given: print(f"{len(storage.push(given.run, given.at))} files of {given.run} were copied to {storage.url(given.at)}"),
     "fetch": lambda given: print(storage.pull(given.run, given.at)),
-    "list": lambda given: print(listing.everything(given.what)), "jobs": job_commands.run}
+    "list": lambda given: print(listing.as_json(listing.data(given.what)) if getattr(given, "json", False)
+                                else listing.everything(given.what)),
+    "jobs": job_commands.run}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,9 +4,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,14 +20,45 @@ import zstandard
 
 from core.records import as_dict
 
+ASIDE = ".tmp-"
+LEFT = re.compile(rf"{re.escape(ASIDE)}(?:([0-9a-f]{{8}})-(\d+)-[0-9a-f]{{8}}|(\d{{1,7}}))$")  # machine and process, or a process alone
 HALVES = "backslashreplace"  # half a surrogate pair (of a damaged transcript or file name) becomes JSON's escape for it
+
+
+def beside(path: Path) -> Path:
+    """A name for what is written aside and then renamed. It tells which process of which machine does so, for `sweep`."""
+    return path.with_name(f"{path.name}{ASIDE}{_here()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+def _here() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def sweep(folder: Path, depth: int = 4) -> list[Path]:
+    """Remove what processes of this machine that have ended (killed, on a full disk) left aside in a folder, and say what that was."""
+    found = [path for level in range(1, depth + 1) for path in folder.glob("/".join(["*"] * (level - 1) + [f"*{ASIDE}*"]))]
+    dead = [path for path in found if (told := LEFT.search(path.name)) and told[1] in (None, _here())
+            and not _lives(int(told[2] or told[3]))]
+    for path in dead:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    return dead
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file in one step: a reader sees the old content or the new one, never a half."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    aside = beside(path)
     try:
         with aside.open("wb") as file:
             file.write(data)
@@ -43,7 +77,7 @@ def write_json(path: Path, data: Any) -> None:
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
     """JSON lines, one row each, written in one step; compressed when the name ends with .zst."""
     data = "".join(json.dumps(r, ensure_ascii=False, default=plain) + "\n" for r in rows).encode(errors=HALVES)
-    write_bytes(path, zstandard.ZstdCompressor(level=19).compress(data) if str(path).endswith(".zst") else data)
+    write_bytes(path, zstandard.ZstdCompressor(level=19, write_checksum=True).compress(data) if str(path).endswith(".zst") else data)
 
 
 def plain(value: Any) -> Any:
@@ -69,7 +103,7 @@ def os_errors(path: Path, kind: type[Exception]) -> Iterator[None]:
 
 
 def in_words(error: OSError) -> str | None:
-    """What to tell people about a disk that is full or may not be written to; None for any other error."""
+    """What to tell people about a disk that is full, or a file or folder that cannot be used; None where no file is named."""
     place = Path(error.filename) if error.filename else None
     where = f" while {place.name} was written" if place else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -77,4 +111,4 @@ def in_words(error: OSError) -> str | None:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{error.filename or 'a file'} may not be written or read ({error.strerror}): change its rights, or move the " \
                f"artifacts elsewhere with SUPERNET_ARTIFACTS"
-    return None
+    return f"{error.filename} cannot be used ({error.strerror}): name another file or folder" if error.filename else None

@@ -7,7 +7,7 @@ Audio is named, not read, here: only headers are opened.
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 import re
 import sys
@@ -24,6 +24,7 @@ from core.registry import plugins
 from core.speech import audio as audio_module, shards
 
 ROLES = ("train", "search", "dev")          # every other split name is a test
+LONG_S = 60.0  # longer utterances are not used: then the file itself is asked
 AUDIO_ENDINGS = (".flac", ".opus", ".wav", ".ogg", ".mp3", ".sph")
 
 
@@ -168,10 +169,22 @@ def checked(items: Iterable[Item]) -> Iterator[Item]:
             reason = confinement.OUTSIDE
         elif not exists[item.audio]:
             reason = f"audio file is missing: {item.audio}"
-        elif item.offset < 0 or not item.seconds > 0:
+        elif not (0 <= item.offset < math.inf and 0 < item.seconds < math.inf):
             reason = f"no audio: offset {item.offset} s, length {item.seconds} s"
+        elif item.seconds > LONG_S:
+            reason = _too_long(item)
         seen.add(item.id)
         yield Dropped(item.id, reason) if reason else item
+
+
+def _too_long(item: Utterance) -> str:
+    """Why a length cannot be in s, "" when it can: a table in ms would be left out as a whole, by a rule and without a word."""
+    try:
+        whole = audio_module.duration(item.audio)
+    except ValueError:
+        return ""  # said when it is decoded
+    ends = item.offset + item.seconds
+    return f"length in ms, not in s: it would end at {ends:g} s of a file of {whole:.2f} s" if whole < ends / 100 else ""
 
 
 def narrow(options: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
@@ -237,16 +250,7 @@ def level(split: str) -> int:
     return ROLES.index(split) if split in ROLES else len(ROLES)
 
 
-# ---- files named by options; NeMo manifests, which several plug-ins read
-
-LICENCES = {    # by the first part of a manifest's file name
-    "librispeech": "LibriSpeech (V. Panayotov et al. 2015), CC BY 4.0",
-    "cmu_arctic": "CMU ARCTIC (J. Kominek, A. Black 2003), permissive CMU licence",
-    "ljspeech": "LJSpeech (K. Ito 2017), public domain",
-    "speechocean762": "speechocean762 (J. Zhang et al. 2021), CC BY 4.0",
-    "speech_commands": "Speech Commands (P. Warden 2018), CC BY 4.0",
-    "fsdd": "Free Spoken Digit Dataset (Z. Jackson et al.), CC BY-SA 4.0 (share-alike)"}
-
+# ---- files named by options
 
 def named_files(where: str, roles: dict[str, list[str]], tests: dict[str, list[str] | str]) -> dict[str, list[Path]]:
     """{split: files or folders} that options name; ValueError if there are none, one is missing or a name is taken."""
@@ -261,41 +265,3 @@ def named_files(where: str, roles: dict[str, list[str]], tests: dict[str, list[s
     if missing:
         raise ValueError(f"{where}: missing files or folders: {', '.join(missing)}")
     return found
-
-
-def manifest_lines(path: Path) -> Iterator[Item]:
-    """The items of one manifest; `audio_filepath` is relative to it. What cannot be used is Dropped by line."""
-    with open(path, encoding="utf-8", errors="replace") as lines:  # what is no UTF-8 becomes a letter outside the alphabet
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _manifest_item(path, f"{path.name}:{number}", line)
-
-
-def _manifest_item(path: Path, place: str, line: str) -> Item:
-    """One line as an Utterance, or Dropped with its reason."""
-    try:
-        row = json.loads(line)
-        audio = os.path.normpath(path.parent / confinement.expanded(row["audio_filepath"]))
-        confinement.check_audio(audio)
-        offset, text = float(row.get("offset") or 0), row.get("text")
-        id = str(row.get("id") or f"{Path(audio).stem}{f'-{offset:.3f}' if offset else ''}")
-        if not isinstance(text, str):
-            return Dropped(id, f"no text in {place}")
-        seconds = float(row["duration"]) if row.get("duration") else audio_module.duration(audio) - offset
-        return Utterance(id, audio, offset, seconds, text, str(row.get("speaker") or f"no-speaker-{id}"))
-    except KeyError as error:
-        return Dropped(place, f"field {error} is missing")
-    except (ValueError, TypeError, AttributeError) as error:
-        return Dropped(place, f"not a usable line: {error}")
-
-
-def manifest_attributions(files: dict[str, list[Path]], licence: str = "") -> list[tuple[str, str]]:
-    """(corpus, licence) of manifests by split, from `licence` or LICENCES; what is in no training split says so."""
-    trained = {_corpus_of(f) for f in files.get("train", [])}
-    found = dict.fromkeys(_corpus_of(f) for split in files.values() for f in split)
-    return [(name if name in trained else f"{name} (measured only)",
-             licence or LICENCES.get(name, "unknown: see the corpus' own documents")) for name in found]
-
-
-def _corpus_of(manifest: Path) -> str:
-    return manifest.name.split(".")[0]

@@ -1,6 +1,6 @@
 """A folder of recordings: audio with same-named .txt files beside it, or a CSV that names audio and text.
 
-Columns of the CSV: audio (or file, path), text (or transcript); speaker, split, id, offset, duration (s) if there are.
+Columns of the CSV: audio (or file, path), text (or transcript); speaker, split, id, offset, duration (s; offset_ms, duration_ms) if there are.
 Without a split column speakers are divided by seeded hash; without a speaker column the folder an audio file lies in is
 its speaker, and in a flat folder each file is one.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.common import reading
 from core.corpora import base
 from core.jobs import confinement
 from core.records import Utterance, option
@@ -18,7 +19,9 @@ from core.records import Utterance, option
 VERSION = 1
 COLUMNS = {"audio": ("audio", "file", "path", "filename", "audio_filepath"), "text": ("text", "transcript", "sentence"),
            "speaker": ("speaker", "speaker_id", "client_id"), "split": ("split",), "id": ("id",),
-           "offset": ("offset", "start"), "duration": ("duration", "seconds")}
+           "offset": ("offset", "start"), "duration": ("duration", "seconds", "length"),
+           "offset_ms": ("offset_ms", "start_ms", "offset[ms]", "start[ms]", "offset (ms)", "start (ms)"),
+           "duration_ms": ("duration_ms", "length_ms", "duration[ms]", "length[ms]", "duration (ms)", "length (ms)")}
 ROLES = {"training": "train", "valid": "dev", "validation": "dev", "val": "dev", "development": "dev", "": "train"}
 
 
@@ -81,16 +84,15 @@ class Corpus(base.Corpus):
         for audio in sorted(p for p in self.root.rglob("*") if p.suffix.lower() in base.AUDIO_ENDINGS):
             id, words = audio.relative_to(self.root).with_suffix("").as_posix(), audio.with_suffix(".txt")
             try:
-                text = words.read_text(encoding="utf-8-sig")
+                text = reading.text(words.read_bytes())
             except (OSError, UnicodeDecodeError) as error:
-                yield "", base.Dropped(id, f"no transcript in {words.name}: {error}")
+                yield "", base.Dropped(id, f"no transcript: {words.name}: {error}")
                 continue
             yield "", base.spoken(id, audio, " ".join(text.split()), self._speaker(audio, ""))
 
     def _csv_items(self, table: Path) -> Iterator[tuple[str, base.Item]]:
         """(split as written, item) of each row; a line that cannot be read counts with the row before it."""
-        with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
-            lines = file.readlines()
+        lines = [f"{line}\n" for line in reading.lines(table, "replace")]
         head = next((line for line in lines if line.strip()), "")
         found = _csv_rows(lines, max(",;\t|", key=head.count))
         number, names = next(found, (1, []))
@@ -118,9 +120,9 @@ class Corpus(base.Corpus):
         audio = self.root / cell["audio"]
         id = cell["id"] or "-".join(filter(None, (Path(cell["audio"]).with_suffix("").as_posix(), cell["offset"])))
         try:
-            offset, seconds = float(cell["offset"] or 0), float(cell["duration"] or 0)
-        except ValueError:
-            return base.Dropped(id, f"{place}: offset '{cell['offset']}' or duration '{cell['duration']}' is no number")
+            offset, seconds = (_seconds(cell[name], cell[f"{name}_ms"]) for name in ("offset", "duration"))
+        except ValueError as error:
+            return base.Dropped(id, f"offset or duration is no number: {error} in {place}")
         speaker = self._speaker(audio, cell["speaker"])
         if seconds:
             return Utterance(id, str(audio), offset, seconds, cell["text"], speaker)
@@ -137,9 +139,9 @@ class Corpus(base.Corpus):
     def _divided(self, found: list[tuple[str, base.Item]]) -> dict[str, list[base.Item]]:
         """Items by split: as written, or speakers by seeded hash; bad items stay with train."""
         items: dict[str, list[base.Item]] = {}
-        if any(split for split, _ in found):
+        if any(split for split, _ in found) or not any(isinstance(item, Utterance) for _, item in found):
             for split, item in found:
-                items.setdefault(split, []).append(item)
+                items.setdefault(split or "train", []).append(item)
             return items
         shares = {"test": self.options.test_share, "dev": self.options.dev_share, "search": self.options.search_share}
         shares = {split: share for split, share in shares.items() if share}
@@ -156,6 +158,12 @@ class Corpus(base.Corpus):
             split = place.get(item.speaker, "train") if isinstance(item, Utterance) else "train"
             items.setdefault(split, []).append(item)
         return items
+
+
+def _seconds(seconds: str, ms: str) -> float:
+    """A time as a table has it, "2.5" or "2,5" s, or 2500 ms; 0 where there is none."""
+    text = (ms or seconds).replace(",", ".") or "0"
+    return float(text) / (1000 if ms else 1)
 
 
 def _csv_rows(lines: list[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:

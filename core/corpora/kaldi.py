@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.common import reading
 from core.corpora import base
 from core.records import Utterance, option
 
@@ -45,13 +46,15 @@ class Corpus(base.FileCorpus):
                                  f"text, utt2spk and, if recordings are cut, segments")
 
     def items(self, file: Path, split: str) -> Iterator[base.Item]:
-        recordings = dict(_lines(file / "wav.scp"))
+        recordings, again = reading.first_of_each(_lines(file / "wav.scp"))
+        for id in again:
+            yield base.Dropped(f"{file / 'wav.scp'}: {id}", "repeated recording: the first one is kept")
         if recordings and all(place.endswith("|") for place in recordings.values()):
             raise ValueError(f"kaldi: all entries of {file / 'wav.scp'} are commands; they are not run: {ADVICE}")
         texts, speakers, cuts = (_lines(file / name) for name in ("text", "utt2spk", "segments"))
         root = base.resolve(self.options.audio_root, "kaldi audio_root") if self.options.audio_root else file
-        text_of, speaker_of, other = dict(texts), dict(speakers), "segments" if cuts else "wav.scp"
-        listed = dict(cuts) if cuts else recordings
+        (text_of, _), (speaker_of, _), (cut_of, _) = map(reading.first_of_each, (texts, speakers, cuts))
+        listed, other = (cut_of, "segments") if cuts else (recordings, "wav.scp")
         for id, cut in cuts or [(id, id) for id, _ in texts]:
             if id in text_of and id in listed:
                 yield _item(id, text_of[id], speaker_of.get(id, id), cut, recordings, root)
@@ -82,5 +85,5 @@ def _lines(path: Path) -> list[tuple[str, str]]:
     """(first word, rest) of each line; [] if the file is not there."""
     if not path.is_file():
         return []
-    lines = (line.strip().split(maxsplit=1) for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+    lines = (line.strip().split(maxsplit=1) for line in reading.lines(path, "replace"))
     return [(parts[0], parts[1] if len(parts) > 1 else "") for parts in lines if parts]

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.corpora import base
+from core.common import reading
+from core.corpora import _manifests, base
 from core.jobs import confinement
 from core.records import option
 
@@ -34,7 +35,7 @@ class Options:
 class Corpus(base.Corpus):
     """Utterances of the subset folders; ValueError for a folder that is not there and cannot be fetched."""
 
-    licence = base.LICENCES["librispeech"]
+    licence = _manifests.LICENCES["librispeech"]
 
     def __init__(self, options: Options):
         super().__init__(options)
@@ -115,7 +116,7 @@ def _speaker_items(speaker: Path) -> Iterator[base.Item]:
     for chapter in sorted(p for p in speaker.iterdir() if p.is_dir()):
         audio = {p.stem: p for p in sorted(chapter.iterdir(), reverse=True) if p.suffix in ENDINGS}
         for transcript in sorted(chapter.glob("*.trans.txt")):
-            for line in transcript.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in reading.lines(transcript, "replace"):
                 id, _, text = line.strip().partition(" ")
                 if id:
                     yield base.spoken(id, audio.pop(id, chapter / f"{id}.flac"), text, speaker.name)

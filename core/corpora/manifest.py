@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.corpora import base
+from core.corpora import _manifests, base
 from core.records import option
 
 VERSION = 1
@@ -37,7 +37,7 @@ class Corpus(base.FileCorpus):
                          options.allow_shared_speakers)
 
     def items(self, file: Path, split: str) -> Iterable[base.Item]:
-        return base.manifest_lines(file)
+        return _manifests.lines(file)
 
     def attributions(self) -> list[tuple[str, str]]:
-        return base.manifest_attributions(self.files, self.options.licence)
+        return _manifests.attributions(self.files, self.options.licence)

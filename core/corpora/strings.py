@@ -16,7 +16,7 @@ import numpy as np
 
 from core import paths
 from core.common import randomness as chance
-from core.corpora import base
+from core.corpora import _manifests, base
 from core.records import Utterance, option
 from core.speech import acoustics, audio, shards
 
@@ -65,7 +65,7 @@ class Corpus(base.Corpus):
         return [*(["train"] if "train" in self.files else []), *held, *(s for s in self.files if s != "train")]
 
     def attributions(self) -> list[tuple[str, str]]:
-        return base.manifest_attributions(self.files, self.options.licence)
+        return _manifests.attributions(self.files, self.options.licence)
 
     def read(self, split: str) -> Iterator[base.Item]:
         self._load()
@@ -103,7 +103,7 @@ class Corpus(base.Corpus):
         if self._clips:
             return
         for split, files in self.files.items():
-            lines = base.checked(item for file in files for item in base.manifest_lines(file))
+            lines = base.checked(item for file in files for item in _manifests.lines(file))
             items = [base.Dropped(i.id, f"'{i.text}' is not a single word")
                      if isinstance(i, Utterance) and len(i.text.split()) != 1 else i for i in lines]
             self._clips[split] = [i for i in items if isinstance(i, Utterance)]

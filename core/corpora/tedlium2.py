@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.common import reading
 from core.corpora import base
 from core.records import Utterance, option
 
@@ -50,7 +51,7 @@ class Corpus(base.FileCorpus):
         for stm in sorted((file / "stm").glob("*.stm")):
             audio = next((a for e in ENDINGS if (a := file / "sph" / f"{stm.stem}{e}").is_file()),
                          file / "sph" / f"{stm.stem}.sph")
-            for number, line in enumerate(stm.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            for number, line in enumerate(reading.lines(stm, "replace"), 1):
                 if line.strip() and not line.startswith(";;") and IGNORED not in line:
                     yield _segment(line, f"{stm.stem}-{number:04d}", audio, self.options.unknown)
 

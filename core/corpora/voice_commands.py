@@ -28,6 +28,7 @@ import numpy as np
 import soundfile
 
 from core import paths
+from core.common import reading
 from core.common.writing import os_errors
 from core.corpora import base
 from core.records import Utterance, option
@@ -153,7 +154,7 @@ class Corpus(base.Corpus):
     def _index(self, split: str, number: int) -> list[dict[str, Any]]:
         """First row {"bytes", "seconds"} of the shard, then one per utterance."""
         text = self._audio(split, number).with_suffix(".jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
+        return [json.loads(line) for line in reading.lines(text)]
 
     def _head(self, split: str, number: int) -> dict[str, Any]:
         with open(self._audio(split, number).with_suffix(".jsonl"), encoding="utf-8") as lines:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 from core.corpora import base
 from core.data.prepared import DROPPED, TRAIN
 from core.records import Utterance
-from core.speech import normalizer as text
+from core.speech import marks, normalizer as text
 from core.storage import store
 
 TRAIN_SECONDS = (0.5, 20.0)        # of training utterances, at speed 1
 EVALUATION_SECONDS = 60.0          # longer speech is for streaming
 BAD_SHARE = 0.05                   # of a split; above, something is wrong with the corpus, not with an item
-PARTICULARS = re.compile(r"'[^']*'|\S*/\S+")
+PARTICULARS = re.compile(r"'[^']*'|\S*/\S+|\S+:\d+")
+GROUPS, EXAMPLES = 5, 5            # reasons in an error, and ids for each
 
 
 @dataclass(frozen=True)
@@ -33,20 +35,30 @@ class Drop:
         return PARTICULARS.sub("...", self.reason.partition(": ")[0])
 
 
-def gather(corpus: base.Corpus) -> tuple[dict[str, list[Utterance]], list[Drop]]:
-    """{split: usable utterances with normalised text} and what was left out; no sound is read."""
+def gather(corpus: base.Corpus, further: Sequence[str] = ()) -> tuple[dict[str, list[Utterance]], list[Drop]]:
+    """{split: usable utterances with normalised text} and what was left out; no sound is read. Marks that are no words (core.speech.marks, and
+    `further` ones) are taken out of the texts."""
     found: dict[str, list[Utterance]] = {}
     dropped: list[Drop] = []
     for split in corpus.splits():
         found[split], seen = [], set()
         for item in corpus.utterances(split):
-            drop = _sifted(split, item, seen)
+            if isinstance(item, Utterance):
+                item = _without_marks(split, item, further)
+            drop = item if isinstance(item, Drop) else _sifted(split, item, seen)
             if drop:
                 dropped.append(drop)
                 continue
             seen.add(item.id)
             found[split].append(replace(item, text=text.normalise(item.text)))
     return found, dropped
+
+
+def _without_marks(split: str, item: Utterance, further: Sequence[str]) -> Utterance | Drop:
+    words, found = marks.without(item.text, further)
+    if found and not text.normalise(words):
+        return Drop(split, item.id, f"only marks and no words: {' '.join(found)[:80]}", rule=True)
+    return replace(item, text=words)
 
 
 def _sifted(split: str, item: Utterance | base.Dropped, seen: set[str]) -> Drop | None:
@@ -73,6 +85,10 @@ def length_drop(split: str, id: str, seconds: float) -> Drop | None:
     return None
 
 
+def _examples(ids: list[str]) -> str:
+    return ", ".join(id if len(id) <= 40 else f"{id[:37]}..." for id in ids[:EXAMPLES]) + (", ..." if len(ids) > EXAMPLES else "")
+
+
 def check_bad(kept: dict[str, list[Any]], dropped: list[Drop], folder: Path) -> None:
     """ValueError if more than 5 % of a split's items are bad; the list stays beside the folder that was not made."""
     for split, good in kept.items():
@@ -82,6 +98,8 @@ def check_bad(kept: dict[str, list[Any]], dropped: list[Drop], folder: Path) -> 
         if count > BAD_SHARE * total:
             listed = folder.with_name(f"{folder.name}.{DROPPED}")
             store.write_lines(listed, [d.__dict__ for d in dropped])
-            reasons = ", ".join(f"{n} x {reason}" for reason, n in bad.most_common())
+            reasons = "; ".join(f"{n} x {kind} ({_examples([d.id for d in mine if d.kind == kind])})"
+                                for kind, n in bad.most_common(GROUPS))
+            reasons += f"; and {len(bad) - GROUPS} further reasons" if len(bad) > GROUPS else ""
             raise ValueError(f"{count} of {total} items of split '{split}' are bad ({count / total:.0%}; allowed are "
                              f"{BAD_SHARE:.0%}): {reasons}. All are listed in {listed}: mend them or leave them out")

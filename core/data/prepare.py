@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
+from core.common import writing
 from core.corpora import base
-from core.data.extract import Earlier, Extracted, Task, Writer, extract
+from core.data.extract import Earlier, Extracted, Task, Writer, extract, extract_one
 from core.data.filters import Drop, check_bad, gather, length_drop
-from core.data.prepared import DROPPED, FORMAT, INDEX, MARKER, TRAIN, Prepared, Row
+from core.data.prepared import DROPPED, FEATURES, FORMAT, INDEX, MARKER, TRAIN, Prepared, Row, checksum
 from core.records import Recipe, Utterance, as_dict
 from core.registry import plugins
 from core.speech import features, lexicon, normalizer as text, tokenizer
-from core.storage import store
+from core.storage import checksums, store
 
 VERSION = 1                        # raise when the same recipe and files would be prepared otherwise
 SUBSAMPLING = 4                    # encoder frames are 40 ms, four feature frames
@@ -47,14 +48,14 @@ def prepare(recipe: Recipe, progress: Progress | None = None, processes: int | N
     token_options = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
     corpus = base.make(recipe.corpus)
     corpus.follow(progress)
-    found, dropped = gather(corpus)
+    found, dropped = gather(corpus, token_options.marks)
     stamps = {audio: _stamp(audio) for audio in sorted({u.audio for mine in found.values() for u in mine})}
     contents = _contents(recipe, corpus, options, found, dropped, stamps)
     known = inherited(recipe)[1] if recipe.init_from else {}
-    said = {} if paths.BPE in known or not known and token_options.kind != "phonemes" else {"lexicon": lexicon.version()}
-    folder = _folder({**contents, "tokens": as_dict(token_options) | said})
+    lexical = {} if paths.BPE in known or not known and token_options.kind != "phonemes" else {"lexicon": lexicon.version()}
+    folder = _folder({**contents, "tokens": _told(token_options) | lexical})
     if known and not (_ready(folder) and _same(folder, known)):
-        folder = _folder({**contents, "tokens": {n: _sha256(data) for n, data in known.items()} | said})
+        folder = _folder({**contents, "tokens": {n: _sha256(data) for n, data in known.items()} | lexical})
     if not _ready(folder):
         check_bad(found, dropped, folder)
         _check_size(found, options)
@@ -81,6 +82,11 @@ def _check_size(found: dict[str, list[Utterance]], options: features.Options) ->
 
 
 # ---- the key
+
+def _told(options: tokenizer.Options) -> dict[str, Any]:
+    """Without the marks: they are in the texts, or rather not, and these are part of the key."""
+    return {name: value for name, value in as_dict(options).items() if name != "marks"}
+
 
 def _contents(recipe: Recipe, corpus: base.Corpus, options: features.Options, found: dict[str, list[Utterance]],
               dropped: list[Drop], stamps: dict[str, str]) -> dict[str, Any]:
@@ -130,7 +136,7 @@ def inherited(recipe: Recipe) -> tuple[int, dict[str, bytes]]:
     size, asked = tokenizer.load(run).size, recipe.tokens.get("size")
     if asked not in (None, size):
         raise ValueError(f"tokens.size = {asked}, but '{recipe.init_from}' has {size} tokens: leave tokens out")
-    return size, {name: (run / name).read_bytes() for name in names}
+    return size, {name: store.read(run / name) for name in names}
 
 
 def _same(folder: Path, inherited: dict[str, bytes]) -> bool:
@@ -141,11 +147,8 @@ def _same(folder: Path, inherited: dict[str, bytes]) -> bool:
 
 def _make(folder: Path, build: Callable[[Path], None]) -> None:
     """Builds aside and renames; what dead attempts left is removed, never trusted."""
-    for old in folder.parent.glob(f"{folder.name}.tmp-*"):
-        if not _alive(old.name.rpartition("-")[2]):
-            shutil.rmtree(old)
-    aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
+    writing.sweep(folder.parent, 1)
+    aside = writing.beside(folder)
     aside.mkdir(parents=True)
     try:
         build(aside)
@@ -155,16 +158,6 @@ def _make(folder: Path, build: Callable[[Path], None]) -> None:
             os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return int(pid) != os.getpid()
 
 
 def _build(aside: Path, folder: Path, corpus: base.Corpus, found: dict[str, list[Utterance]], dropped: list[Drop],
@@ -186,19 +179,21 @@ def _build(aside: Path, folder: Path, corpus: base.Corpus, found: dict[str, list
                 dropped.append(row)
             else:
                 frames = writer.append(result.features, split == TRAIN)
-                rows[split].append(replace(row, frames=frames, stamp=extraction.stamps[utterance.audio]))
+                sums = {speed: checksum(array) for speed, array in result.features.items()}
+                rows[split].append(replace(row, frames=frames, sums=sums, stamp=extraction.stamps[utterance.audio]))
     check_bad(rows, dropped, folder)
     if not inherited:
         store.write_json(aside / paths.FEATURE_STATISTICS, writer.statistics().to_json())
     store.write_lines(aside / INDEX, [row.to_json() for split in rows.values() for row in split])
     store.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
     files = {p.name: p.stat().st_size for p in sorted(aside.iterdir())}
-    store.write_json(aside / MARKER, {
-        **contents, "format": FORMAT, "hash": folder.name, "files": files, "vocabulary": encoder.size,
+    sha256 = {name: checksums.of_file(aside / name) for name in files if not name.endswith(FEATURES)}  # those have theirs in the index
+    store.write_json(aside / MARKER, checksums.sealed({
+        **contents, "format": FORMAT, "hash": folder.name, "files": files, "sha256": sha256, "vocabulary": encoder.size,
         "tokens": {"files_of_another_run": sorted(inherited)} if inherited else as_dict(tokens),
         "splits": {split: _summary(mine, [d for d in dropped if d.split == split], rows.get(TRAIN, []))
                    for split, mine in rows.items()},
-        "attributions": corpus.attributions(), "made": time.strftime("%Y-%m-%d %H:%M:%S %z")})
+        "attributions": corpus.attributions(), "made": time.strftime("%Y-%m-%d %H:%M:%S %z")}))
 
 
 @dataclass(frozen=True)
@@ -218,11 +213,20 @@ class _Extraction:
                          if have is None), self.processes)
         started, heard = time.monotonic(), 0.0
         for number, ((split, utterance, _), have) in enumerate(zip(work, known), 1):
-            yield split, utterance, next(fresh) if have is None else have()
+            yield split, utterance, next(fresh) if have is None else _known(have, Task(
+                utterance.audio, utterance.offset, utterance.seconds, self.speeds if split == TRAIN else (1.0,)))
             heard += utterance.seconds
             if number % 50 == 0 or number == len(work):
                 rate = heard / max(1e-3, time.monotonic() - started)
                 self.progress(number, len(work), f"features, {heard / 3600:.1f} h at {rate:.0f} times real time")
+
+
+def _known(have: Callable[[], Extracted], task: Task) -> Extracted | str:
+    """Features prepared earlier, or made anew where those are damaged."""
+    try:
+        return have()
+    except ValueError:
+        return extract_one(task)
 
 
 def _row(split: str, corpus: str, utterance: Utterance, result: Extracted | str,

@@ -17,12 +17,12 @@ import sqlite3
 import sys
 import time
 import urllib.parse
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from core import paths
+from core.common.writing import beside
 
 SCHEMA = 4            # stored as the database's user_version; raised when a table changes
 BUSY_S = 30.0         # how long to wait for another process's transaction
@@ -75,7 +75,7 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
     @functools.wraps(work)
     def run(*given: P.args, **named: P.kwargs) -> T:
         path = paths.jobs_database()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_rights(path)
         reason = ""
         for _ in range(3):  # the file is missing or damaged, perhaps damaged again
             with _folder(path.parent, fcntl.LOCK_SH):
@@ -86,9 +86,21 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
                         return _once(path, lambda db: work(db, *given, **named))
                     except Damaged as error:
                         reason = str(error)
+                    except OverflowError:
+                        raise ValueError("a number is too large for the job queue: it keeps whole numbers below 2^63") from None
             _begin(path, found, reason)
         raise QueueError(f"the job queue {path} is damaged again and again ({reason}): is its disk sound?")
     return run
+
+
+def _check_rights(path: Path) -> None:
+    """QueueError where the queue may not be written: SQLite would call the file unopenable, which is no damage."""
+    with contextlib.suppress(OSError):  # then it may not be written either
+        path.parent.mkdir(parents=True, exist_ok=True)
+    for place in (path.parent, path):
+        if not os.access(place, os.W_OK) and (place == path.parent or place.exists()):
+            raise QueueError(f"{place} may not be written, so there can be no job queue: change its rights, or move the artifacts elsewhere "
+                             f"with SUPERNET_ARTIFACTS")
 
 
 def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -124,7 +136,7 @@ def _keep_spare(path: Path) -> None:
     spare = path.with_name(path.name + SPARE)
     if spare.exists() or shutil.disk_usage(path.parent).free < 8 * SPARE_BYTES:
         return
-    new = spare.with_name(f"{spare.name}.tmp-{uuid.uuid4().hex[:8]}")
+    new = beside(spare)
     try:
         with contextlib.suppress(OSError):
             new.write_bytes(os.urandom(SPARE_BYTES))
@@ -201,7 +213,7 @@ def _keep_aside(path: Path) -> Path:
 def _make(path: Path) -> None:
     """An empty queue, whole or not at all. Its numbers go on after those of the jobs that have left logs."""
     logs = [int(m.group(1)) for p in paths.runs().glob("job-*.log") for m in [re.fullmatch(r"job-(\d+)\.log", p.name)] if m]
-    new = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+    new = beside(path)
     try:
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
             db.execute("begin")

@@ -1,10 +1,13 @@
-"""Whether a worker is alive: its name tells where its process is, and its heart leaves the time of its last beat."""
+"""Whether a worker is alive: its name tells where its process is, and its heart leaves the time of its last beat. And whether what it
+did has moved on: a run's checkpoint, sizes and reports have a time, too."""
 from __future__ import annotations
 
 import os
 import socket
 import time
 import uuid
+
+from core import paths
 
 
 def name() -> str:
@@ -24,3 +27,10 @@ def stopped(worker: str, heartbeat: float | None, seconds: float) -> bool:
         except PermissionError:  # it lives and is another user's
             return time.time() - (heartbeat or 0.0) > seconds
     return time.time() - (heartbeat or 0.0) > seconds
+
+
+def moved_on(run: str, since: float | None) -> bool:
+    """Whether a checkpoint, a size or a report of a run was written after a time in s."""
+    folders = [paths.runs() / run / part for part in (paths.CHECKPOINT, paths.SUBNETS, paths.REPORTS)] if run else []
+    files = [file for folder in folders for file in folder.glob("*") if ".tmp-" not in file.name]
+    return any(file.stat().st_mtime > (since or 0.0) for file in files if file.is_file())

@@ -24,7 +24,7 @@ STALE_S = 60.0        # a heart that has not beaten for this long has stopped
 RETRY_S = 30.0        # until a failed job is tried again; doubled each time
 MOST_RETRY_S = 300.0  # shorter than an idle worker waits before it leaves
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
-MAX_ATTEMPTS = 5      # a job whose worker dies this often fails, so that it cannot block the queue for ever
+MAX_ATTEMPTS = 5      # a job whose worker dies this often without any progress fails, so that it cannot block the queue for ever
 
 def _job(row: sqlite3.Row) -> Job:
     values = dict(row)
@@ -245,11 +245,11 @@ def requeue_stale(db: sqlite3.Connection, seconds: float = STALE_S, but: str = "
     for job in lost:
         if job.cancel and not job.remote:
             _end(db, job.id, "", "cancelled")
-        elif job.remote:  # it goes on without a worker, and the next one follows it
+        elif job.remote or pulse.moved_on(job.run, job.started):  # it goes on without a worker; or it got further before this one died
             _end(db, job.id, "", "queued", ended=None, attempts=0)
         elif job.attempts >= MAX_ATTEMPTS:
-            _end(db, job.id, "", "failed", error=f"its worker died {job.attempts} times while it ran; often this "
-                 "is lack of memory: see the log, use smaller batches, then resume it")
+            _end(db, job.id, "", "failed", error=f"its worker died {job.attempts} times while it ran and got no further; often "
+                 "this is lack of memory: see the log, use smaller batches, then resume it")
         else:
             _end(db, job.id, "", "queued", ended=None)
     return lost

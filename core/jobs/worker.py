@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import paths
+from core.common import writing
 from core.jobs import heartbeat as pulse, queue as jobs, ray_client as cluster, visitors
 from core.jobs.runners.base import STOPPED, Handle, Runner
 from core.records import Job
@@ -22,6 +23,7 @@ BEAT_S = 2.0     # between two heartbeats
 IDLE_MINUTES = 10.0
 GRACE_S = 60.0   # from asking a job to stop until it is killed
 ERROR_LINES = 30
+MOST_SLOTS = 256 # jobs at once on one device
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Worker:
             _say("another worker is at work")
             return 0
         _say(f"{self.name} is at work with {', '.join(self.slots)}")
+        for left in writing.sweep(paths.artifacts()):
+            _say(f"removed {left}, which a process left that has ended")
         running: list[threading.Thread] = []  # one for each job
         try:
             while not self.stop and jobs.worker_beat(self.name):
@@ -162,10 +166,11 @@ def read_slots(text: str) -> tuple[str, ...]:
     for part in text.split(","):
         match = re.fullmatch(r"(cpu|cuda:\d+)(?:=(\d+))?", part.strip())
         if match is None:
-            raise ValueError(f"slots are given as cpu=1,cuda:0=2 (device, and how many jobs at once); {text!r} came")
-        found += [match.group(1)] * int(match.group(2) or 1)
-    if not found:
-        raise ValueError(f"a worker needs a slot; {text!r} gives none")
+            raise ValueError(f"slots: expected device=jobs at once, e.g. cpu=1,cuda:0=2, got {text[:60]!r}")
+        count = match.group(2) or "1"
+        if len(count) > 3 or not 1 <= int(count) <= MOST_SLOTS:
+            raise ValueError(f"slots: expected 1 to {MOST_SLOTS} jobs at once on {match.group(1)}, got {count[:20]}")
+        found += [match.group(1)] * int(count)
     return tuple(found)
 
 

@@ -5,12 +5,15 @@ import functools
 import gzip
 import hashlib
 import math
+import re
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import zstandard
 
+from core.common import reading
 from core.jobs import confinement
 from core.lm.ngrams import BEGIN, END, MISSING, SPECIAL, UNK, UNKNOWN, NGrams, Table
 
@@ -65,7 +68,7 @@ def _sha256(path: Path, *_: int) -> str:
 @functools.lru_cache(maxsize=2)
 def _load(path: Path, *_: int) -> NGrams:
     try:
-        return parse(unpacked(path.read_bytes(), path.suffix).decode("utf-8-sig"))
+        return parse(reading.text(unpacked(path.read_bytes(), path.suffix)))
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:  # a wrong line, no UTF-8, half a .gz
         raise ValueError(f"lm = {str(path)!r} is not a whole ARPA file: {error}; make one with `python -m core lm RECIPE --out FILE`"
                          ) from None
@@ -82,7 +85,7 @@ def unpacked(data: bytes, suffix: str) -> bytes:
 
 def parse(text: str) -> NGrams:
     """The content of an ARPA file; ValueError names the line that is wrong."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = list(reading.lines(text))
     place = next((i for i, line in enumerate(lines) if line.strip() == "\\data\\"), None)
     if place is None:
         raise ValueError("there is no line \\data\\")
@@ -93,7 +96,7 @@ def parse(text: str) -> NGrams:
         words, log10, back_off, place = _entries(lines, place, length, count)
         vocabulary, table = _table(words, log10, back_off, vocabulary, tables, place - count)
         tables.append(table)
-    while place < len(lines) and not lines[place].strip():
+    while place < len(lines) and (not lines[place].strip() or lines[place].strip().endswith("-grams:")):  # an empty section
         place += 1
     if place == len(lines) or lines[place].strip() != "\\end\\":
         came = "the file ends" if place == len(lines) else f"line {place + 1} is {lines[place][:60]!r}"
@@ -111,6 +114,7 @@ def _head(lines: list[str], place: int) -> tuple[dict[int, int], int]:
             length, _, number = line[6:].partition("=")
             announced[_number(length, int, place)] = _number(number, int, place)
         place += 1
+    announced = {length: count for length, count in announced.items() if count}  # some programs announce empty sections
     if list(announced) != list(range(1, len(announced) + 1)) or not announced or min(announced.values()) < 1:
         raise ValueError(f"its head announces {announced} n-grams by length; expected at least one of each length from 1 on")
     return announced, place
@@ -130,10 +134,10 @@ def _entries(lines: list[str], place: int, length: int, count: int) -> tuple[lis
     """(words of every n-gram, log10 probabilities, back-off weights, the line behind them)."""
     words, values, weights = [], np.empty(min(count, len(lines))), np.zeros(min(count, len(lines)))
     for i in range(count):
-        line = lines[place].strip() if place < len(lines) else "\\"
+        line = lines[place].strip(" \t\r\n") if place < len(lines) else "\\"
         if not line or line.startswith("\\"):
             raise ValueError(f"its head announces {count} n-grams of length {length}, it holds {i}")
-        parts = line.split()
+        parts = re.split(r"[ \t]+", line)  # nothing else parts words: a no-break space may stand in one
         if len(parts) not in (length + 1, length + 2):
             raise ValueError(f"line {place + 1}: {line[:60]!r} is not a probability, {length} words and at most one weight")
         values[i] = _number(parts[0], float, place)
@@ -141,7 +145,7 @@ def _entries(lines: list[str], place: int, length: int, count: int) -> tuple[lis
             raise ValueError(f"line {place + 1}: log10 of a probability is {values[i]:g}; allowed is at most 0")
         if len(parts) == length + 2:
             weights[i] = _number(parts[-1], float, place)
-        words.append(parts[1:length + 1])
+        words.append([UNKNOWN if word == "<UNK>" else word for word in parts[1:length + 1]])
         place += 1
     return words, values, weights, place
 
@@ -164,12 +168,18 @@ def _table(words: list[list[str]], log10: np.ndarray, back_off: np.ndarray, voca
         raise ValueError(f"line {first + at + 1}: the n-gram {' '.join(words[at])!r} stands without its beginning "
                          f"{' '.join(words[at][:-1])!r}")
     order = np.lexsort((ids[:, -1], history))
+    twice = (np.diff(history[order]) == 0) & (np.diff(ids[order, -1]) == 0)
+    if twice.any():
+        raise ValueError(f"the n-gram {' '.join(words[order[int(np.argmax(twice))]])[:60]!r} is there twice")
     table = Table(history[order], ids[order, -1], log10[order], back_off[order])
     return vocabulary, table
 
 
 def _vocabulary(words: list[str], log10: np.ndarray, back_off: np.ndarray) -> tuple[list[str], Table]:
     given = {word: i for i, word in enumerate(words)}
+    if len(given) < len(words):
+        again = next(word for word, times in Counter(words).items() if times > 1)
+        raise ValueError(f"the n-gram {again[:60]!r} is there twice")
     missing = [w for w in (BEGIN, END) if w not in given]
     if missing:
         raise ValueError(f"the 1-grams lack {' and '.join(missing)}")

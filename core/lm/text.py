@@ -4,16 +4,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.common import reading
+from core.speech import marks
 from core.speech.normalizer import normalise, problems
 
 
-def read_sentences(files: Sequence[str | Path]) -> tuple[list[list[str]], int]:
-    """The lines of UTF-8 text files as words -> (sentences, lines left out for digits or signs whose words are unknown).
-    ValueError for a file that cannot be read as text."""
+def read_sentences(files: Sequence[str | Path], further: Sequence[str] = ()) -> tuple[list[list[str]], int]:
+    """The lines of UTF-8 text files as words, without marks (core.speech.marks and `further` ones) -> (sentences, lines left out for
+    digits or signs whose words are unknown). ValueError for a file that cannot be read as text."""
     sentences: list[list[str]] = []
     left_out = 0
     for file in files:
         for line in _lines(Path(file)):
+            line, _ = marks.without(line, further)
             bad = bool(problems(line))
             left_out += bad
             sentences += [normalise(line).split()] if not bad and line.strip() else []
@@ -22,8 +25,7 @@ def read_sentences(files: Sequence[str | Path]) -> tuple[list[list[str]], int]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        return list(reading.lines(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"text = {str(file)!r} cannot be read ({getattr(error, 'strerror', None) or error}); give UTF-8 text, a "
                          "sentence a line") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

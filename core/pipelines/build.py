@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from core import cost, paths
+from core.corpora import base as corpora_base
 from core.data import prepare as prepare_room
 from core.decoding import decoders as decoding
 from core.evaluation import evaluate as evaluation
@@ -62,7 +63,7 @@ def start_from(model: torch.nn.Module, recipe: Recipe, tokens: str) -> None:
     run_id, blocks_of = recipe.init_from, getattr(plugins.load("methods", recipe.method.name), "blocks_of", None)
     folder = store.run_folder(run_id)
     check_version(run_id, "init_from")
-    if (folder / paths.TOKENS).read_text() != tokens:
+    if store.read(folder / paths.TOKENS).decode() != tokens:
         raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
     weights = {n: torch.from_numpy(t) for n, t in packing.weights(folder).items()}
     own = dict(model.named_parameters())
@@ -101,8 +102,20 @@ def check(recipe: Recipe, vocabulary: int) -> None:
     training = plugins.make_options(TrainingOptions, recipe.training, "training")
     model, _ = build(resolve(recipe, vocabulary), vocabulary, training.updates)
     check_model(model, training, evaluation_options(recipe))
+    check_splits(recipe, evaluation_options(recipe).splits)
     if recipe.init_from:
-        start_from(model, recipe, (store.run_folder(recipe.init_from) / paths.TOKENS).read_text())
+        start_from(model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode())
+
+
+def check_splits(recipe: Recipe, splits: Sequence[str]) -> None:
+    """ValueError for splits that the recipe's corpus has not. Where the corpus is not on this machine nothing is known of it yet."""
+    try:
+        known = corpora_base.make(recipe.corpus).splits() if splits else []
+    except ValueError:
+        return
+    for split in splits:
+        if split not in known:  # reports say "librispeech/test-clean" where the corpus says "test-clean"
+            plugins.check_name(split.split("/", 1)[-1], known, f"split of the corpus {recipe.corpus.name} (evaluation.splits)")
 
 
 def check_model(model: Model, training: TrainingOptions, measured: evaluation.Options) -> None:

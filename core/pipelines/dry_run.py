@@ -58,7 +58,7 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
     utterance_s = min(getattr(plugins.load("corpora", recipe.corpus.name), "MEAN_S", MEAN_S), settings.batch_seconds)
     model, method = building.build(recipe, vocabulary, settings.updates)
     if recipe.init_from:
-        building.start_from(model, recipe, (store.run_folder(recipe.init_from) / paths.TOKENS).read_text())
+        building.start_from(model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode())
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         trainer.step = max(0, settings.updates - 3)  # of the last phase

@@ -241,6 +241,7 @@ def evaluate(run_id: str, subnets: Sequence[str], splits: Sequence[str], report:
     recipe = store.recipe(folder)
     building.check_version(folder.name, "run")
     options = measured_so(recipe, splits, chunk_ms, decoding)
+    building.check_splits(recipe, options.splits)
     if decoding:
         evaluation.opened(packing.pack(folder, store.subnets(folder)[0]), options)
     prepared = prepared_of(folder, recipe, report, options.splits)

@@ -19,14 +19,15 @@ from core.storage import packing, store
 from core.training.trainer import Report
 
 
-def make(source: Recipe | str | None, files: Sequence[str], order: int, report: Report, prune: float = 0.0,
+def make(source: Recipe | str | None, files: Sequence[str], order: int, report: Report, marks: Sequence[str] = (), prune: float = 0.0,
          least: int = 1) -> tuple[ngrams.NGrams, str]:
     """An n-gram model of a recipe's or a run's training transcripts, of text files, or of both -> (model, what it was made from).
     `prune`: entropy that a dropped n-gram may cost at most (lm/pruning.py), 0 = keep all; `least`: words that come less often are unknown.
 
-    Of the speech the split train and no other is read. What one speaker says alike more than once (a noisy copy) counts once."""
+    `marks` of the text files are no words, beside those of core.speech.marks. Of the speech the split train and no other is read. What one
+    speaker says alike more than once (a noisy copy) counts once."""
     estimation.check_order(order)
-    sentences, left_out = read_sentences(files)
+    sentences, left_out = read_sentences(files, marks)
     told = [f"{len(sentences)} lines of text" + (f" ({left_out} left out: digits or signs whose words are unknown)" if left_out else "")
             ] if files else []
     if source is not None:
@@ -44,7 +45,8 @@ def make(source: Recipe | str | None, files: Sequence[str], order: int, report: 
     return made, f"{' and '.join(told)}, {sum(map(len, sentences))} words; n-grams by length: {counts}"
 
 
-def write(source: str, files: Sequence[str], order: int, out: Path | None, report: Report, prune: float = 0.0, least: int = 1) -> str:
+def write(source: str, files: Sequence[str], order: int, out: Path | None, report: Report, marks: Sequence[str] = (),
+          prune: float = 0.0, least: int = 1) -> str:
     """What make() makes, of the recipe or run named `source` ("" = of text alone), as an ARPA file -> what was made. Without `out`
     it is named like its source and lies where the Transcribe page looks. A file called .zst is compressed, its numbers rounded to 0.01."""
     if not (source or files):
@@ -54,8 +56,10 @@ def write(source: str, files: Sequence[str], order: int, out: Path | None, repor
         paths.language_models().mkdir(parents=True, exist_ok=True)
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: give the name of a file in a folder that exists")
+    if same := [file for file in files if out.exists() and Path(file).exists() and out.samefile(file)]:
+        raise ValueError(f"--out {out} is --text {same[0]}, which would be lost: name another file")
     named = source if _is_run(source) else store.load_recipe(source) if source else None
-    made, told = make(named, files, order, report, prune, least)
+    made, told = make(named, files, order, report, marks, prune, least)
     packed = out.suffix == ".zst"
     content = arpa.write(made, *([2] if packed else [])).encode()
     store.write_bytes(out, zstandard.ZstdCompressor(level=19).compress(content) if packed else content)

@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import shlex
-import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -150,7 +149,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A set's fields; with `extends` those of the named set, but for what this one says, in [common] and [measure] field by field, for
     its arms that are named in `without`, and for whose claims it decides."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = recipe_files.parsed(path.read_bytes(), ".toml")
     except OSError as error:
         raise ValueError(f"the recipe set {path} cannot be read: {error.strerror}") from None
     except ValueError as error:

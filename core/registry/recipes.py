@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
+from core.common import reading
 from core.records import Choice, Recipe, as_dict
 from core.registry import catalog, plugins
 
@@ -23,8 +24,10 @@ def recipe_names() -> list[str]:
     return sorted(p.stem for p in paths.RECIPES.glob("*.toml"))
 
 
-def load_recipe(source: str | Path) -> Recipe:
-    """A checked recipe from a .toml or .json file, or from core/recipes by name. ValueError names file and field."""
+def load_recipe(source: str | Path, above: tuple[Path, ...] = ()) -> Recipe:
+    """A checked recipe from a .toml or .json file, or from core/recipes by name. ValueError names file and field.
+
+    `above`: the files that extend this one."""
     path = Path(source)
     if path.parent == Path(".") and not path.suffix and not path.is_file():
         plugins.check_name(str(source), recipe_names(), "recipe in core/recipes")
@@ -32,20 +35,35 @@ def load_recipe(source: str | Path) -> Recipe:
     if path.suffix not in (".toml", ".json"):
         raise ValueError(f"{source}: a recipe is a .toml file, a run's recipe.json or one of: "
                          f"{', '.join(recipe_names())}")
+    above = (*above, path.resolve())
+    if above[-1] in above[:-1]:
+        raise ValueError(f"the recipe {path} extends itself: {' extends '.join(p.name for p in above)}; extends names another recipe")
     try:
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except OSError as error:
-        raise ValueError(f"the recipe {path} cannot be read: {error.strerror}; "
-                         f"recipes of the project are: {', '.join(recipe_names())}") from None
-    except ValueError as error:  # TOML, JSON and UTF-8 errors are all ValueErrors
-        raise ValueError(f"the recipe {path} is damaged: {error}") from None
+        data = parsed(path.read_bytes(), path.suffix)
+    except (OSError, ValueError) as error:
+        what = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else f"is damaged: {error}"
+        raise ValueError(f"the recipe {path} {what}; recipes of the project are: {', '.join(recipe_names())}") from None
     if "extends" in data:
-        data = merged(as_dict(load_recipe(data.pop("extends"))), data)
+        base = data.pop("extends")
+        if not isinstance(base, str) or not base:
+            raise ValueError(f"{path}: extends: expected the name or the file of one recipe, got {base!r}")
+        data = merged(as_dict(load_recipe(base, above)), data)
     try:
         return recipe_from(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def parsed(data: bytes, suffix: str) -> dict[str, Any]:
+    """A table from the bytes of a .toml or .json file. ValueError for what is none."""
+    try:
+        text = reading.text(data)
+        found = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
+    except RecursionError:
+        raise ValueError("its brackets are nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"expected a table of settings, got {type(found).__name__}")
+    return found
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +139,7 @@ def setting_value(text: str) -> Any:
     """A value given on a command line: TOML where it is some, else the text itself."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

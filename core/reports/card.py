@@ -37,7 +37,7 @@ TURN_NOTE = ("Times of different rows come from different minutes and differ by 
 def text(folder: Path, stages: list[dict[str, Any]]) -> str:
     """The card of the run in `folder`, whose other files are all in place."""
     reports = store.reports(folder)
-    told = chain.read_json(folder / paths.COMPARISONS)
+    told = store.read_json(folder / paths.COMPARISONS)
     parts = [("", _what(folder, reports)), ("What it is for, and what not", _use(reports)),
              ("Results", _results(reports)), ("Search against simpler ways at the same bytes", comparisons.text(told)),
              ("Data", _data(stages)), ("How it was trained", _training(folder, stages)),

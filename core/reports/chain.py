@@ -20,7 +20,7 @@ def chain(run: str | Path) -> list[dict[str, Any]]:
     """Facts of every stage, first to last; a stage whose records are not here has only "run" and "missing"."""
     folder = store.folder_of(run)
     if (folder / paths.CHAIN).is_file():
-        return read_json(folder / paths.CHAIN)["stages"]
+        return store.read_json(folder / paths.CHAIN)["stages"]
     earlier = store.recipe(folder).init_from
     return [*(_earlier(earlier, {folder.name}) if earlier else []), stage(folder)]
 
@@ -33,7 +33,7 @@ def _earlier(run_id: str, seen: set[str]) -> list[dict[str, Any]]:
     except ValueError:
         return _told_elsewhere(run_id)
     if (folder / paths.CHAIN).is_file():
-        return read_json(folder / paths.CHAIN)["stages"]
+        return store.read_json(folder / paths.CHAIN)["stages"]
     before = store.recipe(folder).init_from
     return [*(_earlier(before, seen | {run_id}) if before else []), stage(folder)]
 
@@ -41,7 +41,7 @@ def _earlier(run_id: str, seen: set[str]) -> list[dict[str, Any]]:
 def _told_elsewhere(run_id: str) -> list[dict[str, Any]]:
     """The stages up to a run that is not here, as far as another released run tells them."""
     for file in sorted(paths.RELEASED.glob(f"*/{paths.CHAIN}")):
-        stages = read_json(file)["stages"]
+        stages = store.read_json(file)["stages"]
         for i, one in enumerate(stages):
             if run_id in (one["run"], one.get("trained_as")):
                 return stages[:i + 1]
@@ -62,20 +62,13 @@ def stage(folder: Path) -> dict[str, Any]:
 
 
 def finished(folder: Path) -> dict[str, Any]:
-    return read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
+    return store.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
 
 
 def data_hours(prepared_hash: str | None) -> dict[str, float] | None:
     """{corpus: hours of training speech} of prepared data that is still here, else None."""
     file = paths.prepared() / str(prepared_hash) / "prepared.json"
-    return read_json(file)["splits"]["train"].get("hours_by_corpus") if file.is_file() else None
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
+    return store.read_json(file)["splits"]["train"].get("hours_by_corpus") if file.is_file() else None
 
 
 # commands

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from core import cost, paths
+from core.common import writing
 from core.records import Subnet, as_dict
 from core.reports import card, chain, comparisons, results
 from core.storage import packing, store
@@ -33,7 +33,7 @@ def release(run_id: str, name: str = "", snapshots: bool = True, say: Say = lamb
     if not store.SAFE.fullmatch(name) or name == paths.SAMPLES:
         raise ValueError(f"--name {name}: letters, digits and . _ + - only, not beginning with a sign, not "
                          f"'{paths.SAMPLES}'")
-    aside = paths.RELEASED / f".tmp-{uuid.uuid4().hex[:8]}"  # the run's folder in it has its final name: files tell it
+    aside = writing.beside(paths.RELEASED / ".release")  # the run's folder in it has its final name: files tell it
     try:
         _fill(source, aside / name, snapshots, say)
         _check_size(aside / name)
@@ -63,13 +63,13 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
     target.mkdir(parents=True)
     for file in FILES:
         if (source / file).is_file():
-            shutil.copyfile(source / file, target / file)
+            (target / file).write_bytes(store.read(source / file))
     for folder, ending in ((paths.RANKS, "*.safetensors"), (paths.SUBNETS, "*.json"), (paths.REPORTS, "*.json"),
                            (paths.REPORTS, "*.jsonl.zst")):
         for file in store.files(source, folder, ending):
             if snapshots or not file.name.startswith("step-"):
                 (target / folder).mkdir(exist_ok=True)
-                shutil.copyfile(file, target / folder / file.name)
+                (target / folder / file.name).write_bytes(store.read(file))
     if store.ranks_left_out(source):
         paths.left_out_file(target).parent.mkdir(exist_ok=True)
         shutil.copyfile(paths.left_out_file(source), paths.left_out_file(target))
@@ -94,7 +94,7 @@ def _comparisons(source: Path, target: Path) -> dict[str, Any]:
     made = comparisons.compare(source)
     old = paths.RELEASED / target.name / paths.COMPARISONS
     if old.is_file():
-        before = chain.read_json(old)
+        before = store.read_json(old)
         same = [(r["searched"], r["other"], r["split"], r["wer"], r["wer_other"]) for r in made["rows"]] == \
             [(r["searched"], r["other"], r["split"], r["wer"], r["wer_other"]) for r in before["rows"]]
         if same and any(r["resampled"] == comparisons.UTTERANCES for r in made["rows"]):

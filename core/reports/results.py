@@ -59,7 +59,7 @@ def text(folders: list[Path]) -> str:
         parts += tables.split_notes(first.split)
     parts += ["## Search, uniform, global magnitude and random search at equal bytes"]
     for folder in folders:
-        told = chain.read_json(folder / paths.COMPARISONS) if (folder / paths.COMPARISONS).is_file() else {"rows": []}
+        told = store.read_json(folder / paths.COMPARISONS) if (folder / paths.COMPARISONS).is_file() else {"rows": []}
         if told["rows"]:
             parts += [f"### {folder.name}", comparisons.text(told)]
     if parts[-1].startswith("## "):

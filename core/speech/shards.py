@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from core.common.writing import os_errors
+from core.common.writing import beside, os_errors
 
 SAMPLE_RATE = 16000
 INDEX, MADE = "index.jsonl", "made.json"
@@ -63,8 +63,7 @@ def make(folder: Path, tasks: dict[str, Any], work: Callable[[Any], Iterable[Pie
         return folder
     if ending not in FORMATS:
         raise ValueError(f"audio format is '{ending}'; allowed are {sorted(FORMATS)}")
-    aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = beside(folder)
     aside.mkdir(parents=True)
     try:
         rows = sorted(_run(aside, tasks, work, ending, processes, progress, folder.name),

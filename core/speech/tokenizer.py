@@ -17,6 +17,7 @@ from core import paths
 from core.records import option
 from core.speech import lexicon, phones
 from core.speech.normalizer import ALPHABET
+from core.storage import checksums
 
 BLANK = 0
 BLANK_SYMBOL = "<blk>"
@@ -32,6 +33,7 @@ class Options:
     kind: str = option("pieces", "word pieces learned from the training text, single characters, or phonemes",
                        choices=("pieces", "characters", "phonemes"))
     size: int = option(256, "number of pieces, the blank included; characters are always 29, phonemes 40", low=32, high=4096)
+    marks: list[str] = option([], "what stands in transcripts and is no word, beside the marks of core/speech/marks.py, e.g. [\"*laughs*\"]")
 
     @property
     def vocabulary(self) -> int:
@@ -162,10 +164,17 @@ def load(folder: str | Path) -> Tokenizer:
     """The tokenizer of a folder that holds tokens.txt and, unless it is of phonemes, bpe.model (prepared speech or a run)."""
     model, tokens = Path(folder) / paths.BPE, Path(folder) / paths.TOKENS
     if model.is_file():
-        return Pieces(model.read_bytes())
+        return Pieces(_checked(model))
     if not tokens.is_file():
         raise ValueError(f"neither {model} nor {tokens} exists: this folder holds no tokenizer")
-    return of_tokens(tokens.read_text(encoding="utf-8"))
+    return of_tokens(_checked(tokens).decode("utf-8"))
+
+
+def _checked(file: Path) -> bytes:
+    """ValueError when it is not the file that was written."""
+    data = file.read_bytes()
+    checksums.check(file, data)
+    return data
 
 
 def of_tokens(tokens_txt: str) -> Phonemes:

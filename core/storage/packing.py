@@ -101,7 +101,7 @@ def _read(run_folder: Path, name: str) -> bytes:
     path = run_folder / name
     if not path.is_file():
         raise ValueError(f"run {run_folder.name!r} has no {name} (yet): it is written when training ends")
-    return path.read_bytes()
+    return store.read(path)
 
 
 def _metadata(run_folder: Path, subnet: Subnet, anatomy: Anatomy, shapes: dict[str, list[int]]) -> dict:

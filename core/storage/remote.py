@@ -21,7 +21,7 @@ from typing import Any
 from core import paths
 from core.common import writing
 from core.registry.plugins import check_name
-from core.storage import store
+from core.storage import checksums, store
 
 VARIABLE = "SUPERNET_STORAGE"
 LIST = "stored-"
@@ -44,7 +44,7 @@ def url(given: str = "") -> str:
 def runs(where: str = "") -> list[str]:
     """Ids of the runs that are there whole, by name."""
     with _opened(url(where)) as (system, root):
-        found = system.glob(f"{root}/*/{LIST}*.json") if system.exists(root) else []
+        found = _glob(system, root, f"*/{LIST}*.json")
         ids = {name.rsplit("/", 2)[-2] for name in found}
         return sorted(name for name in ids if store.SAFE.fullmatch(name))
 
@@ -61,6 +61,8 @@ def push(run: str | Path, where: str = "") -> list[str]:
                if name not in there or name.split("/")[0] not in (paths.REPORTS, paths.SUBNETS)}
         told = {name: [path.stat().st_size, _sha256(path)] for name, path in own.items()}
         other = [name for name in (paths.FINISHED, paths.WEIGHTS) if name in there and there[name] != told.get(name)]
+        if paths.FINISHED in other and _same_training(system, f"{root}/{folder.name}", folder):
+            other.remove(paths.FINISHED)  # a release lists other files
         if other == [paths.WEIGHTS] and _same_ranks(system, f"{root}/{folder.name}", there, folder):
             other = []  # one of the two is a release, which holds the weights of a net pruned alone without their zeros
         if other:
@@ -85,7 +87,7 @@ def pull(run_id: str, where: str = "") -> Path:
     with _opened(url(where)) as (system, root):
         listed = _listed(system, f"{root}/{run_id}")
         _check_links(folder, listed)
-        if (folder / paths.FINISHED).is_file() and _facts(folder / paths.FINISHED) != listed.get(paths.FINISHED):
+        if (folder / paths.FINISHED).is_file() and not _same_training(system, f"{root}/{run_id}", folder):
             raise ValueError(f"the run {run_id} is on this machine, and it is another one than that in {url(where)}: remove one of them")
         missing = [name for name in listed if not _is_here(folder / name, name, listed)]
         _check_room(folder, sum(listed[name][0] for name in missing))
@@ -154,7 +156,7 @@ def _listed(system: Any, folder: str) -> dict[str, list]:
     """{name: [bytes, SHA-256]} of all lists of a run; where two name the same file the first stored one is right, for it never changes.
     ValueError for a list that names anything but files of a run."""
     found: dict[str, list] = {}
-    for place in sorted(system.glob(f"{folder}/{LIST}*.json")) if system.exists(folder) else []:
+    for place in sorted(_glob(system, folder, f"{LIST}*.json")):
         try:
             facts = json.loads(_content(system, place, MOST_LIST))
         except (ValueError, RecursionError) as error:
@@ -179,6 +181,22 @@ def _check_entry(place: str, name: str, entry: Any) -> None:
     most = MOST_LARGE if name.startswith(LARGE) else MOST_BYTES
     if not 0 <= entry[0] <= most:
         raise ValueError(f"{place}: expected at most {most} bytes for {name}, got {entry[0]}: {advice}")
+
+
+def _glob(system: Any, folder: str, pattern: str) -> list[str]:
+    """Names below a folder, none where it is not there; a storage that does not answer is no empty one, as exists() would have it."""
+    try:
+        system.ls(folder)
+    except FileNotFoundError:
+        return []
+    return system.glob(f"{folder}/{pattern}")
+
+
+def _same_training(system: Any, stored: str, folder: Path) -> bool:
+    """Whether two copies of finished.json tell of the same training, whatever files they list."""
+    both = json.loads(_content(system, f"{stored}/{paths.FINISHED}", MOST_LIST)), store.read_json(folder / paths.FINISHED)
+    return len({json.dumps({n: v for n, v in one.items() if n not in (checksums.FILES, checksums.OWN)}, sort_keys=True)
+                for one in both}) == 1
 
 
 def _same_ranks(system: Any, stored: str, there: dict[str, list], folder: Path) -> bool:

@@ -13,10 +13,12 @@ import numpy as np
 import zstandard
 
 from core import paths
+from core.common import reading
 from core.common.writing import write_bytes, write_json, write_lines
 from core.records import Anatomy, Recipe, Report, Subnet, as_dict, from_dict
 from core.registry.plugins import check_name
 from core.registry.recipes import CARD_OF, ROOM_OF, load_recipe, override, recipe_from, recipe_id, recipe_names, same_numbers, setting_value
+from core.storage import checksums
 
 # the store's names for what it says about recipes and how it writes
 __all__ = ["CARD_OF", "ROOM_OF", "load_recipe", "override", "recipe_from", "recipe_id", "recipe_names", "same_numbers", "setting_value",
@@ -42,7 +44,8 @@ class RunInfo:
 
 def finish(run: str | Path, data: dict[str, Any]) -> None:
     """Write the marker that makes a run count as finished; nothing is written after it but reports and subnets."""
-    write_json(folder_of(run) / paths.FINISHED, data)
+    folder = folder_of(run)
+    write_json(folder / paths.FINISHED, checksums.sealed(data | {checksums.FILES: checksums.of_folder(folder)}))
 
 
 def save_subnet(run: str | Path, subnet: Subnet) -> None:
@@ -58,7 +61,7 @@ def save_subnet(run: str | Path, subnet: Subnet) -> None:
     if own != folder_of(run) and shipped.is_file() and _record(Subnet, shipped) == subnet:  # as it shipped, again
         paths.subnet_file(own, subnet.name).unlink()
     else:
-        write_json(paths.subnet_file(own, subnet.name), as_dict(subnet))
+        write_json(paths.subnet_file(own, subnet.name), checksums.sealed(as_dict(subnet)))
 
 
 def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> None:
@@ -70,7 +73,7 @@ def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> 
         raise ValueError(f"a report of the split {report.split!r} by the decoder {report.decoder!r} would be called {name!r}: use "
                          f"other names, without / and \\")
     write_lines(paths.hypotheses_file(*told), rows)
-    write_json(paths.report_file(*told), as_dict(report))
+    write_json(paths.report_file(*told), checksums.sealed(as_dict(report)))
 
 
 # finding
@@ -199,7 +202,7 @@ def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float, decode
         text = stream.decompress(read(path)).decode()
         if not stream.eof:
             raise ValueError("it is cut off")
-        return [json.loads(line) for line in text.splitlines()]
+        return [json.loads(line) for line in reading.lines(text)]
     except FileProblem:
         raise
     except (zstandard.ZstdError, ValueError) as error:
@@ -234,7 +237,9 @@ def ranks_sha256(run: str | Path) -> str:
     path = paths.ranks_file(folder)
     try:
         status = path.stat()
-        return _sha256_of(path, status.st_mtime_ns, status.st_size)
+        found = _sha256_of(path, status.st_mtime_ns, status.st_size)
+        checksums.check_digest(path, found)
+        return found
     except OSError as error:
         raise FileProblem(f"{path} cannot be read: {error.strerror}") from None
 
@@ -254,15 +259,14 @@ def _record(kind: type, path: Path) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    data = read(path)
     try:
-        data = json.loads(read(path))
-    except ValueError as error:
-        if isinstance(error, FileProblem):
-            raise
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path} is damaged: a JSON object is needed, but it holds a {type(data).__name__}")
-    return data
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(checksums.damaged(path, str(error))) from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: a JSON object is needed, but it holds a {type(found).__name__}")
+    return checksums.opened(found, path)
 
 
 class FileProblem(ValueError):
@@ -270,10 +274,13 @@ class FileProblem(ValueError):
 
 
 def read(path: Path) -> bytes:
+    """A file of a run; ValueError when it is not the one that its finished.json lists."""
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise FileProblem(f"{path} cannot be read: {error.strerror}") from None
+    checksums.check(path, data)
+    return data
 
 
 def _check_safe(name: str, what: str) -> None:

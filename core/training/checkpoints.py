@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core import paths
-from core.common.writing import os_errors
+from core.common.writing import beside, os_errors
+from core.storage import checksums
 
 TENSORS, FACTS = "state.safetensors", "state.json"
 
@@ -47,14 +48,14 @@ def held(run: Path, wait_s: float = 20.0) -> Iterator[None]:
 def save(run: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write beside, sync, then rename: a reader sees the old checkpoint or the new one, also after a crash."""
     target = run / paths.CHECKPOINT
-    aside = run / f"{paths.CHECKPOINT}.tmp-{os.getpid()}"
+    aside = beside(run / paths.CHECKPOINT)
     for dead in run.glob(f"{paths.CHECKPOINT}.tmp-*"):  # a run has one writer; what a full disk left behind goes first
         shutil.rmtree(dead, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
         with os_errors(aside / TENSORS, SafetensorError):
             save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, aside / TENSORS)
-        (aside / FACTS).write_text(json.dumps(facts))
+        (aside / FACTS).write_text(json.dumps(checksums.sealed(facts | {checksums.FILES: {TENSORS: checksums.of_file(aside / TENSORS)}})))
         for name in (TENSORS, FACTS):
             with open(aside / name, "rb") as file:
                 os.fsync(file.fileno())
@@ -70,11 +71,26 @@ def save(run: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
 
 
 def load(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The latest whole checkpoint of a run, or None. Between the two renames of save() it is the old one."""
+    """The latest whole checkpoint of a run, or None. Between the two renames of save() it is the old one.
+
+    ValueError when one of its files is not what was written. Those of earlier versions carry no checksum."""
     for folder in (run / paths.CHECKPOINT, run / f"{paths.CHECKPOINT}.old"):
         if (folder / TENSORS).is_file() and (folder / FACTS).is_file():
-            return load_file(folder / TENSORS), json.loads((folder / FACTS).read_text())
+            return _read(folder)
     return None
+
+
+def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    file = folder / FACTS
+    try:
+        facts = checksums.opened(json.loads(file.read_bytes()), file)
+        wanted, file = facts.pop(checksums.FILES, {}).get(TENSORS), folder / TENSORS
+        if wanted is not None and checksums.of_file(file) != wanted:
+            raise ValueError(f"its SHA-256 is not the one that {FACTS} names")
+        return load_file(file), facts
+    except (ValueError, AttributeError, TypeError, RecursionError, SafetensorError) as error:
+        raise ValueError(f"the checkpoint {file} is damaged ({error}): put a whole copy of its folder in its place, or remove the folder "
+                         f"{folder}, and the training begins from its start") from None
 
 
 def remove(run: Path) -> None:

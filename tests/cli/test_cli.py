@@ -240,10 +240,11 @@ def test_every_command_has_help():
 
 
 @pytest.mark.parametrize(("number", "text"), [(errno.ENOSPC, "the disk is full while ranks.x was written: make room"),
-                                              (errno.EROFS, "may not be written or read"), (errno.EIO, None)])
+                                              (errno.EROFS, "may not be written or read"), (errno.EIO, "/somewhere/ranks.x cannot be used (Input/output error): name another"),
+                                              (errno.EBADF, None)])
 def test_a_full_disk_is_said_in_words(house, experiment, monkeypatch, capsys, number, text):
     def full(*_, **__):
-        raise OSError(number, os.strerror(number), "/somewhere/ranks.x")
+        raise OSError(number, os.strerror(number), *(["/somewhere/ranks.x"] if text else []))
     monkeypatch.setattr(sys.modules["core.pipelines.experiment"], "prepare", full)
     if text is None:  # any other error keeps its traceback: it is ours to mend
         with pytest.raises(OSError):

@@ -324,7 +324,7 @@ HEAD = "\\data\\\nngram 1=3\n\n\\1-grams:\n-1 <unk>\n-1 <s>\n-1 </s>\n"
 @pytest.mark.parametrize(("text", "words"), [
     ("hello", "no line"), (HEAD, "ends before the end"), (HEAD + "-1 one more\n\\end\\\n", "line 8"),
     (HEAD.replace("1=3", "1=4") + "\\end\\\n", "announces {1: 4}"), (HEAD.replace("-1 <s>", "x <s>") + "\\end\\\n", "'x' is no number"),
-    (HEAD.replace("-1 <s>", "0.5 <s>") + "\\end\\\n", "allowed is at most 0"), (HEAD.replace("<s>", "a") + "\\end\\\n", "lack <s>"),
+    (HEAD.replace("-1 <s>", "0.5 <s>") + "\\end\\\n", "allowed are numbers up to 0"), (HEAD.replace("<s>", "a") + "\\end\\\n", "lack <s>"),
 ])
 def test_what_is_no_arpa_file_is_said_with_its_line(tmp_path, text, words):
     file = tmp_path / "bad.arpa"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core import paths
-from core.corpora.base import manifest_lines
+from core.corpora._manifests import lines as manifest_lines
 from core.registry import plugins
 from core.runtime import recognizer
 from core.speech import audio

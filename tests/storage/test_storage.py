@@ -138,3 +138,13 @@ def test_a_storage_that_does_not_answer_is_said_in_bounded_time(run, monkeypatch
     fsspec.filesystem("s3").clear_instance_cache()
     with pytest.raises(ValueError, match="cannot be used now"):
         storage.push(run, "s3://nobody/runs")
+
+
+def test_fetching_from_a_dead_address_says_so(monkeypatch, capsys, own_artifacts):
+    pytest.importorskip("s3fs")
+    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").clear_instance_cache()
+    assert cli.main(["fetch", "mine", "--at", "s3://nobody/runs"]) == 2
+    told = capsys.readouterr().err
+    assert "the storage s3://nobody/runs cannot be used now" in told and "no run" not in told

@@ -1,0 +1,45 @@
+"""Text files that people bring, read in one way: a line ends at \\n, \\r\\n or \\r and nowhere else, and a byte-order mark is skipped.
+
+`str.splitlines` also cuts at U+2028, U+0085, VT, FS and others, which stand within transcripts. UTF-8, or UTF-16 where its mark says so.
+"""
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def text(data: bytes, errors: str = "strict") -> str:
+    """The text of a file's bytes, its lines ended by \\n. UnicodeDecodeError (a ValueError) unless `errors` says otherwise."""
+    return io.TextIOWrapper(io.BytesIO(data), _encoding(data[:2]), errors).read()
+
+
+def lines(source: str | bytes | Path, errors: str = "strict") -> Iterator[str]:
+    """The lines of a text, of a file's bytes, or of a file line by line, without their ends."""
+    if isinstance(source, str):
+        source = source.encode("utf-8", "surrogatepass")
+        errors = "surrogatepass"
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        head = file.read(2)
+        file.seek(0)
+        for line in io.TextIOWrapper(file, _encoding(head), errors):
+            yield line.removesuffix("\n")
+
+
+def first_of_each(rows: Iterable[tuple[str, T]]) -> tuple[dict[str, T], list[str]]:
+    """(id, value) pairs as a table, and the ids that came again: the first one of each is kept, everywhere."""
+    table: dict[str, T] = {}
+    again: list[str] = []
+    for id, value in rows:
+        if id in table:
+            again.append(id)
+        table.setdefault(id, value)
+    return table, again
+
+
+def _encoding(head: bytes) -> str:
+    return "utf-16" if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
