@@ -18,7 +18,7 @@ registry        plugins catalog recipes recipe_sets
 sparsity        blocks sensing
 storage         checksums store metrics packing remote exports
 jobs            policy confinement heartbeat ray_client database queue visitors
-speech          marks audio features augment normalizer phones lexicon tokenizer acoustics shards grammar speaking
+speech          marks audio_limits containers av_decoder decoders loudness pipes audio features augment normalizer phones lexicon tokenizer acoustics shards grammar speaking
 corpora         *
 lm              ngrams arpa estimation pruning text graph grammars languages
 data            prepared filters extract prepare batches
@@ -53,7 +53,7 @@ NO_TORCH_ON_TOP = ("speech", "corpora", "lm", "data", "reports", "pipelines.hand
                    "cli", "core.__main__")  # may load it inside functions
 TORCH = ("common.hardware", "data.batches", "jobs.runners._ray_spread", "jobs.runners._ray_work")  # may, although their package may not
 PAGES_KNOW = ("core", "common", "registry", "storage", "jobs")   # what the dashboard imports of core
-PAGES_OPEN = ("runtime.recognizer", "speech.audio", "speech.normalizer")  # and inside functions, where audio is transcribed
+PAGES_OPEN = ("runtime.recognizer", "speech.audio", "speech.audio_limits", "speech.loudness", "speech.normalizer")  # and inside functions, where audio is transcribed
 
 
 def places(table: str) -> dict[str, tuple[int, int]]:

@@ -63,7 +63,7 @@ def parser() -> Parser:
     c = commands.add_parser("transcribe", help="write down what audio files say")
     c.add_argument("run", metavar="RUN", help="a run, or the file of one subnet")
     c.add_argument("subnet", metavar="SUBNET", help="a size of the run, e.g. dense or s70")
-    c.add_argument("files", metavar="FILES", nargs="+", help="WAV, FLAC, OGG/Opus, MP3, M4A ...")
+    c.add_argument("files", metavar="FILES", nargs="+", help="WAV, FLAC, OGG/Opus, MP3, M4A, WebM ...; - reads one from standard input")
     c.add_argument("--chunk-ms", type=finite, metavar="MS", help="latency of one step in ms (what the model prefers, mostly 320)")
     _decoding(c)
     c = commands.add_parser("lm", help="make an n-gram language model of training transcripts, or of text")

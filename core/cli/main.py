@@ -134,7 +134,7 @@ def _transcribe(given: Any) -> None:
         storage.here(given.run)
     asked = arguments.decoding(given)
     from core.runtime import recognizer
-    from core.speech import audio
+    from core.speech import audio, pipes
     if asked:
         from core.evaluation import evaluate as evaluation
         options = evaluation.Options(**asked)
@@ -143,8 +143,9 @@ def _transcribe(given: Any) -> None:
     opened = recognizer.open(given.run, given.subnet, given.chunk_ms, **asked)
     as_json, found = getattr(given, "json", False), list[dict[str, Any]]()
     for name in given.files:
+        shown = pipes.one_line(name)
         try:
-            samples = audio.read(name)
+            samples = audio.read_once(name, lambda text, shown=shown: print(f"{shown}: {text}", file=sys.stderr))
         except ValueError as error:  # the other files are still transcribed
             found.append({"file": name, "error": str(error)})
             continue
@@ -153,10 +154,10 @@ def _transcribe(given: Any) -> None:
             stream.accept(samples[start:start + audio.SAMPLE_RATE])
         found.append({"file": name, "text": stream.finish(), "seconds": round(len(samples) / audio.SAMPLE_RATE, 3)})
         if not as_json:
-            print(f"{name}\t{found[-1]['text']}", flush=True)
+            print(f"{shown}\t{found[-1]['text']}", flush=True)
     if as_json:
         print(listing.as_json(found))
-    if wrong := [f"{one['file']}: {one['error']}" for one in found if "error" in one]:
+    if wrong := [one["error"] for one in found if "error" in one]:
         raise ValueError("; ".join(wrong))
 
 

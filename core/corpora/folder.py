@@ -7,6 +7,7 @@ its speaker, and in a flat folder each file is one.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from core.common import reading
 from core.corpora import base
 from core.jobs import confinement
 from core.records import Utterance, option
+from core.speech.audio import ENDINGS
 
-VERSION = 1
+VERSION = 2     # raise when the same files would give other items
 COLUMNS = {"audio": ("audio", "file", "path", "filename", "audio_filepath"), "text": ("text", "transcript", "sentence"),
            "speaker": ("speaker", "speaker_id", "client_id"), "split": ("split",), "id": ("id",),
            "offset": ("offset", "start"), "duration": ("duration", "seconds", "length"),
@@ -51,9 +53,9 @@ class Corpus(base.Corpus):
         self.licence = options.licence or base.Corpus.licence
         table = self._table()
         found = list(self._csv_items(table) if table else self._txt_items())
-        if not found:
-            raise ValueError(f"folder: nothing in {table or self.root}; there should be audio "
-                             f"{list(base.AUDIO_ENDINGS)} with .txt files of the same names, or a CSV")
+        if not any(isinstance(item, Utterance) or not item.rule for _, item in found):
+            raise ValueError(f"folder: nothing in {table or self.root}; there should be sound files (WAV, FLAC, "
+                             f"Opus, MP3, M4A, WebM ...) with .txt files of the same names, or a CSV")
         self._items = self._divided(found)
 
     def splits(self) -> list[str]:
@@ -81,14 +83,24 @@ class Corpus(base.Corpus):
         return tables[0] if tables else None
 
     def _txt_items(self) -> Iterator[tuple[str, base.Item]]:
-        for audio in sorted(p for p in self.root.rglob("*") if p.suffix.lower() in base.AUDIO_ENDINGS):
-            id, words = audio.relative_to(self.root).with_suffix("").as_posix(), audio.with_suffix(".txt")
+        """Every file is used or listed: sound by its ending or by a .txt of its name beside it, the rest by endings."""
+        texts, sounds, others = _found(self.root)
+        for audio in sounds:
+            id, words = self._id(audio), texts.get(audio.with_suffix(""), audio.with_suffix(".txt"))
             try:
                 text = reading.text(words.read_bytes())
             except (OSError, UnicodeDecodeError) as error:
                 yield "", base.Dropped(id, f"no transcript: {words.name}: {error}")
                 continue
             yield "", base.spoken(id, audio, " ".join(text.split()), self._speaker(audio, ""))
+        used = {audio.with_suffix("") for audio in sounds}
+        for words in sorted(words for stem, words in texts.items() if stem not in used):
+            yield "", base.Dropped(self._id(words), f"no sound of the same name beside {words.name}", rule=True)
+        for ending, files in others.items():
+            yield "", base.Dropped(f"*{ending}", f"neither sound nor its transcript: {len(files)} files, e.g. {files[0].name}", rule=True)
+
+    def _id(self, file: Path) -> str:
+        return file.relative_to(self.root).with_suffix("").as_posix()
 
     def _csv_items(self, table: Path) -> Iterator[tuple[str, base.Item]]:
         """(split as written, item) of each row; a line that cannot be read counts with the row before it."""
@@ -104,7 +116,7 @@ class Corpus(base.Corpus):
             found_names = f"{len(place)} other columns" if confinement.folders() is not None else f"the columns {list(place)}"
             raise ValueError(f"folder: {table} has {found_names}; needed are one of "
                              f"{COLUMNS['audio']} and one of {COLUMNS['text']}")
-        split = "" if column["split"] is None else "train"
+        split, named, splits = "" if column["split"] is None else "train", set(), set()
         for number, row in found:
             if isinstance(row, str):
                 yield split, base.Dropped(f"{table.name}:{number}", row)
@@ -112,7 +124,13 @@ class Corpus(base.Corpus):
             cell = {want: row[at].strip() if at is not None and at < len(row) else "" for want, at in column.items()}
             if column["split"] is not None:
                 split = ROLES.get(cell["split"].lower(), cell["split"].lower())
+            named.add(os.path.normpath(self.root / cell["audio"]))
+            splits.add(split)
             yield split, self._row(cell, f"{table.name}:{number}")
+        left = [audio for audio in _found(self.root)[1] if os.path.normpath(audio) not in named]
+        if left:
+            reason = f"no row of {table.name} names it: {len(left)} sound files, e.g. {left[0].name}"
+            yield "train" if "train" in splits else split, base.Dropped("*", reason, rule=True)
 
     def _row(self, cell: dict[str, str], place: str) -> base.Item:
         if not cell["audio"]:
@@ -164,6 +182,26 @@ def _seconds(seconds: str, ms: str) -> float:
     """A time as a table has it, "2.5" or "2,5" s, or 2500 ms; 0 where there is none."""
     text = (ms or seconds).replace(",", ".") or "0"
     return float(text) / (1000 if ms else 1)
+
+
+def _found(root: Path) -> tuple[dict[Path, Path], list[Path], dict[str, list[Path]]]:
+    """What lies in a folder: transcripts by their paths without ending, sounds, and other files by ending."""
+    files = sorted(p for p in root.rglob("*") if not p.is_dir())
+    texts: dict[Path, Path] = {}
+    for file in files:
+        if file.suffix.lower() == ".txt":
+            texts.setdefault(file.with_suffix(""), file)
+    sounds, others = [], {}
+    for file in files:
+        if file.suffix.lower() == ".txt":
+            continue
+        if file.name.startswith("._"):      # what macOS keeps beside a file
+            others.setdefault("._", []).append(file)
+        elif file.suffix.lower() in ENDINGS or file.with_suffix("") in texts:
+            sounds.append(file)
+        else:
+            others.setdefault(file.suffix, []).append(file)
+    return texts, sounds, others
 
 
 def _csv_rows(lines: list[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:

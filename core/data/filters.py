@@ -64,7 +64,7 @@ def _without_marks(split: str, item: Utterance, further: Sequence[str]) -> Utter
 def _sifted(split: str, item: Utterance | base.Dropped, seen: set[str]) -> Drop | None:
     """Why an item is left out before its sound is read, or None."""
     if isinstance(item, base.Dropped):
-        return Drop(split, item.id, item.reason, rule=" is also in " in item.reason)  # hygiene between splits
+        return Drop(split, item.id, item.reason, rule=item.rule or " is also in " in item.reason)  # hygiene between splits
     if item.id in seen:
         return Drop(split, item.id, "duplicate id: the first one is kept")
     outside = text.problems(item.text)

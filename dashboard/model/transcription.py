@@ -5,24 +5,22 @@ torch is imported by `recogniser` alone, which is called only when something is 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 RATE = 16000
-TYPES = ("wav", "flac", "ogg", "opus", "oga", "mp3", "m4a", "mp4", "aac", "webm")
 MOST_MB = 100
 MOST_MINUTES = 30
 SHORTEST_S = 0.1
-SILENT_PEAK = 1e-3   # 60 dB below full scale: below this a microphone was off or muted
-AT_ONCE = 2          # transcriptions in this server at the same time
+MOST_VALUES = 2e8    # decoded samples of all channels: 30 minutes of stereo at 48 kHz are 173 million
+MOST_DECODING_S = 60.0
+AT_ONCE = 2          # transcriptions, and files being decoded, in this server at the same time
 PACKET = 5120        # samples handed over at once: 320 ms
 THREADS = max(1, (os.cpu_count() or 1) // AT_ONCE)  # for each, so that two do not fight over the same cores
 REDRAW_S = 0.1       # the page is told of new words at most this often
@@ -43,59 +41,39 @@ class Heard:
     conditions: dict[str, Any]
 
 
-def load(data: bytes, name: str) -> np.ndarray:
-    """Samples [N] float32 mono 16 kHz of an uploaded or recorded file; raises NotUsable with a message for people."""
-    kind = PurePath(name).suffix.lower().lstrip(".")
-    if kind not in TYPES:
-        raise NotUsable(f"“{name}” is not a sound file that can be read here. Use one of: {', '.join(TYPES)}.")
-    if not data:
-        raise NotUsable(f"“{name}” is empty (0 bytes). Choose the file again or record anew.")
+def load(data: bytes, name: str, note: Callable[[str], None] = lambda text: None) -> np.ndarray:
+    """Samples [N] float32 mono 16 kHz of an uploaded or recorded file; raises NotUsable with a message for people.
+
+    `note` is told in a sentence what was changed in the sound. Decoding stops at the limits, whatever the file's header says.
+    """
     if len(data) > MOST_MB * 1e6:
         raise NotUsable(f"“{name}” has {len(data) / 1e6:.0f} MB; at most {MOST_MB} MB are taken. "
                         "Cut it or save it as FLAC, Opus or MP3.")
-    _refuse_long(_announced_seconds(data), name)  # before decoding: 100 MB of Opus can hold a day of sound
-    from core.speech import audio
+    from core.speech import audio, audio_limits, loudness
 
+    limits = audio_limits.Limits(MOST_MINUTES * 60 + 1, MOST_VALUES, MOST_DECODING_S)
     try:
-        samples = audio.decode(data, name)
+        samples = audio.decode(data, name, limits, note)
+    except audio_limits.TooLong as error:
+        length = f"is {error.seconds / 60:.0f} minutes long" if error.seconds else f"is too long ({_without(name, error)})"
+        raise NotUsable(f"“{name}” {length}; at most {MOST_MINUTES} minutes are taken. Cut it into parts.") from error
     except (ValueError, OSError, RuntimeError) as error:
-        raise NotUsable(f"“{name}” is damaged or not really {kind.upper()}: {error}. "
+        raise NotUsable(f"“{name}” is no sound that can be used: {_without(name, error)}. "
                         "Try to play it elsewhere, or save it again as WAV.") from error
-    _refuse_long(len(samples) / RATE, name)
     if len(samples) < SHORTEST_S * RATE:
         raise NotUsable(f"“{name}” holds {len(samples) / RATE:.2f} s of sound; at least {SHORTEST_S} s are needed.")
-    if not np.isfinite(samples).all():
-        raise NotUsable(f"“{name}” is damaged: it holds values that are not numbers. Save it again as WAV.")
-    if float(np.abs(samples).max()) < SILENT_PEAK:
-        raise NotUsable(f"“{name}” is silent: nothing in it is louder than -60 dB. "
+    if loudness.silent(samples):
+        raise NotUsable(f"“{name}” is silent: nothing in it is louder than -80 dB, or only a steady hiss below -60 dB. "
                         "Was the microphone muted? Check it and record again.")
     return samples
 
 
-def _refuse_long(seconds: float, name: str) -> None:
-    if seconds > MOST_MINUTES * 60 + 1:
-        raise NotUsable(f"“{name}” is {seconds / 60:.0f} minutes long; at most {MOST_MINUTES} minutes are taken. "
-                        "Cut it into parts.")
-
-
-def _announced_seconds(data: bytes) -> float:
-    """Length in s that the file's header claims; 0 where no header can be read (decoding then says what is wrong)."""
-    import soundfile
-
-    try:
-        return float(soundfile.info(io.BytesIO(data)).duration)
-    except (RuntimeError, ValueError):
-        import av
-
-        try:
-            with av.open(io.BytesIO(data)) as container:
-                return (container.duration or 0) / 1e6
-        except (av.error.FFmpegError, ValueError, OSError):
-            return 0.0
+def _without(name: str, error: Exception) -> str:
+    return str(error).removeprefix(f"{name}: ")
 
 
 class Seats:
-    """At most `AT_ONCE` transcriptions in this process; the rest wait and see that they do."""
+    """At most `AT_ONCE` transcriptions and decodings in this process; the rest wait and see that they do."""
 
     def __init__(self, number: int = AT_ONCE) -> None:
         self._free = threading.BoundedSemaphore(number)

@@ -43,10 +43,26 @@ def opened(run: str, stamp: tuple, subnet: Subnet, chunk_ms: int, way: hearing.W
     return hearing.recogniser(data.packed(run, subnet), chunk_ms, way)
 
 
-@st.cache_resource(max_entries=2, scope="session", show_spinner="Reading the sound ...")
-def decoded(content: bytes, name: str) -> np.ndarray:
-    """Samples [N] of the picked sound; kept for this visitor alone and gone with the visit."""
-    return hearing.load(content, name)
+def decoded(content: bytes, name: str, mark: str) -> tuple[np.ndarray, list[str]]:
+    """Samples [N] of the picked sound and what was changed in it; the last one is kept for this visitor alone, a refusal, too."""
+    kept = st.session_state.get("sound")
+    if not kept or kept[0] != (mark, name):
+        note, changes = st.empty(), []
+        with seats().taken(lambda seconds: waiting(note, seconds)), st.spinner("Reading the sound ..."):
+            try:
+                result = hearing.load(content, name, changes.append), changes
+            except hearing.NotUsable as problem:
+                result = problem
+        note.empty()
+        kept = st.session_state["sound"] = (mark, name), result
+    if isinstance(kept[1], hearing.NotUsable):
+        raise kept[1]
+    return kept[1]
+
+
+def waiting(note, seconds: float) -> None:
+    note.info(f"{hearing.AT_ONCE} transcriptions are running on this server already. Yours starts as soon as one "
+              f"of them ends ({seconds:.0f} s waited).", icon=":material/hourglass_top:")
 
 
 def samples_shipped() -> list[Path]:
@@ -60,7 +76,7 @@ def pick_audio(sources: tuple[str, ...]) -> tuple[bytes, str, str] | None:
                                   default=sources[0] if samples_shipped() else sources[-1])
     if source == "A file":
         file = st.file_uploader(
-            f"Speech in English: WAV, FLAC, OGG, Opus, MP3 or M4A, up to {hearing.MOST_MB} MB and "
+            f"Speech in English: WAV, FLAC, OGG, Opus, MP3, M4A, WebM or a video, up to {hearing.MOST_MB} MB and "
             f"{hearing.MOST_MINUTES} minutes", max_upload_size=hearing.MOST_MB, key="upload",
             help="The file stays on the machine that runs this page and is forgotten when you leave.")
         return (file.getvalue(), file.name, "") if file else None
@@ -127,16 +143,12 @@ def transcribe(run: str, sizes: dict[str, Subnet], chunk: int, way: hearing.Way,
             column.markdown(f"**{escape(name)}**")
             boxes[name] = column.empty()
 
-    def waiting(seconds: float) -> None:
-        note.info(f"{hearing.AT_ONCE} transcriptions are running on this server already. Yours starts as soon as one "
-                  f"of them ends ({seconds:.0f} s waited).", icon=":material/hourglass_top:")
-
     def progress(share: float, texts: dict[str, str]) -> None:
         bar.progress(share, f"{share:.0%} heard")
         for name, text in texts.items():
             boxes[name].markdown(escape(text) + " ▌" if share < 1 else escape(text))
 
-    with seats().taken(waiting):
+    with seats().taken(lambda seconds: waiting(note, seconds)):
         note.caption("Loading the network ...")
         loaded = {name: opened(run, data.stamp(run), subnet, chunk, way) for name, subnet in sizes.items()}
         note.caption("Listening ...")
@@ -199,13 +211,16 @@ def main() -> None:
     if picked is None:
         return
     content, name, known = picked
+    digest = hashlib.sha256(content).hexdigest()
     try:
         if st.session_state.get("source") in SOURCES[1:]:
-            visit.ledger().take(visit.visitor(), hashlib.sha256(content).hexdigest(), len(content))
-        samples = decoded(content, name)
+            visit.ledger().take(visit.visitor(), digest, len(content))
+        samples, changes = decoded(content, name, digest)
     except (hearing.NotUsable, visit.Refused) as problem:
         st.error(escape(problem), icon=":material/hearing_disabled:")
         return
+    for change in changes:
+        st.caption(change)
     show_audio(content, name, samples)
     try:
         sizes, chunk = pick_sizes(chosen)
@@ -215,7 +230,7 @@ def main() -> None:
     spoken = st.text_input("What was said (if you know it)", known, key=f"said.{name}",
                            help="Then the words each size got wrong are counted.")
     way = pick_way()
-    mark = hashlib.sha256(content).hexdigest() + repr((chosen.run, sizes, chunk, way))
+    mark = digest + repr((chosen.run, sizes, chunk, way))
     if st.button("Transcribe", type="primary", icon=":material/play_arrow:", key="go", disabled=not allowed):
         place = st.empty()
         try:

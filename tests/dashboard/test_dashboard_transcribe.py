@@ -106,11 +106,11 @@ def test_every_kind_of_upload_is_read(name, data):
 
 
 @pytest.mark.parametrize("name, data, words", [
-    ("notes.txt", b"hello", "notes.txt” is not a sound file"),
+    ("notes.txt", b"hello", "notes.txt” is no sound that can be used"),
     ("a.wav", b"", "empty (0 bytes)"),
     ("a.wav", b"RIFF but nothing like a sound" * 20, "damaged"),
     ("a.m4a", b"\0" * 4000, "damaged"),
-    ("a.flac", encoded(np.random.default_rng(0).normal(0, .1, 40000), "FLAC")[:20000], "damaged"),
+    ("a.flac", encoded(np.random.default_rng(0).normal(0, .1, 40000), "FLAC")[:20000], "truncated"),
     ("a.wav", encoded(np.zeros(16000), "WAV"), "silent"),
     ("a.wav", encoded(tone(0.01), "WAV"), "at least 0.1 s"),
     ("a.flac", encoded(np.zeros(31 * 60 * 8000, np.int16), "FLAC", rate=8000), "31 minutes long; at most 30"),
@@ -262,6 +262,37 @@ def test_partial_results_are_on_the_page_before_the_end(page, monkeypatch):
     page.button(key="go").click().run()
     partial = list(dict.fromkeys(body.removesuffix(" ▌") for body in shown if body.endswith("▌") and body != " ▌"))
     assert not page.exception and len(partial) > 10 and len(partial[0].split()) < 3 < len(partial[-1].split())
+
+
+def test_decoding_holds_a_seat_once_and_says_what_it_changed(page, monkeypatch):
+    import contextlib
+
+    seats, decoded = [], []
+
+    @contextlib.contextmanager
+    def taken(self, tell, patience=0.5):
+        seats.append(self)
+        yield
+        seats.pop()
+
+    def load(data, name, note):
+        assert seats, "decoding counts as a transcription"
+        decoded.append(name)
+        note("Its speech is very quiet.")
+        if len(decoded) > 1:
+            raise hearing.NotUsable("it is *damaged*")
+        return tone(1.0)
+
+    monkeypatch.setattr(hearing.Seats, "taken", taken)
+    monkeypatch.setattr(hearing, "load", load)
+    page.run()
+    page.run()
+    assert not page.exception and len(decoded) == 1
+    assert "very quiet" in " ".join(c.value for c in page.caption)
+    page.session_state["sound"] = None
+    page.run()
+    page.run()
+    assert len(decoded) == 2 and page.error[0].value == r"it is \*damaged\*", "a refusal is kept, too"
 
 
 def test_a_language_model_is_off_until_it_is_chosen(page, own_artifacts):

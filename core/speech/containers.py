@@ -1,0 +1,270 @@
+"""What a sound file's own structure says: which container it is, whether bytes are missing, whether
+its length is known.
+
+Nothing is decoded here. A length field is a claim: writers that stream leave 0 or the largest
+number in it, and a file that was cut still has the old one. Containers without lengths or checksums
+(ADTS AAC, AMR, raw frames) cannot be checked.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+STREAMED = 0x7FFF0000  # sizes from here on mean "not known yet" (sox, FFmpeg, arecord, GStreamer)
+HEAD = 64  # bytes that tell every container
+MOST_PAGES = 2_000_000  # of an Ogg file: 500 hours of ordinary ones
+MP3_IN_WAV = 0x55
+BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """kind: the container, "" if unknown. known_length: the header's number of samples is exact.
+    missing: bytes that the file says it has and has not, -1 if it only lacks its end mark. unread:
+    bytes after the sound that belong to nothing. damaged: what is wrong."""
+
+    kind: str = ""
+    known_length: bool = True
+    missing: int = 0
+    unread: int = 0
+    damaged: str = ""
+
+
+def inspect(file: BinaryIO, size: int) -> Layout:
+    """The layout of a seekable file of `size` bytes; reads headers only, all pages of an Ogg
+    file."""
+    file.seek(0)
+    head = file.read(HEAD)
+    if head[:4] == b"RIFF" and head[8:12] != b"WAVE":
+        return Layout("avi" if head[8:11] == b"AVI" else "")
+    for magic, at, look in _LOOKS:
+        if head[at : at + len(magic)] == magic:
+            try:
+                return look(file, size, head)
+            except struct.error:
+                return Layout(missing=-1)  # it ends within a header
+    start = _id3_end(head)
+    return _mp3(file, size, start) if start or head[:1] == b"\xff" else Layout()
+
+
+def _riff(file: BinaryIO, size: int, head: bytes) -> Layout:
+    """WAV: chunks after each other; RF64 keeps its sizes in a chunk of its own."""
+    order, at, long_size, known = (">" if head[:4] == b"RIFX" else "<"), 12, 0, True
+    while at + 8 <= size:
+        file.seek(at)
+        name, length = struct.unpack(order + "4sI", file.read(8))
+        if name == b"ds64":
+            long_size = struct.unpack(order + "8xQ", file.read(16))[0]
+        elif name == b"fmt ":
+            known = (
+                struct.unpack(order + "H", file.read(2))[0] != MP3_IN_WAV
+            )  # decoders count its last frame otherwise
+        elif name == b"data":
+            if length == 0xFFFFFFFF and long_size:
+                length = long_size
+            return _data(file, size, at + 8, length, order, known)
+        at += 8 + length + length % 2
+    return Layout("wav", missing=max(-1, at - size) or -1)
+
+
+def _data(file: BinaryIO, size: int, start: int, length: int, order: str, known: bool) -> Layout:
+    have = size - start
+    if length == 0 and have:  # a stream's header
+        return Layout("wav", False)
+    if length > have:
+        return Layout(
+            "wav", known, missing=0 if STREAMED <= length <= 0xFFFFFFFF else length - have
+        )
+    at = start + length + length % 2
+    while at + 8 <= size:  # lists of titles and the like
+        file.seek(at)
+        name, more = struct.unpack(order + "4sI", file.read(8))
+        if not all(32 <= byte < 127 for byte in name) or at + 8 + more > size:
+            break
+        at += 8 + more + more % 2
+    return Layout("wav", known, unread=max(0, size - at))
+
+
+def _sized(
+    kind: str, field: str, at: int, more: int = 0, open_ended: tuple[int, ...] = ()
+) -> Callable[..., Layout]:
+    """Containers that say at byte `at` how many bytes they have, `more` not counted."""
+
+    def look(file: BinaryIO, size: int, head: bytes) -> Layout:
+        length = struct.unpack_from(field, head, at)[0]
+        if length in open_ended:
+            return Layout(kind, False)
+        return Layout(kind, True, missing=max(0, length + more - size))
+
+    return look
+
+
+def _au(file: BinaryIO, size: int, head: bytes) -> Layout:
+    start, length = struct.unpack_from(">II" if head[:1] == b"." else "<II", head, 4)
+    return Layout("au", True, missing=0 if length >= STREAMED else max(0, start + length - size))
+
+
+def _nist(file: BinaryIO, size: int, head: bytes) -> Layout:
+    file.seek(0)
+    words = [line.split() for line in file.read(1024).decode("latin-1").splitlines()]
+    field = {w[0]: w[2] for w in words if len(w) == 3 and w[1].startswith("-")}
+    try:
+        length = 1024 + int(field["sample_count"]) * int(field["channel_count"]) * int(
+            field["sample_n_bytes"]
+        )
+    except (KeyError, ValueError):
+        return Layout("nist", True)
+    return Layout(
+        "nist",
+        True,
+        missing=0 if "shorten" in field.get("sample_coding", "") else max(0, length - size),
+    )
+
+
+def _caf(file: BinaryIO, size: int, head: bytes) -> Layout:
+    at = 8
+    while at + 12 <= size:
+        file.seek(at)
+        name, length = struct.unpack(">4sq", file.read(12))
+        if length < 0:  # the sound of a stream, to the end of the file
+            return Layout("caf")
+        at += 12 + length
+        if name == b"data":
+            break
+    return Layout("caf", missing=max(0, at - size))
+
+
+def _flac(file: BinaryIO, size: int, head: bytes) -> Layout:
+    samples = struct.unpack_from(">Q", head, 18)[0] & 0xFFFFFFFFF
+    return Layout(
+        "flac", known_length=samples > 0
+    )  # libFLAC itself notices what is missing or damaged
+
+
+def _ogg(file: BinaryIO, size: int, head: bytes) -> Layout:
+    """Every page's checksum; whether all streams end, and whether others begin after them (a
+    chain)."""
+    at, chained, pages = 0, False, 0
+    last: dict[int, bool] = {}
+    while at < size and pages < MOST_PAGES:
+        file.seek(at)
+        head = file.read(27)
+        if head[:4] != b"OggS":
+            return Layout("ogg", damaged=f"no Ogg page where one should begin, at byte {at}")
+        flags, serial, count = struct.unpack("<5xB8xI8xB", head)
+        sizes = file.read(count)
+        end = at + 27 + count + sum(sizes)
+        if end > size or len(sizes) < count:
+            return Layout("ogg", missing=max(1, end - size))
+        page = head + sizes + file.read(sum(sizes))
+        if not _page_whole(page):
+            return Layout("ogg", damaged=f"the checksum of an Ogg page is wrong, at byte {at}")
+        chained |= bool(flags & 2) and any(last.values())
+        last[serial] = bool(flags & 4)
+        at, pages = end, pages + 1
+    return Layout("ogg", not chained, missing=0 if all(last.values()) else -1)
+
+
+def _page_whole(page: bytes) -> bool:
+    """Ogg's checksum is zlib's with all bits the other way round."""
+    blank = page[:22] + bytes(4) + page[26:]
+    reflected = zlib.crc32(blank.translate(BITS_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return struct.pack(">I", reflected).translate(BITS_REVERSED) == page[22:26]
+
+
+def _boxes(file: BinaryIO, size: int, head: bytes) -> Layout:
+    """MP4 and its relatives: boxes after each other."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        length, _, long_length = struct.unpack(">I4sQ", (file.read(16) + bytes(8))[:16])
+        length = long_length if length == 1 else length
+        if length == 0:  # to the end of the file
+            return Layout("mp4")
+        if length < 8:
+            return Layout("mp4", damaged=f"a box of {length} bytes, at byte {at}")
+        at += length
+    return Layout("mp4", missing=max(0, at - size))
+
+
+def _matroska(file: BinaryIO, size: int, head: bytes) -> Layout:
+    """WebM, too: a header, then one segment, whose size a live stream leaves open."""
+    length, start = _vint(head, 4)
+    file.seek(start + length + 4)
+    segment, begin = _vint(file.read(12), 0)
+    live = segment == (1 << 7 * begin) - 1
+    return Layout(
+        "matroska", missing=0 if live else max(0, start + length + 4 + begin + segment - size)
+    )
+
+
+def _vint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of variable length and the place after it."""
+    first = data[at] if at < len(data) else 0
+    width = 9 - first.bit_length()
+    if not first or at + width > len(data):
+        raise struct.error("cut number")
+    return int.from_bytes(data[at : at + width], "big") - (1 << 7 * width), at + width
+
+
+def _id3_end(head: bytes) -> int:
+    """Where an ID3v2 tag ends; 0 without one."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    return 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))
+
+
+def _mp3(file: BinaryIO, size: int, start: int) -> Layout:
+    """Only a Xing or Info header with the number of bytes says how long an MP3 is, if others were
+    not appended or cut off."""
+    file.seek(start)
+    frame = file.read(192)
+    if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0 or not frame[1] & 6:
+        file.seek(start)
+        return (
+            _flac(file, size, file.read(HEAD))
+            if frame[:4] == b"fLaC"
+            else Layout("mp3" if start else "")
+        )
+    at = max(frame.find(b"Xing", 4, 44), frame.find(b"Info", 4, 44))
+    if at < 0 or len(frame) < at + 16 or not frame[at + 7] & 2:
+        return Layout("mp3", False)
+    flags = frame[at + 7]
+    length = struct.unpack_from(">I", frame, at + 8 + 4 * (flags & 1))[0]
+    return Layout(
+        "mp3",
+        bool(flags & 1) and start + length == _mp3_end(file, size),
+        missing=max(0, start + length - size),
+    )
+
+
+def _mp3_end(file: BinaryIO, size: int) -> int:
+    """Where the frames end: before an ID3v1 tag."""
+    file.seek(max(0, size - 128))
+    return size - 128 if file.read(3) == b"TAG" else size
+
+
+_LOOKS: tuple[tuple[bytes, int, Callable[[BinaryIO, int, bytes], Layout]], ...] = (
+    (b"RIFF", 0, _riff),
+    (b"RIFX", 0, _riff),
+    (b"RF64", 0, _riff),
+    (b"BW64", 0, _riff),
+    (b"fLaC", 0, _flac),
+    (b"OggS", 0, _ogg),
+    (b"\x1aE\xdf\xa3", 0, _matroska),
+    (b"ftyp", 4, _boxes),
+    (b"moov", 4, _boxes),
+    (b"mdat", 4, _boxes),
+    (b"moof", 4, _boxes),
+    (b"styp", 4, _boxes),
+    (b"FORM", 0, _sized("aiff", ">I", 4, 8, (0, 0xFFFFFFFF))),
+    (b"riff", 0, _sized("w64", "<Q", 16)),
+    (b"caff", 0, _caf),
+    (b".snd", 0, _au),
+    (b"dns.", 0, _au),
+    (b"NIST_1A", 0, _nist),
+)
