@@ -41,8 +41,8 @@ def overview(table: pd.DataFrame) -> None:
                     alt="Share of zeros in every weight matrix")
     out = layer_charts.left_out(table)
     st.caption("**What to see:** every cell is one table of weights; bright yellow ones are almost empty, dark blue "
-               "ones are almost full." + (f" A cross: {escape(out)} They are neither stored nor computed, so this size has less to do, not only "
-                                          "less to store." if out else ""))
+               "ones are almost full." + (f" A cross: {escape(out)} They are neither stored nor computed, so this size has less "
+                                          "to do, not only less to store." if out else ""))
     with st.expander("The same as numbers"):
         shown = table.assign(**{"zeros %": (100 * table["sparsity"]).round(1)})
         st.dataframe(shown[["layer", "kind", "unit", "weights", "zeros", "zeros %"]], hide_index=True)

@@ -140,7 +140,7 @@ def place() -> tuple[dict[str, Any], list[str]]:
         values, found = options_of(cards[name], {}, "runner", f"runner.{name}")
         return {"runner": name, "settings": values, "device": device}, found
     known = visit.clusters()
-    cluster = st.selectbox("Cluster", known, key=f"runner.{name}.cluster", help="Its operator names clusters in server.toml.") if known else ""
+    cluster = st.selectbox("Cluster", known, key=f"runner.{name}.cluster") if known else ""
     limited = tuple(option for option in cards[name].options if option.name in visitors.LIMITED)
     values, found = options_of(replace(cards[name], options=limited), {}, "runner", f"runner.{name}")
     if not known:

@@ -182,7 +182,8 @@ def show_results(run: str, sizes: dict[str, Subnet], name: str, heard: list[hear
                        f"{speed_words(one.rtf)} (RTF {one.rtf:.3f}).")
     threads, decoder = heard[0].conditions.get("threads"), heard[0].conditions.get("decoder", "greedy")
     if decoder != "greedy":
-        st.caption(f"Words were found by {escape(decoder.replace('_', ' '))}; language model: {escape(heard[0].conditions['language_model'])}.")
+        st.caption(f"Words were found by {escape(decoder.replace('_', ' '))}; language model: "
+                   f"{escape(heard[0].conditions['language_model'])}.")
     st.caption("RTF is computing time divided by the length of the sound, smaller is faster"
                + (f"; {threads} processor thread{'s' if threads != 1 else ''}" if threads else "")
                + ". The sizes take turns on one machine, so small differences in time are chance.")

@@ -99,13 +99,14 @@ def test_audio_that_a_table_or_manifest_names_elsewhere_is_dropped(confined):
         manifest.write_text("".join(json.dumps({"audio_filepath": row, "text": "one"} | duration) + "\n"
                                     for row in [*rows, "$DB_PASSWORD", "$SPEECH_ROOT/b/1.wav"]))
         found = list(base.checked(base.manifest_lines(manifest)))
-        assert [item.audio for item in found if not isinstance(item, base.Dropped)] == [str(confined / "a/0.wav"), str(confined / "b/1.wav")]
+        assert [item.audio for item in found if not isinstance(item, base.Dropped)] == [str(confined / n) for n in ("a/0.wav", "b/1.wav")]
         assert "hunter2" not in repr(found)
 
 
 def test_other_corpora_and_language_models_are_confined_too(confined):
     outside = str(confined.parent / "secret")
-    for name, options in (("manifest", {"train": [outside + "/keys.csv"]}), ("kaldi", {"train": [outside]}), ("strings", {"train": ["/etc/passwd"]}),
+    for name, options in (("manifest", {"train": [outside + "/keys.csv"]}), ("kaldi", {"train": [outside]}),
+                          ("strings", {"train": ["/etc/passwd"]}),
                           ("librispeech", {"root": outside}), ("librispeech", {"root": "$SPEECH_ROOT", "train": ["../secret"]}),
                           ("tedlium2", {"root": outside}), ("noisy", {"corpus": "folder", "options": {"root": outside}}),
                           ("mixture", {"parts": [{"corpus": "folder", "options": {"root": outside}}]})):
@@ -119,8 +120,8 @@ def test_other_corpora_and_language_models_are_confined_too(confined):
 def test_a_recipe_is_checked_before_it_is_queued(speech):
     good = {"corpus": {"name": "folder", "options": {"root": "$SPEECH_ROOT/a", "licence": "costs $5, see ~me"}}}
     confinement.check_recipe(good, [speech])
-    for options in ({"root": "$DB_PASSWORD"}, {"train": ["/etc/passwd"]}, {"tests": {"x": ["~/x"]}}, {"parts": [{"options": {"root": "/"}}]},
-                    {"root": "a/../../.."}):
+    for options in ({"root": "$DB_PASSWORD"}, {"train": ["/etc/passwd"]}, {"tests": {"x": ["~/x"]}},
+                    {"parts": [{"options": {"root": "/"}}]}, {"root": "a/../../.."}):
         with pytest.raises(ValueError, match="no environment variables|is not below"):
             confinement.check_recipe({"corpus": {"name": "x", "options": options}}, [speech])
     with pytest.raises(ValueError, match=r"evaluation\.lm"):

@@ -121,7 +121,7 @@ def test_no_page_obeys_a_title_an_address_or_an_error(evil_run, name):
     page.query_params["run"] = TITLE
     page.run()
     assert not page.exception
-    shown = [getattr(e, "value", "") or "" for kind in ("markdown", "caption", "info", "warning", "error", "success") for e in page.get(kind)]
+    shown = [e.value or "" for kind in ("markdown", "caption", "info", "warning", "error", "success") for e in page.get(kind)]
     shown += [e.label or "" for kind in ("expander", "button", "selectbox", "multiselect") for e in page.get(kind)]
     wrong = [text for text in shown if re.search(r"(?<!\\)!\[x|\]\(http|(?<!\\)<b>|www\.evil|:material/home:", str(text))]
     assert not wrong, wrong

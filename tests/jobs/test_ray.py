@@ -328,7 +328,8 @@ def test_lines_that_the_job_has_not_signed_are_words_for_people(followed, own_ar
                  f"@core  {json.dumps(evil)}\n", "@core \n", "@core é {}\n", signed(job, evil).replace("far", "fat"),
                  "(pid=7) " + signed(job, evil), signed(job, evil).replace("\n", "\x0b" + signed(job, evil))):
         tell(line)
-    assert jobs.get(job.id).state == "running" and not (own_artifacts / "runs" / "far").exists() and not outside(tmp_path, own_artifacts)
+    assert jobs.get(job.id).state == "running" and not (own_artifacts / "runs" / "far").exists()
+    assert not outside(tmp_path, own_artifacts)
     assert (tmp_path / "log").read_text().count("OWNED") == 8
 
 

@@ -48,8 +48,9 @@ def test_a_whole_file_is_read_and_the_environment_adds_to_it(server_toml, monkey
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("mode = 'open'", "open"), ("mod = 'full'", "did you mean 'mode'"), ("x = [", "is no TOML"), ("[quotas]\njob = 1", "did you mean 'jobs'"),
-    ("[quotas]\njobs = -1", "at least 0"), ("[clusters.x]\naddress = 'http://a'", "needs an address and a storage"), ("clusters = 3", "expected tables"),
+    ("mode = 'open'", "open"), ("mod = 'full'", "did you mean 'mode'"), ("x = [", "is no TOML"),
+    ("[quotas]\njob = 1", "did you mean 'jobs'"), ("[quotas]\njobs = -1", "at least 0"), ("clusters = 3", "expected tables"),
+    ("[clusters.x]\naddress = 'http://a'", "needs an address and a storage"),
     ("users = 'me'", "users"), ("a = " + "[" * 5000, "is no TOML")])
 def test_a_wrong_file_is_named(server_toml, text, words):
     server_toml(text)

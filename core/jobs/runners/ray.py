@@ -122,7 +122,8 @@ class RayHandle(base.Handle):
     def _own(self, run: str) -> str:
         """The run's id, which is that of the job, or of a training the first that it told. ValueError for any other."""
         if not store.SAFE.fullmatch(str(run)) or run != (self.run or run):
-            raise ValueError(f"the job {self.job.remote} on the cluster told of the run {run!r}, which is not its own ({self.run or 'none yet'})")
+            raise ValueError(f"the job {self.job.remote} on the cluster told of the run {run!r}, which is not its own "
+                             f"({self.run or 'none yet'})")
         self.run = run
         return run
 
