@@ -44,11 +44,15 @@ def usual(model: Model, unit: str) -> str:
     return GRAPH if unit == "phonemes" and model.decoding == "ctc" else GREEDY
 
 
+class WrongDecoder(ValueError):
+    """This decoder cannot read the model's frames."""
+
+
 def check(model: Model, decoder: str) -> str:
-    """The decoder's name; ValueError when it cannot read the model's frames."""
+    """The decoder's name; WrongDecoder when it cannot read the model's frames."""
     allowed = DECODERS[model.decoding]
     if decoder not in allowed:
-        raise ValueError(f"decoder {decoder!r} does not read the frames of this model ({model.decoding}); allowed are {', '.join(allowed)}")
+        raise WrongDecoder(f"decoder {decoder!r} does not read the frames of this model ({model.decoding}); allowed are {', '.join(allowed)}")
     return decoder
 
 

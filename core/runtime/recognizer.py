@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core import cost
 from core.decoding import decoders as decoding
+from core.decoding.decoders import WrongDecoder
 from core.decoding.graph_search import GraphSearch, Weights
 from core.lm import languages
 from core.lm.languages import Language
@@ -116,7 +117,7 @@ class TorchRecognizer:
         self.beam, self.weights = beam, weights or Weights()
         self.decoder = decoding.check(self.model, decoder or (decoding.GRAPH if language else decoding.usual(self.model, self.tokenizer.unit)))
         if language and self.decoder != decoding.GRAPH:
-            raise ValueError(f"a language model or grammar needs decoder 'graph'; came decoder {decoder!r}")
+            raise WrongDecoder(f"a language model or grammar needs decoder 'graph'; came decoder {decoder!r}")
         self.language = (language or Language()) if self.decoder == decoding.GRAPH else None
         self.graph = languages.load(self.language, self.tokenizer) if self.language else None
         self.bf16 = precision == "bf16"

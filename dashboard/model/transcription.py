@@ -95,11 +95,12 @@ class Seats:
 
 @dataclass(frozen=True)
 class Way:
-    """How words are found: greedily, by a beam search, or by one beside a language model, an ARPA `file` that counts for `weight`.
-    `changed` is the file's time, so that a new one of its name is read."""
-    beam: bool = False
-    file: str = ""
-    weight: float = 0.5
+    """What can be understood: `lm` "open" or an ARPA file, a `grammar` ("commands" or typed patterns), `hot_words`; or the net's own
+    `tokens`, as they come. `changed` is the file's time, so that a new one of its name is read."""
+    tokens: bool = False
+    lm: str = "open"
+    grammar: str = ""
+    hot_words: tuple[str, ...] = ()
     changed: int = 0
 
 
@@ -107,8 +108,13 @@ def recogniser(packed: bytes, chunk_ms: float, way: Way) -> Any:
     """The one door to torch: opens the very file a user would download, and warms it up with 0.3 s of silence."""
     from core.runtime import recognizer
 
-    language = recognizer.Language(way.file, way.weight) if way.file else None
-    opened = recognizer.open(packed, chunk_ms=chunk_ms, threads=THREADS, decoder="beam" if way.beam else "greedy", language=language)
+    language = None if way.tokens else recognizer.Language(way.lm, way.grammar, way.hot_words)
+    try:
+        opened = recognizer.open(packed, chunk_ms=chunk_ms, threads=THREADS, decoder="greedy" if way.tokens else "", language=language)
+    except recognizer.WrongDecoder:
+        if way != Way():
+            raise
+        opened = recognizer.open(packed, chunk_ms=chunk_ms, threads=THREADS)  # transducers find words themselves
     stream = opened.stream()
     stream.accept(np.zeros(PACKET, np.float32))
     stream.finish()

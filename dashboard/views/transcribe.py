@@ -23,11 +23,18 @@ ICON = ":material/mic:"
 ORDER = 30
 SOURCES = ("A sample", "A file", "My voice")
 CHUNKS = (160, 320, 640, 1280)  # ms of sound the network waits for before it writes
-GREEDILY = "At every moment the likeliest token is written. The numbers of the other pages are measured so, unless they say otherwise."
-BY_BEAM = ("Several readings are followed at once and the best one wins, so the last words may still change until the sound ends. It "
-           "takes longer.")
-BY_LANGUAGE = ("Beside the sound it counts how often these words follow each other in the text that the language model was made from: "
-               "common phrases win, rare words and names may lose.")
+OPEN, COMMANDS, TYPED, TOKENS = "Open speech", "Built-in commands", "Only these sentences", "Letters or sounds as they come"
+UNDERSTOOD = {
+    OPEN: "Any English sentence of some 46 000 words. A language model made from books helps with what was said unclearly.",
+    COMMANDS: "Home, phone, travel, timer and media commands, as in the built-in test set, and nothing else.",
+    TYPED: "A recognizer for exactly these sentences, at any size, without training.",
+    TOKENS: "What the network itself writes, without knowing any words. Transducers always work so."}
+EXAMPLE = """turn (on | off) the {thing} [in the {room}]
+set a timer for {1..60} minutes
+thing = light | heating | radio | coffee machine
+room = kitchen | bedroom | living room"""
+PATTERNS = ("One sentence a line. `(a | b)` is a choice, `[a]` may be left out, `{1..60}` is a number, `a+` comes once or more, and "
+            "`thing = light | radio` says what `{thing}` stands for.")
 QUIET = {"displayModeBar": False}
 
 
@@ -119,19 +126,23 @@ def pick_sizes(chosen: choice.Chosen) -> tuple[dict[str, Subnet], int]:
 
 
 def pick_way() -> hearing.Way:
-    """How words are found: greedily until somebody asks for a beam search, or for one beside a language model."""
+    """What the recognizer understands: open speech until somebody asks for something else."""
     files = {path.name: path for path in data.language_models()}
-    with st.expander("How words are found", icon=":material/manage_search:"):
-        name = st.selectbox("Decoder", ["greedy", "beam", *files], key="way", format_func=lambda n: {
-            "greedy": "Greedy", "beam": "Beam search"}.get(n, f"Beam search with the language model {n}"))
-        st.caption(GREEDILY if name == "greedy" else BY_BEAM if name == "beam" else f"{BY_BEAM} {BY_LANGUAGE}")
-        if not files:
-            st.caption("To choose a language model here, make one: `python -m core lm RECIPE` in a terminal.")
-        if name not in files:
-            return hearing.Way(beam=name == "beam")
-        weight = st.slider("How much the language model counts beside the sound", 0.0, 2.0, 0.5, 0.1, key="lm_weight",
-                           help="`python -m core evaluate RUN --decoder beam --lm FILE --tune` finds a good value.")
-        return hearing.Way(True, str(files[name]), weight, data.time_of(files[name]))
+    name = st.selectbox("What it understands", [OPEN, COMMANDS, TYPED, *files, TOKENS], key="way")
+    st.caption(UNDERSTOOD.get(name, "Sentences like those of the text that this language model was made from."))
+    if name == TOKENS:
+        return hearing.Way(tokens=True)
+    if name == COMMANDS:
+        return hearing.Way(lm="", grammar="commands")
+    if name == TYPED:
+        text = st.text_area("What this device must understand", EXAMPLE, height=130, key="grammar", max_chars=20_000, help=PATTERNS)
+        return hearing.Way(lm="", grammar=text)
+    typed = st.text_input("Names and rare words to expect (optional)", key="hot_words", max_chars=1000,
+                          help="Separated by commas. New words are pronounced by rule.")
+    hot_words = tuple(word.strip().lower() for word in typed.split(",") if word.strip())
+    if name in files:
+        return hearing.Way(lm=str(files[name]), hot_words=hot_words, changed=data.time_of(files[name]))
+    return hearing.Way(hot_words=hot_words)
 
 
 def transcribe(run: str, sizes: dict[str, Subnet], chunk: int, way: hearing.Way, samples: np.ndarray) -> list[hearing.Heard]:
@@ -149,7 +160,7 @@ def transcribe(run: str, sizes: dict[str, Subnet], chunk: int, way: hearing.Way,
             boxes[name].markdown(escape(text) + " ▌" if share < 1 else escape(text))
 
     with seats().taken(lambda seconds: waiting(note, seconds)):
-        note.caption("Loading the network ...")
+        note.caption("Loading the network; a new vocabulary takes about a minute the first time ...")
         loaded = {name: opened(run, data.stamp(run), subnet, chunk, way) for name, subnet in sizes.items()}
         note.caption("Listening ...")
         return hearing.listen(loaded, samples, progress)
