@@ -22,7 +22,7 @@ from core.common import reading
 from core.corpora import folder, kaldi, manifest
 from core.data import filters as sift, prepare, prepared
 from core.jobs import queue as jobs
-from core.lm import ngrams
+from core.lm import arpa
 from core.records import Choice, Recipe, Utterance
 from core.registry import recipes as recipe_files
 from core.speech import marks
@@ -130,7 +130,7 @@ def test_tables(until, home, data):
 def test_language_models(until, tmp_path, data):
     file = tmp_path / ("a.arpa.gz" if data[1] else "a.arpa")
     file.write_bytes(gzip.compress(data[0]) if data[1] else data[0])
-    found = read_or_refused(lambda: ngrams.load(file)[0])
+    found = read_or_refused(lambda: arpa.load(file))
     if found is not None:
         scores = [found.score(h, w) for h in ((), ("three",), ("<s>", "seven"), ("x", "y", "z")) for w in (*found.words[:5], "</s>", "x")]
         assert all(-1e6 < s < 1e6 for s in scores) or "e" in data[0].decode("utf-8", "replace")

@@ -9,7 +9,8 @@ import pytest
 from core.common import reading, writing
 from core.corpora import base, folder, kaldi, manifest
 from core.data import filters as sift
-from core.lm import kneser_ney, ngrams
+from core.lm import arpa, estimation
+from core.lm.text import read_sentences
 from core.records import Utterance
 from core.registry import recipes as recipe_files
 from core.speech import marks
@@ -80,17 +81,17 @@ def test_a_folder_of_any_encoding(sound, encoding):
 
 
 def test_arpa_files_recipes_and_sentences_with_a_mark(tmp_path):
-    model = kneser_ney.estimate([["hello", "you"]], 2)
+    model = estimation.estimate([["hello", "you"]], 2)
     for name, pack in (("a.arpa", bytes), ("a.arpa.gz", gzip.compress)):
         for encoding in ("utf-8-sig", "utf-16"):
             (tmp_path / name).write_bytes(pack(model.text().encode(encoding)))
-            assert ngrams.load(tmp_path / name)[0].words == ["hello", "you"]
+            assert arpa.load(tmp_path / name).words == ["hello", "you"]
     recipe = (recipe_files.paths.RECIPES / "voice_commands.toml").read_text()
     for encoding in ("utf-8-sig", "utf-16"):
         (tmp_path / "r.toml").write_text(recipe, encoding=encoding)
         assert store.load_recipe(tmp_path / "r.toml") == store.load_recipe("voice_commands")
     (tmp_path / "t.txt").write_bytes("\ufeffone\u2028two\r\nthree\rfour".encode())
-    assert kneser_ney.read_sentences([tmp_path / "t.txt"]) == ([["one", "two"], ["three"], ["four"]], 0)
+    assert read_sentences([tmp_path / "t.txt"]) == ([["one", "two"], ["three"], ["four"]], 0)
 
 
 def test_hypotheses_with_odd_ids_come_back(tmp_path):
@@ -128,4 +129,4 @@ def test_a_corpus_loses_its_marks_and_what_holds_nothing_else(sound):
 
 def test_a_language_model_of_text_knows_no_marks(tmp_path):
     (tmp_path / "t.txt").write_text("<s> hello world </s>\n<unk> hello\n[noise] hello\n*x* hello\n(cough)\n")
-    assert kneser_ney.read_sentences([tmp_path / "t.txt"], ["*x*"])[0] == [["hello", "world"], ["hello"], ["hello"], ["hello"]]
+    assert read_sentences([tmp_path / "t.txt"], ["*x*"])[0] == [["hello", "world"], ["hello"], ["hello"], ["hello"]]

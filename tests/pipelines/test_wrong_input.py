@@ -12,7 +12,7 @@ import soundfile
 from core.cli.main import main as cli
 from core.corpora import base, folder, manifest
 from core.data import filters as sift
-from core.lm import ngrams
+from core.lm import arpa
 from core.pipelines import experiment
 from core.records import Utterance
 
@@ -50,14 +50,14 @@ ngram 2=3
 def test_numbers_of_a_language_model_that_are_none(old, new, words):
     assert old in ARPA
     with pytest.raises(ValueError, match=re.escape(words)):
-        ngrams.parse(ARPA.replace(old, new, 1))
+        arpa.parse(ARPA.replace(old, new, 1))
 
 
 @pytest.mark.parametrize("text", [
     ARPA.replace("ngram 2=3", "ngram 2=3\nngram 3=0").replace("\\end\\", "\\3-grams:\n\n\\end\\"), ARPA.replace("ngram 2=3", "ngram 2=3\nngram 3=0"),
     ARPA.replace("<unk>", "<UNK>"), ARPA.replace("\n", "\r\n"), ARPA.replace("\t", " "), ARPA.replace("\n\n", "\n")])
 def test_other_ways_to_write_the_same_language_model(text):
-    model, wanted = ngrams.parse(text), ngrams.parse(ARPA)
+    model, wanted = arpa.parse(text), arpa.parse(ARPA)
     assert model.order == 2 and model.table == wanted.table
     assert math.isclose(model.score(("three",), "seven"), -0.3) and math.isclose(model.score((), "nine"), -1.2)
 
