@@ -335,7 +335,8 @@ def test_lines_that_the_job_has_not_signed_are_words_for_people(followed, own_ar
 
 @pytest.mark.parametrize("word", [
     {"run": "../../evil", "begun": {"recipe.json": {}, "units.json": {}}}, {"run": "/evil", "row": {"step": 1}}, {"finished": "../mine"},
-    {"finished": "other"}, {"run": "other"}, {"subnet": {"run": "../x"}}, {"report": {"run": "/etc"}, "rows": []}, {"run": "far", "begun": 7},
+    {"finished": "other"}, {"run": "other"}, {"subnet": {"run": "../x"}}, {"report": {"run": "/etc"}, "rows": []},
+    {"run": "far", "begun": 7},
     {"run": "far", "begun": {"../../x.json": {}}}, {"row": {"step": 1}}, {"progress": "much"}, {"run": 7}, {"run": ["far"]}])
 def test_even_a_signed_line_writes_only_in_the_jobs_own_run(followed, own_artifacts, tmp_path, word):
     job, tell = followed
