@@ -28,7 +28,7 @@ decoding        graph_search decoders
 methods         *
 training        consistency muon distributed checkpoints options trainer
 runtime         recognizer
-evaluation      scoring fitness latency evaluate tuning
+evaluation      provenance scoring fitness latency evaluate tuning
 search          allocation evolution ladders
 reports         tables arms_page chain claims comparisons samples results card publish
 pipelines       build dry_run experiment language compare handlers

@@ -26,7 +26,7 @@ from core import cost, paths
 from core.bench import _scale_page
 from core.bench._scale_page import FLOPS_PER_MAC, Work
 from core.common import writing
-from core.evaluation import evaluate as evaluation
+from core.evaluation import provenance
 from core.pipelines import build as building, dry_run as rehearsal
 from core.records import option
 from core.registry import plugins
@@ -77,7 +77,7 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
     work, facts = _measured(dataclasses.replace(recipe, init_from=""), settings, o.rounds)
     pair = added_up(work.values, o.rounds)
     facts |= {"load": load, "cores": len(os.sched_getaffinity(0)), "pair_whole": pair["whole_s"], "pair_least": pair["least_s"],
-              "hardware": evaluation.hardware(), "date": datetime.date.today().isoformat(), "assumed": _assumed(o)}
+              "hardware": provenance.hardware(), "date": datetime.date.today().isoformat(), "assumed": _assumed(o)}
     target = Path(o.out) if o.out else paths.RELEASED / paths.SCALE
     writing.write_bytes(target, _scale_page.page(work, facts, o, _command(o)).encode())
     print(f"{TITLE}: {target}", file=sys.stderr)

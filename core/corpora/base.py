@@ -216,8 +216,9 @@ def spoken(id: str, audio: str | Path, text: str, speaker: str, offset: float = 
     """An Utterance that is a file from `offset` s to its end; Dropped if the file is damaged or no sound."""
     if not Path(audio).exists():
         return Dropped(id, f"audio file is missing: {audio}")
+    if not confinement.inside(audio):
+        return Dropped(id, confinement.OUTSIDE)
     try:
-        confinement.check_audio(audio)
         return Utterance(id, str(audio), offset, audio_module.duration(audio) - offset, text, speaker)
     except ValueError as error:
         return Dropped(id, f"audio cannot be used: {error}")

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from core import paths
-from core.speech.features import BINS
 from core.speech import tokenizer
+from core.speech.features import BINS
 from core.speech.tokenizer import Tokenizer
 from core.storage import checksums
 

@@ -6,25 +6,19 @@ many subnets as wanted. Intervals resample speakers, then utterances (only utter
 from __future__ import annotations
 
 import datetime
-import functools
-import hashlib
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from core import cost, paths
 from core.data.prepared import TRAIN, Prepared
 from core.decoding import decoders as decoding
-from core.evaluation import scoring
-from core.evaluation.latency import Speed, measure
 from core.decoding.graph_search import Weights
+from core.evaluation import provenance, scoring
+from core.evaluation.latency import Speed, measure
 from core.jobs import confinement
 from core.lm import languages
 from core.lm.languages import Language
@@ -122,7 +116,7 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
     said = listener.recognize(material.features) if heard is None else []
     texts = [text for text, _ in said] if heard is None else heard.texts
     if heard is not None:
-        speed = heard.speed or (speed if heard.hardware == hardware() else None)
+        speed = heard.speed or (speed if heard.hardware == provenance.hardware() else None)
     elif speed is None and options.speed_utterances and (waves := material.waves(options.speed_utterances)):
         speed = speed_on(data, waves, options, rival(folder, subnet))
     edits = scoring.word_edits(material.references, texts)
@@ -139,7 +133,7 @@ def evaluate(run: str | Path, subnet: Subnet, material: Material, options: Optio
         **(asdict(speed) if speed else dict.fromkeys(TIMES) | {"threads": options.threads}),
         **{n: conditions[n] for n in ("chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model",
                                       "precision", "runtime", "normaliser", "file_sha256", "seed")},
-        hardware=heard.hardware if heard else hardware(), code_version=code_version(), date=datetime.date.today().isoformat(),
+        hardware=heard.hardware if heard else provenance.hardware(), code_version=provenance.code_version(), date=datetime.date.today().isoformat(),
         resampled=scoring.resampled_unit(material.speakers))
     return report, rows
 
@@ -264,7 +258,7 @@ def evaluate_many(run: str | Path, subnets: Sequence[Subnet], prepared: Prepared
                 report, rows = evaluate(folder, subnet, one, options, speed=speeds.get(subnet.name), dense=dense, heard=heard)
                 store.save_report(folder, report, rows)
             in_turn = report.speed_ratio is not None or subnet.name == DENSE or not has_dense(folder)  # else timed alone, long ago
-            if report.rtf is not None and report.hardware == hardware() and in_turn:
+            if report.rtf is not None and report.hardware == provenance.hardware() and in_turn:
                 speeds[subnet.name] = Speed(**{name: getattr(report, name) for name in TIMES})
             done.append(report)
     progress(1.0, f"{len(done)} measurements are stored", 0.0)
@@ -302,33 +296,3 @@ def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Optio
         return store.hypotheses(folder, *asked)
     except ValueError:
         return None
-
-
-@functools.cache
-def hardware(device: str = "cpu") -> str:
-    """Processor and usable cores, e.g. "AMD EPYC (family 26, model 2), 2 cores": virtual machines give generations one name. Of "cuda"
-    the GPU's name before it."""
-    if device != "cpu":
-        return f"{torch.cuda.get_device_name()}; {hardware()}"
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.is_file() else []
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    name = told.get("model name", "")
-    if name and {"cpu family", "model"} <= told.keys():
-        name += f" (family {told['cpu family']}, model {told['model']})"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name or platform.processor() or platform.machine()}, {cores} cores"
-
-
-@functools.cache
-def code_version() -> str:
-    """The git commit ("-dirty" when files of core differ from it), or a hash over core's sources where there is no git."""
-    if (paths.ROOT / ".git").exists():
-        told, changed = (subprocess.run(["git", "-C", str(paths.ROOT), *words], capture_output=True, text=True, check=False)
-                         for words in (("describe", "--always", "--abbrev=12"), ("status", "--porcelain", "--", "core")))
-        if told.returncode == 0 and told.stdout.strip():
-            return told.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
-    digest = hashlib.sha256()
-    for file in sorted(paths.CORE.rglob("*.py")):
-        digest.update(str(file.relative_to(paths.CORE)).encode() + file.read_bytes())
-    return f"files-{digest.hexdigest()[:12]}"

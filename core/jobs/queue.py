@@ -13,18 +13,16 @@ from typing import Any
 
 from core import paths
 from core.jobs import heartbeat as pulse
-from core.jobs.database import Damaged, QueueError, transaction
+from core.jobs.database import Damaged, QueueError, transaction  # noqa: F401 - what the queue raises
 from core.records import JOB_KINDS, JOB_STATES, Job
 from core.registry import catalog
 from core.registry.plugins import check_name
-
-__all__ = ["QueueError"]  # what the queue's file raises
 
 STALE_S = 60.0        # a heart that has not beaten for this long has stopped
 RETRY_S = 30.0        # until a failed job is tried again; doubled each time
 MOST_RETRY_S = 300.0  # shorter than an idle worker waits before it leaves
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
-MAX_ATTEMPTS = 5      # a job whose worker dies this often without any progress fails, so that it cannot block the queue for ever
+MAX_ATTEMPTS = 5      # deaths of a job's worker without any progress, after which it fails
 
 def _job(row: sqlite3.Row) -> Job:
     values = dict(row)
@@ -295,8 +293,7 @@ def start_worker() -> int | None:
     """Start a worker in a session of its own, so that it outlives whoever called; None when one lives already."""
     if worker_alive():
         return None
-    path = paths.worker_log()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as out:
+    paths.worker_log().parent.mkdir(parents=True, exist_ok=True)
+    with paths.worker_log().open("ab") as out:
         return subprocess.Popen([sys.executable, "-m", "core.jobs.worker"], cwd=paths.ROOT, stdin=subprocess.DEVNULL,
                                 stdout=out, stderr=out, start_new_session=True).pid

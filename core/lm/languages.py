@@ -22,8 +22,7 @@ from core import paths
 from core.lm import arpa, grammars, graph
 from core.lm.ngrams import SPECIAL, NGrams, Table
 from core.speech import lexicon
-from core.speech.grammar import COMMANDS as COMMANDS_FILE
-from core.speech.grammar import Grammar
+from core.speech.grammar import COMMANDS as COMMANDS_FILE, Grammar
 from core.speech.tokenizer import Tokenizer
 
 OPEN, COMMANDS = "open", "commands"             # the shipped language model, the built-in command grammar

@@ -10,7 +10,7 @@ from typing import Any
 
 from core import cost, paths
 from core.data.prepared import Prepared
-from core.evaluation import evaluate as evaluation
+from core.evaluation import provenance
 from core.evaluation.fitness import Fitness, some_of_each
 from core.pipelines import build as building, experiment
 from core.records import Anatomy, Recipe, Subnet, as_dict
@@ -160,6 +160,6 @@ def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepa
             "measure": recipe_set.measured(arm), "split": ", ".join(recipe_set.measure.splits), "chunk_ms": chunk_ms, "sizes": sizes,
             "speech": prepared.content,
             "curve": rows[::-(-len(rows) // CURVE_ROWS)] if rows else [],
-            "date": datetime.date.today().isoformat(), "measured_with": evaluation.code_version(),
+            "date": datetime.date.today().isoformat(), "measured_with": provenance.code_version(),
             **{n: finished.get(n) for n in ("seconds", "audio_hours", "updates", "training_tmacs", "threads", "device", "precision",
                                             "hardware", "versions", "prepared", "code_version")}}

@@ -13,7 +13,7 @@ import torch
 
 from core import cost, paths
 from core.data.batches import Batch
-from core.evaluation import evaluate as evaluation
+from core.evaluation import provenance
 from core.methods.base import Method
 from core.pipelines import build as building
 from core.records import Recipe
@@ -83,7 +83,7 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
             "utterance_s": utterance_s, "seconds_per_update": step, "share": share, "memory_bytes": memory,
             "hours": whole * settings.updates / 3600, "heard_hours": settings.updates * settings.batch_seconds / 3600,
             "device": trainer.device, "threads": settings.threads, "precision": "bf16" if trainer.bf16 else "fp32",
-            "hardware": evaluation.hardware(trainer.device)}
+            "hardware": provenance.hardware(trainer.device)}
 
 
 def average(method: Method, updates: int, of: Callable[[Method, int], float]) -> float:

@@ -16,7 +16,7 @@ from core import cost, paths, records
 from core.corpora import base as corpora_base
 from core.data import prepare as prepare_room
 from core.data.prepared import Prepared
-from core.evaluation import evaluate as evaluation
+from core.evaluation import evaluate as evaluation, provenance
 from core.evaluation.fitness import Fitness, HeldOut
 from core.methods import base as methods_base
 from core.pipelines import build as building
@@ -137,8 +137,8 @@ def _begin(folder: Path, recipe: Recipe, prepared: Prepared, anatomy: records.An
 def _facts(trainer: Trainer, recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
     return {"seconds": trainer.seconds_spent, "audio_hours": trainer.seconds_heard / 3600, "updates": trainer.step,
             "threads": trainer.o.threads, "device": trainer.device, "precision": "bf16" if trainer.bf16 else "fp32",
-            "hardware": evaluation.hardware(trainer.device), "versions": building.versions(recipe), "prepared": prepared.hash,
-            "attributions": prepared.info["attributions"], "code_version": evaluation.code_version()}
+            "hardware": provenance.hardware(trainer.device), "versions": building.versions(recipe), "prepared": prepared.hash,
+            "attributions": prepared.info["attributions"], "code_version": provenance.code_version()}
 
 
 def _finish(trainer: Trainer, folder: Path, recipe: Recipe, facts: dict[str, Any]) -> None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter
 
+from core.records import option
 from core.speech.audio import SAMPLE_RATE
 from core.speech.features import BINS, FRAME_SHIFT_MS, HIGH_HZ, LOW_HZ
-from core.records import option
 
 DB = math.log(10) / 10                 # a decibel as a natural logarithm of energy
 LOUD = 95                              # percentile of a frame's energy that counts as the level of the speech

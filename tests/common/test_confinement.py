@@ -10,7 +10,7 @@ import soundfile
 
 from core.corpora import base
 from core.jobs import confinement
-from core.lm import ngrams
+from core.lm import arpa
 from core.records import Choice
 
 
@@ -93,7 +93,7 @@ def test_audio_that_a_table_or_manifest_names_elsewhere_is_dropped(confined):
     rows = ["../secret/call.wav", str(secret), "far/call.wav", "/etc/passwd", "a/0.wav"]
     (confined / "t.csv").write_text("audio,text\n" + "".join(f"{row},one\n" for row in rows))
     found = items(root="$SPEECH_ROOT", csv="t.csv", each_file_a_speaker=True)
-    assert [item.reason for item in found if isinstance(item, base.Dropped)] == [confinement.OUTSIDE] * 4 and len(found) == 5
+    assert [item.reason for item in found if isinstance(item, base.Dropped)] == [confinement.OUTSIDE] * 4 + ["no row of t.csv names it: 8 sound files, e.g. 1.wav"]
     manifest = confined / "m.jsonl"
     for duration in ({}, {"duration": 0.5}):
         manifest.write_text("".join(json.dumps({"audio_filepath": row, "text": "one"} | duration) + "\n"
@@ -114,7 +114,7 @@ def test_other_corpora_and_language_models_are_confined_too(confined):
             made = base.make(Choice(name, options))
             [list(made.utterances(split)) for split in made.splits()]
     with pytest.raises(ValueError, match="is not below"):
-        ngrams.load("/etc/passwd")
+        arpa.load("/etc/passwd")
 
 
 def test_a_recipe_is_checked_before_it_is_queued(speech):

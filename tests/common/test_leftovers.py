@@ -26,8 +26,8 @@ def names(folder) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if writing.ASIDE in p.name)
 
 
-@pytest.mark.parametrize("start", [lambda: worker.main(["--idle-minutes", "0"]), lambda: cli.main(["train", "no-such-recipe"]),
-                                   lambda: cli.main(["search", "no-such-run"])], ids=["worker", "train", "search"])
+@pytest.mark.parametrize("start", [lambda: worker.main(["--idle-minutes", "0"]), lambda: cli(["train", "no-such-recipe"]),
+                                   lambda: cli(["search", "no-such-run"])], ids=["worker", "train", "search"])
 def test_what_a_killed_process_left_aside_goes_at_the_next_start(own_artifacts, start, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
     left_by("""

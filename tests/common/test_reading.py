@@ -84,7 +84,7 @@ def test_arpa_files_recipes_and_sentences_with_a_mark(tmp_path):
     model = estimation.estimate([["hello", "you"]], 2)
     for name, pack in (("a.arpa", bytes), ("a.arpa.gz", gzip.compress)):
         for encoding in ("utf-8-sig", "utf-16"):
-            (tmp_path / name).write_bytes(pack(model.text().encode(encoding)))
+            (tmp_path / name).write_bytes(pack(arpa.write(model).encode(encoding)))
             assert arpa.load(tmp_path / name).words == ["hello", "you"]
     recipe = (recipe_files.paths.RECIPES / "voice_commands.toml").read_text()
     for encoding in ("utf-8-sig", "utf-16"):

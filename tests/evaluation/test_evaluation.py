@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from core import paths
 from core.decoding.decoders import greedy
-from core.evaluation import evaluate as evaluation, latency as speed, scoring
+from core.evaluation import evaluate as evaluation, latency as speed, provenance, scoring
 from core.registry import plugins
 from core.runtime import recognizer
 from core.sparsity import blocks
@@ -236,7 +236,7 @@ def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path
     def spread(subnets, material, options, dense):
         asked.append(packing.sha256(dense))
         quick = dataclasses.replace(SPEED, speed_ratio=2.0, speed_ratio_low=1.9, speed_ratio_high=2.1)
-        told = {"tiny/test": (quick, evaluation.hardware()), "tiny/other": (None, "another machine")}[material.split]
+        told = {"tiny/test": (quick, provenance.hardware()), "tiny/other": (None, "another machine")}[material.split]
         return lambda subnet: evaluation.Heard(material.references, *told)
     prepared.splits = ["test", "other"]
     here, there = evaluation.evaluate_many(run, [store.subnet(run, "s90")], prepared, QUICK, spread=spread)
@@ -254,4 +254,4 @@ def test_one_normaliser_and_known_conditions(run, material):
 
 def test_a_gpu_is_named_before_the_processor(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
-    assert evaluation.hardware.__wrapped__("cuda") == f"Some GPU; {evaluation.hardware()}"
+    assert provenance.hardware.__wrapped__("cuda") == f"Some GPU; {provenance.hardware()}"

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from core.decoding.prefix_beam import PrefixBeam
+from core.lm.fusion import Language
 
 from core import paths
 from core.cli import main as cli
 from core.decoding import decoders as decoding
-from core.decoding.prefix_beam import PrefixBeam
 from core.evaluation import evaluate as evaluation, tuning
 from core.lm import fusion, kneser_ney, ngrams
-from core.lm.fusion import Language
 from core.pipelines import build as building, experiment, language
 from core.records import Choice, Recipe
 from core.runtime import recognizer

@@ -9,8 +9,9 @@ import numpy as np
 import ray
 
 from core.evaluation import evaluate as evaluation
-from core.evaluation.evaluate import Heard, Material, Options as MeasureOptions, hardware
+from core.evaluation.evaluate import Heard, Material, Options as MeasureOptions
 from core.evaluation.fitness import Fitness
+from core.evaluation.provenance import hardware
 from core.jobs.runners._ray_words import say
 from core.records import Subnet
 
