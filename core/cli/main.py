@@ -47,6 +47,7 @@ def main(words: list[str] | None = None) -> int:
 
 def _work(given: Any) -> int:
     """prepare, train, search, evaluate: here and now, or now on other machines."""
+    sweep(paths.artifacts())
     if arguments.elsewhere(given):
         return job_commands.elsewhere(given)
     recipe = None
@@ -61,7 +62,6 @@ def _work(given: Any) -> int:
         storage.here(given.run)
         arguments.check_subnets(given)
         decoding = arguments.decoding(given)
-    sweep(paths.artifacts())
     stop = child.Stop()
     report = listing.progress(stop, _quiet(given))
     from core.pipelines import experiment

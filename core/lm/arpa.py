@@ -7,7 +7,6 @@ import hashlib
 import math
 import re
 import zlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import zstandard
 
 from core.common import reading
 from core.jobs import confinement
-from core.lm.ngrams import BEGIN, END, MISSING, SPECIAL, UNK, UNKNOWN, NGrams, Table
+from core.lm.ngrams import BEGIN, END, MISSING, NEVER, SPECIAL, UNK, UNKNOWN, NGrams, Table
 
 DIGITS = 7              # significant digits of a number that is written
 LARGEST = 2_000_000_000  # bytes of an unpacked file: more would not fit the memory of a small machine
@@ -141,10 +140,13 @@ def _entries(lines: list[str], place: int, length: int, count: int) -> tuple[lis
         if len(parts) not in (length + 1, length + 2):
             raise ValueError(f"line {place + 1}: {line[:60]!r} is not a probability, {length} words and at most one weight")
         values[i] = _number(parts[0], float, place)
-        if values[i] > 0:
-            raise ValueError(f"line {place + 1}: log10 of a probability is {values[i]:g}; allowed is at most 0")
+        if not -math.inf < values[i] <= 0:
+            raise ValueError(f"line {place + 1}: log10 of a probability is {values[i]:g}; allowed are numbers up to 0, and {NEVER:g} for "
+                             f"what never comes")
         if len(parts) == length + 2:
             weights[i] = _number(parts[-1], float, place)
+        if not math.isfinite(weights[i]):
+            raise ValueError(f"line {place + 1}: a back-off weight is {weights[i]:g}; allowed are finite numbers, log10")
         words.append([UNKNOWN if word == "<UNK>" else word for word in parts[1:length + 1]])
         place += 1
     return words, values, weights, place
@@ -154,7 +156,7 @@ def _table(words: list[list[str]], log10: np.ndarray, back_off: np.ndarray, voca
            first: int) -> tuple[list[str], Table]:
     """(vocabulary, table) of a section's entries, sorted; `first`: its first line, for errors."""
     if not tables:
-        return _vocabulary([w for w, in words], log10, back_off)
+        return _vocabulary([w for w, in words], log10, back_off, first)
     model = NGrams(vocabulary, tables)
     try:
         ids = np.asarray([[model.ids[w] for w in gram] for gram in words], np.int64)
@@ -170,16 +172,17 @@ def _table(words: list[list[str]], log10: np.ndarray, back_off: np.ndarray, voca
     order = np.lexsort((ids[:, -1], history))
     twice = (np.diff(history[order]) == 0) & (np.diff(ids[order, -1]) == 0)
     if twice.any():
-        raise ValueError(f"the n-gram {' '.join(words[order[int(np.argmax(twice))]])[:60]!r} is there twice")
+        at = int(order[int(np.argmax(twice)) + 1])
+        raise ValueError(f"line {first + at + 1}: the n-gram {' '.join(words[at])[:60]!r} is there twice")
     table = Table(history[order], ids[order, -1], log10[order], back_off[order])
     return vocabulary, table
 
 
-def _vocabulary(words: list[str], log10: np.ndarray, back_off: np.ndarray) -> tuple[list[str], Table]:
+def _vocabulary(words: list[str], log10: np.ndarray, back_off: np.ndarray, first: int) -> tuple[list[str], Table]:
     given = {word: i for i, word in enumerate(words)}
     if len(given) < len(words):
-        again = next(word for word, times in Counter(words).items() if times > 1)
-        raise ValueError(f"the n-gram {again[:60]!r} is there twice")
+        again = next(i for i, word in enumerate(words) if word in words[:i])
+        raise ValueError(f"line {first + again + 1}: the n-gram {words[again][:60]!r} is there twice")
     missing = [w for w in (BEGIN, END) if w not in given]
     if missing:
         raise ValueError(f"the 1-grams lack {' and '.join(missing)}")
@@ -193,9 +196,6 @@ def _vocabulary(words: list[str], log10: np.ndarray, back_off: np.ndarray) -> tu
 
 def _number(text: str, kind: type, place: int) -> float:
     try:
-        value = kind(text)
+        return kind(text)
     except ValueError:
         raise ValueError(f"line {place + 1}: {text[:40]!r} is no number") from None
-    if not math.isfinite(value):
-        raise ValueError(f"line {place + 1}: {text[:40]!r} is no finite number")
-    return value

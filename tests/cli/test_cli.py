@@ -215,11 +215,11 @@ def test_audio_errors_do_not_stop_the_other_files(house, monkeypatch, capsys, tm
     monkeypatch.setitem(sys.modules, "core.runtime.recognizer", module)
     monkeypatch.setattr(runtime, "recognizer", module, raising=False)
 
-    def read(name):
+    def read(name, note):
         if "bad" in name:
-            raise ValueError("zero length")
+            raise ValueError(f"{name}: zero length")
         return [0.0] * 40000
-    monkeypatch.setattr(audio, "read", read)
+    monkeypatch.setattr(audio, "read_once", read)
     assert cli.main(["transcribe", run, "dense", "bad.wav", "good.wav"]) == 2
     out, error = capsys.readouterr()
     assert out == "good.wav\t40000 samples\n" and "bad.wav: zero length" in error

@@ -26,7 +26,7 @@ def made(tmp_path_factory):
 
 def said(capsys, *words, code=0):
     capsys.readouterr()
-    assert cli.main(list(words)) == code
+    assert cli(list(words)) == code
     return json.loads(capsys.readouterr().out)
 
 
@@ -43,7 +43,7 @@ def test_json_of_lists_and_jobs(capsys, own_artifacts, monkeypatch):
     assert said(capsys, "jobs", "--json") == said(capsys, "jobs", "list", "--json") == said(capsys, "jobs", "--json", "list") == [job]
     assert said(capsys, "jobs", "cancel", "1", "--json")["state"] == "cancelled"
     assert said(capsys, "jobs", "log", "1", "--json") == {"id": 1, "state": "cancelled", "log": "", "error": ""}
-    assert cli.main(["jobs", "add", "prepare", "voice_commands"]) == 0 and capsys.readouterr().out == "job 2 is queued\n"
+    assert cli(["jobs", "add", "prepare", "voice_commands"]) == 0 and capsys.readouterr().out == "job 2 is queued\n"
 
 
 def test_json_of_transcripts_and_measurements(capsys, made, own_artifacts, tmp_path, monkeypatch):
@@ -61,10 +61,10 @@ def test_json_of_transcripts_and_measurements(capsys, made, own_artifacts, tmp_p
     monkeypatch.setattr(experiment, "evaluate", lambda run, subnets, splits, tell, **_: (tell(1.0, "x"), [report])[1])
     measured, = said(capsys, "evaluate", "mine", "--json")
     assert measured["wer"] == report.wer and measured["subnet"] == report.subnet
-    assert cli.main(["evaluate", "mine", "--quiet"]) == 0
+    assert cli(["evaluate", "mine", "--quiet"]) == 0
     shown = capsys.readouterr()
     assert shown.err == "" and shown.out.startswith(f"{report.subnet} on ")
-    assert cli.main(["evaluate", "mine"]) == 0 and "100.0 %" in capsys.readouterr().err
+    assert cli(["evaluate", "mine"]) == 0 and "100.0 %" in capsys.readouterr().err
 
 
 def test_version_and_exit_codes_are_told():
@@ -95,7 +95,7 @@ HUGE = "1" + "0" * 23
     (["train", "--resume", ""], "--resume: expected a name"), (["jobs", "work", "--idle-minutes", "inf"], "--idle-minutes: expected a finite")])
 def test_words_that_cannot_be_meant_are_refused(words, told, capsys, own_artifacts):
     with pytest.raises(SystemExit) as code:
-        cli.main(words)
+        cli(words)
     shown = capsys.readouterr().err
     assert code.value.code == 2 and told in shown and len(shown) < 2000
 
@@ -117,7 +117,7 @@ def test_slots_are_counted_within_reason(text):
 def test_a_folder_where_nothing_can_be_written_is_said(out, made, own_artifacts, capsys):
     paths.runs().mkdir(parents=True)
     (paths.runs() / "mine").symlink_to(made)
-    assert cli.main(["export", "mine", "--subnets", "dense", "--out", out, "--quiet"]) in (1, 2)
+    assert cli(["export", "mine", "--subnets", "dense", "--out", out, "--quiet"]) in (1, 2)
     told = capsys.readouterr().err
     assert told.startswith("error: ") and told.count("\n") == 1 and out.split("/")[1] in told
 

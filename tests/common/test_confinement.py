@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from core.corpora import base
+from core.corpora import _manifests, base
 from core.jobs import confinement
 from core.lm import arpa
 from core.records import Choice
@@ -98,7 +98,7 @@ def test_audio_that_a_table_or_manifest_names_elsewhere_is_dropped(confined):
     for duration in ({}, {"duration": 0.5}):
         manifest.write_text("".join(json.dumps({"audio_filepath": row, "text": "one"} | duration) + "\n"
                                     for row in [*rows, "$DB_PASSWORD", "$SPEECH_ROOT/b/1.wav"]))
-        found = list(base.checked(base.manifest_lines(manifest)))
+        found = list(base.checked(_manifests.lines(manifest)))
         assert [item.audio for item in found if not isinstance(item, base.Dropped)] == [str(confined / n) for n in ("a/0.wav", "b/1.wav")]
         assert "hunter2" not in repr(found)
 

@@ -389,7 +389,7 @@ def test_transcribe_writes_one_line_for_each_file_and_tells_changes(tmp_path, mo
     packed = saved(tmp_path, b"x", "packed")
     odd = saved(tmp_path, sounds.encoded(np.stack([VOICE, -VOICE], 1), "WAV"), "a\nb.wav")
     cut = saved(tmp_path, sounds.wav(VOICE)[:9000], "cut.wav")
-    assert cli.main(["transcribe", str(packed), "dense", str(odd), str(cut), str(tmp_path)]) == 2
+    assert cli(["transcribe", str(packed), "dense", str(odd), str(cut), str(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert out == f"{tmp_path}/a\\nb.wav\thello\n"
     assert (

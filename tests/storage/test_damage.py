@@ -15,7 +15,7 @@ from core.cli.main import main as cli
 from core.data import prepare, prepared
 from core.records import Choice, Recipe
 from core.speech import features
-from core.speech.tokenizer import Tokenizer
+from core.speech import tokenizer
 from core.storage import checksums, metrics as history, packing, store
 from core.training import checkpoints
 from tests import standin
@@ -53,7 +53,7 @@ def read_all(run) -> None:
     for info in store.runs():
         if info.broken:
             raise ValueError(info.broken)
-    store.ranks(run), store.ranks_sha256(run), history.metrics(run), Tokenizer.load(run), prepared.Statistics.load(run)
+    store.ranks(run), store.ranks_sha256(run), history.metrics(run), tokenizer.load(run), prepared.Statistics.load(run)
     for step in store.rank_steps(run):
         store.ranks(run, step)
     for r in store.reports(run):
@@ -92,7 +92,7 @@ def test_what_is_stored_after_the_end_carries_its_own_checksum(run):
 def test_the_commands_name_the_damaged_file_in_one_sentence(run, words, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     flip(run / paths.WEIGHTS)
-    assert cli.main(words) == 2
+    assert cli(words) == 2
     told = capsys.readouterr().err
     assert f"error: {run / paths.WEIGHTS} is damaged (its SHA-256 begins with " in told and told.count("error") == 1 and told.endswith("again\n")
     assert "python -m core fetch whole" in told and "train it again" in told

@@ -55,7 +55,7 @@ def test_a_list_that_names_another_file_writes_nothing(shared, tmp_path, name, c
     before = everything(tmp_path)
     for words in (["fetch", "mine"], ["evaluate", "mine"], ["search", "mine"], ["export", "mine"],
                   ["transcribe", "mine", "dense", "x.wav"]):
-        assert cli.main(words) == 2, words
+        assert cli(words) == 2, words
         assert "is no file of a run" in capsys.readouterr().err
     assert everything(tmp_path) - before <= {"artifacts/jobs.db"} and not paths.runs().joinpath("mine").exists()
 
@@ -66,14 +66,14 @@ def test_a_list_that_names_another_file_writes_nothing(shared, tmp_path, name, c
     ([1e3, "0" * 64], "expected [bytes, SHA-256]"), (None, "expected [bytes, SHA-256]")])
 def test_a_list_of_wrong_facts_is_refused(shared, entry, words, capsys):
     put(shared / "mine", {"reports/x.json": entry})
-    assert cli.main(["fetch", "mine"]) == 2 and words in capsys.readouterr().err
+    assert cli(["fetch", "mine"]) == 2 and words in capsys.readouterr().err
     assert not paths.runs().joinpath("mine").exists()
 
 
 @pytest.mark.parametrize("text", ["[]", "7", "{", "[" * 3000, '"x"', "nan", "\x00"])
 def test_a_list_that_is_none_is_refused(shared, text, capsys):
     (shared / "mine" / f"{storage.LIST}000000000000.json").write_text(text)
-    assert cli.main(["fetch", "mine"]) == 2 and "no list of stored files" in capsys.readouterr().err
+    assert cli(["fetch", "mine"]) == 2 and "no list of stored files" in capsys.readouterr().err
 
 
 def test_more_than_was_announced_is_not_read(shared, monkeypatch):

@@ -200,7 +200,7 @@ def rooms(tmp_path, monkeypatch):
     for place, line in (("corpora/tiny", 'hours: float = option(1.0, "h", low=0)'),
                         ("models/net", 'layers: int = option(8, "n", low=1, high=16)'),
                         ("methods/dense", "pass"), ("methods/omni_sparsity", 'sparsest: float = option(0.9, "s")'),
-                        ("training/trainer", 'minutes: float = option(5.0, "m", low=0)')):
+                        ("training/options", 'minutes: float = option(5.0, "m", low=0)')):
         path = core / f"{place}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(plugin.format(line))
