@@ -4,9 +4,11 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import io
 import math
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import zstandard
@@ -15,6 +17,7 @@ from core.lm.ngrams import BEGIN, END, MISSING, SPECIAL, UNK, UNKNOWN, NGrams, T
 
 DIGITS = 7              # significant digits of a number that is written
 LARGEST = 2_000_000_000  # bytes of an unpacked file: more would not fit the memory of a small machine
+PIECE = 1 << 20         # bytes that are unpacked at a time
 
 
 def write(model: NGrams, digits: int = DIGITS) -> str:
@@ -71,11 +74,16 @@ def _load(path: Path, *_: int) -> NGrams:
 
 def unpacked(data: bytes, suffix: str) -> bytes:
     """The content of a plain, .gz or .zst file. ValueError for one that unfolds to more than LARGEST."""
-    if suffix == ".gz":
-        return gzip.decompress(data)
-    if suffix == ".zst":
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=LARGEST)
-    return data
+    packed: IO[bytes] | None = (gzip.GzipFile(fileobj=io.BytesIO(data)) if suffix == ".gz" else
+                                zstandard.ZstdDecompressor().stream_reader(data) if suffix == ".zst" else None)
+    if packed is None:
+        return data
+    content = bytearray()
+    while part := packed.read(PIECE):
+        content += part
+        if len(content) > LARGEST:
+            raise ValueError(f"it unpacks to more than {LARGEST} bytes")
+    return bytes(content)
 
 
 def parse(text: str) -> NGrams:
@@ -148,12 +156,12 @@ def _table(words: list[list[str]], log10: np.ndarray, back_off: np.ndarray, voca
            first: int) -> tuple[list[str], Table]:
     """(vocabulary, table) of a section's entries, sorted; `first`: its first line, for errors."""
     if not tables:
-        return _vocabulary([w for w, in words], log10, back_off)
+        return _vocabulary([w for w, in words], log10, back_off, first)
     model = NGrams(vocabulary, tables)
-    try:
-        ids = np.asarray([[model.ids[w] for w in gram] for gram in words], np.int64)
-    except KeyError as error:
-        raise ValueError(f"the word {error} of a longer n-gram is not among the 1-grams") from None
+    unknown = next(((at, w) for at, gram in enumerate(words) for w in gram if w not in model.ids), None)
+    if unknown:
+        raise ValueError(f"line {first + unknown[0] + 1}: the word {unknown[1]!r} is not among the 1-grams")
+    ids = np.asarray([[model.ids[w] for w in gram] for gram in words], np.int64)
     history = ids[:, 0]
     for length in range(2, ids.shape[1]):
         history = model.find(length, history, ids[:, length - 1])
@@ -163,11 +171,18 @@ def _table(words: list[list[str]], log10: np.ndarray, back_off: np.ndarray, voca
                          f"{' '.join(words[at][:-1])!r}")
     order = np.lexsort((ids[:, -1], history))
     table = Table(history[order], ids[order, -1], log10[order], back_off[order])
+    twice = np.flatnonzero(np.diff(table.key(len(vocabulary))) == 0)
+    if len(twice):
+        at = order[twice[0] + 1]
+        raise ValueError(f"line {first + at + 1}: the n-gram {' '.join(words[at])!r} comes twice")
     return vocabulary, table
 
 
-def _vocabulary(words: list[str], log10: np.ndarray, back_off: np.ndarray) -> tuple[list[str], Table]:
+def _vocabulary(words: list[str], log10: np.ndarray, back_off: np.ndarray, first: int) -> tuple[list[str], Table]:
     given = {word: i for i, word in enumerate(words)}
+    twice = next((i for i, word in enumerate(words) if given[word] != i), None)
+    if twice is not None:
+        raise ValueError(f"line {first + given[words[twice]] + 1}: the n-gram {words[twice]!r} comes twice")
     missing = [w for w in (BEGIN, END) if w not in given]
     if missing:
         raise ValueError(f"the 1-grams lack {' and '.join(missing)}")
@@ -184,6 +199,6 @@ def _number(text: str, kind: type, place: int) -> float:
         value = kind(text)
     except ValueError:
         raise ValueError(f"line {place + 1}: {text[:40]!r} is no number") from None
-    if not math.isfinite(value):
+    if not abs(value) < math.inf:  # math.isfinite() takes no integer beyond the floats
         raise ValueError(f"line {place + 1}: {text[:40]!r} is no finite number")
     return value
