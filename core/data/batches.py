@@ -48,7 +48,7 @@ class Batches:
     seconds_per_batch: padded speech in a batch, at most (a longer utterance is a batch of its own).
     speeds: drawn per utterance and epoch; None: all there are for "train", 1 for others.
     max_share: {corpus: largest share of an epoch's seconds}; None: as the corpus asked for it.
-    augment: SpecAugment settings of "train"; None: no masks.  change: other augmentation of "train" (core/augment.py); its tempo
+    augment: SpecAugment settings of "train"; None: no masks.  change: other augmentation of "train" (core/speech/augment.py); its tempo
     takes the place of `speeds`.  views: every utterance comes so often in a batch, differently augmented but at one tempo: first all
     utterances, then all of them again; the seconds of a batch count them all.  bucket_noise: lengths are blurred by this share before
     sorting, so that batches differ from epoch to epoch.  pad_to: T is made a multiple of this.

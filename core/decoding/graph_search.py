@@ -5,6 +5,7 @@ Letters: T encoder frames, V tokens with blank = 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,16 +96,43 @@ class GraphSearch:
         if not succeeded:
             return []
         rows = np.concatenate(self._rows)
-        best = rows.max(axis=1)
-        spans, frame = list[list]([]), 0             # [word, its frames]
-        for token, label in _arcs(path):
-            if label:
-                spans.append([label, []])
-            if token:
-                if spans and token - 1 != BLANK:
-                    spans[-1][1].append((frame, float(rows[frame, token - 1] - best[frame])))
-                frame += 1
-        return [_word(self.graph.words[label], frames) for label, frames in spans if frames]
+        arcs = _arcs(path)
+        said = _runs([token - 1 for token, _ in arcs if token], rows - rows.max(axis=1, keepdims=True))
+        labels = [label for _, label in arcs if label]
+        spans = align([token for token, _ in said], [self.graph.said[label] for label in labels])
+        return [_word(self.graph.words[label], [frame for _, frames in said[begin:end] for frame in frames])
+                for label, (begin, end) in zip(labels, spans, strict=True)]
+
+
+def _runs(path: list[int], scores: np.ndarray) -> list[tuple[int, list[tuple[int, float]]]]:
+    """A path's tokens [T] without repeats and blanks, each with its frames and their scores [T, V]."""
+    runs: list[tuple[int, list[tuple[int, float]]]] = []
+    for frame, token in enumerate(path):
+        if token != BLANK and (frame == 0 or token != path[frame - 1]):
+            runs.append((token, []))
+        if token != BLANK:
+            runs[-1][1].append((frame, float(scores[frame, token])))
+    return runs
+
+
+def align(tokens: Sequence[int], words: Sequence[Sequence[tuple[int, ...]]]) -> list[tuple[int, int]]:
+    """Which tokens [U] are which word's, as (begin, end): a graph names a word only where no other is possible any more, often late.
+
+    words: the pronunciations of each; the last may be cut off by the end, and tokens of a word without a name yet may follow it."""
+    ends: list[dict[int, int]] = [{0: 0}]                        # by word: {its end: its begin}
+    for forms in words:
+        reached: dict[int, int] = {}
+        for begin in ends[-1]:
+            for form in forms:
+                piece = tuple(tokens[begin:begin + len(form)])
+                if piece and piece == form[:len(piece)]:
+                    reached.setdefault(begin + len(piece), begin)
+        ends.append(reached)
+    end, spans = max(ends[-1]), list[tuple[int, int]]()
+    for reached in reversed(ends[1:]):
+        spans.append((reached[end], end))
+        end = reached[end]
+    return spans[::-1]
 
 
 def _arcs(path: Any) -> list[tuple[int, int]]:

@@ -147,8 +147,9 @@ def _phoneme_errors(listener: recognizer.TorchRecognizer, said: list[tuple[str, 
 
 
 def language(options: Options) -> Language | None:
-    """What the options' decoding graph understands; None for other decoders."""
-    if options.decoder != decoding.GRAPH:
+    """What the options' decoding graph understands; None for other decoders, and where neither decoder, model nor grammar is named."""
+    named = options.decoder or options.grammar or options.lm not in ("", languages.OPEN)
+    if not named or options.decoder not in ("", decoding.GRAPH):
         return None
     grammar = options.grammar
     if grammar not in ("", languages.COMMANDS):
@@ -171,8 +172,12 @@ def weights(options: Options) -> Weights:
 
 def opened(data: bytes, options: Options) -> recognizer.TorchRecognizer:
     """The recogniser under the options' conditions; ValueError for conditions that cannot be."""
-    return recognizer.open(data, chunk_ms=options.chunk_ms, precision=options.precision, threads=options.threads,
-                           decoder=options.decoder, beam=options.beam, language=language(options), weights=weights(options))
+    opened = recognizer.open(data, chunk_ms=options.chunk_ms, precision=options.precision, threads=options.threads,
+                             decoder=options.decoder, beam=options.beam, language=language(options), weights=weights(options))
+    if opened.tokenizer.unit != "words" and opened.graph is None:
+        raise ValueError(f"decoder {opened.decoder!r} gives the {opened.tokenizer.unit} of this model, not words, which are scored: use "
+                         f"decoder 'graph', or leave it empty")
+    return opened
 
 
 def rival(folder: Path, subnet: Subnet | None = None) -> bytes | None:

@@ -50,11 +50,16 @@ def check(splits: Sequence[str]) -> None:
                          f"its numbers too good; leave out --splits")
 
 
+def check_graph(recognizer: TorchRecognizer) -> None:
+    """ValueError for a recognizer without a decoding graph: there is nothing to weigh."""
+    if recognizer.graph is None:
+        raise ValueError("--tune needs a decoding graph: give --decoder graph")
+
+
 def tune(recognizer: TorchRecognizer, prepared: Prepared, *, seed: int = 1, report: evaluation.Progress = lambda *_: True) -> Tuning:
     """Tries SCALES x BLANK_PENALTIES with a recognizer that has a decoding graph. The network runs once, the search each time.
     ValueError when the speech has no dev; Interrupted when `report` says stop."""
-    if recognizer.graph is None:
-        raise ValueError("--tune needs a decoding graph: give --decoder graph")
+    check_graph(recognizer)
     if DEV not in prepared.splits or not prepared.rows(DEV):
         raise ValueError(f"--tune needs the split {DEV}, which this recipe's speech does not have; it has {', '.join(prepared.splits)}")
     rows = sorted(some_of_each(prepared.rows(DEV), SECONDS, seed), key=lambda r: -r.seconds)

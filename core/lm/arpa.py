@@ -4,10 +4,12 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import io
 import math
 import re
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import zstandard
@@ -18,6 +20,7 @@ from core.lm.ngrams import BEGIN, END, MISSING, NEVER, SPECIAL, UNK, UNKNOWN, NG
 
 DIGITS = 7              # significant digits of a number that is written
 LARGEST = 2_000_000_000  # bytes of an unpacked file: more would not fit the memory of a small machine
+PIECE = 1 << 20         # bytes that are unpacked at a time
 
 
 def write(model: NGrams, digits: int = DIGITS) -> str:
@@ -75,11 +78,16 @@ def _load(path: Path, *_: int) -> NGrams:
 
 def unpacked(data: bytes, suffix: str) -> bytes:
     """The content of a plain, .gz or .zst file. ValueError for one that unfolds to more than LARGEST."""
-    if suffix == ".gz":
-        return gzip.decompress(data)
-    if suffix == ".zst":
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=LARGEST)
-    return data
+    packed: IO[bytes] | None = (gzip.GzipFile(fileobj=io.BytesIO(data)) if suffix == ".gz" else
+                                zstandard.ZstdDecompressor().stream_reader(data) if suffix == ".zst" else None)
+    if packed is None:
+        return data
+    content = bytearray()
+    while part := packed.read(PIECE):
+        content += part
+        if len(content) > LARGEST:
+            raise ValueError(f"it unpacks to more than {LARGEST} bytes")
+    return bytes(content)
 
 
 def parse(text: str) -> NGrams:
@@ -158,10 +166,10 @@ def _table(words: list[list[str]], log10: np.ndarray, back_off: np.ndarray, voca
     if not tables:
         return _vocabulary([w for w, in words], log10, back_off, first)
     model = NGrams(vocabulary, tables)
-    try:
-        ids = np.asarray([[model.ids[w] for w in gram] for gram in words], np.int64)
-    except KeyError as error:
-        raise ValueError(f"the word {error} of a longer n-gram is not among the 1-grams") from None
+    unknown = next(((at, w) for at, gram in enumerate(words) for w in gram if w not in model.ids), None)
+    if unknown:
+        raise ValueError(f"line {first + unknown[0] + 1}: the word {unknown[1]!r} is not among the 1-grams")
+    ids = np.asarray([[model.ids[w] for w in gram] for gram in words], np.int64)
     history = ids[:, 0]
     for length in range(2, ids.shape[1]):
         history = model.find(length, history, ids[:, length - 1])
@@ -180,9 +188,9 @@ def _table(words: list[list[str]], log10: np.ndarray, back_off: np.ndarray, voca
 
 def _vocabulary(words: list[str], log10: np.ndarray, back_off: np.ndarray, first: int) -> tuple[list[str], Table]:
     given = {word: i for i, word in enumerate(words)}
-    if len(given) < len(words):
-        again = next(i for i, word in enumerate(words) if word in words[:i])
-        raise ValueError(f"line {first + again + 1}: the n-gram {words[again][:60]!r} is there twice")
+    twice = next((i for i, word in enumerate(words) if given[word] != i), None)
+    if twice is not None:
+        raise ValueError(f"line {first + given[words[twice]] + 1}: the n-gram {words[twice][:60]!r} is there twice")
     missing = [w for w in (BEGIN, END) if w not in given]
     if missing:
         raise ValueError(f"the 1-grams lack {' and '.join(missing)}")

@@ -148,10 +148,11 @@ class _Builder:
             for part in node.parts:
                 self.add(part, before, after, cost + math.log(len(node.parts)))
         elif node.kind == "many":
-            middle = self.fst.add_state()
-            self.add(node.parts[0], before, middle, cost)
-            self.add(node.parts[0], middle, middle, AGAIN)
-            self.arc(middle, 0, AGAIN, after)
+            first, last = self.fst.add_state(), self.fst.add_state()
+            self.arc(before, 0, cost, first)
+            self.add(node.parts[0], first, last)
+            self.arc(last, self.symbols.mark(), AGAIN, first)
+            self.arc(last, 0, AGAIN, after)
         else:
             self._sequence(node.parts, before, after, cost)
 

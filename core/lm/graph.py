@@ -16,7 +16,7 @@ from pathlib import Path
 import kaldifst
 import kaldilm
 
-VERSION = 1                     # raise when the same parts would make another graph
+VERSION = 2                     # raise when the same parts would make another graph
 EPSILON = "<eps>"
 BACK_OFF = "#0"                 # on the back-off arcs of G, so that LG can be determinized
 VARIANT_COST = 0.7              # ln, of every pronunciation of a word but its likeliest (ours, not tuned)
@@ -25,9 +25,10 @@ Pronunciations = Mapping[str, Sequence[tuple[int, ...]]]  # {word: token ids of 
 
 @dataclass(frozen=True)
 class Graph:
-    """fst: ready to decode with; words: by output label; tokens: V, blank included."""
+    """fst: ready to decode with; words and their pronunciations: by output label; tokens: V, blank included."""
     fst: kaldifst.StdConstFst
     words: list[str]
+    said: list[list[tuple[int, ...]]]
     tokens: int
 
 
@@ -43,6 +44,17 @@ class Symbols:
     @property
     def back_off(self) -> int:
         return self.ids[BACK_OFF]
+
+    def mark(self) -> int:
+        """A new label that says nothing, for a loop of G: two loops over the same words could not be determinized without one."""
+        label = len(self.ids)
+        self.ids[f"#{label}"] = label
+        return label
+
+    @property
+    def marks(self) -> list[int]:
+        """The back-off symbol's label and those of all marks."""
+        return [label for word, label in self.ids.items() if word.startswith("#")]
 
     def text(self) -> str:
         return "".join(f"{word} {i}\n" for word, i in self.ids.items())
@@ -60,7 +72,7 @@ def of_arpa(arpa: str, symbols: Symbols) -> kaldifst.StdVectorFst:
 
 
 def union(parts: Sequence[tuple[kaldifst.StdVectorFst, float]]) -> kaldifst.StdVectorFst:
-    """G that accepts what any part does, at a cost (ln) per part; entered over the back-off symbol, so that LG stays determinizable."""
+    """G that accepts what any part does, at a cost (ln) per part."""
     whole = kaldifst.StdVectorFst()
     whole.start = whole.add_state()
     for part, cost in parts:
@@ -70,9 +82,12 @@ def union(parts: Sequence[tuple[kaldifst.StdVectorFst, float]]) -> kaldifst.StdV
         for state in range(part.num_states):
             final = part.final(state).value
             if final != float("inf"):
-                whole.set_final(first + state, final + (cost if state == part.start else 0.0))
+                whole.set_final(first + state, final)
             for arc in kaldifst.ArcIterator(part, state):
                 whole.add_arc(first + state, kaldifst.StdArc(arc.ilabel, arc.olabel, arc.weight.value, first + arc.nextstate))
+        silent = part.final(part.start).value + cost
+        if silent < whole.final(whole.start).value:
+            whole.set_final(whole.start, silent)
         for arc in kaldifst.ArcIterator(part, part.start):  # copied, not entered by epsilon: G must stay without input epsilons
             whole.add_arc(whole.start, kaldifst.StdArc(arc.ilabel, arc.olabel, arc.weight.value + cost, first + arc.nextstate))
     return whole
@@ -89,13 +104,14 @@ def compose(g: kaldifst.StdVectorFst, pronunciations: Pronunciations, symbols: S
         raise ValueError("nothing can be said with this lexicon and language model: they have no word in common")
     kaldifst.determinize_star(lg)
     kaldifst.minimize_encoded(lg)
-    lg = _without_marks(lg, first_mark, symbols.back_off)
+    lg = _without_marks(lg, first_mark, len(symbols.words))
     kaldifst.arcsort(lg, "ilabel")
     h = _ctc_topology(tokens)
     kaldifst.arcsort(h, "olabel")
     hlg = kaldifst.compose(h, lg)
     kaldifst.arcsort(hlg, "ilabel")
-    return Graph(kaldifst.StdConstFst(hlg), symbols.words, tokens)
+    said = [list(pronunciations.get(word, ())) for word in symbols.words]
+    return Graph(kaldifst.StdConstFst(hlg), symbols.words, said, tokens)
 
 
 def _lexicon(pronunciations: Pronunciations, symbols: Symbols, first_mark: int) -> kaldifst.StdVectorFst:
@@ -118,12 +134,14 @@ def _lexicon(pronunciations: Pronunciations, symbols: Symbols, first_mark: int) 
             after = loop if place == len(labels) - 1 else fst.add_state()
             fst.add_arc(state, kaldifst.StdArc(label, symbols.ids[word] if place == 0 else 0, cost if place == 0 else 0.0, after))
             state = after
-    fst.add_arc(loop, kaldifst.StdArc(first_mark, symbols.back_off, 0.0, loop))
+    free = first_mark + max(marks.values(), default=0) + 1
+    for number, label in enumerate(symbols.marks):
+        fst.add_arc(loop, kaldifst.StdArc(free + number, label, 0.0, loop))
     return fst
 
 
-def _without_marks(fst: kaldifst.StdVectorFst, first_mark: int, back_off: int) -> kaldifst.StdVectorFst:
-    """The same with marks and the back-off symbol as epsilons."""
+def _without_marks(fst: kaldifst.StdVectorFst, first_mark: int, words: int) -> kaldifst.StdVectorFst:
+    """The same with all marks as epsilons; `words`: the labels below it are of words."""
     plain = kaldifst.StdVectorFst()
     for _ in range(fst.num_states):
         plain.add_state()
@@ -134,7 +152,7 @@ def _without_marks(fst: kaldifst.StdVectorFst, first_mark: int, back_off: int) -
             plain.set_final(state, final)
         for arc in kaldifst.ArcIterator(fst, state):
             plain.add_arc(state, kaldifst.StdArc(arc.ilabel if arc.ilabel < first_mark else 0,
-                                                 arc.olabel if arc.olabel != back_off else 0, arc.weight.value, arc.nextstate))
+                                                 arc.olabel if arc.olabel < words else 0, arc.weight.value, arc.nextstate))
     return plain
 
 

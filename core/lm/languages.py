@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ OPEN, COMMANDS = "open", "commands"             # the shipped language model, th
 NEW_WORD = -4.5                                 # log10 of a hot word that the language model lacks, before it is boosted
 BOOST = 1.0                                     # log10 added to the probability of a hot word (ours, not tuned)
 MOST_HOT_WORDS = 200
+NOTHING = "a language needs an n-gram model (lm) or a grammar: both are empty"
 FST, WORDS = "HLG.fst", "words.json"
 Progress = Callable[[str], None]
 
@@ -65,7 +67,7 @@ def load(language: Language, tokenizer: Tokenizer, progress: Progress = lambda _
     """The decoding graph of a language over a net's tokens; built when it is not kept from before (`progress` says so). ValueError for
     a language that says nothing, a file that is no ARPA file, patterns that cannot be read, words that cannot be pronounced."""
     if not (language.lm or language.grammar):
-        raise ValueError("a language needs an n-gram model (lm) or a grammar: both are empty")
+        raise ValueError(NOTHING)
     hot_words = tuple(sorted({word for phrase in language.hot_words for word in phrase.lower().split()}))
     if len(hot_words) > MOST_HOT_WORDS:
         raise ValueError(f"expected at most {MOST_HOT_WORDS} hot words, got {len(hot_words)}")
@@ -101,12 +103,13 @@ def _read(folder: Path, tokens: int) -> graph.Graph | None:
     """The graph of a folder, or None where there is none or it is damaged (then it is built again)."""
     try:
         facts = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-        if (folder / FST).stat().st_size != facts["bytes"] or facts["tokens"] != tokens:
+        words, said = facts["words"], [[tuple(form) for form in forms] for forms in facts["said"]]
+        if zlib.crc32((folder / FST).read_bytes()) != facts["crc32"] or facts["tokens"] != tokens:
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     fst = kaldifst.StdConstFst.read(str(folder / FST))
-    return None if fst is None else graph.Graph(fst, facts["words"], tokens)
+    return None if fst is None else graph.Graph(fst, words, said, tokens)
 
 
 def _write(folder: Path, made: graph.Graph) -> None:
@@ -117,12 +120,22 @@ def _write(folder: Path, made: graph.Graph) -> None:
         aside.mkdir(parents=True)
         if not made.fst.write(str(aside / FST)):
             raise OSError(errno.ENOSPC, f"the decoding graph could not be written to {aside}: make room on that disk")
-        facts = {"bytes": (aside / FST).stat().st_size, "tokens": made.tokens, "words": made.words}
+        facts = {"crc32": zlib.crc32((aside / FST).read_bytes()), "tokens": made.tokens, "words": made.words, "said": made.said}
         (aside / WORDS).write_text(json.dumps(facts), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def check(language: Language) -> None:
+    """Reads everything that the language names but the model that ships. ValueError as load() raises it, without a graph being built."""
+    if not (language.lm or language.grammar):
+        raise ValueError(NOTHING)
+    if language.lm and _file(language.lm) != shipped():
+        _model(language.lm)
+    if language.grammar:
+        _patterns(language.grammar)
 
 
 # ---- building

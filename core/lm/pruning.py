@@ -65,18 +65,22 @@ def _divergence(model: NGrams, length: int, often: np.ndarray) -> np.ndarray:
 
 
 def _without(model: NGrams, stays: list[np.ndarray]) -> NGrams:
-    """The n-grams that stay, with back-off weights that make every history sum to 1 again."""
-    lowers = [None, *(_lower(model, length) for length in range(2, model.order + 1))]
+    """The n-grams that stay, with back-off weights that make every history sum to 1 again; lengths of which none stays are left out."""
     tables, place = list[Table](), np.zeros(1, np.int64)
-    for table, keep, below in zip(model.tables, stays, lowers):
+    for table, keep in zip(model.tables, stays):
+        if tables and not keep.any():
+            break
         history = place[table.history[keep]] if tables else table.history[keep]
-        if tables:
-            p = 10 ** table.log10[keep]
-            left = np.maximum(1 - np.bincount(history, p, len(tables[-1])), LEAST)
-            left_below = np.maximum(1 - np.bincount(history, below[keep], len(tables[-1])), LEAST)
-            some = np.bincount(history, minlength=len(tables[-1])) > 0
-            last = tables[-1]
-            tables[-1] = Table(last.history, last.word, last.log10, np.where(some, np.log10(left / left_below), 0.0))
         tables.append(Table(history, table.word[keep], table.log10[keep], np.zeros(int(keep.sum()))))
+        if len(tables) > 1:
+            below = _lower(NGrams(model.vocabulary, tables), len(tables))  # of what stays: a shorter history may have lost n-grams, too
+            tables[-2] = _balanced(tables[-2], tables[-1], below)
         place = np.cumsum(keep) - 1
     return NGrams(model.vocabulary, tables)
+
+
+def _balanced(histories: Table, table: Table, below: np.ndarray) -> Table:
+    """The histories with the back-off weights that these n-grams, and their probabilities one word shorter, ask for."""
+    left, left_below = (np.maximum(1 - np.bincount(table.history, p, len(histories)), LEAST) for p in (10 ** table.log10, below))
+    some = np.bincount(table.history, minlength=len(histories)) > 0
+    return Table(histories.history, histories.word, histories.log10, np.where(some, np.log10(left / left_below), 0.0))

@@ -11,6 +11,7 @@ from core.corpora import base as corpora_base
 from core.data import prepare as prepare_room
 from core.decoding import decoders as decoding
 from core.evaluation import evaluate as evaluation
+from core.lm import languages
 from core.methods import base as methods_base
 from core.models.base import Model
 from core.records import Recipe
@@ -125,10 +126,10 @@ def check_model(model: Model, training: TrainingOptions, measured: evaluation.Op
     for chunk_ms in training.chunks_ms:
         model.chunk_frames(chunk_ms, "training.chunks_ms")
     model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
-    decoding.check(model, measured.decoder or decoding.GREEDY)
     understood = evaluation.language(measured)
+    decoding.check(model, measured.decoder or (decoding.GRAPH if understood else decoding.GREEDY))
     if understood:
-        understood.name()  # reads what it names
+        languages.check(understood)
 
 
 def evaluation_options(recipe: Recipe) -> evaluation.Options:

@@ -80,4 +80,5 @@ def tune(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Rep
         raise ValueError(f"--tune takes one size, but --subnets names {', '.join(subnets)}; the weights of one can be given to others")
     subnet = store.subnet(folder, subnets[0]) if subnets else store.subnets(folder)[0]
     recognizer = evaluation.opened(packing.pack(folder, subnet), experiment.measured_so(recipe, splits, chunk_ms, decoding))
+    tuning.check_graph(recognizer)  # before any speech is prepared
     return tuning.tune(recognizer, experiment.prepared_of(folder, recipe, report, [tuning.DEV]), report=report)

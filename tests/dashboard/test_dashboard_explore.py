@@ -133,8 +133,8 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
     assert "waits for its turn" in shown(at) and not [b for b in at.button if b.key == "measure"]
 
 
-@pytest.mark.parametrize(("decoder", "chunk_ms", "precision"), [("greedy", 0.0, "fp32"), ("prefix_beam_search", 320.0, "bf16"),
-                                                                ("prefix_beam_search 8", 640.0, "fp32")])
+@pytest.mark.parametrize(("decoder", "chunk_ms", "precision"), [("greedy", 0.0, "fp32"), ("modified_beam_search", 160.0, "bf16"),
+                                                                ("modified_beam_search 8", 160.0, "fp32")])
 def test_a_size_is_measured_under_the_conditions_of_the_chart(run, monkeypatch, decoder, chunk_ms, precision):
     from core.decoding import decoders as decoding  # torch: not for the other tests here
     from core.pipelines import experiment  # torch: not for the other tests here
@@ -145,11 +145,11 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(run, monkeypatch, 
     subnet, asked = ladder.between("aa-supernet", 85), measure.conditions(row)
     payload = jobs.get(measure.queue("aa-supernet", subnet, asked)).payload
     assert measure.measuring("aa-supernet", subnet.name, asked) and not measure.measuring(
-        "aa-supernet", subnet.name, measure.conditions(row | {"decoder": "prefix_beam_search 9"}))
+        "aa-supernet", subnet.name, measure.conditions(row | {"decoder": "modified_beam_search 9"}))
     given = experiment.measured_so(store.recipe(run), payload["splits"], payload["chunk_ms"], payload["decoding"])
     assert (given.splits, given.chunk_ms, given.precision) == ([row["split"]], chunk_ms, precision)
     assert decoding.labelled(given.decoder, given.beam) == decoder and not given.lm
-    assert measure.conditions(row | {"language_model": "my.arpa 0123, weight 0.5, word score 0"}) is None
+    assert measure.conditions(row | {"language_model": "my.arpa 01234567, scale 0.8, blank penalty 3, beam 14"}) is None
 
 
 def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from core.common.randomness import utterance_rng
 from core.data import prepare
 from core.data.batches import Batches, capped_seconds
 from core.data.prepared import Prepared
-from core.speech.features import SpecAugment
+from core.speech import augment
+from core.speech.features import SpecAugment, spec_augment
+from core.speech.tokenizer import repeats
+from core.training.options import Options as TrainingOptions, training_batches
 from tests.speech_stub import RECIPE, Stub, give, write_split
 
 
@@ -186,3 +190,101 @@ def test_what_comes_soon_is_announced_once_and_before_it_is_loaded(data, monkeyp
     assert len(told) == len(set(told)) == sum(map(len, plan))
     monkeypatch.undo()
     data.expect(data.rows("train")[0], 1.0)
+
+
+# augmentation on the fly
+
+CHANGE = augment.Options(warp=0.1, tempo=0.2, loudness=3.0, noise=0.5, room=0.5)
+
+
+def features_of(batch):
+    return {i: batch.features[k, :n] for k, (i, n) in enumerate(zip(batch.ids, batch.lengths))}
+
+
+def test_old_recipes_batches_are_as_they_were_bit_for_bit(data):
+    """Speed, masks and normalization, made here as they were before there was other augmentation."""
+    options = TrainingOptions(batch_seconds=20.0)
+    batches = training_batches(data, options, 3)
+    items = batches.plan(2)[1]
+    batch = batches.load(items, 2)
+    assert batches.views == 1 and batch.ids == [row.id for row, _ in items] and {speed for _, speed in items} == {0.9, 1.0, 1.1}
+    for i, (row, speed) in enumerate(items):
+        own = np.subtract(data.features(row, speed), data.statistics.mean, dtype=np.float32)
+        own *= (1 / data.statistics.std).astype(np.float32)
+        spec_augment(own, utterance_rng(3, 2, row.id, "specaugment"), SpecAugment())
+        assert np.array_equal(batch.features[i, :len(own)].numpy(), own)
+    assert ids(batches.plan(2)) == ids(Batches(data, seconds_per_batch=20.0, seed=3).plan(2))
+
+
+def test_changes_follow_seed_epoch_and_id_only(data):
+    def batches(seed=1, **changes):
+        return Batches(data, seconds_per_batch=20, seed=seed, speeds=(1.0,), augment=None, change=replace(CHANGE, tempo=0.0, **changes))
+    items = batches().plan(0)[0]
+    whole, alone = batches().load(items, 5), batches().load(items[-1:], 5)
+    count = int(alone.lengths[0])
+    assert torch.equal(whole.features[-1, :count], alone.features[0, :count])
+    plain = batches().load(items[-1:], 5, augment=False).features
+    others = [batches().load(items[-1:], 6), batches(seed=2).load(items[-1:], 5), batches(loudness=9.0).load(items[-1:], 5)]
+    assert all(not torch.allclose(alone.features, x) for x in (plain, *(o.features for o in others)))
+
+
+@pytest.fixture(scope="module")
+def one_speed(tmp_path_factory):
+    """The same speech prepared at one speed, as tempo asks for it."""
+    folder = tmp_path_factory.mktemp("one_speed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SUPERNET_ARTIFACTS", str(folder / "artifacts"))
+        give(patch, Stub({"train": write_split(folder, "train", 30, 1), "search": write_split(folder, "search", 4, 2)}))
+        return Prepared(prepare.prepare(replace(RECIPE, features={"speed_change": 0.0}), processes=1))
+
+
+def test_lengths_follow_the_tempo_and_labels_always_fit(one_speed):
+    batches = Batches(one_speed, seconds_per_batch=20, change=CHANGE)
+    tempi = []
+    for epoch in range(3):
+        for items in batches.plan(epoch):
+            batch = batches.load(items, epoch)
+            for (row, tempo), length in zip(items, batch.lengths.tolist()):
+                assert length == max(1, round(row.frames[1.0][1] / tempo)) and len(row.tokens) + repeats(row.tokens) <= length // 4
+                tempi.append(tempo)
+    assert 0.8 <= min(tempi) < 0.85 and 1.1 < max(tempi) <= 1.2 and len(set(tempi)) > 60
+    assert ids(batches.plan(1)) == ids(Batches(one_speed, seconds_per_batch=20, change=CHANGE).plan(1)) != ids(batches.plan(2))
+
+
+def test_views_share_utterance_and_tempo_but_not_their_changes(one_speed):
+    batches = Batches(one_speed, seconds_per_batch=20, change=CHANGE, views=2)
+    items = batches.plan(0)[0]
+    batch, count = batches.load(items, 0), len(items)
+    assert batch.ids == [r.id for r, _ in items] + [f"{r.id}#1" for r, _ in items] and len(batch.lengths) == 2 * count
+    assert torch.equal(batch.lengths[:count], batch.lengths[count:]) and torch.equal(batch.tokens[:count], batch.tokens[count:])
+    assert all(not torch.equal(batch.features[i], batch.features[count + i]) for i in range(count))
+    assert torch.equal(features_of(batch)[items[0][0].id], features_of(replace_views(batches, 1).load(items, 0))[items[0][0].id])
+    assert batch.seconds == pytest.approx(2 * float(batch.lengths[:count].sum()) / 100)
+    sizes = [2 * len(items) * max(round(r.frames[1.0][1] / t) for r, t in items) for items in batches.plan(0)]
+    assert max(sizes) <= 2000, "both views count"
+
+
+def replace_views(batches, views):
+    return Batches(batches.prepared, seconds_per_batch=20, change=batches.change, views=views)
+
+
+def test_held_out_speech_is_never_changed(one_speed):
+    given = Batches(one_speed, "search", seconds_per_batch=20, change=CHANGE, views=2)
+    plain = Batches(one_speed, "search", seconds_per_batch=20)
+    for items, same in zip(given.plan(3), plain.plan(0)):
+        batch = given.load(items, 3)
+        assert batch.ids == [row.id for row, _ in same] and torch.equal(batch.features, plain.load(same, 0, augment=False).features)
+
+
+def test_what_training_is_told_reaches_its_batches(data, one_speed):
+    asked = {"warp": 0.1, "tempo": 0.1, "time_masks": 1, "frequency_masks": 0}
+    batches = training_batches(one_speed, TrainingOptions(augment=asked, consistency=0.2), 1)
+    assert batches.views == 2 and batches.change == augment.Options(**asked)
+    assert (batches.augment.time_masks, batches.augment.frequency_masks) == (1, 0)
+    assert training_batches(one_speed, TrainingOptions(masking=False), 1).augment is None
+    with pytest.raises(ValueError, match="training.augment: unknown option 'wrap'"):
+        training_batches(one_speed, TrainingOptions(augment={"wrap": 0.1}), 1)
+    with pytest.raises(ValueError, match="warp must be from 0 to 0.3, but 0.5"):
+        training_batches(one_speed, TrainingOptions(augment={"warp": 0.5}), 1)
+    with pytest.raises(ValueError, match=r"tempo = 0.1 changes .* prepared at the speeds \[0.9, 1.0, 1.1\]: set features.speed_change = 0"):
+        training_batches(data, TrainingOptions(augment={"tempo": 0.1}), 1)

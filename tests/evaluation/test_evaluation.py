@@ -208,7 +208,7 @@ SPEED = speed.Speed(0.03, 8.0, 9.0, 100.0, 300.0, 1, 1000)
 def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(tmp_path, material, monkeypatch):
     run, prepared, timed = standin.make_run(tmp_path, utterances=2), Prepared(material), []
 
-    def measure(data, waves, chunk_ms, threads, precision, decoder, beam, language, dense):
+    def measure(data, waves, chunk_ms, threads, precision, decoder, beam, language, dense, weights):
         timed.append((packing.sha256(data), dense and packing.sha256(dense)))
         return dataclasses.replace(SPEED, **dict(zip(evaluation.TIMES[-3:], (1.5, 1.4, 1.6) if dense else (None,) * 3)))
     monkeypatch.setattr(evaluation, "measure", measure)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -188,3 +189,36 @@ def test_intermediate_ctc_fits_the_contract(tmp_path):
         t.update(tiny.batch())
     assert float(made.sums["dense"][0]) != float(plain.sums["dense"][0])
     made.run(lambda *_: True)
+
+
+def test_stochastic_depth_drops_more_of_later_blocks_and_nothing_where_it_is_measured():
+    model, module = tiny.model(), plugins.load("methods", "dense")
+    features = torch.randn(2, 80, 80)
+
+    def rates(share: float) -> dict[str, float]:
+        a_pass, = module.Method(module.Options(layer_dropout=share), model, model.anatomy(), 10, 1).plan(3)
+        return a_pass.drop_branches
+    assert rates(0.0) == {}
+    found = rates(0.4)
+    assert {b.split(".")[1]: p for b, p in found.items()} == pytest.approx({"0": 0.2, "1": 0.4}) and len(found) == 8
+    method = module.Method(module.Options(layer_dropout=0.4), model, model.anatomy(), 10, 1)
+    assert method.gates(None, 3) == {} and method.results(dict(model.named_parameters())).ranks
+    with torch.inference_mode():
+        assert torch.equal(model(features, torch.tensor([80, 80])).log_probs, model.eval()(features, torch.tensor([80, 80])).log_probs)
+
+
+def test_stochastic_depth_is_drawn_for_each_utterance_and_keeps_its_mean(tmp_path):
+    module = plugins.load("methods", "dense")
+    made = trainer(tmp_path / "a", module.Method, module.Options(layer_dropout=0.5))
+    a_pass, = made.method.plan(0)
+    generators = [np.random.default_rng(i) for i in range(400)]
+    gates = made._dropped(a_pass, generators)
+    last = gates["blocks.1.attention"]
+    assert set(last.unique().tolist()) == {0.0, 2.0} and float(last.mean()) == pytest.approx(1.0, abs=0.2)
+    assert not torch.equal(last, gates["blocks.1.convolution"])
+    assert set(gates["blocks.0.attention"].unique().tolist()) == {0.0, pytest.approx(4 / 3)}
+    losses = {}
+    for share in (0.0, 0.5):
+        one = trainer(tmp_path / f"{share}", module.Method, module.Options(layer_dropout=share))
+        losses[share] = float(one.run_pass(one.method.plan(0)[0], tiny.batch(0), 8, None, 0)[1])
+    assert losses[0.0] != losses[0.5]

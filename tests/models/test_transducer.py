@@ -310,8 +310,8 @@ def test_chunks_and_decoders_that_cannot_be_are_refused(run):
             recognizer.open(run, chunk_ms=chunk_ms)
     with pytest.raises(ValueError, match="'fastest'.*allowed are greedy, modified_beam_search"):
         recognizer.open(run, decoder="fastest")
-    with pytest.raises(ValueError, match="'modified_beam_search'.*allowed are greedy, prefix_beam_search and beam"):
-        decoding.named(tiny.model(), "modified_beam_search")
+    with pytest.raises(ValueError, match=r"'modified_beam_search'.*\(ctc\); allowed are greedy, graph"):
+        decoding.check(tiny.model(), "modified_beam_search")
 
 
 # what it is made of

@@ -9,7 +9,6 @@ import pytest
 
 from core import paths
 from core.cli import main as cli
-from core.lm import kneser_ney
 from core.pipelines import build as building, experiment
 from core.records import Choice, Recipe
 from core.registry import plugins
@@ -76,11 +75,16 @@ def test_every_method_has_a_case():
     assert {m for m, *_ in CASES} == set(plugins.names("methods"))
 
 
-def test_a_language_model_that_the_tokens_cannot_spell(said, tmp_path):
-    for kind in ("characters", "pieces"):
-        (tmp_path / "shouting.arpa").write_text(kneser_ney.estimate([["HELLO", "WORLD"]], 2).text())
-        told = said(*TINY, f"tokens.kind={kind}", "evaluation.decoder=beam", f"evaluation.lm={tmp_path}/shouting.arpa")
-        assert "e.g. 'HELLO', cannot be spelled with the model's tokens; allowed is at most 10%" in told
+@pytest.mark.parametrize(("setting", "text", "words"), [
+    ("evaluation.lm=FILE", "no model", "is not a whole ARPA file: there is no line"),
+    ("evaluation.grammar=FILE", "turn (on", "line 1, column 6: pattern 'turn (on': '(' is not closed by ')'"),
+    ("evaluation.grammar=nowhere.txt", "", "evaluation.grammar = 'nowhere.txt' cannot be read"),
+    ("evaluation.lm=nowhere.arpa", "", "lm = 'nowhere.arpa' cannot be read"),
+    ("evaluation.decoder=graph evaluation.lm=", "", "a language needs an n-gram model (lm) or a grammar: both are empty"),
+])
+def test_a_language_that_cannot_be_read(said, tmp_path, setting, text, words):
+    (tmp_path / "given").write_text(text)
+    assert words in said(*TINY, *setting.replace("FILE", str(tmp_path / "given")).split())
 
 
 def test_a_run_of_another_version_or_model(own_artifacts, monkeypatch):
