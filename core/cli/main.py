@@ -139,7 +139,7 @@ def _transcribe(given: Any) -> None:
         from core.evaluation import evaluate as evaluation
         options = evaluation.Options(**asked)
         asked = {"decoder": options.decoder, "beam": options.beam, "language": evaluation.language(options),
-                 "weights": evaluation.weights(options)}
+                 "weights": evaluation.Weights(options.scale, options.blank_penalty)}
     opened = recognizer.open(given.run, given.subnet, given.chunk_ms, **asked)
     as_json, found = getattr(given, "json", False), list[dict[str, Any]]()
     for name in given.files:

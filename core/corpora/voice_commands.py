@@ -286,9 +286,7 @@ def into_the_air(clean: np.ndarray, options: Options, rng: np.random.Generator,
 
 def _babble(others: list[np.ndarray]) -> np.ndarray | None:
     """Several voices at once, as long as the longest of them; None before anyone spoke."""
-    if not others:
-        return None
-    return sum(np.resize(some, max(map(len, others))) / max(acoustics.rms(some), 1e-9) for some in others)
+    return None if not others else sum(np.resize(some, max(map(len, others))) / max(acoustics.rms(some), 1e-9) for some in others)
 
 
 def _alive(pid: int) -> bool:
@@ -297,5 +295,5 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
+        pass  # somebody else's
     return True

@@ -166,14 +166,11 @@ def _pattern_file(file: Path) -> str:
                          f"sentence pattern a line, or {languages.COMMANDS!r}") from None
 
 
-def weights(options: Options) -> Weights:
-    return Weights(options.scale, options.blank_penalty)
-
-
 def opened(data: bytes, options: Options) -> recognizer.TorchRecognizer:
     """The recogniser under the options' conditions; ValueError for conditions that cannot be."""
     opened = recognizer.open(data, chunk_ms=options.chunk_ms, precision=options.precision, threads=options.threads,
-                             decoder=options.decoder, beam=options.beam, language=language(options), weights=weights(options))
+                             decoder=options.decoder, beam=options.beam, language=language(options),
+                             weights=Weights(options.scale, options.blank_penalty))
     if opened.tokenizer.unit != "words" and opened.graph is None:
         raise ValueError(f"decoder {opened.decoder!r} gives the {opened.tokenizer.unit} of this model, not words, which are scored: use "
                          f"decoder 'graph', or leave it empty")
@@ -194,7 +191,7 @@ def has_dense(folder: Path) -> bool:
 def speed_on(data: bytes, waves: list[np.ndarray], options: Options, dense: bytes | None = None) -> Speed:
     """Speed of a packed subnet on these sounds, one thread; also against `dense`, if given."""
     return measure(data, waves, options.chunk_ms, 1, options.precision, options.decoder, options.beam, language(options), dense,
-                   weights(options))
+                   Weights(options.scale, options.blank_penalty))
 
 
 def _errors(edits: scoring.Edits, texts: list[str], material: Material, options: Options,
@@ -289,7 +286,7 @@ def _decoding(options: Options) -> tuple[str, str]:
     """Decoder and language model, as reports name them."""
     understood = language(options)
     return (decoding.labelled(options.decoder, options.beam),
-            f"{understood.name()}, {weights(options).text()}" if understood else recognizer.NO_LANGUAGE)
+            f"{understood.name()}, {Weights(options.scale, options.blank_penalty).text()}" if understood else recognizer.NO_LANGUAGE)
 
 
 def _dense_rows(folder: Path, subnet: Subnet, material: Material, options: Options) -> list[dict] | None:

@@ -121,9 +121,9 @@ def _head(lines: list[str], place: int) -> tuple[dict[int, int], int]:
             length, _, number = line[6:].partition("=")
             announced[_number(length, int, place)] = _number(number, int, place)
         place += 1
-    announced = {length: count for length, count in announced.items() if count}  # some programs announce empty sections
+    given, announced = announced, {length: count for length, count in announced.items() if count}  # some announce empty sections
     if list(announced) != list(range(1, len(announced) + 1)) or not announced or min(announced.values()) < 1:
-        raise ValueError(f"its head announces {announced} n-grams by length; expected at least one of each length from 1 on")
+        raise ValueError(f"its head announces {given} n-grams by length; expected at least one of each length from 1 on")
     return announced, place
 
 

@@ -69,7 +69,7 @@ def test_text_so_far_is_that_of_the_chunks_so_far(runs, tmp_path, name, decoder)
         seen.append(stream.accept(wave[start:start + chunk]))
         whole = int((1000 * (start + chunk) / audio.SAMPLE_RATE - ahead) // heard.conditions["chunk_ms"])
         assert seen[-1] in right[max(0, whole):whole + 2], "what was heard must be said within a chunk"
-    assert len(set(filter(None, seen))) > 3, "the text must grow"
+    assert len(set(filter(None, seen))) > (1 if decoder == decoding.GRAPH else 3), "the text must grow"
     assert stream.finish() == right[-1] == heard.transcribe([fbank(wave)])[0]
 
 
