@@ -153,9 +153,12 @@ TWO = HEAD.replace("1=3", "1=3\nngram 2=1") + "\\2-grams:\n"
 
 @pytest.mark.parametrize(("text", "words"), [
     ("hello", "there is no line \\data\\"), (HEAD, "expected \\end\\, but the file ends"),
-    (HEAD + "-1 one more\n\\end\\\n", "line 8 is '-1 one more'"), (HEAD.replace("1=3", "1=4") + "\\end\\\n", "announces 4 n-grams of length 1, it holds 3"),
-    (HEAD.replace("1=3", "2=3"), "announces {2: 3}"), (HEAD.replace("1=3", "1=0"), "announces {1: 0}"), ("\\data\\\n", "announces {}"),
-    (HEAD.replace("1=3", "1=three"), "line 2: 'three' is no number"), (HEAD.replace("1=3", "1=" + "9" * 400), "n-grams of length 1, it holds 3"),
+    (HEAD + "-1 one more\n\\end\\\n", "line 8 is '-1 one more'"),
+    (HEAD.replace("1=3", "1=4") + "\\end\\\n", "announces 4 n-grams of length 1, it holds 3"),
+    (HEAD.replace("1=3", "2=3"), "announces {2: 3}"),
+    (HEAD.replace("1=3", "1=0"), "announces {1: 0}"), ("\\data\\\n", "announces {}"),
+    (HEAD.replace("1=3", "1=three"), "line 2: 'three' is no number"),
+    (HEAD.replace("1=3", "1=" + "9" * 400), "n-grams of length 1, it holds 3"),
     (HEAD.replace("ngram 1=3", "gram 1=3"), "line 2: expected 'ngram LENGTH=COUNT', got 'gram 1=3'"),
     (HEAD.replace("\\1-", "\\2-"), "expected \\1-grams: but line 4 is '\\\\2-grams:'"),
     (HEAD.replace("-1 <s>", "x <s>") + "\\end\\\n", "line 6: 'x' is no number"),
