@@ -76,7 +76,8 @@ def load(language: Language, tokenizer: Tokenizer, progress: Progress = lambda _
 
 def _kept(language: Language, tokens: str, tokenizer: Tokenizer, progress: Progress) -> graph.Graph:
     key = {"version": graph.VERSION, "tokens": tokens, "lexicon": lexicon.version() if tokenizer.unit == "phonemes" else "",
-           "lm": arpa.sha256(_file(language.lm)) if language.lm else "", "grammar": _patterns_text(language.grammar) if language.grammar else "",
+           "lm": arpa.sha256(_file(language.lm)) if language.lm else "",
+           "grammar": _patterns_text(language.grammar) if language.grammar else "",
            "hot_words": language.hot_words, "share": language.share if language.lm and language.grammar else 1.0}
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     return _opened(paths.graphs() / name, lambda: _build(language, tokenizer, progress), tokenizer.size)
@@ -189,8 +190,8 @@ def with_hot_words(model: NGrams, hot_words: tuple[str, ...]) -> NGrams:
 def _file(lm: str) -> Path:
     file = shipped() if lm == OPEN else Path(lm)
     if lm == OPEN and not file.is_file():
-        raise ValueError(f"the language model of open speech, {file.name}, is missing from artifacts/released/language: get it back with git, "
-                         f"or name an ARPA file")
+        raise ValueError(f"the language model of open speech, {file.name}, is missing from artifacts/released/language: get it back "
+                         f"with git, or name an ARPA file")
     return file
 
 

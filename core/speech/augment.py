@@ -52,7 +52,7 @@ def stretched(features: np.ndarray, frames: int) -> np.ndarray:
     """[T, F] -> [frames, F], by linear interpolation along time."""
     at = np.linspace(0, len(features) - 1, frames, dtype=np.float32)
     low = at.astype(np.int64)
-    share = (at - low)[:, None]
+    share = (at - low).astype(np.float32)[:, None]
     return features[low] * (1 - share) + features[np.minimum(low + 1, len(features) - 1)] * share
 
 
@@ -73,7 +73,7 @@ def warped(features: np.ndarray, factor: float) -> np.ndarray:
     """What stood at a frequency stands at `factor` times it."""
     at = np.interp(_hz() / factor, _hz(), np.arange(BINS)).astype(np.float32)
     low = at.astype(np.int64)
-    share = at - low
+    share = (at - low).astype(np.float32)
     return features[:, low] * (1 - share) + features[:, np.minimum(low + 1, BINS - 1)] * share
 
 

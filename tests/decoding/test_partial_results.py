@@ -17,6 +17,7 @@ from core.speech import audio
 from core.speech.features import fbank
 from tests import standin
 from tests.models import test_lstm_transducer, test_transducer
+from tests.runtime import test_recognizer
 
 MODELS = plugins.names("models")
 SHIPPED = {"omni_sparsity-distillationnone-random_from0.45-subnet_weight-dc9d20c6": 320,
@@ -63,6 +64,8 @@ def test_text_so_far_is_that_of_the_chunks_so_far(runs, tmp_path, name, decoder)
     heard = recognizer.open(runs[name], "dense", decoder=decoder, language=small_language(tmp_path) if decoder == decoding.GRAPH else None)
     chunk = int(heard.conditions["chunk_ms"] * audio.SAMPLE_RATE // 1000)
     wave = np.concatenate(test_transducer.sounds(8))
+    if decoder == decoding.GRAPH:
+        test_recognizer.talkative(heard, [fbank(wave)])
     right, stream, seen = prefixes(heard, wave), heard.stream(), []
     ahead = 25 + 10 * heard.model.ahead  # ms: the window of a frame, and what the model sees after a chunk
     for start in range(0, len(wave), chunk):

@@ -65,7 +65,8 @@ def everything(model: ngrams.NGrams, most: int) -> list[tuple[str, tuple, float]
             for word in (*words, "</s>"):
                 lm += LN10 * model.score(history, word)
                 history = model.follow(history, word)
-            found += [(" ".join(words), sum((said for _, said in f), ()), lm - sum(graph.VARIANT_COST * (n > 0) for n, _ in f)) for f in forms]
+            costs = [sum(graph.VARIANT_COST * (number > 0) for number, _ in f) for f in forms]
+            found += [(" ".join(words), sum((said for _, said in f), ()), lm - cost) for f, cost in zip(forms, costs)]
     return found
 
 
@@ -276,7 +277,8 @@ def test_a_hot_word_is_heard(letters, tmp_path):
 
 @pytest.mark.parametrize(("language", "words"), [
     (Language("", ""), "both are empty"), (Language("nowhere.arpa"), "cannot be read .*give an ARPA file"),
-    (Language("", "go)"), "line 1, column 3"), (Language("", "go", tuple(f"w{'a' * i}" for i in range(201))), "at most 200 hot words, got 201"),
+    (Language("", "go)"), "line 1, column 3"),
+    (Language("", "go", tuple(f"w{'a' * i}" for i in range(201))), "at most 200 hot words, got 201"),
     (Language(__file__), "is not a whole ARPA file"),
 ])
 def test_a_language_that_says_nothing_is_refused(letters, language, words):

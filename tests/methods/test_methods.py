@@ -216,7 +216,7 @@ def test_stochastic_depth_is_drawn_for_each_utterance_and_keeps_its_mean(tmp_pat
     last = gates["blocks.1.attention"]
     assert set(last.unique().tolist()) == {0.0, 2.0} and float(last.mean()) == pytest.approx(1.0, abs=0.2)
     assert not torch.equal(last, gates["blocks.1.convolution"])
-    assert set(gates["blocks.0.attention"].unique().tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert gates["blocks.0.attention"].unique().tolist() == pytest.approx([0.0, 4 / 3])
     losses = {}
     for share in (0.0, 0.5):
         one = trainer(tmp_path / f"{share}", module.Method, module.Options(layer_dropout=share))

@@ -16,7 +16,8 @@ def own_lexicon(monkeypatch):
 def test_round_trip_and_files(tmp_path, own_lexicon):
     made = tokenizer.train([], Options(kind="phonemes"), tmp_path)
     loaded = tokenizer.load(tmp_path)
-    assert isinstance(loaded, Phonemes) and loaded.unit == "phonemes" and loaded.size == made.size == Options(kind="phonemes").vocabulary == 40
+    assert isinstance(loaded, Phonemes) and loaded.unit == "phonemes"
+    assert loaded.size == made.size == Options(kind="phonemes").vocabulary == 40
     lines = (tmp_path / "tokens.txt").read_text().splitlines()
     assert lines[0] == "<blk> 0" and [line.split() for line in lines] == [[s, str(i)] for i, s in enumerate(loaded.symbols)]
     assert not (tmp_path / "bpe.model").exists()

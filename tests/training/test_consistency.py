@@ -58,11 +58,11 @@ def test_it_is_weighed_in_the_loss_of_a_training(tmp_path):
     two = Batch(torch.cat([one.features, changed]), one.lengths.repeat(2), one.tokens.repeat(2, 1), one.token_lengths.repeat(2),
                 [*one.ids, *(f"{i}#1" for i in other.ids)], 2 * one.seconds)
     losses = []
-    for weight in (0.0, 1.0, 2.0):
+    for weight in (0.0, 2.0):
         made = trainer(tmp_path / f"{weight}", weight)
         a_pass, = made.method.plan(0)
         output, loss = made.run_pass(a_pass, two, 8, None, 0)
         losses.append(float(loss))
         apart = float(consistency_loss(output.log_probs, output.lengths) / output.lengths.sum())
-    assert losses[1] - losses[0] == pytest.approx(apart, rel=1e-3) and losses[2] - losses[0] == pytest.approx(2 * apart, rel=1e-3)
+    assert losses[1] - losses[0] == pytest.approx(2 * apart, rel=1e-3)
     assert apart > 1e-4
