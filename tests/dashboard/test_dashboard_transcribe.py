@@ -295,44 +295,77 @@ def test_decoding_holds_a_seat_once_and_says_what_it_changed(page, monkeypatch):
     assert len(decoded) == 2 and page.error[0].value == r"it is \*damaged\*", "a refusal is kept, too"
 
 
-def test_a_language_model_is_off_until_it_is_chosen(page, own_artifacts):
+def test_open_speech_is_understood_until_something_else_is_chosen(page, own_artifacts):
     page.run()
-    assert page.selectbox(key="way").options == ["Greedy", "Beam search"] and "core lm RECIPE" in " ".join(c.value for c in page.caption)
+    assert page.selectbox(key="way").options == ["Open speech", "Built-in commands", "Only these sentences", "Letters or sounds as they come"]
+    page.button(key="go").click().run()
+    assert sorted(page.made) == [("dense", 320), ("s70", 320)], "open speech is the usual way"
+    made = len(page.made)
+    page.selectbox(key="way").set_value("Built-in commands").run()
+    assert len(page.made) == made, "nothing is transcribed unasked"
+    page.button(key="go").click().run()
+    assert {one[2] for one in page.made[made:]} == {hearing.Way(lm="", grammar="commands")}
+    made = len(page.made)
+    page.selectbox(key="way").set_value("Only these sentences").run()
+    page.text_area(key="grammar").set_value("turn (on | off) the light").run()
+    page.button(key="go").click().run()
+    assert {one[2] for one in page.made[made:]} == {hearing.Way(lm="", grammar="turn (on | off) the light")}
+    made = len(page.made)
+    page.selectbox(key="way").set_value("Open speech").run()
+    page.text_input(key="hot_words").set_value("Jurgis, Anna Karenina").run()
+    page.button(key="go").click().run()
+    assert {one[2].hot_words for one in page.made[made:]} == {("jurgis", "anna karenina")}
+    assert not page.exception
+
+
+def test_a_language_model_of_this_machine_can_be_chosen(page, own_artifacts):
     file = own_artifacts / "lm" / "said.arpa"
     file.parent.mkdir()
     file.write_text("whatever")
     page.run()
-    assert page.selectbox(key="way").options[2:] == ["Beam search with the language model said.arpa"] and page.made == []
-    page.selectbox(key="way").set_value("beam").run()
-    page.button(key="go").click().run()
-    assert [one[2] for one in page.made] == [hearing.Way(beam=True)] * 2 and "may still change" in " ".join(c.value for c in page.caption)
     page.selectbox(key="way").set_value("said.arpa").run()
-    assert len(page.made) == 2 and "follow each other" in " ".join(c.value for c in page.caption), "nothing is transcribed unasked"
-    page.slider(key="lm_weight").set_value(1.2).run()
     page.button(key="go").click().run()
     assert not page.exception
-    assert {(one[2].beam, one[2].file, one[2].weight) for one in page.made[2:]} == {(True, str(file), 1.2)} and page.made[2][2].changed
+    assert {one[2].lm for one in page.made} == {str(file)} and page.made[0][2].changed
 
 
-def test_a_beam_beside_a_language_model_hears_what_the_command_line_hears(tmp_path):
-    from core.lm import kneser_ney
+def test_the_page_understands_what_the_command_line_understands(tmp_path):
+    from core.lm import arpa, estimation
     from core.runtime import recognizer
     from core.storage import packing, store
     from tests.standin import make_run
-    run = make_run(tmp_path)
-    arpa = tmp_path / "said.arpa"
-    arpa.write_text(kneser_ney.estimate([["yes", "no"], ["stop", "go"]], 2).text())
+    run, file = make_run(tmp_path), tmp_path / "said.arpa"
+    file.write_text(arpa.write(estimation.estimate([["yes", "no"], ["stop", "go"]], 2)))
     packed = packing.pack(run, store.subnet(run, "s50"))
-    opened = hearing.recogniser(packed, 320, hearing.Way(True, str(arpa), 1.0))
+    opened = hearing.recogniser(packed, 320, hearing.Way(lm=str(file)))
     heard = hearing.listen({"s50": opened}, tone(1.5), lambda *_: None)[0]
-    language = recognizer.Language(str(arpa), 1.0)
-    stream = recognizer.open(packed, chunk_ms=320, decoder="beam", language=language).stream()
+    stream = recognizer.open(packed, chunk_ms=320, language=recognizer.Language(str(file))).stream()
     stream.accept(tone(1.5))
-    assert heard.text == stream.finish() and heard.conditions["language_model"] == language.text()
-    assert hearing.recogniser(packed, 320, hearing.Way()).conditions["decoder"] == "greedy"
-    arpa.write_text(kneser_ney.estimate([["HELLO"]], 2).text())
-    with pytest.raises(ValueError, match="cannot be spelled"):
-        hearing.recogniser(packed, 320, hearing.Way(True, str(arpa)))
+    assert heard.text == stream.finish() and heard.conditions["language_model"].startswith("said.arpa")
+    assert hearing.recogniser(packed, 320, hearing.Way(tokens=True)).conditions["decoder"] == "greedy"
+    only = hearing.recogniser(packed, 320, hearing.Way(lm="", grammar="(yes | no) stop"))
+    assert set(hearing.listen({"s50": only}, tone(1.5), lambda *_: None)[0].text.split()) <= {"yes", "no", "stop"}
+    with pytest.raises(ValueError, match="line 1, column 1"):
+        hearing.recogniser(packed, 320, hearing.Way(lm="", grammar="(yes"))
+
+
+def test_a_transducer_finds_words_itself(tmp_path, monkeypatch):
+    from core.runtime import recognizer
+    asked = []
+
+    def open_(packed, **given):
+        asked.append(given.get("language"))
+        if given.get("language"):
+            raise recognizer.WrongDecoder("a transducer")
+        return recognizer.open(make_run(tmp_path), "dense")
+    from tests.standin import make_run
+    real = recognizer.open
+    monkeypatch.setattr(recognizer, "open", lambda packed, *a, **given: open_(packed, **given) if isinstance(packed, bytes) else
+                        real(packed, *a, **given))
+    hearing.recogniser(b"x", 320, hearing.Way())
+    assert asked == [recognizer.Language(), None]
+    with pytest.raises(recognizer.WrongDecoder):
+        hearing.recogniser(b"x", 320, hearing.Way(lm="", grammar="commands"))
 
 
 def test_page_says_when_a_size_cannot_be_opened(page, monkeypatch):
