@@ -1,2 +1,2 @@
 """One speech recogniser in every size: prepares speech, trains, searches and evaluates a pruning supernet."""
-__version__ = "1.0.0"
+__version__ = "0.2.0"
