@@ -208,7 +208,7 @@ def test_packages_have_a_sentence_and_no_code():
         if path.name == "__init__.py" and module != "core.bench":
             tree = ast.parse(path.read_text(encoding="utf-8"))
             assert ast.get_docstring(tree), f"{module}/__init__.py does not say what belongs in it"
-            assert len(tree.body) == 1, f"{module}/__init__.py holds more than its docstring"
+            assert len(tree.body) == 1 + (module == "core"), f"{module}/__init__.py holds more than its docstring (and the version)"
 
 
 @pytest.mark.parametrize(("file", "source", "words"), [

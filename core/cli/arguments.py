@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from core import __version__
 from core.cli.option_types import Named, finite, names, numbers, whole
 from core.jobs import queue as jobs, worker
 from core.records import Recipe
 from core.registry import catalog, recipe_sets, recipes as recipe_files
 from core.storage import remote as storage, store
 
-VERSION = "1.0.0"
 EXIT_CODES = ("exit codes: 0 done; 1 failed, e.g. a full disk or a failed job; 2 wrong input or a damaged file, said in one line on "
               "standard error; 75 stopped, and the same command goes on; 130 stopped at once by a second Ctrl-C")
 
@@ -53,7 +53,7 @@ def parser() -> Parser:
     """All commands of `python -m core`; each sets `command`."""
     top = Parser(prog="python -m core", description="Trains, searches and measures one speech recogniser in every "
                  "size. `python -m core COMMAND --help` explains a command.", epilog=EXIT_CODES)
-    top.add_argument("--version", action="version", version=f"core {VERSION}")
+    top.add_argument("--version", action="version", version=f"core {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _work_commands(commands)
     c = commands.add_parser("compare", help="train and measure every arm of a recipe set, or reuse what has not changed")

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from core import paths
-from core.cli.arguments import VERSION
+from core import __version__, paths
 from core.cli import arguments
 from core.cli.main import main as cli
 from core.jobs import queue as jobs, worker
@@ -69,7 +68,7 @@ def test_json_of_transcripts_and_measurements(capsys, made, own_artifacts, tmp_p
 
 def test_version_and_exit_codes_are_told():
     done = subprocess.run([sys.executable, "-m", "core", "--version"], capture_output=True, text=True, cwd=paths.ROOT)
-    assert (done.returncode, done.stdout) == (0, f"core {VERSION}\n")
+    assert (done.returncode, done.stdout) == (0, f"core {__version__}\n")
     help = " ".join(arguments.parser().format_help().split())
     assert "exit codes: 0 done; 1 failed" in help and "2 wrong input" in help and "75 stopped" in help and "130" in help
 
