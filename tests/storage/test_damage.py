@@ -14,8 +14,7 @@ from core import paths
 from core.cli.main import main as cli
 from core.data import prepare, prepared
 from core.records import Choice, Recipe
-from core.speech import features
-from core.speech import tokenizer
+from core.speech import features, tokenizer
 from core.storage import checksums, metrics as history, packing, store
 from core.training import checkpoints
 from tests import standin
