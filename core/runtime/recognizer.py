@@ -155,8 +155,9 @@ class TorchRecognizer:
         return results
 
     def tokens(self, features: list[np.ndarray]) -> list[list[int]]:
-        """One batch of raw fbank [F, 80] -> token ids of each, greedily, in one forward pass."""
-        return decoding.whole(self.model, self.output(features))
+        """One batch of raw fbank [F, 80] -> token ids of each in one forward pass; greedily where a graph finds words."""
+        decoder = decoding.GREEDY if self.graph is not None else self.decoder
+        return decoding.whole(self.model, self.output(features), decoder, self.beam)
 
     def output(self, features: list[np.ndarray]) -> Output:
         """One forward pass over a batch of raw fbank [F, 80]."""

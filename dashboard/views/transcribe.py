@@ -129,7 +129,7 @@ def pick_way() -> hearing.Way:
     """What the recognizer understands: open speech until somebody asks for something else."""
     files = {path.name: path for path in data.language_models()}
     name = st.selectbox("What it understands", [OPEN, COMMANDS, TYPED, *files, TOKENS], key="way")
-    st.caption(UNDERSTOOD.get(name, "Sentences like those of the text that this language model was made from."))
+    st.caption(escape(UNDERSTOOD.get(name, "Sentences like those of the text that this language model was made from.")))
     if name == TOKENS:
         return hearing.Way(tokens=True)
     if name == COMMANDS:
@@ -232,7 +232,7 @@ def main() -> None:
         st.error(escape(problem), icon=":material/hearing_disabled:")
         return
     for change in changes:
-        st.caption(change)
+        st.caption(escape(change))
     show_audio(content, name, samples)
     try:
         sizes, chunk = pick_sizes(chosen)

@@ -463,11 +463,11 @@ def test_strings_drop_bad_clips(manifests, tmp_path):
     found = list(base.make(Choice("strings", {"tests": {"t": bad}, "processes": 1})).utterances("t"))
     assert [u.text for u in good(found)] == ["one"]
     assert "not a single word" in reasons(found)["z1"] and "truncated" in reasons(found)["z2"]
-    assert "OverflowError" in reasons(found)["z4"] and "a2.wav" in reasons(found)["z4"], "no AudioError, and yet only one clip is lost"
+    assert "length inf s" in reasons(found)["z4"], "only one clip is lost"
     copy = base.make(Choice("noisy", {"corpus": "manifest", "options": {"tests": {"t": bad}}, "splits": {"n": "t"}, "kinds": ["pink"],
                                       "processes": 1}))
     found = list(copy.utterances("n"))
-    assert {u.id for u in good(found)} == {"z1", "z3"} and "OverflowError" in reasons(found)["z4"]
+    assert {u.id for u in good(found)} == {"z1", "z3"} and "z4" in reasons(found)
     with pytest.raises(ValueError, match="words_min"):
         base.make(Choice("strings", string_options(manifests, words_min=7)))
     with pytest.raises(ValueError, match="leave some"):

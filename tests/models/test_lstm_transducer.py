@@ -160,7 +160,7 @@ def test_streams_say_the_same_tokens_as_whole_utterances(run, chunk_ms, decoder,
                 stream.accept(packet)
                 assert {n: t.shape for n, t in stream.state.items()} == dict.fromkeys(("hidden", "cell"), (1, 2, 32))
     for stream, ids in zip(streams, whole):
-        assert stream.finish() == heard.tokenizer.decode(ids) and stream.decoder.ids == ids
+        assert stream.finish() == heard.tokenizer.decode(ids) and stream.decoder.decoder.ids == ids
     assert heard.conditions["chunk_ms"] == chunk_ms and heard.conditions["lookahead_ms"] == 7.5
 
 

@@ -36,7 +36,7 @@ CASES = DEPTH + KINDS + [
     *((m, "pattern=2:4", "method.sparsity is 0.7; with the pattern 2:4 it is one of 0.25, 0.5, 0.75")
       for m in ("gradual_magnitude", "csp")),
     ("omni", "left_out=1.0", "method.options.left_out must be from 0 to 0.95, but 1.0 came"),
-    ("dense", "sparsity=0.5", "method.options: unknown option 'sparsity'; allowed are: none"),
+    ("dense", "sparsity=0.5", "method.options: unknown option 'sparsity'; allowed are: layer_dropout"),
     ("simple_topk", "selection=1.5", "method.options.selection must be from 0.01 to 0.99, but 1.5 came"),
     ("iterative_zero_out", "rounds=0", "method.options.rounds must be from 1 to 1000, but 0 came")]
 OTHERS = [("search.sparsities=[1.5]", "search.sparsities must be from 0 to 0.999, but 1.5 came"),
@@ -45,7 +45,7 @@ OTHERS = [("search.sparsities=[1.5]", "search.sparsities must be from 0 to 0.999
           ("training.chunks_ms=[50]", "training.chunks_ms 50 is not possible with this model; allowed are 0, 40, 80"),
           ("model.heads=3", "model.heads is 3; it must divide model.width, 32"),
           ("seed=-1", "seed must be from 0 to 2.14748e+09, but -1 came"),
-          ("evaluation.lm=x.arpa", "evaluation.lm needs a beam search"), ("init_from=nothing", "there is no run called 'nothing'")]
+          ("evaluation.lm=x.arpa", "lm = 'x.arpa' cannot be read"), ("init_from=nothing", "there is no run called 'nothing'")]
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_a_hundred_real_utterances_stream_token_identically(tmp_path, speech_roo
         stream = heard.stream()
         for packet in np.split(wave, np.sort(rng.integers(0, len(wave), 1 + len(wave) // 4000))):
             stream.accept(packet)
-        assert stream.finish() == text and stream.decoder.ids == ids
+        assert stream.finish() == text and stream.decoder.decoder.ids == ids
 
 
 def test_batching_does_not_change_text(run):
