@@ -134,7 +134,7 @@ def test_claims_and_learning_curves_of_comparisons(run):
     assert list(table["verdict"]) == ["confirmed", "not run yet"] and list(table["more errors"]) == ["+1.0 % (-2.0 to +2.5)", "-"]
     assert "What has been claimed" in text(at) and len(at.expander) == 1
     at.session_state["page:small"] = True
-    assert "a: half keeps 100 % of convolution, 13 % of attention." in text(at.run())
+    assert r"a\: half keeps 100 % of convolution, 13 % of attention." in text(at.run())
     kept = compare_charts.arms_kept_table(comparisons.arms("small"))
     assert list(kept.columns) == ["a: half"] and list(kept["a: half"]) == [1.0, 0.125]
     figure = compare_charts.learning_figure(comparisons.arms("small")["a"])
