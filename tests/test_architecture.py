@@ -208,7 +208,8 @@ def test_packages_have_a_sentence_and_no_code():
         if path.name == "__init__.py" and module != "core.bench":
             tree = ast.parse(path.read_text(encoding="utf-8"))
             assert ast.get_docstring(tree), f"{module}/__init__.py does not say what belongs in it"
-            assert len(tree.body) == 1, f"{module}/__init__.py holds more than its docstring"
+            most = 2 if module == "core" else 1  # core has its version, too, which pyproject.toml reads
+            assert len(tree.body) == most, f"{module}/__init__.py holds more than its docstring"
 
 
 @pytest.mark.parametrize(("file", "source", "words"), [
