@@ -1,4 +1,5 @@
 """The documents keep their word: commands parse, the Python block runs, numbers are those of the records, paths and links exist."""
+
 from __future__ import annotations
 
 import importlib.metadata
@@ -21,14 +22,24 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CORE_README = (ROOT / "core" / "README.md").read_text(encoding="utf-8")
 LANGUAGE = paths.RELEASED / "language" / "README.md"
 RESULTS = paths.RELEASED / "README.md"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "core").rglob("*.md")), ROOT / "dashboard" / "README.md", RESULTS, LANGUAGE]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "core").rglob("*.md")),
+    ROOT / "dashboard" / "README.md",
+    RESULTS,
+    LANGUAGE,
+]
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 PLACEHOLDERS = {"RUN", "SUBNET", "FILE", "FILES", "RECIPE", "N"}
-MADE_LATER = re.compile(r"artifacts/(runs|prepared|exports|lm|jobs\.db)|\.streamlit/secrets\.toml")  # by use; git ignores it
+MADE_LATER = re.compile(
+    r"artifacts/(runs|prepared|exports|lm|jobs\.db)|\.streamlit/secrets\.toml"
+)  # by use; git ignores it
 # An absolute path of somebody's machine, or where packages are fetched from: neither is true elsewhere.
-MACHINE = re.compile(r"(?<![\w.$}/])/(?:work|root|home|Users|tmp|opt|mnt|srv)/[\w.-]+"
-                     r"|https?://[\w.:-]*(?:pypi|pythonhosted|registry|mirror|proxy|artifactory|nexus|localhost)[\w.:/-]*"
-                     r"|--(?:extra-)?index-url|--trusted-host")
+MACHINE = re.compile(
+    r"(?<![\w.$}/])/(?:work|root|home|Users|tmp|opt|mnt|srv)/[\w.-]+"
+    r"|https?://[\w.:-]*(?:pypi|pythonhosted|registry|mirror|proxy|artifactory|nexus|localhost)[\w.:/-]*"
+    r"|--(?:extra-)?index-url|--trusted-host"
+)
 
 
 def name_of(file: Path) -> str:
@@ -38,20 +49,34 @@ def name_of(file: Path) -> str:
 def marked(comment: str, language: str, text: str = README) -> str:
     """The fenced block directly after <!-- comment -->."""
     found = re.findall(rf"<!-- {comment} -->\n```{language}\n(.*?)```", text, re.DOTALL)
-    assert len(found) == 1, f"expected one ```{language} block right after <!-- {comment} -->, got {len(found)}"
+    assert len(found) == 1, (
+        f"expected one ```{language} block right after <!-- {comment} -->, got {len(found)}"
+    )
     return found[0].strip("\n")
 
 
 def core_lines(text: str = README) -> list[str]:
     """Every `python -m core ...` of the shell blocks and of inline code, without comments."""
-    lines = [line for block in SHELL.findall(text) for line in block.replace("\\\n", " ").splitlines()]
-    lines += re.findall(r"`(python -m core [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    return [m[1] for line in lines
-            for m in [re.search(r"(?:^|[ /])python3? -m core(?: (.*))?$", " ".join(line.split()))] if m and m[1]]
+    lines = [
+        line for block in SHELL.findall(text) for line in block.replace("\\\n", " ").splitlines()
+    ]
+    lines += re.findall(
+        r"`(python -m core [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    )
+    return [
+        m[1]
+        for line in lines
+        for m in [re.search(r"(?:^|[ /])python3? -m core(?: (.*))?$", " ".join(line.split()))]
+        if m and m[1]
+    ]
 
 
 def all_core_lines() -> list[str]:
-    return list(dict.fromkeys(line for page in PAGES for line in core_lines(page.read_text(encoding="utf-8"))))
+    return list(
+        dict.fromkeys(
+            line for page in PAGES for line in core_lines(page.read_text(encoding="utf-8"))
+        )
+    )
 
 
 def check(line: str) -> None:
@@ -59,14 +84,18 @@ def check(line: str) -> None:
     words = [re.sub(r"^N(,M)?$", "7", word) for word in shlex.split(line, comments=True)]
     if "--help" in words:
         words.remove("--help")
-        commands = next(a.choices for a in arguments.parser()._actions if hasattr(a, "choices") and a.choices)
+        commands = next(
+            a.choices for a in arguments.parser()._actions if hasattr(a, "choices") and a.choices
+        )
         assert not words or words[0] in commands, f"`{line}`: no such command"
         return
     given = arguments.parser().parse_args(words)
     recipe = getattr(given, "recipe", None)
     if recipe and recipe not in PLACEHOLDERS and not recipe.startswith("my"):
         loaded = recipe_files.load_recipe(recipe if "/" not in recipe else ROOT / recipe)
-        settings = [s for s in getattr(given, "settings", []) if not PLACEHOLDERS & set(re.split(r"\W", s))]
+        settings = [
+            s for s in getattr(given, "settings", []) if not PLACEHOLDERS & set(re.split(r"\W", s))
+        ]
         recipe_files.override(loaded, settings) if settings else None
     for word in words:
         if re.match(r"(artifacts|core|dashboard|tests)/", word) and "<" not in word:
@@ -75,17 +104,28 @@ def check(line: str) -> None:
 
 # ---- README.md
 
+
 def test_the_readme_is_short():
     lines = README.splitlines()
-    wide = [f"line {number}: {len(line)}" for number, line in enumerate(lines, 1) if len(line) > 120]
+    wide = [
+        f"line {number}: {len(line)}" for number, line in enumerate(lines, 1) if len(line) > 120
+    ]
     assert len(lines) <= 150
     assert wide == []
 
 
 def test_the_readme_answers_in_order():
     titles = re.findall(r"^## (.+)$", README, re.MULTILINE)
-    assert titles == ["Run it", "What it can and cannot do", "Shipped sizes", "Eight commands", "Python", "Add to it",
-                      "Where the rest is", "License"]
+    assert titles == [
+        "Run it",
+        "What it can and cannot do",
+        "Shipped sizes",
+        "Eight commands",
+        "Python",
+        "Add to it",
+        "Where the rest is",
+        "License",
+    ]
     assert len(re.findall(r"^- \*\*Can(?:not)?\*\* ", README, re.MULTILINE)) == 6
     assert len(re.findall(r"^!\[.+\]\(.+\.png\)$", README, re.MULTILINE)) == 1
     assert "git clone --depth 1" in README
@@ -106,9 +146,18 @@ def test_the_two_commands_set_everything_up(comment):
 
 def test_ci_finds_the_same_commands():
     """With its own sed."""
-    function = next(line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("command_of()"))
+    function = next(
+        line
+        for line in (ROOT / ".ci" / "run").read_text().splitlines()
+        if line.startswith("command_of()")
+    )
     for comment in ("run command", "test command"):
-        done = subprocess.run(["bash", "-c", f'{function}; command_of "{comment}"'], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            ["bash", "-c", f'{function}; command_of "{comment}"'],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
         assert done.stdout.strip("\n") == marked(comment, "sh")
 
 
@@ -132,28 +181,53 @@ def test_the_python_block_runs(monkeypatch, capsys):
 
 # ---- numbers are those of the records
 
+
 def tables(comment: str, text: str) -> list[list[dict[str, str]]]:
     """Rows {title: cell} of the table after each <!-- comment -->."""
     found = []
     for block in re.findall(rf"<!-- {comment} -->\n((?:\|.*\n)+)", text):
-        head, _, *rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in block.splitlines()]
+        head, _, *rows = [
+            [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+            for line in block.splitlines()
+        ]
         found.append([dict(zip(head, row, strict=True)) for row in rows])
     return found
 
 
-SPLITS = {"strings of commands": "speech_commands/strings", "built-in commands": "voice_commands/test",
-          "test-clean": "librispeech/test-clean", "test-clean, noisy": "librispeech-noisy/test-clean-noisy"}
-RUNS = {"supernet": "omni_sparsity-", "individually pruned": "gradual_magnitude-", "small dense": "small_dense-",
-        "Simple-Top-k": "simple_topk-", "CSP": "csp-", "Iterative-Zero-Out, small": "iterative_zero_out-",
-        "OrthoSoftmax, small": "ortho_softmax-", "half of the blocks, small": "individual-", "transducer, omni": "omni-"}
+SPLITS = {
+    "strings of commands": "speech_commands/strings",
+    "built-in commands": "voice_commands/test",
+    "test-clean": "librispeech/test-clean",
+    "test-clean, noisy": "librispeech-noisy/test-clean-noisy",
+}
+RUNS = {
+    "supernet": "omni_sparsity-",
+    "individually pruned": "gradual_magnitude-",
+    "small dense": "small_dense-",
+    "Simple-Top-k": "simple_topk-",
+    "CSP": "csp-",
+    "Iterative-Zero-Out, small": "iterative_zero_out-",
+    "OrthoSoftmax, small": "ortho_softmax-",
+    "half of the blocks, small": "individual-",
+    "transducer, omni": "omni-",
+}
 
 
 def measured(row: dict[str, str], split: str) -> Report | None:
     """The streaming, greedy report of a row's model and subnet with its file size."""
-    runs = [r.id for r in store.runs() if r.released and r.id.startswith(RUNS[row.get("model", "supernet")])]
-    found = [r for run in runs for r in store.reports(run, own=False)
-             if (r.subnet, r.split, r.decoder, f"{r.file_bytes / 1e6:.2f}") == (row["subnet"], split, "greedy", row["file, MB"])
-             and r.chunk_ms > 0]
+    runs = [
+        r.id
+        for r in store.runs()
+        if r.released and r.id.startswith(RUNS[row.get("model", "supernet")])
+    ]
+    found = [
+        r
+        for run in runs
+        for r in store.reports(run, own=False)
+        if (r.subnet, r.split, r.decoder, f"{r.file_bytes / 1e6:.2f}")
+        == (row["subnet"], split, "greedy", row["file, MB"])
+        and r.chunk_ms > 0
+    ]
     assert len(found) <= 1, found
     return found[0] if found else None
 
@@ -165,8 +239,16 @@ def wrong_cells(row: dict[str, str]) -> list[str]:
         report = measured(row, split)
         if cell is None or (cell == "-" and report is None):
             continue
-        share = [f"{100 * value:.1f}" for value in (report.wer, report.wer_low, report.wer_high)] if report else ["-"] * 3
-        told = [f"{100 * report.sparsity:.1f} %", f"{share[0]} ({share[1]}-{share[2]})"] if report else ["-", "-"]
+        share = (
+            [f"{100 * value:.1f}" for value in (report.wer, report.wer_low, report.wer_high)]
+            if report
+            else ["-"] * 3
+        )
+        told = (
+            [f"{100 * report.sparsity:.1f} %", f"{share[0]} ({share[1]}-{share[2]})"]
+            if report
+            else ["-", "-"]
+        )
         if told != [row["sparsity"], cell.replace(" % (", " (")]:
             wrong.append(f"{row} {title}: the record says {told}")
     return wrong
@@ -192,18 +274,23 @@ def test_a_wrong_number_would_be_seen():
 def test_the_language_model_is_the_one_that_ships():
     text = LANGUAGE.read_text(encoding="utf-8")
     from core.lm import arpa, languages
+
     model = arpa.load(languages.shipped())
     shipped = next(line for line in text.splitlines() if "(ships)" in line)
     assert [cell.strip() for cell in shipped.strip("|").split("|")][2:5] == [
         *(f"{len(table.log10):,}".replace(",", " ") for table in model.tables[1:]),
-        f"{languages.shipped().stat().st_size / 1e6:.2f}"]
+        f"{languages.shipped().stat().st_size / 1e6:.2f}",
+    ]
     assert len(text.splitlines()) <= 40
 
 
 # ---- commands of all pages
 
+
 def test_the_slurm_script_has_ten_lines_and_starts_a_recipe_that_exists():
-    script = marked("sbatch", "sh", (ROOT / "core" / "jobs" / "README.md").read_text(encoding="utf-8"))
+    script = marked(
+        "sbatch", "sh", (ROOT / "core" / "jobs" / "README.md").read_text(encoding="utf-8")
+    )
     assert len(script.splitlines()) == 10
     assert subprocess.run(["bash", "-n", "-c", script]).returncode == 0
     check(script.splitlines()[-1].split("-m core ")[1])
@@ -214,9 +301,19 @@ def test_every_core_command_of_the_pages_parses(line):
     check(line)
 
 
-@pytest.mark.parametrize("line", ["trian voice_commands", "train voice_command", "train voice_commands --sets a=1",
-                                  "train voice_commands --set training.minuts=5", "tarin --help", "evaluate RUN --split x",
-                                  "transcribe RUN dense artifacts/released/samples/nothing.opus", "jobs clone M"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "trian voice_commands",
+        "train voice_command",
+        "train voice_commands --sets a=1",
+        "train voice_commands --set training.minuts=5",
+        "tarin --help",
+        "evaluate RUN --split x",
+        "transcribe RUN dense artifacts/released/samples/nothing.opus",
+        "jobs clone M",
+    ],
+)
 def test_a_wrong_command_would_be_seen(line):
     with pytest.raises((SystemExit, AssertionError, ValueError)):
         check(line)
@@ -225,7 +322,11 @@ def test_a_wrong_command_would_be_seen(line):
 def looking() -> list[str]:
     """Core commands of the pages that only look, as words after `python -m core`."""
     bare = sorted({line.split("#")[0].strip() for line in all_core_lines()})
-    return [line for line in bare if re.match(r"list\b|jobs$|.* --help$", line) and not PLACEHOLDERS & set(line.split())]
+    return [
+        line
+        for line in bare
+        if re.match(r"list\b|jobs$|.* --help$", line) and not PLACEHOLDERS & set(line.split())
+    ]
 
 
 def test_commands_that_only_look_are_executed(capfd):
@@ -241,12 +342,15 @@ def test_commands_that_only_look_are_executed(capfd):
 
 
 def test_help_works():
-    done = subprocess.run([sys.executable, "-m", "core", "--help"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "core", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0
     assert "release" in done.stdout
 
 
 # ---- packages, paths, links
+
 
 def package_picture() -> list[str]:
     """The picture of packages of core/README.md, a line each."""
@@ -256,9 +360,18 @@ def package_picture() -> list[str]:
 
 
 def test_the_picture_names_every_package_and_nothing_else():
-    named = [word for line in package_picture() if not line.startswith(" ---") for word in re.split(r"\s{2,}", line.strip())[0].split()]
-    missing = [word for word in named if not (ROOT / "core" / word.replace(".", "/")).exists()
-               and not (ROOT / "core" / f"{word.replace('.', '/')}.py").exists()]
+    named = [
+        word
+        for line in package_picture()
+        if not line.startswith(" ---")
+        for word in re.split(r"\s{2,}", line.strip())[0].split()
+    ]
+    missing = [
+        word
+        for word in named
+        if not (ROOT / "core" / word.replace(".", "/")).exists()
+        and not (ROOT / "core" / f"{word.replace('.', '/')}.py").exists()
+    ]
     assert missing == [], "core/README.md names packages that do not exist"
     folders = {p.parent for p in (ROOT / "core").rglob("*.py")} - {ROOT / "core"}
     packages = {str(f.relative_to(ROOT / "core")).replace("/", ".") for f in folders}
@@ -271,12 +384,16 @@ def test_the_picture_names_every_package_and_nothing_else():
 def missing_paths(file: Path, text: str) -> list[str]:
     """Paths in inline code that exist neither in the project nor in the page's own folder; of NAME.py the folder must exist."""
     found = []
-    for word in re.findall(r"`([\w./*-]+/[\w.*-]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+    for word in re.findall(
+        r"`([\w./*-]+/[\w.*-]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    ):
         is_path = word.endswith("/") or re.search(r"\.(py|toml|md|zst|txt|png|json)$", word)
         if not is_path or MADE_LATER.match(word):
             continue
         word = re.sub(r"NAME\.\w+$", "", word)
-        if not any((base / word).exists() for base in (ROOT, file.parent)) and not re.match(r"LibriSpeech/|manifests/", word):
+        if not any((base / word).exists() for base in (ROOT, file.parent)) and not re.match(
+            r"LibriSpeech/|manifests/", word
+        ):
             found.append(word)
     return found
 
@@ -292,12 +409,21 @@ def test_a_missing_path_would_be_seen():
 
 
 def documents() -> list[Path]:
-    return [*PAGES, *sorted(set(paths.RELEASED.rglob("*.md")) - set(PAGES)), ROOT / "requirements.txt", ROOT / "tests" / "requirements.txt"]
+    return [
+        *PAGES,
+        *sorted(set(paths.RELEASED.rglob("*.md")) - set(PAGES)),
+        ROOT / "requirements.txt",
+        ROOT / "tests" / "requirements.txt",
+    ]
 
 
 def test_pictures_and_links_lead_somewhere():
     for file in documents():
-        for target in re.findall(r"\]\(([^)#\s]+)\)", file.read_text(encoding="utf-8")) if file.suffix == ".md" else ():
+        for target in (
+            re.findall(r"\]\(([^)#\s]+)\)", file.read_text(encoding="utf-8"))
+            if file.suffix == ".md"
+            else ()
+        ):
             there = target.startswith(("http://", "https://")) or (file.parent / target).exists()
             assert there, f"{name_of(file)}: {target}"
 
@@ -315,13 +441,24 @@ def test_no_path_of_a_machine_and_no_registry_is_named(file):
 
 
 def test_a_machine_path_would_be_seen():
-    for bad in ("see /home/me/x", "(/opt/app/core)", "--index-url x", "https://pypi.example.org/simple"):
+    for bad in (
+        "see /home/me/x",
+        "(/opt/app/core)",
+        "--index-url x",
+        "https://pypi.example.org/simple",
+    ):
         assert MACHINE.search(bad), bad
-    for good in ("$SPEECH_ROOT/data/x", "artifacts/released/tmp/x", "and/or", "https://www.openslr.org/12"):
+    for good in (
+        "$SPEECH_ROOT/data/x",
+        "artifacts/released/tmp/x",
+        "and/or",
+        "https://www.openslr.org/12",
+    ):
         assert not MACHINE.search(good), good
 
 
 # ---- requirements
+
 
 @pytest.mark.parametrize("file", ["requirements.txt", "tests/requirements.txt"])
 def test_pinned_versions_are_those_installed(file):
@@ -346,4 +483,6 @@ def test_every_required_package_is_explained():
     table = CORE_README.partition("## Libraries")[2].partition("\n## ")[0]
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         name = re.split(r"[=\[#]", line)[0].strip()
-        assert not name or re.search(rf"(?<![\w-]){name}(?![\w-])", table), f"core/README.md does not say what {name} is for"
+        assert not name or re.search(rf"(?<![\w-]){name}(?![\w-])", table), (
+            f"core/README.md does not say what {name} is for"
+        )

@@ -1,4 +1,5 @@
 """The documents' commands are executed as they stand there, in order: only sizes are made small and placeholders filled in."""
+
 from __future__ import annotations
 
 import os
@@ -12,25 +13,75 @@ from core.cli import main as cli
 from core.storage import store
 from tests.test_readme import LANGUAGE, ROOT, core_lines
 
-PAGES = [ROOT / "README.md", ROOT / "core/jobs/README.md", LANGUAGE, ROOT / "core/bench/README.md"]  # of the results' page they only parse
-SMALL = {"corpus.hours": 0.01, "corpus.test_utterances": 6, "corpus.dev_utterances": 2, "corpus.search_utterances": 4,
-         "corpus.shard_utterances": 8, "corpus.processes": 1, "model.blocks": 2, "model.width": 32, "model.heads": 2, "model.kernel": 5,
-         "features.speed_change": 0.0, "method.sparsest": 0.3, "training.updates": 4, "training.batch_seconds": 20.0, "training.threads": 1,
-         "search.sparsities": "[0.2]", "search.population": 4, "search.evaluations": 4, "search.best": 1, "search.minutes": 0.1,
-         "search.seconds": 4.0, "search.threads": 1,
-         "evaluation.splits": '["test"]', "evaluation.speed_utterances": 0, "evaluation.threads": 1,
-         "evaluation.repetitions": 100, "evaluation.beam": 4}
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "core/jobs/README.md",
+    LANGUAGE,
+    ROOT / "core/bench/README.md",
+]  # of the results' page they only parse
+SMALL = {
+    "corpus.hours": 0.01,
+    "corpus.test_utterances": 6,
+    "corpus.dev_utterances": 2,
+    "corpus.search_utterances": 4,
+    "corpus.shard_utterances": 8,
+    "corpus.processes": 1,
+    "model.blocks": 2,
+    "model.width": 32,
+    "model.heads": 2,
+    "model.kernel": 5,
+    "features.speed_change": 0.0,
+    "method.sparsest": 0.3,
+    "training.updates": 4,
+    "training.batch_seconds": 20.0,
+    "training.threads": 1,
+    "search.sparsities": "[0.2]",
+    "search.population": 4,
+    "search.evaluations": 4,
+    "search.best": 1,
+    "search.minutes": 0.1,
+    "search.seconds": 4.0,
+    "search.threads": 1,
+    "evaluation.splits": '["test"]',
+    "evaluation.speed_utterances": 0,
+    "evaluation.threads": 1,
+    "evaluation.repetitions": 100,
+    "evaluation.beam": 4,
+}
 SETS = [w for n, v in SMALL.items() for w in ("--set", f"{n}={v}")]
-MORE = {"train voice_commands": SETS,  # {begin of a command: words after it}
-        "jobs add": ["--no-worker"], "jobs clone": ["--no-worker"],
-        "bench training": ["--set", "recipe={run}/recipe.json", "--set", "rounds=1"],
-        "bench corpus": ["--set", "utterances=8", "--set", "processes=1"],
-        "bench jobs": ["--set", "jobs=1", "--set", "writers=2", "--set", "each=2", "--set", "run={name}", "--set",
-                       "recipe={run}/recipe.json", "--set", "ray_jobs=0", "--set", "ray_updates=0"]}
-ELSEWHERE = {"list": "test_readme.py", "compare --help": "test_readme.py", "jobs work --slots": "jobs/test_jobs.py",
-             "bench scale": "bench/test_scale.py", "bench app": "test_browser.py",
-             "train RECIPE --runner ray": "jobs/test_ray.py",
-             "train RECIPE --dry-run": "pipelines/test_rehearsal.py", "train --resume": "cli/test_cli.py"}
+MORE = {
+    "train voice_commands": SETS,  # {begin of a command: words after it}
+    "jobs add": ["--no-worker"],
+    "jobs clone": ["--no-worker"],
+    "bench training": ["--set", "recipe={run}/recipe.json", "--set", "rounds=1"],
+    "bench corpus": ["--set", "utterances=8", "--set", "processes=1"],
+    "bench jobs": [
+        "--set",
+        "jobs=1",
+        "--set",
+        "writers=2",
+        "--set",
+        "each=2",
+        "--set",
+        "run={name}",
+        "--set",
+        "recipe={run}/recipe.json",
+        "--set",
+        "ray_jobs=0",
+        "--set",
+        "ray_updates=0",
+    ],
+}
+ELSEWHERE = {
+    "list": "test_readme.py",
+    "compare --help": "test_readme.py",
+    "jobs work --slots": "jobs/test_jobs.py",
+    "bench scale": "bench/test_scale.py",
+    "bench app": "test_browser.py",
+    "train RECIPE --runner ray": "jobs/test_ray.py",
+    "train RECIPE --dry-run": "pipelines/test_rehearsal.py",
+    "train --resume": "cli/test_cli.py",
+}
 BOOK = "it was the best of times it was the worst of times\n" * 3 + "it was the age of wisdom\n" * 3
 
 
@@ -41,7 +92,11 @@ def bare(line: str) -> str:
 def commands() -> list[str]:
     """What is executed here, in the pages' order, each once."""
     lines = [line for page in PAGES for line in core_lines(page.read_text(encoding="utf-8"))]
-    return [c for c in dict.fromkeys(map(bare, lines)) if not any(c == e or c.startswith(e + " ") for e in ELSEWHERE)]
+    return [
+        c
+        for c in dict.fromkeys(map(bare, lines))
+        if not any(c == e or c.startswith(e + " ") for e in ELSEWHERE)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +107,8 @@ def run(tmp_path_factory):
     os.environ["SUPERNET_ARTIFACTS"] = str(home / "artifacts")
     os.chdir(home)
     (home / "books.txt").write_text(BOOK, encoding="utf-8")
+    small = ["lm", "--text", "books.txt", "--order", "2", "--out", "small.arpa", "--quiet"]
+    assert cli.main(small) == 0  # in place of open speech, whose graph takes a minute to build
     try:
         yield home
     finally:
@@ -70,15 +127,32 @@ def filled(command: str, home) -> list[str]:
     name = next((r.id for r in store.runs() if not r.released), "")
     sound = sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus"))[0]
     recipe = str(paths.runs() / name / paths.RECIPE)
-    there = {"RUN": name, "RECIPE": recipe, "N": "1", "FILES": str(sound), "s3://bucket/runs": (home / "bucket").as_uri()}
+    there = {
+        "RUN": name,
+        "open": str(home / "small.arpa"),
+        "RECIPE": recipe,
+        "N": "1",
+        "FILES": str(sound),
+        "s3://bucket/runs": (home / "bucket").as_uri(),
+    }
     more = next((w for start, w in MORE.items() if command.startswith(start)), [])
     words = [there.get(w, w) for w in command.split()]
     return words + [w.format(run=paths.runs() / name, name=name) for w in more]
 
 
 def test_every_command_is_executed_here_or_by_the_test_that_is_named():
-    assert {c.split()[0] for c in commands()} == {"train", "search", "evaluate", "transcribe", "export", "store", "fetch", "lm", "bench",
-                                                    "jobs"}
+    assert {c.split()[0] for c in commands()} == {
+        "train",
+        "search",
+        "evaluate",
+        "transcribe",
+        "export",
+        "store",
+        "fetch",
+        "lm",
+        "bench",
+        "jobs",
+    }
     for start, file in ELSEWHERE.items():
         text = (paths.ROOT / "tests" / file).read_text(encoding="utf-8")
         assert start.split()[-1] in text or "looking" in text, f"{file} does not execute `{start}`"
@@ -89,7 +163,9 @@ def test_it_runs(command, run, capfd):
     """In order: a command finds what those before it made, as for a person who reads on."""
     if command.startswith("fetch"):  # as on another machine
         shutil.rmtree(next(r.folder for r in store.runs() if not r.released))
-        command = command.replace("RUN", next(p.name for p in (run / "bucket").iterdir() if p.is_dir()))
+        command = command.replace(
+            "RUN", next(p.name for p in (run / "bucket").iterdir() if p.is_dir())
+        )
     code = cli.main(filled(command, run))
     said = capfd.readouterr()
     assert code in (0, None), said.err
