@@ -40,20 +40,22 @@ class Task:
 
 @dataclass(frozen=True)
 class Extracted:
-    """Features float16 [F, 80] by speed, and the length in s that was decoded."""
+    """Features float16 [F, 80] by speed, the length in s that was decoded, and sentences on what was changed in the sound."""
     seconds: float
     features: dict[float, np.ndarray]
+    changes: tuple[str, ...] = ()
 
 
 def extract_one(task: Task) -> Extracted | str:
     """The features of one stretch, or why there are none."""
+    changes: list[str] = []
     try:
-        samples = audio.read(task.path, task.offset, task.seconds)
+        samples = audio.read(task.path, task.offset, task.seconds, note=changes.append)
         found = {speed: features.fbank_in_bulk(audio.speed(samples, speed)).astype(np.float16)
                  for speed in task.speeds}
     except Exception as error:  # one bad item must never end a preparation of hours: it is listed with its reason
         return audio.why(task.path, error)
-    return Extracted(len(samples) / audio.SAMPLE_RATE, found)
+    return Extracted(len(samples) / audio.SAMPLE_RATE, found, tuple(changes))
 
 
 def _extract_many(tasks: Sequence[Task]) -> list[Extracted | str]:

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -31,6 +32,7 @@ from core.storage import checksums, store
 VERSION = 1                        # raise when the same recipe and files would be prepared otherwise
 SUBSAMPLING = 4                    # encoder frames are 40 ms, four feature frames
 LOSS_SPLITS = ("train", "search", "dev")  # CTC loss is computed on these: their labels must fit into the frames
+NUMBERS = re.compile(r"-?\d+(\.\d+)?")  # particulars of a change in a sound, which are left out for counting
 BYTES_PER_SECOND = features.FRAMES_PER_SECOND * features.BINS * 2
 
 Progress = Callable[[int, int, str], None]
@@ -171,13 +173,14 @@ def _build(aside: Path, folder: Path, corpus: base.Corpus, found: dict[str, list
     encoder = tokenizer.load(aside)
     corpus_of = (lambda id: id.partition(":")[0]) if corpus.parts() else (lambda id: corpus.name)
     rows: dict[str, list[Row]] = {split: [] for split in found}
-    dropped = list(dropped)
+    dropped, changed = list(dropped), Counter[str]()
     with contextlib.closing(Writer(aside, extraction.speeds)) as writer:
         for split, utterance, result in extraction.run(found):
             row = _row(split, corpus_of(utterance.id), utterance, result, encoder)
             if isinstance(row, Drop):
                 dropped.append(row)
             else:
+                changed.update(NUMBERS.sub("...", change) for change in result.changes)
                 frames = writer.append(result.features, split == TRAIN)
                 sums = {speed: checksum(array) for speed, array in result.features.items()}
                 rows[split].append(replace(row, frames=frames, sums=sums, stamp=extraction.stamps[utterance.audio]))
@@ -193,7 +196,7 @@ def _build(aside: Path, folder: Path, corpus: base.Corpus, found: dict[str, list
         "tokens": {"files_of_another_run": sorted(inherited)} if inherited else as_dict(tokens),
         "splits": {split: _summary(mine, [d for d in dropped if d.split == split], rows.get(TRAIN, []))
                    for split, mine in rows.items()},
-        "attributions": corpus.attributions(), "made": time.strftime("%Y-%m-%d %H:%M:%S %z")}))
+        "changed": changed, "attributions": corpus.attributions(), "made": time.strftime("%Y-%m-%d %H:%M:%S %z")}))
 
 
 @dataclass(frozen=True)

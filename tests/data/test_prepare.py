@@ -252,3 +252,15 @@ def test_reasons_are_counted_without_their_particulars():
         "audio file is missing: /x/1.wav", "audio file is missing: /y/2.wav", "cannot read /x/1.wav: broken",
         "cannot read /y/2.wav: broken", "speaker 'a' is also in split 'test'", "speaker 'b' is also in split 'dev'")}
     assert kinds == {"audio file is missing", "cannot read ...", "speaker ... is also in split ..."}
+
+
+def test_what_was_changed_in_sounds_is_counted(tmp_path, monkeypatch):
+    train = write_split(tmp_path / "sound", "train", 6, 1)
+    for item in train[:2]:  # the second channel cancels the first
+        samples, rate = soundfile.read(item.audio)
+        soundfile.write(item.audio, np.stack([samples, -samples], 1), rate)
+    give(monkeypatch, Stub({"train": train}))
+    made = Prepared(prepare.prepare(RECIPE, processes=1))
+    (sentence, times), = made.info["changed"].items()
+    assert times == 2 and "channel" in sentence and len(made.rows("train")) == 6
+    assert float(made.features(made.rows("train")[0]).max()) > float(made.features(made.rows("train")[3]).max()) - 3, "and it is no silence"
