@@ -41,7 +41,8 @@ Progress = Callable[[int, int, str], None]
 def prepare(recipe: Recipe, progress: Progress | None = None, processes: int | None = None) -> Path:
     """The folder of prepared data for a recipe's corpus, features and tokens; made only if it is not there yet.
 
-    With `init_from` the tokenizer and the feature statistics are those of that run, so that its weights fit.
+    With `init_from` the tokenizer and the feature statistics are those of that run, so that its weights fit; only a run whose encoder
+    alone is continued, under new tokens (new_tokens), leaves both to this recipe.
     `progress(done, total, text)` counts utterances; `processes` is the number of CPU cores if None. ValueError for a
     corpus that is missing, more than 5 % bad items in a split, or features larger than `features.cache_gb`.
     """
@@ -53,7 +54,7 @@ def prepare(recipe: Recipe, progress: Progress | None = None, processes: int | N
     found, dropped = gather(corpus, token_options.marks)
     stamps = {audio: _stamp(audio) for audio in sorted({u.audio for mine in found.values() for u in mine})}
     contents = _contents(recipe, corpus, options, found, dropped, stamps)
-    known = inherited(recipe)[1] if recipe.init_from else {}
+    known = inherited(recipe)[1] if recipe.init_from and not new_tokens(recipe) else {}
     lexical = {} if paths.BPE in known or not known and token_options.kind != "phonemes" else {"lexicon": lexicon.version()}
     folder = _folder({**contents, "tokens": _told(token_options) | lexical})
     if known and not (_ready(folder) and _same(folder, known)):
@@ -126,6 +127,14 @@ def _ready(folder: Path) -> bool:
     except ValueError:
         return False
     return True
+
+
+def new_tokens(recipe: Recipe) -> bool:
+    """Whether the recipe asks for phonemes where the run it continues has letters or pieces, or the reverse: then the encoder alone
+    is continued."""
+    kind = recipe.tokens.get("kind")
+    phonemes = tokenizer.load(store.run_folder(recipe.init_from)).unit == "phonemes"
+    return kind is not None and (kind == "phonemes") != phonemes
 
 
 def inherited(recipe: Recipe) -> tuple[int, dict[str, bytes]]:

@@ -60,14 +60,19 @@ def check_version(run_id: str, field: str) -> None:
 def start_from(model: torch.nn.Module, recipe: Recipe, tokens: str) -> None:
     """Load the released weights of the recipe's earlier stage; ValueError when its version, tokens or shapes are others.
 
+    Where the recipe asks for another kind of tokens (prepare.new_tokens), the output layers stay as the model was built.
     Output layers it lacks (one per size) begin as its first one; a method with blocks_of() takes some of its blocks."""
     run_id, blocks_of = recipe.init_from, getattr(plugins.load("methods", recipe.method.name), "blocks_of", None)
     folder = store.run_folder(run_id)
     check_version(run_id, "init_from")
-    if store.read(folder / paths.TOKENS).decode() != tokens:
+    new_tokens = prepare_room.new_tokens(recipe)
+    if not new_tokens and store.read(folder / paths.TOKENS).decode() != tokens:
         raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
     weights = {n: torch.from_numpy(t) for n, t in packing.weights(folder).items()}
     own = dict(model.named_parameters())
+    if new_tokens:
+        weights = {n: t for n, t in weights.items() if not n.startswith(packing.HEADS)}
+        own = {n: p for n, p in own.items() if not n.startswith(packing.HEADS)}
     if blocks_of:  # for all others a deeper net is another one
         weights = _some_blocks(weights, lambda deeper: blocks_of(recipe, deeper))
     for name in [n for n in own if n.startswith(packing.HEADS) and n not in weights]:
@@ -91,7 +96,7 @@ def _some_blocks(weights: dict[str, torch.Tensor], chosen: Callable[[int], list[
 
 def vocabulary(recipe: Recipe) -> int:
     """The number of tokens, before any speech is prepared. ValueError where the recipe contradicts the run it starts from."""
-    if recipe.init_from:
+    if recipe.init_from and not prepare_room.new_tokens(recipe):
         return prepare_room.inherited(recipe)[0]
     options = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
     return options.vocabulary
