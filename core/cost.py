@@ -1,7 +1,10 @@
-"""What a subnet costs: blocks, parameters, multiply-accumulates and bytes, counted from an Anatomy; opens no file.
+"""What a subnet costs: blocks, parameters, multiply-accumulates and bytes, counted from an Anatomy;
+opens no file.
 
-`keep` is {unit name: share kept, 0..1}; a unit that is missing is kept whole. Sparsity is the share of zeros.
+`keep` is {unit name: share kept, 0..1}; a unit that is missing is kept whole. Sparsity is the share
+of zeros.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,23 +13,36 @@ import math
 
 from core.records import Anatomy, Fixed, Unit
 
-VALUE_BYTES = 2              # fp16
-TENSOR_HEADER_BYTES = 64     # one safetensors header entry without its name (measured 58-70)
-OTHER_BYTES = 6_000          # tokens.txt, BPE model, statistics and settings (measured 4-8 kB with 256 pieces)
-PATTERNS = {"8x1": (8, 0), "1x1": (1, 0), "2:4": (1, 4)}  # {name: rows of a block, inputs of a group}; 1x1 is unstructured
-TOLERANCE = 0.005            # how far outside two subnets `between` may still be asked for
+VALUE_BYTES = 2  # fp16
+TENSOR_HEADER_BYTES = 64  # one safetensors header entry without its name (measured 58-70)
+OTHER_BYTES = (
+    6_000  # tokens.txt, BPE model, statistics and settings (measured 4-8 kB with 256 pieces)
+)
+PATTERNS = {
+    "8x1": (8, 0),
+    "1x1": (1, 0),
+    "2:4": (1, 4),
+}  # {name: rows of a block, inputs of a group}; 1x1 is unstructured
+TOLERANCE = 0.005  # how far outside two subnets `between` may still be asked for
 
 
 def with_pattern(anatomy: Anatomy, pattern: str) -> Anatomy:
-    """The same model with zeros of another pattern. ValueError for an unknown one and for matrices it does not fit."""
+    """The same model with zeros of another pattern. ValueError for an unknown one and for matrices
+    it does not fit.
+    """
     if pattern not in PATTERNS:
         raise ValueError(f"the pattern is {pattern!r}; there are {', '.join(PATTERNS)}")
     block, group = PATTERNS[pattern]
     wrong = [u.name for u in anatomy.units if u.rows % block or (group and u.columns % group)]
     if wrong:
-        raise ValueError(f"the pattern {pattern} does not fit {wrong[0]}: its outputs must be a multiple of {block}"
-                         + (f" and its inputs of {group}" if group else ""))
-    return dataclasses.replace(anatomy, units=tuple(dataclasses.replace(u, block=block, group=group) for u in anatomy.units))
+        raise ValueError(
+            f"the pattern {pattern} does not fit {wrong[0]}: its outputs must be a multiple of"
+            f" {block}" + (f" and its inputs of {group}" if group else "")
+        )
+    return dataclasses.replace(
+        anatomy,
+        units=tuple(dataclasses.replace(u, block=block, group=group) for u in anatomy.units),
+    )
 
 
 def pattern_of(anatomy: Anatomy) -> str:
@@ -36,12 +52,16 @@ def pattern_of(anatomy: Anatomy) -> str:
 
 
 def blocks_kept(unit: Unit, keep: float) -> int:
-    """Blocks of `unit` left when the share `keep` is kept: rounded half up, clipped to 0..blocks."""
+    """Blocks of `unit` left when the share `keep` is kept: rounded half up, clipped to
+    0..blocks.
+    """
     return min(max(math.floor(keep * unit.blocks + 0.5), 0), unit.blocks)
 
 
 def counts(anatomy: Anatomy, keep: dict[str, float]) -> list[int]:
-    """Kept blocks of every unit, in the anatomy's order. ValueError for a unit that does not exist."""
+    """Kept blocks of every unit, in the anatomy's order. ValueError for a unit that does not
+    exist.
+    """
     check(anatomy, keep)
     return [blocks_kept(u, keep.get(u.name, 1.0)) for u in anatomy.units]
 
@@ -50,15 +70,19 @@ def check(anatomy: Anatomy, keep: dict[str, float]) -> None:
     """ValueError for units that do not exist and for shares outside 0..1."""
     unknown = sorted(set(keep) - {u.name for u in anatomy.units})
     if unknown:
-        raise ValueError(f"keep names units that this model does not have: {unknown[:5]}; it has "
-                         f"{len(anatomy.units)}, e.g. {[u.name for u in anatomy.units[:3]]}")
+        raise ValueError(
+            f"keep names units that this model does not have: {unknown[:5]}; it has "
+            f"{len(anatomy.units)}, e.g. {[u.name for u in anatomy.units[:3]]}"
+        )
     wrong = {n: k for n, k in keep.items() if not 0.0 <= k <= 1.0}
     if wrong:
         raise ValueError(f"the share kept must lie in 0..1, came {dict(list(wrong.items())[:5])}")
 
 
 def branches_off(anatomy: Anatomy, keep: dict[str, float]) -> frozenset[str]:
-    """Residual branches of which nothing is kept: they are not run, and nothing of them is stored. What is on no branch always runs."""
+    """Residual branches of which nothing is kept: they are not run, and nothing of them is stored.
+    What is on no branch always runs.
+    """
     on = {u.branch for u, k in zip(anatomy.units, counts(anatomy, keep)) if k} | {""}
     return frozenset(u.branch for u in anatomy.units) - on
 
@@ -69,7 +93,9 @@ def belongs(name: str, branches: frozenset[str]) -> bool:
 
 
 def _spare(name: str) -> bool:
-    """Of several output layers (heads.<k>.) a size has one, and all are alike: the others do not count."""
+    """Of several output layers (heads.<k>.) a size has one, and all are alike: the others do not
+    count.
+    """
     return name.startswith("heads.") and not name.startswith("heads.0.")
 
 
@@ -113,13 +139,19 @@ def whole_sparsity(anatomy: Anatomy, keep: dict[str, float]) -> float:
 
 
 def macs_per_second(anatomy: Anatomy, keep: dict[str, float] | None = None) -> float:
-    """Multiply-accumulates executed per second of audio: zeros are multiplied too, but branches without a weight are not run.
+    """Multiply-accumulates executed per second of audio: zeros are multiplied too, but branches
+    without a weight are not run.
 
-    A matrix counts as often as its `rate` says. A transducer's, in models/_transducer.py: encoder at 25 Hz (and again for right
-    context), joiner once a frame (greedy, one token a frame at most), predictor once a token, of which 15 a second are assumed."""
+    A matrix counts as often as its `rate` says. A transducer's, in models/_transducer.py: encoder
+    at 25 Hz (and again for right
+    context), joiner once a frame (greedy, one token a frame at most), predictor once a token, of
+    which 15 a second are assumed.
+    """
     off = branches_off(anatomy, keep or {})
     units = sum(u.parameters * u.rate for u in anatomy.units if u.branch not in off)
-    return 1000.0 / anatomy.frame_ms * units + sum(f.macs_per_second for f in _fixed(anatomy, keep or {}))
+    return 1000.0 / anatomy.frame_ms * units + sum(
+        f.macs_per_second for f in _fixed(anatomy, keep or {})
+    )
 
 
 def macs_nonzero_per_second(anatomy: Anatomy, keep: dict[str, float]) -> float:
@@ -135,22 +167,37 @@ def mask_bytes(unit: Unit) -> int:
 
 
 def mask_pays(unit: Unit, kept: int) -> bool:
-    """True when kept values plus mask are smaller than the raw matrix, header entry of the second tensor included."""
+    """True when kept values plus mask are smaller than the raw matrix, header entry of the second
+    tensor included.
+    """
     raw = unit.parameters * VALUE_BYTES
-    return kept * unit.block * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name) < raw
+    return (
+        kept * unit.block * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name)
+        < raw
+    )
 
 
 @functools.lru_cache(maxsize=64)
 def _overhead(anatomy: Anatomy, off: frozenset[str]) -> int:
     """Bytes beside the units' values and masks: fixed tensors, header entries, metadata, tokens."""
-    units = sum(len(u.name) + 24 for u in anatomy.units)                            # sizes and counts in the metadata
-    stored = [x for x in (*anatomy.units, *anatomy.fixed) if not belongs(x.name, off) and not _spare(x.name)]
+    units = sum(len(u.name) + 24 for u in anatomy.units)  # sizes and counts in the metadata
+    stored = [
+        x
+        for x in (*anatomy.units, *anatomy.fixed)
+        if not belongs(x.name, off) and not _spare(x.name)
+    ]
     entries = sum(TENSOR_HEADER_BYTES + len(x.name) + 7 for x in stored)
-    return units + entries + VALUE_BYTES * sum(x.parameters for x in stored if isinstance(x, Fixed)) + OTHER_BYTES
+    return (
+        units
+        + entries
+        + VALUE_BYTES * sum(x.parameters for x in stored if isinstance(x, Fixed))
+        + OTHER_BYTES
+    )
 
 
 def file_bytes(anatomy: Anatomy, keep: dict[str, float]) -> int:
-    """Estimated bytes of the packed file (fp16 values and a bit per block, or raw where the mask does not pay).
+    """Estimated bytes of the packed file (fp16 values and a bit per block, or raw where the mask
+    does not pay).
 
     Exact in the units' tensors; header and tokens are estimated. The file itself is `packing.pack`.
     """
@@ -160,7 +207,12 @@ def file_bytes(anatomy: Anatomy, keep: dict[str, float]) -> int:
         if unit.branch in off:
             continue
         if mask_pays(unit, kept):
-            total += kept * unit.block * VALUE_BYTES + mask_bytes(unit) + TENSOR_HEADER_BYTES + len(unit.name)
+            total += (
+                kept * unit.block * VALUE_BYTES
+                + mask_bytes(unit)
+                + TENSOR_HEADER_BYTES
+                + len(unit.name)
+            )
         else:
             total += unit.parameters * VALUE_BYTES
     return total
@@ -173,17 +225,22 @@ def uniform(anatomy: Anatomy, sparsity: float) -> dict[str, float]:
     return {u.name: 1.0 - sparsity for u in anatomy.units}
 
 
-def between(anatomy: Anatomy, keep_a: dict[str, float], keep_b: dict[str, float], sparsity: float) -> dict[str, float]:
+def between(
+    anatomy: Anatomy, keep_a: dict[str, float], keep_b: dict[str, float], sparsity: float
+) -> dict[str, float]:
     """A subnet between two others that reaches `sparsity` to the block.
 
-    Linear between the two in every unit, then single blocks are moved until the sum is right; when one of the two
+    Linear between the two in every unit, then single blocks are moved until the sum is right; when
+    one of the two
     holds the other, the result lies between them. ValueError when `sparsity` is outside the two.
     """
     a, b = counts(anatomy, keep_a), counts(anatomy, keep_b)
     total = sum(u.blocks for u in anatomy.units)
     low, high = sorted((1 - sum(a) / total, 1 - sum(b) / total))
     if not max(low - TOLERANCE, 0.0) - 1e-9 <= sparsity <= min(high + TOLERANCE, 1.0) + 1e-9:
-        raise ValueError(f"sparsity {sparsity:.4f} is not between the two subnets ({low:.4f} and {high:.4f})")
+        raise ValueError(
+            f"sparsity {sparsity:.4f} is not between the two subnets ({low:.4f} and {high:.4f})"
+        )
     target = round((1.0 - sparsity) * total)
     share = 0.0 if sum(a) == sum(b) else (target - sum(a)) / (sum(b) - sum(a))
     share = min(max(share, 0.0), 1.0)
@@ -194,7 +251,9 @@ def between(anatomy: Anatomy, keep_a: dict[str, float], keep_b: dict[str, float]
 
 
 def _move(kept: list[int], target: int, limits: list[tuple[int, int]]) -> list[int]:
-    """`kept` with single blocks added or taken, spread over the units by their room, until the sum is `target`."""
+    """`kept` with single blocks added or taken, spread over the units by their room, until the sum
+    is `target`.
+    """
     kept = list(kept)
     while (missing := target - sum(kept)) != 0:
         room = [(high - k) if missing > 0 else (k - low) for k, (low, high) in zip(kept, limits)]

@@ -1,4 +1,5 @@
 """Every file and folder name of the project, said once. No file is opened here."""
+
 from __future__ import annotations
 
 import hashlib
@@ -9,14 +10,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "core"
 RECIPES = CORE / "recipes"
-COMPARISONS_FOLDER = CORE / "comparisons"       # recipe sets
+COMPARISONS_FOLDER = CORE / "comparisons"  # recipe sets
 RELEASED = ROOT / "artifacts" / "released"
-COMPARED = RELEASED / "comparison"              # what their arms left: records without weights, and a page each
+COMPARED = RELEASED / "comparison"  # what their arms left: records without weights, and a page each
 CLAIMS, CLAIMS_PAGE = "claims.json", "CLAIMS.md"  # in it: what the comparisons say of the claims
 
 
 def artifacts() -> Path:
-    """Where this machine's runs, prepared data and queue live; SUPERNET_ARTIFACTS moves it (tests do)."""
+    """Where this machine's runs, prepared data and queue live; SUPERNET_ARTIFACTS moves it (tests
+    do).
+    """
     return Path(os.environ.get("SUPERNET_ARTIFACTS", ROOT / "artifacts"))
 
 
@@ -67,34 +70,60 @@ def worker_log() -> Path:
 # inside a run's folder
 RECIPE = "recipe.json"
 UNITS = "units.json"
-WEIGHTS = "weights.safetensors"       # the averaged dense set, fp16
+WEIGHTS = "weights.safetensors"  # the averaged dense set, fp16
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
-TOGETHER = "together.txt"             # of runs of several processes: what it is called on any machine
-CARD = "README.md"                    # the model card
-CHAIN = "chain.json"                  # of released runs: the stages that led to it
-COMPARISONS = "comparisons.json"      # of released runs: searched subnets against others of the same bytes
-RANKS = "ranks"                       # final.safetensors and step-<n>.safetensors
+TOGETHER = "together.txt"  # of runs of several processes: what it is called on any machine
+CARD = "README.md"  # the model card
+CHAIN = "chain.json"  # of released runs: the stages that led to it
+COMPARISONS = (  # of released runs: searched subnets against others of the same bytes
+    "comparisons.json"
+)
+RANKS = "ranks"  # final.safetensors and step-<n>.safetensors
 CHECKPOINT = "checkpoint"
 TENSORBOARD = "tensorboard"
 SEARCHES = ("search.json", "random.json")  # where a search of sizes goes on
-SUBNETS = "subnets"                   # <name>.json
-REPORTS = "reports"                   # <subnet>.<split with / as _>.<chunk ms>.json and .jsonl.zst
-FINISHED = "finished.json"            # marker, written last
-SAMPLES = "samples"                   # under released/: spoken samples
-RESULTS = "RESULTS.md"                # under released/: every measurement in tables
-SCALE = "SCALE.md"                    # under released/: what many GPUs would take, worked out
+SUBNETS = "subnets"  # <name>.json
+REPORTS = "reports"  # <subnet>.<split with / as _>.<chunk ms>.json and .jsonl.zst
+FINISHED = "finished.json"  # marker, written last
+SAMPLES = "samples"  # under released/: spoken samples
+RESULTS = "RESULTS.md"  # under released/: every measurement in tables
+SCALE = "SCALE.md"  # under released/: what many GPUs would take, worked out
 TOKENS = "tokens.txt"
 BPE = "bpe.model"
 FEATURE_STATISTICS = "statistics.json"  # global mean and standard deviation per bin
 
-# Every file that a finished run may have, by its relative name: what is copied between machines, and nothing else.
+# Every file that a finished run may have, by its relative name: what is copied between machines,
+# and nothing else.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
-_SPLIT = r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*"  # of reports, which begin with a subnet's name: splits are called as people like
-_PLAIN = "|".join(map(re.escape, (RECIPE, UNITS, WEIGHTS, METRICS, LOG, TOGETHER, CARD, CHAIN, COMPARISONS, FINISHED, TOKENS, BPE,
-                                  FEATURE_STATISTICS, *SEARCHES)))
-RUN_FILE = re.compile(rf"{_PLAIN}|{RANKS}/(final|step-\d+)\.safetensors|{RANKS}/left_out\.json|{SUBNETS}/{_NAME}\.json"
-                      rf"|{REPORTS}/{_SPLIT}\.(json|jsonl\.zst)")
+_SPLIT = (  # of reports, which begin with a subnet's name: splits are called as people like
+    r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*"
+)
+_PLAIN = "|".join(
+    map(
+        re.escape,
+        (
+            RECIPE,
+            UNITS,
+            WEIGHTS,
+            METRICS,
+            LOG,
+            TOGETHER,
+            CARD,
+            CHAIN,
+            COMPARISONS,
+            FINISHED,
+            TOKENS,
+            BPE,
+            FEATURE_STATISTICS,
+            *SEARCHES,
+        ),
+    )
+)
+RUN_FILE = re.compile(
+    rf"{_PLAIN}|{RANKS}/(final|step-\d+)\.safetensors|{RANKS}/left_out\.json|{SUBNETS}/{_NAME}\.json"
+    rf"|{REPORTS}/{_SPLIT}\.(json|jsonl\.zst)"
+)
 
 
 def ranks_file(run: Path, step: int | None = None) -> Path:
@@ -102,7 +131,9 @@ def ranks_file(run: Path, step: int | None = None) -> Path:
 
 
 def left_out_file(run: Path) -> Path:
-    """Of a release whose weights tell its block ranks: the SHA-256 of the file of ranks that it leaves out."""
+    """Of a release whose weights tell its block ranks: the SHA-256 of the file of ranks that it
+    leaves out.
+    """
     return run / RANKS / "left_out.json"
 
 
@@ -110,12 +141,30 @@ def subnet_file(run: Path, name: str) -> Path:
     return run / SUBNETS / f"{name}.json"
 
 
-def report_file(run: Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy", language_model: str = "none") -> Path:
+def report_file(
+    run: Path,
+    subnet: str,
+    split: str,
+    chunk_ms: float,
+    decoder: str = "greedy",
+    language_model: str = "none",
+) -> Path:
     other = "" if decoder in ("", "greedy") else f".{decoder.replace(' ', '-')}"
     if language_model not in ("", "none"):
-        other += f".lm-{hashlib.sha256(language_model.encode()).hexdigest()[:8]}"  # its weights, too: each is a condition of its own
+        other += (  # its weights, too: each is a condition of its own
+            f".lm-{hashlib.sha256(language_model.encode()).hexdigest()[:8]}"
+        )
     return run / REPORTS / f"{subnet}.{split.replace('/', '_')}.{chunk_ms:g}{other}.json"
 
 
-def hypotheses_file(run: Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy", language_model: str = "none") -> Path:
-    return report_file(run, subnet, split, chunk_ms, decoder, language_model).with_suffix(".jsonl.zst")
+def hypotheses_file(
+    run: Path,
+    subnet: str,
+    split: str,
+    chunk_ms: float,
+    decoder: str = "greedy",
+    language_model: str = "none",
+) -> Path:
+    return report_file(run, subnet, split, chunk_ms, decoder, language_model).with_suffix(
+        ".jsonl.zst"
+    )

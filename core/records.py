@@ -1,21 +1,41 @@
 """The words everything else is said in: plain frozen records, no torch, no files.
 
-Letters in shapes: B utterances, T frames, F feature bins, U tokens, R rows (outputs), C columns (inputs).
-Sizes are in bytes or MB = 10^6 bytes, times in ms unless a name says otherwise.
+Letters in shapes: B utterances, T frames, F feature bins, U tokens, R rows (outputs), C columns
+(inputs). Sizes are in bytes or MB = 10^6 bytes, times in ms unless a name says otherwise.
 """
+
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-BLOCK = 8  # consecutive outputs of one input that are kept or pruned together (METHODS: 8x1 blocks), unless a method wants others
-KINDS = ("feed-forward", "attention", "convolution", "input", "recurrent", "projection", "predictor", "joiner")
+# consecutive outputs of one input that are kept or pruned together (METHODS: 8x1 blocks), unless a
+# method wants others
+BLOCK = 8
+KINDS = (
+    "feed-forward",
+    "attention",
+    "convolution",
+    "input",
+    "recurrent",
+    "projection",
+    "predictor",
+    "joiner",
+)
 
 
-def option(default: Any, help: str, *, unit: str = "", low: float | None = None, high: float | None = None,
-           choices: tuple = ()) -> Any:
-    """A field of a plug-in's `Options`: default, one line of help, unit and allowed range (inclusive).
+def option(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple = (),
+) -> Any:
+    """A field of a plug-in's `Options`: default, one line of help, unit and allowed range
+    (inclusive).
 
     The catalogue reads these calls from the source with `ast`, so arguments must be literals.
     """
@@ -28,6 +48,7 @@ def option(default: Any, help: str, *, unit: str = "", low: float | None = None,
 @dataclass(frozen=True)
 class Choice:
     """One plug-in and the options given to it, e.g. Choice("omni_sparsity", {"sparsest": 0.95})."""
+
     name: str
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -35,6 +56,7 @@ class Choice:
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides what a run computes. `title` is for people and is not hashed."""
+
     corpus: Choice
     model: Choice
     method: Choice
@@ -51,6 +73,7 @@ class Recipe:
 @dataclass(frozen=True)
 class Utterance:
     """A piece of speech with its words. `offset` and `seconds` are in s within the file `audio`."""
+
     id: str
     audio: str
     offset: float
@@ -62,15 +85,20 @@ class Utterance:
 @dataclass(frozen=True)
 class Unit:
     """One prunable weight matrix [R, C]; `name` is its parameter's name without '.weight'."""
+
     name: str
-    kind: str          # one of KINDS
-    layer: int         # block index, from 0
-    branch: str        # residual branch it belongs to, e.g. "blocks.3.attention"; "" = none: it is always run
-    rows: int          # outputs, a multiple of `block`
-    columns: int       # inputs
+    kind: str  # one of KINDS
+    layer: int  # block index, from 0
+    branch: (
+        str  # residual branch it belongs to, e.g. "blocks.3.attention"; "" = none: it is always run
+    )
+    rows: int  # outputs, a multiple of `block`
+    columns: int  # inputs
     rate: float = 1.0  # how often it is multiplied per encoder frame
     block: int = BLOCK  # consecutive outputs that are kept or pruned together
-    group: int = 0     # inputs among which zeros are shared out evenly (4 of 2:4), 0 = all inputs of the matrix
+    group: int = (
+        0  # inputs among which zeros are shared out evenly (4 of 2:4), 0 = all inputs of the matrix
+    )
 
     @property
     def parameters(self) -> int:
@@ -84,6 +112,7 @@ class Unit:
 @dataclass(frozen=True)
 class Fixed:
     """Tensors that are never pruned, or work without weights (attention products)."""
+
     name: str
     parameters: int
     macs_per_second: float  # multiply-accumulates per second of audio
@@ -92,9 +121,10 @@ class Fixed:
 @dataclass(frozen=True)
 class Anatomy:
     """What a model is made of, for cost, masks and charts; stored as units.json."""
+
     model: str
-    frame_ms: float         # one encoder frame
-    lookahead_ms: float     # of the front-end, beyond the chunk
+    frame_ms: float  # one encoder frame
+    lookahead_ms: float  # of the front-end, beyond the chunk
     left_context_ms: float
     units: tuple[Unit, ...]
     fixed: tuple[Fixed, ...]
@@ -102,25 +132,29 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Subnet:
-    """One size of a supernet: the share kept of every unit. A block of a unit is kept when rank < k,
-    k = cost.blocks_kept(unit, keep[unit])."""
-    name: str                        # e.g. "s70", "dense"
+    """One size of a supernet: the share kept of every unit. A block of a unit is kept when rank <
+    k,
+    k = cost.blocks_kept(unit, keep[unit]).
+    """
+
+    name: str  # e.g. "s70", "dense"
     run: str
-    keep: dict[str, float]           # {unit name: share kept, 0..1}; a missing unit is kept whole
-    sparsity: float                  # share of zeros in prunable weights, as reached
-    pattern: str = "8x1"             # of its zeros, one of cost.PATTERNS
+    keep: dict[str, float]  # {unit name: share kept, 0..1}; a missing unit is kept whole
+    sparsity: float  # share of zeros in prunable weights, as reached
+    pattern: str = "8x1"  # of its zeros, one of cost.PATTERNS
     head: int = 0
     bits: int = 16
-    ranks_sha256: str = ""           # of ranks/final.safetensors
-    origin: str = "uniform"          # how it was found: uniform | searched | between | trained ...
+    ranks_sha256: str = ""  # of ranks/final.safetensors
+    origin: str = "uniform"  # how it was found: uniform | searched | between | trained ...
 
 
 @dataclass(frozen=True)
 class Report:
     """One subnet measured on one split, with every condition needed to compare it."""
+
     run: str
     subnet: str
-    split: str                       # e.g. "librispeech/test-clean"
+    split: str  # e.g. "librispeech/test-clean"
     method: str
     title: str
     # errors, corpus level
@@ -130,22 +164,22 @@ class Report:
     insertions: int
     deletions: int
     substitutions: int
-    wer: float                       # 0..1 and above
-    wer_low: float                   # 95 % bootstrap over speakers, then utterances
+    wer: float  # 0..1 and above
+    wer_low: float  # 95 % bootstrap over speakers, then utterances
     wer_high: float
     cer: float
-    delta_wer: float | None          # against this run's dense subnet, paired; None for dense itself
+    delta_wer: float | None  # against this run's dense subnet, paired; None for dense itself
     delta_low: float | None
     delta_high: float | None
     p_value: float | None
     # size
     parameters: int
     nonzero_parameters: int
-    sparsity: float                  # zeros in prunable weights, counted
-    sparsity_whole: float            # zeros in all weights, counted
-    file_bytes: int                  # of the file that was read back and measured
-    zstd_bytes: int                  # of its zstd -19 download
-    mmacs_per_second: float          # executed, per second of audio
+    sparsity: float  # zeros in prunable weights, counted
+    sparsity_whole: float  # zeros in all weights, counted
+    file_bytes: int  # of the file that was read back and measured
+    zstd_bytes: int  # of its zstd -19 download
+    mmacs_per_second: float  # executed, per second of audio
     mmacs_nonzero_per_second: float
     # speed, streaming, batch 1
     rtf: float | None
@@ -155,7 +189,7 @@ class Report:
     peak_rss_mb: float | None
     threads: int
     # conditions
-    chunk_ms: float                  # 0 = full context
+    chunk_ms: float  # 0 = full context
     lookahead_ms: float
     left_context_ms: float
     decoder: str
@@ -168,12 +202,27 @@ class Report:
     code_version: str
     seed: int
     date: str
-    resampled: str = ""              # what the intervals resample; "" in reports older than this field
-    per: float | None = None         # phoneme error rate of the net alone, greedily; None where tokens are no phonemes
-    bytes_read: int | None = None    # from files while loading; None where nobody counted, and in reports older than this field
-    speed_ratio: float | None = None  # time of this run's dense subnet over this one's, timed in turn: above 1 = faster; median of rounds
-    speed_ratio_low: float | None = None   # its lowest and highest round (evaluation/latency.py); all None for dense itself, where the two
-    speed_ratio_high: float | None = None  # were not timed in turn, and in reports older than these fields
+    resampled: str = ""  # what the intervals resample; "" in reports older than this field
+    per: float | None = (
+        None  # phoneme error rate of the net alone, greedily; None where tokens are no phonemes
+    )
+    bytes_read: int | None = (
+        # from files while loading; None where nobody counted, and in reports older than this field
+        None
+    )
+    speed_ratio: float | None = (
+        # time of this run's dense subnet over this one's, timed in turn: above 1 = faster; median
+        # of rounds
+        None
+    )
+    speed_ratio_low: float | None = (
+        # its lowest and highest round (evaluation/latency.py); all None for dense itself, where the
+        # two
+        None
+    )
+    speed_ratio_high: float | None = (
+        None  # were not timed in turn, and in reports older than these fields
+    )
 
 
 JOB_KINDS = ("prepare", "train", "search", "evaluate", "export")
@@ -183,6 +232,7 @@ JOB_STATES = ("queued", "running", "done", "failed", "cancelled")
 @dataclass(frozen=True)
 class Job:
     """One piece of background work. Times are seconds since the epoch."""
+
     id: int
     kind: str
     payload: dict[str, Any]
@@ -194,22 +244,24 @@ class Job:
     heartbeat: float | None = None
     worker: str = ""
     pid: int | None = None
-    progress: float = 0.0            # 0..1
+    progress: float = 0.0  # 0..1
     message: str = ""
     eta_s: float | None = None
     error: str = ""
-    cancel: bool = False             # asked to stop
+    cancel: bool = False  # asked to stop
     attempts: int = 0
-    priority: int = 0                # higher ones go first
-    after: tuple[int, ...] = ()      # jobs that must be done before
-    retries: int = 0                 # how often it is tried again after a failure
-    failures: int = 0                # since it was queued by a person
-    not_before: float = 0.0          # not tried again before this time
-    device: str = ""                 # asked for: "cpu", "cuda", "cuda:1"; "" takes what is free
-    place: str = ""                  # where it runs or ran: the device of its slot, or machines and devices of a cluster
-    runner: str = "local"            # the plug-in of core/runners that runs it
+    priority: int = 0  # higher ones go first
+    after: tuple[int, ...] = ()  # jobs that must be done before
+    retries: int = 0  # how often it is tried again after a failure
+    failures: int = 0  # since it was queued by a person
+    not_before: float = 0.0  # not tried again before this time
+    device: str = ""  # asked for: "cpu", "cuda", "cuda:1"; "" takes what is free
+    place: str = (
+        ""  # where it runs or ran: the device of its slot, or machines and devices of a cluster
+    )
+    runner: str = "local"  # the plug-in of core/runners that runs it
     settings: dict[str, Any] = field(default_factory=dict)  # the runner's options
-    remote: str = ""                 # what it is called where it goes on without this machine
+    remote: str = ""  # what it is called where it goes on without this machine
 
 
 class Interrupted(Exception):
@@ -231,13 +283,14 @@ class CardOption:
 @dataclass(frozen=True)
 class Card:
     """What a plug-in says about itself, read from its source without importing it."""
+
     room: str
     name: str
     title: str
     version: int
     options: tuple[CardOption, ...]
     path: str
-    broken: str = ""                 # why it could not be read; "" if fine
+    broken: str = ""  # why it could not be read; "" if fine
 
 
 def as_dict(record: Any) -> dict[str, Any]:
@@ -249,13 +302,23 @@ def from_dict(kind: type, data: dict[str, Any]) -> Any:
     """A record from JSON data; raises ValueError that names unknown and missing fields."""
     fields = {f.name: f for f in dataclasses.fields(kind)}
     unknown = sorted(set(data) - set(fields))
-    missing = sorted(n for n, f in fields.items() if n not in data
-                     and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
+    missing = sorted(
+        n
+        for n, f in fields.items()
+        if n not in data
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    )
     if unknown or missing:
-        raise ValueError(f"{kind.__name__}: unknown fields {unknown}, missing fields {missing}; "
-                         f"allowed are {sorted(fields)}")
+        raise ValueError(
+            f"{kind.__name__}: unknown fields {unknown}, missing fields {missing}; "
+            f"allowed are {sorted(fields)}"
+        )
     nested = {Recipe: {"corpus": Choice, "model": Choice, "method": Choice}}.get(kind, {})
-    values = {k: from_dict(nested[k], v) if k in nested and isinstance(v, dict) else v for k, v in data.items()}
+    values = {
+        k: from_dict(nested[k], v) if k in nested and isinstance(v, dict) else v
+        for k, v in data.items()
+    }
     if kind is Anatomy:
         values["units"] = tuple(from_dict(Unit, u) for u in data["units"])
         values["fixed"] = tuple(from_dict(Fixed, f) for f in data["fixed"])

@@ -1,1 +1,3 @@
-"""The Streamlit dashboard: pages over core's floors 0 and 1; torch is loaded only where audio is transcribed."""
+"""The Streamlit dashboard: pages over core's floors 0 and 1; torch is loaded only where audio is
+transcribed.
+"""

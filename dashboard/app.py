@@ -1,8 +1,10 @@
-"""The router: finds the pages in views/ and runs the one the address asks for; it knows no page by name.
+"""The router: finds the pages in views/ and runs the one the address asks for; it knows no page by
+name.
 
-A page is one file in views/. Its first docstring line and the constants TITLE, ICON and ORDER are read from the
-source without running it, so a page that does not even parse hides nothing else.
+A page is one file in views/. Its first docstring line and the constants TITLE, ICON and ORDER are
+read from the source without running it, so a page that does not even parse hides nothing else.
 """
+
 from __future__ import annotations
 
 import ast
@@ -26,7 +28,9 @@ DEFAULTS = {"ICON": ":material/article:", "ORDER": 99}
 
 
 def page_facts(file: Path) -> dict:
-    """TITLE, ICON, ORDER of a page from its source; a file that does not parse gets a title that says so."""
+    """TITLE, ICON, ORDER of a page from its source; a file that does not parse gets a title that
+    says so.
+    """
     facts = {"TITLE": file.stem.replace("_", " ").capitalize(), **DEFAULTS}
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -42,14 +46,22 @@ def page_facts(file: Path) -> dict:
 
 def pages(folder: Path = HERE / "views") -> list:
     """Every page of the folder, in the order the pages ask for; the first is the front page."""
-    found = [(page_facts(file), file) for file in sorted(folder.glob("*.py")) if not file.name.startswith("_")]
+    found = [
+        (page_facts(file), file)
+        for file in sorted(folder.glob("*.py"))
+        if not file.name.startswith("_")
+    ]
     found.sort(key=lambda item: (item[0]["ORDER"], item[1].name))
-    return [st.Page(file, title=facts["TITLE"], icon=facts["ICON"], url_path=file.stem, default=i == 0)
-            for i, (facts, file) in enumerate(found)]
+    return [
+        st.Page(file, title=facts["TITLE"], icon=facts["ICON"], url_path=file.stem, default=i == 0)
+        for i, (facts, file) in enumerate(found)
+    ]
 
 
 def main() -> None:
-    st.set_page_config(page_title="One network, every size", page_icon=str(HERE / "icon.svg"), layout="wide")
+    st.set_page_config(
+        page_title="One network, every size", page_icon=str(HERE / "icon.svg"), layout="wide"
+    )
     st.html(STYLE)
     page = st.navigation(pages(), position="sidebar")
     with one_look():

@@ -1,8 +1,11 @@
-"""Cached, bounded reads of runs for the pages: records and numbers in, DataFrames out; torch is never loaded here.
+"""Cached, bounded reads of runs for the pages: records and numbers in, DataFrames out; torch is
+never loaded here.
 
-Every cache is keyed by a run's stamp (times of its folders), so a finished job shows itself at the next rerun, and
-bounded by max_entries. What cannot be read becomes a ValueError whose text is meant for the visitor.
+Every cache is keyed by a run's stamp (times of its folders), so a finished job shows itself at the
+next rerun, and bounded by max_entries. What cannot be read becomes a ValueError whose text is meant
+for the visitor.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -20,28 +23,56 @@ from core.records import Anatomy, Report, Subnet, as_dict
 from core.storage import metrics as history, packing, store
 from dashboard.look import once
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # what a damaged folder raises
-CONDITION = ("split", "chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model", "normaliser", "precision")
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)  # what a damaged folder raises
+CONDITION = (
+    "split",
+    "chunk_ms",
+    "lookahead_ms",
+    "left_context_ms",
+    "decoder",
+    "language_model",
+    "normaliser",
+    "precision",
+)
 
 
-# --- runs -------------------------------------------------------------------------------------------------------
+# --- runs
+
 
 def _folder_times() -> tuple:
     """Name and times of every run's folder and marker: what the list of runs hangs on."""
     found = []
     for parent in (paths.RELEASED, paths.runs()):
         for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-            found.append((str(folder), *(time_of(f"{folder}/{n}") for n in ("", paths.FINISHED, paths.RECIPE, paths.UNITS))))
+            found.append(
+                (
+                    str(folder),
+                    *(
+                        time_of(f"{folder}/{n}")
+                        for n in ("", paths.FINISHED, paths.RECIPE, paths.UNITS)
+                    ),
+                )
+            )
     return tuple(found)
 
 
 def time_of(file: str | Path) -> int:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # not there yet, or a page among the runs
+    with contextlib.suppress(
+        FileNotFoundError, NotADirectoryError
+    ):  # not there yet, or a page among the runs
         return os.stat(file).st_mtime_ns
     return 0
 
 
-@functools.lru_cache(maxsize=4)  # not Streamlit's cache: it would read through the whole key, 2 ms, twenty times a page
+@functools.lru_cache(
+    maxsize=4
+)  # not Streamlit's cache: it would read through the whole key, 2 ms, twenty times a page
 def _runs_at(key: tuple) -> list[store.RunInfo]:
     return list(store.runs())
 
@@ -55,10 +86,14 @@ def _runs() -> list[store.RunInfo]:
 
 def run_infos(finished_only: bool = True) -> list[store.RunInfo]:
     """The runs: released ones before own, those with most sizes (the supernets) first."""
+
     def rank(info: store.RunInfo) -> tuple:
         return not info.released, -len(_names_or_none(info.id)), info.id
 
-    return once(("infos", finished_only), lambda: sorted((i for i in _runs() if i.finished or not finished_only), key=rank))
+    return once(
+        ("infos", finished_only),
+        lambda: sorted((i for i in _runs() if i.finished or not finished_only), key=rank),
+    )
 
 
 def run_ids() -> list[str]:
@@ -67,7 +102,9 @@ def run_ids() -> list[str]:
 
 
 def run_title(run: str) -> str:
-    """The run's title for people, with the id's end where several runs share it; the id when there is none."""
+    """The run's title for people, with the id's end where several runs share it; the id when there
+    is none.
+    """
     titles = {info.id: info.title for info in _runs()}
     title = titles.get(run) or run
     shared = title != run and list(titles.values()).count(title) > 1
@@ -98,15 +135,21 @@ def _stamp(run: str) -> tuple[int, ...]:
     except UNREADABLE as error:
         raise ValueError(f"There is no run “{run}”: {error}") from error
     names = ("", paths.SUBNETS, paths.REPORTS, paths.RANKS, paths.FINISHED, paths.UNITS)
-    return tuple(map(time_of, [*(folder / name for name in names), own / paths.SUBNETS, own / paths.REPORTS]))
+    return tuple(
+        map(time_of, [*(folder / name for name in names), own / paths.SUBNETS, own / paths.REPORTS])
+    )
 
 
 def guard(run: str, what: str, read, *arguments):
-    """What `read` returns; anything a damaged folder raises becomes a ValueError that names run and part."""
+    """What `read` returns; anything a damaged folder raises becomes a ValueError that names run and
+    part.
+    """
     try:
         return read(*arguments)
     except UNREADABLE as error:
-        raise ValueError(f"The {what} of run “{run}” cannot be read ({type(error).__name__}: {error})") from error
+        raise ValueError(
+            f"The {what} of run “{run}” cannot be read ({type(error).__name__}: {error})"
+        ) from error
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -128,12 +171,16 @@ def _learning(run: str, key: tuple) -> list[dict]:
 
 
 def learning(run: str) -> list[dict]:
-    """Words wrong on held-out speech over hours heard, through all stages of the run; [] where nothing was noted."""
+    """Words wrong on held-out speech over hours heard, through all stages of the run; [] where
+    nothing was noted.
+    """
     return guard(run, "curve of training", _learning, run, stamp(run))
 
 
 def default_split(run: str) -> str:
-    """The split to see first: what finished.json or the recipe says, else short strings of words; "" without any."""
+    """The split to see first: what finished.json or the recipe says, else short strings of words;
+    "" without any.
+    """
     said = finished(run).get("default_split")
     if not said:
         try:
@@ -156,7 +203,8 @@ def chunks_ms(run: str) -> tuple[int, ...]:
         return ()
 
 
-# --- what a run is made of --------------------------------------------------------------------------------------
+# --- what a run is made of
+
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _anatomy(run: str, key: tuple) -> Anatomy:
@@ -197,7 +245,9 @@ def subnet(run: str, name: str) -> Subnet:
     """One stored size. ValueError lists the others."""
     known = subnets(run)
     if name not in known:
-        raise ValueError(f"Run “{run}” has no size “{name}”; it has {', '.join(sorted(known)[:8])}.")
+        raise ValueError(
+            f"Run “{run}” has no size “{name}”; it has {', '.join(sorted(known)[:8])}."
+        )
     return known[name]
 
 
@@ -207,7 +257,9 @@ def _ranks(run: str, step: int | None, key: tuple) -> dict[str, np.ndarray]:
 
 
 def ranks(run: str, step: int | None = None) -> dict[str, np.ndarray]:
-    """{unit: uint32 [R/b, C]} block ranks, of the finished net or of a training step. Shared: do not write to it."""
+    """{unit: uint32 [R/b, C]} block ranks, of the finished net or of a training step. Shared: do
+    not write to it.
+    """
     return guard(run, "masks", _ranks, run, step, stamp(run))
 
 
@@ -228,7 +280,8 @@ def mask(run: str, chosen: Subnet, unit_name: str, step: int | None = None) -> n
     return found[unit_name] < cost.blocks_kept(units[unit_name], chosen.keep.get(unit_name, 1.0))
 
 
-# --- measurements -----------------------------------------------------------------------------------------------
+# --- measurements
+
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _reports(run: str, key: tuple) -> list[Report]:
@@ -241,7 +294,9 @@ def reports(run: str) -> list[Report]:
 
 
 def points(runs: tuple[str, ...]) -> pd.DataFrame:
-    """One row per Report of the runs, its fields plus origin and percent; runs that cannot be read are left out."""
+    """One row per Report of the runs, its fields plus origin and percent; runs that cannot be read
+    are left out.
+    """
     readable = []
     for run in runs:
         try:
@@ -259,14 +314,23 @@ def _points(keyed: tuple) -> pd.DataFrame:
         known = subnets(run)
         for report in reports(run):
             origin = known[report.subnet].origin if report.subnet in known else ""
-            rows.append({**as_dict(report), "run": run, "origin": origin, "percent": round(100 * report.sparsity)})
+            rows.append(
+                {
+                    **as_dict(report),
+                    "run": run,
+                    "origin": origin,
+                    "percent": round(100 * report.sparsity),
+                }
+            )
     columns = [*Report.__dataclass_fields__, "origin", "percent"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame[np.isfinite(frame["wer"].astype(float))].reset_index(drop=True)
 
 
 def conditions(frame: pd.DataFrame) -> list[tuple]:
-    """The different conditions in `frame` (values of CONDITION without split), the most measured first."""
+    """The different conditions in `frame` (values of CONDITION without split), the most measured
+    first.
+    """
     if frame.empty:
         return []
     sizes = frame.groupby(list(CONDITION[1:]), dropna=False).size()
@@ -284,10 +348,15 @@ def same_condition(frame: pd.DataFrame, split: str, condition: tuple) -> pd.Data
 def language_models() -> list[Path]:
     """ARPA files made by `core lm` on this machine."""
     folder = paths.language_models()
-    return sorted(p for p in folder.iterdir() if p.name.endswith((".arpa", ".arpa.gz"))) if folder.is_dir() else []
+    return (
+        sorted(p for p in folder.iterdir() if p.name.endswith((".arpa", ".arpa.gz")))
+        if folder.is_dir()
+        else []
+    )
 
 
-# --- files ---------------------------------------------------------------------------------------------
+# --- files
+
 
 def packed(run: str, chosen: Subnet) -> bytes:
     """The very file a user downloads, made now. ValueError when weights or masks cannot be read."""

@@ -1,6 +1,10 @@
-"""One of two processes whose machines have a disk each: `torchrun --nproc-per-node 2 -m tests.apart FOLDER RECIPE [UPDATE]`.
+"""One of two processes whose machines have a disk each: `torchrun --nproc-per-node 2 -m tests.apart
+FOLDER RECIPE [UPDATE]`.
 
-Each makes its own speech, so paths and times of the files differ. With UPDATE both are told to stop there."""
+Each makes its own speech, so paths and times of the files differ. With UPDATE both are told to stop
+there.
+"""
+
 from __future__ import annotations
 
 import os
@@ -17,7 +21,11 @@ def main(folder: Path, recipe: str, update: str = "") -> None:
     os.environ["SUPERNET_ARTIFACTS"] = str(folder / f"disk{os.environ['RANK']}")
     group = processes.joined()
     try:
-        experiment.train(store.load_recipe(recipe), lambda _, text, left: not update or f"update {update}/" not in text, group=group)
+        experiment.train(
+            store.load_recipe(recipe),
+            lambda _, text, left: not update or f"update {update}/" not in text,
+            group=group,
+        )
     except Interrupted as reached:
         print(reached)
     finally:

@@ -1,4 +1,7 @@
-"""Shared fixtures: every test gets its own artifacts folder and one torch thread; real speech is optional."""
+"""Shared fixtures: every test gets its own artifacts folder and one torch thread; real speech is
+optional.
+"""
+
 from __future__ import annotations
 
 import os
@@ -6,7 +9,9 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tests are about numbers on processors; some hand a loop batches that no GPU holds
+os.environ.setdefault(
+    "CUDA_VISIBLE_DEVICES", ""
+)  # tests are about numbers on processors; some hand a loop batches that no GPU holds
 
 import pytest  # noqa: E402
 
@@ -24,7 +29,9 @@ def own_artifacts(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def own_main(monkeypatch):
-    """Streamlit's AppTest leaves the page as `__main__`, which spawned processes would then run instead of the test's own."""
+    """Streamlit's AppTest leaves the page as `__main__`, which spawned processes would then run
+    instead of the test's own.
+    """
     monkeypatch.setitem(sys.modules, "__main__", MAIN)
 
 
@@ -33,7 +40,10 @@ def speech_root() -> Path:
     """The folder of real speech: $SPEECH_ROOT, or ../shared/speech beside the checkout."""
     root = Path(os.environ.get("SPEECH_ROOT", ROOT.parent / "shared" / "speech"))
     if not (root / "manifests").is_dir():
-        pytest.skip("no real speech here: set SPEECH_ROOT to a folder laid out like the corpora of the README")
+        pytest.skip(
+            "no real speech here: set SPEECH_ROOT to a folder laid out like the corpora of the"
+            " README"
+        )
     return root
 
 
@@ -43,25 +53,47 @@ def own_main_of_module():
     sys.modules["__main__"] = MAIN
 
 
-LONGEST = ("readme_commands", "ray", "group", "browser", "survival", "killing", "compare", "experiment", "recognizer", "transducer", "jobs")
+LONGEST = (
+    "readme_commands",
+    "ray",
+    "group",
+    "browser",
+    "survival",
+    "killing",
+    "compare",
+    "experiment",
+    "recognizer",
+    "transducer",
+    "jobs",
+)
 
 
 def pytest_configure(config):
-    config.option.loadscopereorder = False  # xdist would begin with the files of most tests: the few slow ones would come last, alone
+    # xdist would begin with the files of most tests: the few slow ones would come last, alone
+    config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take longest first, so that the workers end together; the order within a file stays."""
+    """Files that take longest first, so that the workers end together; the order within a file
+    stays.
+    """
     places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With REQUIRE_ALL (as .ci/run sets it) a browser, speech or cluster test that is skipped has failed."""
+    """With REQUIRE_ALL (as .ci/run sets it) a browser, speech or cluster test that is skipped has
+    failed.
+    """
     outcome = yield
     report = outcome.get_result()
     wanted = {"browser", "speech", "cluster"} & {m.name for m in item.iter_markers()}
-    if os.environ.get("REQUIRE_ALL") and report.skipped and wanted and not hasattr(report, "wasxfail"):
+    if (
+        os.environ.get("REQUIRE_ALL")
+        and report.skipped
+        and wanted
+        and not hasattr(report, "wasxfail")
+    ):
         report.outcome = "failed"
         report.longrepr = f"skipped although REQUIRE_ALL is set: {report.longrepr}"

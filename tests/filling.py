@@ -1,8 +1,11 @@
-"""A disk that is full while a job trains: `python -m tests.filling FOLDER`, as a process that may mount a small disk of its own.
+"""A disk that is full while a job trains: `python -m tests.filling FOLDER`, as a process that may
+mount a small disk of its own.
 
-The queue, the run and the logs lie on that disk. It is filled to the last byte in the midst of a training, room is made again after the
-job has failed, and the job is resumed. Prints what was seen on the way, and whether the weights are those of an undisturbed training.
+The queue, the run and the logs lie on that disk. It is filled to the last byte in the midst of a
+training, room is made again after the job has failed, and the job is resumed. Prints what was seen
+on the way, and whether the weights are those of an undisturbed training.
 """
+
 from __future__ import annotations
 
 import json
@@ -27,8 +30,17 @@ UPDATES = 120
 
 def recipe():
     made = given("gradual_magnitude", {"sparsity": 0.5, "refresh": 10})
-    return replace(made, training=made.training | {"updates": UPDATES, "checkpoint_every": 4, "batch_seconds": 6.0, "wer_every": 0,
-                                                  "snapshots": 0})
+    return replace(
+        made,
+        training=made.training
+        | {
+            "updates": UPDATES,
+            "checkpoint_every": 4,
+            "batch_seconds": 6.0,
+            "wer_every": 0,
+            "snapshots": 0,
+        },
+    )
 
 
 def wait(condition, what: str, seconds: float = 300.0):
@@ -53,7 +65,12 @@ def fill(file: Path) -> None:
 
 def worker() -> subprocess.Popen:
     with open(paths.worker_log(), "ab") as out:
-        return subprocess.Popen([sys.executable, "-m", "core.jobs.worker", "--idle-minutes", "0"], cwd=ROOT, stdout=out, stderr=out)
+        return subprocess.Popen(
+            [sys.executable, "-m", "core.jobs.worker", "--idle-minutes", "0"],
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+        )
 
 
 def state(number: int, *wanted: str) -> jobs.Job | None:
@@ -70,20 +87,40 @@ def main(home: Path) -> None:
     number = jobs.add("train", {"recipe": as_dict(recipe())})
     process = worker()
     run = wait(lambda: jobs.get(number).run, "a run")
-    wait(lambda: (checkpoints.load(paths.runs() / run) or (0, {"step": 0}))[1]["step"], "a checkpoint")
+    wait(
+        lambda: (checkpoints.load(paths.runs() / run) or (0, {"step": 0}))[1]["step"],
+        "a checkpoint",
+    )
     fill(disk / "filler")
     job = wait(lambda: state(number, "failed", "done", "cancelled"), "the failure")
-    told = {"state": job.state, "error": job.error, "worker": process.wait(100), "listed": len(jobs.list_jobs()),
-            "readable": store.runs()[-1].id == run and len(history.metrics(run)) > 0 and not store.runs()[-1].broken,
-            "step": checkpoints.load(paths.runs() / run)[1]["step"]}
+    told = {
+        "state": job.state,
+        "error": job.error,
+        "worker": process.wait(100),
+        "listed": len(jobs.list_jobs()),
+        "readable": (
+            store.runs()[-1].id == run
+            and len(history.metrics(run)) > 0
+            and not store.runs()[-1].broken
+        ),
+        "step": checkpoints.load(paths.runs() / run)[1]["step"],
+    }
     (disk / "filler").unlink()
     jobs.resume(number)
     worker().wait(300)
-    told |= {"then": jobs.get(number).state, "why": jobs.get(number).error, "rows": [r["step"] for r in history.metrics(run)],
-             "reports": len(store.reports(run)), "spare": paths.jobs_database().with_name("jobs.db.spare").exists()}
+    told |= {
+        "then": jobs.get(number).state,
+        "why": jobs.get(number).error,
+        "rows": [r["step"] for r in history.metrics(run)],
+        "reports": len(store.reports(run)),
+        "spare": paths.jobs_database().with_name("jobs.db.spare").exists(),
+    }
     ended = (paths.runs() / run).rename(disk / "ended")
     alone = experiment.train(recipe(), lambda *_: True)
-    told["same"] = alone.name == run and (alone / paths.WEIGHTS).read_bytes() == (ended / paths.WEIGHTS).read_bytes()
+    told["same"] = (
+        alone.name == run
+        and (alone / paths.WEIGHTS).read_bytes() == (ended / paths.WEIGHTS).read_bytes()
+    )
     print(json.dumps(told))
 
 

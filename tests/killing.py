@@ -1,10 +1,12 @@
-"""A training killed with -9 again and again: `python -m tests.killing FOLDER`. Run as a process of its own, because autograd's threads do
-not survive a fork: this one never trains, its children do.
+"""A training killed with -9 again and again: `python -m tests.killing FOLDER`. Run as a process of
+its own, because autograd's threads do not survive a fork: this one never trains, its children do.
 
-Twice the same training of UPDATES updates with a checkpoint each 10: once left alone, once killed at 20 seeded moments, five and more
-of them inside the writing of a checkpoint. Prints {"killed": [[moment, update begun at, exit code], ...], "last": [update, code]};
-the weights lie in FOLDER/*/final.
+Twice the same training of UPDATES updates with a checkpoint each 10: once left alone, once killed
+at 20 seeded moments, five and more of them inside the writing of a checkpoint. Prints {"killed":
+[[moment, update begun at, exit code], ...], "last": [update, code]}; the weights lie in
+FOLDER/*/final.
 """
+
 from __future__ import annotations
 
 import json
@@ -23,7 +25,13 @@ from core.training import checkpoints
 from tests.methods.test_methods import trainer
 
 UPDATES, EVERY = 300, 10
-MOMENTS = ("half the tensors", "before the facts", "before the swap", "between the renames", "before the old one goes")
+MOMENTS = (
+    "half the tensors",
+    "before the facts",
+    "before the swap",
+    "between the renames",
+    "before the old one goes",
+)
 
 
 def die() -> None:
@@ -47,7 +55,12 @@ def die_inside(moment: str) -> None:
         return rename(self, target)
 
     def clear(path, **named):
-        if moment == MOMENTS[4] and str(path).endswith(".old") and Path(path).exists() and Path(path).with_suffix("").exists():
+        if (
+            moment == MOMENTS[4]
+            and str(path).endswith(".old")
+            and Path(path).exists()
+            and Path(path).with_suffix("").exists()
+        ):
             die()
         rmtree(path, **named)
 
@@ -56,19 +69,34 @@ def die_inside(moment: str) -> None:
 
 def train(folder: Path, pipe: int, inside: str | None) -> None:
     """In a child: go on from the checkpoint to the end, a byte down the pipe for every update."""
-    made = trainer(folder, gradual_magnitude.Method, gradual_magnitude.Options(refresh=7), updates=UPDATES, snapshots=0)
+    made = trainer(
+        folder,
+        gradual_magnitude.Method,
+        gradual_magnitude.Options(refresh=7),
+        updates=UPDATES,
+        snapshots=0,
+    )
     made.o = type(made.o)(**{**vars(made.o), "log_every": 1, "checkpoint_every": EVERY})
     made.resume()
     os.write(pipe, made.step.to_bytes(2, "big"))
     if inside:
         die_inside(inside)
     made.run(lambda *_: bool(os.write(pipe, b".")))
-    save_file({**{f"averaged/{n}": t for n, t in made.averaged.items()}, **{n: p.detach() for n, p in made.parameters.items()}},
-              folder / "final")
+    save_file(
+        {
+            **{f"averaged/{n}": t for n, t in made.averaged.items()},
+            **{n: p.detach() for n, p in made.parameters.items()},
+        },
+        folder / "final",
+    )
 
 
-def attempt(folder: Path, updates: int | None = None, wait_s: float = 0.0, inside: str | None = None) -> tuple[int, int]:
-    """One child, killed after `updates` updates and `wait_s` more (or by itself inside a checkpoint) -> (update begun at, signal)."""
+def attempt(
+    folder: Path, updates: int | None = None, wait_s: float = 0.0, inside: str | None = None
+) -> tuple[int, int]:
+    """One child, killed after `updates` updates and `wait_s` more (or by itself inside a
+    checkpoint) -> (update begun at, signal).
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -102,7 +130,9 @@ def main(home: Path) -> None:
     for i in rng.permutation(len(plan)):
         kind, moment = plan[i]
         if kind == "update":
-            begun, code = attempt(home / "killed", int(rng.integers(2, 20)), float(rng.uniform(0, 0.02)))
+            begun, code = attempt(
+                home / "killed", int(rng.integers(2, 20)), float(rng.uniform(0, 0.02))
+            )
         else:
             begun, code = attempt(home / "killed", inside=moment)
         killed.append([moment or "update", begun, code])

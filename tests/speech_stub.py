@@ -1,4 +1,7 @@
-"""A tiny corpus of tones for tests: every letter of the text is a tone of its own, so that it can even be learned."""
+"""A tiny corpus of tones for tests: every letter of the text is a tone of its own, so that it can
+even be learned.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -16,8 +19,12 @@ RECIPE = Recipe(Choice("stub"), Choice("none"), Choice("none"), tokens={"kind": 
 
 def sound(words: str, rng: np.random.Generator) -> np.ndarray:
     """0.12 s for each letter, its pitch by the alphabet, in a little noise."""
-    tones = [np.sin(2 * np.pi * (200 + 100 * (ord(c) - 96)) * np.arange(1920) / 16000) for c in words]
-    return (0.2 * np.concatenate(tones) + 0.005 * rng.standard_normal(1920 * len(words))).astype(np.float32)
+    tones = [
+        np.sin(2 * np.pi * (200 + 100 * (ord(c) - 96)) * np.arange(1920) / 16000) for c in words
+    ]
+    return (0.2 * np.concatenate(tones) + 0.005 * rng.standard_normal(1920 * len(words))).astype(
+        np.float32
+    )
 
 
 def write_split(folder: Path, split: str, count: int, seed: int) -> list[Utterance]:
@@ -28,14 +35,23 @@ def write_split(folder: Path, split: str, count: int, seed: int) -> list[Utteran
         words = " ".join(rng.choice(WORDS, int(rng.integers(2, 7))))
         path = folder / f"{split}-{number}.wav"
         soundfile.write(path, sound(words, rng), 16000)
-        found.append(Utterance(f"{split}-{number}", str(path), 0.0, 0.12 * len(words), words,
-                               f"{split}-{number % 3}"))
+        found.append(
+            Utterance(
+                f"{split}-{number}",
+                str(path),
+                0.0,
+                0.12 * len(words),
+                words,
+                f"{split}-{number % 3}",
+            )
+        )
     return found
 
 
 @dataclass
 class Stub(base.Corpus):
     """Whatever items it is given."""
+
     items: dict[str, list]
     caps: dict[str, float] | None = None
     mixed: bool = False

@@ -1,4 +1,5 @@
 """A complete small run folder with random weights and made-up reports, for tests; NumPy alone."""
+
 from __future__ import annotations
 
 import hashlib
@@ -19,14 +20,35 @@ from core.storage import packing
 SPLITS = ("speech_commands/test-strings", "librispeech/test-clean")
 SIZES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
 STEPS = (100, 200)
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "yes", "no", "stop", "go")
+WORDS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "yes",
+    "no",
+    "stop",
+    "go",
+)
 SYMBOLS = 29  # blank, word start, apostrophe, a-z
 
 
 def shapes(blocks: int, width: int, hidden: int, kernel: int) -> dict[str, tuple[int, ...]]:
-    """Parameter shapes of core/models/conformer_ctc.py by name, in its order (test_recognizer holds them equal)."""
-    found = {"subsampling.first.weight": (width, 80, 3), "subsampling.first.bias": (width,),
-             "subsampling.second.weight": (width, width, 3), "subsampling.second.bias": (width,)}
+    """Parameter shapes of core/models/conformer_ctc.py by name, in its order (test_recognizer holds
+    them equal).
+    """
+    found = {
+        "subsampling.first.weight": (width, 80, 3),
+        "subsampling.first.bias": (width,),
+        "subsampling.second.weight": (width, width, 3),
+        "subsampling.second.bias": (width,),
+    }
 
     def norm(name: str) -> None:
         found[f"{name}.weight"], found[f"{name}.bias"] = (width,), (width,)
@@ -68,12 +90,15 @@ def anatomy(blocks: int = 4, width: int = 32, expansion: int = 2, kernel: int = 
             units.append(Unit(unit, kind, int(layer), f"blocks.{layer}.{branch}", *shape))
         else:
             fixed.append(Fixed(name, math.prod(shape), math.prod(shape) * 25.0 * (len(shape) > 1)))
-    fixed += [Fixed(f"blocks.{i}.attention.products", 0, 72 * 2 * width * 25.0) for i in range(blocks)]
+    fixed += [
+        Fixed(f"blocks.{i}.attention.products", 0, 72 * 2 * width * 25.0) for i in range(blocks)
+    ]
     return Anatomy("conformer_ctc", 40.0, 7.5, 2560.0, tuple(units), tuple(fixed))
 
 
-def weights(blocks: int = 4, width: int = 32, expansion: int = 2, kernel: int = 5,
-            seed: int = 0) -> dict[str, np.ndarray]:
+def weights(
+    blocks: int = 4, width: int = 32, expansion: int = 2, kernel: int = 5, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Random fp16 weights by parameter name."""
     rng = np.random.default_rng(seed)
     made = {}
@@ -81,7 +106,9 @@ def weights(blocks: int = 4, width: int = 32, expansion: int = 2, kernel: int = 
         if "norm" in name:
             value = np.full(shape, float(name.endswith("weight")))
         else:
-            value = rng.normal(0, 1.5 / math.prod(shape[1:]) ** 0.5 if len(shape) > 1 else 0.1, shape)
+            value = rng.normal(
+                0, 1.5 / math.prod(shape[1:]) ** 0.5 if len(shape) > 1 else 0.1, shape
+            )
         made[name] = value.astype(np.float16)
     return made
 
@@ -90,7 +117,9 @@ def ranks_of(shape_of: Anatomy, values: dict[str, np.ndarray]) -> dict[str, np.n
     """Block ranks uint32 [R/8, C] by L2 norm, 0 = largest."""
     ranks = {}
     for unit in shape_of.units:
-        norms = np.linalg.norm(packing.blocks_of(values[unit.name + ".weight"].astype(np.float32), unit.block), axis=2)
+        norms = np.linalg.norm(
+            packing.blocks_of(values[unit.name + ".weight"].astype(np.float32), unit.block), axis=2
+        )
         order = np.argsort(-norms.reshape(-1), kind="stable")
         rank = np.empty(unit.blocks, np.uint32)
         rank[order] = np.arange(unit.blocks, dtype=np.uint32)
@@ -98,28 +127,62 @@ def ranks_of(shape_of: Anatomy, values: dict[str, np.ndarray]) -> dict[str, np.n
     return ranks
 
 
-def make_run(folder: Path | str, name: str = "standin", *, method: str = "omni_sparsity", title: str = "",
-             blocks: int = 4, width: int = 32, expansion: int = 2, seed: int = 0, utterances: int = 40) -> Path:
-    """Writes the run `folder`/`name` and returns its path: 6 subnets, reports on 2 splits, ranks, curves, marker."""
+def make_run(
+    folder: Path | str,
+    name: str = "standin",
+    *,
+    method: str = "omni_sparsity",
+    title: str = "",
+    blocks: int = 4,
+    width: int = 32,
+    expansion: int = 2,
+    seed: int = 0,
+    utterances: int = 40,
+) -> Path:
+    """Writes the run `folder`/`name` and returns its path: 6 subnets, reports on 2 splits, ranks,
+    curves, marker.
+    """
     run = Path(folder) / name
     for sub in ("", paths.RANKS, paths.SUBNETS, paths.REPORTS):
         (run / sub).mkdir(parents=True, exist_ok=True)
     shape, values = anatomy(blocks, width, expansion), weights(blocks, width, expansion, seed=seed)
-    model = {"name": "conformer_ctc",
-             "options": {"blocks": blocks, "width": width, "expansion": expansion, "heads": 2, "kernel": 5}}
-    recipe = {"corpus": {"name": "voice_commands", "options": {}}, "model": model,
-              "method": {"name": method, "options": {}}, "features": {},
-              "tokens": {"kind": "characters"}, "training": {"updates": STEPS[-1]}, "search": {}, "evaluation": {},
-              "seed": 1, "init_from": "", "title": title or f"stand-in {method}"}
+    model = {
+        "name": "conformer_ctc",
+        "options": {
+            "blocks": blocks,
+            "width": width,
+            "expansion": expansion,
+            "heads": 2,
+            "kernel": 5,
+        },
+    }
+    recipe = {
+        "corpus": {"name": "voice_commands", "options": {}},
+        "model": model,
+        "method": {"name": method, "options": {}},
+        "features": {},
+        "tokens": {"kind": "characters"},
+        "training": {"updates": STEPS[-1]},
+        "search": {},
+        "evaluation": {},
+        "seed": 1,
+        "init_from": "",
+        "title": title or f"stand-in {method}",
+    }
     _json(run / paths.RECIPE, recipe)
     _json(run / paths.UNITS, as_dict(shape))
     save_file(values, run / paths.WEIGHTS)
-    tokenizer.train([*WORDS, "the quick brown fox jumps over the lazy dog", "it's"],
-                    tokenizer.Options(kind="characters"), run)
+    tokenizer.train(
+        [*WORDS, "the quick brown fox jumps over the lazy dog", "it's"],
+        tokenizer.Options(kind="characters"),
+        run,
+    )
     _json(run / paths.FEATURE_STATISTICS, {"mean": [0.0] * 80, "std": [4.0] * 80})
     for step in (*STEPS, None):
         noise = np.random.default_rng(step or 0)
-        shaken = {k: v + noise.normal(0, 0.05, v.shape) * (step is not None) for k, v in values.items()}
+        shaken = {
+            k: v + noise.normal(0, 0.05, v.shape) * (step is not None) for k, v in values.items()
+        }
         save_file(ranks_of(shape, shaken), paths.ranks_file(run, step))
     (run / paths.METRICS).write_text("".join(json.dumps(row) + "\n" for row in _metrics()))
     (run / paths.LOG).write_text("step 100 loss 3.1\nstep 200 loss 1.9\n")
@@ -128,10 +191,17 @@ def make_run(folder: Path | str, name: str = "standin", *, method: str = "omni_s
     for subnet in subnets(name, shape, sha):
         _json(paths.subnet_file(run, subnet.name), as_dict(subnet))
         data = packing.pack(run, subnet)
-        sizes = {"file_bytes": len(data), "zstd_bytes": packing.zstd_bytes(data), "file_sha256": packing.sha256(data)}
+        sizes = {
+            "file_bytes": len(data),
+            "zstd_bytes": packing.zstd_bytes(data),
+            "file_sha256": packing.sha256(data),
+        }
         for split in SPLITS:
             _report(run, subnet, split, shape, recipe, sizes, seed, utterances)
-    _json(run / paths.FINISHED, {"finished": True, "date": "2025-01-01T00:00:00", "hours": 0.1, "steps": STEPS[-1]})
+    _json(
+        run / paths.FINISHED,
+        {"finished": True, "date": "2025-01-01T00:00:00", "hours": 0.1, "steps": STEPS[-1]},
+    )
     return run
 
 
@@ -141,13 +211,29 @@ def subnets(run: str, shape: Anatomy, ranks_sha256: str) -> list[Subnet]:
     for size in SIZES:
         keep = cost.uniform(shape, size)
         if size:
-            bend = {u.name: min(max(keep[u.name] * (1.15 - 0.1 * u.layer - 0.1 * (u.kind == "attention")), 0.02), 1.0)
-                    for u in shape.units}
+            bend = {
+                u.name: min(
+                    max(
+                        keep[u.name] * (1.15 - 0.1 * u.layer - 0.1 * (u.kind == "attention")), 0.02
+                    ),
+                    1.0,
+                )
+                for u in shape.units
+            }
             sparsity = cost.sparsity_reached(shape, bend)
-            keep = cost.between(shape, bend, cost.uniform(shape, 0.0 if sparsity > size else 1.0), size)
-        made.append(Subnet(name=f"s{size * 100:.0f}" if size else "dense", run=run, keep=keep,
-                           sparsity=cost.sparsity_reached(shape, keep), ranks_sha256=ranks_sha256,
-                           origin="searched" if size else "uniform"))
+            keep = cost.between(
+                shape, bend, cost.uniform(shape, 0.0 if sparsity > size else 1.0), size
+            )
+        made.append(
+            Subnet(
+                name=f"s{size * 100:.0f}" if size else "dense",
+                run=run,
+                keep=keep,
+                sparsity=cost.sparsity_reached(shape, keep),
+                ranks_sha256=ranks_sha256,
+                origin="searched" if size else "uniform",
+            )
+        )
     return made
 
 
@@ -155,45 +241,102 @@ def _metrics() -> list[dict]:
     rows = []
     for step in range(10, STEPS[-1] + 1, 10):
         loss = 1.5 + 4 * math.exp(-step / 60)
-        rows.append({"step": step, "epoch": 0, "loss": {"dense": loss, "sparsest": loss * 1.3, "random": loss * 1.1},
-                     "lr": 1e-3 * step / STEPS[-1], "audio_hours": step / 100, "hours": step / 2000})
+        rows.append(
+            {
+                "step": step,
+                "epoch": 0,
+                "loss": {"dense": loss, "sparsest": loss * 1.3, "random": loss * 1.1},
+                "lr": 1e-3 * step / STEPS[-1],
+                "audio_hours": step / 100,
+                "hours": step / 2000,
+            }
+        )
     return rows
 
 
-def _report(run: Path, subnet: Subnet, split: str, shape: Anatomy, recipe: dict, sizes: dict, seed: int,
-            utterances: int) -> None:
+def _report(
+    run: Path,
+    subnet: Subnet,
+    split: str,
+    shape: Anatomy,
+    recipe: dict,
+    sizes: dict,
+    seed: int,
+    utterances: int,
+) -> None:
     rng = np.random.default_rng([seed, SPLITS.index(split)])  # the same sentences for every subnet
     hard = 1.0 if split == SPLITS[0] else 3.5
-    rate = hard * (0.08 + 0.45 * subnet.sparsity ** 4)
+    rate = hard * (0.08 + 0.45 * subnet.sparsity**4)
     rows = []
     for i in range(utterances):
         words = list(rng.choice(WORDS, size=6))
         wrong = rng.random(6) < rate * 0.6
         gone = ~wrong & (rng.random(6) < rate * 0.2)
         heard = [("oh" if w else word) for word, w, g in zip(words, wrong, gone) if not g]
-        rows.append({"id": f"utterance-{i:03d}", "hypothesis": " ".join(heard), "insertions": 0,
-                     "deletions": int(gone.sum()), "substitutions": int(wrong.sum()), "words": 6})
+        rows.append(
+            {
+                "id": f"utterance-{i:03d}",
+                "hypothesis": " ".join(heard),
+                "insertions": 0,
+                "deletions": int(gone.sum()),
+                "substitutions": int(wrong.sum()),
+                "words": 6,
+            }
+        )
     errors = sum(r["deletions"] + r["substitutions"] for r in rows)
     wer = errors / (6 * utterances)
     dense = subnet.name == "dense"
     report = Report(
-        run=run.name, subnet=subnet.name, split=split, method=recipe["method"]["name"], title=recipe["title"],
-        utterances=utterances, audio_seconds=3.0 * utterances, words=6 * utterances, insertions=0,
-        deletions=sum(r["deletions"] for r in rows), substitutions=sum(r["substitutions"] for r in rows),
-        wer=wer, wer_low=max(wer - 0.03, 0.0), wer_high=wer + 0.03, cer=wer * 0.6,
-        delta_wer=None if dense else 0.4 * subnet.sparsity ** 4, delta_low=None if dense else 0.0,
-        delta_high=None if dense else 0.5, p_value=None if dense else 0.04,
-        parameters=cost.parameters(shape), nonzero_parameters=cost.nonzero_parameters(shape, subnet.keep),
-        sparsity=subnet.sparsity, sparsity_whole=cost.whole_sparsity(shape, subnet.keep),
+        run=run.name,
+        subnet=subnet.name,
+        split=split,
+        method=recipe["method"]["name"],
+        title=recipe["title"],
+        utterances=utterances,
+        audio_seconds=3.0 * utterances,
+        words=6 * utterances,
+        insertions=0,
+        deletions=sum(r["deletions"] for r in rows),
+        substitutions=sum(r["substitutions"] for r in rows),
+        wer=wer,
+        wer_low=max(wer - 0.03, 0.0),
+        wer_high=wer + 0.03,
+        cer=wer * 0.6,
+        delta_wer=None if dense else 0.4 * subnet.sparsity**4,
+        delta_low=None if dense else 0.0,
+        delta_high=None if dense else 0.5,
+        p_value=None if dense else 0.04,
+        parameters=cost.parameters(shape),
+        nonzero_parameters=cost.nonzero_parameters(shape, subnet.keep),
+        sparsity=subnet.sparsity,
+        sparsity_whole=cost.whole_sparsity(shape, subnet.keep),
         mmacs_per_second=cost.macs_per_second(shape) / 1e6,
         mmacs_nonzero_per_second=cost.macs_nonzero_per_second(shape, subnet.keep) / 1e6,
-        rtf=0.05, chunk_median_ms=12.0, chunk_p95_ms=15.0, load_ms=200.0, peak_rss_mb=400.0, threads=1, chunk_ms=320.0,
-        lookahead_ms=shape.lookahead_ms, left_context_ms=shape.left_context_ms, decoder="greedy",
-        language_model="none", precision="fp32", runtime="torch", hardware="stand-in CPU", normaliser="plain-1",
-        code_version="0", seed=1, date="2025-01-01", **sizes)
+        rtf=0.05,
+        chunk_median_ms=12.0,
+        chunk_p95_ms=15.0,
+        load_ms=200.0,
+        peak_rss_mb=400.0,
+        threads=1,
+        chunk_ms=320.0,
+        lookahead_ms=shape.lookahead_ms,
+        left_context_ms=shape.left_context_ms,
+        decoder="greedy",
+        language_model="none",
+        precision="fp32",
+        runtime="torch",
+        hardware="stand-in CPU",
+        normaliser="plain-1",
+        code_version="0",
+        seed=1,
+        date="2025-01-01",
+        **sizes,
+    )
     _json(paths.report_file(run, subnet.name, split, 320.0), as_dict(report))
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    paths.hypotheses_file(run, subnet.name, split, 320.0).write_bytes(zstandard.ZstdCompressor().compress(lines))
+    paths.hypotheses_file(run, subnet.name, split, 320.0).write_bytes(
+        zstandard.ZstdCompressor().compress(lines)
+    )
 
 
 def only_runs(made: Path, monkeypatch, released: Path) -> None:

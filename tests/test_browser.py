@@ -1,4 +1,7 @@
-"""The dashboard in a real headless browser on a stand-in run: every page, the slider, an upload and its transcript."""
+"""The dashboard in a real headless browser on a stand-in run: every page, the slider, an upload and
+its transcript.
+"""
+
 from __future__ import annotations
 
 import os
@@ -13,14 +16,22 @@ from tests.conftest import ROOT
 from tests.jobs.test_jobs import STUB, dead, wait
 
 pytestmark = pytest.mark.browser
-PAGES = sorted(file.stem for file in (ROOT / "dashboard" / "views").glob("*.py") if not file.stem.startswith("_"))
+PAGES = sorted(
+    file.stem
+    for file in (ROOT / "dashboard" / "views").glob("*.py")
+    if not file.stem.startswith("_")
+)
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
     """Its microphone hears a file."""
     heard = app.noise(tmp_path_factory.mktemp("microphone") / "speech.wav", 4.0)
-    flags = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={heard}")
+    flags = (
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={heard}",
+    )
     try:
         with app.browser(flags=flags) as found:
             yield found
@@ -61,7 +72,9 @@ def test_every_page_opens_wide_and_narrow_without_an_error(house, page, name):
     assert page.locator('[data-testid="stException"]').count() == 0
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
-    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    wide = page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
     assert wide <= 1, f"{name} is {wide} pixels wider than a phone"
     assert not complaints
 
@@ -86,7 +99,9 @@ def numbers(page) -> list[str]:
 
 
 def as_tokens(page) -> None:
-    """Without a decoding graph: one of open speech takes a minute to build, and these nets write no words of it."""
+    """Without a decoding graph: one of open speech takes a minute to build, and these nets write no
+    words of it.
+    """
     app.settled(page)
     box = page.get_by_role("combobox", name="What it understands")
     box.scroll_into_view_if_needed()
@@ -120,8 +135,12 @@ def test_an_upload_is_transcribed_as_the_recogniser_does(house, page, tmp_path):
     expected = " ".join(stream.finish().split())
     assert expected, "the stand-in wrote nothing, so nothing is tested"
     assert any(" ".join(text.split()) == expected for text in shown), (expected, shown)
-    assert page.get_by_text("faster than speech").count() + page.get_by_text("as fast as speech").count() \
-        + page.get_by_text("slower than speech").count() == 2
+    assert (
+        page.get_by_text("faster than speech").count()
+        + page.get_by_text("as fast as speech").count()
+        + page.get_by_text("slower than speech").count()
+        == 2
+    )
 
 
 def test_a_voice_is_recorded_and_transcribed(house, chromium):
@@ -138,7 +157,12 @@ def test_a_voice_is_recorded_and_transcribed(house, chromium):
     page.get_by_text("What was heard").wait_for()
     app.settled(page)
     assert page.locator('[data-testid="stException"]').count() == 0
-    seconds = float(re.search(r"See the sound \(([\d.]+) seconds\)", page.locator('[data-testid="stMain"]').inner_text())[1])
+    seconds = float(
+        re.search(
+            r"See the sound \(([\d.]+) seconds\)",
+            page.locator('[data-testid="stMain"]').inner_text(),
+        )[1]
+    )
     assert 1 < seconds < 10
     page.close()
 
@@ -157,7 +181,9 @@ def test_two_visitors_at_once_get_their_own_words(house, chromium, tmp_path):
         page.get_by_text("What was heard").wait_for()
         app.settled(page)
         told = page.locator('[data-testid="stMain"]').inner_text()
-        assert page.locator('[data-testid="stException"]').count() == 0 and f"subnet={own}" in page.url
+        assert (
+            page.locator('[data-testid="stException"]').count() == 0 and f"subnet={own}" in page.url
+        )
         assert f"{own}" in told and f"\n{other}\n" not in told
         page.context.close()
 
@@ -172,10 +198,18 @@ def test_a_wrong_upload_gets_a_clear_message(house, page, tmp_path):
     assert page.locator('[data-testid="stException"]').count() == 0
 
 
-def test_a_job_goes_on_when_the_browser_closes_and_the_app_restarts_and_both_apps_have_one_worker(chromium, tmp_path, monkeypatch):
-    """The browser's page and then its server end while a job runs that the page's own worker has begun; another server finds it at work."""
+def test_a_job_goes_on_when_the_browser_closes_and_the_app_restarts_and_both_apps_have_one_worker(
+    chromium, tmp_path, monkeypatch
+):
+    """The browser's page and then its server end while a job runs that the page's own worker has
+    begun; another server finds it at work.
+    """
     (tmp_path / "stub_jobs.py").write_text(STUB)
-    own = {"SUPERNET_ARTIFACTS": str(tmp_path / "house"), "SUPERNET_JOB_MODULE": "stub_jobs", "PYTHONPATH": str(tmp_path)}
+    own = {
+        "SUPERNET_ARTIFACTS": str(tmp_path / "house"),
+        "SUPERNET_JOB_MODULE": "stub_jobs",
+        "PYTHONPATH": str(tmp_path),
+    }
     monkeypatch.setenv("SUPERNET_ARTIFACTS", own["SUPERNET_ARTIFACTS"])
     number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True, "steps": 2000})
     steps = lambda: int(jobs.get(number).message.removeprefix("step ") or 0)  # noqa: E731
@@ -203,7 +237,11 @@ def test_a_job_goes_on_when_the_browser_closes_and_the_app_restarts_and_both_app
             page.get_by_role("button", name="Cancel").click()
             wait(lambda: jobs.get(number).state == "cancelled", 60)
             page.close()
-        assert jobs.get(number).worker == worker and jobs.get(number).attempts == 1 and len((tmp_path / "n").read_text().split()) == 1
+        assert (
+            jobs.get(number).worker == worker
+            and jobs.get(number).attempts == 1
+            and len((tmp_path / "n").read_text().split()) == 1
+        )
         assert (tmp_path / "n.checkpoint").exists()
     finally:
         name = jobs.get(number).worker
@@ -220,6 +258,8 @@ def test_the_bench_counts_what_is_sent_and_held(chromium, own_artifacts):
         first = app.visit(chromium, server.address)
         moved = app.slide(chromium, server.address, 3)
         assert 0.02e6 < first["app"] < 2e6 and 0.2 < moved["slider_kB"] < 200
-        assert 50e6 < server.memory() < 400e6, "something heavy is loaded before anything is transcribed"
+        assert 50e6 < server.memory() < 400e6, (
+            "something heavy is loaded before anything is transcribed"
+        )
     lines = app.table({"sent_MB": 1.0, "slider_ms": 301.0, "slider_kB": 3.0})
     assert "reached" in lines[1] and "missed" in lines[0] and "aim" not in lines[2]

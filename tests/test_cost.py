@@ -1,4 +1,7 @@
-"""Costs of subnets: known counts by hand, exact interpolation, and an estimate that agrees with the file."""
+"""Costs of subnets: known counts by hand, exact interpolation, and an estimate that agrees with the
+file.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -8,15 +11,28 @@ from core.records import Anatomy, Fixed, Subnet, Unit
 from core.storage import packing
 from tests import standin
 
-SMALL = Anatomy("tiny", 40.0, 0.0, 0.0,
-                (Unit("a", "feed-forward", 0, "b0", 16, 10), Unit("b", "attention", 0, "b1", 8, 4)),
-                (Fixed("head", 30, 500.0),))
+SMALL = Anatomy(
+    "tiny",
+    40.0,
+    0.0,
+    0.0,
+    (Unit("a", "feed-forward", 0, "b0", 16, 10), Unit("b", "attention", 0, "b1", 8, 4)),
+    (Fixed("head", 30, 500.0),),
+)
 
 
 def test_counts_by_hand():
     a, b = SMALL.units
     assert (a.blocks, b.blocks) == (20, 4)
-    assert [cost.blocks_kept(a, k) for k in (0.0, 0.124, 0.125, 0.5, 1.0, 7.0, -1.0)] == [0, 2, 3, 10, 20, 20, 0]
+    assert [cost.blocks_kept(a, k) for k in (0.0, 0.124, 0.125, 0.5, 1.0, 7.0, -1.0)] == [
+        0,
+        2,
+        3,
+        10,
+        20,
+        20,
+        0,
+    ]
     keep = {"a": 0.5, "b": 0.25}
     assert cost.sparsity_reached(SMALL, keep) == pytest.approx(1 - 11 / 24)
     assert cost.parameters(SMALL) == 192 + 30
@@ -34,7 +50,9 @@ def test_between_reaches_what_is_asked_and_stays_nested(sparsity):
     middle = cost.between(shape, a, b, sparsity)
     blocks = sum(u.blocks for u in shape.units)
     assert abs(cost.sparsity_reached(shape, middle) - sparsity) <= 0.5 / blocks + 1e-9
-    for low, mid, high in zip(cost.counts(shape, b), cost.counts(shape, middle), cost.counts(shape, a)):
+    for low, mid, high in zip(
+        cost.counts(shape, b), cost.counts(shape, middle), cost.counts(shape, a)
+    ):
         assert low <= mid <= high
 
 
@@ -57,4 +75,6 @@ def test_estimate_agrees_with_the_file(tmp_path):
     for sparsity in (0.0, 0.02, 0.5, 0.95):
         subnet = Subnet("x", "standin", cost.uniform(shape, sparsity), sparsity)
         real = len(packing.pack(run, subnet))
-        assert abs(cost.file_bytes(shape, subnet.keep) - real) < 6_500, "tokens and settings take some kB"
+        assert abs(cost.file_bytes(shape, subnet.keep) - real) < 6_500, (
+            "tokens and settings take some kB"
+        )

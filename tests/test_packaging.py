@@ -73,7 +73,10 @@ def test_the_console_command_returns_its_exit_code(command, words, code, capsys,
 
 
 def test_the_command_works_from_any_folder(tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from core.cli.main import main; sys.exit(main(['list', 'runs']))"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from core.cli.main import main;"
+        " sys.exit(main(['list', 'runs']))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )

@@ -1,4 +1,6 @@
-"""The documents keep their word: commands parse, the Python block runs, numbers are those of the records, paths and links exist."""
+"""The documents keep their word: commands parse, the Python block runs, numbers are those of the
+records, paths and links exist.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ PLACEHOLDERS = {"RUN", "SUBNET", "FILE", "FILES", "RECIPE", "N"}
 MADE_LATER = re.compile(
     r"artifacts/(runs|prepared|exports|lm|jobs\.db)|\.streamlit/secrets\.toml"
 )  # by use; git ignores it
-# An absolute path of somebody's machine, or where packages are fetched from: neither is true elsewhere.
+# An absolute path of somebody's machine, or where packages are fetched from: neither is true
+# elsewhere.
 MACHINE = re.compile(
     r"(?<![\w.$}/])/(?:work|root|home|Users|tmp|opt|mnt|srv)/[\w.-]+"
     r"|https?://[\w.:-]*(?:pypi|pythonhosted|registry|mirror|proxy|artifactory|nexus|localhost)[\w.:/-]*"
@@ -80,7 +83,9 @@ def all_core_lines() -> list[str]:
 
 
 def check(line: str) -> None:
-    """Parses a line as the command line does and looks up what it names; raises where that fails."""
+    """Parses a line as the command line does and looks up what it names; raises where that
+    fails.
+    """
     words = [re.sub(r"^N(,M)?$", "7", word) for word in shlex.split(line, comments=True)]
     if "--help" in words:
         words.remove("--help")
@@ -168,7 +173,9 @@ def test_there_are_eight_commands():
 
 
 def test_the_python_block_runs(monkeypatch, capsys):
-    """A whole utterance and a stream give the same text, and partial results grow before the end."""
+    """A whole utterance and a stream give the same text, and partial results grow before the
+    end.
+    """
     code = marked("python", "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     monkeypatch.chdir(ROOT)
@@ -382,7 +389,9 @@ def test_the_picture_names_every_package_and_nothing_else():
 
 
 def missing_paths(file: Path, text: str) -> list[str]:
-    """Paths in inline code that exist neither in the project nor in the page's own folder; of NAME.py the folder must exist."""
+    """Paths in inline code that exist neither in the project nor in the page's own folder; of
+    NAME.py the folder must exist.
+    """
     found = []
     for word in re.findall(
         r"`([\w./*-]+/[\w.*-]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
@@ -404,7 +413,10 @@ def test_named_paths_exist(file):
 
 
 def test_a_missing_path_would_be_seen():
-    text = "`core/nothing.py` `core/methods/NAME.py` `core/nowhere/NAME.py` `sparsity/blocks.py` `artifacts/exports/RUN/`"
+    text = (
+        "`core/nothing.py` `core/methods/NAME.py` `core/nowhere/NAME.py` `sparsity/blocks.py`"
+        " `artifacts/exports/RUN/`"
+    )
     assert missing_paths(ROOT / "core" / "README.md", text) == ["core/nothing.py", "core/nowhere/"]
 
 

@@ -1,4 +1,6 @@
-"""The documents' commands are executed as they stand there, in order: only sizes are made small and placeholders filled in."""
+"""The documents' commands are executed as they stand there, in order: only sizes are made small and
+placeholders filled in.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,9 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A folder to work in with the tiny run that the README's `train` made, and everything that was printed on the way."""
+    """A folder to work in with the tiny run that the README's `train` made, and everything that was
+    printed on the way.
+    """
     home, before = tmp_path_factory.mktemp("readme"), dict(os.environ)
     here = os.getcwd()
     os.environ["SUPERNET_ARTIFACTS"] = str(home / "artifacts")
@@ -123,7 +127,9 @@ def same_home(own_artifacts, run, monkeypatch):
 
 
 def filled(command: str, home) -> list[str]:
-    """The command's words with the tiny run in place of RUN and RECIPE, and a folder in place of the bucket."""
+    """The command's words with the tiny run in place of RUN and RECIPE, and a folder in place of
+    the bucket.
+    """
     name = next((r.id for r in store.runs() if not r.released), "")
     sound = sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus"))[0]
     recipe = str(paths.runs() / name / paths.RECIPE)

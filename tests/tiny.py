@@ -1,4 +1,5 @@
 """Stand-ins for training tests: a tiny model and seeded batches that no disk is needed for."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -27,11 +28,16 @@ def batch(seed: int = 0, utterances: int = 3, frames: int = 120) -> Batch:
     for b in range(utterances):
         for u, token in enumerate(tokens[b]):
             start = int(lengths[b]) * u // 6
-            features[b, start:start + 4] += patterns[token]
-        features[b, lengths[b]:] = 0
-    return Batch(features=torch.tensor(features, dtype=torch.float32), lengths=torch.tensor(lengths),
-                 tokens=torch.tensor(tokens), token_lengths=torch.full((utterances,), 6),
-                 ids=[f"u{seed}-{i}" for i in range(utterances)], seconds=float(lengths.sum()) / 100)
+            features[b, start : start + 4] += patterns[token]
+        features[b, lengths[b] :] = 0
+    return Batch(
+        features=torch.tensor(features, dtype=torch.float32),
+        lengths=torch.tensor(lengths),
+        tokens=torch.tensor(tokens),
+        token_lengths=torch.full((utterances,), 6),
+        ids=[f"u{seed}-{i}" for i in range(utterances)],
+        seconds=float(lengths.sum()) / 100,
+    )
 
 
 class Batches:

@@ -1,6 +1,10 @@
-"""What each of several processes does in tests/training/test_group.py: `torchrun --nproc-per-node 2 -m tests.together FOLDER`.
+"""What each of several processes does in tests/training/test_group.py: `torchrun --nproc-per-node 2
+-m tests.together FOLDER`.
 
-Every case is a training of the tiny model on parts of the same batches; process 0 writes what all of them ended with."""
+Every case is a training of the tiny model on parts of the same batches; process 0 writes what all
+of them ended with.
+"""
+
 from __future__ import annotations
 
 import hashlib
@@ -21,7 +25,11 @@ from tests.methods.test_methods import trainer
 
 CASES = {  # name: (method, its options, training options)
     "dense": ("dense", {}, {}),
-    "sandwich": ("omni_sparsity", {"warmup": 0.25, "refresh": 3, "sparsest": 0.8}, {"optimizer": "muon"}),
+    "sandwich": (
+        "omni_sparsity",
+        {"warmup": 0.25, "refresh": 3, "sparsest": 0.8},
+        {"optimizer": "muon"},
+    ),
     "csp": ("csp", {"refresh": 2, "l2": 0.1}, {}),
     "depth": ("iterative_zero_out", {"sizes": [3, 5], "rounds": 2}, {}),
 }
@@ -30,11 +38,20 @@ UPDATES = 8
 
 def part(batch: Batch, rank: int, size: int) -> Batch:
     own = slice(rank, None, size)
-    return Batch(batch.features[own], batch.lengths[own], batch.tokens[own], batch.token_lengths[own], batch.ids[own], batch.seconds)
+    return Batch(
+        batch.features[own],
+        batch.lengths[own],
+        batch.tokens[own],
+        batch.token_lengths[own],
+        batch.ids[own],
+        batch.seconds,
+    )
 
 
 class Parts(tiny.Batches):
-    """One process's part of the batches; the third of four has one utterance, so one process has nothing of it."""
+    """One process's part of the batches; the third of four has one utterance, so one process has
+    nothing of it.
+    """
 
     def __init__(self, rank: int = 0, size: int = 1):
         self.rank, self.size = rank, size
@@ -46,8 +63,15 @@ class Parts(tiny.Batches):
 
 def made(folder: Path, case: str, group: processes.Group | None = None, **training):
     from core.registry import plugins
+
     method, options, more = CASES[case]
-    one = trainer(folder, name=method, options=plugins.load("methods", method).Options(**options), updates=UPDATES, **more | training)
+    one = trainer(
+        folder,
+        name=method,
+        options=plugins.load("methods", method).Options(**options),
+        updates=UPDATES,
+        **more | training,
+    )
     one.batches = Parts(group.rank, group.size) if group else Parts()
     one.o = Options(**{**vars(one.o), "chunks_ms": [160, 0]})
     one.group, one.keeps = group, group is None or group.keeps
@@ -70,11 +94,19 @@ def main(folder: Path) -> None:
         one.run(lambda *_: True)
         facts[case] = group.gather(digest(one))
         if group.rank == 0:
-            save_file({n: p.detach().clone() for n, p in one.averaged.items()}, folder / f"{case}.safetensors")
+            save_file(
+                {n: p.detach().clone() for n, p in one.averaged.items()},
+                folder / f"{case}.safetensors",
+            )
     one = made(folder / "stopped", "sandwich", group)
     one.o = Options(**{**vars(one.o), "log_every": 1})
-    try:  # the last process is asked to stop while update 4 is reported, all stop after the next one
-        one.run(lambda *_: (one.step == 4 and group.rank == 1 and os.kill(os.getpid(), signal.SIGTERM)) or True)
+    # the last process is asked to stop while update 4 is reported, all stop after the next one
+    try:
+        one.run(
+            lambda *_: (
+                (one.step == 4 and group.rank == 1 and os.kill(os.getpid(), signal.SIGTERM)) or True
+            )
+        )
     except Interrupted:
         facts["stopped"] = group.gather(one.step)
     again = made(folder / "stopped", "sandwich", group)

@@ -1,4 +1,5 @@
 """One file, one measurement: each core/bench/<name>.py has run(options); found by scanning."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -7,7 +8,8 @@ from core.registry import plugins
 
 
 def run(name: str, given: dict[str, Any]) -> Any:
-    """Run a bench and return its result. `given` becomes the bench's own `Options` where it has one.
+    """Run a bench and return its result. `given` becomes the bench's own `Options` where it has
+    one.
 
     ValueError for an unknown bench or option.
     """

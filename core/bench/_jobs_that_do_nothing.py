@@ -1,4 +1,7 @@
-"""In place of core.pipelines.handlers for `bench jobs`: a job that ends at once, so that only the queue is measured."""
+"""In place of core.pipelines.handlers for `bench jobs`: a job that ends at once, so that only the
+queue is measured.
+"""
+
 from __future__ import annotations
 
 from typing import Any

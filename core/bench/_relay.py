@@ -1,8 +1,10 @@
 """A relay between browser and server that notes when the server is asked and when it has answered.
 
-The browser's own log is no clock for the server: it notes a message when its page gets round to it, and on two cores the page is
-busy drawing the chart for 100 to 150 ms in the midst of an update (seen in the notes of ten releases).
+The browser's own log is no clock for the server: it notes a message when its page gets round to it,
+and on two cores the page is busy drawing the chart for 100 to 150 ms in the midst of an update
+(seen in the notes of ten releases).
 """
+
 from __future__ import annotations
 
 import socket
@@ -14,9 +16,12 @@ from typing import Self
 
 @dataclass
 class Relay:
-    """Listens on `address` while the block lasts and passes everything on to `port`; notes times of WebSocket traffic only."""
+    """Listens on `address` while the block lasts and passes everything on to `port`; notes times of
+    WebSocket traffic only.
+    """
+
     port: int
-    asked: list[float] = field(default_factory=list)     # times of bytes from the browser, s
+    asked: list[float] = field(default_factory=list)  # times of bytes from the browser, s
     answered: list[float] = field(default_factory=list)  # times of bytes from the server, s
 
     def __enter__(self) -> Self:
@@ -33,7 +38,9 @@ class Relay:
         self.answered.clear()
 
     def took(self) -> float | None:
-        """Seconds from the first question to the last byte of the answer since `clear`; None when nothing was asked or answered."""
+        """Seconds from the first question to the last byte of the answer since `clear`; None when
+        nothing was asked or answered.
+        """
         answers = [t for t in self.answered if self.asked and t >= self.asked[0]]
         return answers[-1] - self.asked[0] if answers else None
 
@@ -45,11 +52,18 @@ class Relay:
                 return
             server = socket.create_connection(("127.0.0.1", self.port))
             live = threading.Event()  # this connection became a WebSocket
-            for start, end, times in ((browser, server, self.asked), (server, browser, self.answered)):
-                threading.Thread(target=_pass_on, args=(start, end, times, live), daemon=True).start()
+            for start, end, times in (
+                (browser, server, self.asked),
+                (server, browser, self.answered),
+            ):
+                threading.Thread(
+                    target=_pass_on, args=(start, end, times, live), daemon=True
+                ).start()
 
 
-def _pass_on(start: socket.socket, end: socket.socket, times: list[float], live: threading.Event) -> None:
+def _pass_on(
+    start: socket.socket, end: socket.socket, times: list[float], live: threading.Event
+) -> None:
     try:
         while data := start.recv(1 << 16):
             if live.is_set():

@@ -1,5 +1,8 @@
-"""One of two processes that add up gradients for `bench scale`: `python -m core.bench._scale_pair VALUES ROUNDS`, started with the
-variables of core/training/distributed.py. The first prints how long the sums took, as JSON."""
+"""One of two processes that add up gradients for `bench scale`: `python -m core.bench._scale_pair
+VALUES ROUNDS`, started with the variables of core/training/distributed.py. The first prints how
+long the sums took, as JSON.
+"""
+
 from __future__ import annotations
 
 import json
@@ -20,7 +23,10 @@ def main(values: int, rounds: int) -> None:
     sizes = {"whole_s": max(1, values // TENSORS), "least_s": 1}
     told = {}
     for name, size in sizes.items():
-        parameters = [torch.nn.Parameter(torch.zeros(size)) for _ in range(TENSORS if name == "whole_s" else 1)]
+        parameters = [
+            torch.nn.Parameter(torch.zeros(size))
+            for _ in range(TENSORS if name == "whole_s" else 1)
+        ]
         for p in parameters:
             p.grad = torch.ones(size)
         times = []

@@ -1,4 +1,7 @@
-"""How quick and how large the dashboard is: a real server and a real headless browser on the shipped run."""
+"""How quick and how large the dashboard is: a real server and a real headless browser on the
+shipped run.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -27,10 +30,18 @@ from core.storage import store
 
 TITLE = "the dashboard in a real browser"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BARE = "import streamlit as st\nst.slider('x', 0, 10)\nst.plotly_chart({'data': [{'y': [1, 2]}]})\n"  # the least such a page can be
-QUIET_S = 0.4      # without a message for this long, an update is over
+BARE = (  # the least such a page can be
+    "import streamlit as st\nst.slider('x', 0, 10)\nst.plotly_chart({'data': [{'y': [1, 2]}]})\n"
+)
+QUIET_S = 0.4  # without a message for this long, an update is over
 PATIENCE_S = 60.0
-AIMS = {"first_page_s": 3.0, "slider_ms": 300.0, "sent_MB": 2.0, "memory_before_MB": 400.0, "memory_after_MB": 1500.0}
+AIMS = {
+    "first_page_s": 3.0,
+    "slider_ms": 300.0,
+    "sent_MB": 2.0,
+    "memory_before_MB": 400.0,
+    "memory_after_MB": 1500.0,
+}
 MEANING = {
     "first_page_s": "time to the first page after the server is up, s",
     "bare_page_s": "the same for a page of one slider and one chart: Streamlit's own share, s",
@@ -39,7 +50,10 @@ MEANING = {
     "memory_before_MB": "server memory before the first transcription, MB",
     "memory_after_MB": "server memory after the first transcription, MB",
     "slider_worst_ms": "the slowest slider release, ms",
-    "slider_seen_ms": "from slider release until the browser has taken everything in, drawing included, median, ms",
+    "slider_seen_ms": (
+        "from slider release until the browser has taken everything in, drawing included,"
+        " median, ms"
+    ),
     "slider_kB": "sent per slider release, median, kB",
     "program_MB": "Streamlit's own program files, sent once and then cached by the browser, MB",
     "transcription_s": "first transcription from click to text, loading included, s",
@@ -54,15 +68,24 @@ class Options:
 
 
 def run(options: Options | dict[str, Any]) -> dict[str, Any]:
-    """Measures and prints a table with the aims. ValueError without a run or without a browser to drive."""
+    """Measures and prints a table with the aims. ValueError without a run or without a browser to
+    drive.
+    """
     options = Options(**options) if isinstance(options, dict) else options
     if not any(info.finished for info in store.runs()):
-        raise ValueError("there is no finished run to show: train one first, or copy one to artifacts/released")
+        raise ValueError(
+            "there is no finished run to show: train one first, or copy one to artifacts/released"
+        )
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         (bare := Path(folder) / "bare.py").write_text(BARE, encoding="utf-8")
         with served(script=bare) as server, browser(options.browser) as chromium:
-            result["bare_page_s"] = round(statistics.median(visit(chromium, server.address)["seconds"] for _ in range(options.visits)), 2)
+            result["bare_page_s"] = round(
+                statistics.median(
+                    visit(chromium, server.address)["seconds"] for _ in range(options.visits)
+                ),
+                2,
+            )
     with served() as server, browser(options.browser) as chromium:
         first = [visit(chromium, server.address) for _ in range(options.visits)]
         result["first_page_s"] = round(statistics.median(v["seconds"] for v in first), 2)
@@ -82,16 +105,22 @@ def table(result: dict[str, Any]) -> list[str]:
     lines = []
     for name, text in MEANING.items():
         if name in result:
-            aim = f"aim {AIMS[name]:g}: {'reached' if result[name] <= AIMS[name] else 'missed'}" if name in AIMS else ""
+            aim = (
+                f"aim {AIMS[name]:g}: {'reached' if result[name] <= AIMS[name] else 'missed'}"
+                if name in AIMS
+                else ""
+            )
             lines.append(f"  {text:<{width}}  {result[name]:>8g}  {aim}".rstrip())
     return lines
 
 
 # the server
 
+
 @dataclass
 class Server:
     """A running dashboard."""
+
     address: str
     process: subprocess.Popen
     log: Path
@@ -105,8 +134,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(environment: dict[str, str] | None = None, script: Path | None = None) -> Iterator[Server]:
-    """The dashboard (or another script) on a free port, up when the block begins, ended with it. RuntimeError with its log if it dies."""
+def served(
+    environment: dict[str, str] | None = None, script: Path | None = None
+) -> Iterator[Server]:
+    """The dashboard (or another script) on a free port, up when the block begins, ended with it.
+    RuntimeError with its log if it dies.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -114,10 +147,23 @@ def served(environment: dict[str, str] | None = None, script: Path | None = None
         log = Path(folder) / "log.txt"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "streamlit", "run", str(script or paths.ROOT / "dashboard" / "app.py"),
-                 "--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1",
-                 "--server.fileWatcherType=none", "--browser.gatherUsageStats=false"],
-                cwd=paths.ROOT, env=os.environ | (environment or {}), stdout=out, stderr=out)
+                [
+                    sys.executable,
+                    "-m",
+                    "streamlit",
+                    "run",
+                    str(script or paths.ROOT / "dashboard" / "app.py"),
+                    "--server.headless=true",
+                    f"--server.port={port}",
+                    "--server.address=127.0.0.1",
+                    "--server.fileWatcherType=none",
+                    "--browser.gatherUsageStats=false",
+                ],
+                cwd=paths.ROOT,
+                env=os.environ | (environment or {}),
+                stdout=out,
+                stderr=out,
+            )
         try:
             server = Server(f"http://127.0.0.1:{port}", process, log)
             _wait_until_up(server)
@@ -139,17 +185,22 @@ def _wait_until_up(server: Server) -> None:
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
-    raise RuntimeError(f"the dashboard did not start:\n{server.log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(
+        f"the dashboard did not start:\n{server.log.read_text(errors='replace')[-2000:]}"
+    )
 
 
 # the browser
+
 
 @contextlib.contextmanager
 def browser(program: str = "", flags: Sequence[str] = ()) -> Iterator[Any]:
     """A headless Chromium driven by playwright. ValueError when one of the two is missing."""
     program = program or next((found for name in BROWSERS if (found := shutil.which(name))), "")
     if not program:
-        raise ValueError(f"no browser found: install one of {', '.join(BROWSERS)}, or say browser=<program>")
+        raise ValueError(
+            f"no browser found: install one of {', '.join(BROWSERS)}, or say browser=<program>"
+        )
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -165,15 +216,22 @@ def browser(program: str = "", flags: Sequence[str] = ()) -> Iterator[Any]:
 @dataclass
 class Traffic:
     """What one page sends and gets, as the browser's own network log tells it."""
-    app: int = 0                                  # bytes of messages and media made by the dashboard
-    program: int = 0                              # bytes of Streamlit's own files
-    sent: list[float] = field(default_factory=list)       # times of messages to the server, s
-    received: list[float] = field(default_factory=list)   # times of messages from the server, s
+
+    app: int = 0  # bytes of messages and media made by the dashboard
+    program: int = 0  # bytes of Streamlit's own files
+    sent: list[float] = field(default_factory=list)  # times of messages to the server, s
+    received: list[float] = field(default_factory=list)  # times of messages from the server, s
 
     def watch(self, page: Any) -> Traffic:
         log, urls = page.context.new_cdp_session(page), {}
-        log.on("Network.requestWillBeSent", lambda e: urls.update({e["requestId"]: e["request"]["url"]}))
-        log.on("Network.loadingFinished", lambda e: self._loaded(urls.get(e["requestId"], ""), e["encodedDataLength"]))
+        log.on(
+            "Network.requestWillBeSent",
+            lambda e: urls.update({e["requestId"]: e["request"]["url"]}),
+        )
+        log.on(
+            "Network.loadingFinished",
+            lambda e: self._loaded(urls.get(e["requestId"], ""), e["encodedDataLength"]),
+        )
         log.on("Network.webSocketFrameSent", lambda e: self.sent.append(e["timestamp"]))
         log.on("Network.webSocketFrameReceived", self._frame)
         log.send("Network.enable")
@@ -193,9 +251,13 @@ class Traffic:
 
 def settled(page: Any) -> None:
     """Wait until the page's script has run and nothing has arrived for a moment."""
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=PATIENCE_S * 1000)
+    page.wait_for_selector(
+        '[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=PATIENCE_S * 1000
+    )
     page.wait_for_timeout(QUIET_S * 1000)
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=PATIENCE_S * 1000)
+    page.wait_for_selector(
+        '[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=PATIENCE_S * 1000
+    )
 
 
 def visit(chromium: Any, address: str) -> dict[str, float]:
@@ -214,7 +276,9 @@ def visit(chromium: Any, address: str) -> dict[str, float]:
 
 
 def slide(chromium: Any, address: str, moves: int) -> dict[str, float]:
-    """Slider releases: the server's time from question to last answer, and the time by the browser's own log."""
+    """Slider releases: the server's time from question to last answer, and the time by the
+    browser's own log.
+    """
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     try:
         with Relay(int(address.rsplit(":", 1)[1])) as relay:
@@ -237,14 +301,20 @@ def slide(chromium: Any, address: str, moves: int) -> dict[str, float]:
                     sizes.append(traffic.app - before)
         if not times:
             raise RuntimeError("the slider moved, but the server did not answer")
-        return {"slider_ms": round(statistics.median(times), 1), "slider_worst_ms": round(max(times), 1),
-                "slider_seen_ms": round(statistics.median(seen), 1), "slider_kB": round(statistics.median(sizes) / 1000, 1)}
+        return {
+            "slider_ms": round(statistics.median(times), 1),
+            "slider_worst_ms": round(max(times), 1),
+            "slider_seen_ms": round(statistics.median(seen), 1),
+            "slider_kB": round(statistics.median(sizes) / 1000, 1),
+        }
     finally:
         page.close()
 
 
 def transcribe(chromium: Any, address: str) -> float:
-    """Seconds from the click to the text for a sample, or a second of noise where none is shipped."""
+    """Seconds from the click to the text for a sample, or a second of noise where none is
+    shipped.
+    """
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     try:
         page.goto(address + "/transcribe")

@@ -1,4 +1,7 @@
-"""Speed of the built-in corpus with features: seconds of speech per second, and how hard its grammar is."""
+"""Speed of the built-in corpus with features: seconds of speech per second, and how hard its
+grammar is.
+"""
+
 from __future__ import annotations
 
 import multiprocessing
@@ -17,7 +20,7 @@ from core.records import Utterance, option
 from core.speech import audio, features, grammar
 
 TITLE = "speech made per second: voice_commands with fbank features"
-AIM = 100.0          # times real time
+AIM = 100.0  # times real time
 
 
 @dataclass(frozen=True)
@@ -28,39 +31,72 @@ class Options:
 
 
 def run(options: Options | dict[str, Any]) -> dict[str, Any]:
-    """Makes `utterances` of training speech in a temporary folder, extracts their features; times in s."""
+    """Makes `utterances` of training speech in a temporary folder, extracts their features; times
+    in s.
+    """
     options = Options(**options) if isinstance(options, dict) else options
     processes = options.processes or len(os.sched_getaffinity(0))
     size = max(4, min(300, options.utterances // processes))
     with tempfile.TemporaryDirectory() as folder:
-        corpus = voice_commands.Corpus(voice_commands.Options(
-            test_utterances=options.utterances, shard_utterances=size, processes=processes, seed=options.seed))
+        corpus = voice_commands.Corpus(
+            voice_commands.Options(
+                test_utterances=options.utterances,
+                shard_utterances=size,
+                processes=processes,
+                seed=options.seed,
+            )
+        )
         corpus.folder = Path(folder)
         start, before = time.perf_counter(), _cpu_s()
         spoken = [item for item in corpus.utterances("test") if isinstance(item, Utterance)]
         made = time.perf_counter() - start
         files = sorted({item.audio for item in spoken})
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            frames = sum(pool.map(_extract, [[u for u in spoken if u.audio == name] for name in files]))
+        with ProcessPoolExecutor(
+            processes, mp_context=multiprocessing.get_context("spawn")
+        ) as pool:
+            frames = sum(
+                pool.map(_extract, [[u for u in spoken if u.audio == name] for name in files])
+            )
         both, busy = time.perf_counter() - start, _cpu_s() - before
-        seconds, stored = sum(item.seconds for item in spoken), sum(os.path.getsize(name) for name in files)
+        seconds, stored = (
+            sum(item.seconds for item in spoken),
+            sum(os.path.getsize(name) for name in files),
+        )
     book = grammar.Grammar()
     bits, words = book.measure()
-    result = {"utterances": len(spoken), "speech_s": round(seconds, 1), "feature_frames": frames,
-              "making_s": round(made, 2), "with_features_s": round(both, 2),
-              "times_real_time": round(seconds / both, 1), "aim": AIM,
-              "cpu_s": round(busy, 2), "times_real_time_per_core": round(seconds / busy, 1), "processes": processes,
-              "cores": len(os.sched_getaffinity(0)), "flac_kB_per_s": round(stored / seconds / 1000, 1),
-              "voices": {split: len(voice_commands.split_voices(split)) for split in corpus.splits()},
-              "words": len(book.vocabulary()), "words_per_sentence": round(words, 2),
-              "bits_per_sentence": round(bits, 2), "word_perplexity": round(book.perplexity(), 1)}
+    result = {
+        "utterances": len(spoken),
+        "speech_s": round(seconds, 1),
+        "feature_frames": frames,
+        "making_s": round(made, 2),
+        "with_features_s": round(both, 2),
+        "times_real_time": round(seconds / both, 1),
+        "aim": AIM,
+        "cpu_s": round(busy, 2),
+        "times_real_time_per_core": round(seconds / busy, 1),
+        "processes": processes,
+        "cores": len(os.sched_getaffinity(0)),
+        "flac_kB_per_s": round(stored / seconds / 1000, 1),
+        "voices": {split: len(voice_commands.split_voices(split)) for split in corpus.splits()},
+        "words": len(book.vocabulary()),
+        "words_per_sentence": round(words, 2),
+        "bits_per_sentence": round(bits, 2),
+        "word_perplexity": round(book.perplexity(), 1),
+    }
     width = max(map(len, result))
-    print(TITLE, *(f"  {name:<{width}}  {value}" for name, value in result.items()), sep="\n", file=sys.stderr)
+    print(
+        TITLE,
+        *(f"  {name:<{width}}  {value}" for name, value in result.items()),
+        sep="\n",
+        file=sys.stderr,
+    )
     return result
 
 
 def _cpu_s() -> float:
-    """Processor time of this process and its finished children: what a busy machine does not blur."""
+    """Processor time of this process and its finished children: what a busy machine does not
+    blur.
+    """
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
 

@@ -1,4 +1,7 @@
-"""The queue and what surrounds a job: latency, jobs per second, evaluation on two processes over one, a checkpoint, the way over Ray."""
+"""The queue and what surrounds a job: latency, jobs per second, evaluation on two processes over
+one, a checkpoint, the way over Ray.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -31,10 +34,17 @@ MEANING = {
     "started_s": "queued to the job's function at work (a new Python process), median, s",
     "jobs_per_second": "jobs added by all writers at once, per second",
     "lost": "of them lost",
-    "evaluation_two_over_one": "speech heard per second by two processes of one thread over one such process",
+    "evaluation_two_over_one": (
+        "speech heard per second by two processes of one thread over one such process"
+    ),
     "checkpoint_over_update": "a checkpoint's time over an update's",
-    "checkpoint_share": "share of a training spent on checkpoints, at the recipe's checkpoint_every",
-    "ray_job_s": "the same job on a Ray cluster of this machine: queued to finished and known here, median, s",
+    "checkpoint_share": (
+        "share of a training spent on checkpoints, at the recipe's checkpoint_every"
+    ),
+    "ray_job_s": (
+        "the same job on a Ray cluster of this machine: queued to finished and known here,"
+        " median, s"
+    ),
     "update_ms": "an update of a tiny training by one process, ms",
     "ray_update_ms": "the same by one process of Ray Train, ms",
 }
@@ -47,23 +57,37 @@ class Options:
     each: int = option(50, "jobs that each of them adds", low=1, high=10000)
     run: str = option("", "run whose densest size is evaluated; empty: the first released one")
     recipe: str = option("commands_and_books_omni", "recipe whose checkpoint and update are timed")
-    ray_jobs: int = option(3, "jobs that do nothing on a Ray cluster of this machine, started for it; 0 = none", low=0, high=100)
-    ray_updates: int = option(300, "updates of a tiny training there and here; 0 = none", low=0, high=100_000)
+    ray_jobs: int = option(
+        3,
+        "jobs that do nothing on a Ray cluster of this machine, started for it; 0 = none",
+        low=0,
+        high=100,
+    )
+    ray_updates: int = option(
+        300, "updates of a tiny training there and here; 0 = none", low=0, high=100_000
+    )
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measures in temporary folders and prints a table; ValueError where no run is there to evaluate."""
+    """Measures in temporary folders and prints a table; ValueError where no run is there to
+    evaluate.
+    """
     name = options.run or next((info.id for info in store.runs() if info.finished), "")
     if not name:
         raise ValueError("there is no finished run to evaluate: train one first")
     from core.storage import packing
+
     data = packing.pack(store.run_folder(name), min(store.subnets(name), key=lambda s: s.sparsity))
     result: dict[str, Any] = {}
     with _own_queue():
         result |= _latency(options.jobs)
     with _own_queue():
         result |= _writers(options.writers, options.each)
-    result |= _evaluation(data) | _checkpoint(options.recipe) | _on_ray(options.ray_jobs, options.ray_updates)
+    result |= (
+        _evaluation(data)
+        | _checkpoint(options.recipe)
+        | _on_ray(options.ray_jobs, options.ray_updates)
+    )
     print(TITLE, *table(result), sep="\n", file=sys.stderr)
     return result
 
@@ -71,7 +95,9 @@ def run(options: Options) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> list[str]:
     """Lines for people; a figure that was not measured has none."""
     width = max(map(len, MEANING.values()))
-    return [f"  {text:<{width}}  {result[name]:>8g}" for name, text in MEANING.items() if name in result]
+    return [
+        f"  {text:<{width}}  {result[name]:>8g}" for name, text in MEANING.items() if name in result
+    ]
 
 
 def _on_ray(count: int, updates: int) -> dict[str, Any]:
@@ -79,16 +105,22 @@ def _on_ray(count: int, updates: int) -> dict[str, Any]:
     if not count and not updates:
         return {}
     if importlib.util.find_spec("ray") is None:
-        print("Ray is not installed (tests/requirements.txt): what its way costs was not measured", file=sys.stderr)
+        print(
+            "Ray is not installed (tests/requirements.txt): what its way costs was not measured",
+            file=sys.stderr,
+        )
         return {}
     from core.bench import _jobs_on_ray
+
     found: dict[str, Any] = {}
     with _own_queue() as folder:
         try:
             _jobs_on_ray.measure(folder, count, updates, MODULE, found)
         except Exception as error:  # Ray has many
             found["ray_failed"] = f"{type(error).__name__}: {error}"
-            print(f"what its way costs was not measured whole: {found['ray_failed']}", file=sys.stderr)
+            print(
+                f"what its way costs was not measured whole: {found['ray_failed']}", file=sys.stderr
+            )
     return found
 
 
@@ -107,8 +139,12 @@ def _own_queue() -> Iterator[Path]:
 
 
 def _latency(count: int) -> dict[str, float]:
-    worker = subprocess.Popen([sys.executable, "-m", "core.jobs.worker"], cwd=paths.ROOT, env=os.environ | MODULE,
-                              stdout=subprocess.DEVNULL)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "core.jobs.worker"],
+        cwd=paths.ROOT,
+        env=os.environ | MODULE,
+        stdout=subprocess.DEVNULL,
+    )
     try:
         _until(jobs.worker_alive)
         numbers = []
@@ -119,8 +155,10 @@ def _latency(count: int) -> dict[str, float]:
         worker.terminate()
         worker.wait()
     done = [jobs.get(n) for n in numbers]
-    return {"claimed_ms": round(1000 * statistics.median(j.started - j.created for j in done), 1),
-            "started_s": round(statistics.median(j.ended - j.created for j in done), 3)}
+    return {
+        "claimed_ms": round(1000 * statistics.median(j.started - j.created for j in done), 1),
+        "started_s": round(statistics.median(j.ended - j.created for j in done), 3),
+    }
 
 
 def _until(condition: Any, seconds: float = 60.0) -> None:
@@ -139,24 +177,35 @@ def _add_many(count: int) -> None:
 def _writers(writers: int, each: int) -> dict[str, float]:
     with ProcessPoolExecutor(writers, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(_add_many, [1] * writers))  # processes are up before the clock runs
-        before, began = len(jobs.list_jobs(10 ** 6)), time.perf_counter()
+        before, began = len(jobs.list_jobs(10**6)), time.perf_counter()
         list(pool.map(_add_many, [each] * writers))
         took = time.perf_counter() - began
-    return {"jobs_per_second": round(writers * each / took, 1), "lost": before + writers * each - len(jobs.list_jobs(10 ** 6))}
+    return {
+        "jobs_per_second": round(writers * each / took, 1),
+        "lost": before + writers * each - len(jobs.list_jobs(10**6)),
+    }
 
 
 def _hear(data: bytes, seconds: float, at: float) -> float:
-    """Transcribe so many seconds of noise with one thread, beginning at the time `at`; the time of its end."""
+    """Transcribe so many seconds of noise with one thread, beginning at the time `at`; the time of
+    its end.
+    """
     from core.runtime import recognizer
+
     heard = recognizer.open(data, threads=1)
-    features = [np.random.default_rng(i).normal(-8.0, 3.0, (1000, 80)).astype(np.float32) for i in range(round(seconds / 10))]
+    features = [
+        np.random.default_rng(i).normal(-8.0, 3.0, (1000, 80)).astype(np.float32)
+        for i in range(round(seconds / 10))
+    ]
     time.sleep(max(0.0, at - time.time()))
     heard.transcribe(features)
     return time.time()
 
 
 def _evaluation(data: bytes, seconds: float = 300.0) -> dict[str, float]:
-    """As search and evaluation spread over processes: the same speech by one, then by each of two at once."""
+    """As search and evaluation spread over processes: the same speech by one, then by each of two
+    at once.
+    """
     took = []
     for count in (1, 2):
         with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -171,6 +220,7 @@ def _checkpoint(name: str) -> dict[str, float]:
     from core.registry import plugins
     from core.training.options import Options as TrainingOptions
     from core.training.trainer import Trainer
+
     recipe = dataclasses.replace(store.load_recipe(name), init_from="")
     settings = plugins.make_options(TrainingOptions, recipe.training, "training")
     model, method = building.build(building.resolve(recipe, 29), 29, settings.updates)
@@ -186,5 +236,9 @@ def _checkpoint(name: str) -> dict[str, float]:
             updates.append(between - began)
             checkpoints.append(time.perf_counter() - between)
     update, checkpoint = statistics.median(updates[1:]), statistics.median(checkpoints[1:])
-    return {"checkpoint_over_update": round(checkpoint / update, 2),
-            "checkpoint_share": round(checkpoint / (checkpoint + update * settings.checkpoint_every), 5)}
+    return {
+        "checkpoint_over_update": round(checkpoint / update, 2),
+        "checkpoint_share": round(
+            checkpoint / (checkpoint + update * settings.checkpoint_every), 5
+        ),
+    }

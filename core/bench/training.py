@@ -1,8 +1,11 @@
-"""Training throughput: useful work of a step over what the best of some large matrix products does, in one run.
+"""Training throughput: useful work of a step over what the best of some large matrix products does,
+in one run.
 
-Useful work = 6 x multiply-accumulates x valid frames for every pass of the step (2 forward, 4 backward; padding and recomputation are
-not counted). Ceiling = the same-shape products of the units alone. Each round times the big product, the step and the ceiling in turn.
+Useful work = 6 x multiply-accumulates x valid frames for every pass of the step (2 forward, 4
+backward; padding and recomputation are not counted). Ceiling = the same-shape products of the units
+alone. Each round times the big product, the step and the ceiling in turn.
 """
+
 from __future__ import annotations
 
 import statistics
@@ -24,15 +27,19 @@ from core.storage import store
 from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 
-SIDE = 4096   # of the square product
+SIDE = 4096  # of the square product
 PRODUCTS = 3  # of them in every round; the best counts
 
 
 @dataclass(frozen=True)
 class Options:
-    recipe: str = option("commands_and_books_omni_more", "recipe whose shapes and passes are measured")
+    recipe: str = option(
+        "commands_and_books_omni_more", "recipe whose shapes and passes are measured"
+    )
     rounds: int = option(5, "rounds; medians are printed", low=1, high=100)
-    prepared: bool = option(True, "use the recipe's own speech; off = seeded noise of 1-16 s utterances")
+    prepared: bool = option(
+        True, "use the recipe's own speech; off = seeded noise of 1-16 s utterances"
+    )
 
 
 def run(options: Options) -> dict:
@@ -41,14 +48,22 @@ def run(options: Options) -> dict:
     settings = plugins.make_options(TrainingOptions, recipe.training, "training")
     if options.prepared:
         prepared = Prepared(experiment.prepare(recipe, lambda *_: True))
-        vocabulary, batches = prepared.tokenizer.size, Batches(prepared, "train", settings.batch_seconds, recipe.seed)
+        vocabulary, batches = (
+            prepared.tokenizer.size,
+            Batches(prepared, "train", settings.batch_seconds, recipe.seed),
+        )
         epoch = batches.iterate(0)
         some = [next(epoch) for _ in range(options.rounds + 1)]
     else:
         vocabulary = 257
         lengths = np.random.default_rng(0).uniform(1, 16, options.rounds + 1)
-        some = [rehearsal.stand_in(settings.batch_seconds, vocabulary, False, i, seconds) for i, seconds in enumerate(lengths)]
-    model, method = building.build(building.resolve(recipe, vocabulary), vocabulary, settings.updates)
+        some = [
+            rehearsal.stand_in(settings.batch_seconds, vocabulary, False, i, seconds)
+            for i, seconds in enumerate(lengths)
+        ]
+    model, method = building.build(
+        building.resolve(recipe, vocabulary), vocabulary, settings.updates
+    )
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         trainer.step = settings.updates - options.rounds - 2  # the phase with the most passes
@@ -64,29 +79,54 @@ def _measure(trainer: Trainer, batches: list[Batch]) -> dict:
     rows = []
     for batch in batches:
         passes = len(trainer.method.plan(trainer.step))
-        peak = 2 * SIDE ** 3 / min(_seconds(lambda: square @ square, device) for _ in range(PRODUCTS))
+        peak = 2 * SIDE**3 / min(_seconds(lambda: square @ square, device) for _ in range(PRODUCTS))
         took = _seconds(lambda b=batch: trainer.update(b.to(device)), device)
         useful = 6 * macs * batch.seconds * passes
-        ceiling = _products(anatomy, int(batch.features.shape[0] * batch.features.shape[1] / 4), kind, device) * passes
-        rows.append((useful / took / peak, took, peak, batch.seconds * passes / took, ceiling / took))
-    names = ("share_of_peak", "seconds_per_step", "peak_flops", "times_real_time_per_pass", "products_share_of_step")
+        ceiling = (
+            _products(
+                anatomy, int(batch.features.shape[0] * batch.features.shape[1] / 4), kind, device
+            )
+            * passes
+        )
+        rows.append(
+            (useful / took / peak, took, peak, batch.seconds * passes / took, ceiling / took)
+        )
+    names = (
+        "share_of_peak",
+        "seconds_per_step",
+        "peak_flops",
+        "times_real_time_per_pass",
+        "products_share_of_step",
+    )
     result = {n: statistics.median(r[i] for r in rows) for i, n in enumerate(names)}
-    result |= {"passes": passes, "precision": str(kind).removeprefix("torch."), "threads": torch.get_num_threads()}
-    print(f"{result['share_of_peak']:.1%} of the {SIDE}^3 {result['precision']} product ({result['peak_flops'] / 1e9:.0f} GFLOP/s); "
-          f"the step's own matrix products take {result['products_share_of_step']:.0%} of it;\n"
-          f"{result['times_real_time_per_pass']:.0f} x real time a pass, {passes} passes, {result['seconds_per_step']:.2f} s a step, "
-          f"{result['threads']} threads")
+    result |= {
+        "passes": passes,
+        "precision": str(kind).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+    print(
+        f"{result['share_of_peak']:.1%} of the {SIDE}^3 {result['precision']} product"
+        f" ({result['peak_flops'] / 1e9:.0f} GFLOP/s); the step's own matrix products take"
+        f" {result['products_share_of_step']:.0%} of it;\n{result['times_real_time_per_pass']:.0f}"
+        f" x real time a pass, {passes} passes, {result['seconds_per_step']:.2f} s a step,"
+        f" {result['threads']} threads"
+    )
     return result
 
 
 def _products(anatomy, frames: int, kind: torch.dtype, device: str) -> float:
-    """Seconds for forward, input gradient and weight gradient of every unit on [frames, C] inputs, nothing else."""
+    """Seconds for forward, input gradient and weight gradient of every unit on [frames, C] inputs,
+    nothing else.
+    """
     shapes = {}
     for unit in anatomy.units:
         shapes[(unit.rows, unit.columns)] = shapes.get((unit.rows, unit.columns), 0) + 1
     total = 0.0
     for (rows, columns), count in shapes.items():
-        x, w = torch.randn(frames, columns, device=device).to(kind), torch.randn(rows, columns, device=device).to(kind)
+        x, w = (
+            torch.randn(frames, columns, device=device).to(kind),
+            torch.randn(rows, columns, device=device).to(kind),
+        )
         y = x @ w.T
         total += count * _seconds(lambda: (x @ w.T, y @ w, y.T @ x), device)  # noqa: B023 - called at once
     return total

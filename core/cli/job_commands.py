@@ -1,4 +1,7 @@
-"""The command line's jobs: listed, queued, changed, and work on other machines followed from here to its end."""
+"""The command line's jobs: listed, queued, changed, and work on other machines followed from here
+to its end.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,7 +18,7 @@ from core.records import Interrupted, Job
 from core.registry import plugins
 from core.storage import remote as storage, store
 
-LOOK_S = 0.5    # between two looks at a job that is followed
+LOOK_S = 0.5  # between two looks at a job that is followed
 START_S = 20.0  # a worker that was started has this long to come to life
 
 
@@ -24,51 +27,104 @@ def run(given: Any) -> int:
     as_json = getattr(given, "json", False)
     if given.todo in (None, "list"):
         found = jobs.list_jobs(getattr(given, "limit", 20))
-        print(listing.as_json(found) if as_json else listing.table(("id", "kind", "state", "done", "run", "message"),
-                     [_job_row(j) for j in found]))
+        print(
+            listing.as_json(found)
+            if as_json
+            else listing.table(
+                ("id", "kind", "state", "done", "run", "message"), [_job_row(j) for j in found]
+            )
+        )
         if lost := queue_file.said(queue_file.damaged()):
             print(lost, file=sys.stderr)
     elif given.todo == "work":
-        words = ["--idle-minutes", given.idle_minutes, "--grace-s", given.grace_s, "--stale-s", given.stale_s, "--slots", given.slots]
+        words = [
+            "--idle-minutes",
+            given.idle_minutes,
+            "--grace-s",
+            given.grace_s,
+            "--stale-s",
+            given.stale_s,
+            "--slots",
+            given.slots,
+        ]
         return worker.main([str(w) for w in words])
     elif given.todo == "log":
         text, job = jobs.log(given.id, given.lines), jobs.get(given.id)
-        print(listing.as_json({"id": job.id, "state": job.state, "log": text, "error": job.error}) if as_json
-              else "\n".join(filter(None, (text, job.error))))
+        print(
+            listing.as_json({"id": job.id, "state": job.state, "log": text, "error": job.error})
+            if as_json
+            else "\n".join(filter(None, (text, job.error)))
+        )
     elif given.todo == "add":
         _queued(given, given.kind, _payload(given))
     elif given.todo == "clone":
         job = jobs.get(given.id)
         same = given.runner in (None, job.runner)
         for name in ("priority", "after", "retries", "device", "runner"):
-            setattr(given, name, getattr(job, name) if getattr(given, name) is None else getattr(given, name))
+            setattr(
+                given,
+                name,
+                getattr(job, name) if getattr(given, name) is None else getattr(given, name),
+            )
         given.settings_before = job.settings if same else {}
         _queued(given, job.kind, _changed(job, given.settings))
     else:
         {"cancel": jobs.cancel, "resume": jobs.resume}[given.todo](given.id)
-        print(listing.as_json(jobs.get(given.id)) if as_json else f"job {given.id} is {_state(jobs.get(given.id))}")
-    elsewhere = given.todo == "cancel" and jobs.get(given.id).remote  # somebody must tell the cluster
-    if (given.todo in ("add", "clone") and not given.no_worker) or given.todo == "resume" or elsewhere:
+        print(
+            listing.as_json(jobs.get(given.id))
+            if as_json
+            else f"job {given.id} is {_state(jobs.get(given.id))}"
+        )
+    elsewhere = (
+        given.todo == "cancel" and jobs.get(given.id).remote
+    )  # somebody must tell the cluster
+    if (
+        (given.todo in ("add", "clone") and not given.no_worker)
+        or given.todo == "resume"
+        or elsewhere
+    ):
         jobs.start_worker()
     return 0
 
 
 def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
     if kind == "export" and given.runner != "local":
-        raise ValueError(f"an export writes files on this machine, where the runner {given.runner} has nothing to do: leave out --runner")
+        raise ValueError(
+            f"an export writes files on this machine, where the runner {given.runner} has nothing"
+            " to do: leave out --runner"
+        )
     settings = getattr(given, "settings_before", {}) | arguments.runner_settings(given)
-    number = jobs.add(kind, payload, priority=given.priority, after=given.after, retries=given.retries, device=given.device,
-                      runner=given.runner, settings=settings)
-    print(listing.as_json(jobs.get(number)) if getattr(given, "json", False) else f"job {number} is queued")
+    number = jobs.add(
+        kind,
+        payload,
+        priority=given.priority,
+        after=given.after,
+        retries=given.retries,
+        device=given.device,
+        runner=given.runner,
+        settings=settings,
+    )
+    print(
+        listing.as_json(jobs.get(number))
+        if getattr(given, "json", False)
+        else f"job {number} is queued"
+    )
 
 
 def _changed(job: Job, settings: list[str]) -> dict[str, Any]:
     """A job's payload again, with the recipe's options changed."""
     if settings and "recipe" not in job.payload:
-        raise ValueError(f"job {job.id} is of kind {job.kind} and has no recipe: --set changes the recipe of prepare and train jobs")
+        raise ValueError(
+            f"job {job.id} is of kind {job.kind} and has no recipe: --set changes the recipe of"
+            " prepare and train jobs"
+        )
     if not settings:
         return job.payload
-    return job.payload | {"recipe": dataclasses.asdict(store.override(store.recipe_from(job.payload["recipe"]), settings))}
+    return job.payload | {
+        "recipe": dataclasses.asdict(
+            store.override(store.recipe_from(job.payload["recipe"]), settings)
+        )
+    }
 
 
 def _payload(given: Any) -> dict[str, Any]:
@@ -77,7 +133,10 @@ def _payload(given: Any) -> dict[str, Any]:
         return {"recipe": dataclasses.asdict(arguments.recipe(given))}
     run = "" if given.run == "-" and given.after else given.run
     if not run and given.after and jobs.get(given.after[0]).kind == "prepare":
-        raise ValueError(f"job {given.after[0]} prepares speech and makes no run: name a training first in --after, or say which RUN")
+        raise ValueError(
+            f"job {given.after[0]} prepares speech and makes no run: name a training first in"
+            " --after, or say which RUN"
+        )
     if run:
         store.run_folder(run)
     if given.kind == "search":
@@ -87,8 +146,13 @@ def _payload(given: Any) -> dict[str, Any]:
     if given.kind == "export":
         return {"run": run, "subnets": given.subnets, "folder": arguments.out_folder(given)}
     decoding = arguments.decoding(given)
-    return {"run": run, "subnets": given.subnets, "splits": given.splits, "new": None, "chunk_ms": given.chunk_ms} | (
-        {"decoding": decoding} if decoding else {})
+    return {
+        "run": run,
+        "subnets": given.subnets,
+        "splits": given.splits,
+        "new": None,
+        "chunk_ms": given.chunk_ms,
+    } | ({"decoding": decoding} if decoding else {})
 
 
 def _state(job: Job) -> str:
@@ -96,21 +160,32 @@ def _state(job: Job) -> str:
 
 
 def _job_row(job: Job) -> tuple[str, ...]:
-    message = job.error.strip().splitlines()[-1] if job.error.strip() and job.state != "queued" else job.message
+    message = (
+        job.error.strip().splitlines()[-1]
+        if job.error.strip() and job.state != "queued"
+        else job.message
+    )
     waiting = ", ".join(f"{b.id} ({_state(b)})" for b in jobs.waits_for(job))
     message = f"waits for job {waiting}" if waiting else message
     left = f" ({listing.duration(job.eta_s)} left)" if job.eta_s else ""
-    told = message if job.state == "done" else (message + left)[:80]  # a folder that is cut off is none
+    told = (
+        message if job.state == "done" else (message + left)[:80]
+    )  # a folder that is cut off is none
     return str(job.id), job.kind, _state(job), f"{100 * job.progress:.0f} %", job.run, told
 
 
 # in the foreground, on other machines
 
-def elsewhere(given: Any) -> int:
-    """train, search or evaluate by a runner on other machines, followed to its end -> exit code; Interrupted when it was stopped.
 
-    It is a job of the queue which this machine's worker follows, so it goes on when this command dies, and the same command given again
-    follows the same job, or goes on from the checkpoint of one that was stopped. What cannot be run there is a ValueError at once."""
+def elsewhere(given: Any) -> int:
+    """train, search or evaluate by a runner on other machines, followed to its end -> exit code;
+    Interrupted when it was stopped.
+
+    It is a job of the queue which this machine's worker follows, so it goes on when this command
+    dies, and the same command given again
+    follows the same job, or goes on from the checkpoint of one that was stopped. What cannot be run
+    there is a ValueError at once.
+    """
     if given.command == "train" and given.dry_run:
         raise ValueError("--dry-run tries a recipe on this machine: leave out --runner")
     if given.command == "evaluate" and given.tune:
@@ -122,40 +197,86 @@ def elsewhere(given: Any) -> int:
         storage.here(given.run)
     payload = json.loads(json.dumps(_payload(given)))
     module = plugins.load("runners", given.runner)
-    there = module.Runner(plugins.make_options(module.Options, arguments.runner_settings(given), "runner"))
-    job = Job(0, given.kind, payload, "queued", run=payload.get("run", ""), runner=given.runner, settings=there.settings())
-    same = [j for j in jobs.list_jobs(1000) if j.state in ("queued", "running") and not j.cancel
-            and (j.kind, j.payload, j.runner, j.settings) == (job.kind, job.payload, job.runner, job.settings)]
+    there = module.Runner(
+        plugins.make_options(module.Options, arguments.runner_settings(given), "runner")
+    )
+    job = Job(
+        0,
+        given.kind,
+        payload,
+        "queued",
+        run=payload.get("run", ""),
+        runner=given.runner,
+        settings=there.settings(),
+    )
+    same = [
+        j
+        for j in jobs.list_jobs(1000)
+        if j.state in ("queued", "running")
+        and not j.cancel
+        and (j.kind, j.payload, j.runner, j.settings)
+        == (job.kind, job.payload, job.runner, job.settings)
+    ]
     before = _made(job)
     if same:
         job = same[0]
         print(f"job {job.id} is this already, and is followed", file=sys.stderr)
     else:
         there.check(job)
-        job = jobs.get(jobs.add(job.kind, payload, job.run, runner=job.runner, settings=job.settings))
-        print(f"job {job.id} is queued: it goes on if this command dies, for a worker of this machine follows it, too", file=sys.stderr)
+        job = jobs.get(
+            jobs.add(job.kind, payload, job.run, runner=job.runner, settings=job.settings)
+        )
+        print(
+            f"job {job.id} is queued: it goes on if this command dies, for a worker of this machine"
+            " follows it, too",
+            file=sys.stderr,
+        )
     job = _followed(job, getattr(given, "quiet", False))
     if job.state == "failed":
-        print(f"{job.error}\nerror: job {job.id} failed; what it printed: python -m core jobs log {job.id}", file=sys.stderr)
+        print(
+            f"{job.error}\nerror: job {job.id} failed; what it printed: python -m core jobs log"
+            f" {job.id}",
+            file=sys.stderr,
+        )
         return 1
     if job.state == "cancelled":
-        raise Interrupted(f"job {job.id} was stopped; the same command goes on where it was, a training from its checkpoint")
-    made = [paths.runs() / job.run] if job.kind == "train" else [m for m in _made(job) if m not in before]
-    print(listing.as_json(made) if getattr(given, "json", False) else "\n".join(map(listing.short, made)))
+        raise Interrupted(
+            f"job {job.id} was stopped; the same command goes on where it was, a training from its"
+            " checkpoint"
+        )
+    made = (
+        [paths.runs() / job.run]
+        if job.kind == "train"
+        else [m for m in _made(job) if m not in before]
+    )
+    print(
+        listing.as_json(made)
+        if getattr(given, "json", False)
+        else "\n".join(map(listing.short, made))
+    )
     return 0
 
 
 def _followed(job: Job, quiet: bool) -> Job:
-    """The job as it ended, with progress on standard error meanwhile. Ctrl-C and SIGTERM cancel it, and it is followed to its end; a second
-    Ctrl-C leaves it to the worker."""
+    """The job as it ended, with progress on standard error meanwhile. Ctrl-C and SIGTERM cancel it,
+    and it is followed to its end; a second
+    Ctrl-C leaves it to the worker.
+    """
     stop, begun = child.Stop(), -START_S
     report = listing.progress(stop, quiet)
     while job.state in ("queued", "running"):
         if time.monotonic() - begun > START_S and not jobs.worker_alive():
             begun = time.monotonic()
             jobs.start_worker()
-        message = "it stops, a training after its checkpoint" if job.cancel else job.message or f"job {job.id} is {job.state}"
-        if not report(min(job.progress, 0.999), message, None if job.cancel else job.eta_s) and not job.cancel:
+        message = (
+            "it stops, a training after its checkpoint"
+            if job.cancel
+            else job.message or f"job {job.id} is {job.state}"
+        )
+        if (
+            not report(min(job.progress, 0.999), message, None if job.cancel else job.eta_s)
+            and not job.cancel
+        ):
             with contextlib.suppress(ValueError):  # it has ended meanwhile
                 jobs.cancel(job.id)
         time.sleep(LOOK_S)

@@ -1,4 +1,7 @@
-"""What there is and what was made, as text: runs, recipes, recipe sets, the plug-ins of every room, results, progress. No torch."""
+"""What there is and what was made, as text: runs, recipes, recipe sets, the plug-ins of every room,
+results, progress. No torch.
+"""
+
 from __future__ import annotations
 
 import json
@@ -18,16 +21,31 @@ from core.storage import remote as storage, store
 def everything(what: str) -> str:
     """One list by name, or all of them, as text."""
     if what:
-        options = {"option": "name", "type": "type", "default": "default", "allowed": "allowed", "unit": "unit", "meaning": "meaning"}
+        options = {
+            "option": "name",
+            "type": "type",
+            "default": "default",
+            "allowed": "allowed",
+            "unit": "unit",
+            "meaning": "meaning",
+        }
         rows = data(what)
-        lines = [tuple(str(o[n]) for n in options.values()) for row in rows for o in row.get("options", ())]
+        lines = [
+            tuple(str(o[n]) for n in options.values())
+            for row in rows
+            for o in row.get("options", ())
+        ]
         return _text(rows) + ("\n\n" + table(tuple(options), lines) if lines else "")
     return "\n\n".join(f"{name}\n{_text(rows)}" for name, rows in data("").items())
 
 
 def data(what: str) -> Any:
     """One list by name as rows {column: value}, or {name: rows} of all of them."""
-    lists: dict[str, Callable[[], list[dict[str, Any]]]] = {"runs": _runs, "recipes": _recipes, "sets": _sets}
+    lists: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "runs": _runs,
+        "recipes": _recipes,
+        "sets": _sets,
+    }
     lists |= {room: lambda room=room: _cards(catalog.cards(room)) for room in catalog.ROOMS}
     if not what:
         return {name: make() for name, make in lists.items()}
@@ -49,7 +67,11 @@ def _runs() -> list[dict[str, Any]]:
     known = {row[0] for row in rows}
     if os.environ.get(storage.VARIABLE):
         try:
-            rows += [(run, "storage", "finished", "-", "fetched when it is named") for run in storage.runs() if run not in known]
+            rows += [
+                (run, "storage", "finished", "-", "fetched when it is named")
+                for run in storage.runs()
+                if run not in known
+            ]
         except ValueError as error:  # what is here is shown all the same
             rows.append(("-", "storage", f"not reached: {error}"[:120], "-", ""))
     return [dict(zip(("run", "from", "state", "subnets", "title"), row)) for row in rows]
@@ -77,9 +99,25 @@ def _sets() -> list[dict[str, Any]]:
 
 
 def _cards(cards: list[Card]) -> list[dict[str, Any]]:
-    return [{"name": c.name, "version": c.version, "title": f"BROKEN: {c.broken}" if c.broken else c.title, "options": [
-        {"name": f"{c.name}.{o.name}", "type": o.type, "default": json.dumps(o.default), "allowed": _range(o), "unit": o.unit,
-         "meaning": o.help} for o in c.options]} for c in cards]
+    return [
+        {
+            "name": c.name,
+            "version": c.version,
+            "title": f"BROKEN: {c.broken}" if c.broken else c.title,
+            "options": [
+                {
+                    "name": f"{c.name}.{o.name}",
+                    "type": o.type,
+                    "default": json.dumps(o.default),
+                    "allowed": _range(o),
+                    "unit": o.unit,
+                    "meaning": o.help,
+                }
+                for o in c.options
+            ],
+        }
+        for c in cards
+    ]
 
 
 def _range(option: Any) -> str:
@@ -100,13 +138,24 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def resolved(recipe: Recipe) -> str:
     """The recipe with every option spelled out, as JSON."""
+
     def full(room: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
         return catalog.defaults(catalog.card(room, name)) | options
-    data = {field: {"name": choice.name, "options": full(room, choice.name, choice.options)}
-            for field, room in store.ROOM_OF.items() for choice in [getattr(recipe, field)]}
+
+    data = {
+        field: {"name": choice.name, "options": full(room, choice.name, choice.options)}
+        for field, room in store.ROOM_OF.items()
+        for choice in [getattr(recipe, field)]
+    }
     known = {c.name for c in catalog.cards("settings")}
-    data |= {field: full("settings", name, getattr(recipe, field)) if name in known else getattr(recipe, field)
-             for field, name in store.CARD_OF.items()}
+    data |= {
+        field: (
+            full("settings", name, getattr(recipe, field))
+            if name in known
+            else getattr(recipe, field)
+        )
+        for field, name in store.CARD_OF.items()
+    }
     data |= {"seed": recipe.seed, "init_from": recipe.init_from, "title": recipe.title}
     return json.dumps(data, indent=1, ensure_ascii=False)
 
@@ -116,23 +165,34 @@ def short(made: Any) -> str:
     if isinstance(made, Subnet):
         return f"{made.name}: {made.sparsity:.1%} zeros, {made.origin}"
     if isinstance(made, Report):
-        return (f"{made.subnet} on {made.split}, chunk {made.chunk_ms:g} ms: {made.wer:.1%} of words wrong ({made.wer_low:.1%} to "
-                f"{made.wer_high:.1%}), {made.file_bytes / 1e6:.2f} MB")
+        return (
+            f"{made.subnet} on {made.split}, chunk {made.chunk_ms:g} ms: {made.wer:.1%} of words"
+            f" wrong ({made.wer_low:.1%} to {made.wer_high:.1%}), {made.file_bytes / 1e6:.2f} MB"
+        )
     return str(made)
 
 
 def progress(stop: child.Stop, quiet: bool = False) -> Callable[..., bool]:
-    """A report function for people: one line rewritten on a terminal, a line every ten seconds elsewhere, nothing when `quiet`."""
+    """A report function for people: one line rewritten on a terminal, a line every ten seconds
+    elsewhere, nothing when `quiet`.
+    """
     terminal, last = sys.stderr.isatty(), [0.0]
 
     def report(progress: float, message: str = "", eta_s: float | None = None) -> bool:
         now = time.monotonic()
         if not quiet and (now - last[0] > (0.2 if terminal else 10.0) or progress >= 1):
             last[0] = now
-            line = f"{100 * progress:5.1f} %  {message}" + (f"  ({duration(eta_s)} left)" if eta_s else "")
-            print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal and progress < 1 else "\n",
-                  file=sys.stderr, flush=True)
+            line = f"{100 * progress:5.1f} %  {message}" + (
+                f"  ({duration(eta_s)} left)" if eta_s else ""
+            )
+            print(
+                f"\r\x1b[K{line}" if terminal else line,
+                end="" if terminal and progress < 1 else "\n",
+                file=sys.stderr,
+                flush=True,
+            )
         return not stop.asked
+
     return report
 
 
@@ -143,4 +203,6 @@ def as_json(value: Any) -> str:
 
 def duration(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
+    return (
+        f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
+    )

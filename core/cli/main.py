@@ -1,4 +1,8 @@
-"""`python -m core prepare|train|search|evaluate|export|compare|transcribe|lm|bench|release|store|fetch|list|jobs`: commands."""
+"""`python -m core
+prepare|train|search|evaluate|export|compare|transcribe|lm|bench|release|store|fetch|list|jobs`:
+commands.
+"""
+
 from __future__ import annotations
 
 import json
@@ -19,7 +23,9 @@ from core.storage import remote as storage
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong input (one line on stderr), 75 stopped."""
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong input (one line on
+    stderr), 75 stopped.
+    """
     given = arguments.parser().parse_args(words)
     if given.command == "_job":
         return child.run_job(given.id)
@@ -45,6 +51,7 @@ def main(words: list[str] | None = None) -> int:
 
 # work
 
+
 def _work(given: Any) -> int:
     """prepare, train, search, evaluate: here and now, or now on other machines."""
     sweep(paths.artifacts())
@@ -56,6 +63,7 @@ def _work(given: Any) -> int:
         if getattr(given, "dry_run", False):
             print(listing.resolved(recipe))
             from core.pipelines import dry_run as rehearsal
+
             print(rehearsal.said(rehearsal.rehearse(recipe)), file=sys.stderr)
             return 0
     else:
@@ -65,10 +73,12 @@ def _work(given: Any) -> int:
     stop = child.Stop()
     report = listing.progress(stop, _quiet(given))
     from core.pipelines import experiment
+
     if given.command == "prepare":
         result = experiment.prepare(recipe, report)
     elif given.command == "train":
         from core.training import distributed as processes
+
         group = processes.joined()  # of torchrun or Slurm; None for one process
         try:
             quiet = report if group is None or group.rank == 0 else lambda *_: not stop.asked
@@ -101,7 +111,10 @@ def _export(given: Any) -> int:
     storage.here(given.run)
     stop = child.Stop()
     from core.storage import exports
-    for line in exports.write(given.run, given.subnets, arguments.out_folder(given), listing.progress(stop, _quiet(given))):
+
+    for line in exports.write(
+        given.run, given.subnets, arguments.out_folder(given), listing.progress(stop, _quiet(given))
+    ):
         print(line)
     return STOPPED if stop.asked else 0
 
@@ -109,24 +122,40 @@ def _export(given: Any) -> int:
 def _compare(given: Any) -> int:
     if given.pages:
         from core.reports import claims
+
         claims.write_all()
         print(paths.COMPARED)
         return 0
     if not given.set:
-        raise ValueError(f"core compare needs a recipe set: a .toml file or one of {', '.join(recipe_sets.names())}; or --pages")
+        raise ValueError(
+            "core compare needs a recipe set: a .toml file or one of"
+            f" {', '.join(recipe_sets.names())}; or --pages"
+        )
     recipe_set = recipe_sets.load(given.set, given.settings)
     stop = child.Stop()
     report = listing.progress(stop, _quiet(given))
     from core.pipelines import compare
+
     print(compare.run(recipe_set, report))
     return STOPPED if stop.asked else 0
 
 
 def _lm(given: Any) -> None:
     from core.pipelines import language
+
     out = Path(given.out) if given.out else None
-    print(language.write(given.source, given.text, given.order, out, listing.progress(child.Stop(), _quiet(given)), given.marks,
-                         given.prune, given.least))
+    print(
+        language.write(
+            given.source,
+            given.text,
+            given.order,
+            out,
+            listing.progress(child.Stop(), _quiet(given)),
+            given.marks,
+            given.prune,
+            given.least,
+        )
+    )
 
 
 def _transcribe(given: Any) -> None:
@@ -135,24 +164,38 @@ def _transcribe(given: Any) -> None:
     asked = arguments.decoding(given)
     from core.runtime import recognizer
     from core.speech import audio, pipes
+
     if asked:
         from core.evaluation import evaluate as evaluation
+
         options = evaluation.Options(**asked)
-        asked = {"decoder": options.decoder, "beam": options.beam, "language": evaluation.language(options),
-                 "weights": evaluation.Weights(options.scale, options.blank_penalty)}
+        asked = {
+            "decoder": options.decoder,
+            "beam": options.beam,
+            "language": evaluation.language(options),
+            "weights": evaluation.Weights(options.scale, options.blank_penalty),
+        }
     opened = recognizer.open(given.run, given.subnet, given.chunk_ms, **asked)
     as_json, found = getattr(given, "json", False), list[dict[str, Any]]()
     for name in given.files:
         shown = pipes.one_line(name)
         try:
-            samples = audio.read_once(name, lambda text, shown=shown: print(f"{shown}: {text}", file=sys.stderr))
+            samples = audio.read_once(
+                name, lambda text, shown=shown: print(f"{shown}: {text}", file=sys.stderr)
+            )
         except ValueError as error:  # the other files are still transcribed
             found.append({"file": name, "error": str(error)})
             continue
         stream = opened.stream()
         for start in range(0, len(samples), audio.SAMPLE_RATE):
-            stream.accept(samples[start:start + audio.SAMPLE_RATE])
-        found.append({"file": name, "text": stream.finish(), "seconds": round(len(samples) / audio.SAMPLE_RATE, 3)})
+            stream.accept(samples[start : start + audio.SAMPLE_RATE])
+        found.append(
+            {
+                "file": name,
+                "text": stream.finish(),
+                "seconds": round(len(samples) / audio.SAMPLE_RATE, 3),
+            }
+        )
         if not as_json:
             print(f"{shown}\t{found[-1]['text']}", flush=True)
     if as_json:
@@ -169,15 +212,23 @@ def _bench(given: Any) -> None:
 
 def _release(given: Any) -> None:
     from core.reports import publish, results, samples
+
     if not (given.run or given.results or given.samples):
-        raise ValueError("release: say which RUN, --results or --samples; `python -m core list runs` shows the runs")
+        raise ValueError(
+            "release: say which RUN, --results or --samples; `python -m core list runs` shows the"
+            " runs"
+        )
     if not given.run and (given.name or given.no_snapshots):
         raise ValueError("release: --name and --no-snapshots belong to a RUN")
     if given.samples:  # first: the card's example names a sample
         print(samples.write())
     if given.run:
-        folder = publish.release(given.run, given.name, not given.no_snapshots,
-                                 lambda text: print(text, file=sys.stderr, flush=True))
+        folder = publish.release(
+            given.run,
+            given.name,
+            not given.no_snapshots,
+            lambda text: print(text, file=sys.stderr, flush=True),
+        )
         print(publish.sizes_text(folder))
         print(paths.RELEASED / paths.RESULTS)
     elif given.results:
@@ -185,13 +236,28 @@ def _release(given: Any) -> None:
 
 
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
-    "prepare": _work, "train": _work, "search": _work, "evaluate": _work, "export": _export, "compare": _compare,
-    "transcribe": _transcribe, "lm": _lm, "bench": _bench, "release": _release,
-    "store": lambda given: print(f"{len(storage.push(given.run, given.at))} files of {given.run} were copied to {storage.url(given.at)}"),
+    "prepare": _work,
+    "train": _work,
+    "search": _work,
+    "evaluate": _work,
+    "export": _export,
+    "compare": _compare,
+    "transcribe": _transcribe,
+    "lm": _lm,
+    "bench": _bench,
+    "release": _release,
+    "store": lambda given: print(
+        f"{len(storage.push(given.run, given.at))} files of {given.run} were copied to"
+        f" {storage.url(given.at)}"
+    ),
     "fetch": lambda given: print(storage.pull(given.run, given.at)),
-    "list": lambda given: print(listing.as_json(listing.data(given.what)) if getattr(given, "json", False)
-                                else listing.everything(given.what)),
-    "jobs": job_commands.run}
+    "list": lambda given: print(
+        listing.as_json(listing.data(given.what))
+        if getattr(given, "json", False)
+        else listing.everything(given.what)
+    ),
+    "jobs": job_commands.run,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

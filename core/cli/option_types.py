@@ -1,4 +1,5 @@
 """What the values of the command line's options may be: each says what came and what is allowed."""
+
 from __future__ import annotations
 
 import argparse
@@ -9,10 +10,15 @@ from collections.abc import Callable
 
 
 def names(text: str) -> list[str]:
-    """"a,b" as a list. Nothing is an error: an empty variable of a shell must not mean everything."""
+    """ "a,b" as a list. Nothing is an error: an empty variable of a shell must not mean
+    everything.
+    """
     found = [part.strip() for part in text.split(",")]
     if not all(found):
-        raise argparse.ArgumentTypeError(f"expected names separated by commas, got {text!r}; leave the option out to mean all or the usual")
+        raise argparse.ArgumentTypeError(
+            f"expected names separated by commas, got {text!r}; leave the option out to mean all or"
+            " the usual"
+        )
     return found
 
 
@@ -21,16 +27,23 @@ class Named(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         if not values.strip():
-            parser.error(f"argument {option_string}: expected a name, got {values!r}; leave the option out to mean the usual")
+            parser.error(
+                f"argument {option_string}: expected a name, got {values!r}; leave the option out"
+                " to mean the usual"
+            )
         setattr(namespace, self.dest, values)
 
 
 def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
     """The type of options that are whole numbers from `low` to `high`."""
+
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?\d{1,19}", text.strip()) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, got {text[:40]!r}")
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {low} to {high}, got {text[:40]!r}"
+            )
         return int(text)
+
     return read
 
 

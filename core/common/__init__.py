@@ -1,1 +1,3 @@
-"""What any package may use: files written in one step, seeded randomness, facts about the hardware. Knows no records of ours."""
+"""What any package may use: files written in one step, seeded randomness, facts about the hardware.
+Knows no records of ours.
+"""

@@ -1,7 +1,10 @@
-"""Text files that people bring, read in one way: a line ends at \\n, \\r\\n or \\r and nowhere else, and a byte-order mark is skipped.
+"""Text files that people bring, read in one way: a line ends at \\n, \\r\\n or \\r and nowhere
+else, and a byte-order mark is skipped.
 
-`str.splitlines` also cuts at U+2028, U+0085, VT, FS and others, which stand within transcripts. UTF-8, or UTF-16 where its mark says so.
+`str.splitlines` also cuts at U+2028, U+0085, VT, FS and others, which stand within transcripts.
+UTF-8, or UTF-16 where its mark says so.
 """
+
 from __future__ import annotations
 
 import codecs
@@ -14,7 +17,9 @@ T = TypeVar("T")
 
 
 def text(data: bytes, errors: str = "strict") -> str:
-    """The text of a file's bytes, its lines ended by \\n. UnicodeDecodeError (a ValueError) unless `errors` says otherwise."""
+    """The text of a file's bytes, its lines ended by \\n. UnicodeDecodeError (a ValueError) unless
+    `errors` says otherwise.
+    """
     return io.TextIOWrapper(io.BytesIO(data), _encoding(data[:2]), errors).read()
 
 
@@ -31,7 +36,9 @@ def lines(source: str | bytes | Path, errors: str = "strict") -> Iterator[str]:
 
 
 def first_of_each(rows: Iterable[tuple[str, T]]) -> tuple[dict[str, T], list[str]]:
-    """(id, value) pairs as a table, and the ids that came again: the first one of each is kept, everywhere."""
+    """(id, value) pairs as a table, and the ids that came again: the first one of each is kept,
+    everywhere.
+    """
     table: dict[str, T] = {}
     again: list[str] = []
     for id, value in rows:

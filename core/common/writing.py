@@ -1,4 +1,7 @@
-"""Files written in one step, so that a reader never sees half of one; JSON of records and numbers."""
+"""Files written in one step, so that a reader never sees half of one; JSON of records and
+numbers.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -21,12 +24,17 @@ import zstandard
 from core.records import as_dict
 
 ASIDE = ".tmp-"
-LEFT = re.compile(rf"{re.escape(ASIDE)}(?:([0-9a-f]{{8}})-(\d+)-[0-9a-f]{{8}}|(\d{{1,7}}))$")  # machine and process, or a process alone
-HALVES = "backslashreplace"  # half a surrogate pair (of a damaged transcript or file name) becomes JSON's escape for it
+LEFT = re.compile(
+    rf"{re.escape(ASIDE)}(?:([0-9a-f]{{8}})-(\d+)-[0-9a-f]{{8}}|(\d{{1,7}}))$"
+)  # machine and process, or a process alone
+# half a surrogate pair (of a damaged transcript or file name) becomes JSON's escape for it
+HALVES = "backslashreplace"
 
 
 def beside(path: Path) -> Path:
-    """A name for what is written aside and then renamed. It tells which process of which machine does so, for `sweep`."""
+    """A name for what is written aside and then renamed. It tells which process of which machine
+    does so, for `sweep`.
+    """
     return path.with_name(f"{path.name}{ASIDE}{_here()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
 
 
@@ -35,10 +43,21 @@ def _here() -> str:
 
 
 def sweep(folder: Path, depth: int = 4) -> list[Path]:
-    """Remove what processes of this machine that have ended (killed, on a full disk) left aside in a folder, and say what that was."""
-    found = [path for level in range(1, depth + 1) for path in folder.glob("/".join(["*"] * (level - 1) + [f"*{ASIDE}*"]))]
-    dead = [path for path in found if (told := LEFT.search(path.name)) and told[1] in (None, _here())
-            and not _lives(int(told[2] or told[3]))]
+    """Remove what processes of this machine that have ended (killed, on a full disk) left aside in
+    a folder, and say what that was.
+    """
+    found = [
+        path
+        for level in range(1, depth + 1)
+        for path in folder.glob("/".join(["*"] * (level - 1) + [f"*{ASIDE}*"]))
+    ]
+    dead = [
+        path
+        for path in found
+        if (told := LEFT.search(path.name))
+        and told[1] in (None, _here())
+        and not _lives(int(told[2] or told[3]))
+    ]
     for path in dead:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return dead
@@ -71,13 +90,27 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """JSON of plain data, records, numpy numbers and arrays, written in one step."""
-    write_bytes(path, (json.dumps(data, indent=1, ensure_ascii=False, default=plain) + "\n").encode(errors=HALVES))
+    write_bytes(
+        path,
+        (json.dumps(data, indent=1, ensure_ascii=False, default=plain) + "\n").encode(
+            errors=HALVES
+        ),
+    )
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
     """JSON lines, one row each, written in one step; compressed when the name ends with .zst."""
-    data = "".join(json.dumps(r, ensure_ascii=False, default=plain) + "\n" for r in rows).encode(errors=HALVES)
-    write_bytes(path, zstandard.ZstdCompressor(level=19, write_checksum=True).compress(data) if str(path).endswith(".zst") else data)
+    data = "".join(json.dumps(r, ensure_ascii=False, default=plain) + "\n" for r in rows).encode(
+        errors=HALVES
+    )
+    write_bytes(
+        path,
+        (
+            zstandard.ZstdCompressor(level=19, write_checksum=True).compress(data)
+            if str(path).endswith(".zst")
+            else data
+        ),
+    )
 
 
 def plain(value: Any) -> Any:
@@ -93,22 +126,37 @@ def plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def os_errors(path: Path, kind: type[Exception]) -> Iterator[None]:
-    """Libraries say in their own ways that a file cannot be written (libsndfile: "System error"): here it is an OSError with
-    the path, "disk full" where that is so. `kind` is the library's exception."""
+    """Libraries say in their own ways that a file cannot be written (libsndfile: "System error"):
+    here it is an OSError with
+    the path, "disk full" where that is so. `kind` is the library's exception.
+    """
     try:
         yield
     except kind as error:
         full = "No space left" in str(error) or shutil.disk_usage(path.parent).free < 1_000_000
-        raise OSError(errno.ENOSPC if full else errno.EIO, f"cannot be written ({error})", str(path)) from None
+        raise OSError(
+            errno.ENOSPC if full else errno.EIO, f"cannot be written ({error})", str(path)
+        ) from None
 
 
 def in_words(error: OSError) -> str | None:
-    """What to tell people about a disk that is full, or a file or folder that cannot be used; None where no file is named."""
+    """What to tell people about a disk that is full, or a file or folder that cannot be used; None
+    where no file is named.
+    """
     place = Path(error.filename) if error.filename else None
     where = f" while {place.name} was written" if place else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{where}: make room and start again; what is finished is kept, and a training goes on from its checkpoint"
+        return (
+            f"the disk is full{where}: make room and start again; what is finished is kept, and a"
+            " training goes on from its checkpoint"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{error.filename or 'a file'} may not be written or read ({error.strerror}): change its rights, or move the " \
-               f"artifacts elsewhere with SUPERNET_ARTIFACTS"
-    return f"{error.filename} cannot be used ({error.strerror}): name another file or folder" if error.filename else None
+        return (
+            f"{error.filename or 'a file'} may not be written or read ({error.strerror}): change"
+            " its rights, or move the artifacts elsewhere with SUPERNET_ARTIFACTS"
+        )
+    return (
+        f"{error.filename} cannot be used ({error.strerror}): name another file or folder"
+        if error.filename
+        else None
+    )

@@ -1,1 +1,3 @@
-"""One file per source of speech, found by scanning: a docstring, VERSION, Options and Corpus (see base.py)."""
+"""One file per source of speech, found by scanning: a docstring, VERSION, Options and Corpus (see
+base.py).
+"""

@@ -1,4 +1,7 @@
-"""NeMo manifests, which several plug-ins read: JSON lines as items, and whose recordings they name."""
+"""NeMo manifests, which several plug-ins read: JSON lines as items, and whose recordings they
+name.
+"""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +15,7 @@ from core.jobs import confinement
 from core.records import Utterance
 from core.speech import audio as audio_module
 
-LICENCES = {    # by the first part of a manifest's file name
+LICENCES = {  # by the first part of a manifest's file name
     "librispeech": "LibriSpeech (V. Panayotov et al. 2015), CC BY 4.0",
     "cmu_arctic": "CMU ARCTIC (J. Kominek, A. Black 2003), permissive CMU licence",
     "ljspeech": "LJSpeech (K. Ito 2017), public domain",
@@ -23,8 +26,12 @@ LICENCES = {    # by the first part of a manifest's file name
 
 
 def lines(path: Path) -> Iterator[base.Item]:
-    """The items of one manifest; `audio_filepath` is relative to it. What cannot be used is Dropped by line."""
-    for number, line in enumerate(reading.lines(path, "replace"), 1):  # what is no UTF-8 becomes a letter outside the alphabet
+    """The items of one manifest; `audio_filepath` is relative to it. What cannot be used is Dropped
+    by line.
+    """
+    for number, line in enumerate(
+        reading.lines(path, "replace"), 1
+    ):  # what is no UTF-8 becomes a letter outside the alphabet
         if line.strip():
             yield _item(path, f"{path.name}:{number}", line)
 
@@ -39,8 +46,12 @@ def _item(path: Path, place: str, line: str) -> base.Item:
         id = str(row.get("id") or f"{Path(audio).stem}{f'-{offset:.3f}' if offset else ''}")
         if not isinstance(text, str):
             return base.Dropped(id, f"no text: {place}")
-        seconds = float(row["duration"]) if row.get("duration") else audio_module.duration(audio) - offset
-        return Utterance(id, audio, offset, seconds, text, str(row.get("speaker") or f"no-speaker-{id}"))
+        seconds = (
+            float(row["duration"]) if row.get("duration") else audio_module.duration(audio) - offset
+        )
+        return Utterance(
+            id, audio, offset, seconds, text, str(row.get("speaker") or f"no-speaker-{id}")
+        )
     except KeyError as error:
         return base.Dropped(place, f"field {error} is missing")
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -48,11 +59,18 @@ def _item(path: Path, place: str, line: str) -> base.Item:
 
 
 def attributions(files: dict[str, list[Path]], licence: str = "") -> list[tuple[str, str]]:
-    """(corpus, licence) of manifests by split, from `licence` or LICENCES; what is in no training split says so."""
+    """(corpus, licence) of manifests by split, from `licence` or LICENCES; what is in no training
+    split says so.
+    """
     trained = {_corpus_of(f) for f in files.get("train", [])}
     found = dict.fromkeys(_corpus_of(f) for split in files.values() for f in split)
-    return [(name if name in trained else f"{name} (measured only)",
-             licence or LICENCES.get(name, "unknown: see the corpus' own documents")) for name in found]
+    return [
+        (
+            name if name in trained else f"{name} (measured only)",
+            licence or LICENCES.get(name, "unknown: see the corpus' own documents"),
+        )
+        for name in found
+    ]
 
 
 def _corpus_of(manifest: Path) -> str:

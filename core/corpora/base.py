@@ -1,9 +1,12 @@
-"""What every corpus has in common: splits of Utterances, problems as data, speaker-disjoint by construction.
+"""What every corpus has in common: splits of Utterances, problems as data, speaker-disjoint by
+construction.
 
-A plug-in file holds a docstring, `VERSION`, a frozen dataclass `Options` and `class Corpus(base.Corpus)` which gives
-`splits()` and `read(split)`. Splits named "train", "search" and "dev" play those roles; any other name is a test.
-Audio is named, not read, here: only headers are opened.
+A plug-in file holds a docstring, `VERSION`, a frozen dataclass `Options` and `class
+Corpus(base.Corpus)` which gives `splits()` and `read(split)`. Splits named "train", "search" and
+"dev" play those roles; any other name is a test. Audio is named, not read, here: only headers are
+opened.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -23,13 +26,16 @@ from core.records import Choice, Utterance
 from core.registry import plugins
 from core.speech import audio as audio_module, shards
 
-ROLES = ("train", "search", "dev")          # every other split name is a test
+ROLES = ("train", "search", "dev")  # every other split name is a test
 LONG_S = 60.0  # longer utterances are not used: then the file itself is asked
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """An item that cannot be used, and why; yielded beside Utterances so that nothing vanishes silently. `rule`: it is not bad."""
+    """An item that cannot be used, and why; yielded beside Utterances so that nothing vanishes
+    silently. `rule`: it is not bad.
+    """
+
     id: str
     reason: str
     rule: bool = False
@@ -39,10 +45,17 @@ Item = Utterance | Dropped
 
 
 def print_progress(done: int, total: int, text: str) -> None:
-    """One line on stderr that is overwritten; silent when stderr is not a terminal, but for the end."""
+    """One line on stderr that is overwritten; silent when stderr is not a terminal, but for the
+    end.
+    """
     if sys.stderr.isatty() or done == total:
         end = "\n" if done == total else "\r"
-        print(f"{text}: {done}/{total} ({100 * done // max(1, total)} %)", end=end, file=sys.stderr, flush=True)
+        print(
+            f"{text}: {done}/{total} ({100 * done // max(1, total)} %)",
+            end=end,
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 class Corpus(ABC):
@@ -68,9 +81,11 @@ class Corpus(ABC):
         raise NotImplementedError(f"corpus '{self.name}' gives neither read() nor utterances()")
 
     def utterances(self, split: str) -> Iterator[Item]:
-        """Utterances of `split` (and Dropped beside them): unique ids, words, a file that exists, a length.
+        """Utterances of `split` (and Dropped beside them): unique ids, words, a file that exists, a
+        length.
 
-        Raises ValueError for an unknown split or a corpus that is missing as a whole."""
+        Raises ValueError for an unknown split or a corpus that is missing as a whole.
+        """
         if split not in self.splits():
             raise ValueError(f"corpus '{self.name}' has no split '{split}'; it has {self.splits()}")
         return checked(self.read(split))
@@ -94,7 +109,9 @@ class Corpus(ABC):
         return [(self.name, self.licence)]
 
     def versions(self) -> dict[str, int]:
-        """{plug-in: VERSION} of everything that decides what comes out: part of the prepared data's key."""
+        """{plug-in: VERSION} of everything that decides what comes out: part of the prepared data's
+        key.
+        """
         found = {self.name: int(getattr(sys.modules[type(self).__module__], "VERSION", 1))}
         for part in self.parts():
             found.update(part.versions())
@@ -102,14 +119,29 @@ class Corpus(ABC):
 
 
 class FileCorpus(Corpus):
-    """A corpus whose splits are given as files or folders; `search` may be a share of training speakers, and a speaker
-    of several splits stays in the most protected one (tests, dev, search, then train). Subclasses give `items`."""
+    """A corpus whose splits are given as files or folders; `search` may be a share of training
+    speakers, and a speaker
+    of several splits stays in the most protected one (tests, dev, search, then train). Subclasses
+    give `items`.
+    """
 
-    def __init__(self, options: Any, files: dict[str, list[Path]], search_share: float = 0.0, shared: bool = False):
+    def __init__(
+        self,
+        options: Any,
+        files: dict[str, list[Path]],
+        search_share: float = 0.0,
+        shared: bool = False,
+    ):
         super().__init__(options)
         if search_share and "search" in files:
-            raise ValueError(f"{self.name}: give either search (files) or search_share (of train), not both")
-        self.files, self._share, self._shared = files, search_share if "train" in files else 0.0, shared
+            raise ValueError(
+                f"{self.name}: give either search (files) or search_share (of train), not both"
+            )
+        self.files, self._share, self._shared = (
+            files,
+            search_share if "train" in files else 0.0,
+            shared,
+        )
         self._speakers: dict[str, set[str]] = {}
 
     def items(self, file: Path, split: str) -> Iterable[Item]:
@@ -118,7 +150,11 @@ class FileCorpus(Corpus):
 
     def splits(self) -> list[str]:
         first = ["train"] if "train" in self.files else []
-        return [*first, *(["search"] if self._share else []), *(s for s in self.files if s not in first)]
+        return [
+            *first,
+            *(["search"] if self._share else []),
+            *(s for s in self.files if s not in first),
+        ]
 
     def read(self, split: str) -> Iterable[Item]:
         taken = {} if self._shared else protected(split, self.splits(), self._speakers_of)
@@ -139,7 +175,9 @@ class FileCorpus(Corpus):
 
     def _speakers_of(self, split: str) -> set[str]:
         if split not in self._speakers:
-            self._speakers[split] = {i.speaker for i in self._own(split) if isinstance(i, Utterance)}
+            self._speakers[split] = {
+                i.speaker for i in self._own(split) if isinstance(i, Utterance)
+            }
         return self._speakers[split]
 
 
@@ -178,33 +216,46 @@ def checked(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def _too_long(item: Utterance) -> str:
-    """Why a length cannot be in s, "" when it can: a table in ms would be left out as a whole, by a rule and without a word."""
+    """Why a length cannot be in s, "" when it can: a table in ms would be left out as a whole, by a
+    rule and without a word.
+    """
     try:
         whole = audio_module.duration(item.audio)
     except ValueError:
         return ""  # said when it is decoded
     ends = item.offset + item.seconds
-    return f"length in ms, not in s: it would end at {ends:g} s of a file of {whole:.2f} s" if whole < ends / 100 else ""
+    return (
+        f"length in ms, not in s: it would end at {ends:g} s of a file of {whole:.2f} s"
+        if whole < ends / 100
+        else ""
+    )
 
 
 def narrow(options: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
-    """Hook: a plug-in may define its own function of this name: options that give only `splits`, with the same ids."""
+    """Hook: a plug-in may define its own function of this name: options that give only `splits`,
+    with the same ids.
+    """
     return options
 
 
 # ---- words about paths, speakers and lengths that the plug-ins share
 def resolve(path: str, where: str = "path") -> Path:
-    """A path from options: $VARIABLES and ~ expanded (see core/jobs/confinement.py), relative ones from the project root."""
+    """A path from options: $VARIABLES and ~ expanded (see core/jobs/confinement.py), relative ones
+    from the project root.
+    """
     expanded = confinement.expanded(path)
     confinement.check(paths.ROOT / expanded, where, path)
     if unknown := re.search(r"\$\{?\w+\}?", expanded):
-        raise ValueError(f"{where} = '{path}': the environment variable {unknown.group()} is not set; export it or write the path itself")
+        raise ValueError(
+            f"{where} = '{path}': the environment variable {unknown.group()} is not set; export it"
+            " or write the path itself"
+        )
     return Path(os.path.normpath(paths.ROOT / expanded))
 
 
 def stable(key: str, seed: int) -> float:
     """A number in [0, 1) that depends on nothing but key and seed (sha256)."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:7], "big") / 2 ** 56
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:7], "big") / 2**56
 
 
 def pick(keys: Iterable[str], count: int, seed: int) -> set[str]:
@@ -213,13 +264,17 @@ def pick(keys: Iterable[str], count: int, seed: int) -> set[str]:
 
 
 def spoken(id: str, audio: str | Path, text: str, speaker: str, offset: float = 0.0) -> Item:
-    """An Utterance that is a file from `offset` s to its end; Dropped if the file is damaged or no sound."""
+    """An Utterance that is a file from `offset` s to its end; Dropped if the file is damaged or no
+    sound.
+    """
     if not Path(audio).exists():
         return Dropped(id, f"audio file is missing: {audio}")
     if not confinement.inside(audio):
         return Dropped(id, confinement.OUTSIDE)
     try:
-        return Utterance(id, str(audio), offset, audio_module.duration(audio) - offset, text, speaker)
+        return Utterance(
+            id, str(audio), offset, audio_module.duration(audio) - offset, text, speaker
+        )
     except ValueError as error:
         return Dropped(id, f"audio cannot be used: {error}")
 
@@ -228,11 +283,17 @@ def without_speakers(items: Iterable[Item], taken: dict[str, str]) -> Iterator[I
     """Drops utterances whose speaker is in `taken` {speaker: split that has it}."""
     for item in items:
         shared = isinstance(item, Utterance) and item.speaker in taken
-        yield Dropped(item.id, f"speaker '{item.speaker}' is also in split '{taken[item.speaker]}'") if shared else item
+        yield (
+            Dropped(item.id, f"speaker '{item.speaker}' is also in split '{taken[item.speaker]}'")
+            if shared
+            else item
+        )
 
 
 def split_of(speaker: str, shares: dict[str, float], seed: int) -> str:
-    """The split a speaker falls in by seeded hash; `shares` {split: share of speakers}, the rest is "train"."""
+    """The split a speaker falls in by seeded hash; `shares` {split: share of speakers}, the rest is
+    "train".
+    """
     place = stable(speaker, seed)
     for split, share in shares.items():
         place -= share
@@ -241,9 +302,18 @@ def split_of(speaker: str, shares: dict[str, float], seed: int) -> str:
     return "train"
 
 
-def protected(split: str, splits: Iterable[str], speakers: Callable[[str], set[str]]) -> dict[str, str]:
-    """{speaker: split} of the splits more protected than `split` (see `level`); among tests sharing is allowed."""
-    return {speaker: other for other in splits if level(other) > level(split) for speaker in speakers(other)}
+def protected(
+    split: str, splits: Iterable[str], speakers: Callable[[str], set[str]]
+) -> dict[str, str]:
+    """{speaker: split} of the splits more protected than `split` (see `level`); among tests sharing
+    is allowed.
+    """
+    return {
+        speaker: other
+        for other in splits
+        if level(other) > level(split)
+        for speaker in speakers(other)
+    }
 
 
 def level(split: str) -> int:
@@ -253,13 +323,27 @@ def level(split: str) -> int:
 
 # ---- files named by options
 
-def named_files(where: str, roles: dict[str, list[str]], tests: dict[str, list[str] | str]) -> dict[str, list[Path]]:
-    """{split: files or folders} that options name; ValueError if there are none, one is missing or a name is taken."""
+
+def named_files(
+    where: str, roles: dict[str, list[str]], tests: dict[str, list[str] | str]
+) -> dict[str, list[Path]]:
+    """{split: files or folders} that options name; ValueError if there are none, one is missing or
+    a name is taken.
+    """
     clash = sorted(set(tests) & set(ROLES))
     if clash:
-        raise ValueError(f"{where}: tests has a split {clash}; those names are roles, call it otherwise")
-    given = {**roles, **{name: [files] if isinstance(files, str) else files for name, files in tests.items()}}
-    found = {split: [resolve(f, f"{where} {split}") for f in files] for split, files in given.items() if files}
+        raise ValueError(
+            f"{where}: tests has a split {clash}; those names are roles, call it otherwise"
+        )
+    given = {
+        **roles,
+        **{name: [files] if isinstance(files, str) else files for name, files in tests.items()},
+    }
+    found = {
+        split: [resolve(f, f"{where} {split}") for f in files]
+        for split, files in given.items()
+        if files
+    }
     if not found:
         raise ValueError(f"{where}: nothing is given; fill {', '.join(roles)} or tests")
     missing = [str(f) for files in found.values() for f in files if not f.exists()]

@@ -1,8 +1,11 @@
-"""LibriSpeech: any set of subset folders in its layout (subset/speaker/chapter/*.trans.txt), FLAC, Opus or WAV.
+"""LibriSpeech: any set of subset folders in its layout (subset/speaker/chapter/*.trans.txt), FLAC,
+Opus or WAV.
 
-Names need not be standard ("train-clean-5", "dev-heldout"). Missing standard subsets are downloaded with torchaudio.
-Each test folder is its own split; `search` is held out of the training folders by speaker.
+Names need not be standard ("train-clean-5", "dev-heldout"). Missing standard subsets are downloaded
+with torchaudio. Each test folder is its own split; `search` is held out of the training folders by
+speaker.
 """
+
 from __future__ import annotations
 
 import sys
@@ -16,8 +19,15 @@ from core.jobs import confinement
 from core.records import option
 
 VERSION = 1
-STANDARD = ("train-clean-100", "train-clean-360", "train-other-500",
-            "dev-clean", "dev-other", "test-clean", "test-other")
+STANDARD = (
+    "train-clean-100",
+    "train-clean-360",
+    "train-other-500",
+    "dev-clean",
+    "dev-other",
+    "test-clean",
+    "test-other",
+)
 ENDINGS = (".flac", ".opus", ".wav", ".ogg")
 
 
@@ -25,7 +35,9 @@ ENDINGS = (".flac", ".opus", ".wav", ".ogg")
 class Options:
     root: str = option("artifacts/data/LibriSpeech", "the folder that holds the subset folders")
     train: list[str] = option(["train-clean-100"], "subset folders to train on")
-    search_speakers: dict[str, int] = option({}, "training folder -> speakers held out of it as split 'search'")
+    search_speakers: dict[str, int] = option(
+        {}, "training folder -> speakers held out of it as split 'search'"
+    )
     dev: list[str] = option(["dev-clean"], "subset folders that decide recipes")
     tests: list[str] = option(["test-clean"], "subset folders to test on, each its own split")
     download: bool = option(True, "fetch missing standard subsets (0.3 to 30 GB each)")
@@ -33,7 +45,9 @@ class Options:
 
 
 class Corpus(base.Corpus):
-    """Utterances of the subset folders; ValueError for a folder that is not there and cannot be fetched."""
+    """Utterances of the subset folders; ValueError for a folder that is not there and cannot be
+    fetched.
+    """
 
     licence = _manifests.LICENCES["librispeech"]
 
@@ -45,25 +59,37 @@ class Corpus(base.Corpus):
             confinement.check(self.root / name, "librispeech subset", name)
         twice = sorted({name for name in taken if taken.count(name) > 1})
         if twice:
-            raise ValueError(f"librispeech: {twice} is given more than once among train, dev and tests")
+            raise ValueError(
+                f"librispeech: {twice} is given more than once among train, dev and tests"
+            )
         unknown = sorted(set(options.search_speakers) - set(options.train))
         if unknown:
-            raise ValueError(f"librispeech: search_speakers names {unknown}; allowed are the train folders "
-                             f"{list(options.train)}")
+            raise ValueError(
+                f"librispeech: search_speakers names {unknown}; allowed are the train folders "
+                f"{list(options.train)}"
+            )
         clash = sorted(set(options.tests) & set(base.ROLES))
         if clash:
-            raise ValueError(f"librispeech: a test folder cannot be called {clash}; rename the folder")
+            raise ValueError(
+                f"librispeech: a test folder cannot be called {clash}; rename the folder"
+            )
         self._checked: dict[str, Path] = {}
         self._held: set[str] | None = None
 
     def splits(self) -> list[str]:
-        given = {"train": self.options.train, "search": any(self.options.search_speakers.values()),
-                 "dev": self.options.dev}
+        given = {
+            "train": self.options.train,
+            "search": any(self.options.search_speakers.values()),
+            "dev": self.options.dev,
+        }
         return [*(split for split, folders in given.items() if folders), *self.options.tests]
 
     def read(self, split: str) -> Iterator[base.Item]:
-        folders = {"train": self.options.train, "search": self.options.train,
-                   "dev": self.options.dev}.get(split, [split])
+        folders = {
+            "train": self.options.train,
+            "search": self.options.train,
+            "dev": self.options.dev,
+        }.get(split, [split])
         held = self._held_out() if split in ("train", "search") else set()
         protected = self._speakers_elsewhere(split)
         for folder in folders:
@@ -73,15 +99,20 @@ class Corpus(base.Corpus):
                 yield from base.without_speakers(_speaker_items(speaker), protected)
 
     def _held_out(self) -> set[str]:
-        """Speakers held out of every training folder. Folders may share speakers (train-clean-5 is part of
-        train-clean-100): those found in one folder only are taken first, so that the count is of different people."""
+        """Speakers held out of every training folder. Folders may share speakers (train-clean-5 is
+        part of
+        train-clean-100): those found in one folder only are taken first, so that the count is of
+        different people.
+        """
         if self._held is None:
             people = {f: {s.name for s in _speakers(self._folder(f))} for f in self.options.train}
             held: set[str] = set()
             for folder, count in self.options.search_speakers.items():
                 if count >= max(1, len(people[folder])):
-                    raise ValueError(f"librispeech: search_speakers asks for {count} of '{folder}', "
-                                     f"which has {len(people[folder])} speakers; leave some for training")
+                    raise ValueError(
+                        f"librispeech: search_speakers asks for {count} of '{folder}', "
+                        f"which has {len(people[folder])} speakers; leave some for training"
+                    )
                 elsewhere = set().union(*(names for f, names in people.items() if f != folder))
                 only = base.pick(people[folder] - elsewhere, count, self.options.seed)
                 shared = people[folder] & elsewhere - held
@@ -90,11 +121,18 @@ class Corpus(base.Corpus):
         return self._held
 
     def _speakers_elsewhere(self, split: str) -> dict[str, str]:
-        """Speakers of test and dev folders, who must not be trained on (official subsets share none)."""
+        """Speakers of test and dev folders, who must not be trained on (official subsets share
+        none).
+        """
         if split not in ("train", "search"):
             return {}
         folders = [*self.options.tests, *self.options.dev]
-        return {speaker.name: f for f in folders if (self.root / f).is_dir() for speaker in _speakers(self.root / f)}
+        return {
+            speaker.name: f
+            for f in folders
+            if (self.root / f).is_dir()
+            for speaker in _speakers(self.root / f)
+        }
 
     def _folder(self, name: str) -> Path:
         """The folder of a subset, fetched if it is a standard one that is missing."""
@@ -125,22 +163,35 @@ def _speaker_items(speaker: Path) -> Iterator[base.Item]:
 
 
 def _fetch(root: Path, name: str, download: bool) -> None:
-    """Downloads a standard subset to `root`; ValueError that says what to do when that is not possible."""
+    """Downloads a standard subset to `root`; ValueError that says what to do when that is not
+    possible.
+    """
     there = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    place = f"place its folder at {root / name} (layout {name}/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt " \
-            f"and .flac or .opus beside it; openslr.org/12 has {name}.tar.gz)"
+    place = (
+        f"place its folder at {root / name} (layout"
+        f" {name}/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt and .flac or .opus beside it;"
+        f" openslr.org/12 has {name}.tar.gz)"
+    )
     if name not in STANDARD:
-        raise ValueError(f"librispeech: there is no folder '{name}' in {root}; there are {there}. It is not a standard "
-                         f"subset {list(STANDARD)}, so it cannot be downloaded: place it there or correct the name")
+        raise ValueError(
+            f"librispeech: there is no folder '{name}' in {root}; there are {there}. It is not a"
+            f" standard subset {list(STANDARD)}, so it cannot be downloaded: place it there or"
+            " correct the name"
+        )
     if not download:
         raise ValueError(f"librispeech: '{name}' is missing and download is off; {place}")
     print(f"librispeech: downloading {name} to {root} ...", file=sys.stderr, flush=True)
     try:
         from torchaudio.datasets import LIBRISPEECH
+
         root.mkdir(parents=True, exist_ok=True)
         # torchaudio unpacks to <given root>/<folder_in_archive>/<subset>, and shows a progress bar
         LIBRISPEECH(str(root.parent), url=name, folder_in_archive=root.name, download=True)
     except (OSError, RuntimeError, ImportError, ValueError) as error:
-        raise ValueError(f"librispeech: '{name}' is missing and could not be downloaded ({error}); {place}") from error
+        raise ValueError(
+            f"librispeech: '{name}' is missing and could not be downloaded ({error}); {place}"
+        ) from error
     if not (root / name).is_dir():
-        raise ValueError(f"librispeech: the download of '{name}' did not bring {root / name}; {place}")
+        raise ValueError(
+            f"librispeech: the download of '{name}' did not bring {root / name}; {place}"
+        )

@@ -1,8 +1,11 @@
-"""Several corpora as one: training, search and dev are unions, tests keep their names behind "<prefix>/".
+"""Several corpora as one: training, search and dev are unions, tests keep their names behind
+"<prefix>/".
 
-Ids become "<prefix>:<id>", so that a part's share of an epoch can be capped (`share`) without a look at its audio.
-A speaker or a piece of audio that a more protected split has (test, dev, search) is dropped from training.
+Ids become "<prefix>:<id>", so that a part's share of an epoch can be capped (`share`) without a
+look at its audio. A speaker or a piece of audio that a more protected split has (test, dev, search)
+is dropped from training.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -18,8 +21,11 @@ FIELDS = ("corpus", "options", "share", "prefix", "splits")
 
 @dataclass(frozen=True)
 class Options:
-    parts: list[dict] = option([], "tables: corpus, options, prefix (default: corpus), share (largest part of an "
-                                   "epoch, 0-1, default 1), splits (only these of it; default all)")
+    parts: list[dict] = option(
+        [],
+        "tables: corpus, options, prefix (default: corpus), share (largest part of an "
+        "epoch, 0-1, default 1), splits (only these of it; default all)",
+    )
 
 
 class Corpus(base.Corpus):
@@ -41,23 +47,37 @@ class Corpus(base.Corpus):
         where = f"mixture parts[{number}]"
         unknown = sorted(set(part) - set(FIELDS))
         if unknown or not isinstance(part.get("corpus"), str):
-            raise ValueError(f"{where}: unknown fields {unknown}, corpus = {part.get('corpus')!r}; "
-                             f"allowed fields are {FIELDS} and corpus is a name")
+            raise ValueError(
+                f"{where}: unknown fields {unknown}, corpus = {part.get('corpus')!r}; "
+                f"allowed fields are {FIELDS} and corpus is a name"
+            )
         prefix, share = str(part.get("prefix") or part["corpus"]), part.get("share", 1.0)
         if prefix in self._parts or ":" in prefix or "/" in prefix:
-            raise ValueError(f"{where}: prefix '{prefix}' is used twice or has ':' or '/' in it; give another `prefix`")
+            raise ValueError(
+                f"{where}: prefix '{prefix}' is used twice or has ':' or '/' in it; give another"
+                " `prefix`"
+            )
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
             raise ValueError(f"{where}: share is {share!r}; allowed is above 0 and up to 1")
-        corpus = base.make(Choice(part["corpus"], part.get("options", {})), where=f"{where} ({part['corpus']})")
+        corpus = base.make(
+            Choice(part["corpus"], part.get("options", {})), where=f"{where} ({part['corpus']})"
+        )
         only = list(part.get("splits") or corpus.splits())
         missing = sorted(set(only) - set(corpus.splits()))
         if missing:
-            raise ValueError(f"{where}: splits names {missing}; '{part['corpus']}' has {corpus.splits()}")
+            raise ValueError(
+                f"{where}: splits names {missing}; '{part['corpus']}' has {corpus.splits()}"
+            )
         self._parts[prefix], self._shares[prefix], self._only[prefix] = corpus, float(share), only
 
     def splits(self) -> list[str]:
         names = [s for only in self._only.values() for s in only]
-        tests = [f"{prefix}/{s}" for prefix, only in self._only.items() for s in only if s not in base.ROLES]
+        tests = [
+            f"{prefix}/{s}"
+            for prefix, only in self._only.items()
+            for s in only
+            if s not in base.ROLES
+        ]
         return [*(role for role in base.ROLES if role in names), *tests]
 
     def read(self, split: str) -> Iterator[base.Item]:
@@ -66,22 +86,31 @@ class Corpus(base.Corpus):
             if isinstance(item, Utterance):
                 seen = protected.get((item.audio, item.offset)) or protected.get(item.speaker)
                 if seen:
-                    item = base.Dropped(item.id, f"its audio or its speaker '{item.speaker}' is also in '{seen}'")
+                    item = base.Dropped(
+                        item.id, f"its audio or its speaker '{item.speaker}' is also in '{seen}'"
+                    )
                 elif split in base.ROLES:
-                    # the same audio through two parts counts once; within tests it is two measurements
+                    # the same audio through two parts counts once; within tests it is two
+                    # measurements
                     protected[(item.audio, item.offset)] = split
             yield item
 
     def _own(self, split: str) -> Iterator[base.Item]:
         """Items of a split with prefixed ids, nothing compared yet."""
         prefix, _, name = split.partition("/")
-        chosen = {prefix: name} if name else {p: split for p, only in self._only.items() if split in only}
+        chosen = (
+            {prefix: name}
+            if name
+            else {p: split for p, only in self._only.items() if split in only}
+        )
         for part, inner in chosen.items():
             for item in self._parts[part].utterances(inner):
                 yield replace(item, id=f"{part}:{item.id}")
 
     def _protects(self, split: str) -> dict[Any, str]:
-        """{speaker or (audio, offset): split} of everything in a split more protected than `split`."""
+        """{speaker or (audio, offset): split} of everything in a split more protected than
+        `split`.
+        """
         if split not in base.ROLES:
             return {}
         if split not in self._protected:
@@ -105,10 +134,20 @@ class Corpus(base.Corpus):
 
 
 def narrow(options: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
-    """Only the parts, and of each only the tests, that `splits` ("<prefix>/<name>") ask for; everything for other names."""
+    """Only the parts, and of each only the tests, that `splits` ("<prefix>/<name>") ask for;
+    everything for other names.
+    """
     wanted = [s.partition("/") for s in splits]
     parts = []
     for part in options["parts"]:
-        names = [name for prefix, _, name in wanted if name and prefix == (part.get("prefix") or part["corpus"])]
+        names = [
+            name
+            for prefix, _, name in wanted
+            if name and prefix == (part.get("prefix") or part["corpus"])
+        ]
         parts += [{**part, "splits": names}] if names else []
-    return {**options, "parts": parts} if wanted and sum(len(p["splits"]) for p in parts) == len(wanted) else options
+    return (
+        {**options, "parts": parts}
+        if wanted and sum(len(p["splits"]) for p in parts) == len(wanted)
+        else options
+    )

@@ -1,13 +1,17 @@
-"""Built-in corpus: home, phone, travel, timer, number and media commands spoken by espeak-ng; nothing is downloaded.
+"""Built-in corpus: home, phone, travel, timer, number and media commands spoken by espeak-ng;
+nothing is downloaded.
 
-A seeded grammar (core/speech/commands.toml: over 1800 words, word perplexity above 20) is spoken by over 100 voices (accent x
-variant x rate x pitch) in rooms with RT60 0.1-0.8 s and noise at 0-25 dB. Voices, sentences and some whole templates of
-the test split never occur in training. The speech is made by espeak-ng (licence GPL-3.0-or-later), which the package
-espeakng-loader brings along. It is synthetic: its word error rates say nothing about people.
+A seeded grammar (core/speech/commands.toml: over 1800 words, word perplexity above 20) is spoken by
+over 100 voices (accent x variant x rate x pitch) in rooms with RT60 0.1-0.8 s and noise at 0-25 dB.
+Voices, sentences and some whole templates of the test split never occur in training. The speech is
+made by espeak-ng (licence GPL-3.0-or-later), which the package espeakng-loader brings along. It is
+synthetic: its word error rates say nothing about people.
 
-Utterance i of a split depends on the seed (and i) alone, so more hours are the same utterances and then more.
-Audio is made once, in shards of many utterances: <split>-<number>.flac, then its index .jsonl as marker.
+Utterance i of a split depends on the seed (and i) alone, so more hours are the same utterances and
+then more. Audio is made once, in shards of many utterances: <split>-<number>.flac, then its index
+.jsonl as marker.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -37,28 +41,47 @@ from core.storage import store
 
 VERSION = 1
 SHORTEST_S, LONGEST_S = 0.7, 12.0
-MEAN_S = 2.7                    # of 10 hours
-TEMPLATE_SHARE = 0.25           # of test utterances: from templates that training never sees
-SENTENCES = {"test": 0.06, "dev": 0.04, "search": 0.04}      # shares of all sentences; the rest is for training
-VARIANTS = {                    # voices held out with all their accents; the rest is for training
+MEAN_S = 2.7  # of 10 hours
+TEMPLATE_SHARE = 0.25  # of test utterances: from templates that training never sees
+SENTENCES = {
+    "test": 0.06,
+    "dev": 0.04,
+    "search": 0.04,
+}  # shares of all sentences; the rest is for training
+VARIANTS = {  # voices held out with all their accents; the rest is for training
     "test": ("m4", "m7", "f3", "Annie", "Michael", "benjamin", "quincy", "shelby"),
     "dev": ("m6", "f5", "Reed", "belinda"),
     "search": ("m2", "Andrea", "boris", "rob"),
 }
-SPEED, PITCH, RANGE, GAP = (120, 170, 230), (25, 75), (25, 80), (1, 8)   # words per minute (low, mode, high), ...
-LEVEL_DB = (-34.0, -18.0)       # RMS of an utterance against full scale
+SPEED, PITCH, RANGE, GAP = (
+    (120, 170, 230),
+    (25, 75),
+    (25, 80),
+    (1, 8),
+)  # words per minute (low, mode, high), ...
+LEVEL_DB = (-34.0, -18.0)  # RMS of an utterance against full scale
 BEFORE_S, AFTER_S = (0.05, 0.30), (0.10, 0.40)
-COMPRESSION = 0.4               # of FLAC, 0..1
-LENGTHS = ("hours", "test_utterances", "dev_utterances", "search_utterances", "processes")  # change no shard
-TRIES = 1000                    # sentences drawn until one belongs to the split
+COMPRESSION = 0.4  # of FLAC, 0..1
+LENGTHS = (
+    "hours",
+    "test_utterances",
+    "dev_utterances",
+    "search_utterances",
+    "processes",
+)  # change no shard
+TRIES = 1000  # sentences drawn until one belongs to the split
 
 
 @dataclass(frozen=True)
 class Options:
     hours: float = option(5.0, "length of the training split", unit="h", low=0.001, high=10000)
-    test_utterances: int = option(600, "length of the test split; the first of a fixed sequence", low=1, high=100000)
+    test_utterances: int = option(
+        600, "length of the test split; the first of a fixed sequence", low=1, high=100000
+    )
     dev_utterances: int = option(300, "length of the dev split", low=1, high=100000)
-    search_utterances: int = option(300, "length of the search split, with voices of its own", low=1, high=100000)
+    search_utterances: int = option(
+        300, "length of the search split, with voices of its own", low=1, high=100000
+    )
     reverberant: float = option(0.5, "share of utterances in a room", low=0, high=1)
     rt60_low: float = option(0.1, "driest room", unit="s", low=0.05, high=3)
     rt60_high: float = option(0.8, "most reverberant room", unit="s", low=0.05, high=3)
@@ -66,20 +89,29 @@ class Options:
     snr_low: float = option(0.0, "loudest noise", unit="dB", low=-10, high=60)
     snr_high: float = option(25.0, "softest noise", unit="dB", low=-10, high=60)
     seed: int = option(1, "decides words, voices, rooms and noise", low=0)
-    shard_utterances: int = option(300, "utterances of one audio file; other values make other audio", low=4, high=5000)
-    processes: int = option(0, "to make the audio with; 0 = one per core; changes nothing else", low=0, high=256)
+    shard_utterances: int = option(
+        300, "utterances of one audio file; other values make other audio", low=4, high=5000
+    )
+    processes: int = option(
+        0, "to make the audio with; 0 = one per core; changes nothing else", low=0, high=256
+    )
 
 
 class Corpus(base.Corpus):
-    """Made under artifacts/prepared/corpora/voice_commands-<hash>; lengths may change later and reuse its shards."""
+    """Made under artifacts/prepared/corpora/voice_commands-<hash>; lengths may change later and
+    reuse its shards.
+    """
 
     licence = speaking.LICENCE
 
     def __init__(self, options: Options):
         super().__init__(options)
         if options.rt60_low > options.rt60_high or options.snr_low > options.snr_high:
-            raise ValueError(f"voice_commands: rt60_low {options.rt60_low} must not be above rt60_high "
-                             f"{options.rt60_high}, nor snr_low {options.snr_low} above snr_high {options.snr_high}")
+            raise ValueError(
+                f"voice_commands: rt60_low {options.rt60_low} must not be above rt60_high"
+                f" {options.rt60_high}, nor snr_low {options.snr_low} above snr_high"
+                f" {options.snr_high}"
+            )
 
     def splits(self) -> list[str]:
         return ["train", "search", "dev", "test"]
@@ -88,8 +120,12 @@ class Corpus(base.Corpus):
     def folder(self) -> Path:
         """Named by all that decides the audio of a shard, so not by the lengths of splits."""
         told = {k: v for k, v in asdict(self.options).items() if k not in LENGTHS}
-        key = {"version": VERSION, "options": told, "grammar": grammar.COMMANDS.read_text(encoding="utf-8"),
-               "voices": speaking.voices()}
+        key = {
+            "version": VERSION,
+            "options": told,
+            "grammar": grammar.COMMANDS.read_text(encoding="utf-8"),
+            "voices": speaking.voices(),
+        }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
         return paths.prepared() / "corpora" / f"voice_commands-{digest}"
 
@@ -102,15 +138,20 @@ class Corpus(base.Corpus):
             if (count is not None and index >= count) or (limit is not None and seconds >= limit):
                 return
             seconds += row["seconds"]
-            yield Utterance(*(row[k] for k in ("id", "audio", "offset", "seconds", "text", "speaker")))
+            yield Utterance(
+                *(row[k] for k in ("id", "audio", "offset", "seconds", "text", "speaker"))
+            )
 
     def _rows(self, split: str, count: int | None, limit: float | None) -> Iterator[dict[str, Any]]:
-        """Rows of the shards from the first on; makes as many as `count` utterances or `limit` s need."""
+        """Rows of the shards from the first on; makes as many as `count` utterances or `limit` s
+        need.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         size = self.options.shard_utterances
         shards = [] if count is None else list(range(-(-count // size)))
         if limit is not None:
-            # their length is known only when made: guess from the longest utterances, then look again
+            # their length is known only when made: guess from the longest utterances, then look
+            # again
             shards = self._made(split, [0])
             while (have := sum(self._head(split, n)["seconds"] for n in shards)) < limit:
                 more = max(1, int((limit - have) / (have / len(shards)) + 0.5))
@@ -122,11 +163,15 @@ class Corpus(base.Corpus):
                 yield {**row, "audio": str(self._audio(split, number))}
 
     def _made(self, split: str, shards: list[int]) -> list[int]:
-        """The shards, after making those that are missing, each in a fresh child process (see speaking)."""
+        """The shards, after making those that are missing, each in a fresh child process (see
+        speaking).
+        """
         missing = [n for n in shards if not self._whole(split, n)]
         count = self.options.processes or len(os.sched_getaffinity(0))
-        text = f"voice_commands: making {split}, shards of {self.options.shard_utterances} utterances"
-        running: list[tuple[Any, Any]] = []          # (process, its end of the pipe)
+        text = (
+            f"voice_commands: making {split}, shards of {self.options.shard_utterances} utterances"
+        )
+        running: list[tuple[Any, Any]] = []  # (process, its end of the pipe)
         done = len(shards) - len(missing)
         try:
             while missing or running:
@@ -138,9 +183,17 @@ class Corpus(base.Corpus):
                     running.remove((process, pipe))
                     process.join()
                     if process.exitcode:
-                        problem = pipe.recv() if pipe.poll() else "it was killed: too little memory?"
-                        raise problem if isinstance(problem, OSError) else RuntimeError(
-                            f"a process making {split} speech ended with {process.exitcode}: {problem}")
+                        problem = (
+                            pipe.recv() if pipe.poll() else "it was killed: too little memory?"
+                        )
+                        raise (
+                            problem
+                            if isinstance(problem, OSError)
+                            else RuntimeError(
+                                f"a process making {split} speech ended with {process.exitcode}:"
+                                f" {problem}"
+                            )
+                        )
                     done += 1
                     self.progress(done, len(shards), text)
         finally:
@@ -173,13 +226,19 @@ def shard_name(split: str, number: int) -> str:
 
 
 def split_voices(split: str) -> list[str]:
-    """Voices of a split; no two splits share a voice variant, so a test voice is new in all its accents."""
+    """Voices of a split; no two splits share a voice variant, so a test voice is new in all its
+    accents.
+    """
     held_out = {v for some in VARIANTS.values() for v in some}
-    return speaking.voices(VARIANTS.get(split) or [v for v in speaking.available()[1] if v not in held_out])
+    return speaking.voices(
+        VARIANTS.get(split) or [v for v in speaking.available()[1] if v not in held_out]
+    )
 
 
 def sentence_split(text: str) -> str:
-    """The split a sentence belongs to whatever the seed, so that no training ever saw a test sentence."""
+    """The split a sentence belongs to whatever the seed, so that no training ever saw a test
+    sentence.
+    """
     place = base.stable(text, 0)
     for split, share in SENTENCES.items():
         place -= share
@@ -195,17 +254,33 @@ def draw(book: grammar.Grammar, split: str, rng: random.Random) -> tuple[str, st
         text, template = book.draw(rng, held_out)
         if sentence_split(text) == split:
             return text, template.pattern
-    raise RuntimeError(f"no sentence for split '{split}' in {TRIES} draws: the grammar is too small")
+    raise RuntimeError(
+        f"no sentence for split '{split}' in {TRIES} draws: the grammar is too small"
+    )
 
 
-def plan(options: Options, book: grammar.Grammar, voices: list[str], split: str, index: int,
-         attempt: int = 0) -> tuple[speaking.Request, str, np.random.Generator]:
-    """(what is said by whom, template, generator for room and noise) of utterance `index`: f(seed, split, index)."""
+def plan(
+    options: Options,
+    book: grammar.Grammar,
+    voices: list[str],
+    split: str,
+    index: int,
+    attempt: int = 0,
+) -> tuple[speaking.Request, str, np.random.Generator]:
+    """(what is said by whom, template, generator for room and noise) of utterance `index`: f(seed,
+    split, index).
+    """
     rng = random.Random(f"{options.seed}/{split}/{index}/{attempt}")
     text, template = draw(book, split, rng)
     gap = rng.randint(*GAP) if rng.random() < 0.25 else 0
-    request = speaking.Request(text, voices[index % len(voices)], round(rng.triangular(SPEED[0], SPEED[2], SPEED[1])),
-                               rng.randint(*PITCH), rng.randint(*RANGE), gap)
+    request = speaking.Request(
+        text,
+        voices[index % len(voices)],
+        round(rng.triangular(SPEED[0], SPEED[2], SPEED[1])),
+        rng.randint(*PITCH),
+        rng.randint(*RANGE),
+        gap,
+    )
     return request, template, np.random.default_rng(rng.getrandbits(64))
 
 
@@ -213,7 +288,9 @@ def _start(folder: str, options: Options, split: str, number: int) -> tuple[Any,
     """A fresh process that makes one shard, and the pipe which tells why if it cannot."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_shard_process, args=(theirs, folder, options, split, number), daemon=True)
+    process = context.Process(
+        target=_shard_process, args=(theirs, folder, options, split, number), daemon=True
+    )
     process.start()
     theirs.close()
     return process, pipe
@@ -228,7 +305,9 @@ def _shard_process(pipe: Any, folder: str, options: Options, split: str, number:
 
 
 def make_shard(folder: str, options: Options, split: str, number: int) -> None:
-    """One shard: audio written aside and renamed, then the index as marker. Runs in a fresh process."""
+    """One shard: audio written aside and renamed, then the index as marker. Runs in a fresh
+    process.
+    """
     target = Path(folder) / f"{shard_name(split, number)}.flac"
     for old in target.parent.glob(f"{target.name}.tmp-*"):
         if not _alive(int(old.name.rpartition("-")[2])):
@@ -237,23 +316,47 @@ def make_shard(folder: str, options: Options, split: str, number: int) -> None:
     aside = target.with_name(f"{target.name}.tmp-{os.getpid()}")
     rows: list[dict[str, Any]] = []
     position = 0
-    with os_errors(aside, soundfile.SoundFileError), \
-            soundfile.SoundFile(aside, "w", speaking.SAMPLE_RATE, 1, "PCM_16", format="FLAC", compression_level=COMPRESSION) as file:
-        for row, samples in spoken(options, split, range(number * options.shard_utterances, (number + 1) * options.shard_utterances)):
+    with (
+        os_errors(aside, soundfile.SoundFileError),
+        soundfile.SoundFile(
+            aside,
+            "w",
+            speaking.SAMPLE_RATE,
+            1,
+            "PCM_16",
+            format="FLAC",
+            compression_level=COMPRESSION,
+        ) as file,
+    ):
+        for row, samples in spoken(
+            options,
+            split,
+            range(number * options.shard_utterances, (number + 1) * options.shard_utterances),
+        ):
             file.write(samples)
-            rows.append({**row, "offset": position / speaking.SAMPLE_RATE, "seconds": len(samples) / speaking.SAMPLE_RATE})
+            rows.append(
+                {
+                    **row,
+                    "offset": position / speaking.SAMPLE_RATE,
+                    "seconds": len(samples) / speaking.SAMPLE_RATE,
+                }
+            )
             position += len(samples)
     head = {"bytes": aside.stat().st_size, "seconds": position / speaking.SAMPLE_RATE}
     os.replace(aside, target)
     store.write_lines(target.with_suffix(".jsonl"), [head, *rows])
 
 
-def spoken(options: Options, split: str, indices: range) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """(row, samples float32 [N]) of some utterances, in this process (which should be a fresh one: see speaking)."""
+def spoken(
+    options: Options, split: str, indices: range
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """(row, samples float32 [N]) of some utterances, in this process (which should be a fresh one:
+    see speaking).
+    """
     engine, book = speaking.Engine(), grammar.Grammar()
     voices = split_voices(split)
     random.Random(f"{options.seed}/{split}/voices").shuffle(voices)
-    others: deque[np.ndarray] = deque(maxlen=4)       # the utterances before, for babble
+    others: deque[np.ndarray] = deque(maxlen=4)  # the utterances before, for babble
     for index in indices:
         attempt = 0
         while True:
@@ -264,13 +367,26 @@ def spoken(options: Options, split: str, indices: range) -> Iterator[tuple[dict[
                 break
             attempt += 1
         others.append(clean)
-        yield {"id": f"{split}-{index:07d}", "text": request.text, "speaker": request.voice, "template": template,
-               "speed": request.speed, "pitch": request.pitch, **air}, samples
+        yield (
+            {
+                "id": f"{split}-{index:07d}",
+                "text": request.text,
+                "speaker": request.voice,
+                "template": template,
+                "speed": request.speed,
+                "pitch": request.pitch,
+                **air,
+            },
+            samples,
+        )
 
 
-def into_the_air(clean: np.ndarray, options: Options, rng: np.random.Generator,
-                 others: list[np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Clean speech [N] with silence around it, a room, noise (white, pink, hum, babble of `others`) and a level."""
+def into_the_air(
+    clean: np.ndarray, options: Options, rng: np.random.Generator, others: list[np.ndarray]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Clean speech [N] with silence around it, a room, noise (white, pink, hum, babble of `others`)
+    and a level.
+    """
     before, after = (int(rng.uniform(*some) * speaking.SAMPLE_RATE) for some in (BEFORE_S, AFTER_S))
     samples, air = np.pad(clean, (before, after)), {"rt60_s": None, "snr_db": None, "noise": None}
     if rng.random() < options.reverberant:
@@ -286,7 +402,14 @@ def into_the_air(clean: np.ndarray, options: Options, rng: np.random.Generator,
 
 def _babble(others: list[np.ndarray]) -> np.ndarray | None:
     """Several voices at once, as long as the longest of them; None before anyone spoke."""
-    return None if not others else sum(np.resize(some, max(map(len, others))) / max(acoustics.rms(some), 1e-9) for some in others)
+    return (
+        None
+        if not others
+        else sum(
+            np.resize(some, max(map(len, others))) / max(acoustics.rms(some), 1e-9)
+            for some in others
+        )
+    )
 
 
 def _alive(pid: int) -> bool:

@@ -1,8 +1,10 @@
 """Training batches: which utterances meet at which speed, and their normalised features as tensors.
 
-Letters: B utterances, T frames of 10 ms, U tokens. Everything drawn is a function of (seed, epoch, utterance id), so a
-plan can be made again at any time, and a batch does not depend on the batches before it.
+Letters: B utterances, T frames of 10 ms, U tokens. Everything drawn is a function of (seed, epoch,
+utterance id), so a plan can be made again at any time, and a batch does not depend on the batches
+before it.
 """
+
 from __future__ import annotations
 
 import queue
@@ -21,7 +23,9 @@ from core.speech.features import BINS, FRAMES_PER_SECOND, SpecAugment, spec_augm
 from core.speech.tokenizer import repeats
 
 MASKS = SpecAugment()
-SUBSAMPLING = 4  # feature frames of an encoder frame: a tempo must leave room for an utterance's labels
+SUBSAMPLING = (
+    4  # feature frames of an encoder frame: a tempo must leave room for an utterance's labels
+)
 EXPECTED = 32  # batches whose features the system is asked to read before they are loaded
 Item = tuple[Row, float]  # an utterance and the speed it is heard at
 
@@ -29,17 +33,24 @@ Item = tuple[Row, float]  # an utterance and the speed it is heard at
 @dataclass(frozen=True)
 class Batch:
     """What one update is computed from."""
-    features: torch.Tensor        # float32 [B, T, 80], normalised; 0 behind each utterance's end
-    lengths: torch.Tensor         # int64 [B], frames of 10 ms
-    tokens: torch.Tensor          # int64 [B, U], 0 behind the end
-    token_lengths: torch.Tensor   # int64 [B]
+
+    features: torch.Tensor  # float32 [B, T, 80], normalised; 0 behind each utterance's end
+    lengths: torch.Tensor  # int64 [B], frames of 10 ms
+    tokens: torch.Tensor  # int64 [B, U], 0 behind the end
+    token_lengths: torch.Tensor  # int64 [B]
     ids: list[str]
-    seconds: float                # of speech in all parts of the batch, as heard, padding not counted
+    seconds: float  # of speech in all parts of the batch, as heard, padding not counted
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(self.features.to(device, non_blocking=True), self.lengths.to(device), self.tokens.to(device),
-                     self.token_lengths.to(device), self.ids, self.seconds)
+        return Batch(
+            self.features.to(device, non_blocking=True),
+            self.lengths.to(device),
+            self.tokens.to(device),
+            self.token_lengths.to(device),
+            self.ids,
+            self.seconds,
+        )
 
 
 class Batches:
@@ -48,17 +59,34 @@ class Batches:
     seconds_per_batch: padded speech in a batch, at most (a longer utterance is a batch of its own).
     speeds: drawn per utterance and epoch; None: all there are for "train", 1 for others.
     max_share: {corpus: largest share of an epoch's seconds}; None: as the corpus asked for it.
-    augment: SpecAugment settings of "train"; None: no masks.  change: other augmentation of "train" (core/speech/augment.py); its tempo
-    takes the place of `speeds`.  views: every utterance comes so often in a batch, differently augmented but at one tempo: first all
-    utterances, then all of them again; the seconds of a batch count them all.  bucket_noise: lengths are blurred by this share before
+    augment: SpecAugment settings of "train"; None: no masks.  change: other augmentation of "train"
+    (core/speech/augment.py); its tempo
+    takes the place of `speeds`.  views: every utterance comes so often in a batch, differently
+    augmented but at one tempo: first all
+    utterances, then all of them again; the seconds of a batch count them all.  bucket_noise:
+    lengths are blurred by this share before
     sorting, so that batches differ from epoch to epoch.  pad_to: T is made a multiple of this.
-    part: (number, of how many) of the processes that train together: load() gives its part of every batch, as long as the whole.
+    part: (number, of how many) of the processes that train together: load() gives its part of every
+    batch, as long as the whole.
     """
 
-    def __init__(self, prepared: Prepared, split: str = TRAIN, seconds_per_batch: float = 120.0, seed: int = 1, *,
-                 speeds: Sequence[float] | None = None, max_share: dict[str, float] | None = None,
-                 augment: SpecAugment | None = MASKS, change: augmentation.Options | None = None, views: int = 1,
-                 bucket_noise: float = 0.05, pad_to: int = 4, max_utterances: int = 512, part: tuple[int, int] = (0, 1)):
+    def __init__(
+        self,
+        prepared: Prepared,
+        split: str = TRAIN,
+        seconds_per_batch: float = 120.0,
+        seed: int = 1,
+        *,
+        speeds: Sequence[float] | None = None,
+        max_share: dict[str, float] | None = None,
+        augment: SpecAugment | None = MASKS,
+        change: augmentation.Options | None = None,
+        views: int = 1,
+        bucket_noise: float = 0.05,
+        pad_to: int = 4,
+        max_utterances: int = 512,
+        part: tuple[int, int] = (0, 1),
+    ):
         self.prepared, self.split, self.seed = prepared, split, seed
         self.rows = prepared.rows(split)
         if not self.rows:
@@ -68,9 +96,13 @@ class Batches:
         self.speeds = tuple(prepared.speeds(split) if speeds is None else speeds)
         missing = sorted(set(self.speeds) - set(prepared.speeds(split)))
         if missing or not self.speeds:
-            raise ValueError(f"speeds {list(self.speeds)} of split '{split}': prepared are {prepared.speeds(split)}; "
-                             f"change features.speed_change and prepare again")
-        self.max_share = dict(prepared.shares if max_share is None else max_share) if split == TRAIN else {}
+            raise ValueError(
+                f"speeds {list(self.speeds)} of split '{split}': prepared are"
+                f" {prepared.speeds(split)}; change features.speed_change and prepare again"
+            )
+        self.max_share = (
+            dict(prepared.shares if max_share is None else max_share) if split == TRAIN else {}
+        )
         self.augment = augment if split == TRAIN else None
         self.change = change if split == TRAIN else None
         self.bucket_noise = bucket_noise if split == TRAIN else 0.0
@@ -131,75 +163,107 @@ class Batches:
         return [row for row in self.rows if row.id in chosen]
 
     def load(self, items: Sequence[Item], epoch: int, augment: bool = True) -> Batch:
-        """The tensors of one item of a plan; `augment` False: as it was spoken (evaluation). Of a small batch a part may be empty."""
+        """The tensors of one item of a plan; `augment` False: as it was spoken (evaluation). Of a
+        small batch a part may be empty.
+        """
         frames = [_frames(row, speed) for row, speed in items]
         longest = -(-max(frames) // self.pad_to) * self.pad_to
-        items = items[self.part[0]::self.part[1]]
-        each = [(row, speed, "" if view == 0 else f"#{view}") for view in range(self.views) for row, speed in items]
+        items = items[self.part[0] :: self.part[1]]
+        each = [
+            (row, speed, "" if view == 0 else f"#{view}")
+            for view in range(self.views)
+            for row, speed in items
+        ]
         features = np.zeros((len(each), longest, BINS), np.float32)
         tokens = np.zeros((len(each), max([1, *(len(row.tokens) for row, _ in items)])), np.int64)
         for i, (row, speed, view) in enumerate(each):
-            features[i, :_frames(row, speed)] = self._normalized(row, speed, epoch, view, augment)
-            tokens[i, :len(row.tokens)] = row.tokens
-        return Batch(torch.from_numpy(features), torch.tensor([_frames(row, speed) for row, speed, _ in each], dtype=torch.int64),
-                     torch.from_numpy(tokens), torch.tensor([len(row.tokens) for row, _, _ in each], dtype=torch.int64),
-                     [row.id + view for row, _, view in each], sum(frames) * self.views / FRAMES_PER_SECOND)
+            features[i, : _frames(row, speed)] = self._normalized(row, speed, epoch, view, augment)
+            tokens[i, : len(row.tokens)] = row.tokens
+        return Batch(
+            torch.from_numpy(features),
+            torch.tensor([_frames(row, speed) for row, speed, _ in each], dtype=torch.int64),
+            torch.from_numpy(tokens),
+            torch.tensor([len(row.tokens) for row, _, _ in each], dtype=torch.int64),
+            [row.id + view for row, _, view in each],
+            sum(frames) * self.views / FRAMES_PER_SECOND,
+        )
 
-    def _normalized(self, row: Row, speed: float, epoch: int, view: str, augment: bool) -> np.ndarray:
+    def _normalized(
+        self, row: Row, speed: float, epoch: int, view: str, augment: bool
+    ) -> np.ndarray:
         """Features float32 [T, 80] of one utterance: changed on the fly, normalized, masked."""
         if speed in row.frames:
             features = self.prepared.features(row, speed)
         else:
-            features = augmentation.stretched(self.prepared.features(row, 1.0).astype(np.float32), _frames(row, speed))
+            features = augmentation.stretched(
+                self.prepared.features(row, 1.0).astype(np.float32), _frames(row, speed)
+            )
         if augment and self.change:
             rng = utterance_rng(self.seed, epoch, row.id, "change" + view)
             features = augmentation.change(np.asarray(features, np.float32), self.change, rng)
         own = np.subtract(features, self._mean, dtype=np.float32)
         own *= self._scale
         if augment and self.augment:
-            spec_augment(own, utterance_rng(self.seed, epoch, row.id, "specaugment" + view), self.augment)
+            spec_augment(
+                own, utterance_rng(self.seed, epoch, row.id, "specaugment" + view), self.augment
+            )
         return own
 
-    def iterate(self, epoch: int, start: int = 0, augment: bool = True, ahead: int = 2) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on, read by one thread `ahead` batches before they are used."""
+    def iterate(
+        self, epoch: int, start: int = 0, augment: bool = True, ahead: int = 2
+    ) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on, read by one thread `ahead` batches before
+        they are used.
+        """
         plan = self.plan(epoch)[start:]
 
         def loaded() -> Iterator[Batch]:
             for i, items in enumerate(plan):
-                for soon in plan[:EXPECTED] if i == 0 else plan[i + EXPECTED - 1:i + EXPECTED]:
-                    for row, speed in soon[self.part[0]::self.part[1]]:
+                for soon in plan[:EXPECTED] if i == 0 else plan[i + EXPECTED - 1 : i + EXPECTED]:
+                    for row, speed in soon[self.part[0] :: self.part[1]]:
                         self.prepared.expect(row, speed if speed in row.frames else 1.0)
                 yield self.load(items, epoch, augment)
+
         return _ahead(loaded(), ahead)
 
 
 def _frames(row: Row, speed: float) -> int:
     """Frames of an utterance at a prepared speed, or at a tempo that is made on the fly."""
-    return row.frames[speed][1] if speed in row.frames else max(1, round(row.frames[1.0][1] / speed))
+    return (
+        row.frames[speed][1] if speed in row.frames else max(1, round(row.frames[1.0][1] / speed))
+    )
 
 
 def capped_seconds(seconds: dict[str, float], max_share: dict[str, float]) -> dict[str, float]:
-    """{corpus: seconds} such that no corpus is more than its share of their sum, each as large as possible.
+    """{corpus: seconds} such that no corpus is more than its share of their sum, each as large as
+    possible.
 
-    ValueError if the shares leave nothing: every corpus is capped and they do not reach 1 together."""
+    ValueError if the shares leave nothing: every corpus is capped and they do not reach 1 together.
+    """
     allowed = dict(seconds)
     bound: set[str] = set()
     while True:
         share = sum(max_share[c] for c in bound)
         free = sum(s for c, s in seconds.items() if c not in bound)
         if bound and (free <= 0 or share >= 1):
-            raise ValueError(f"the largest shares {max_share} cannot hold: they leave out what fills the epoch; raise "
-                             f"one, or leave one corpus of {sorted(seconds)} without")
+            raise ValueError(
+                f"the largest shares {max_share} cannot hold: they leave out what fills the epoch;"
+                f" raise one, or leave one corpus of {sorted(seconds)} without"
+            )
         total = free / (1 - share) if bound else free
         allowed.update({c: max_share[c] * total for c in bound})
-        over = {c for c, s in seconds.items() if c not in bound and s > max_share.get(c, 1.0) * total}
+        over = {
+            c for c, s in seconds.items() if c not in bound and s > max_share.get(c, 1.0) * total
+        }
         if not over:
             return allowed
         bound |= over
 
 
 def _ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
-    """`batches`, read by a thread; its exceptions are raised here, and it ends when nobody reads on."""
+    """`batches`, read by a thread; its exceptions are raised here, and it ends when nobody reads
+    on.
+    """
     if ahead < 1:
         yield from batches
         return

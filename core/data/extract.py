@@ -1,8 +1,10 @@
-"""Features of many utterances: computed by several processes in order, stored one after another. Knows no corpora.
+"""Features of many utterances: computed by several processes in order, stored one after another.
+Knows no corpora.
 
-Letters: F frames of 10 ms. A sound that cannot be used becomes a reason, never an exception, even when decoding it
-ends the process.
+Letters: F frames of 10 ms. A sound that cannot be used becomes a reason, never an exception, even
+when decoding it ends the process.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -23,15 +25,16 @@ from core.data.prepared import MARKER, Prepared, Row, Statistics, features_file
 from core.records import Utterance
 from core.speech import audio, features
 
-CHUNK = 16         # utterances per message to a process
-WAITING = 4        # messages under way per process: bounds the memory
-INLINE = 64        # fewer utterances are not worth starting processes for
-STD_FLOOR = 1e-3   # of a bin that never changes
+CHUNK = 16  # utterances per message to a process
+WAITING = 4  # messages under way per process: bounds the memory
+INLINE = 64  # fewer utterances are not worth starting processes for
+STD_FLOOR = 1e-3  # of a bin that never changes
 
 
 @dataclass(frozen=True)
 class Task:
     """A stretch of sound and the speeds its features are wanted at."""
+
     path: str
     offset: float
     seconds: float
@@ -40,7 +43,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Extracted:
-    """Features float16 [F, 80] by speed, the length in s that was decoded, and sentences on what was changed in the sound."""
+    """Features float16 [F, 80] by speed, the length in s that was decoded, and sentences on what
+    was changed in the sound.
+    """
+
     seconds: float
     features: dict[float, np.ndarray]
     changes: tuple[str, ...] = ()
@@ -51,9 +57,13 @@ def extract_one(task: Task) -> Extracted | str:
     changes: list[str] = []
     try:
         samples = audio.read(task.path, task.offset, task.seconds, note=changes.append)
-        found = {speed: features.fbank_in_bulk(audio.speed(samples, speed)).astype(np.float16)
-                 for speed in task.speeds}
-    except Exception as error:  # one bad item must never end a preparation of hours: it is listed with its reason
+        found = {
+            speed: features.fbank_in_bulk(audio.speed(samples, speed)).astype(np.float16)
+            for speed in task.speeds
+        }
+    except (
+        Exception
+    ) as error:  # one bad item must never end a preparation of hours: it is listed with its reason
         return audio.why(task.path, error)
     return Extracted(len(samples) / audio.SAMPLE_RATE, found, tuple(changes))
 
@@ -77,7 +87,9 @@ def extract(tasks: Iterable[Task], processes: int | None = None) -> Iterator[Ext
             yield from _pooled(chunks, unfinished, processes)
             return
         except BrokenProcessPool:
-            yield from _one_by_one(task for chunk in unfinished for task in chunk)  # one of them ended its process
+            yield from _one_by_one(
+                task for chunk in unfinished for task in chunk
+            )  # one of them ended its process
             unfinished.clear()
 
 
@@ -87,7 +99,8 @@ def _chunks(tasks: Iterator[Task]) -> Iterator[list[Task]]:
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
-    # spawned, not forked: the parent may hold torch's threads and their locks; one process is one thread of numpy's
+    # spawned, not forked: the parent may hold torch's threads and their locks; one process is one
+    # thread of numpy's
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent)
 
@@ -98,8 +111,12 @@ def _end_with_parent() -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _pooled(chunks: Iterator[list[Task]], unfinished: deque[list[Task]], processes: int) -> Iterator[Extracted | str]:
-    """Results in order; `unfinished` always holds the chunks whose results were not yielded whole."""
+def _pooled(
+    chunks: Iterator[list[Task]], unfinished: deque[list[Task]], processes: int
+) -> Iterator[Extracted | str]:
+    """Results in order; `unfinished` always holds the chunks whose results were not yielded
+    whole.
+    """
     with _pool(processes) as pool:
         futures: deque[Future] = deque()
         for chunk in chunks:
@@ -116,7 +133,9 @@ def _pooled(chunks: Iterator[list[Task]], unfinished: deque[list[Task]], process
 
 
 def _one_by_one(tasks: Iterable[Task]) -> Iterator[Extracted | str]:
-    """Results of tasks of which some end their process: those become reasons, and a new process goes on."""
+    """Results of tasks of which some end their process: those become reasons, and a new process
+    goes on.
+    """
     pool = _pool(1)
     for task in tasks:
         try:
@@ -129,14 +148,18 @@ def _one_by_one(tasks: Iterable[Task]) -> Iterator[Extracted | str]:
 
 
 class Writer:
-    """Appends features to one file per speed and adds up the statistics of what is marked as clean training speech."""
+    """Appends features to one file per speed and adds up the statistics of what is marked as clean
+    training speech.
+    """
 
     def __init__(self, folder: Path, speeds: Iterable[float]):
         self._files = {speed: (folder / features_file(speed)).open("wb") for speed in speeds}
         self._frames = dict.fromkeys(self._files, 0)
         self._count, self._sum, self._squares = 0, np.zeros(features.BINS), np.zeros(features.BINS)
 
-    def append(self, found: dict[float, np.ndarray], clean_training: bool) -> dict[float, tuple[int, int]]:
+    def append(
+        self, found: dict[float, np.ndarray], clean_training: bool
+    ) -> dict[float, tuple[int, int]]:
         """Stores features by speed; returns {speed: (first frame, frames)}."""
         places = {}
         for speed, array in found.items():
@@ -160,15 +183,19 @@ class Writer:
     def statistics(self) -> Statistics:
         """Mean and standard deviation of the training frames; ValueError if there were none."""
         if not self._count:
-            raise ValueError("no training speech to compute feature statistics from: the split 'train' is empty")
+            raise ValueError(
+                "no training speech to compute feature statistics from: the split 'train' is empty"
+            )
         mean = self._sum / self._count
-        std = np.sqrt(np.maximum(self._squares / self._count - mean ** 2, STD_FLOOR ** 2))
+        std = np.sqrt(np.maximum(self._squares / self._count - mean**2, STD_FLOOR**2))
         return Statistics(mean.astype(np.float32), std.astype(np.float32))
 
 
 class Earlier:
-    """Features in folders that were prepared before with the same settings: other tokens or more hours need no new
-    ones for what is there."""
+    """Features in folders that were prepared before with the same settings: other tokens or more
+    hours need no new
+    ones for what is there.
+    """
 
     def __init__(self, prepared: Path, settings: dict[str, Any]):
         self._places: dict[tuple, tuple[Prepared, Row]] = {}
@@ -176,17 +203,30 @@ class Earlier:
             try:
                 folder = Prepared(marker.parent)
                 if folder.info["features"] == settings:
-                    self._places.update({_place(row): (folder, row) for split in folder.splits
-                                         for row in folder.rows(split)})
+                    self._places.update(
+                        {
+                            _place(row): (folder, row)
+                            for split in folder.splits
+                            for row in folder.rows(split)
+                        }
+                    )
             except (ValueError, KeyError, TypeError):
                 continue  # damaged or of an older version: made anew, not trusted
 
-    def find(self, utterance: Utterance, stamp: str, speeds: Sequence[float]) -> Callable[[], Extracted] | None:
-        """A function that reads the features of the same stretch of the same file at these speeds, or None."""
-        folder, row = self._places.get((utterance.audio, utterance.offset, utterance.seconds, stamp), (None, None))
+    def find(
+        self, utterance: Utterance, stamp: str, speeds: Sequence[float]
+    ) -> Callable[[], Extracted] | None:
+        """A function that reads the features of the same stretch of the same file at these speeds,
+        or None.
+        """
+        folder, row = self._places.get(
+            (utterance.audio, utterance.offset, utterance.seconds, stamp), (None, None)
+        )
         if row is None or not set(speeds) <= set(row.frames):
             return None
-        return lambda: Extracted(row.seconds, {speed: folder.features(row, speed) for speed in speeds})
+        return lambda: Extracted(
+            row.seconds, {speed: folder.features(row, speed) for speed in speeds}
+        )
 
 
 def _place(row: Row) -> tuple:

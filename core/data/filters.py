@@ -1,4 +1,7 @@
-"""Which items of a corpus can be used, and why the others cannot: by their words, lengths and ids. Reads no sound."""
+"""Which items of a corpus can be used, and why the others cannot: by their words, lengths and ids.
+Reads no sound.
+"""
+
 from __future__ import annotations
 
 import re
@@ -14,16 +17,19 @@ from core.records import Utterance
 from core.speech import marks, normalizer as text
 from core.storage import store
 
-TRAIN_SECONDS = (0.5, 20.0)        # of training utterances, at speed 1
-EVALUATION_SECONDS = 60.0          # longer speech is for streaming
-BAD_SHARE = 0.05                   # of a split; above, something is wrong with the corpus, not with an item
+TRAIN_SECONDS = (0.5, 20.0)  # of training utterances, at speed 1
+EVALUATION_SECONDS = 60.0  # longer speech is for streaming
+BAD_SHARE = 0.05  # of a split; above, something is wrong with the corpus, not with an item
 PARTICULARS = re.compile(r"'[^']*'|\S*/\S+|\S+:\d+")
-GROUPS, EXAMPLES = 5, 5            # reasons in an error, and ids for each
+GROUPS, EXAMPLES = 5, 5  # reasons in an error, and ids for each
 
 
 @dataclass(frozen=True)
 class Drop:
-    """One line of dropped.jsonl. `rule`: left out by a length or hygiene rule, so not counted as bad."""
+    """One line of dropped.jsonl. `rule`: left out by a length or hygiene rule, so not counted as
+    bad.
+    """
+
     split: str
     id: str
     reason: str
@@ -31,13 +37,19 @@ class Drop:
 
     @property
     def kind(self) -> str:
-        """The reason without its particulars (what follows a colon, names in quotes, paths), for counting."""
+        """The reason without its particulars (what follows a colon, names in quotes, paths), for
+        counting.
+        """
         return PARTICULARS.sub("...", self.reason.partition(": ")[0])
 
 
-def gather(corpus: base.Corpus, further: Sequence[str] = ()) -> tuple[dict[str, list[Utterance]], list[Drop]]:
-    """{split: usable utterances with normalised text} and what was left out; no sound is read. Marks that are no words (core.speech.marks, and
-    `further` ones) are taken out of the texts."""
+def gather(
+    corpus: base.Corpus, further: Sequence[str] = ()
+) -> tuple[dict[str, list[Utterance]], list[Drop]]:
+    """{split: usable utterances with normalised text} and what was left out; no sound is read.
+    Marks that are no words (core.speech.marks, and
+    `further` ones) are taken out of the texts.
+    """
     found: dict[str, list[Utterance]] = {}
     dropped: list[Drop] = []
     for split in corpus.splits():
@@ -64,7 +76,9 @@ def _without_marks(split: str, item: Utterance, further: Sequence[str]) -> Utter
 def _sifted(split: str, item: Utterance | base.Dropped, seen: set[str]) -> Drop | None:
     """Why an item is left out before its sound is read, or None."""
     if isinstance(item, base.Dropped):
-        return Drop(split, item.id, item.reason, rule=item.rule or " is also in " in item.reason)  # hygiene between splits
+        return Drop(
+            split, item.id, item.reason, rule=item.rule or " is also in " in item.reason
+        )  # hygiene between splits
     if item.id in seen:
         return Drop(split, item.id, "duplicate id: the first one is kept")
     outside = text.problems(item.text)
@@ -86,11 +100,15 @@ def length_drop(split: str, id: str, seconds: float) -> Drop | None:
 
 
 def _examples(ids: list[str]) -> str:
-    return ", ".join(id if len(id) <= 40 else f"{id[:37]}..." for id in ids[:EXAMPLES]) + (", ..." if len(ids) > EXAMPLES else "")
+    return ", ".join(id if len(id) <= 40 else f"{id[:37]}..." for id in ids[:EXAMPLES]) + (
+        ", ..." if len(ids) > EXAMPLES else ""
+    )
 
 
 def check_bad(kept: dict[str, list[Any]], dropped: list[Drop], folder: Path) -> None:
-    """ValueError if more than 5 % of a split's items are bad; the list stays beside the folder that was not made."""
+    """ValueError if more than 5 % of a split's items are bad; the list stays beside the folder that
+    was not made.
+    """
     for split, good in kept.items():
         mine = [d for d in dropped if d.split == split]
         bad = Counter(d.kind for d in mine if not d.rule)
@@ -98,8 +116,13 @@ def check_bad(kept: dict[str, list[Any]], dropped: list[Drop], folder: Path) -> 
         if count > BAD_SHARE * total:
             listed = folder.with_name(f"{folder.name}.{DROPPED}")
             store.write_lines(listed, [d.__dict__ for d in dropped])
-            reasons = "; ".join(f"{n} x {kind} ({_examples([d.id for d in mine if d.kind == kind])})"
-                                for kind, n in bad.most_common(GROUPS))
+            reasons = "; ".join(
+                f"{n} x {kind} ({_examples([d.id for d in mine if d.kind == kind])})"
+                for kind, n in bad.most_common(GROUPS)
+            )
             reasons += f"; and {len(bad) - GROUPS} further reasons" if len(bad) > GROUPS else ""
-            raise ValueError(f"{count} of {total} items of split '{split}' are bad ({count / total:.0%}; allowed are "
-                             f"{BAD_SHARE:.0%}): {reasons}. All are listed in {listed}: mend them or leave them out")
+            raise ValueError(
+                f"{count} of {total} items of split '{split}' are bad ({count / total:.0%}; allowed"
+                f" are {BAD_SHARE:.0%}): {reasons}. All are listed in {listed}: mend them or leave"
+                " them out"
+            )

@@ -1,11 +1,15 @@
-"""From what a model says of every frame to tokens or words, whole or as a stream: greedy, over a decoding graph, transducers' beams.
+"""From what a model says of every frame to tokens or words, whole or as a stream: greedy, over a
+decoding graph, transducers' beams.
 
-Which decoders read a model's frames the model says (`decoding`); its name nobody asks. A transducer also offers begin(), predict()
-and join() (models/_transducer.py). Both of its decoders say one token a frame at most, as sherpa-onnx does on devices.
-The search over a decoding graph, of CTC's frames, is core/decoding/graph_search.py.
+Which decoders read a model's frames the model says (`decoding`); its name nobody asks. A transducer
+also offers begin(), predict() and join() (models/_transducer.py). Both of its decoders say one
+token a frame at most, as sherpa-onnx does on devices. The search over a decoding graph, of CTC's
+frames, is core/decoding/graph_search.py.
 
-Letters: B utterances, T encoder frames, V tokens with blank = 0, E width of encodings, N hypotheses. CTC's arrays may be NumPy or torch.
+Letters: B utterances, T encoder frames, V tokens with blank = 0, E width of encodings, N
+hypotheses. CTC's arrays may be NumPy or torch.
 """
+
 from __future__ import annotations
 
 from typing import Any, Protocol
@@ -52,7 +56,10 @@ def check(model: Model, decoder: str) -> str:
     """The decoder's name; WrongDecoder when it cannot read the model's frames."""
     allowed = DECODERS[model.decoding]
     if decoder not in allowed:
-        raise WrongDecoder(f"decoder {decoder!r} does not read the frames of this model ({model.decoding}); allowed are {', '.join(allowed)}")
+        raise WrongDecoder(
+            f"decoder {decoder!r} does not read the frames of this model ({model.decoding});"
+            f" allowed are {', '.join(allowed)}"
+        )
     return decoder
 
 
@@ -71,7 +78,10 @@ def whole(model: Model, output: Output, decoder: str = GREEDY, beam: int = 0) ->
         return state.said
     if decoder == GRAPH:
         raise ValueError("a decoding graph gives words, not tokens: use over_graph()")
-    return [_finished(BeamSearch(model, beam or BEAM), row[:int(n)]) for row, n in zip(output.frames, output.lengths, strict=True)]
+    return [
+        _finished(BeamSearch(model, beam or BEAM), row[: int(n)])
+        for row, n in zip(output.frames, output.lengths, strict=True)
+    ]
 
 
 def _finished(decoder: BeamSearch, frames: Tensor) -> list[int]:
@@ -79,13 +89,15 @@ def _finished(decoder: BeamSearch, frames: Tensor) -> list[int]:
     return decoder.finish()
 
 
-def over_graph(log_probs: Any, lengths: Any, graph: Graph, weights: Weights | None = None) -> list[str]:
+def over_graph(
+    log_probs: Any, lengths: Any, graph: Graph, weights: Weights | None = None
+) -> list[str]:
     """log_probs [B, T, V], lengths [B] in frames -> the words of each utterance."""
     rows = log_probs.float().cpu().numpy() if hasattr(log_probs, "cpu") else np.asarray(log_probs)
     texts = []
     for row, n in zip(rows, lengths, strict=True):
         search = GraphSearch(graph, weights)
-        search.accept(row[:int(n)])
+        search.accept(row[: int(n)])
         search.finish()
         texts.append(search.text)
     return texts
@@ -113,11 +125,13 @@ def _collapse(best: np.ndarray, previous: int) -> list[int]:
 def greedy(log_probs: Any, lengths: Any) -> list[list[int]]:
     """log_probs [B, T, V], lengths [B] in frames -> token ids of each utterance."""
     best = _best(log_probs)
-    return [_collapse(row[:int(n)], BLANK) for row, n in zip(best, lengths, strict=True)]
+    return [_collapse(row[: int(n)], BLANK) for row, n in zip(best, lengths, strict=True)]
 
 
 class GreedyState:
-    """Greedy decoding of one stream: remembers the last frame's token and everything heard so far."""
+    """Greedy decoding of one stream: remembers the last frame's token and everything heard so
+    far.
+    """
 
     def __init__(self) -> None:
         self._said: list[int] = []
@@ -142,13 +156,15 @@ class GreedyState:
 
 
 class TransducerGreedy:
-    """The most likely token of every frame given those before, for `count` utterances at once; the predictor runs after a token only."""
+    """The most likely token of every frame given those before, for `count` utterances at once; the
+    predictor runs after a token only.
+    """
 
     def __init__(self, model: Any, count: int = 1):
         self.model = model
         self.said: list[list[int]] = [[] for _ in range(count)]
         with torch.inference_mode():
-            self._encoded, self._state = model.begin(count)                              # [B, E], [B, ...]
+            self._encoded, self._state = model.begin(count)  # [B, E], [B, ...]
 
     @property
     def ids(self) -> list[int]:
@@ -168,7 +184,7 @@ class TransducerGreedy:
         """The next frames [B, T, E], of which `lengths` [B] are real."""
         lengths = lengths.to(frames.device)
         for t in range(frames.shape[1]):
-            best = self.model.join(frames[:, t], self._encoded).argmax(-1)                   # [B]
+            best = self.model.join(frames[:, t], self._encoded).argmax(-1)  # [B]
             new = ((best != BLANK) & (t < lengths)).nonzero()[:, 0]
             if len(new):
                 encoded, state = self.model.predict(best[new], self._state[new])
@@ -178,27 +194,37 @@ class TransducerGreedy:
 
 
 class BeamSearch:
-    """Modified beam search of one utterance: `beam` hypotheses, one token a frame at most, so all have read the same frames.
+    """Modified beam search of one utterance: `beam` hypotheses, one token a frame at most, so all
+    have read the same frames.
 
-    After icefall and sherpa-onnx: the best of all (hypothesis, token) pairs of a frame; those that say the same are one, their
-    probabilities added; at any time the best per token (its two blanks at the start counted) is what is said."""
+    After icefall and sherpa-onnx: the best of all (hypothesis, token) pairs of a frame; those that
+    say the same are one, their
+    probabilities added; at any time the best per token (its two blanks at the start counted) is
+    what is said.
+    """
 
     def __init__(self, model: Any, beam: int = BEAM):
         self.model, self.beam = model, beam
         self.said: list[tuple[int, ...]] = [()]
-        self.scores = torch.zeros(1, dtype=torch.float64)                                    # [N] log-probabilities of the tokens
+        self.scores = torch.zeros(1, dtype=torch.float64)  # [N] log-probabilities of the tokens
         with torch.inference_mode():
             self._encoded, self._state = model.begin(1)
 
     @property
     def ids(self) -> list[int]:
-        best = max(range(len(self.said)), key=lambda i: float(self.scores[i]) / (len(self.said[i]) + 2))
+        best = max(
+            range(len(self.said)), key=lambda i: float(self.scores[i]) / (len(self.said[i]) + 2)
+        )
         return list(self.said[best])
 
     def accept(self, frames: Tensor) -> list[int]:
-        """See Decoder; what was said may change afterwards: the tokens from the first other one on are given."""
+        """See Decoder; what was said may change afterwards: the tokens from the first other one on
+        are given.
+        """
         before, now = self.ids, self.read(frames)
-        same = next((i for i, (a, b) in enumerate(zip(before, now)) if a != b), min(len(before), len(now)))
+        same = next(
+            (i for i, (a, b) in enumerate(zip(before, now)) if a != b), min(len(before), len(now))
+        )
         return now[same:]
 
     def read(self, frames: Tensor) -> list[int]:
@@ -213,15 +239,19 @@ class BeamSearch:
 
     @torch.inference_mode()
     def _step(self, frame: Tensor) -> None:
-        logits = self.model.join(frame.expand(len(self.said), -1), self._encoded)            # [N, V]
+        logits = self.model.join(frame.expand(len(self.said), -1), self._encoded)  # [N, V]
         scores = logits.log_softmax(-1).cpu().double() + self.scores.unsqueeze(1)
-        kept: dict[tuple[int, ...], tuple[int, int, Tensor]] = {}  # what is said -> from which hypothesis, by which token, score
+        kept: dict[
+            tuple[int, ...], tuple[int, int, Tensor]
+        ] = {}  # what is said -> from which hypothesis, by which token, score
         at = scores.flatten().topk(min(self.beam, scores.numel()))
         for score, index in zip(at.values, at.indices.tolist()):
             source, token = divmod(index, logits.shape[1])
             said = self.said[source] + (() if token == BLANK else (token,))
             known = kept.get(said)
-            kept[said] = (*known[:2], torch.logaddexp(known[2], score)) if known else (source, token, score)
+            kept[said] = (
+                (*known[:2], torch.logaddexp(known[2], score)) if known else (source, token, score)
+            )
         self._keep(kept)
 
     def _keep(self, kept: dict[tuple[int, ...], tuple[int, int, Tensor]]) -> None:
@@ -232,7 +262,9 @@ class BeamSearch:
         encoded, state = self._encoded[list(sources)], self._state[list(sources)]
         new = [i for i, token in enumerate(tokens) if token != BLANK]
         if new:
-            encoded[new], state[new] = self.model.predict(torch.tensor([tokens[i] for i in new], device=state.device), state[new])
+            encoded[new], state[new] = self.model.predict(
+                torch.tensor([tokens[i] for i in new], device=state.device), state[new]
+            )
         self._encoded, self._state = encoded, state
 
 

@@ -1,7 +1,9 @@
-"""Beam search over a decoding graph of one stream, by kaldi-decoder: from a CTC net's frames to words, whole or as they come. No torch.
+"""Beam search over a decoding graph of one stream, by kaldi-decoder: from a CTC net's frames to
+words, whole or as they come. No torch.
 
 Letters: T encoder frames, V tokens with blank = 0.
 """
+
 from __future__ import annotations
 
 import math
@@ -16,16 +18,17 @@ import numpy as np
 from core.lm.graph import Graph
 
 BLANK = 0
-UNSURE = 0.5            # confidence below which a word should be shown as doubtful (ours)
+UNSURE = 0.5  # confidence below which a word should be shown as doubtful (ours)
 
 
 @dataclass(frozen=True)
 class Weights:
     """How frames are weighed against words; tuned on dev, never on a test."""
-    scale: float = 0.8            # of the frames' log-probabilities
-    blank_penalty: float = 3.0    # ln, taken off the blank: CTC nets are too sure of it
+
+    scale: float = 0.8  # of the frames' log-probabilities
+    blank_penalty: float = 3.0  # ln, taken off the blank: CTC nets are too sure of it
     beam: float = 14.0
-    max_active: int = 3000        # hypotheses of a frame, at most
+    max_active: int = 3000  # hypotheses of a frame, at most
 
     def text(self) -> str:
         """As reports name them."""
@@ -34,7 +37,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Word:
-    """A word, its first frame and the frame behind its last one, and how sure its frames are of it, 0..1."""
+    """A word, its first frame and the frame behind its last one, and how sure its frames are of it,
+    0..1.
+    """
+
     text: str
     begin: int
     end: int
@@ -42,11 +48,15 @@ class Word:
 
 
 class GraphSearch:
-    """One stream's decoder (see decoders.Decoder). `words` is the best hypothesis so far; later frames may change its last words."""
+    """One stream's decoder (see decoders.Decoder). `words` is the best hypothesis so far; later
+    frames may change its last words.
+    """
 
     def __init__(self, graph: Graph, weights: Weights | None = None):
         self.graph, self.weights = graph, weights or Weights()
-        options = kaldi_decoder.FasterDecoderOptions(beam=self.weights.beam, max_active=self.weights.max_active)
+        options = kaldi_decoder.FasterDecoderOptions(
+            beam=self.weights.beam, max_active=self.weights.max_active
+        )
         self._search = kaldi_decoder.FasterDecoder(graph.fst, options)
         self._search.init_decoding()
         self._rows: list[np.ndarray] = []
@@ -54,17 +64,23 @@ class GraphSearch:
 
     def accept(self, frames: Any) -> None:
         """The next frames' log-probabilities [T, V]."""
-        rows = np.asarray(frames.float().cpu().numpy() if hasattr(frames, "cpu") else frames, np.float32)
+        rows = np.asarray(
+            frames.float().cpu().numpy() if hasattr(frames, "cpu") else frames, np.float32
+        )
         if not len(rows):
             return
         if rows.shape[1] != self.graph.tokens:
-            raise ValueError(f"the net has {rows.shape[1]} tokens, the decoding graph was built for {self.graph.tokens}: build it anew for "
-                             f"this net's tokens")
+            raise ValueError(
+                f"the net has {rows.shape[1]} tokens, the decoding graph was built for"
+                f" {self.graph.tokens}: build it anew for this net's tokens"
+            )
         self._rows.append(rows)
         weighed = rows.copy()
         weighed[:, BLANK] -= self.weights.blank_penalty
         weighed *= self.weights.scale
-        self._search.advance_decoding(kaldi_decoder.DecodableCtc(np.ascontiguousarray(weighed), self._frames))
+        self._search.advance_decoding(
+            kaldi_decoder.DecodableCtc(np.ascontiguousarray(weighed), self._frames)
+        )
         self._frames += len(rows)
 
     def finish(self) -> None:
@@ -92,20 +108,31 @@ class GraphSearch:
         """The words so far with times and confidences."""
         if not self._frames:
             return []
-        succeeded, path = self._search.get_best_path(use_final_probs=self._ended and self._search.reached_final())
+        succeeded, path = self._search.get_best_path(
+            use_final_probs=self._ended and self._search.reached_final()
+        )
         if not succeeded:
             return []
         rows = np.concatenate(self._rows)
         arcs = _arcs(path)
-        said = _runs([token - 1 for token, _ in arcs if token], rows - rows.max(axis=1, keepdims=True))
+        said = _runs(
+            [token - 1 for token, _ in arcs if token], rows - rows.max(axis=1, keepdims=True)
+        )
         labels = [label for _, label in arcs if label]
         spans = align([token for token, _ in said], [self.graph.said[label] for label in labels])
-        return [_word(self.graph.words[label], [frame for _, frames in said[begin:end] for frame in frames])
-                for label, (begin, end) in zip(labels, spans, strict=True)]
+        return [
+            _word(
+                self.graph.words[label],
+                [frame for _, frames in said[begin:end] for frame in frames],
+            )
+            for label, (begin, end) in zip(labels, spans, strict=True)
+        ]
 
 
 def _runs(path: list[int], scores: np.ndarray) -> list[tuple[int, list[tuple[int, float]]]]:
-    """A path's tokens [T] without repeats and blanks, each with its frames and their scores [T, V]."""
+    """A path's tokens [T] without repeats and blanks, each with its frames and their scores [T,
+    V].
+    """
     runs: list[tuple[int, list[tuple[int, float]]]] = []
     for frame, token in enumerate(path):
         if token != BLANK and (frame == 0 or token != path[frame - 1]):
@@ -115,17 +142,22 @@ def _runs(path: list[int], scores: np.ndarray) -> list[tuple[int, list[tuple[int
     return runs
 
 
-def align(tokens: Sequence[int], words: Sequence[Sequence[tuple[int, ...]]]) -> list[tuple[int, int]]:
-    """Which tokens [U] are which word's, as (begin, end): a graph names a word only where no other is possible any more, often late.
+def align(
+    tokens: Sequence[int], words: Sequence[Sequence[tuple[int, ...]]]
+) -> list[tuple[int, int]]:
+    """Which tokens [U] are which word's, as (begin, end): a graph names a word only where no other
+    is possible any more, often late.
 
-    words: the pronunciations of each; the last may be cut off by the end, and tokens of a word without a name yet may follow it."""
-    ends: list[dict[int, int]] = [{0: 0}]                        # by word: {its end: its begin}
+    words: the pronunciations of each; the last may be cut off by the end, and tokens of a word
+    without a name yet may follow it.
+    """
+    ends: list[dict[int, int]] = [{0: 0}]  # by word: {its end: its begin}
     for forms in words:
         reached: dict[int, int] = {}
         for begin in ends[-1]:
             for form in forms:
-                piece = tuple(tokens[begin:begin + len(form)])
-                if piece and piece == form[:len(piece)]:
+                piece = tuple(tokens[begin : begin + len(form)])
+                if piece and piece == form[: len(piece)]:
                     reached.setdefault(begin + len(piece), begin)
         ends.append(reached)
     end, spans = max(ends[-1]), list[tuple[int, int]]()
@@ -136,7 +168,9 @@ def align(tokens: Sequence[int], words: Sequence[Sequence[tuple[int, ...]]]) -> 
 
 
 def _arcs(path: Any) -> list[tuple[int, int]]:
-    """(token + 1 or 0, word or 0) of every arc of a linear path, read from its text: kaldifst has no iterator over lattices."""
+    """(token + 1 or 0, word or 0) of every arc of a linear path, read from its text: kaldifst has
+    no iterator over lattices.
+    """
     after: dict[str, tuple[str, int, int]] = {}
     for line in path.to_str(dest="text").split("\n"):
         columns = line.split()
@@ -150,5 +184,12 @@ def _arcs(path: Any) -> list[tuple[int, int]]:
 
 
 def _word(text: str, frames: list[tuple[int, float]]) -> Word:
-    """Its confidence: the geometric mean of p(token of the path) / p(likeliest token) over its frames (ours)."""
-    return Word(text, frames[0][0], frames[-1][0] + 1, math.exp(sum(score for _, score in frames) / len(frames)))
+    """Its confidence: the geometric mean of p(token of the path) / p(likeliest token) over its
+    frames (ours).
+    """
+    return Word(
+        text,
+        frames[0][0],
+        frames[-1][0] + 1,
+        math.exp(sum(score for _, score in frames) / len(frames)),
+    )

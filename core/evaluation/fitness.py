@@ -1,4 +1,7 @@
-"""How good weights are on speech held out of training: the model's loss per frame, or word errors. For curves, search and tuning only."""
+"""How good weights are on speech held out of training: the model's loss per frame, or word errors.
+For curves, search and tuning only.
+"""
+
 from __future__ import annotations
 
 import copy
@@ -25,26 +28,45 @@ from core.storage import packing, store
 class HeldOut:
     """A fixed seeded part of held-out splits, heard by a model under any weights.
 
-    Every corpus in a split gives the same number of seconds, so that the longest does not decide alone. Chunk in encoder frames.
+    Every corpus in a split gives the same number of seconds, so that the longest does not decide
+    alone. Chunk in encoder frames.
     """
 
-    def __init__(self, prepared: Prepared, splits: Sequence[str], seconds: float, chunk: int, seed: int):
+    def __init__(
+        self, prepared: Prepared, splits: Sequence[str], seconds: float, chunk: int, seed: int
+    ):
         self.prepared, self.chunk = prepared, chunk
-        chosen = [r for split in splits for r in some_of_each(prepared.rows(split), seconds / len(splits), seed)]
+        chosen = [
+            r
+            for split in splits
+            for r in some_of_each(prepared.rows(split), seconds / len(splits), seed)
+        ]
         rows = sorted(chosen, key=lambda r: -r.seconds)
         self.rows = {r.id: r for r in rows}
         source = Batches(prepared, splits[0], seconds_per_batch=200.0, speeds=(1.0,))
-        self.batches = [source.load([(r, 1.0) for r in rows[i:i + 16]], 0, augment=False) for i in range(0, len(rows), 16)]
+        self.batches = [
+            source.load([(r, 1.0) for r in rows[i : i + 16]], 0, augment=False)
+            for i in range(0, len(rows), 16)
+        ]
 
     @torch.inference_mode()
-    def _each(self, model: Model, weights: dict[str, Tensor], given: dict[str, Any],
-              work: Callable[[Model, Output, Batch], Any]) -> Iterator[tuple[Batch, Output, Any]]:
-        """work(model, output, batch) of every batch, under the weights; `given` goes to the model."""
+    def _each(
+        self,
+        model: Model,
+        weights: dict[str, Tensor],
+        given: dict[str, Any],
+        work: Callable[[Model, Output, Batch], Any],
+    ) -> Iterator[tuple[Batch, Output, Any]]:
+        """work(model, output, batch) of every batch, under the weights; `given` goes to the
+        model.
+        """
         device = next(iter(weights.values())).device
         for batch in (b.to(device) for b in self.batches):
+
             def both(model: Model, batch: Batch = batch) -> tuple[Output, Any]:
                 output = model(batch.features, batch.lengths, chunk=self.chunk, **given)
                 return output, work(model, output, batch)
+
             yield batch, *with_weights(model, weights, both)
 
     def loss(self, model: Model, weights: dict[str, Tensor], **given: Any) -> float:
@@ -55,7 +77,9 @@ class HeldOut:
     def sums(self, model: Model, weights: dict[str, Tensor], **given: Any) -> tuple[float, float]:
         """(loss, encoder frames), summed over the speech."""
         total = frames = 0.0
-        for _, output, loss in self._each(model, weights, given, lambda model, output, batch: model.loss(output, batch)):
+        for _, output, loss in self._each(
+            model, weights, given, lambda model, output, batch: model.loss(output, batch)
+        ):
             total += float(loss)
             frames += float(output.lengths.sum())
         return total, frames
@@ -66,44 +90,80 @@ class HeldOut:
         made.batches = self.batches[number::of]
         return made
 
-    def edits(self, model: Model, weights: dict[str, Tensor], **given: Any) -> dict[str, scoring.Edits]:
-        """{corpus: word edits (of phonemes, where tokens are phonemes)}, greedy, and all of them under ""."""
+    def edits(
+        self, model: Model, weights: dict[str, Tensor], **given: Any
+    ) -> dict[str, scoring.Edits]:
+        """{corpus: word edits (of phonemes, where tokens are phonemes)}, greedy, and all of them
+        under "".
+        """
         pairs: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
-        for batch, _, said in self._each(model, weights, given, lambda model, output, _: decoding.whole(model, output)):
+        for batch, _, said in self._each(
+            model, weights, given, lambda model, output, _: decoding.whole(model, output)
+        ):
             for id, ids in zip(batch.ids, said):
                 for corpus in ("", self.rows[id].corpus):
                     pairs[corpus][0].append(self.prepared.tokenizer.reference(self.rows[id].text))
                     pairs[corpus][1].append(self.prepared.tokenizer.decode(ids))
         return {corpus: scoring.word_edits(*both) for corpus, both in sorted(pairs.items())}
 
-    def by_speaker(self, model: Model, weights: dict[str, Tensor], **given: Any) -> dict[tuple[str, str], list[float]]:
-        """{(corpus, speaker): [loss, encoder frames, word errors, words]}, each summed over the speaker's utterances."""
+    def by_speaker(
+        self, model: Model, weights: dict[str, Tensor], **given: Any
+    ) -> dict[tuple[str, str], list[float]]:
+        """{(corpus, speaker): [loss, encoder frames, word errors, words]}, each summed over the
+        speaker's utterances.
+        """
+
         def both(model: Model, output: Output, batch: Batch) -> tuple[Tensor, list[list[int]]]:
             return model.loss(output, batch, "none"), decoding.whole(model, output)
 
         sums: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(4))
         for batch, output, (losses, ids) in self._each(model, weights, given, both):
             said = [self.prepared.tokenizer.decode(one) for one in ids]
-            edits = scoring.word_edits([self.prepared.tokenizer.reference(self.rows[id].text) for id in batch.ids], said)
+            edits = scoring.word_edits(
+                [self.prepared.tokenizer.reference(self.rows[id].text) for id in batch.ids], said
+            )
             for i, id in enumerate(batch.ids):
-                row, four = self.rows[id], (float(losses[i]), float(output.lengths[i]), edits.errors[i], edits.words[i])
+                row, four = (
+                    self.rows[id],
+                    (
+                        float(losses[i]),
+                        float(output.lengths[i]),
+                        edits.errors[i],
+                        edits.words[i],
+                    ),
+                )
                 sums[row.corpus, row.speaker] += four
         return {key: [round(float(v), 2) for v in four] for key, four in sorted(sums.items())}
 
 
 class Fitness:
-    """A supernet's shipped weights under masks, on a part of the split `search`, or of others; on a GPU where there is one."""
+    """A supernet's shipped weights under masks, on a part of the split `search`, or of others; on a
+    GPU where there is one.
+    """
 
-    def __init__(self, run: Path, prepared: Prepared, seconds: float, chunk_ms: float, threads: int, seed: int,
-                 splits: Sequence[str] = ("search",)):
+    def __init__(
+        self,
+        run: Path,
+        prepared: Prepared,
+        seconds: float,
+        chunk_ms: float,
+        threads: int,
+        seed: int,
+        splits: Sequence[str] = ("search",),
+    ):
         recipe, self.anatomy = store.recipe(run), store.anatomy(run)
         torch.set_num_threads(threads)
         module = plugins.load("models", recipe.model.name)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         options = plugins.make_options(module.Options, recipe.model.options, "model")
         self.model = module.build(options, prepared.tokenizer.size).eval().to(device)
-        self.weights = {n: torch.from_numpy(t).float().to(device) for n, t in packing.weights(run).items()}
-        self.ranks = {n: torch.from_numpy(r.astype(np.int32)).to(device) for n, r in packing.ranks(run).items()}
+        self.weights = {
+            n: torch.from_numpy(t).float().to(device) for n, t in packing.weights(run).items()
+        }
+        self.ranks = {
+            n: torch.from_numpy(r.astype(np.int32)).to(device)
+            for n, r in packing.ranks(run).items()
+        }
         self.held_out = HeldOut(prepared, splits, seconds, self.model.chunk_frames(chunk_ms), seed)
 
     def _masked(self, keep: dict[str, float]) -> dict[str, Tensor]:
@@ -117,12 +177,20 @@ class Fitness:
         return self.held_out.loss(self.model, self._masked(keep), gates=self._gates(keep))
 
     def sums(self, keep: dict[str, float], number: int, of: int) -> tuple[float, float]:
-        """(loss, encoder frames) of one of several parts of the speech; their sums over all parts make the loss."""
-        return self.held_out.part(number, of).sums(self.model, self._masked(keep), gates=self._gates(keep))
+        """(loss, encoder frames) of one of several parts of the speech; their sums over all parts
+        make the loss.
+        """
+        return self.held_out.part(number, of).sums(
+            self.model, self._masked(keep), gates=self._gates(keep)
+        )
 
-    def by_speaker(self, keep: dict[str, float], head: int = 0) -> dict[tuple[str, str], list[float]]:
+    def by_speaker(
+        self, keep: dict[str, float], head: int = 0
+    ) -> dict[tuple[str, str], list[float]]:
         """{(corpus, speaker): [loss, encoder frames, word errors, words]}."""
-        return self.held_out.by_speaker(self.model, self._masked(keep), gates=self._gates(keep), head=head)
+        return self.held_out.by_speaker(
+            self.model, self._masked(keep), gates=self._gates(keep), head=head
+        )
 
     def wer(self, keep: dict[str, float]) -> float:
         """Word error rate, greedy."""

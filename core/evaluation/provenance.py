@@ -1,4 +1,5 @@
 """With what machine and what version of the code a number was made."""
+
 from __future__ import annotations
 
 import functools
@@ -15,13 +16,17 @@ from core import paths
 
 @functools.cache
 def hardware(device: str = "cpu") -> str:
-    """Processor and usable cores, e.g. "AMD EPYC (family 26, model 2), 2 cores": virtual machines give generations one name. Of "cuda"
-    the GPU's name before it."""
+    """Processor and usable cores, e.g. "AMD EPYC (family 26, model 2), 2 cores": virtual machines
+    give generations one name. Of "cuda"
+    the GPU's name before it.
+    """
     if device != "cpu":
         return f"{torch.cuda.get_device_name()}; {hardware()}"
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.is_file() else []
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    told = {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
     name = told.get("model name", "")
     if name and {"cpu family", "model"} <= told.keys():
         name += f" (family {told['cpu family']}, model {told['model']})"
@@ -31,10 +36,19 @@ def hardware(device: str = "cpu") -> str:
 
 @functools.cache
 def code_version() -> str:
-    """The git commit ("-dirty" when files of core differ from it), or a hash over core's sources where there is no git."""
+    """The git commit ("-dirty" when files of core differ from it), or a hash over core's sources
+    where there is no git.
+    """
     if (paths.ROOT / ".git").exists():
-        told, changed = (subprocess.run(["git", "-C", str(paths.ROOT), *words], capture_output=True, text=True, check=False)
-                         for words in (("describe", "--always", "--abbrev=12"), ("status", "--porcelain", "--", "core")))
+        told, changed = (
+            subprocess.run(
+                ["git", "-C", str(paths.ROOT), *words], capture_output=True, text=True, check=False
+            )
+            for words in (
+                ("describe", "--always", "--abbrev=12"),
+                ("status", "--porcelain", "--", "core"),
+            )
+        )
         if told.returncode == 0 and told.stdout.strip():
             return told.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
     digest = hashlib.sha256()

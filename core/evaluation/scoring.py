@@ -1,7 +1,9 @@
-"""Word and character errors, bootstrap intervals, a paired test and Holm's correction; NumPy and jiwer, no torch.
+"""Word and character errors, bootstrap intervals, a paired test and Holm's correction; NumPy and
+jiwer, no torch.
 
 Letters: N utterances, K summed columns, repetitions = bootstrap resamples.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ SEED = 1
 @dataclass(frozen=True)
 class Edits:
     """Errors of every utterance, each [N]; `words` counts reference words."""
+
     insertions: np.ndarray
     deletions: np.ndarray
     substitutions: np.ndarray
@@ -40,15 +43,18 @@ def _edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> Edits:
         counts[i, 3] = len(reference)
         for chunk in chunks:
             if chunk.type != "equal":
-                counts[i, column[chunk.type]] += max(chunk.ref_end_idx - chunk.ref_start_idx,
-                                                     chunk.hyp_end_idx - chunk.hyp_start_idx)
+                counts[i, column[chunk.type]] += max(
+                    chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
+                )
     return Edits(*counts.T)
 
 
 def _check(references: Sequence[str], hypotheses: Sequence[str]) -> None:
     if len(references) != len(hypotheses) or not len(references):
-        raise ValueError(f"scoring needs as many hypotheses as references and at least one; came "
-                         f"{len(hypotheses)} hypotheses and {len(references)} references")
+        raise ValueError(
+            "scoring needs as many hypotheses as references and at least one; came "
+            f"{len(hypotheses)} hypotheses and {len(references)} references"
+        )
 
 
 def word_edits(references: Sequence[str], hypotheses: Sequence[str]) -> Edits:
@@ -63,9 +69,11 @@ def character_edits(references: Sequence[str], hypotheses: Sequence[str]) -> Edi
     return _edits(jiwer.process_characters(list(references), list(hypotheses)))
 
 
-def resample(values: np.ndarray, speakers: Sequence[str], repetitions: int = REPETITIONS,
-             seed: int = SEED) -> np.ndarray:
-    """Sums [repetitions, K] of values [N, K] over resampled speakers, and resampled utterances within each.
+def resample(
+    values: np.ndarray, speakers: Sequence[str], repetitions: int = REPETITIONS, seed: int = SEED
+) -> np.ndarray:
+    """Sums [repetitions, K] of values [N, K] over resampled speakers, and resampled utterances
+    within each.
 
     With one speaker only utterances are resampled (see `resampled_unit`).
     """
@@ -76,7 +84,7 @@ def resample(values: np.ndarray, speakers: Sequence[str], repetitions: int = REP
     columns = np.asarray(values, np.float64)
     totals = np.zeros((repetitions, columns.shape[1]))
     for s, members in enumerate(groups):
-        times = np.flatnonzero(drawn == s) // len(groups)              # a repetition may draw a speaker twice
+        times = np.flatnonzero(drawn == s) // len(groups)  # a repetition may draw a speaker twice
         picks = members[rng.integers(0, len(members), (len(times), len(members)))]
         for k in range(columns.shape[1]):
             totals[:, k] += np.bincount(times, columns[picks, k].sum(1), repetitions)
@@ -84,23 +92,38 @@ def resample(values: np.ndarray, speakers: Sequence[str], repetitions: int = REP
 
 
 def resampled_unit(speakers: Sequence[str]) -> str:
-    """What the bootstrap resamples: "speakers, then utterances", or "utterances" when there is one speaker."""
+    """What the bootstrap resamples: "speakers, then utterances", or "utterances" when there is one
+    speaker.
+    """
     return "speakers, then utterances" if len(set(speakers)) > 1 else "utterances"
 
 
-def bootstrap(errors: np.ndarray, words: np.ndarray, speakers: Sequence[str], repetitions: int = REPETITIONS,
-              seed: int = SEED) -> tuple[float, float]:
+def bootstrap(
+    errors: np.ndarray,
+    words: np.ndarray,
+    speakers: Sequence[str],
+    repetitions: int = REPETITIONS,
+    seed: int = SEED,
+) -> tuple[float, float]:
     """95 % interval (low, high) of the corpus-level error rate; errors [N], words [N]."""
     totals = resample(np.stack([errors, words], 1), speakers, repetitions, seed)
     low, high = np.percentile(totals[:, 0] / np.maximum(totals[:, 1], 1), [2.5, 97.5])
     return float(low), float(high)
 
 
-def paired(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray, speakers: Sequence[str],
-           repetitions: int = REPETITIONS, seed: int = SEED) -> tuple[float, float, float, float]:
-    """(difference of the error rates, low, high, two-sided p) on the same utterances; positive = worse than the base.
+def paired(
+    errors: np.ndarray,
+    base_errors: np.ndarray,
+    words: np.ndarray,
+    speakers: Sequence[str],
+    repetitions: int = REPETITIONS,
+    seed: int = SEED,
+) -> tuple[float, float, float, float]:
+    """(difference of the error rates, low, high, two-sided p) on the same utterances; positive =
+    worse than the base.
 
-    p is twice the smaller share of resamples on either side of zero, at least 2 / (repetitions + 1); equal errors
+    p is twice the smaller share of resamples on either side of zero, at least 2 / (repetitions +
+    1); equal errors
     everywhere give 1.
     """
     difference = np.asarray(errors) - np.asarray(base_errors)
@@ -113,21 +136,34 @@ def paired(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray, speak
 
 
 def seed_noise(totals: np.ndarray) -> tuple[float, int]:
-    """(variance, degrees of freedom) of what a training's errors have beside its arm's and its seed's share: totals [A, S] of A > 1 arms
-    and the same S > 1 seeds, a table of randomised blocks. Two arms leave S - 1 degrees, as a paired t test has; more tell it better."""
+    """(variance, degrees of freedom) of what a training's errors have beside its arm's and its
+    seed's share: totals [A, S] of A > 1 arms
+    and the same S > 1 seeds, a table of randomised blocks. Two arms leave S - 1 degrees, as a
+    paired t test has; more tell it better.
+    """
     arms, seeds = totals.shape
     free = (arms - 1) * (seeds - 1)
     rest = totals - totals.mean(1, keepdims=True) - totals.mean(0, keepdims=True) + totals.mean()
     return float(np.square(rest).sum() / free), free
 
 
-def paired_seeds(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray, repetitions: int = REPETITIONS,
-                 seed: int = SEED, noise: tuple[float, int] | None = None) -> tuple[float, float, float, float]:
-    """As `paired`, over trainings: errors and base_errors [S, P] of S seeds and P speakers, words [P] of one seed's test.
+def paired_seeds(
+    errors: np.ndarray,
+    base_errors: np.ndarray,
+    words: np.ndarray,
+    repetitions: int = REPETITIONS,
+    seed: int = SEED,
+    noise: tuple[float, int] | None = None,
+) -> tuple[float, float, float, float]:
+    """As `paired`, over trainings: errors and base_errors [S, P] of S seeds and P speakers, words
+    [P] of one seed's test.
 
-    Seeds and speakers are both resampled, the same ones for both sides; with one seed only speakers are. So few seeds make a bootstrap
-    too sure of itself: its deviations are widened by sqrt(S / (S - 1)), and p is at least that of a t test over the seeds, whose variance
-    is that of `noise` (seed_noise of all arms) or, without it, of these two."""
+    Seeds and speakers are both resampled, the same ones for both sides; with one seed only speakers
+    are. So few seeds make a bootstrap
+    too sure of itself: its deviations are widened by sqrt(S / (S - 1)), and p is at least that of a
+    t test over the seeds, whose variance
+    is that of `noise` (seed_noise of all arms) or, without it, of these two.
+    """
     rng = np.random.default_rng(seed)
     difference = np.asarray(errors, np.float64) - np.asarray(base_errors, np.float64)
     trainings, speakers = difference.shape
@@ -140,17 +176,31 @@ def paired_seeds(errors: np.ndarray, base_errors: np.ndarray, words: np.ndarray,
         deltas = deltas.mean() + (deltas - deltas.mean()) * np.sqrt(trainings / (trainings - 1))
         own = difference.sum(1)
         variance, free = noise or (float(own.var(ddof=1)) / 2, trainings - 1)
-        t = own.mean() / np.sqrt(2 * variance / trainings) if variance > 0 else np.inf * own.mean() if own.any() else 0.0
+        t = (
+            own.mean() / np.sqrt(2 * variance / trainings)
+            if variance > 0
+            else np.inf * own.mean()
+            if own.any()
+            else 0.0
+        )
         over_seeds = float(2 * stats.t.sf(abs(t), free))
     low, high = np.percentile(deltas, [2.5, 97.5])
     below, above = np.count_nonzero(deltas <= 0), np.count_nonzero(deltas >= 0)
     p = max(min(2 * (min(below, above) + 1) / (repetitions + 1), 1.0), over_seeds)
-    return float(difference.sum() / trainings / max(np.sum(words), 1)), float(low), float(high), float(p)
+    return (
+        float(difference.sum() / trainings / max(np.sum(words), 1)),
+        float(low),
+        float(high),
+        float(p),
+    )
 
 
-def relative_seeds(errors: np.ndarray, base_errors: np.ndarray, repetitions: int = REPETITIONS,
-                   seed: int = SEED) -> tuple[float, float, float]:
-    """(relative difference of the error rates, low, high) of `paired_seeds`' trainings: 0.03 is three per cent more errors."""
+def relative_seeds(
+    errors: np.ndarray, base_errors: np.ndarray, repetitions: int = REPETITIONS, seed: int = SEED
+) -> tuple[float, float, float]:
+    """(relative difference of the error rates, low, high) of `paired_seeds`' trainings: 0.03 is
+    three per cent more errors.
+    """
     rng = np.random.default_rng(seed)
     ours, base = np.asarray(errors, np.float64), np.asarray(base_errors, np.float64)
     trainings, speakers = ours.shape
@@ -165,7 +215,9 @@ def relative_seeds(errors: np.ndarray, base_errors: np.ndarray, repetitions: int
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values in the given order: each may be read against 0.05 for the whole table of claims."""
+    """Holm's adjusted p-values in the given order: each may be read against 0.05 for the whole
+    table of claims.
+    """
     order = np.argsort(p_values, kind="stable")
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):

@@ -1,1 +1,3 @@
-"""Work in the background: the queue and its database, heartbeats, the worker, a job's process, and runners (plug-ins)."""
+"""Work in the background: the queue and its database, heartbeats, the worker, a job's process, and
+runners (plug-ins).
+"""

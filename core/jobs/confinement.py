@@ -1,8 +1,10 @@
-"""What a job that was queued from a page may read: speech below folders that the operator named, and no environment variables.
+"""What a job that was queued from a page may read: speech below folders that the operator named,
+and no environment variables.
 
-The command line is not confined: there `$VARIABLES` and `~` are the user's own. A confined job carries its folders in the
-environment, which every process that it starts inherits.
+The command line is not confined: there `$VARIABLES` and `~` are the user's own. A confined job
+carries its folders in the environment, which every process that it starts inherits.
 """
+
 from __future__ import annotations
 
 import json
@@ -15,13 +17,17 @@ from typing import Any
 from core import paths
 
 VARIABLE = "SUPERNET_CONFINED"
-SPEECH = re.compile(r"^\$(SPEECH_ROOT|\{SPEECH_ROOT\})(?=/|$)")  # the one variable that recipes may begin a path with
+SPEECH = re.compile(
+    r"^\$(SPEECH_ROOT|\{SPEECH_ROOT\})(?=/|$)"
+)  # the one variable that recipes may begin a path with
 OUTSIDE = "its audio file lies outside of the folders that this server offers"
 ADVICE = "its operator names them as speech_folders in server.toml (dashboard/README.md)"
 
 
 def confine(payload: dict[str, Any]) -> None:
-    """From now on this process reads only what the job of this payload may; nothing changes for jobs of the command line."""
+    """From now on this process reads only what the job of this payload may; nothing changes for
+    jobs of the command line.
+    """
     if "visitor" in payload:
         os.environ[VARIABLE] = json.dumps([str(folder) for folder in payload.get("folders", [])])
 
@@ -34,11 +40,17 @@ def folders() -> list[Path] | None:
 
 def _own() -> list[Path]:
     """Where this project itself keeps speech and language models."""
-    return [root / name for root in (paths.artifacts(), paths.ROOT / "artifacts") for name in ("data", "lm", "prepared", "released/language")]
+    return [
+        root / name
+        for root in (paths.artifacts(), paths.ROOT / "artifacts")
+        for name in ("data", "lm", "prepared", "released/language")
+    ]
 
 
 def expanded(path: str) -> str:
-    """A path with $VARIABLES and ~ expanded; in a confined job with nothing but $SPEECH_ROOT at its beginning."""
+    """A path with $VARIABLES and ~ expanded; in a confined job with nothing but $SPEECH_ROOT at its
+    beginning.
+    """
     if folders() is None:
         return os.path.expanduser(os.path.expandvars(path))
     return SPEECH.sub(lambda found: os.environ.get("SPEECH_ROOT", found.group()), path)
@@ -51,7 +63,9 @@ def inside(path: str | Path) -> bool:
 
 
 def check(path: str | Path, where: str, given: str = "") -> None:
-    """ValueError that names what was given, and nothing of what is there, unless `path` may be read."""
+    """ValueError that names what was given, and nothing of what is there, unless `path` may be
+    read.
+    """
     if not inside(path):
         raise ValueError(_refusal(where, given or str(path), folders() or []))
 
@@ -63,17 +77,27 @@ def check_audio(path: str | Path) -> None:
 
 
 def check_recipe(recipe: dict[str, Any], allowed: Iterable[Path]) -> None:
-    """ValueError at once, before a job is queued, for paths of a recipe that it would not be allowed to read."""
+    """ValueError at once, before a job is queued, for paths of a recipe that it would not be
+    allowed to read.
+    """
     allowed = list(allowed)
     named = dict(_texts(recipe.get("corpus", {}).get("options", {}), "corpus.options"))
     measured = recipe.get("evaluation", {})
-    named |= {f"evaluation.{n}": measured[n] for n in ("lm", "grammar") if isinstance(measured.get(n), str) and measured[n]}
+    named |= {
+        f"evaluation.{n}": measured[n]
+        for n in ("lm", "grammar")
+        if isinstance(measured.get(n), str) and measured[n]
+    }
     for where, text in named.items():
         path = SPEECH.sub(lambda found: os.environ.get("SPEECH_ROOT", found.group()), text)
         if "$" in path or path.startswith("~"):
-            raise ValueError(f"{where} = {text!r}: from a page no environment variables but $SPEECH_ROOT (where the server has "
-                             f"it) and no ~ are expanded; write the path itself")
-        if (os.path.isabs(path) or ".." in Path(path).parts) and not _below(paths.ROOT / path, [*allowed, *_own()]):
+            raise ValueError(
+                f"{where} = {text!r}: from a page no environment variables but $SPEECH_ROOT (where"
+                " the server has it) and no ~ are expanded; write the path itself"
+            )
+        if (os.path.isabs(path) or ".." in Path(path).parts) and not _below(
+            paths.ROOT / path, [*allowed, *_own()]
+        ):
             raise ValueError(_refusal(where, text, allowed))
 
 

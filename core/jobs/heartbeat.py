@@ -1,5 +1,8 @@
-"""Whether a worker is alive: its name tells where its process is, and its heart leaves the time of its last beat. And whether what it
-did has moved on: a run's checkpoint, sizes and reports have a time, too."""
+"""Whether a worker is alive: its name tells where its process is, and its heart leaves the time of
+its last beat. And whether what it did has moved on: a run's checkpoint, sizes and reports have a
+time, too.
+"""
+
 from __future__ import annotations
 
 import os
@@ -16,7 +19,9 @@ def name() -> str:
 
 
 def stopped(worker: str, heartbeat: float | None, seconds: float) -> bool:
-    """Whether a worker is gone: its process on this host has ended, or its heart has not beaten for so many seconds."""
+    """Whether a worker is gone: its process on this host has ended, or its heart has not beaten for
+    so many seconds.
+    """
     host, _, rest = worker.partition(":")
     pid = rest.partition(":")[0]
     if host == socket.gethostname() and pid.isdigit() and int(pid) != os.getpid():
@@ -31,6 +36,10 @@ def stopped(worker: str, heartbeat: float | None, seconds: float) -> bool:
 
 def moved_on(run: str, since: float | None) -> bool:
     """Whether a checkpoint, a size or a report of a run was written after a time in s."""
-    folders = [paths.runs() / run / part for part in (paths.CHECKPOINT, paths.SUBNETS, paths.REPORTS)] if run else []
+    folders = (
+        [paths.runs() / run / part for part in (paths.CHECKPOINT, paths.SUBNETS, paths.REPORTS)]
+        if run
+        else []
+    )
     files = [file for folder in folders for file in folder.glob("*") if ".tmp-" not in file.name]
     return any(file.stat().st_mtime > (since or 0.0) for file in files if file.is_file())

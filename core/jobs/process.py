@@ -1,4 +1,7 @@
-"""What the worker's child process does with one job: calls the job's function and reports to the queue."""
+"""What the worker's child process does with one job: calls the job's function and reports to the
+queue.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -19,7 +22,9 @@ ASK_S = 0.5  # the queue is told and asked at most this often
 
 
 class Stop:
-    """The first SIGTERM or Ctrl-C asks the work to stop at its next report, a second Ctrl-C ends it at once."""
+    """The first SIGTERM or Ctrl-C asks the work to stop at its next report, a second Ctrl-C ends it
+    at once.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -33,7 +38,9 @@ class Stop:
 
 
 class JobReport:
-    """What a job's function is given: report(progress 0..1, message, eta in s) -> whether to go on."""
+    """What a job's function is given: report(progress 0..1, message, eta in s) -> whether to go
+    on.
+    """
 
     def __init__(self, job: Job, stop: Stop) -> None:
         self.job, self.stop, self.told = job, stop, 0.0
@@ -47,21 +54,27 @@ class JobReport:
         return not self.stop.asked
 
     def belongs_to(self, run: str) -> None:
-        """Tell as soon as it is known which run the job writes, so that the pages can show its curves."""
+        """Tell as soon as it is known which run the job writes, so that the pages can show its
+        curves.
+        """
         jobs.note(self.job.id, self.job.worker, run=run)
 
 
 def run_job(job_id: int) -> int:
-    """Call `<kind>_job(payload, report)` of core.pipelines.handlers (SUPERNET_JOB_MODULE names another, for tests).
+    """Call `<kind>_job(payload, report)` of core.pipelines.handlers (SUPERNET_JOB_MODULE names
+    another, for tests).
 
-    Returns the exit code: 0 done, 1 failed with the traceback kept in the job, STOPPED when it was asked to stop.
+    Returns the exit code: 0 done, 1 failed with the traceback kept in the job, STOPPED when it was
+    asked to stop.
     """
     stop = Stop()
     job = jobs.get(job_id)
     report = JobReport(job, stop)
     confinement.confine(job.payload)
     try:
-        module = importlib.import_module(os.environ.get("SUPERNET_JOB_MODULE", "core.pipelines.handlers"))
+        module = importlib.import_module(
+            os.environ.get("SUPERNET_JOB_MODULE", "core.pipelines.handlers")
+        )
         result = getattr(module, f"{job.kind}_job")(job.payload, report)
         if isinstance(result, Path) and not job.run and job.kind == "train":
             report.belongs_to(result.name)
@@ -71,11 +84,20 @@ def run_job(job_id: int) -> int:
     except Exception as error:
         with contextlib.suppress(OSError):  # the log may be on the disk that is full
             traceback.print_exc()
-        if not stop.asked and not jobs.get(job_id).cancel:  # what breaks because it was told to stop is no failure
+        if (
+            not stop.asked and not jobs.get(job_id).cancel
+        ):  # what breaks because it was told to stop is no failure
             text = traceback.format_exc()
-            words = in_words(error) if isinstance(error, OSError) else None  # the last line is what the pages show
+            words = (
+                in_words(error) if isinstance(error, OSError) else None
+            )  # the last line is what the pages show
             wrong = isinstance(error, ValueError)  # the input's fault: trying again would not help
-            jobs.fail(job_id, f"{error}\n\n{text}" if wrong else f"{text}\n{words or ''}".strip(), job.worker, again=not wrong)
+            jobs.fail(
+                job_id,
+                f"{error}\n\n{text}" if wrong else f"{text}\n{words or ''}".strip(),
+                job.worker,
+                again=not wrong,
+            )
             return 1
         return STOPPED
     return STOPPED if stop.asked else 0

@@ -1,4 +1,7 @@
-"""What a Ray cluster says about itself and its jobs, over HTTP in bounded time; needs neither Ray nor torch."""
+"""What a Ray cluster says about itself and its jobs, over HTTP in bounded time; needs neither Ray
+nor torch.
+"""
+
 from __future__ import annotations
 
 import json
@@ -9,7 +12,11 @@ from typing import Any
 
 WAIT_S = 10.0
 DETAILED = 32  # machines of which it is asked what runs there
-ENDED = {"SUCCEEDED": 0, "FAILED": 1, "STOPPED": 75}  # Ray's words for a job that has ended, as exit codes
+ENDED = {
+    "SUCCEEDED": 0,
+    "FAILED": 1,
+    "STOPPED": 75,
+}  # Ray's words for a job that has ended, as exit codes
 
 
 class Unreachable(ValueError):
@@ -19,41 +26,55 @@ class Unreachable(ValueError):
 @dataclass(frozen=True)
 class Node:
     """One machine of the cluster. Numbers of devices, not shares of them."""
+
     address: str
     alive: bool
     head: bool
     cpus: float
-    gpus: tuple[str, ...]     # names of the GPUs
+    gpus: tuple[str, ...]  # names of the GPUs
     memory_bytes: float
-    busy: dict[str, str]      # {"CPU": "1 of 2"} of what is in use
+    busy: dict[str, str]  # {"CPU": "1 of 2"} of what is in use
     running: tuple[str, ...]  # what runs on it: names of tasks' and actors' processes
 
 
 def ask(address: str, path: str, data: dict[str, Any] | None = None, wait_s: float = WAIT_S) -> Any:
-    """The JSON answer to GET `path`, or to POST of `data`; None for 404. Unreachable when nothing answers within `wait_s`."""
+    """The JSON answer to GET `path`, or to POST of `data`; None for 404. Unreachable when nothing
+    answers within `wait_s`.
+    """
     if not address.startswith(("http://", "https://")):
-        raise Unreachable(f"the cluster's address is {address!r}: its dashboard's is needed, e.g. http://head:8265")
+        raise Unreachable(
+            f"the cluster's address is {address!r}: its dashboard's is needed, e.g."
+            " http://head:8265"
+        )
     body = None if data is None else json.dumps(data).encode()
-    request = urllib.request.Request(address.rstrip("/") + path, body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        address.rstrip("/") + path, body, {"Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=wait_s) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return None
-        raise Unreachable(f"the cluster at {address} answers {path} with {error.code}: "
-                          f"{' '.join(error.read(300).decode('utf-8', 'replace').split())}") from None
+        raise Unreachable(
+            f"the cluster at {address} answers {path} with {error.code}: "
+            f"{' '.join(error.read(300).decode('utf-8', 'replace').split())}"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise Unreachable(f"no Ray cluster answers at {address} ({reason}): is it running, and is this its dashboard's address "
-                          f"(`ray start --head` prints it)?") from None
+        raise Unreachable(
+            f"no Ray cluster answers at {address} ({reason}): is it running, and is this its"
+            " dashboard's address (`ray start --head` prints it)?"
+        ) from None
 
 
 def version(address: str) -> str:
     """Ray's version on the cluster."""
     found = ask(address, "/api/version")
     if not isinstance(found, dict) or "ray_version" not in found:
-        raise Unreachable(f"what answers at {address} is no Ray cluster: it does not tell its version")
+        raise Unreachable(
+            f"what answers at {address} is no Ray cluster: it does not tell its version"
+        )
     return found["ray_version"]
 
 
@@ -80,8 +101,12 @@ def nodes(address: str, wait_s: float = WAIT_S) -> list[Node]:
     usage, found = told.get("nodeLogicalResources") or {}, []
     for number, one in enumerate(told.get("summary", [])):
         name = one.get("raylet", {}).get("nodeId", "")
-        if number < DETAILED and one.get("raylet", {}).get("state") == "ALIVE":  # the summary does not tell what runs there
-            one = (ask(address, f"/nodes/{name}", wait_s=wait_s) or {}).get("data", {}).get("detail") or one
+        if (
+            number < DETAILED and one.get("raylet", {}).get("state") == "ALIVE"
+        ):  # the summary does not tell what runs there
+            one = (ask(address, f"/nodes/{name}", wait_s=wait_s) or {}).get("data", {}).get(
+                "detail"
+            ) or one
         found.append(_node(one, usage.get(name, "")))
     return sorted(found, key=lambda node: (not node.head, not node.alive, node.address))
 
@@ -92,9 +117,20 @@ def _node(one: dict[str, Any], usage: str) -> Node:
     names = tuple(gpu.get("name", "GPU") for gpu in one.get("gpus") or ())
     counted = int(total.get("GPU", 0))
     running = sorted(" ".join(p.get("cmdline", [""])).strip() for p in one.get("workers") or ())
-    return Node(one.get("ip") or raylet.get("nodeManagerAddress", "?"), raylet.get("state") == "ALIVE", bool(raylet.get("isHeadNode")),
-                total.get("CPU", 0.0), names or ("GPU",) * counted, float(total.get("memory", 0.0)), _busy(usage),
-                tuple(name for name in running if name.startswith("ray::") and not name.startswith("ray::IDLE")))
+    return Node(
+        one.get("ip") or raylet.get("nodeManagerAddress", "?"),
+        raylet.get("state") == "ALIVE",
+        bool(raylet.get("isHeadNode")),
+        total.get("CPU", 0.0),
+        names or ("GPU",) * counted,
+        float(total.get("memory", 0.0)),
+        _busy(usage),
+        tuple(
+            name
+            for name in running
+            if name.startswith("ray::") and not name.startswith("ray::IDLE")
+        ),
+    )
 
 
 def _busy(usage: str) -> dict[str, str]:

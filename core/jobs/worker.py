@@ -1,4 +1,7 @@
-"""The background worker: claims jobs for its slots, one per device, and runs each in a process of its own; needs no torch."""
+"""The background worker: claims jobs for its slots, one per device, and runs each in a process of
+its own; needs no torch.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -18,17 +21,20 @@ from core.jobs.runners.base import STOPPED, Handle, Runner
 from core.records import Job
 from core.registry import plugins
 
-POLL_S = 0.5     # between two looks at the queue or the child
-BEAT_S = 2.0     # between two heartbeats
+POLL_S = 0.5  # between two looks at the queue or the child
+BEAT_S = 2.0  # between two heartbeats
 IDLE_MINUTES = 10.0
-GRACE_S = 60.0   # from asking a job to stop until it is killed
+GRACE_S = 60.0  # from asking a job to stop until it is killed
 ERROR_LINES = 30
-MOST_SLOTS = 256 # jobs at once on one device
+MOST_SLOTS = 256  # jobs at once on one device
 
 
 @dataclass
 class Worker:
-    """`stop` becomes True on SIGTERM or SIGINT: the job is asked to stop and goes back to the queue."""
+    """`stop` becomes True on SIGTERM or SIGINT: the job is asked to stop and goes back to the
+    queue.
+    """
+
     runner: Runner
     idle_minutes: float = IDLE_MINUTES
     grace_s: float = GRACE_S
@@ -65,7 +71,8 @@ class Worker:
                 if running:
                     idle_since = time.monotonic()
         finally:
-            self.stop = True  # also when the queue cannot be used any more: no job is left without its worker
+            # also when the queue cannot be used any more: no job is left without its worker
+            self.stop = True
             for thread in running:
                 thread.join()
             jobs.worker_leave(self.name)
@@ -73,22 +80,33 @@ class Worker:
         return done
 
     def start(self, job: Job) -> list[threading.Thread]:
-        """Start a job's process here, in the thread with whose end it dies, and a thread that follows it; [] when it cannot be started:
-        no job ends the worker. Input that is wrong is not tried again, a cluster that does not answer is."""
+        """Start a job's process here, in the thread with whose end it dies, and a thread that
+        follows it; [] when it cannot be started:
+        no job ends the worker. Input that is wrong is not tried again, a cluster that does not
+        answer is.
+        """
         _say(f"job {job.id} ({job.kind}) starts on {job.place}")
         try:
             handle = self.runner_of(job).start(job, paths.job_log(job.id))
         except Exception as error:
             wrong = isinstance(error, ValueError)
-            text = f"{error}" if wrong else f"the job's process could not be started: {error or type(error).__name__}"
-            jobs.fail(job.id, text, self.name, again=not wrong or isinstance(error, cluster.Unreachable))
+            text = (
+                f"{error}"
+                if wrong
+                else f"the job's process could not be started: {error or type(error).__name__}"
+            )
+            jobs.fail(
+                job.id, text, self.name, again=not wrong or isinstance(error, cluster.Unreachable)
+            )
             return []
         thread = threading.Thread(target=self.follow, args=(job, handle), name=f"job {job.id}")
         thread.start()
         return [thread]
 
     def runner_of(self, job: Job) -> Runner:
-        """The worker's own runner, or the one that the job asks for, with the job's settings. ValueError for unknown ones."""
+        """The worker's own runner, or the one that the job asks for, with the job's settings.
+        ValueError for unknown ones.
+        """
         if job.runner == "local" and not job.settings:
             return self.runner
         module = plugins.load("runners", job.runner)
@@ -121,7 +139,11 @@ class Worker:
             if now - beaten > BEAT_S:
                 beaten = now
                 job = jobs.kept(job)
-                go_on = jobs.beat(job.id, self.name) and jobs.worker_beat(self.name) and not visitors.overdrawn(job)
+                go_on = (
+                    jobs.beat(job.id, self.name)
+                    and jobs.worker_beat(self.name)
+                    and not visitors.overdrawn(job)
+                )
                 if job.worker != self.name:  # this machine slept and another worker took over
                     return None, True
                 if not go_on and not told:
@@ -142,14 +164,18 @@ class Worker:
 def _reason(code: int, job_id: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
-        why = f"the job's process was ended by {name}" + (" (often lack of memory)" if name == "SIGKILL" else "")
+        why = f"the job's process was ended by {name}" + (
+            " (often lack of memory)" if name == "SIGKILL" else ""
+        )
     else:
         why = f"the job's process ended with code {code}"
     return f"{why}; its last lines:\n{jobs.log(job_id, ERROR_LINES)}"
 
 
 def slots_here() -> tuple[str, ...]:
-    """A slot for every NVIDIA GPU of this machine, found without any library, and one for its processors."""
+    """A slot for every NVIDIA GPU of this machine, found without any library, and one for its
+    processors.
+    """
     cards = sorted(int(p.name.removeprefix("nvidia")) for p in Path("/dev").glob("nvidia[0-9]*"))
     return (*(f"cuda:{card}" for card in cards), "cpu")
 
@@ -166,10 +192,15 @@ def read_slots(text: str) -> tuple[str, ...]:
     for part in text.split(","):
         match = re.fullmatch(r"(cpu|cuda:\d+)(?:=(\d+))?", part.strip())
         if match is None:
-            raise ValueError(f"slots: expected device=jobs at once, e.g. cpu=1,cuda:0=2, got {text[:60]!r}")
+            raise ValueError(
+                f"slots: expected device=jobs at once, e.g. cpu=1,cuda:0=2, got {text[:60]!r}"
+            )
         count = match.group(2) or "1"
         if len(count) > 3 or not 1 <= int(count) <= MOST_SLOTS:
-            raise ValueError(f"slots: expected 1 to {MOST_SLOTS} jobs at once on {match.group(1)}, got {count[:20]}")
+            raise ValueError(
+                f"slots: expected 1 to {MOST_SLOTS} jobs at once on {match.group(1)}, got"
+                f" {count[:20]}"
+            )
         found += [match.group(1)] * int(count)
     return tuple(found)
 
@@ -180,17 +211,43 @@ def _say(text: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m core.jobs.worker", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m core.jobs.worker", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--runner", default="local", help="where jobs run: %(default)s")
-    parser.add_argument("--idle-minutes", type=float, default=IDLE_MINUTES, help="leave when nothing came for so long")
-    parser.add_argument("--grace-s", type=float, default=GRACE_S, help="s from asking a job to stop until it is killed")
-    parser.add_argument("--stale-s", type=float, default=jobs.STALE_S, help="s without heartbeat until a job is lost")
-    parser.add_argument("--slots", default="", help="devices and how many jobs at once, e.g. cuda:0=2,cpu=1; each GPU one, processors one")
+    parser.add_argument(
+        "--idle-minutes",
+        type=float,
+        default=IDLE_MINUTES,
+        help="leave when nothing came for so long",
+    )
+    parser.add_argument(
+        "--grace-s",
+        type=float,
+        default=GRACE_S,
+        help="s from asking a job to stop until it is killed",
+    )
+    parser.add_argument(
+        "--stale-s",
+        type=float,
+        default=jobs.STALE_S,
+        help="s without heartbeat until a job is lost",
+    )
+    parser.add_argument(
+        "--slots",
+        default="",
+        help="devices and how many jobs at once, e.g. cuda:0=2,cpu=1; each GPU one, processors one",
+    )
     given = parser.parse_args(arguments)
     try:
         module = plugins.load("runners", given.runner)
-        worker = Worker(module.Runner(module.Options()), given.idle_minutes, given.grace_s, given.stale_s,
-                        (*(read_slots(given.slots) if given.slots else slots_here()), *slots_elsewhere()))
+        worker = Worker(
+            module.Runner(module.Options()),
+            given.idle_minutes,
+            given.grace_s,
+            given.stale_s,
+            (*(read_slots(given.slots) if given.slots else slots_here()), *slots_elsewhere()),
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(worker, "stop", True))
         worker.work()

@@ -1,9 +1,12 @@
-"""Multi-head self-attention in chunks: a frame sees its own chunk and a fixed stretch before the chunk.
+"""Multi-head self-attention in chunks: a frame sees its own chunk and a fixed stretch before the
+chunk.
 
-Three ways through it give the same numbers: whole utterances under a mask (short ones), blocks of 64 queries against 128 keys
-(long ones: what the mask would hide is mostly never computed), and chunk by chunk with cached keys and values (streaming).
-No positional encoding (METHODS.md section 3): the causal convolutions tell positions apart.
+Three ways through it give the same numbers: whole utterances under a mask (short ones), blocks of
+64 queries against 128 keys (long ones: what the mask would hide is mostly never computed), and
+chunk by chunk with cached keys and values (streaming). No positional encoding (METHODS.md section
+3): the causal convolutions tell positions apart.
 """
+
 from __future__ import annotations
 
 import torch
@@ -13,8 +16,8 @@ from torch.nn import functional as F
 from core.layers.dropout import Noise, drop
 from core.layers.parts import Parts, first, last
 
-LEFT = 64    # frames of 40 ms before the chunk that are seen: 2.56 s
-SPAN = 64    # queries per block; every chunk length divides it
+LEFT = 64  # frames of 40 ms before the chunk that are seen: 2.56 s
+SPAN = 64  # queries per block; every chunk length divides it
 SHORT = 160  # up to here one masked product is cheaper than blocks (frames)
 
 
@@ -28,26 +31,33 @@ def chunk_mask(frames: int, chunk: int, device: torch.device | str = "cpu") -> T
 
 
 class Layout:
-    """The masks of one batch, made once and shared by all blocks. lengths [B] in frames of 40 ms."""
+    """The masks of one batch, made once and shared by all blocks. lengths [B] in frames of 40
+    ms.
+    """
 
     def __init__(self, frames: int, lengths: Tensor, chunk: int):
         if chunk and SPAN % chunk:
-            raise ValueError(f"chunk of {chunk} frames: allowed are 0 (full context) and divisors of {SPAN}")
+            raise ValueError(
+                f"chunk of {chunk} frames: allowed are 0 (full context) and divisors of {SPAN}"
+            )
         self.frames = frames
         self.blocks = 0 if chunk == 0 or frames <= SHORT else -(-frames // SPAN)
         device = lengths.device
         if not self.blocks:
-            valid = torch.arange(frames, device=device) < lengths.unsqueeze(1)           # [B, T]
-            mask = chunk_mask(frames, chunk, device) & valid.unsqueeze(1)                # [B, T, T]
-            self.mask = self._additive(mask).unsqueeze(1)                                # [B, 1, T, T]
+            valid = torch.arange(frames, device=device) < lengths.unsqueeze(1)  # [B, T]
+            mask = chunk_mask(frames, chunk, device) & valid.unsqueeze(1)  # [B, T, T]
+            self.mask = self._additive(mask).unsqueeze(1)  # [B, 1, T, T]
             return
         query = torch.arange(self.blocks * SPAN, device=device).view(self.blocks, SPAN, 1)
-        key = torch.arange(self.blocks, device=device).view(-1, 1, 1) * SPAN - LEFT \
-            + torch.arange(LEFT + SPAN, device=device)                                   # [N, 1, LEFT + SPAN]
+        key = (
+            torch.arange(self.blocks, device=device).view(-1, 1, 1) * SPAN
+            - LEFT
+            + torch.arange(LEFT + SPAN, device=device)
+        )  # [N, 1, LEFT + SPAN]
         start = query // chunk * chunk
-        seen = (key >= 0) & (key >= start - LEFT) & (key < start + chunk)                # [N, SPAN, LEFT + SPAN]
-        valid = key < lengths.view(-1, 1, 1, 1)                                          # [B, N, 1, LEFT + SPAN]
-        mask = (seen & valid).flatten(0, 1)                                              # [B N, SPAN, LEFT + SPAN]
+        seen = (key >= 0) & (key >= start - LEFT) & (key < start + chunk)  # [N, SPAN, LEFT + SPAN]
+        valid = key < lengths.view(-1, 1, 1, 1)  # [B, N, 1, LEFT + SPAN]
+        mask = (seen & valid).flatten(0, 1)  # [B N, SPAN, LEFT + SPAN]
         self.mask = self._additive(mask).unsqueeze(1)
 
     @staticmethod
@@ -74,16 +84,24 @@ class Attention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         if q.is_cuda:
-            y = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), attn_mask=mask.to(q.dtype))
-        else:  # torch 2.11's fused CPU kernel is slow backwards at these sizes: plain products trained 1.2-1.5 times as fast here
-            scores = self._split(q * self.size ** -0.5) @ self._split(k).transpose(2, 3)
+            y = F.scaled_dot_product_attention(
+                self._split(q), self._split(k), self._split(v), attn_mask=mask.to(q.dtype)
+            )
+        # torch 2.11's fused CPU kernel is slow backwards at these sizes: plain products trained
+        # 1.2-1.5 times as fast here
+        else:
+            scores = self._split(q * self.size**-0.5) @ self._split(k).transpose(2, 3)
             y = (scores + mask.to(q.dtype)).softmax(-1) @ self._split(v)
         return y.transpose(1, 2).flatten(2)
 
-    def forward(self, x: Tensor, layout: Layout, noise: Noise | None = None, parts: Parts | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, layout: Layout, noise: Noise | None = None, parts: Parts | None = None
+    ) -> Tensor:
         """[B, T, D] -> [B, T, D]; parts are the heads."""
         x = self.norm(x)
-        if torch.is_autocast_enabled(x.device.type):  # once, not once for each of the three products
+        if torch.is_autocast_enabled(
+            x.device.type
+        ):  # once, not once for each of the three products
             x = x.to(torch.get_autocast_dtype(x.device.type))
         q, k, v = (first(linear, x, parts) for linear in (self.query, self.key, self.value))
         y = self._blocks(q, k, v, layout) if layout.blocks else self._attend(q, k, v, layout.mask)
@@ -98,15 +116,21 @@ class Attention(nn.Module):
 
     @staticmethod
     def _seen(z: Tensor, tail: int) -> Tensor:
-        """[B, T, D] -> [B N, LEFT + SPAN, D]: every block after the one before it, which is what LEFT = SPAN makes of the left
-        context. Not by unfold: its backward took 3 % of a step."""
+        """[B, T, D] -> [B N, LEFT + SPAN, D]: every block after the one before it, which is what
+        LEFT = SPAN makes of the left
+        context. Not by unfold: its backward took 3 % of a step.
+        """
         before, own = F.pad(z, (0, 0, LEFT, tail)), F.pad(z, (0, 0, 0, tail))
-        before = before[:, :own.shape[1]]
+        before = before[:, : own.shape[1]]
         return torch.cat([w.unflatten(1, (-1, SPAN)) for w in (before, own)], dim=2).flatten(0, 1)
 
-    def stream(self, x: Tensor, cache: Tensor, cached: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """One chunk x [B, c, D]; cache [B, LEFT, 2 D] of keys and values, of which the last `cached` [B] are real;
-        `valid` [B] frames of the chunk are real -> ([B, c, D], new cache)."""
+    def stream(
+        self, x: Tensor, cache: Tensor, cached: Tensor, valid: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One chunk x [B, c, D]; cache [B, LEFT, 2 D] of keys and values, of which the last
+        `cached` [B] are real;
+        `valid` [B] frames of the chunk are real -> ([B, c, D], new cache).
+        """
         x = self.norm(x)
         new = torch.cat([self.key(x), self.value(x)], dim=-1)
         both = torch.cat([cache, new], dim=1)

@@ -1,4 +1,5 @@
 """The position-wise feed-forward branch of a Conformer block (Gulati et al. 2020)."""
+
 from __future__ import annotations
 
 from torch import Tensor, nn

@@ -1,4 +1,7 @@
-"""Causal x4 subsampling of features by two strided convolutions: 10 ms frames in, 40 ms frames out, no look-ahead."""
+"""Causal x4 subsampling of features by two strided convolutions: 10 ms frames in, 40 ms frames out,
+no look-ahead.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -12,7 +15,8 @@ HISTORY = 3  # input frames before the first of a chunk that its first output se
 class Subsampling(nn.Module):
     """Two convolutions over time (kernel 3, stride 2), as in Whisper's stem but causal.
 
-    Output frame t sees input frames 4t-3 .. 4t+3, so a chunk of c output frames needs its own 4c frames and 3 before them.
+    Output frame t sees input frames 4t-3 .. 4t+3, so a chunk of c output frames needs its own 4c
+    frames and 3 before them.
     """
 
     def __init__(self, bins: int, width: int):
@@ -27,7 +31,9 @@ class Subsampling(nn.Module):
 
 
 def with_history(features: Tensor) -> Tensor:
-    """Pad [B, T, F] to [B, 3 + 4 ceil(T/4), F]: zeros (the mean, after normalisation) before and after."""
+    """Pad [B, T, F] to [B, 3 + 4 ceil(T/4), F]: zeros (the mean, after normalisation) before and
+    after.
+    """
     tail = -features.shape[1] % FACTOR
     return F.pad(features, (0, 0, HISTORY, tail))
 

@@ -1,1 +1,3 @@
-"""Words and their order: n-gram language models, grammars, and the decoding graphs made of them and a lexicon. No torch."""
+"""Words and their order: n-gram language models, grammars, and the decoding graphs made of them and
+a lexicon. No torch.
+"""

@@ -1,8 +1,11 @@
-"""What a device must understand, typed by a person: sentence patterns become the acceptor G of a decoding graph.
+"""What a device must understand, typed by a person: sentence patterns become the acceptor G of a
+decoding graph.
 
-One pattern a line: words, (a | b), [optional], {slot}, {5..59} (numbers in words), x+ (once or more), a number in front as its weight.
-"slot = pattern" says what {slot} stands for; # begins a comment. Probabilities are those of drawing a sentence: choices alike.
+One pattern a line: words, (a | b), [optional], {slot}, {5..59} (numbers in words), x+ (once or
+more), a number in front as its weight. "slot = pattern" says what {slot} stands for; # begins a
+comment. Probabilities are those of drawing a sentence: choices alike.
 """
+
 from __future__ import annotations
 
 import math
@@ -15,9 +18,9 @@ import kaldifst
 from core.lm.graph import Symbols
 from core.speech.grammar import Grammar, Node, parse, spell
 
-AGAIN = math.log(2)             # cost (ln) of saying something marked + once more, and of not doing so
+AGAIN = math.log(2)  # cost (ln) of saying something marked + once more, and of not doing so
 MOST_PATTERNS = 5000
-MOST_ARCS = 500_000             # of G: more would not be built in a minute
+MOST_ARCS = 500_000  # of G: more would not be built in a minute
 DEFINITION = re.compile(r"\s*([a-z][a-z0-9_]*)\s*=(.*)", re.DOTALL)
 NUMBERS = re.compile(r"(\d+)\.\.(\d+)")
 MOST_NUMBERS = 10_000
@@ -26,13 +29,20 @@ MOST_NUMBERS = 10_000
 @dataclass(frozen=True)
 class Patterns:
     """Sentence patterns with their share of all sentences, and what their slots stand for."""
+
     sentences: tuple[tuple[Node, float], ...]
     slots: dict[str, Node]
 
 
 def read(text: str) -> Patterns:
-    """Typed patterns. ValueError with line and column for what cannot be read, and for a text without a sentence."""
-    sentences, slots, places = list[tuple[Node, float]](), dict[str, Node](), list[tuple[Node, int]]()
+    """Typed patterns. ValueError with line and column for what cannot be read, and for a text
+    without a sentence.
+    """
+    sentences, slots, places = (
+        list[tuple[Node, float]](),
+        dict[str, Node](),
+        list[tuple[Node, int]](),
+    )
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         line = line.split("#", 1)[0].rstrip().lower()
         if not line.strip():
@@ -43,13 +53,19 @@ def read(text: str) -> Patterns:
         node = _parsed(pattern, number, line.index(pattern) if pattern.strip() else len(line))
         places.append((node, number))
         if definition and definition[1] in slots:
-            raise ValueError(f"line {number}: the slot {definition[1]!r} is defined twice; give one of them another name")
+            raise ValueError(
+                f"line {number}: the slot {definition[1]!r} is defined twice; give one of them"
+                " another name"
+            )
         if definition:
             slots[definition[1]] = node
         else:
             sentences.append((node, float(weighted[1]) if weighted else 1.0))
     if not sentences or len(sentences) > MOST_PATTERNS:
-        raise ValueError(f"expected 1 to {MOST_PATTERNS} sentences, got {len(sentences)}: write one a line, e.g. turn (on | off) the light")
+        raise ValueError(
+            f"expected 1 to {MOST_PATTERNS} sentences, got {len(sentences)}: write one a line, e.g."
+            " turn (on | off) the light"
+        )
     for node, number in places:
         _check(node, slots, number, ())
     total = sum(weight for _, weight in sentences)
@@ -70,15 +86,23 @@ def _check(node: Node, slots: dict[str, Node], number: int, inside: tuple[str, .
     """ValueError for slots that are not defined or that hold themselves."""
     if node.kind == "slot" and not NUMBERS.fullmatch(node.text):
         if node.text not in slots:
-            raise ValueError(f"line {number}: no slot {{{node.text}}}; defined are {', '.join(sorted(slots)) or 'none'}: add a line "
-                             f"'{node.text} = ...'")
+            raise ValueError(
+                f"line {number}: no slot {{{node.text}}}; defined are"
+                f" {', '.join(sorted(slots)) or 'none'}: add a line '{node.text} = ...'"
+            )
         if node.text in inside:
-            raise ValueError(f"line {number}: the slot {{{node.text}}} holds itself; write what is said again and again with +")
+            raise ValueError(
+                f"line {number}: the slot {{{node.text}}} holds itself; write what is said again"
+                " and again with +"
+            )
         _check(slots[node.text], slots, number, (*inside, node.text))
     elif node.kind == "slot":
         low, high = map(int, NUMBERS.fullmatch(node.text).groups())
         if not 0 <= low <= high <= 999_999 or high - low > MOST_NUMBERS:
-            raise ValueError(f"line {number}: {{{node.text}}} is not allowed: numbers go up, from 0 to 999999, {MOST_NUMBERS} at most")
+            raise ValueError(
+                f"line {number}: {{{node.text}}} is not allowed: numbers go up, from 0 to 999999,"
+                f" {MOST_NUMBERS} at most"
+            )
     for part in node.parts:
         _check(part, slots, number, inside)
 
@@ -106,12 +130,22 @@ def _collect(node: Node, found: set[str]) -> None:
 
 
 def _said(node: Node) -> list[str]:
-    return [node.text] if node.kind == "word" else [word for part in node.parts for word in _said(part)]
+    return (
+        [node.text]
+        if node.kind == "word"
+        else [word for part in node.parts for word in _said(part)]
+    )
 
 
 def _numbers(bounds: str) -> Node:
     low, high = map(int, NUMBERS.fullmatch(bounds).groups())
-    return Node("one", parts=tuple(Node("all", parts=tuple(Node("word", w) for w in spell(n).split())) for n in range(low, high + 1)))
+    return Node(
+        "one",
+        parts=tuple(
+            Node("all", parts=tuple(Node("word", w) for w in spell(n).split()))
+            for n in range(low, high + 1)
+        ),
+    )
 
 
 def acceptor(patterns: Patterns, symbols: Symbols) -> kaldifst.StdVectorFst:
@@ -135,7 +169,9 @@ class _Builder:
     def arc(self, before: int, label: int, cost: float, after: int) -> None:
         self.arcs += 1
         if self.arcs > MOST_ARCS:
-            raise ValueError(f"these patterns make more than {MOST_ARCS} steps: use fewer or smaller slots")
+            raise ValueError(
+                f"these patterns make more than {MOST_ARCS} steps: use fewer or smaller slots"
+            )
         self.fst.add_arc(before, kaldifst.StdArc(label, label, cost, after))
 
     def add(self, node: Node, before: int, after: int, cost: float = 0.0) -> None:
@@ -143,7 +179,12 @@ class _Builder:
         if node.kind == "word":
             self.arc(before, self.symbols.ids[node.text], cost, after)
         elif node.kind == "slot":
-            self.add(_numbers(node.text) if NUMBERS.fullmatch(node.text) else self.slots[node.text], before, after, cost)
+            self.add(
+                _numbers(node.text) if NUMBERS.fullmatch(node.text) else self.slots[node.text],
+                before,
+                after,
+                cost,
+            )
         elif node.kind == "one":
             for part in node.parts:
                 self.add(part, before, after, cost + math.log(len(node.parts)))

@@ -1,8 +1,10 @@
-"""Decoding graphs: H o L o G of CTC topology, lexicon and language model, as Kaldi builds them (Mohri et al. 2002), by kaldifst.
+"""Decoding graphs: H o L o G of CTC topology, lexicon and language model, as Kaldi builds them
+(Mohri et al. 2002), by kaldifst.
 
-A graph knows nothing of a net but its tokens: input labels are token + 1 (0 is epsilon), output labels words. One graph serves every
-size of a supernet. Letters: V tokens with blank = 0.
+A graph knows nothing of a net but its tokens: input labels are token + 1 (0 is epsilon), output
+labels words. One graph serves every size of a supernet. Letters: V tokens with blank = 0.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -16,16 +18,21 @@ from pathlib import Path
 import kaldifst
 import kaldilm
 
-VERSION = 2                     # raise when the same parts would make another graph
+VERSION = 2  # raise when the same parts would make another graph
 EPSILON = "<eps>"
-BACK_OFF = "#0"                 # on the back-off arcs of G, so that LG can be determinized
-VARIANT_COST = 0.7              # ln, of every pronunciation of a word but its likeliest (ours, not tuned)
-Pronunciations = Mapping[str, Sequence[tuple[int, ...]]]  # {word: token ids of each pronunciation, the likeliest first}
+BACK_OFF = "#0"  # on the back-off arcs of G, so that LG can be determinized
+VARIANT_COST = 0.7  # ln, of every pronunciation of a word but its likeliest (ours, not tuned)
+Pronunciations = Mapping[
+    str, Sequence[tuple[int, ...]]
+]  # {word: token ids of each pronunciation, the likeliest first}
 
 
 @dataclass(frozen=True)
 class Graph:
-    """fst: ready to decode with; words and their pronunciations: by output label; tokens: V, blank included."""
+    """fst: ready to decode with; words and their pronunciations: by output label; tokens: V, blank
+    included.
+    """
+
     fst: kaldifst.StdConstFst
     words: list[str]
     said: list[list[tuple[int, ...]]]
@@ -46,7 +53,9 @@ class Symbols:
         return self.ids[BACK_OFF]
 
     def mark(self) -> int:
-        """A new label that says nothing, for a loop of G: two loops over the same words could not be determinized without one."""
+        """A new label that says nothing, for a loop of G: two loops over the same words could not
+        be determinized without one.
+        """
         label = len(self.ids)
         self.ids[f"#{label}"] = label
         return label
@@ -67,7 +76,9 @@ def of_arpa(arpa: str, symbols: Symbols) -> kaldifst.StdVectorFst:
         file.write_text(arpa, encoding="utf-8")
         table.write_text(symbols.text(), encoding="utf-8")
         order = sum(line.startswith("ngram ") for line in arpa[:1000].split("\n"))
-        text = kaldilm.arpa2fst(str(file), disambig_symbol=BACK_OFF, read_symbol_table=str(table), max_order=order)
+        text = kaldilm.arpa2fst(
+            str(file), disambig_symbol=BACK_OFF, read_symbol_table=str(table), max_order=order
+        )
     return kaldifst.compile(text, acceptor=False)
 
 
@@ -84,24 +95,42 @@ def union(parts: Sequence[tuple[kaldifst.StdVectorFst, float]]) -> kaldifst.StdV
             if final != float("inf"):
                 whole.set_final(first + state, final)
             for arc in kaldifst.ArcIterator(part, state):
-                whole.add_arc(first + state, kaldifst.StdArc(arc.ilabel, arc.olabel, arc.weight.value, first + arc.nextstate))
+                whole.add_arc(
+                    first + state,
+                    kaldifst.StdArc(
+                        arc.ilabel, arc.olabel, arc.weight.value, first + arc.nextstate
+                    ),
+                )
         silent = part.final(part.start).value + cost
         if silent < whole.final(whole.start).value:
             whole.set_final(whole.start, silent)
-        for arc in kaldifst.ArcIterator(part, part.start):  # copied, not entered by epsilon: G must stay without input epsilons
-            whole.add_arc(whole.start, kaldifst.StdArc(arc.ilabel, arc.olabel, arc.weight.value + cost, first + arc.nextstate))
+        for arc in kaldifst.ArcIterator(
+            part, part.start
+        ):  # copied, not entered by epsilon: G must stay without input epsilons
+            whole.add_arc(
+                whole.start,
+                kaldifst.StdArc(
+                    arc.ilabel, arc.olabel, arc.weight.value + cost, first + arc.nextstate
+                ),
+            )
     return whole
 
 
-def compose(g: kaldifst.StdVectorFst, pronunciations: Pronunciations, symbols: Symbols, tokens: int) -> Graph:
-    """H o min(det(L o G)) with the symbols for disambiguation removed. ValueError where nothing can be said."""
+def compose(
+    g: kaldifst.StdVectorFst, pronunciations: Pronunciations, symbols: Symbols, tokens: int
+) -> Graph:
+    """H o min(det(L o G)) with the symbols for disambiguation removed. ValueError where nothing can
+    be said.
+    """
     kaldifst.arcsort(g, "ilabel")
-    first_mark = tokens + 1                                                              # inputs: 1..V tokens, then marks
+    first_mark = tokens + 1  # inputs: 1..V tokens, then marks
     lexicon = _lexicon(pronunciations, symbols, first_mark)
     kaldifst.arcsort(lexicon, "olabel")
     lg = kaldifst.compose(lexicon, g)
     if lg.num_states == 0:
-        raise ValueError("nothing can be said with this lexicon and language model: they have no word in common")
+        raise ValueError(
+            "nothing can be said with this lexicon and language model: they have no word in common"
+        )
     kaldifst.determinize_star(lg)
     kaldifst.minimize_encoded(lg)
     lg = _without_marks(lg, first_mark, len(symbols.words))
@@ -114,11 +143,18 @@ def compose(g: kaldifst.StdVectorFst, pronunciations: Pronunciations, symbols: S
     return Graph(kaldifst.StdConstFst(hlg), symbols.words, said, tokens)
 
 
-def _lexicon(pronunciations: Pronunciations, symbols: Symbols, first_mark: int) -> kaldifst.StdVectorFst:
-    """L: any sequence of words as tokens; homophones and beginnings of other words end in marks that tell them apart."""
-    entries = [(word, tuple(token + 1 for token in said), VARIANT_COST * (number > 0))
-               for word, forms in pronunciations.items() if word in symbols.ids
-               for number, said in enumerate(forms)]
+def _lexicon(
+    pronunciations: Pronunciations, symbols: Symbols, first_mark: int
+) -> kaldifst.StdVectorFst:
+    """L: any sequence of words as tokens; homophones and beginnings of other words end in marks
+    that tell them apart.
+    """
+    entries = [
+        (word, tuple(token + 1 for token in said), VARIANT_COST * (number > 0))
+        for word, forms in pronunciations.items()
+        if word in symbols.ids
+        for number, said in enumerate(forms)
+    ]
     times = Counter(said for _, said, _ in entries)
     beginnings = {said[:end] for _, said, _ in entries for end in range(1, len(said))}
     marks: Counter[tuple[int, ...]] = Counter()
@@ -132,7 +168,15 @@ def _lexicon(pronunciations: Pronunciations, symbols: Symbols, first_mark: int) 
         state = loop
         for place, label in enumerate(labels):
             after = loop if place == len(labels) - 1 else fst.add_state()
-            fst.add_arc(state, kaldifst.StdArc(label, symbols.ids[word] if place == 0 else 0, cost if place == 0 else 0.0, after))
+            fst.add_arc(
+                state,
+                kaldifst.StdArc(
+                    label,
+                    symbols.ids[word] if place == 0 else 0,
+                    cost if place == 0 else 0.0,
+                    after,
+                ),
+            )
             state = after
     free = first_mark + max(marks.values(), default=0) + 1
     for number, label in enumerate(symbols.marks):
@@ -140,7 +184,9 @@ def _lexicon(pronunciations: Pronunciations, symbols: Symbols, first_mark: int) 
     return fst
 
 
-def _without_marks(fst: kaldifst.StdVectorFst, first_mark: int, words: int) -> kaldifst.StdVectorFst:
+def _without_marks(
+    fst: kaldifst.StdVectorFst, first_mark: int, words: int
+) -> kaldifst.StdVectorFst:
     """The same with all marks as epsilons; `words`: the labels below it are of words."""
     plain = kaldifst.StdVectorFst()
     for _ in range(fst.num_states):
@@ -151,13 +197,22 @@ def _without_marks(fst: kaldifst.StdVectorFst, first_mark: int, words: int) -> k
         if final != float("inf"):
             plain.set_final(state, final)
         for arc in kaldifst.ArcIterator(fst, state):
-            plain.add_arc(state, kaldifst.StdArc(arc.ilabel if arc.ilabel < first_mark else 0,
-                                                 arc.olabel if arc.olabel < words else 0, arc.weight.value, arc.nextstate))
+            plain.add_arc(
+                state,
+                kaldifst.StdArc(
+                    arc.ilabel if arc.ilabel < first_mark else 0,
+                    arc.olabel if arc.olabel < words else 0,
+                    arc.weight.value,
+                    arc.nextstate,
+                ),
+            )
     return plain
 
 
 def _ctc_topology(tokens: int) -> kaldifst.StdVectorFst:
-    """H: from frames' tokens to tokens without repeats and blanks; state = token of the frame before."""
+    """H: from frames' tokens to tokens without repeats and blanks; state = token of the frame
+    before.
+    """
     fst = kaldifst.StdVectorFst()
     for state in range(tokens):
         fst.add_state()
@@ -165,7 +220,9 @@ def _ctc_topology(tokens: int) -> kaldifst.StdVectorFst:
     fst.start = 0
     for before in range(tokens):
         for now in range(tokens):
-            fst.add_arc(before, kaldifst.StdArc(now + 1, 0 if now in (before, 0) else now + 1, 0.0, now))
+            fst.add_arc(
+                before, kaldifst.StdArc(now + 1, 0 if now in (before, 0) else now + 1, 0.0, now)
+            )
     return fst
 
 

@@ -1,7 +1,10 @@
-"""What can be understood (open speech, commands, a user's own sentences, or several of them) as a decoding graph, built once and kept.
+"""What can be understood (open speech, commands, a user's own sentences, or several of them) as a
+decoding graph, built once and kept.
 
-A graph is kept under artifacts/graphs/ by a hash of all that decides it, written aside and renamed; the marker is its words file.
+A graph is kept under artifacts/graphs/ by a hash of all that decides it, written aside and renamed;
+the marker is its words file.
 """
+
 from __future__ import annotations
 
 import errno
@@ -26,9 +29,9 @@ from core.speech import lexicon
 from core.speech.grammar import COMMANDS as COMMANDS_FILE, Grammar
 from core.speech.tokenizer import Tokenizer
 
-OPEN, COMMANDS = "open", "commands"             # the shipped language model, the built-in command grammar
-NEW_WORD = -4.5                                 # log10 of a hot word that the language model lacks, before it is boosted
-BOOST = 1.0                                     # log10 added to the probability of a hot word (ours, not tuned)
+OPEN, COMMANDS = "open", "commands"  # the shipped language model, the built-in command grammar
+NEW_WORD = -4.5  # log10 of a hot word that the language model lacks, before it is boosted
+BOOST = 1.0  # log10 added to the probability of a hot word (ours, not tuned)
 MOST_HOT_WORDS = 200
 NOTHING = "a language needs an n-gram model (lm) or a grammar: both are empty"
 FST, WORDS = "HLG.fst", "words.json"
@@ -37,9 +40,13 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Language:
-    """lm: OPEN, an ARPA file (plain, .gz, .zst), or "" for none; grammar: COMMANDS, patterns as typed (see grammars.py), or "".
+    """lm: OPEN, an ARPA file (plain, .gz, .zst), or "" for none; grammar: COMMANDS, patterns as
+    typed (see grammars.py), or "".
 
-    Both together: one graph by union, `share` of it for the grammar. hot_words: expected more often, new ones pronounced by rule."""
+    Both together: one graph by union, `share` of it for the grammar. hot_words: expected more
+    often, new ones pronounced by rule.
+    """
+
     lm: str = OPEN
     grammar: str = ""
     hot_words: tuple[str, ...] = ()
@@ -49,10 +56,15 @@ class Language:
         """As reports name it: what it is and the begin of its content's hash."""
         parts = []
         if self.lm:
-            parts.append(f"{'open speech' if self.lm == OPEN else Path(self.lm).name} {arpa.sha256(_file(self.lm))[:8]}")
+            parts.append(
+                f"{'open speech' if self.lm == OPEN else Path(self.lm).name}"
+                f" {arpa.sha256(_file(self.lm))[:8]}"
+            )
         if self.grammar:
             what = "built-in commands" if self.grammar == COMMANDS else "typed grammar"
-            parts.append(f"{what} {hashlib.sha256(_patterns_text(self.grammar).encode()).hexdigest()[:8]}")
+            parts.append(
+                f"{what} {hashlib.sha256(_patterns_text(self.grammar).encode()).hexdigest()[:8]}"
+            )
         if self.hot_words:
             parts.append(f"{len(self.hot_words)} hot words")
         return " + ".join(parts)
@@ -63,24 +75,40 @@ def shipped() -> Path:
     return paths.RELEASED / "language" / "open.arpa.zst"
 
 
-def load(language: Language, tokenizer: Tokenizer, progress: Progress = lambda _: None) -> graph.Graph:
-    """The decoding graph of a language over a net's tokens; built when it is not kept from before (`progress` says so). ValueError for
-    a language that says nothing, a file that is no ARPA file, patterns that cannot be read, words that cannot be pronounced."""
+def load(
+    language: Language, tokenizer: Tokenizer, progress: Progress = lambda _: None
+) -> graph.Graph:
+    """The decoding graph of a language over a net's tokens; built when it is not kept from before
+    (`progress` says so). ValueError for
+    a language that says nothing, a file that is no ARPA file, patterns that cannot be read, words
+    that cannot be pronounced.
+    """
     if not (language.lm or language.grammar):
         raise ValueError(NOTHING)
-    hot_words = tuple(sorted({word for phrase in language.hot_words for word in phrase.lower().split()}))
+    hot_words = tuple(
+        sorted({word for phrase in language.hot_words for word in phrase.lower().split()})
+    )
     if len(hot_words) > MOST_HOT_WORDS:
         raise ValueError(f"expected at most {MOST_HOT_WORDS} hot words, got {len(hot_words)}")
-    return _kept(replace(language, hot_words=hot_words), tokenizer.tokens_txt(), tokenizer, progress)
+    return _kept(
+        replace(language, hot_words=hot_words), tokenizer.tokens_txt(), tokenizer, progress
+    )
 
 
 def _kept(language: Language, tokens: str, tokenizer: Tokenizer, progress: Progress) -> graph.Graph:
-    key = {"version": graph.VERSION, "tokens": tokens, "lexicon": lexicon.version() if tokenizer.unit == "phonemes" else "",
-           "lm": arpa.sha256(_file(language.lm)) if language.lm else "",
-           "grammar": _patterns_text(language.grammar) if language.grammar else "",
-           "hot_words": language.hot_words, "share": language.share if language.lm and language.grammar else 1.0}
+    key = {
+        "version": graph.VERSION,
+        "tokens": tokens,
+        "lexicon": lexicon.version() if tokenizer.unit == "phonemes" else "",
+        "lm": arpa.sha256(_file(language.lm)) if language.lm else "",
+        "grammar": _patterns_text(language.grammar) if language.grammar else "",
+        "hot_words": language.hot_words,
+        "share": language.share if language.lm and language.grammar else 1.0,
+    }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    return _opened(paths.graphs() / name, lambda: _build(language, tokenizer, progress), tokenizer.size)
+    return _opened(
+        paths.graphs() / name, lambda: _build(language, tokenizer, progress), tokenizer.size
+    )
 
 
 _IN_MEMORY: dict[Path, graph.Graph] = {}
@@ -101,7 +129,9 @@ def _opened(folder: Path, build: Callable[[], graph.Graph], tokens: int) -> grap
 
 
 def _read(folder: Path, tokens: int) -> graph.Graph | None:
-    """The graph of a folder, or None where there is none or it is damaged (then it is built again)."""
+    """The graph of a folder, or None where there is none or it is damaged (then it is built
+    again).
+    """
     try:
         facts = json.loads((folder / WORDS).read_text(encoding="utf-8"))
         words, said = facts["words"], [[tuple(form) for form in forms] for forms in facts["said"]]
@@ -120,8 +150,16 @@ def _write(folder: Path, made: graph.Graph) -> None:
     try:
         aside.mkdir(parents=True)
         if not made.fst.write(str(aside / FST)):
-            raise OSError(errno.ENOSPC, f"the decoding graph could not be written to {aside}: make room on that disk")
-        facts = {"crc32": zlib.crc32((aside / FST).read_bytes()), "tokens": made.tokens, "words": made.words, "said": made.said}
+            raise OSError(
+                errno.ENOSPC,
+                f"the decoding graph could not be written to {aside}: make room on that disk",
+            )
+        facts = {
+            "crc32": zlib.crc32((aside / FST).read_bytes()),
+            "tokens": made.tokens,
+            "words": made.words,
+            "said": made.said,
+        }
         (aside / WORDS).write_text(json.dumps(facts), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)
@@ -130,7 +168,9 @@ def _write(folder: Path, made: graph.Graph) -> None:
 
 
 def check(language: Language) -> None:
-    """Reads everything that the language names but the model that ships. ValueError as load() raises it, without a graph being built."""
+    """Reads everything that the language names but the model that ships. ValueError as load()
+    raises it, without a graph being built.
+    """
     if not (language.lm or language.grammar):
         raise ValueError(NOTHING)
     if language.lm and _file(language.lm) != shipped():
@@ -140,6 +180,7 @@ def check(language: Language) -> None:
 
 
 # ---- building
+
 
 def _build(language: Language, tokenizer: Tokenizer, progress: Progress) -> graph.Graph:
     progress("building the decoding graph")
@@ -152,14 +193,27 @@ def _build(language: Language, tokenizer: Tokenizer, progress: Progress) -> grap
     symbols = graph.Symbols(list(said))
     parts = []
     if model:
-        parts.append((graph.of_arpa(arpa.write(model), symbols), -math.log(1 - language.share) if patterns else 0.0))
+        parts.append(
+            (
+                graph.of_arpa(arpa.write(model), symbols),
+                -math.log(1 - language.share) if patterns else 0.0,
+            )
+        )
     if patterns:
-        parts.append((grammars.acceptor(patterns, symbols), -math.log(language.share) if model else 0.0))
-    return graph.compose(parts[0][0] if len(parts) == 1 else graph.union(parts), said, symbols, tokenizer.size)
+        parts.append(
+            (grammars.acceptor(patterns, symbols), -math.log(language.share) if model else 0.0)
+        )
+    return graph.compose(
+        parts[0][0] if len(parts) == 1 else graph.union(parts), said, symbols, tokenizer.size
+    )
 
 
-def _pronounced(tokenizer: Tokenizer, words: list[str], skip: bool = False) -> dict[str, list[tuple[int, ...]]]:
-    """{word: its pronunciations in tokens}; ValueError for a word that has none, unless such words are skipped."""
+def _pronounced(
+    tokenizer: Tokenizer, words: list[str], skip: bool = False
+) -> dict[str, list[tuple[int, ...]]]:
+    """{word: its pronunciations in tokens}; ValueError for a word that has none, unless such words
+    are skipped.
+    """
     said = {}
     for word in words:
         try:
@@ -171,8 +225,10 @@ def _pronounced(tokenizer: Tokenizer, words: list[str], skip: bool = False) -> d
 
 
 def with_hot_words(model: NGrams, hot_words: tuple[str, ...]) -> NGrams:
-    """The model with these words more probable when no longer n-gram says otherwise, new ones added; probabilities then sum to a little
-    more than 1, as with any contextual biasing."""
+    """The model with these words more probable when no longer n-gram says otherwise, new ones
+    added; probabilities then sum to a little
+    more than 1, as with any contextual biasing.
+    """
     if not hot_words:
         return model
     new = [word for word in hot_words if word not in model]
@@ -182,16 +238,22 @@ def with_hot_words(model: NGrams, hot_words: tuple[str, ...]) -> NGrams:
     places = {word: i for i, word in enumerate(vocabulary)}
     for word in hot_words:
         log10[places[word]] = min(max(log10[places[word]], NEW_WORD) + BOOST, -0.3)
-    unigrams = Table(np.zeros(len(vocabulary), np.int64), np.arange(len(vocabulary)), log10,
-                     np.concatenate([first.back_off, np.zeros(len(new))]))
+    unigrams = Table(
+        np.zeros(len(vocabulary), np.int64),
+        np.arange(len(vocabulary)),
+        log10,
+        np.concatenate([first.back_off, np.zeros(len(new))]),
+    )
     return NGrams(vocabulary, [unigrams, *model.tables[1:]])
 
 
 def _file(lm: str) -> Path:
     file = shipped() if lm == OPEN else Path(lm)
     if lm == OPEN and not file.is_file():
-        raise ValueError(f"the language model of open speech, {file.name}, is missing from artifacts/released/language: get it back "
-                         f"with git, or name an ARPA file")
+        raise ValueError(
+            f"the language model of open speech, {file.name}, is missing from"
+            " artifacts/released/language: get it back with git, or name an ARPA file"
+        )
     return file
 
 

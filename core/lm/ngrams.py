@@ -1,8 +1,10 @@
-"""N-gram language models of words with back-off, in arrays; probabilities are log10, as in ARPA files.
+"""N-gram language models of words with back-off, in arrays; probabilities are log10, as in ARPA
+files.
 
-An n-gram is (index of its history among the (n-1)-grams, word), so that a table is four arrays however long its n-grams are.
-Letters: N n-grams of one length, V words, L words of a text.
+An n-gram is (index of its history among the (n-1)-grams, word), so that a table is four arrays
+however long its n-grams are. Letters: N n-grams of one length, V words, L words of a text.
 """
+
 from __future__ import annotations
 
 import functools
@@ -12,17 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
-SPECIAL = (UNKNOWN, BEGIN, END)     # the first words of every vocabulary
+SPECIAL = (UNKNOWN, BEGIN, END)  # the first words of every vocabulary
 UNK, BOS, EOS = range(3)
-MISSING = -100.0                    # log10, of unknown words where a file has no <unk>, as KenLM does
-NEVER = -99.0                       # log10, written for <s>, which nothing predicts
+MISSING = -100.0  # log10, of unknown words where a file has no <unk>, as KenLM does
+NEVER = -99.0  # log10, written for <s>, which nothing predicts
 NGram = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """All n-grams of one length, sorted by (history, word): history [N] (0 for words alone), word [N], log10 probability of the word
-    after the history [N], log10 back-off weight [N]."""
+    """All n-grams of one length, sorted by (history, word): history [N] (0 for words alone), word
+    [N], log10 probability of the word
+    after the history [N], log10 back-off weight [N].
+    """
+
     history: np.ndarray
     word: np.ndarray
     log10: np.ndarray
@@ -37,7 +42,9 @@ class Table:
 
 
 class NGrams:
-    """words [V], of which the first are SPECIAL; tables by length, from 1. Every n-gram's history is an n-gram of the table before."""
+    """words [V], of which the first are SPECIAL; tables by length, from 1. Every n-gram's history
+    is an n-gram of the table before.
+    """
 
     def __init__(self, words: Sequence[str], tables: Sequence[Table]):
         self.vocabulary, self.tables = list(words), list(tables)
@@ -54,11 +61,13 @@ class NGrams:
     @functools.cached_property
     def words(self) -> list[str]:
         """The vocabulary, without <s>, </s> and <unk>, sorted."""
-        return sorted(self.vocabulary[len(SPECIAL):])
+        return sorted(self.vocabulary[len(SPECIAL) :])
 
     @functools.cached_property
     def beginnings(self) -> dict[str, float]:
-        """{first letters of a word, up to all of them: log10 probability, without a history, of the likeliest word that begins so}."""
+        """{first letters of a word, up to all of them: log10 probability, without a history, of the
+        likeliest word that begins so}.
+        """
         best: dict[str, float] = {}
         for word in self.words:
             value = float(self.tables[0].log10[self.ids[word]])
@@ -84,8 +93,12 @@ class NGrams:
         return np.where((keys[at] == wanted) & (np.asarray(history) >= 0), at, -1)
 
     def text_scores(self, ids: np.ndarray) -> np.ndarray:
-        """log10 p of every word of a text [L] after the words before it; sentences are BOS ... EOS, and BOS itself scores 0."""
-        inside = np.arange(len(ids)) - np.maximum.accumulate(np.where(ids == BOS, np.arange(len(ids)), 0))  # words since <s>
+        """log10 p of every word of a text [L] after the words before it; sentences are BOS ... EOS,
+        and BOS itself scores 0.
+        """
+        inside = np.arange(len(ids)) - np.maximum.accumulate(
+            np.where(ids == BOS, np.arange(len(ids)), 0)
+        )  # words since <s>
         found, scores = ids, self.tables[0].log10[ids].astype(np.float64)
         for length in range(2, self.order + 1):
             before = np.concatenate([[-1], found[:-1]])
@@ -103,21 +116,31 @@ class NGrams:
         return np.asarray(ids, np.int64)
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> tuple[float, float]:
-        """(perplexity over the known words and the sentences' ends, share of words that are unknown)."""
+        """(perplexity over the known words and the sentences' ends, share of words that are
+        unknown).
+        """
         ids = self.text_ids(sentences)
         words = ids[ids != BOS]
         known = (ids != BOS) & (ids != UNK)
-        return float(10 ** -self.text_scores(ids)[known].mean()), float((words == UNK).sum() / max(1, (words != EOS).sum()))
+        return float(10 ** -self.text_scores(ids)[known].mean()), float(
+            (words == UNK).sum() / max(1, (words != EOS).sum())
+        )
 
     def score(self, history: NGram, word: str) -> float:
-        """log10 p(word | history), backing off (Katz 1987); a word that is not in the vocabulary is <unk>."""
-        ids = [self.ids.get(w, UNK) for w in (*history[max(len(history) - self.order + 1, 0):], word)]
+        """log10 p(word | history), backing off (Katz 1987); a word that is not in the vocabulary is
+        <unk>.
+        """
+        ids = [
+            self.ids.get(w, UNK) for w in (*history[max(len(history) - self.order + 1, 0) :], word)
+        ]
         total = 0.0
         for start in range(len(ids)):
             gram, context = self._index(ids[start:]), self._index(ids[start:-1])
             if gram >= 0:
                 return total + float(self.tables[len(ids) - start - 1].log10[gram])
-            total += float(self.tables[len(ids) - start - 2].back_off[context]) if context >= 0 else 0.0
+            total += (
+                float(self.tables[len(ids) - start - 2].back_off[context]) if context >= 0 else 0.0
+            )
         raise AssertionError("<unk> is always in the vocabulary")
 
     def _index(self, ids: Sequence[int]) -> int:
@@ -130,7 +153,7 @@ class NGrams:
     def follow(self, history: NGram, word: str) -> NGram:
         """The history of the next word: the last `order` - 1 words."""
         history = (*history, word if word in self else UNKNOWN)
-        return history[max(len(history) - self.order + 1, 0):]
+        return history[max(len(history) - self.order + 1, 0) :]
 
     def gram_ids(self, length: int) -> np.ndarray:
         """Words of all n-grams of a length, int [N, length]."""

@@ -1,4 +1,5 @@
 """Text files as sentences of words, written as training and scoring write them."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,9 +10,13 @@ from core.speech import marks
 from core.speech.normalizer import normalise, problems
 
 
-def read_sentences(files: Sequence[str | Path], further: Sequence[str] = ()) -> tuple[list[list[str]], int]:
-    """The lines of UTF-8 text files as words, without marks (core.speech.marks and `further` ones) -> (sentences, lines left out for
-    digits or signs whose words are unknown). ValueError for a file that cannot be read as text."""
+def read_sentences(
+    files: Sequence[str | Path], further: Sequence[str] = ()
+) -> tuple[list[list[str]], int]:
+    """The lines of UTF-8 text files as words, without marks (core.speech.marks and `further` ones)
+    -> (sentences, lines left out for
+    digits or signs whose words are unknown). ValueError for a file that cannot be read as text.
+    """
     sentences: list[list[str]] = []
     left_out = 0
     for file in files:
@@ -27,5 +32,7 @@ def _lines(file: Path) -> list[str]:
     try:
         return list(reading.lines(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"text = {str(file)!r} cannot be read ({getattr(error, 'strerror', None) or error}); give UTF-8 text, a "
-                         "sentence a line") from None
+        raise ValueError(
+            f"text = {str(file)!r} cannot be read ({getattr(error, 'strerror', None) or error});"
+            " give UTF-8 text, a sentence a line"
+        ) from None

@@ -1,8 +1,11 @@
-"""Residual branches and parts of them as components: what each costs, and how a choice of them becomes gates, shares kept and ranks.
+"""Residual branches and parts of them as components: what each costs, and how a choice of them
+becomes gates, shares kept and ranks.
 
-A size that lacks a part has zeros in its rows and columns; a size that lacks all of a branch does without the branch. Blocks of 8 outputs
-that two attention heads share are kept while one of both is. Letters: N components, R outputs, C inputs, b rows of a block.
+A size that lacks a part has zeros in its rows and columns; a size that lacks all of a branch does
+without the branch. Blocks of 8 outputs that two attention heads share are kept while one of both
+is. Letters: N components, R outputs, C inputs, b rows of a block.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -19,19 +22,26 @@ from core.records import Anatomy, Unit
 from core.sparsity import blocks
 
 MEASURES: dict[str, Callable[[Anatomy, dict[str, float]], float]] = {
-    "parameters": cost.nonzero_parameters, "macs": cost.macs_nonzero_per_second}
+    "parameters": cost.nonzero_parameters,
+    "macs": cost.macs_nonzero_per_second,
+}
 
 
 class Components:
-    """All components of a model, in the order of the network: `names` like "blocks.0.attention.2"; `firsts` are each branch's first.
+    """All components of a model, in the order of the network: `names` like "blocks.0.attention.2";
+    `firsts` are each branch's first.
 
-    `groups` {unit: [((first, last component that a block is part of), blocks)]}."""
+    `groups` {unit: [((first, last component that a block is part of), blocks)]}.
+    """
 
     def __init__(self, anatomy: Anatomy, cuts: dict[str, Cut]):
         self.anatomy, self.cuts = anatomy, cuts
         self.branches = list(dict.fromkeys(u.branch for u in anatomy.units if u.branch))
         self.parts = [cuts[b].parts if b in cuts else 1 for b in self.branches]
-        named = [[f"{b}.{i}" if b in cuts else b for i in range(n)] for b, n in zip(self.branches, self.parts)]
+        named = [
+            [f"{b}.{i}" if b in cuts else b for i in range(n)]
+            for b, n in zip(self.branches, self.parts)
+        ]
         self.names, self.firsts = [n for own in named for n in own], [own[0] for own in named]
         self.groups = {u.name: self._groups(u) for u in anatomy.units if u.branch}
 
@@ -39,12 +49,16 @@ class Components:
         return len(self.names)
 
     def costs(self, budget: str) -> tuple[float, Tensor]:
-        """(what is never left out, [N] what each component adds) in parameters or multiply-accumulates per second. A branch's norms,
-        biases and products, which it has as long as one part is left, are shared out evenly."""
+        """(what is never left out, [N] what each component adds) in parameters or
+        multiply-accumulates per second. A branch's norms,
+        biases and products, which it has as long as one part is left, are shared out evenly.
+        """
         measure, own = MEASURES[budget], []
         whole = measure(self.anatomy, {})
         for branch, parts in zip(self.branches, self.parts):
-            without = measure(self.anatomy, {u.name: 0.0 for u in self.anatomy.units if u.branch == branch})
+            without = measure(
+                self.anatomy, {u.name: 0.0 for u in self.anatomy.units if u.branch == branch}
+            )
             own += [(whole - without) / parts] * parts
         costs = torch.tensor(own, dtype=torch.float64)
         return whole - float(costs.sum()), costs
@@ -55,22 +69,39 @@ class Components:
 
     def soft(self, gates: Tensor) -> dict[str, Tensor | Parts]:
         """Gates [N] of components -> gates of branches."""
-        return {b: Parts(g) if b in self.cuts else g[0] for b, g in zip(self.branches, gates.split(self.parts))}
+        return {
+            b: Parts(g) if b in self.cuts else g[0]
+            for b, g in zip(self.branches, gates.split(self.parts))
+        }
 
     def hard(self, chosen: Tensor) -> dict[str, float | Parts]:
         """bool [N] -> gates of branches of which not all is kept."""
         split = zip(self.branches, chosen.int().split(self.parts))
-        return {b: Parts(kept.tolist()) if kept.any() else 0.0 for b, kept in split if not kept.all()}
+        return {
+            b: Parts(kept.tolist()) if kept.any() else 0.0 for b, kept in split if not kept.all()
+        }
 
     def keep(self, chosen: Tensor) -> dict[str, float]:
         """bool [N] -> {unit: share of its blocks that are kept}."""
         up_to = [0, *itertools.accumulate(chosen.int().tolist())]
-        found = {u.name: sum(count for (first, last), count in self.groups[u.name] if up_to[last + 1] > up_to[first]) / u.blocks
-                 for u in self.anatomy.units if u.branch}
+        found = {
+            u.name: (
+                sum(
+                    count
+                    for (first, last), count in self.groups[u.name]
+                    if up_to[last + 1] > up_to[first]
+                )
+                / u.blocks
+            )
+            for u in self.anatomy.units
+            if u.branch
+        }
         return {n: k for n, k in found.items() if k < 1.0}
 
     def ranks(self, weights: dict[str, Tensor], places: Tensor) -> blocks.Ranks:
-        """Block ranks by the components' places [N] (0 is kept longest), then by size: every choice keep() was made of is a mask."""
+        """Block ranks by the components' places [N] (0 is kept longest), then by size: every choice
+        keep() was made of is a mask.
+        """
         found = blocks.rank_all(weights, self.anatomy.units)
         for unit in self.anatomy.units:
             if unit.branch:
@@ -84,11 +115,18 @@ class Components:
 
     def _groups(self, unit: Unit) -> list[tuple[tuple[int, int], int]]:
         everyone, cut = torch.arange(len(self.names)), self.cuts.get(unit.branch)
-        first, last = (s * self._places(unit, s * everyone) for s in (1, -1))               # of -1, -2, ... the least is the last
+        first, last = (
+            s * self._places(unit, s * everyone) for s in (1, -1)
+        )  # of -1, -2, ... the least is the last
         line, times = (slice(None), 0), unit.columns
-        if not (cut and unit.name in cut.rows):  # blocks below each other belong to the same component
+        if not (
+            cut and unit.name in cut.rows
+        ):  # blocks below each other belong to the same component
             line, times = 0, unit.rows // unit.block
-        return [(pair, times * n) for pair, n in Counter(zip(first[line].tolist(), last[line].tolist())).items()]
+        return [
+            (pair, times * n)
+            for pair, n in Counter(zip(first[line].tolist(), last[line].tolist())).items()
+        ]
 
     def _places(self, unit: Unit, places: Tensor) -> Tensor:
         """[N] -> [R/b, C]: the first place among the components that a block is part of."""

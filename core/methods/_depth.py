@@ -1,12 +1,16 @@
-"""What the methods that choose residual branches share: two steps, one output layer per size, frozen choice, joint training.
+"""What the methods that choose residual branches share: two steps, one output layer per size,
+frozen choice, joint training.
 
-Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3). Step 1, selection: the supernet and one shrinking subnet whose gates come
-from scores. Step 2, joint training: the largest, the smallest and one random size between, every size with its own output layer;
-branches outside the smallest size are left out at random in the supernet's pass (stochastic depth).
+Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3). Step 1, selection: the supernet and one
+shrinking subnet whose gates come from scores. Step 2, joint training: the largest, the smallest and
+one random size between, every size with its own output layer; branches outside the smallest size
+are left out at random in the supernet's pass (stochastic depth).
 
-Ours: `score_rate`. In the paper's 468 000 updates of step 1 the learning rates add up to 110, so scores may travel 110; in 186 updates
-at 7e-4 they add up to 0.1, and no gate would open or close before its round ends. A score is score_rate times the trained number.
+Ours: `score_rate`. In the paper's 468 000 updates of step 1 the learning rates add up to 110, so
+scores may travel 110; in 186 updates at 7e-4 they add up to 0.1, and no gate would open or close
+before its round ends. A score is score_rate times the trained number.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -40,16 +44,23 @@ def resolve(recipe: Recipe, sizes: Sequence[int]) -> Recipe:
     base.need_outputs(recipe)
     module = plugins.load("models", recipe.model.name)
     options = {**recipe.model.options, "outputs": len(sizes) + 1}
-    count = len(branches(module.build(plugins.make_options(module.Options, options, "model"), 8).anatomy()))
+    count = len(
+        branches(module.build(plugins.make_options(module.Options, options, "model"), 8).anatomy())
+    )
     wrong = [s for s in sizes if not 1 <= s < count]
     if wrong or not sizes or len(set(sizes)) < len(sizes):
-        raise ValueError(f"method.sizes are numbers of residual branches kept, each once, from 1 to {count - 1}: this model has "
-                         f"{count}; came {list(sizes)}")
+        raise ValueError(
+            f"method.sizes are numbers of residual branches kept, each once, from 1 to {count - 1}:"
+            f" this model has {count}; came {list(sizes)}"
+        )
     return replace(recipe, model=Choice(recipe.model.name, options))
 
 
 class Depth(base.Method):
-    """Options need sizes, selection, subnet_weight and layer_dropout. A method says how scores become gates and a choice."""
+    """Options need sizes, selection, subnet_weight and layer_dropout. A method says how scores
+    become gates and a choice.
+    """
+
     nested = False  # its sizes are those that were trained; the largest is the dense net
     initial_score = 0.0
 
@@ -59,7 +70,9 @@ class Depth(base.Method):
         self.sizes = sorted(options.sizes, reverse=True)
         self.end = max(1, round(options.selection * updates))  # of step 1
         self.rate = float(vars(options).get("score_rate", 1.0))
-        self.scores = torch.nn.Parameter(torch.full((len(self.branches),), self.initial_score / self.rate))  # times rate: the scores
+        self.scores = torch.nn.Parameter(
+            torch.full((len(self.branches),), self.initial_score / self.rate)
+        )  # times rate: the scores
         self.chosen = torch.zeros(len(self.sizes), len(self.branches), dtype=torch.bool)
 
     def scaled(self) -> Tensor:
@@ -83,12 +96,26 @@ class Depth(base.Method):
     def plan(self, step: int) -> list[base.Pass]:
         weight = self.options.subnet_weight
         if step < self.end:
-            return [base.Pass("dense", weight=SUPERNET), base.Pass("shrinking", Subnet("shrinking", "", {}, 0.0), weight,
-                                                                   head=len(self.sizes), drawn=True)]
+            return [
+                base.Pass("dense", weight=SUPERNET),
+                base.Pass(
+                    "shrinking",
+                    Subnet("shrinking", "", {}, 0.0),
+                    weight,
+                    head=len(self.sizes),
+                    drawn=True,
+                ),
+            ]
         off = cost.branches_off(self.anatomy, self.size(len(self.sizes) - 1).keep)
         dropped = {b: self.options.layer_dropout for b in branches(self.anatomy) if b in off}
-        passes = [base.Pass("dense", weight=SUPERNET, drop_branches=dropped if self.options.layer_dropout else {}),
-                  self._pass(len(self.sizes) - 1, weight)]
+        passes = [
+            base.Pass(
+                "dense",
+                weight=SUPERNET,
+                drop_branches=dropped if self.options.layer_dropout else {},
+            ),
+            self._pass(len(self.sizes) - 1, weight),
+        ]
         if len(self.sizes) > 1:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, step]))
             passes.append(self._pass(int(rng.integers(len(self.sizes) - 1)), weight, drawn=True))
@@ -96,10 +123,14 @@ class Depth(base.Method):
 
     def _pass(self, index: int, weight: float, drawn: bool = False) -> base.Pass:
         made = self.size(index)
-        return base.Pass("random" if drawn else "sparsest", made, weight, head=made.head, drawn=drawn)
+        return base.Pass(
+            "random" if drawn else "sparsest", made, weight, head=made.head, drawn=drawn
+        )
 
     def size(self, index: int) -> Subnet:
-        """A size as it is chosen, or would be now; heads count from 1 for the largest of them, 0 is the dense net's."""
+        """A size as it is chosen, or would be now; heads count from 1 for the largest of them, 0 is
+        the dense net's.
+        """
         chosen = self.chosen[index] if self.chosen[index].any() else self.choice(self.sizes[index])
         kept = [b for b, k in zip(self.branches, chosen.tolist()) if k]
         return subnet(self.anatomy, kept, index + 1, f"d{self.sizes[index]}")
@@ -131,4 +162,7 @@ class Depth(base.Method):
 
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
         dense = Subnet("dense", "", {}, 0.0, origin="trained")
-        return base.Results(base.blocks.rank_all(averaged, self.anatomy.units), [dense, *map(self.size, range(len(self.sizes)))])
+        return base.Results(
+            base.blocks.rank_all(averaged, self.anatomy.units),
+            [dense, *map(self.size, range(len(self.sizes)))],
+        )

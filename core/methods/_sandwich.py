@@ -1,8 +1,11 @@
-"""What supernets share: the sandwich of densest, sparsest and random subnets under nested masks, distilled from the densest.
+"""What supernets share: the sandwich of densest, sparsest and random subnets under nested masks,
+distilled from the densest.
 
-After Yang et al. 2022 (arXiv 2110.08352) for the idea; masks, sandwich, adaptive dropout and distillation are ours (METHODS.md
-section 1), with the KL or the alpha-divergence of AlphaNet (Wang et al. 2021).
+After Yang et al. 2022 (arXiv 2110.08352) for the idea; masks, sandwich, adaptive dropout and
+distillation are ours (METHODS.md section 1), with the KL or the alpha-divergence of AlphaNet (Wang
+et al. 2021).
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -16,16 +19,21 @@ from core.records import Subnet
 
 
 class Sandwich(base.Ranked):
-    """Options need warmup, randoms, refresh, adaptive_dropout, distillation, distillation_weight and subnet_weight.
+    """Options need warmup, randoms, refresh, adaptive_dropout, distillation, distillation_weight
+    and subnet_weight.
 
-    A method says what its sparsest subnet keeps and how a random one is drawn."""
+    A method says what its sparsest subnet keeps and how a random one is drawn.
+    """
 
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
         self.begin = round(options.warmup * updates)  # first update of the sandwich
         if options.distillation != "none" and not model.posteriors:
-            raise ValueError(f"method.distillation is {options.distillation!r}: it compares the token probabilities of every frame, and "
-                             "this model has none (they depend on the tokens before); allowed is 'none'")
+            raise ValueError(
+                f"method.distillation is {options.distillation!r}: it compares the token"
+                " probabilities of every frame, and this model has none (they depend on the tokens"
+                " before); allowed is 'none'"
+            )
 
     # what a method adds
 
@@ -51,10 +59,18 @@ class Sandwich(base.Ranked):
 
     def _pass(self, name: str, keep: dict[str, float]) -> base.Pass:
         sparsity = cost.sparsity_reached(self.anatomy, keep)
-        return base.Pass(name, Subnet(name, "", keep, sparsity), self.options.subnet_weight,
-                         dropout=1.0 - sparsity if self.options.adaptive_dropout else 1.0, teacher=0, drawn=name == "random")
+        return base.Pass(
+            name,
+            Subnet(name, "", keep, sparsity),
+            self.options.subnet_weight,
+            dropout=1.0 - sparsity if self.options.adaptive_dropout else 1.0,
+            teacher=0,
+            drawn=name == "random",
+        )
 
-    def loss(self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
+    def loss(
+        self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None
+    ) -> Tensor:
         own = super().loss(a_pass, output, batch, teacher)
         if teacher is None or self.options.distillation == "none":
             return own
@@ -67,12 +83,15 @@ class Sandwich(base.Ranked):
 
 
 def divergence(pupil: Output, teacher: Output, kind: str) -> Tensor:
-    """Sum over valid frames of KL(p || q), or of the larger alpha-divergence of -1 and +1; p teacher (detached), q pupil."""
+    """Sum over valid frames of KL(p || q), or of the larger alpha-divergence of -1 and +1; p
+    teacher (detached), q pupil.
+    """
     log_p, log_q = teacher.log_probs.detach(), pupil.log_probs
     p = log_p.exp()
-    kl = (p * (log_p - log_q)).sum(-1)                                                   # [B, T], alpha -> 1
+    kl = (p * (log_p - log_q)).sum(-1)  # [B, T], alpha -> 1
     if kind == "alpha":
-        # D_a = (sum q (p/q)^a - 1) / (a (a-1)) at a = -1: sum q (q/p), the ratio clipped at 5 (AlphaNet); a = +1 is its limit, KL
+        # D_a = (sum q (p/q)^a - 1) / (a (a-1)) at a = -1: sum q (q/p), the ratio clipped at 5
+        # (AlphaNet); a = +1 is its limit, KL
         ratio = (log_q - log_p).exp().clamp(max=5.0)
         reverse = ((log_q.exp() * ratio).sum(-1) - 1.0) / 2.0
         kl = kl.maximum(reverse)

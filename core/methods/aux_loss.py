@@ -1,8 +1,11 @@
-"""Aux-Loss: one network with CTC at several depths; a smaller size is its bottom blocks (early exit). A baseline of the paper.
+"""Aux-Loss: one network with CTC at several depths; a smaller size is its bottom blocks (early
+exit). A baseline of the paper.
 
-Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3): weights 0.3 at the exits and 1 at the top; intermediate CTC after Lee &
-Watanabe 2021 (arXiv 2102.03216). Ours: every exit has its own output layer, as the other methods' sizes have.
+Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3): weights 0.3 at the exits and 1 at the top;
+intermediate CTC after Lee & Watanabe 2021 (arXiv 2102.03216). Ours: every exit has its own output
+layer, as the other methods' sizes have.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -21,7 +24,9 @@ VERSION = 1
 @dataclass(frozen=True)
 class Options:
     exits: list[int] = option([3, 5], "numbers of bottom blocks that are a size of their own")
-    exit_weight: float = option(0.3, "weight of the loss at an exit; the top has 1", low=0.0, high=10.0)
+    exit_weight: float = option(
+        0.3, "weight of the loss at an exit; the top has 1", low=0.0, high=10.0
+    )
 
 
 class Method(base.Method):
@@ -34,7 +39,9 @@ class Method(base.Method):
     def plan(self, step: int) -> list[base.Pass]:
         return [base.Pass("dense", taps=tuple(e - 1 for e in self.exits))]
 
-    def loss(self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
+    def loss(
+        self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None
+    ) -> Tensor:
         total = super().loss(a_pass, output, batch, teacher)
         for head, blocks in enumerate(self.exits, start=1):
             early = self.model.read_out(output.taps[blocks - 1], head)
@@ -44,7 +51,9 @@ class Method(base.Method):
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
         sizes = [Subnet("dense", "", {}, 0.0, origin="trained")]
         for head, blocks in enumerate(self.exits, start=1):
-            kept = list(dict.fromkeys(u.branch for u in self.anatomy.units if u.layer < blocks and u.branch))
+            kept = list(
+                dict.fromkeys(u.branch for u in self.anatomy.units if u.layer < blocks and u.branch)
+            )
             sizes.append(_depth.subnet(self.anatomy, kept, head, f"b{blocks}"))
         return base.Results(base.blocks.rank_all(averaged, self.anatomy.units), sizes)
 
@@ -57,6 +66,8 @@ def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     options = {**recipe.model.options, "outputs": len(exits) + 1}
     count = plugins.make_options(module.Options, options, "model").blocks
     if not exits or len(set(exits)) < len(exits) or not all(1 <= e < count for e in exits):
-        raise ValueError(f"method.exits are numbers of bottom blocks, each once, from 1 to {count - 1}: this model has {count}; "
-                         f"came {list(exits)}")
+        raise ValueError(
+            f"method.exits are numbers of bottom blocks, each once, from 1 to {count - 1}: this"
+            f" model has {count}; came {list(exits)}"
+        )
     return replace(recipe, model=Choice(recipe.model.name, options))

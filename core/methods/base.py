@@ -1,10 +1,14 @@
-"""The questions a training method answers; every answer has a default, so the dense baseline answers none.
+"""The questions a training method answers; every answer has a default, so the dense baseline
+answers none.
 
-An option called `sparsest` says how sparse the sparsest trained size is: nothing sparser is listed or searched.
+An option called `sparsest` says how sparse the sparsest trained size is: nothing sparser is listed
+or searched.
 
-One step of the loop: for each Pass of plan(step), run the model under mask() and gates(), add weight * loss() to the gradient;
-then one optimiser step, then after_step(). Gradients of all passes are summed before the step.
+One step of the loop: for each Pass of plan(step), run the model under mask() and gates(), add
+weight * loss() to the gradient; then one optimiser step, then after_step(). Gradients of all passes
+are summed before the step.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
@@ -24,20 +28,24 @@ from core.sparsity import blocks
 @dataclass(frozen=True)
 class Pass:
     """One forward and backward pass of a step."""
-    name: str                              # for the curves: "dense", "sparsest", "random" ...
-    subnet: Subnet | None = None           # None = everything kept
+
+    name: str  # for the curves: "dense", "sparsest", "random" ...
+    subnet: Subnet | None = None  # None = everything kept
     weight: float = 1.0
-    dropout: float = 1.0                   # times the model's own rate
-    drop_branches: dict[str, float] = field(default_factory=dict)  # {branch: probability of leaving it out, per utterance}
+    dropout: float = 1.0  # times the model's own rate
+    drop_branches: dict[str, float] = field(
+        default_factory=dict
+    )  # {branch: probability of leaving it out, per utterance}
     head: int = 0
-    teacher: int | None = None             # index in the plan of the pass this one learns from
+    teacher: int | None = None  # index in the plan of the pass this one learns from
     taps: tuple[int, ...] = ()
-    drawn: bool = False                    # another subnet every step: a curve of its word errors would mean nothing
+    drawn: bool = False  # another subnet every step: a curve of its word errors would mean nothing
 
 
 @dataclass
 class Results:
     """What training leaves behind: block ranks of the averaged weights, and the sizes to list."""
+
     ranks: blocks.Ranks
     subnets: list[Subnet]
 
@@ -49,26 +57,43 @@ def valid_frames(lengths: Tensor, frames: int) -> Tensor:
 
 class Method:
     """Base of all methods and, as it stands, dense training."""
+
     nested = True  # one rank array serves every size
 
     def __init__(self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int):
-        self.options, self.model, self.anatomy, self.updates, self.seed = options, model, anatomy, updates, seed
+        self.options, self.model, self.anatomy, self.updates, self.seed = (
+            options,
+            model,
+            anatomy,
+            updates,
+            seed,
+        )
 
     def plan(self, step: int) -> list[Pass]:
         """The passes of update `step` (from 0), teacher before pupil."""
         return [Pass("dense")]
 
     def mask(self, subnet: Subnet | None, step: int) -> dict[str, Tensor]:
-        """Multipliers {parameter name: tensor [R, C] or one per block [R/b, 1, C]}; gradients may flow into them."""
+        """Multipliers {parameter name: tensor [R, C] or one per block [R/b, 1, C]}; gradients may
+        flow into them.
+        """
         return {}
 
     def gates(self, subnet: Subnet | None, step: int) -> dict[str, float | Tensor]:
-        """{branch: number or tensor}; the number 0 means that the branch is not run: one of which the subnet keeps nothing."""
-        return {} if subnet is None else dict.fromkeys(cost.branches_off(self.anatomy, subnet.keep), 0.0)
+        """{branch: number or tensor}; the number 0 means that the branch is not run: one of which
+        the subnet keeps nothing.
+        """
+        return (
+            {}
+            if subnet is None
+            else dict.fromkeys(cost.branches_off(self.anatomy, subnet.keep), 0.0)
+        )
 
     def loss(self, a_pass: Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
-        """Summed over the batch; the loop divides by the number of encoder frames, equal in all passes. The model's own, unless a method
-        says otherwise."""
+        """Summed over the batch; the loop divides by the number of encoder frames, equal in all
+        passes. The model's own, unless a method
+        says otherwise.
+        """
         return self.model.loss(output, batch)
 
     def penalty(self, step: int) -> Tensor | None:
@@ -76,8 +101,10 @@ class Method:
         return None
 
     def sums(self) -> list[Tensor]:
-        """Sums over the utterances of this update that the method keeps beside the gradient. Processes that train together add them up
-        in place, so every process has them in the same shapes, also one that heard nothing."""
+        """Sums over the utterances of this update that the method keeps beside the gradient.
+        Processes that train together add them up
+        in place, so every process has them in the same shapes, also one that heard nothing.
+        """
         return []
 
     def after_step(self, step: int) -> None:
@@ -100,7 +127,9 @@ class Method:
 
 
 class Ranked(Method):
-    """Base of methods whose masks come from block ranks of the present weights; _refresh() ranks anew."""
+    """Base of methods whose masks come from block ranks of the present weights; _refresh() ranks
+    anew.
+    """
 
     def __init__(self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int):
         super().__init__(options, model, anatomy, updates, seed)
@@ -120,27 +149,41 @@ class Ranked(Method):
 
 
 def grown(step: int, end: float) -> float:
-    """Share of its zeros that a net has at an update while they grow until `end`: cubic (Zhu & Gupta 2017, arXiv 1710.01878)."""
+    """Share of its zeros that a net has at an update while they grow until `end`: cubic (Zhu &
+    Gupta 2017, arXiv 1710.01878).
+    """
     return 1 - (1 - min(1.0, step / end)) ** 3
 
 
-def training_tmacs(method: Method, updates: int, audio_hours: float, chosen: dict[str, Subnet]) -> float:
-    """What a training executes: 3 (forward, and twice as much backward) x multiply-accumulates of all its passes, in 10^12.
+def training_tmacs(
+    method: Method, updates: int, audio_hours: float, chosen: dict[str, Subnet]
+) -> float:
+    """What a training executes: 3 (forward, and twice as much backward) x multiply-accumulates of
+    all its passes, in 10^12.
 
-    `chosen` {name: size}: those that the method chose while it trained, which its plan does not know before. Ours."""
+    `chosen` {name: size}: those that the method chose while it trained, which its plan does not
+    know before. Ours.
+    """
     subnets = [a_pass.subnet for step in range(updates) for a_pass in method.plan(step)]
-    rates = [cost.macs_per_second(method.anatomy, s and chosen.get(s.name, s).keep) for s in subnets]
+    rates = [
+        cost.macs_per_second(method.anatomy, s and chosen.get(s.name, s).keep) for s in subnets
+    ]
     return round(3 * sum(rates) * audio_hours * 3600 / max(1, updates) / 1e12, 6)
 
 
 def need_outputs(recipe: Recipe) -> None:
     """ValueError when the recipe's model cannot have one output layer per size, read by CTC."""
     if "outputs" not in {f.name for f in fields(plugins.load("models", recipe.model.name).Options)}:
-        raise ValueError(f"method {recipe.method.name} gives every size an output layer of its own (model.outputs), which the model "
-                         f"{recipe.model.name} does not have: choose another method or model")
+        raise ValueError(
+            f"method {recipe.method.name} gives every size an output layer of its own"
+            f" (model.outputs), which the model {recipe.model.name} does not have: choose another"
+            " method or model"
+        )
 
 
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    """Hook for a method that trains another architecture than the recipe's: a plug-in may define its own function of this
-    name, which returns the recipe to build. Resolving twice changes nothing."""
+    """Hook for a method that trains another architecture than the recipe's: a plug-in may define
+    its own function of this
+    name, which returns the recipe to build. Resolving twice changes nothing.
+    """
     return recipe

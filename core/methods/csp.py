@@ -1,14 +1,19 @@
-"""CSP-style pruning: a compressed-sensing problem inside training says which weights become zero and pulls them there.
+"""CSP-style pruning: a compressed-sensing problem inside training says which weights become zero
+and pulls them there.
 
-After Zhen et al. 2021 (arXiv 2102.04932) for the idea: inducing sparsity and reducing the compression error, alternately. The equations
-are ours (METHODS.md section 2). Every `refresh` updates each matrix W gets a sparse stand-in Z of as many weights as the cubic ramp
-allows: R1 "weights": min |W - Z|; R2 "random": min |(Z - W) Phi'|, Phi Gaussian; R3 "outputs": min |(Z - W) X'|, X the layer's inputs of
-the updates at which stand-ins are made, the last ones counting most. Until the ramp ends the loss has l1 |W|_1 + l2 |W - Z|^2 more and
-nothing is masked; then Z takes the weights' place (not R1's, which is only shrunk), its support is frozen, and the weights in it are
-fine-tuned. `schedule` and `support` swap each half for that of gradual magnitude pruning.
+After Zhen et al. 2021 (arXiv 2102.04932) for the idea: inducing sparsity and reducing the
+compression error, alternately. The equations are ours (METHODS.md section 2). Every `refresh`
+updates each matrix W gets a sparse stand-in Z of as many weights as the cubic ramp allows: R1
+"weights": min |W - Z|; R2 "random": min |(Z - W) Phi'|, Phi Gaussian; R3 "outputs": min |(Z - W)
+X'|, X the layer's inputs of the updates at which stand-ins are made, the last ones counting most.
+Until the ramp ends the loss has l1 |W|_1 + l2 |W - Z|^2 more and nothing is masked; then Z takes
+the weights' place (not R1's, which is only shrunk), its support is frozen, and the weights in it
+are fine-tuned. `schedule` and `support` swap each half for that of gradual magnitude pruning.
 
-Version 1 took X from one update (500 frames for up to 704 inputs), did not scale columns, and dropped Z's values at the end.
+Version 1 took X from one update (500 frames for up to 704 inputs), did not scale columns, and
+dropped Z's values at the end.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -27,20 +32,42 @@ VERSION = 2
 @dataclass(frozen=True)
 class Options:
     sparsity: float = option(0.7, "share of zeros at the end", low=0.0, high=0.99)
-    pattern: str = option("1x1", "where zeros may lie: anywhere, blocks of 8 outputs, or 2 of every 4 inputs",
-                          choices=("1x1", "8x1", "2:4"))
-    reading: str = option("outputs", "what the stand-in is near to: weights (R1), random measurements (R2), outputs (R3)",
-                          choices=("weights", "random", "outputs"))
-    schedule: str = option("csp", "how zeros come: pulled by penalties until the ramp ends (csp), or masked along it (ramp)",
-                           choices=("csp", "ramp"))
-    support: str = option("csp", "which weights stay: the stand-in's (csp), or the largest (magnitude)", choices=("csp", "magnitude"))
+    pattern: str = option(
+        "1x1",
+        "where zeros may lie: anywhere, blocks of 8 outputs, or 2 of every 4 inputs",
+        choices=("1x1", "8x1", "2:4"),
+    )
+    reading: str = option(
+        "outputs",
+        "what the stand-in is near to: weights (R1), random measurements (R2), outputs (R3)",
+        choices=("weights", "random", "outputs"),
+    )
+    schedule: str = option(
+        "csp",
+        "how zeros come: pulled by penalties until the ramp ends (csp), or masked along it (ramp)",
+        choices=("csp", "ramp"),
+    )
+    support: str = option(
+        "csp",
+        "which weights stay: the stand-in's (csp), or the largest (magnitude)",
+        choices=("csp", "magnitude"),
+    )
     l1: float = option(1e-7, "weight of the sum of all prunable weights' sizes", low=0.0, high=1.0)
     l2: float = option(1e-3, "weight of the squared distance to the stand-ins", low=0.0, high=100.0)
     measurements: float = option(0.5, "rows of Phi over its columns (R2)", low=0.05, high=1.0)
     iterations: int = option(10, "FISTA steps per stand-in, from the last one", low=1, high=1000)
-    memory: float = option(0.9, "what the layers' inputs seen before still count for at new stand-ins (R3)", low=0.0, high=0.999)
-    damping: float = option(0.1, "share of the mean of X'X's diagonal added to it (R3)", low=0.0, high=100.0)
-    ramp_end: float = option(0.6, "share of the updates after which the support is frozen", low=0.0, high=1.0)
+    memory: float = option(
+        0.9,
+        "what the layers' inputs seen before still count for at new stand-ins (R3)",
+        low=0.0,
+        high=0.999,
+    )
+    damping: float = option(
+        0.1, "share of the mean of X'X's diagonal added to it (R3)", low=0.0, high=100.0
+    )
+    ramp_end: float = option(
+        0.6, "share of the updates after which the support is frozen", low=0.0, high=1.0
+    )
     refresh: int = option(50, "updates between new stand-ins", low=1, high=10000)
     adaptive_dropout: bool = option(True, "dropout times the share kept, once weights are masked")
 
@@ -48,21 +75,24 @@ class Options:
 class Method(_pruned.Pruned):
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
-        self.stand_ins: dict[str, Tensor] = {}          # {unit: Z [R, C]}
-        self.metrics: dict[str, Tensor] = {}            # {unit: X'X [C, C]} of the update under way (R3)
-        self.seen: dict[str, Tensor] = {}               # and of those before
+        self.stand_ins: dict[str, Tensor] = {}  # {unit: Z [R, C]}
+        self.metrics: dict[str, Tensor] = {}  # {unit: X'X [C, C]} of the update under way (R3)
+        self.seen: dict[str, Tensor] = {}  # and of those before
         self.collecting = False
-        self.sparsity_now = 0.0                         # of the ramp, where the stand-ins were made last
+        self.sparsity_now = 0.0  # of the ramp, where the stand-ins were made last
         if options.reading == "outputs" and options.support == "csp":
             for unit in anatomy.units:
                 model.get_submodule(unit.name).register_forward_pre_hook(self._collector(unit.name))
 
     def _collector(self, name: str):
         def collect(_module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if self.collecting and torch.is_grad_enabled():  # not while words are counted for the curves
+            if (
+                self.collecting and torch.is_grad_enabled()
+            ):  # not while words are counted for the curves
                 x = inputs[0].detach().float().flatten(0, -2)
                 with torch.autocast(x.device.type, enabled=False):
                     self.metrics[name] = self.metrics.get(name, 0.0) + x.T @ x
+
         return collect
 
     def pulling(self, step: int) -> bool:
@@ -71,7 +101,9 @@ class Method(_pruned.Pruned):
 
     def _due(self, step: int) -> bool:
         """New stand-ins after this update: every so often along the ramp, and at its very end."""
-        return step + 1 == self.end or (step + 1 < self.end and (step + 1) % self.options.refresh == 0)
+        return step + 1 == self.end or (
+            step + 1 < self.end and (step + 1) % self.options.refresh == 0
+        )
 
     def plan(self, step: int) -> list[base.Pass]:
         self.collecting = self._due(step)
@@ -84,11 +116,17 @@ class Method(_pruned.Pruned):
             return None
         weights = {u.name: self.model.get_parameter(f"{u.name}.weight") for u in self.anatomy.units}
         size = torch.stack([w.abs().sum() for w in weights.values()]).sum()
-        distance = torch.stack([(w - self.stand_ins[n]).square().sum() for n, w in weights.items()]).sum()
+        distance = torch.stack(
+            [(w - self.stand_ins[n]).square().sum() for n, w in weights.items()]
+        ).sum()
         return self.options.l1 * size + self.options.l2 * distance
 
     def sums(self) -> list[Tensor]:
-        if not self.collecting or self.options.reading != "outputs" or self.options.support != "csp":
+        if (
+            not self.collecting
+            or self.options.reading != "outputs"
+            or self.options.support != "csp"
+        ):
             return []
         for unit in self.anatomy.units:
             if unit.name not in self.metrics:  # a process without speech in this update
@@ -99,7 +137,10 @@ class Method(_pruned.Pruned):
     def after_step(self, step: int) -> None:
         if self._due(step):
             self.sparsity_now = self.sparsity_at(step + 1)
-            self.seen = {n: m + self.options.memory * self.seen[n] if n in self.seen else m for n, m in self.metrics.items()}
+            self.seen = {
+                n: m + self.options.memory * self.seen[n] if n in self.seen else m
+                for n, m in self.metrics.items()
+            }
             self._refresh()
             if step + 1 == self.end and self.options.schedule == "csp":
                 self._take_the_weights_place()
@@ -110,14 +151,19 @@ class Method(_pruned.Pruned):
         keep = cost.uniform(self.anatomy, self.sparsity_now)
         with torch.no_grad():
             for index, unit in enumerate(self.anatomy.units):
-                weight, kept = self.model.get_parameter(f"{unit.name}.weight").detach(), cost.blocks_kept(unit, keep[unit.name])
+                weight, kept = (
+                    self.model.get_parameter(f"{unit.name}.weight").detach(),
+                    cost.blocks_kept(unit, keep[unit.name]),
+                )
                 self.ranks[unit.name] = self._rank(index, unit, weight, kept)
                 if self.options.schedule == "csp" and self.options.support == "magnitude":
                     mask = (self.ranks[unit.name] < kept).unsqueeze(1)
                     self.stand_ins[unit.name] = blocks.multiply(weight, mask)
 
     def _take_the_weights_place(self) -> None:
-        """The weights that stay become the stand-in's, which make up for those that go; not R1's, which are only shrunk."""
+        """The weights that stay become the stand-in's, which make up for those that go; not R1's,
+        which are only shrunk.
+        """
         if self.options.support == "magnitude" or self.options.reading == "weights":
             return
         with torch.no_grad():
@@ -128,21 +174,38 @@ class Method(_pruned.Pruned):
     def _rank(self, index: int, unit: Unit, weight: Tensor, kept: int) -> Tensor:
         scores = blocks.block_scores(weight, unit.block)
         if self.options.support == "csp" and kept < unit.blocks:
-            z = sensing.stand_in(weight, unit, kept, self._metric(index, unit), self.stand_ins.get(unit.name), self.options.iterations)
+            z = sensing.stand_in(
+                weight,
+                unit,
+                kept,
+                self._metric(index, unit),
+                self.stand_ins.get(unit.name),
+                self.options.iterations,
+            )
             self.stand_ins[unit.name] = z
             inside = blocks.block_scores(z, unit.block)
-            scores = torch.where(inside > 0, inside + scores.max() + 1, scores)  # the support first, then what is largest
+            scores = torch.where(
+                inside > 0, inside + scores.max() + 1, scores
+            )  # the support first, then what is largest
         elif self.options.support == "csp":
             self.stand_ins[unit.name] = weight.clone()
         return blocks.block_ranks(scores, unit.group)
 
     def _metric(self, index: int, unit: Unit) -> Tensor | None:
         if self.options.reading == "random":
-            maker = torch.Generator().manual_seed(1_000_003 * self.seed + index)  # the same Phi at every refresh of a run
+            maker = torch.Generator().manual_seed(
+                1_000_003 * self.seed + index
+            )  # the same Phi at every refresh of a run
             rows = max(1, round(self.options.measurements * unit.columns))
-            phi = torch.randn(rows, unit.columns, generator=maker).to(self.model.get_parameter(f"{unit.name}.weight").device)
+            phi = torch.randn(rows, unit.columns, generator=maker).to(
+                self.model.get_parameter(f"{unit.name}.weight").device
+            )
             return phi.T @ phi / rows
-        return sensing.damped(self.seen[unit.name], self.options.damping) if self.options.reading == "outputs" else None
+        return (
+            sensing.damped(self.seen[unit.name], self.options.damping)
+            if self.options.reading == "outputs"
+            else None
+        )
 
     def state(self) -> dict[str, Tensor]:
         kept = {"rank": self.ranks, "z": self.stand_ins, "seen": self.seen}

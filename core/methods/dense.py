@@ -1,7 +1,9 @@
 """Dense training: no pruning; the reference every size is compared with.
 
-Any sparsity may still be cut from the result by magnitude: that is one-shot pruning without retraining.
+Any sparsity may still be cut from the result by magnitude: that is one-shot pruning without
+retraining.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,12 +16,20 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Options:
-    layer_dropout: float = option(0.0, "stochastic depth (Huang et al. 2016): how often an utterance skips a residual branch of the last "
-                                  "block; linearly less towards the first", low=0.0, high=0.9)
+    layer_dropout: float = option(
+        0.0,
+        "stochastic depth (Huang et al. 2016): how often an utterance skips a residual branch of"
+        " the last block; linearly less towards the first",
+        low=0.0,
+        high=0.9,
+    )
 
 
 class Method(base.Method):
     def plan(self, step: int) -> list[base.Pass]:
         last = max(u.layer for u in self.anatomy.units)
-        rates = {u.branch: self.options.layer_dropout * (u.layer + 1) / (last + 1) for u in self.anatomy.units}
+        rates = {
+            u.branch: self.options.layer_dropout * (u.layer + 1) / (last + 1)
+            for u in self.anatomy.units
+        }
         return [base.Pass("dense", drop_branches=rates if self.options.layer_dropout else {})]

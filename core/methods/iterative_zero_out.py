@@ -1,10 +1,13 @@
-"""Iterative-Zero-Out: round by round the branches with the smallest scores are pushed to zero, then all sizes train together.
+"""Iterative-Zero-Out: round by round the branches with the smallest scores are pushed to zero, then
+all sizes train together.
 
-Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3), complete: gates are sigmoids of trained scores that start at 10; a loss draws
-their sum to the round's count; at a round's end the n smallest scores are set to -5, stay trainable and may recover. Ours: rounds are
-equal parts of step 1 (but for the first, if it is to be longer), and a size keeps what is not set to zero at the end of the round that
-reaches it.
+Xu et al. 2024 (arXiv 2407.18930; METHODS.md section 3), complete: gates are sigmoids of trained
+scores that start at 10; a loss draws their sum to the round's count; at a round's end the n
+smallest scores are set to -5, stay trainable and may recover. Ours: rounds are equal parts of step
+1 (but for the first, if it is to be longer), and a size keeps what is not set to zero at the end of
+the round that reaches it.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -22,14 +25,37 @@ ZEROED = -5.0
 
 @dataclass(frozen=True)
 class Options:
-    sizes: list[int] = option([16, 24], "branches kept by each smaller size; the dense net keeps all")
-    selection: float = option(0.62, "share of the updates in which branches are chosen (step 1)", low=0.01, high=0.99)
+    sizes: list[int] = option(
+        [16, 24], "branches kept by each smaller size; the dense net keeps all"
+    )
+    selection: float = option(
+        0.62, "share of the updates in which branches are chosen (step 1)", low=0.01, high=0.99
+    )
     rounds: int = option(8, "rounds of step 1", low=1, high=1000)
-    first_round: float = option(0.0, "the first round's share of step 1; 0 = as long as the others", low=0.0, high=0.99)
-    sparsity_weight: float = option(5.0, "weight of the loss that draws the gates' sum to the round's count", low=0.0, high=1000.0)
-    score_rate: float = option(1.0, "learning rate of the scores over the weights'; short runs need more (ours)", low=0.01, high=100_000.0)
-    subnet_weight: float = option(0.3, "weight of a smaller size's loss; the largest has 1", low=0.0, high=10.0)
-    layer_dropout: float = option(0.3, "chance that the largest net leaves out a branch the smallest lacks (step 2)", low=0.0, high=0.9)
+    first_round: float = option(
+        0.0, "the first round's share of step 1; 0 = as long as the others", low=0.0, high=0.99
+    )
+    sparsity_weight: float = option(
+        5.0,
+        "weight of the loss that draws the gates' sum to the round's count",
+        low=0.0,
+        high=1000.0,
+    )
+    score_rate: float = option(
+        1.0,
+        "learning rate of the scores over the weights'; short runs need more (ours)",
+        low=0.01,
+        high=100_000.0,
+    )
+    subnet_weight: float = option(
+        0.3, "weight of a smaller size's loss; the largest has 1", low=0.0, high=10.0
+    )
+    layer_dropout: float = option(
+        0.3,
+        "chance that the largest net leaves out a branch the smallest lacks (step 2)",
+        low=0.0,
+        high=0.9,
+    )
 
 
 class Method(_depth.Depth):
@@ -43,7 +69,11 @@ class Method(_depth.Depth):
         if not self.options.first_round or self.options.rounds == 1:
             return min(self.options.rounds - 1, step * self.options.rounds // self.end)
         first, others = round(self.options.first_round * self.end), self.options.rounds - 1
-        return 0 if step < first else min(others, 1 + (step - first) * others // max(1, self.end - first))
+        return (
+            0
+            if step < first
+            else min(others, 1 + (step - first) * others // max(1, self.end - first))
+        )
 
     def soft_gates(self, step: int) -> Tensor:
         return self.scaled().sigmoid()
@@ -53,7 +83,9 @@ class Method(_depth.Depth):
             return None
         count = len(self.branches)
         gone = (count - self.scaled().sigmoid().sum()) / count
-        return self.options.sparsity_weight * (gone - self.zeroed(self.round_of(step)) / count).abs()
+        return (
+            self.options.sparsity_weight * (gone - self.zeroed(self.round_of(step)) / count).abs()
+        )
 
     def after_step(self, step: int) -> None:
         index = self.round_of(step)
@@ -63,7 +95,9 @@ class Method(_depth.Depth):
         super().after_step(step)
 
     def zero_out(self, before: int, now: int) -> None:
-        """The end of a round: the smallest scores are set back, and sizes that are reached are noted."""
+        """The end of a round: the smallest scores are set back, and sizes that are reached are
+        noted.
+        """
         smallest = self.scores.detach().topk(now, largest=False).indices
         for i, size in enumerate(self.sizes):
             if before < len(self.branches) - size <= now:
@@ -72,7 +106,9 @@ class Method(_depth.Depth):
             self.scores[smallest] = ZEROED / self.rate
 
     def freeze(self) -> None:
-        """Sizes were noted when they were reached; those of a run stopped before that are chosen now."""
+        """Sizes were noted when they were reached; those of a run stopped before that are chosen
+        now.
+        """
         for i, size in enumerate(self.sizes):
             if not self.chosen[i].any():
                 self.chosen[i] = self.choice(size)
@@ -85,4 +121,6 @@ class Method(_depth.Depth):
 
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     """One output layer per size."""
-    return _depth.resolve(recipe, plugins.make_options(Options, recipe.method.options, "method").sizes)
+    return _depth.resolve(
+        recipe, plugins.make_options(Options, recipe.method.options, "method").sizes
+    )

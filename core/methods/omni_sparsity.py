@@ -1,9 +1,11 @@
 """Omni-sparsity training: every sparsity of every layer from one weight set, without retraining.
 
-After Yang et al. 2022 (arXiv 2110.08352): one dense weight set, a subnet is a mask on each layer, all are trained together. Ours
-(METHODS.md section 1): 8x1 nested masks, the sandwich (densest, sparsest, random ones with independent sparsity per matrix), adaptive
-dropout, in-place distillation from the densest with the KL or the alpha-divergence of AlphaNet (Wang et al. 2021).
+After Yang et al. 2022 (arXiv 2110.08352): one dense weight set, a subnet is a mask on each layer,
+all are trained together. Ours (METHODS.md section 1): 8x1 nested masks, the sandwich (densest,
+sparsest, random ones with independent sparsity per matrix), adaptive dropout, in-place distillation
+from the densest with the KL or the alpha-divergence of AlphaNet (Wang et al. 2021).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -19,40 +21,88 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Options:
-    sparsest: float = option(0.9, "share of zeros of the sparsest net trained; nothing sparser should be shown", low=0.0, high=0.99)
-    pattern: str = option("8x1", "where zeros may lie: blocks of 8 outputs, or anywhere", choices=("8x1", "1x1"))
-    warmup: float = option(0.3, "share of the updates that train the dense net alone first", low=0.0, high=0.95)
-    randoms: int = option(1, "random subnets per step, beside the densest and the sparsest", low=0, high=8)
-    random_from: float = option(0.0, "random subnets' mean share of zeros is drawn from here to `sparsest`", low=0.0, high=0.99)
-    ramp: float = option(0.0, "share of the updates over which subnets' zeros grow from none (cubic, as when pruning alone); 0: at once",
-                         low=0.0, high=1.0)
-    spread: float = option(0.15, "how far a matrix's sparsity may lie from the random subnet's mean", low=0.0, high=1.0)
+    sparsest: float = option(
+        0.9,
+        "share of zeros of the sparsest net trained; nothing sparser should be shown",
+        low=0.0,
+        high=0.99,
+    )
+    pattern: str = option(
+        "8x1", "where zeros may lie: blocks of 8 outputs, or anywhere", choices=("8x1", "1x1")
+    )
+    warmup: float = option(
+        0.3, "share of the updates that train the dense net alone first", low=0.0, high=0.95
+    )
+    randoms: int = option(
+        1, "random subnets per step, beside the densest and the sparsest", low=0, high=8
+    )
+    random_from: float = option(
+        0.0,
+        "random subnets' mean share of zeros is drawn from here to `sparsest`",
+        low=0.0,
+        high=0.99,
+    )
+    ramp: float = option(
+        0.0,
+        "share of the updates over which subnets' zeros grow from none (cubic, as when pruning"
+        " alone); 0: at once",
+        low=0.0,
+        high=1.0,
+    )
+    spread: float = option(
+        0.15, "how far a matrix's sparsity may lie from the random subnet's mean", low=0.0, high=1.0
+    )
     refresh: int = option(10, "updates between new block ranks", low=1, high=10000)
-    adaptive_dropout: bool = option(True, "dropout times the share kept, so that small nets are regularised less")
-    distillation: str = option("kl", "how subnets learn from the densest net", choices=("none", "kl", "alpha"))
-    distillation_weight: float = option(0.5, "share of the distillation in a subnet's loss", low=0.0, high=1.0)
-    subnet_weight: float = option(0.5, "weight of a subnet's loss; the densest has 1", low=0.0, high=10.0)
+    adaptive_dropout: bool = option(
+        True, "dropout times the share kept, so that small nets are regularised less"
+    )
+    distillation: str = option(
+        "kl", "how subnets learn from the densest net", choices=("none", "kl", "alpha")
+    )
+    distillation_weight: float = option(
+        0.5, "share of the distillation in a subnet's loss", low=0.0, high=1.0
+    )
+    subnet_weight: float = option(
+        0.5, "weight of a subnet's loss; the densest has 1", low=0.0, high=10.0
+    )
 
 
 class Method(_sandwich.Sandwich):
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
         if options.random_from > options.sparsest:
-            raise ValueError(f"method.random_from is {options.random_from}; it must lie between 0 and method.sparsest, {options.sparsest}")
+            raise ValueError(
+                f"method.random_from is {options.random_from}; it must lie between 0 and"
+                f" method.sparsest, {options.sparsest}"
+            )
 
     def plan(self, step: int) -> list[base.Pass]:
         passes, end = super().plan(step), self.options.ramp * self.updates
         if step >= end:
             return passes
         share = base.grown(step, end)
-        return [self._pass(p.name, {n: 1 - share * (1 - k) for n, k in p.subnet.keep.items()}) if p.subnet else p for p in passes]
+        return [
+            (
+                self._pass(p.name, {n: 1 - share * (1 - k) for n, k in p.subnet.keep.items()})
+                if p.subnet
+                else p
+            )
+            for p in passes
+        ]
 
     def sparsest(self) -> dict[str, float]:
         return cost.uniform(self.anatomy, self.options.sparsest)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
-        """A random subnet: one mean sparsity, then an independent one for every matrix around it (ours)."""
+        """A random subnet: one mean sparsity, then an independent one for every matrix around it
+        (ours).
+        """
         o = self.options
         mean = rng.uniform(o.random_from, o.sparsest)
         own = mean + rng.uniform(-o.spread, o.spread, len(self.anatomy.units))
-        return {u.name: 1.0 - float(s) for u, s in zip(self.anatomy.units, own.clip(0.0, o.sparsest + o.spread / 3).clip(max=0.99))}
+        return {
+            u.name: 1.0 - float(s)
+            for u, s in zip(
+                self.anatomy.units, own.clip(0.0, o.sparsest + o.spread / 3).clip(max=0.99)
+            )
+        }

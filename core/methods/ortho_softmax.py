@@ -1,11 +1,15 @@
-"""OrthoSoftmax: sizes of given parameters or multiply-accumulates, chosen from quarters of feed-forwards, heads and convolutions.
+"""OrthoSoftmax: sizes of given parameters or multiply-accumulates, chosen from quarters of
+feed-forwards, heads and convolutions.
 
-Xu et al. 2025 (arXiv 2501.18895; METHODS.md section 4). Known: the two steps of Xu et al. 2024 (core/methods/_depth.py); the components;
-scores G, P = row softmax(G / tau), gates z = the sum of P's first k rows, k by the expected cost; a penalty on P_k P_k' for rows that are
-not orthogonal; a subnet's loss weighs 1 - exp(-loss); feed-forward dropout goes down with the share of the quarters that is kept. Ours:
-G begins as small noise; the budget falls linearly over step 1; the penalty is |P_k P_k' - I|^2 / k; the loss is per frame, its weight a
-constant for the gradient; gates stay soft until each size is frozen: what the smaller one keeps, then the largest gates that still fit.
+Xu et al. 2025 (arXiv 2501.18895; METHODS.md section 4). Known: the two steps of Xu et al. 2024
+(core/methods/_depth.py); the components; scores G, P = row softmax(G / tau), gates z = the sum of
+P's first k rows, k by the expected cost; a penalty on P_k P_k' for rows that are not orthogonal; a
+subnet's loss weighs 1 - exp(-loss); feed-forward dropout goes down with the share of the quarters
+that is kept. Ours: G begins as small noise; the budget falls linearly over step 1; the penalty is
+|P_k P_k' - I|^2 / k; the loss is per frame, its weight a constant for the gradient; gates stay soft
+until each size is frozen: what the smaller one keeps, then the largest gates that still fit.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -26,14 +30,36 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Options:
-    sizes: list[float] = option([0.35, 0.6], "share of the dense net's cost that each smaller size may have")
-    budget: str = option("parameters", "what a size is paid in: parameters, or multiply-accumulates (FLOPs / 2)",
-                         choices=("parameters", "macs"))
-    selection: float = option(0.62, "share of the updates in which components are chosen (step 1)", low=0.01, high=0.99)
+    sizes: list[float] = option(
+        [0.35, 0.6], "share of the dense net's cost that each smaller size may have"
+    )
+    budget: str = option(
+        "parameters",
+        "what a size is paid in: parameters, or multiply-accumulates (FLOPs / 2)",
+        choices=("parameters", "macs"),
+    )
+    selection: float = option(
+        0.62, "share of the updates in which components are chosen (step 1)", low=0.01, high=0.99
+    )
     tau: float = option(0.1, "temperature of the rows of P", low=0.001, high=100.0)
-    orthogonality: float = option(1.0, "weight of the penalty on rows of P that choose the same component", low=0.0, high=1000.0)
-    subnet_weight: float = option(1.0, "weight of a smaller size's loss, times 1 - exp(-loss); the largest has 1", low=0.0, high=10.0)
-    layer_dropout: float = option(0.3, "chance that the largest net leaves out a branch the smallest lacks (step 2)", low=0.0, high=0.9)
+    orthogonality: float = option(
+        1.0,
+        "weight of the penalty on rows of P that choose the same component",
+        low=0.0,
+        high=1000.0,
+    )
+    subnet_weight: float = option(
+        1.0,
+        "weight of a smaller size's loss, times 1 - exp(-loss); the largest has 1",
+        low=0.0,
+        high=10.0,
+    )
+    layer_dropout: float = option(
+        0.3,
+        "chance that the largest net leaves out a branch the smallest lacks (step 2)",
+        low=0.0,
+        high=0.9,
+    )
 
 
 class Method(_depth.Depth):
@@ -43,7 +69,7 @@ class Method(_depth.Depth):
         self.fixed, self.costs = self.components.costs(options.budget)
         count = len(self.components)
         noise = torch.randn(count, count, generator=torch.Generator().manual_seed(seed))
-        self.scores = torch.nn.Parameter(options.tau * noise)                               # G, [N, N]
+        self.scores = torch.nn.Parameter(options.tau * noise)  # G, [N, N]
         self.chosen = torch.zeros(len(self.sizes), count, dtype=torch.bool)
 
     @property
@@ -66,7 +92,7 @@ class Method(_depth.Depth):
 
     def soft_gates(self, step: int) -> Tensor:
         rows = self.rows()
-        return rows[:self.count(rows, self.share(step))].sum(0)
+        return rows[: self.count(rows, self.share(step))].sum(0)
 
     def gates(self, subnet: Subnet | None, step: int) -> dict:
         if subnet is None:
@@ -79,26 +105,37 @@ class Method(_depth.Depth):
         if step >= self.end or not self.options.orthogonality:
             return None
         rows = self.rows()
-        return self.options.orthogonality * overlap(rows[:self.count(rows, self.share(step))])
+        return self.options.orthogonality * overlap(rows[: self.count(rows, self.share(step))])
 
-    def loss(self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
+    def loss(
+        self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None
+    ) -> Tensor:
         own = super().loss(a_pass, output, batch, teacher)
         if a_pass.subnet is None:
             return own
         weight = -torch.expm1(-own.detach() / output.lengths.sum())
-        return own.detach() + weight * (own - own.detach())  # the curves show the loss, the gradient is weighted
+        return own.detach() + weight * (
+            own - own.detach()
+        )  # the curves show the loss, the gradient is weighted
 
     def _choices(self) -> Tensor:
         """bool [sizes, N]: what each size keeps, frozen or as it would be now."""
         if self.chosen.any():
             return self.chosen
-        found, chosen, rows = torch.zeros_like(self.chosen), torch.zeros(len(self.components), dtype=torch.bool), self.rows().detach().cpu()
+        found, chosen, rows = (
+            torch.zeros_like(self.chosen),
+            torch.zeros(len(self.components), dtype=torch.bool),
+            self.rows().detach().cpu(),
+        )
         for index in reversed(range(len(self.sizes))):
-            gates = rows[:self.count(rows, self.sizes[index])].sum(0)
+            gates = rows[: self.count(rows, self.sizes[index])].sum(0)
             for component in gates.argsort(descending=True, stable=True).tolist():
                 with_it = chosen.clone()
                 with_it[component] = True
-                if self.components.cost(with_it, self.options.budget) <= self.sizes[index] * self.whole:
+                if (
+                    self.components.cost(with_it, self.options.budget)
+                    <= self.sizes[index] * self.whole
+                ):
                     chosen = with_it
             found[index] = chosen
         return found
@@ -109,7 +146,14 @@ class Method(_depth.Depth):
 
     def _subnet(self, index: int, chosen: Tensor) -> Subnet:
         keep, name = self.components.keep(chosen), f"c{100 * self.sizes[index]:g}"
-        return Subnet(name, "", keep, cost.sparsity_reached(self.anatomy, keep), head=index + 1, origin="trained")
+        return Subnet(
+            name,
+            "",
+            keep,
+            cost.sparsity_reached(self.anatomy, keep),
+            head=index + 1,
+            origin="trained",
+        )
 
     def freeze(self) -> None:
         self.chosen = self._choices()
@@ -119,11 +163,16 @@ class Method(_depth.Depth):
         choices = self._choices()
         places = (~choices).sum(0)  # how many sizes lack a component: sizes are nested
         dense = Subnet("dense", "", {}, 0.0, origin="trained")
-        return base.Results(self.components.ranks(averaged, places), [dense, *map(self._subnet, range(len(choices)), choices)])
+        return base.Results(
+            self.components.ranks(averaged, places),
+            [dense, *map(self._subnet, range(len(choices)), choices)],
+        )
 
 
 def overlap(rows: Tensor) -> Tensor:
-    """|P P' - I|^2 / k of rows [k, N]: 0 where every row chooses one component and no two the same."""
+    """|P P' - I|^2 / k of rows [k, N]: 0 where every row chooses one component and no two the
+    same.
+    """
     product = rows @ rows.T
     return (product - torch.eye(len(rows), device=rows.device)).square().sum() / len(rows)
 
@@ -137,10 +186,17 @@ def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
     model = module.build(plugins.make_options(module.Options, changed, "model"), vocabulary)
     components = Components(model.anatomy(), model.cuts())
     whole = torch.ones(len(components), dtype=torch.bool)
-    alone = whole.diag()[[components.names.index(n) for n in components.firsts]]  # parts of a branch are alike
-    least = min(components.cost(one, options.budget) for one in alone) / components.cost(whole, options.budget)
+    alone = whole.diag()[
+        [components.names.index(n) for n in components.firsts]
+    ]  # parts of a branch are alike
+    least = min(components.cost(one, options.budget) for one in alone) / components.cost(
+        whole, options.budget
+    )
     wrong = [s for s in options.sizes if not least <= s < 1]
     if wrong or not options.sizes or len(set(options.sizes)) < len(options.sizes):
-        raise ValueError(f"method.sizes are shares of the dense net's {options.budget}, each once, below 1 and at least {least:.3f} (what "
-                         f"is never left out, and one component); came {list(options.sizes)}")
+        raise ValueError(
+            f"method.sizes are shares of the dense net's {options.budget}, each once, below 1 and"
+            f" at least {least:.3f} (what is never left out, and one component); came"
+            f" {list(options.sizes)}"
+        )
     return replace(recipe, model=Choice(recipe.model.name, changed))

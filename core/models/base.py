@@ -1,7 +1,10 @@
-"""What every model offers the rest: a forward pass with gates and noise, a loss, an anatomy, and a streaming step.
+"""What every model offers the rest: a forward pass with gates and noise, a loss, an anatomy, and a
+streaming step.
 
-Nobody asks a model for its name: what it can do, and which decoder reads its frames, it says itself.
+Nobody asks a model for its name: what it can do, and which decoder reads its frames, it says
+itself.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -20,9 +23,13 @@ from core.records import Anatomy
 
 @dataclass
 class Output:
-    """log_probs [B, T, V] over tokens (0 is blank), lengths [B] in encoder frames, taps {block: hidden [B, T, D] as it reaches
-    the output layer when no later block runs a branch}. Output layers are named heads.<k>. A transducer has no log_probs of a frame
-    (they depend on the tokens before) but encodings [B, T, E] that its decoder reads."""
+    """log_probs [B, T, V] over tokens (0 is blank), lengths [B] in encoder frames, taps {block:
+    hidden [B, T, D] as it reaches
+    the output layer when no later block runs a branch}. Output layers are named heads.<k>. A
+    transducer has no log_probs of a frame
+    (they depend on the tokens before) but encodings [B, T, E] that its decoder reads.
+    """
+
     log_probs: Tensor | None
     lengths: Tensor
     taps: dict[int, Tensor]
@@ -36,41 +43,71 @@ class Output:
     def detached(self) -> Output:
         """The same without the way back to the weights."""
         parts = {n: getattr(self, n) for n in ("log_probs", "encodings")}
-        return dataclasses.replace(self, **{n: None if t is None else t.detach() for n, t in parts.items()})
+        return dataclasses.replace(
+            self, **{n: None if t is None else t.detach() for n, t in parts.items()}
+        )
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Parts of a residual branch that can be gated (core/layers/parts.py): equal stretches of the outputs of `rows` and of the inputs
-    of `columns`, all names of units."""
+    """Parts of a residual branch that can be gated (core/layers/parts.py): equal stretches of the
+    outputs of `rows` and of the inputs
+    of `columns`, all names of units.
+    """
+
     parts: int
     rows: tuple[str, ...]
     columns: tuple[str, ...]
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch, reduction: str = "sum") -> Tensor:
-    """CTC (Graves et al. 2006) summed over the batch, or [B] by "none". Whether labels fit the frames is checked by prepare."""
-    return F.ctc_loss(log_probs.transpose(0, 1), batch.tokens, lengths, batch.token_lengths, blank=0,
-                      reduction=reduction, zero_infinity=True)
+    """CTC (Graves et al. 2006) summed over the batch, or [B] by "none". Whether labels fit the
+    frames is checked by prepare.
+    """
+    return F.ctc_loss(
+        log_probs.transpose(0, 1),
+        batch.tokens,
+        lengths,
+        batch.token_lengths,
+        blank=0,
+        reduction=reduction,
+        zero_infinity=True,
+    )
 
 
 class Model(nn.Module):
     """A streaming recogniser. `noise_width` random numbers per utterance feed its dropout."""
-    noise_width: int
-    posteriors = True                   # whether its Output has log_probs, for distillation and CTC at taps
-    decoding = "ctc"                    # which decoders of core.decoding read its frames: ctc | transducer
-    frame_ms = 40.0                     # one encoder frame
-    chunks: tuple[int, ...] = (0,)      # chunk lengths in encoder frames it can run with; 0 = full context
-    default_chunk_ms = 320.0            # where nobody asks for one
-    history, ahead = 0, 0               # frames of 10 ms that stream() needs before and after those of its chunk
 
-    def forward(self, features: Tensor, lengths: Tensor, *, chunk: int = 0, gates: dict | None = None,
-                noise: Noise | None = None, head: int = 0, taps: tuple[int, ...] = ()) -> Output:
-        """features [B, T, F] normalised, lengths [B] of 10 ms frames; chunk in encoder frames, 0 = full context."""
+    noise_width: int
+    posteriors = True  # whether its Output has log_probs, for distillation and CTC at taps
+    decoding = "ctc"  # which decoders of core.decoding read its frames: ctc | transducer
+    frame_ms = 40.0  # one encoder frame
+    chunks: tuple[int, ...] = (
+        0,
+    )  # chunk lengths in encoder frames it can run with; 0 = full context
+    default_chunk_ms = 320.0  # where nobody asks for one
+    history, ahead = 0, 0  # frames of 10 ms that stream() needs before and after those of its chunk
+
+    def forward(
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        *,
+        chunk: int = 0,
+        gates: dict | None = None,
+        noise: Noise | None = None,
+        head: int = 0,
+        taps: tuple[int, ...] = (),
+    ) -> Output:
+        """features [B, T, F] normalised, lengths [B] of 10 ms frames; chunk in encoder frames, 0 =
+        full context.
+        """
         raise NotImplementedError
 
     def loss(self, output: Output, batch: Batch, reduction: str = "sum") -> Tensor:
-        """What training makes small: summed over the batch, or [B] by "none". CTC, unless a model says otherwise."""
+        """What training makes small: summed over the batch, or [B] by "none". CTC, unless a model
+        says otherwise.
+        """
         return ctc_loss(output.log_probs, output.lengths, batch, reduction)
 
     def read_out(self, hidden: Tensor, head: int = 0) -> Tensor:
@@ -88,19 +125,32 @@ class Model(nn.Module):
         """Fixed-shape tensors that carry a stream from chunk to chunk."""
         raise NotImplementedError
 
-    def stream(self, window: Tensor, valid: Tensor, state: dict[str, Tensor], *, gates: dict | None = None,
-               head: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-        """window [B, history + 4 c + ahead, F], of whose c encoder frames `valid` [B] are real -> (frames [B, c, ...] as
-        Output.frames, state)."""
+    def stream(
+        self,
+        window: Tensor,
+        valid: Tensor,
+        state: dict[str, Tensor],
+        *,
+        gates: dict | None = None,
+        head: int = 0,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """window [B, history + 4 c + ahead, F], of whose c encoder frames `valid` [B] are real ->
+        (frames [B, c, ...] as
+        Output.frames, state).
+        """
         raise NotImplementedError
 
     def chunk_frames(self, chunk_ms: float, field: str = "chunk_ms") -> int:
-        """Encoder frames of a chunk, 0 = full context; ValueError names the field and lists what is possible."""
+        """Encoder frames of a chunk, 0 = full context; ValueError names the field and lists what is
+        possible.
+        """
         frames = round(chunk_ms / self.frame_ms)
         if frames * self.frame_ms != chunk_ms or frames not in self.chunks:
             allowed = ", ".join(f"{self.frame_ms * n:g}" for n in self.chunks)
-            raise ValueError(f"{field} {chunk_ms:g} is not possible with this model; allowed are {allowed} "
-                             f"({'0 = full context' if 0 in self.chunks else 'fixed when the model is built'})")
+            raise ValueError(
+                f"{field} {chunk_ms:g} is not possible with this model; allowed are {allowed} "
+                f"({'0 = full context' if 0 in self.chunks else 'fixed when the model is built'})"
+            )
         return frames
 
 
@@ -116,5 +166,7 @@ class _Caller(nn.Module):
 
 
 def with_weights(model: Model, weights: dict[str, Tensor], work: Callable[[Model], Any]) -> Any:
-    """work(model) while the model's parameters are these: a loss and a decoder need the masked weights as a forward pass does."""
+    """work(model) while the model's parameters are these: a loss and a decoder need the masked
+    weights as a forward pass does.
+    """
     return functional_call(_Caller(model), {f"model.{n}": w for n, w in weights.items()}, (work,))

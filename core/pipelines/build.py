@@ -1,4 +1,7 @@
-"""From a Recipe to what it names: model, method, first weights; and what can be said against it before any speech is prepared."""
+"""From a Recipe to what it names: model, method, first weights; and what can be said against it
+before any speech is prepared.
+"""
+
 from __future__ import annotations
 
 import re
@@ -20,7 +23,9 @@ from core.speech import tokenizer
 from core.storage import packing, store
 from core.training.options import Options as TrainingOptions
 
-BLOCK = re.compile(r"(.*\b(?:blocks|layers|emformer_layers)\.)(\d+)(\..*)")  # a parameter of a numbered block, in every model
+BLOCK = re.compile(
+    r"(.*\b(?:blocks|layers|emformer_layers)\.)(\d+)(\..*)"
+)  # a parameter of a numbered block, in every model
 
 
 def versions(recipe: Recipe) -> dict[str, int]:
@@ -31,20 +36,29 @@ def versions(recipe: Recipe) -> dict[str, int]:
 
 def build(recipe: Recipe, vocabulary: int, updates: int):
     """Model and method of a resolved recipe, seeded -> (model, method)."""
-    model_room, method_room = plugins.load("models", recipe.model.name), plugins.load("methods", recipe.method.name)
+    model_room, method_room = (
+        plugins.load("models", recipe.model.name),
+        plugins.load("methods", recipe.method.name),
+    )
     torch.manual_seed(recipe.seed)
-    model = model_room.build(plugins.make_options(model_room.Options, recipe.model.options, "model"), vocabulary)
+    model = model_room.build(
+        plugins.make_options(model_room.Options, recipe.model.options, "model"), vocabulary
+    )
     options = plugins.make_options(method_room.Options, recipe.method.options, "method")
     anatomy = cost.with_pattern(model.anatomy(), getattr(options, "pattern", "8x1"))
     return model, method_room.Method(options, model, anatomy, updates, recipe.seed)
 
 
 def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    return getattr(plugins.load("methods", recipe.method.name), "resolve", methods_base.resolve)(recipe, vocabulary)
+    return getattr(plugins.load("methods", recipe.method.name), "resolve", methods_base.resolve)(
+        recipe, vocabulary
+    )
 
 
 def check_version(run_id: str, field: str) -> None:
-    """ValueError for a run whose model was of another version: its weights would mean something else now."""
+    """ValueError for a run whose model was of another version: its weights would mean something
+    else now.
+    """
     folder = store.run_folder(run_id)
     room = f"models/{store.recipe(folder).model.name}"
     try:
@@ -53,21 +67,34 @@ def check_version(run_id: str, field: str) -> None:
         return
     own = plugins.load(*room.split("/")).VERSION
     if noted not in (None, own):
-        raise ValueError(f"{field}: run {run_id} was trained with version {noted} of core/{room}.py, and only version {own} is here: use "
-                         f"a run of version {own}, or the project as it was when the run was trained")
+        raise ValueError(
+            f"{field}: run {run_id} was trained with version {noted} of core/{room}.py, and only"
+            f" version {own} is here: use a run of version {own}, or the project as it was when the"
+            " run was trained"
+        )
 
 
 def start_from(model: torch.nn.Module, recipe: Recipe, tokens: str) -> None:
-    """Load the released weights of the recipe's earlier stage; ValueError when its version, tokens or shapes are others.
+    """Load the released weights of the recipe's earlier stage; ValueError when its version, tokens
+    or shapes are others.
 
-    Where the recipe asks for another kind of tokens (prepare.new_tokens), the output layers stay as the model was built.
-    Output layers it lacks (one per size) begin as its first one; a method with blocks_of() takes some of its blocks."""
-    run_id, blocks_of = recipe.init_from, getattr(plugins.load("methods", recipe.method.name), "blocks_of", None)
+    Where the recipe asks for another kind of tokens (prepare.new_tokens), the output layers stay as
+    the model was built.
+    Output layers it lacks (one per size) begin as its first one; a method with blocks_of() takes
+    some of its blocks.
+    """
+    run_id, blocks_of = (
+        recipe.init_from,
+        getattr(plugins.load("methods", recipe.method.name), "blocks_of", None),
+    )
     folder = store.run_folder(run_id)
     check_version(run_id, "init_from")
     new_tokens = prepare_room.new_tokens(recipe)
     if not new_tokens and store.read(folder / paths.TOKENS).decode() != tokens:
-        raise ValueError(f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of its recipe")
+        raise ValueError(
+            f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of"
+            " its recipe"
+        )
     weights = {n: torch.from_numpy(t) for n, t in packing.weights(folder).items()}
     own = dict(model.named_parameters())
     if new_tokens:
@@ -80,22 +107,35 @@ def start_from(model: torch.nn.Module, recipe: Recipe, tokens: str) -> None:
     wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
     wrong += [n for n in weights if n not in own and not n.startswith(packing.HEADS)]
     if wrong:
-        raise ValueError(f"init_from: run {run_id} has another model; {len(wrong)} tensors differ, the first is {wrong[0]}")
+        raise ValueError(
+            f"init_from: run {run_id} has another model; {len(wrong)} tensors differ, the first is"
+            f" {wrong[0]}"
+        )
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(weights[name].float())
 
 
-def _some_blocks(weights: dict[str, torch.Tensor], chosen: Callable[[int], list[int]]) -> dict[str, torch.Tensor]:
+def _some_blocks(
+    weights: dict[str, torch.Tensor], chosen: Callable[[int], list[int]]
+) -> dict[str, torch.Tensor]:
     """The weights of a net that has only the chosen blocks, numbered anew."""
     places = {n: m for n in weights if (m := BLOCK.match(n))}
-    new = {old: i for i, old in enumerate(chosen(1 + max((int(m[2]) for m in places.values()), default=-1)))}
-    return {n if n not in places else f"{places[n][1]}{new[int(places[n][2])]}{places[n][3]}": t for n, t in weights.items()
-            if n not in places or int(places[n][2]) in new}
+    new = {
+        old: i
+        for i, old in enumerate(chosen(1 + max((int(m[2]) for m in places.values()), default=-1)))
+    }
+    return {
+        n if n not in places else f"{places[n][1]}{new[int(places[n][2])]}{places[n][3]}": t
+        for n, t in weights.items()
+        if n not in places or int(places[n][2]) in new
+    }
 
 
 def vocabulary(recipe: Recipe) -> int:
-    """The number of tokens, before any speech is prepared. ValueError where the recipe contradicts the run it starts from."""
+    """The number of tokens, before any speech is prepared. ValueError where the recipe contradicts
+    the run it starts from.
+    """
     if recipe.init_from and not prepare_room.new_tokens(recipe):
         return prepare_room.inherited(recipe)[0]
     options = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
@@ -103,31 +143,47 @@ def vocabulary(recipe: Recipe) -> int:
 
 
 def check(recipe: Recipe, vocabulary: int) -> None:
-    """ValueError, before any speech is prepared, for sizes, chunks and decoders that the model cannot do, and for a run to begin from
-    that is of another model or version."""
+    """ValueError, before any speech is prepared, for sizes, chunks and decoders that the model
+    cannot do, and for a run to begin from
+    that is of another model or version.
+    """
     training = plugins.make_options(TrainingOptions, recipe.training, "training")
     model, _ = build(resolve(recipe, vocabulary), vocabulary, training.updates)
     check_model(model, training, evaluation_options(recipe))
     check_splits(recipe, evaluation_options(recipe).splits)
     if recipe.init_from:
-        start_from(model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode())
+        start_from(
+            model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode()
+        )
 
 
 def check_splits(recipe: Recipe, splits: Sequence[str]) -> None:
-    """ValueError for splits that the recipe's corpus has not. Where the corpus is not on this machine nothing is known of it yet."""
+    """ValueError for splits that the recipe's corpus has not. Where the corpus is not on this
+    machine nothing is known of it yet.
+    """
     try:
         known = corpora_base.make(recipe.corpus).splits() if splits else []
     except ValueError:
         return
     for split in splits:
-        if split not in known:  # reports say "librispeech/test-clean" where the corpus says "test-clean"
-            plugins.check_name(split.split("/", 1)[-1], known, f"split of the corpus {recipe.corpus.name} (evaluation.splits)")
+        if (
+            split not in known
+        ):  # reports say "librispeech/test-clean" where the corpus says "test-clean"
+            plugins.check_name(
+                split.split("/", 1)[-1],
+                known,
+                f"split of the corpus {recipe.corpus.name} (evaluation.splits)",
+            )
 
 
 def check_model(model: Model, training: TrainingOptions, measured: evaluation.Options) -> None:
-    """ValueError for chunks and decoders that the model cannot do, and for a language model that cannot be read."""
+    """ValueError for chunks and decoders that the model cannot do, and for a language model that
+    cannot be read.
+    """
     if not training.chunks_ms:
-        raise ValueError("training.chunks_ms is empty: give at least one length of a chunk in ms, e.g. [320]")
+        raise ValueError(
+            "training.chunks_ms is empty: give at least one length of a chunk in ms, e.g. [320]"
+        )
     for chunk_ms in training.chunks_ms:
         model.chunk_frames(chunk_ms, "training.chunks_ms")
     model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")

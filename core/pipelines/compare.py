@@ -1,4 +1,7 @@
-"""Runs a recipe set: every arm trained and measured, or reused when nothing that decides it has changed. Resumable."""
+"""Runs a recipe set: every arm trained and measured, or reused when nothing that decides it has
+changed. Resumable.
+"""
+
 from __future__ import annotations
 
 import datetime
@@ -28,22 +31,41 @@ CURVE_ROWS = 40  # of the loss, kept with an arm
 def run(recipe_set: RecipeSet, report: Report) -> Path:
     """Train and measure what is missing, in the order of the set, and write its page -> the page.
 
-    Interrupted when `report` says stop: the training under way has a checkpoint, and the same command goes on there."""
+    Interrupted when `report` says stop: the training under way has a checkpoint, and the same
+    command goes on there.
+    """
     todo = list(itertools.product(recipe_set.arms, recipe_set.seeds))
     page = paths.COMPARED / f"{recipe_set.name}.md"
-    if _start_is_elsewhere(recipe_set) and all(_recorded(recipe_set, arm, seed) for arm, seed in todo):
+    if _start_is_elsewhere(recipe_set) and all(
+        _recorded(recipe_set, arm, seed) for arm, seed in todo
+    ):
         return _write(recipe_set, page)  # finished where the start was, which need not ship
     speech = _check(recipe_set, report)
     try:
         for done, (arm, seed) in enumerate(todo):
-            def tell(progress: float, text: str, left: float | None, done: int = done, arm: Arm = arm, seed: int = seed) -> bool:
-                return report((done + progress) / len(todo), f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}", left)
+
+            def tell(
+                progress: float,
+                text: str,
+                left: float | None,
+                done: int = done,
+                arm: Arm = arm,
+                seed: int = seed,
+            ) -> bool:
+                return report(
+                    (done + progress) / len(todo),
+                    f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}",
+                    left,
+                )
+
             recipe, prepared, _ = experiment.identify(recipe_set.recipe_of(arm, seed), tell, speech)
             before = recipe_sets.record(recipe_set.name, arm.name, seed)
             if before is None or not _same(before, recipe, prepared, recipe_set.measured(arm)):
                 folder = experiment.train(recipe, tell)
                 selection = _search(arm, folder, recipe, prepared, tell) if arm.search else {}
-                recipe_sets.save_record(recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared) | selection)
+                recipe_sets.save_record(
+                    recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared) | selection
+                )
     finally:  # stopped in the midst: the page has what is finished and says what is not
         _write(recipe_set, page)
     return page
@@ -56,8 +78,12 @@ def _write(recipe_set: RecipeSet, page: Path) -> Path:
 
 
 def _start_is_elsewhere(recipe_set: RecipeSet) -> bool:
-    """Whether the run that all arms begin from is not on this machine: neither they nor what they heard can be made anew."""
-    return bool(recipe_set.recipe.init_from) and recipe_set.recipe.init_from not in {r.id for r in store.runs()}
+    """Whether the run that all arms begin from is not on this machine: neither they nor what they
+    heard can be made anew.
+    """
+    return bool(recipe_set.recipe.init_from) and recipe_set.recipe.init_from not in {
+        r.id for r in store.runs()
+    }
 
 
 def _recorded(recipe_set: RecipeSet, arm: Arm, seed: int) -> bool:
@@ -65,44 +91,76 @@ def _recorded(recipe_set: RecipeSet, arm: Arm, seed: int) -> bool:
     return found is not None and found["recipe"]["init_from"] == recipe_set.recipe.init_from
 
 
-def _same(before: dict[str, Any], recipe: Recipe, prepared: Prepared, measured: dict[str, Any]) -> bool:
-    """Whether a record is of this very training: every field of its recipe, the plug-ins' versions, what was heard, what was measured.
+def _same(
+    before: dict[str, Any], recipe: Recipe, prepared: Prepared, measured: dict[str, Any]
+) -> bool:
+    """Whether a record is of this very training: every field of its recipe, the plug-ins' versions,
+    what was heard, what was measured.
 
-    Not the id of its run, which knows when the files of speech were written: they are the same on another machine."""
-    wanted = json.loads(json.dumps(as_dict(recipe))) | {"title": before["recipe"]["title"]}  # for people
+    Not the id of its run, which knows when the files of speech were written: they are the same on
+    another machine.
+    """
+    wanted = json.loads(json.dumps(as_dict(recipe))) | {
+        "title": before["recipe"]["title"]
+    }  # for people
     return (before["recipe"], before.get("versions"), before.get("speech"), before["measure"]) == (
-        wanted, building.versions(recipe), prepared.content, measured)
+        wanted,
+        building.versions(recipe),
+        prepared.content,
+        measured,
+    )
 
 
 def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
-    """The speech that all arms hear. ValueError, before anything is trained: arms that hear different things, splits and sizes that
-    will not be there, chunks that an arm's model cannot do."""
-    speech: dict[str, Prepared] = {}  # looking through the corpora takes seconds: once for all arms that ask for the same
+    """The speech that all arms hear. ValueError, before anything is trained: arms that hear
+    different things, splits and sizes that
+    will not be there, chunks that an arm's model cannot do.
+    """
+    speech: dict[
+        str, Prepared
+    ] = {}  # looking through the corpora takes seconds: once for all arms that ask for the same
     for arm in recipe_set.arms:
         asked = recipe_set.recipe_of(arm, recipe_set.seeds[0])
         key = repr((asked.corpus, asked.features, asked.tokens, asked.init_from))
         recipe, prepared, _ = experiment.identify(asked, report, speech.get(key))
         speech[key] = prepared
         if len({p.hash for p in speech.values()}) > 1:
-            raise ValueError(f"arm '{arm.name}' of {recipe_set.name} hears other features or tokens than the arms before: a fair "
-                             f"comparison has one corpus, features and tokens table for all")
+            raise ValueError(
+                f"arm '{arm.name}' of {recipe_set.name} hears other features or tokens than the"
+                " arms before: a fair comparison has one corpus, features and tokens table for all"
+            )
         for split in recipe_set.measure.splits:
             prepared.rows(split)
         building.check(recipe, prepared.tokenizer.size)
         known = experiment.size_names(recipe, prepared.tokenizer.size) if arm.sizes else []
         if arm.search:
-            known += [allocation.name_of(experiment.ORIGINS[arm.search], s) for s in experiment.search_options(recipe).sparsities]
-        if missing := [name for _, name in arm.sizes if name not in known and not recipe_sets.AT_MOST.fullmatch(name)]:
-            raise ValueError(f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training stores "
-                             f"{', '.join(known)}")
+            known += [
+                allocation.name_of(experiment.ORIGINS[arm.search], s)
+                for s in experiment.search_options(recipe).sparsities
+            ]
+        if missing := [
+            name
+            for _, name in arm.sizes
+            if name not in known and not recipe_sets.AT_MOST.fullmatch(name)
+        ]:
+            raise ValueError(
+                f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training"
+                f" stores {', '.join(known)}"
+            )
     return prepared
 
 
 def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
-    """{column of the page: size}: the arm's own, or uniform ones. A budget that no size fits into has none."""
+    """{column of the page: size}: the arm's own, or uniform ones. A budget that no size fits into
+    has none.
+    """
     anatomy = store.anatomy(folder)
     if arm.sizes:
-        own = [s for s in store.subnets(folder) if s.origin == experiment.ORIGINS.get(arm.search, "trained")]
+        own = [
+            s
+            for s in store.subnets(folder)
+            if s.origin == experiment.ORIGINS.get(arm.search, "trained")
+        ]
         found = {}
         for column, name in arm.sizes:
             if most := recipe_sets.AT_MOST.fullmatch(name):
@@ -112,54 +170,124 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
             else:
                 found[column] = store.subnet(folder, name)
         return found
-    keeps = {c: cost.uniform(anatomy, s) for c, s in zip(recipe_set.columns(arm), recipe_set.measure.sparsities)}
-    return {c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k)) for c, k in keeps.items()}
+    keeps = {
+        c: cost.uniform(anatomy, s)
+        for c, s in zip(recipe_set.columns(arm), recipe_set.measure.sparsities)
+    }
+    return {
+        c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k))
+        for c, k in keeps.items()
+    }
 
 
-def _search(arm: Arm, folder: Path, recipe: Recipe, prepared: Prepared, report: Report) -> dict[str, Any]:
+def _search(
+    arm: Arm, folder: Path, recipe: Recipe, prepared: Prepared, report: Report
+) -> dict[str, Any]:
     """Sizes searched as the arm says, or those that were -> what choosing them took."""
     if experiment.ORIGINS[arm.search] not in {s.origin for s in store.subnets(folder)}:
         experiment.search(folder.name, report, methods=[arm.search])
-    told, options = store.read_json(store.own_part(folder) / f"{arm.search}.json"), experiment.search_options(recipe)
-    heard = sum(row.seconds for row in some_of_each(prepared.rows("search"), options.seconds, options.seed))
-    tmacs = told.get("macs_per_second", math.nan) * heard / 1e12  # a search of an earlier version did not count them
-    return {"selection_seconds": told["seconds"], "selection_evaluations": told["told"],
-            "selection_tmacs": round(tmacs, 6) if math.isfinite(tmacs) else None}
+    told, options = (
+        store.read_json(store.own_part(folder) / f"{arm.search}.json"),
+        experiment.search_options(recipe),
+    )
+    heard = sum(
+        row.seconds for row in some_of_each(prepared.rows("search"), options.seconds, options.seed)
+    )
+    tmacs = (
+        told.get("macs_per_second", math.nan) * heard / 1e12
+    )  # a search of an earlier version did not count them
+    return {
+        "selection_seconds": told["seconds"],
+        "selection_evaluations": told["told"],
+        "selection_tmacs": round(tmacs, 6) if math.isfinite(tmacs) else None,
+    }
 
 
 def _branches(anatomy: Anatomy, subnet: Subnet) -> dict[str, list[int]]:
     """{kind: [branches that the size runs, branches of the network]}."""
-    kinds, off = {u.branch: u.kind for u in anatomy.units if u.branch}, cost.branches_off(anatomy, subnet.keep)
-    return {kind: [sum(k == kind and b not in off for b, k in kinds.items()), sum(k == kind for k in kinds.values())]
-            for kind in dict.fromkeys(kinds.values())}
+    kinds, off = (
+        {u.branch: u.kind for u in anatomy.units if u.branch},
+        cost.branches_off(anatomy, subnet.keep),
+    )
+    return {
+        kind: [
+            sum(k == kind and b not in off for b, k in kinds.items()),
+            sum(k == kind for k in kinds.values()),
+        ]
+        for kind in dict.fromkeys(kinds.values())
+    }
 
 
 def _sums(found: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list[float]]]:
-    """What a size did, by speaker over all splits and by corpus: [loss, encoder frames, word errors, words]."""
+    """What a size did, by speaker over all splits and by corpus: [loss, encoder frames, word
+    errors, words].
+    """
     made: dict[str, dict[str, list[float]]] = {"speakers": {}, "corpora": {}}
     for key, four in found.items():
         for part, name in zip(("corpora", "speakers"), key):
-            made[part][name] = [round(a + b, 2) for a, b in zip(made[part].get(name, [0.0] * 4), four)]
+            made[part][name] = [
+                round(a + b, 2) for a, b in zip(made[part].get(name, [0.0] * 4), four)
+            ]
     return made
 
 
-def _record(recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepared: Prepared) -> dict[str, Any]:
+def _record(
+    recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepared: Prepared
+) -> dict[str, Any]:
     finished = store.read_json(folder / paths.FINISHED)
     rows = history.metrics(folder)
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
     chunk_ms = building.evaluation_options(recipe).chunk_ms
     anatomy = store.anatomy(folder)
-    fitness = Fitness(folder, prepared, recipe_set.measure.seconds, chunk_ms, options.threads, seed=1,
-                      splits=recipe_set.measure.splits)
-    sizes = {column: {"sparsity": subnet.sparsity, "parameters": cost.nonzero_parameters(anatomy, subnet.keep),
-                      "file_bytes": cost.file_bytes(anatomy, subnet.keep),
-                      "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6, "branches": _branches(anatomy, subnet),
-                      "left_out": sorted(cost.branches_off(anatomy, subnet.keep)), **_sums(fitness.by_speaker(subnet.keep, subnet.head))}
-             for column, subnet in _sizes(recipe_set, arm, folder).items()}
-    return {"set": recipe_set.name, "arm": arm.name, "seed": recipe.seed, "run": folder.name, "recipe": as_dict(recipe),
-            "measure": recipe_set.measured(arm), "split": ", ".join(recipe_set.measure.splits), "chunk_ms": chunk_ms, "sizes": sizes,
-            "speech": prepared.content,
-            "curve": rows[::-(-len(rows) // CURVE_ROWS)] if rows else [],
-            "date": datetime.date.today().isoformat(), "measured_with": provenance.code_version(),
-            **{n: finished.get(n) for n in ("seconds", "audio_hours", "updates", "training_tmacs", "threads", "device", "precision",
-                                            "hardware", "versions", "prepared", "code_version")}}
+    fitness = Fitness(
+        folder,
+        prepared,
+        recipe_set.measure.seconds,
+        chunk_ms,
+        options.threads,
+        seed=1,
+        splits=recipe_set.measure.splits,
+    )
+    sizes = {
+        column: {
+            "sparsity": subnet.sparsity,
+            "parameters": cost.nonzero_parameters(anatomy, subnet.keep),
+            "file_bytes": cost.file_bytes(anatomy, subnet.keep),
+            "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
+            "branches": _branches(anatomy, subnet),
+            "left_out": sorted(cost.branches_off(anatomy, subnet.keep)),
+            **_sums(fitness.by_speaker(subnet.keep, subnet.head)),
+        }
+        for column, subnet in _sizes(recipe_set, arm, folder).items()
+    }
+    return {
+        "set": recipe_set.name,
+        "arm": arm.name,
+        "seed": recipe.seed,
+        "run": folder.name,
+        "recipe": as_dict(recipe),
+        "measure": recipe_set.measured(arm),
+        "split": ", ".join(recipe_set.measure.splits),
+        "chunk_ms": chunk_ms,
+        "sizes": sizes,
+        "speech": prepared.content,
+        "curve": rows[:: -(-len(rows) // CURVE_ROWS)] if rows else [],
+        "date": datetime.date.today().isoformat(),
+        "measured_with": provenance.code_version(),
+        **{
+            n: finished.get(n)
+            for n in (
+                "seconds",
+                "audio_hours",
+                "updates",
+                "training_tmacs",
+                "threads",
+                "device",
+                "precision",
+                "hardware",
+                "versions",
+                "prepared",
+                "code_version",
+            )
+        },
+    }

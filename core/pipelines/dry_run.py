@@ -1,4 +1,7 @@
-"""A dry run: all that a training builds, two updates on stand-in speech of real shape, and what the whole would take on this device."""
+"""A dry run: all that a training builds, two updates on stand-in speech of real shape, and what the
+whole would take on this device.
+"""
+
 from __future__ import annotations
 
 import resource
@@ -23,15 +26,21 @@ from core.storage import store
 from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 
-PHASES = 200         # moments of the training whose passes are looked at
-LONG_S = 20.0        # an update that takes longer is timed once, not twice
-BUSY = 0.6           # share of its threads' time below which others had the machine (a guess: some operators use one thread alone)
-MEAN_S = 12.3        # an utterance of LibriSpeech; a corpus with others says its own MEAN_S
+PHASES = 200  # moments of the training whose passes are looked at
+LONG_S = 20.0  # an update that takes longer is timed once, not twice
+# share of its threads' time below which others had the machine (a guess: some operators use one
+# thread alone)
+BUSY = 0.6
+MEAN_S = 12.3  # an utterance of LibriSpeech; a corpus with others says its own MEAN_S
 CHARACTERS_S = 14.5  # characters spoken in a second, spaces included, about
 
 
-def stand_in(batch_seconds: float, vocabulary: int, characters: bool, seed: int, utterance_s: float = MEAN_S) -> Batch:
-    """About `batch_seconds` of seeded noise in utterances of nearly one length, with as many tokens as such speech has."""
+def stand_in(
+    batch_seconds: float, vocabulary: int, characters: bool, seed: int, utterance_s: float = MEAN_S
+) -> Batch:
+    """About `batch_seconds` of seeded noise in utterances of nearly one length, with as many tokens
+    as such speech has.
+    """
     rng = np.random.default_rng(seed)
     longest = int(100 * min(utterance_s, batch_seconds))
     count = max(1, round(batch_seconds * 100 / longest))
@@ -42,30 +51,45 @@ def stand_in(batch_seconds: float, vocabulary: int, characters: bool, seed: int,
     tokens = np.maximum(1, (lengths / 100 * CHARACTERS_S / length).astype(int))
     drawn = rng.integers(1, vocabulary, (count, int(tokens.max())))
     drawn[:, 1:] += drawn[:, 1:] == drawn[:, :-1]  # repeats would need more frames than there are
-    return Batch(torch.from_numpy(rng.standard_normal((count, longest, 80)).astype(np.float32)), torch.tensor(lengths),
-                 torch.tensor(drawn.clip(max=vocabulary - 1)), torch.tensor(tokens), [f"stand-in-{seed}-{i}" for i in range(count)],
-                 float(lengths.sum()) / 100)
+    return Batch(
+        torch.from_numpy(rng.standard_normal((count, longest, 80)).astype(np.float32)),
+        torch.tensor(lengths),
+        torch.tensor(drawn.clip(max=vocabulary - 1)),
+        torch.tensor(tokens),
+        [f"stand-in-{seed}-{i}" for i in range(count)],
+        float(lengths.sum()) / 100,
+    )
 
 
 def rehearse(recipe: Recipe) -> dict[str, Any]:
-    """Parameters, memory, passes and time of a recipe on this device; nothing is read, stored or prepared.
+    """Parameters, memory, passes and time of a recipe on this device; nothing is read, stored or
+    prepared.
 
-    ValueError as a training would raise it: options, sizes, chunks. A recipe that starts from another run takes its tokens."""
+    ValueError as a training would raise it: options, sizes, chunks. A recipe that starts from
+    another run takes its tokens.
+    """
     settings = plugins.make_options(TrainingOptions, recipe.training, "training")
     vocabulary = building.vocabulary(recipe)
     building.check(recipe, vocabulary)
     recipe = building.resolve(recipe, vocabulary)
-    utterance_s = min(getattr(plugins.load("corpora", recipe.corpus.name), "MEAN_S", MEAN_S), settings.batch_seconds)
+    utterance_s = min(
+        getattr(plugins.load("corpora", recipe.corpus.name), "MEAN_S", MEAN_S),
+        settings.batch_seconds,
+    )
     model, method = building.build(recipe, vocabulary, settings.updates)
     if recipe.init_from:
-        building.start_from(model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode())
+        building.start_from(
+            model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode()
+        )
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         trainer.step = max(0, settings.updates - 3)  # of the last phase
-        times, got = list[float](), list[float]()     # seconds; share of the threads' time
+        times, got = list[float](), list[float]()  # seconds; share of the threads' time
         while len(times) < 2 or (len(times) == 2 and times[1] < LONG_S):
             letters = vocabulary == tokenizer.CHARACTERS
-            batch = stand_in(settings.batch_seconds, vocabulary, letters, len(times), utterance_s).to(trainer.device)
+            batch = stand_in(
+                settings.batch_seconds, vocabulary, letters, len(times), utterance_s
+            ).to(trainer.device)
             began, worked = time.perf_counter(), time.process_time()
             trainer.update(batch)
             if trainer.device == "cuda":
@@ -73,38 +97,69 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
             times.append(time.perf_counter() - began)
             got.append((time.process_time() - worked) / times[-1] / torch.get_num_threads())
         passes = len(method.plan(trainer.step - 1))
-        whole = average(method, settings.updates, macs) / macs(method, trainer.step - 1)  # an average update over one of the last
+        whole = average(method, settings.updates, macs) / macs(
+            method, trainer.step - 1
+        )  # an average update over one of the last
         on_gpu = trainer.device == "cuda"
-        memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        memory = (
+            torch.cuda.max_memory_allocated()
+            if on_gpu
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        )
     step = min(times[1:])  # the first one makes room for everything
     share = 1.0 if on_gpu else min(1.0, got[times.index(step)])
     whole *= step
-    return {"parameters": cost.parameters(method.anatomy), "prunable": cost.prunable_parameters(method.anatomy), "passes": passes,
-            "utterance_s": utterance_s, "seconds_per_update": step, "share": share, "memory_bytes": memory,
-            "hours": whole * settings.updates / 3600, "heard_hours": settings.updates * settings.batch_seconds / 3600,
-            "device": trainer.device, "threads": settings.threads, "precision": "bf16" if trainer.bf16 else "fp32",
-            "hardware": provenance.hardware(trainer.device)}
+    return {
+        "parameters": cost.parameters(method.anatomy),
+        "prunable": cost.prunable_parameters(method.anatomy),
+        "passes": passes,
+        "utterance_s": utterance_s,
+        "seconds_per_update": step,
+        "share": share,
+        "memory_bytes": memory,
+        "hours": whole * settings.updates / 3600,
+        "heard_hours": settings.updates * settings.batch_seconds / 3600,
+        "device": trainer.device,
+        "threads": settings.threads,
+        "precision": "bf16" if trainer.bf16 else "fp32",
+        "hardware": provenance.hardware(trainer.device),
+    }
 
 
 def average(method: Method, updates: int, of: Callable[[Method, int], float]) -> float:
-    """The mean of `of(method, step)` over the updates of a training, of which PHASES are looked at."""
-    return float(np.mean([of(method, int(step)) for step in np.linspace(0, max(0, updates - 3), PHASES)]))
+    """The mean of `of(method, step)` over the updates of a training, of which PHASES are looked
+    at.
+    """
+    return float(
+        np.mean([of(method, int(step)) for step in np.linspace(0, max(0, updates - 3), PHASES)])
+    )
 
 
 def macs(method: Method, step: int) -> float:
     """Executed multiply-accumulates of an update's passes, per second of speech."""
-    return sum(cost.macs_per_second(method.anatomy, p.subnet and p.subnet.keep) for p in method.plan(step))
+    return sum(
+        cost.macs_per_second(method.anatomy, p.subnet and p.subnet.keep) for p in method.plan(step)
+    )
 
 
 def said(found: dict[str, Any]) -> str:
     """The same in words."""
-    busy = "" if found["share"] >= BUSY else (f"\nothers had the machine: the trial got {found['share']:.0%} of its threads' time; alone, "
-                                              f"the whole would take about {found['hours'] * found['share']:,.1f} h")
-    return (f"built: {found['parameters'] / 1e6:.1f} million parameters with one output layer, "
-            f"{found['prunable'] / found['parameters']:.0%} of them prunable\n"
-            f"tried: two updates of {found['passes']} pass(es) on stand-in speech, {found['seconds_per_update']:.2f} s each "
-            f"({found['hardware']}, {found['device']}, {found['threads']} threads, {found['precision']})\n"
-            f"memory: {found['memory_bytes'] / 1e9:.1f} GB at most, with utterances of {found['utterance_s']:g} s; batches of longer ones "
-            "may take more\n"
-            f"the whole training would hear {found['heard_hours']:,.0f} h and take about {found['hours']:,.1f} h on this device "
-            f"(its other phases by their passes; without reading speech, measuring and what a method does between updates){busy}")
+    busy = (
+        ""
+        if found["share"] >= BUSY
+        else (
+            f"\nothers had the machine: the trial got {found['share']:.0%} of its threads' time;"
+            f" alone, the whole would take about {found['hours'] * found['share']:,.1f} h"
+        )
+    )
+    return (
+        f"built: {found['parameters'] / 1e6:.1f} million parameters with one output layer,"
+        f" {found['prunable'] / found['parameters']:.0%} of them prunable\ntried: two updates of"
+        f" {found['passes']} pass(es) on stand-in speech, {found['seconds_per_update']:.2f} s each"
+        f" ({found['hardware']}, {found['device']}, {found['threads']} threads,"
+        f" {found['precision']})\nmemory: {found['memory_bytes'] / 1e9:.1f} GB at most, with"
+        f" utterances of {found['utterance_s']:g} s; batches of longer ones may take more\nthe"
+        f" whole training would hear {found['heard_hours']:,.0f} h and take about"
+        f" {found['hours']:,.1f} h on this device (its other phases by their passes; without"
+        f" reading speech, measuring and what a method does between updates){busy}"
+    )

@@ -1,4 +1,7 @@
-"""Language models of a recipe's or a run's speech: made of its training transcripts, their weights chosen on its dev."""
+"""Language models of a recipe's or a run's speech: made of its training transcripts, their weights
+chosen on its dev.
+"""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -19,50 +22,99 @@ from core.storage import packing, store
 from core.training.trainer import Report
 
 
-def make(source: Recipe | str | None, files: Sequence[str], order: int, report: Report, marks: Sequence[str] = (), prune: float = 0.0,
-         least: int = 1) -> tuple[ngrams.NGrams, str]:
-    """An n-gram model of a recipe's or a run's training transcripts, of text files, or of both -> (model, what it was made from).
-    `prune`: entropy that a dropped n-gram may cost at most (lm/pruning.py), 0 = keep all; `least`: words that come less often are unknown.
+def make(
+    source: Recipe | str | None,
+    files: Sequence[str],
+    order: int,
+    report: Report,
+    marks: Sequence[str] = (),
+    prune: float = 0.0,
+    least: int = 1,
+) -> tuple[ngrams.NGrams, str]:
+    """An n-gram model of a recipe's or a run's training transcripts, of text files, or of both ->
+    (model, what it was made from).
+    `prune`: entropy that a dropped n-gram may cost at most (lm/pruning.py), 0 = keep all; `least`:
+    words that come less often are unknown.
 
-    `marks` of the text files are no words, beside those of core.speech.marks. Of the speech the split train and no other is read. What one
-    speaker says alike more than once (a noisy copy) counts once."""
+    `marks` of the text files are no words, beside those of core.speech.marks. Of the speech the
+    split train and no other is read. What one
+    speaker says alike more than once (a noisy copy) counts once.
+    """
     estimation.check_order(order)
     sentences, left_out = read_sentences(files, marks)
-    told = [f"{len(sentences)} lines of text" + (f" ({left_out} left out: digits or signs whose words are unknown)" if left_out else "")
-            ] if files else []
+    told = (
+        [
+            f"{len(sentences)} lines of text"
+            + (
+                f" ({left_out} left out: digits or signs whose words are unknown)"
+                if left_out
+                else ""
+            )
+        ]
+        if files
+        else []
+    )
     if source is not None:
-        prepared = (experiment.prepared_of(store.run_folder(source), store.recipe(source), report) if isinstance(source, str)
-                    else experiment.prepared_now(source, report))
+        prepared = (
+            experiment.prepared_of(store.run_folder(source), store.recipe(source), report)
+            if isinstance(source, str)
+            else experiment.prepared_now(source, report)
+        )
         different = dict.fromkeys((row.speaker, row.text) for row in prepared.rows(TRAIN))
         sentences += [text.split() for _, text in different]
         told.append(f"{len(different)} training transcripts")
     times = Counter(word for words in sentences for word in words) if least > 1 else {}
-    counted = estimation.count(sentences, order, [w for w, n in times.items() if n >= least] if least > 1 else None)
+    counted = estimation.count(
+        sentences, order, [w for w, n in times.items() if n >= least] if least > 1 else None
+    )
     made = counted.model()
     if prune:
         made = pruning.prune(counted, made, prune)
     counts = ", ".join(str(n) for n in made.counts)
-    return made, f"{' and '.join(told)}, {sum(map(len, sentences))} words; n-grams by length: {counts}"
+    return (
+        made,
+        f"{' and '.join(told)}, {sum(map(len, sentences))} words; n-grams by length: {counts}",
+    )
 
 
-def write(source: str, files: Sequence[str], order: int, out: Path | None, report: Report, marks: Sequence[str] = (),
-          prune: float = 0.0, least: int = 1) -> str:
-    """What make() makes, of the recipe or run named `source` ("" = of text alone), as an ARPA file -> what was made. Without `out`
-    it is named like its source and lies where the Transcribe page looks. A file called .zst is compressed, its numbers rounded to 0.01."""
+def write(
+    source: str,
+    files: Sequence[str],
+    order: int,
+    out: Path | None,
+    report: Report,
+    marks: Sequence[str] = (),
+    prune: float = 0.0,
+    least: int = 1,
+) -> str:
+    """What make() makes, of the recipe or run named `source` ("" = of text alone), as an ARPA file
+    -> what was made. Without `out`
+    it is named like its source and lies where the Transcribe page looks. A file called .zst is
+    compressed, its numbers rounded to 0.01.
+    """
     if not (source or files):
-        raise ValueError("lm: say whose training transcripts are read (a RECIPE or a run), or give --text FILE")
+        raise ValueError(
+            "lm: say whose training transcripts are read (a RECIPE or a run), or give --text FILE"
+        )
     if out is None:
-        out = paths.language_models() / f"{Path(source or files[0]).stem if not _is_run(source) else source}.arpa"
+        out = (
+            paths.language_models()
+            / f"{Path(source or files[0]).stem if not _is_run(source) else source}.arpa"
+        )
         paths.language_models().mkdir(parents=True, exist_ok=True)
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: give the name of a file in a folder that exists")
-    if same := [file for file in files if out.exists() and Path(file).exists() and out.samefile(file)]:
+    if same := [
+        file for file in files if out.exists() and Path(file).exists() and out.samefile(file)
+    ]:
         raise ValueError(f"--out {out} is --text {same[0]}, which would be lost: name another file")
     named = source if _is_run(source) else store.load_recipe(source) if source else None
     made, told = make(named, files, order, report, marks, prune, least)
     packed = out.suffix == ".zst"
     content = arpa.write(made, *([2] if packed else [])).encode()
-    store.write_bytes(out, zstandard.ZstdCompressor(level=19).compress(content) if packed else content)
+    store.write_bytes(
+        out, zstandard.ZstdCompressor(level=19).compress(content) if packed else content
+    )
     return f"{out}: {told}"
 
 
@@ -70,15 +122,30 @@ def _is_run(source: str) -> bool:
     return source in [r.id for r in store.runs()]
 
 
-def tune(run_id: str, subnets: Sequence[str], splits: Sequence[str], report: Report, chunk_ms: float | None = None,
-         decoding: dict[str, Any] | None = None) -> tuning.Tuning:
-    """Weights of a language model chosen for one subnet (dense where none is named), on dev; ValueError for any other split."""
+def tune(
+    run_id: str,
+    subnets: Sequence[str],
+    splits: Sequence[str],
+    report: Report,
+    chunk_ms: float | None = None,
+    decoding: dict[str, Any] | None = None,
+) -> tuning.Tuning:
+    """Weights of a language model chosen for one subnet (dense where none is named), on dev;
+    ValueError for any other split.
+    """
     tuning.check(splits)
     folder = store.run_folder(run_id)
     recipe = store.recipe(folder)
     if len(subnets) > 1:
-        raise ValueError(f"--tune takes one size, but --subnets names {', '.join(subnets)}; the weights of one can be given to others")
+        raise ValueError(
+            f"--tune takes one size, but --subnets names {', '.join(subnets)}; the weights of one"
+            " can be given to others"
+        )
     subnet = store.subnet(folder, subnets[0]) if subnets else store.subnets(folder)[0]
-    recognizer = evaluation.opened(packing.pack(folder, subnet), experiment.measured_so(recipe, splits, chunk_ms, decoding))
+    recognizer = evaluation.opened(
+        packing.pack(folder, subnet), experiment.measured_so(recipe, splits, chunk_ms, decoding)
+    )
     tuning.check_graph(recognizer)  # before any speech is prepared
-    return tuning.tune(recognizer, experiment.prepared_of(folder, recipe, report, [tuning.DEV]), report=report)
+    return tuning.tune(
+        recognizer, experiment.prepared_of(folder, recipe, report, [tuning.DEV]), report=report
+    )

@@ -1,1 +1,3 @@
-"""What can be chosen: plug-ins and their cards, recipes, sets of recipes. Text and names, no torch."""
+"""What can be chosen: plug-ins and their cards, recipes, sets of recipes. Text and names, no
+torch.
+"""

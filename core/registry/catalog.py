@@ -1,4 +1,5 @@
 """What each plug-in says about itself, read from its source by `ast`, never by importing it."""
+
 from __future__ import annotations
 
 import ast
@@ -12,17 +13,28 @@ from core import paths
 from core.records import Card, CardOption
 from core.registry import plugins
 
-SETTINGS = {"features": "speech/features.py", "tokenizer": "speech/tokenizer.py", "training": "training/options.py",
-            "search": "search/evolution.py", "evaluation": "evaluation/evaluate.py"}  # files of core with an Options, by a recipe's name
+SETTINGS = {
+    "features": "speech/features.py",
+    "tokenizer": "speech/tokenizer.py",
+    "training": "training/options.py",
+    "search": "search/evolution.py",
+    "evaluation": "evaluation/evaluate.py",
+}  # files of core with an Options, by a recipe's name
 ROOMS = ("corpora", "models", "methods", "runners", "export", "bench", "settings")
 
 
 def cards(room: str) -> list[Card]:
-    """The cards of one room, by name; a file that cannot be read is listed as broken with its reason."""
+    """The cards of one room, by name; a file that cannot be read is listed as broken with its
+    reason.
+    """
     plugins.check_name(room, ROOMS, "room")
     if room == "settings":
         files = {name: paths.CORE / file for name, file in SETTINGS.items()}
-        return [dataclasses.replace(card_of_file(f, room), name=name) for name, f in files.items() if f.is_file()]
+        return [
+            dataclasses.replace(card_of_file(f, room), name=name)
+            for name, f in files.items()
+            if f.is_file()
+        ]
     return [card_of_file(plugins.folder(room) / f"{name}.py", room) for name in plugins.names(room)]
 
 
@@ -43,7 +55,9 @@ def card_of_file(path: Path, room: str = "") -> Card:
         return Card(room or path.parent.name, path.stem, "", 0, (), str(path), str(error))
 
 
-@functools.lru_cache(maxsize=256)  # parsing took 2 ms a file, and checking the recipes of a comparison asks thousands of times
+@functools.lru_cache(
+    maxsize=256
+)  # parsing took 2 ms a file, and checking the recipes of a comparison asks thousands of times
 def _read(path: Path, room: str, written: int, size: int) -> Card:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
@@ -58,7 +72,9 @@ def _read(path: Path, room: str, written: int, size: int) -> Card:
 
 
 def check(card: Card, given: dict[str, Any], where: str) -> None:
-    """ValueError unless `given` are options of this card with allowed values (as plugins.make_options says)."""
+    """ValueError unless `given` are options of this card with allowed values (as
+    plugins.make_options says).
+    """
     if card.broken:
         raise ValueError(f"{where}: {card.path} is broken: {card.broken}")
     options = {o.name: o for o in card.options}
@@ -97,15 +113,19 @@ def _option(field: ast.AnnAssign) -> CardOption:
     name = ast.unparse(field.target)
     call = field.value
     if not isinstance(call, ast.Call) or ast.unparse(call.func).split(".")[-1] != "option":
-        raise ValueError(f"Options.{name} (line {field.lineno}) is not written as "
-                         f"`{name}: type = option(default, help)`")
+        raise ValueError(
+            f"Options.{name} (line {field.lineno}) is not written as "
+            f"`{name}: type = option(default, help)`"
+        )
     given = [_literal(a, f"Options.{name}") for a in call.args]
     named = {k.arg: _literal(k.value, f"Options.{name}") for k in call.keywords}
     values = dict(zip(("default", "help"), given)) | named
     wrong = set(values) - {"default", "help", "unit", "low", "high", "choices"}
     if wrong or not {"default", "help"} <= set(values):
-        raise ValueError(f"Options.{name} (line {field.lineno}): option() takes a default, a help text, unit, low, "
-                         f"high and choices; {sorted(values)} came")
+        raise ValueError(
+            f"Options.{name} (line {field.lineno}): option() takes a default, a help text, unit,"
+            f" low, high and choices; {sorted(values)} came"
+        )
     values["choices"] = tuple(values.get("choices", ()))
     return CardOption(name, ast.unparse(field.annotation).strip("'\""), **values)
 
@@ -114,5 +134,7 @@ def _literal(node: ast.AST, where: str) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        raise ValueError(f"{where} (line {node.lineno}): {ast.unparse(node)!r} is not a literal, so the catalogue "
-                         "cannot read it without running the file") from None
+        raise ValueError(
+            f"{where} (line {node.lineno}): {ast.unparse(node)!r} is not a literal, so the"
+            " catalogue cannot read it without running the file"
+        ) from None

@@ -1,4 +1,7 @@
-"""Finds plug-ins by scanning folders and checks the options given to them; knows nothing about what they do."""
+"""Finds plug-ins by scanning folders and checks the options given to them; knows nothing about what
+they do.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -11,8 +14,18 @@ from typing import Any
 
 from core import paths
 
-SIMPLE = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "tuple": tuple}
-FOLDERS = {"runners": "jobs/runners"}  # rooms that lie in another folder of core than the one of their name
+SIMPLE = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": bool,
+    "list": list,
+    "dict": dict,
+    "tuple": tuple,
+}
+FOLDERS = {
+    "runners": "jobs/runners"
+}  # rooms that lie in another folder of core than the one of their name
 MOST_NAMES = 20  # that an error lists; a machine may have hundreds of runs
 
 
@@ -22,27 +35,43 @@ def folder(room: str) -> Path:
 
 
 def names(room: str) -> list[str]:
-    """Names of the plug-ins of one room: each .py file of its folder but base.py, __init__.py and _*.py."""
-    return sorted(p.stem for p in folder(room).glob("*.py") if p.stem != "base" and not p.stem.startswith("_"))
+    """Names of the plug-ins of one room: each .py file of its folder but base.py, __init__.py and
+    _*.py.
+    """
+    return sorted(
+        p.stem for p in folder(room).glob("*.py") if p.stem != "base" and not p.stem.startswith("_")
+    )
 
 
 def load(room: str, name: str) -> ModuleType:
-    """The plug-in's module. ValueError when there is none of this name, or when it cannot be imported."""
+    """The plug-in's module. ValueError when there is none of this name, or when it cannot be
+    imported.
+    """
     check_name(name, names(room), f"{room} plug-in")
     place = FOLDERS.get(room, room)
     try:
         return importlib.import_module(f"core.{place.replace('/', '.')}.{name}")
     except (ImportError, SyntaxError) as error:
-        raise ValueError(f"core/{place}/{name}.py cannot be loaded: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"core/{place}/{name}.py cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
 
 
 def check_name(name: Any, allowed: Iterable[str], what: str) -> None:
-    """ValueError that lists what exists and guesses what was meant, unless `name` is one of `allowed`."""
+    """ValueError that lists what exists and guesses what was meant, unless `name` is one of
+    `allowed`.
+    """
     allowed = list(allowed)
     if name not in allowed:
-        more = f" and {len(allowed) - MOST_NAMES} more (python -m core list)" if len(allowed) > MOST_NAMES else ""
-        raise ValueError(f"there is no {what} called {name!r}{did_you_mean(str(name), allowed)}; "
-                         f"there are: {', '.join(allowed[:MOST_NAMES]) or 'none'}{more}")
+        more = (
+            f" and {len(allowed) - MOST_NAMES} more (python -m core list)"
+            if len(allowed) > MOST_NAMES
+            else ""
+        )
+        raise ValueError(
+            f"there is no {what} called {name!r}{did_you_mean(str(name), allowed)}; "
+            f"there are: {', '.join(allowed[:MOST_NAMES]) or 'none'}{more}"
+        )
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
@@ -51,7 +80,8 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
 
 
 def make_options(cls: type, given: dict[str, Any], where: str) -> Any:
-    """An instance of an `Options` dataclass from a recipe's values; lists become tuples where the field is one.
+    """An instance of an `Options` dataclass from a recipe's values; lists become tuples where the
+    field is one.
 
     ValueError names the field (as `where.field`), what came and what is allowed.
     """
@@ -60,9 +90,15 @@ def make_options(cls: type, given: dict[str, Any], where: str) -> Any:
     values = {}
     for name, value in given.items():
         field = fields[name]
-        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+        kind = (
+            field.type
+            if isinstance(field.type, str)
+            else getattr(field.type, "__name__", str(field.type))
+        )
         m = field.metadata
-        values[name] = check_value(f"{where}.{name}", kind, value, m.get("low"), m.get("high"), m.get("choices", ()))
+        values[name] = check_value(
+            f"{where}.{name}", kind, value, m.get("low"), m.get("high"), m.get("choices", ())
+        )
     return cls(**values)
 
 
@@ -73,13 +109,22 @@ def check_known(given: Any, allowed: Iterable[str], where: str) -> None:
     allowed = list(allowed)
     for name in given:
         if name not in allowed:
-            raise ValueError(f"{where}: unknown option {name!r}{did_you_mean(str(name), allowed)}; "
-                             f"allowed are: {', '.join(allowed) or 'none'}")
+            raise ValueError(
+                f"{where}: unknown option {name!r}{did_you_mean(str(name), allowed)}; "
+                f"allowed are: {', '.join(allowed) or 'none'}"
+            )
 
 
-def check_value(where: str, kind: str, value: Any, low: float | None = None, high: float | None = None,
-                choices: tuple = ()) -> Any:
-    """`value` as the type written in the source as `kind`; ValueError when type, range or choice is wrong.
+def check_value(
+    where: str,
+    kind: str,
+    value: Any,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple = (),
+) -> Any:
+    """`value` as the type written in the source as `kind`; ValueError when type, range or choice is
+    wrong.
 
     Range and choices hold for each element of a list or tuple and for each value of a dict.
     """
@@ -88,8 +133,10 @@ def check_value(where: str, kind: str, value: Any, low: float | None = None, hig
         raise ValueError(f"{where} must be {kind}, but {value!r} ({type(value).__name__}) came")
     for item in _items(typed):
         if choices and item not in choices:
-            raise ValueError(f"{where} must be one of {', '.join(map(repr, choices))}, but {item!r} came"
-                             f"{did_you_mean(str(item), map(str, choices))}")
+            raise ValueError(
+                f"{where} must be one of {', '.join(map(repr, choices))}, but {item!r} came"
+                f"{did_you_mean(str(item), map(str, choices))}"
+            )
         if isinstance(item, (int, float)) and not isinstance(item, bool):
             if item != item:
                 raise ValueError(f"{where} must be a number, but nan came")
@@ -101,7 +148,13 @@ def check_value(where: str, kind: str, value: Any, low: float | None = None, hig
 def range_text(low: float | None, high: float | None) -> str:
     if low is not None and high is not None:
         return f"from {low:g} to {high:g}"
-    return f"at least {low:g}" if low is not None else f"at most {high:g}" if high is not None else "any number"
+    return (
+        f"at least {low:g}"
+        if low is not None
+        else f"at most {high:g}"
+        if high is not None
+        else "any number"
+    )
 
 
 _WRONG = object()
@@ -126,7 +179,9 @@ def _split(text: str, at: str) -> list[str]:
 
 
 def _typed(kind: str, value: Any) -> Any:
-    """The value as this type, or _WRONG. A whole number passes as float, a list as tuple; True is no number."""
+    """The value as this type, or _WRONG. A whole number passes as float, a list as tuple; True is
+    no number.
+    """
     alternatives = _split(kind, "|")
     if len(alternatives) > 1:
         return next((t for k in alternatives if (t := _typed(k, value)) is not _WRONG), _WRONG)
@@ -137,9 +192,13 @@ def _typed(kind: str, value: Any) -> Any:
     outer, _, inner = kind.partition("[")
     wanted = SIMPLE.get(outer)
     if wanted is None:
-        raise TypeError(f"an option's type is {kind!r}; plug-ins use {', '.join(SIMPLE)} and unions of them")
+        raise TypeError(
+            f"an option's type is {kind!r}; plug-ins use {', '.join(SIMPLE)} and unions of them"
+        )
     if wanted in (int, float):
-        right = isinstance(value, (int, float) if wanted is float else int) and not isinstance(value, bool)
+        right = isinstance(value, (int, float) if wanted is float else int) and not isinstance(
+            value, bool
+        )
         return wanted(value) if right else _WRONG
     if not isinstance(value, (list, tuple) if wanted in (list, tuple) else wanted):
         return _WRONG
@@ -148,11 +207,19 @@ def _typed(kind: str, value: Any) -> Any:
 
 def _container(wanted: type, inner: list[str], value: Any) -> Any:
     if wanted is dict:
-        items = {_typed(inner[0], k): _typed(inner[1], v) for k, v in value.items()} if inner else dict(value)
+        items = (
+            {_typed(inner[0], k): _typed(inner[1], v) for k, v in value.items()}
+            if inner
+            else dict(value)
+        )
         return _WRONG if _WRONG in items or any(v is _WRONG for v in items.values()) else items
     if wanted in (list, tuple):
         if wanted is tuple and inner and inner[-1] != "...":
-            items = [_typed(k, v) for k, v in zip(inner, value)] if len(inner) == len(value) else [_WRONG]
+            items = (
+                [_typed(k, v) for k, v in zip(inner, value)]
+                if len(inner) == len(value)
+                else [_WRONG]
+            )
         else:
             items = [_typed(inner[0], v) for v in value] if inner else list(value)
         return _WRONG if any(i is _WRONG for i in items) else wanted(items)

@@ -1,4 +1,7 @@
-"""Recipes as text: read from TOML or JSON, checked against the cards of their plug-ins, changed, named."""
+"""Recipes as text: read from TOML or JSON, checked against the cards of their plug-ins, changed,
+named.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -14,9 +17,18 @@ from core.common import reading
 from core.records import Choice, Recipe, as_dict
 from core.registry import catalog, plugins
 
-ROOM_OF = {"corpus": "corpora", "model": "models", "method": "methods"}   # a recipe's choices and their rooms
-CARD_OF = {"features": "features", "tokens": "tokenizer", "training": "training", "search": "search",
-           "evaluation": "evaluation"}                                    # a recipe's tables and their settings card
+ROOM_OF = {
+    "corpus": "corpora",
+    "model": "models",
+    "method": "methods",
+}  # a recipe's choices and their rooms
+CARD_OF = {
+    "features": "features",
+    "tokens": "tokenizer",
+    "training": "training",
+    "search": "search",
+    "evaluation": "evaluation",
+}  # a recipe's tables and their settings card
 PLAIN = {"seed": int, "title": str, "init_from": str}
 
 
@@ -25,28 +37,43 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(source: str | Path, above: tuple[Path, ...] = ()) -> Recipe:
-    """A checked recipe from a .toml or .json file, or from core/recipes by name. ValueError names file and field.
+    """A checked recipe from a .toml or .json file, or from core/recipes by name. ValueError names
+    file and field.
 
-    `above`: the files that extend this one."""
+    `above`: the files that extend this one.
+    """
     path = Path(source)
     if path.parent == Path(".") and not path.suffix and not path.is_file():
         plugins.check_name(str(source), recipe_names(), "recipe in core/recipes")
         path = paths.RECIPES / f"{source}.toml"
     if path.suffix not in (".toml", ".json"):
-        raise ValueError(f"{source}: a recipe is a .toml file, a run's recipe.json or one of: "
-                         f"{', '.join(recipe_names())}")
+        raise ValueError(
+            f"{source}: a recipe is a .toml file, a run's recipe.json or one of: "
+            f"{', '.join(recipe_names())}"
+        )
     above = (*above, path.resolve())
     if above[-1] in above[:-1]:
-        raise ValueError(f"the recipe {path} extends itself: {' extends '.join(p.name for p in above)}; extends names another recipe")
+        raise ValueError(
+            f"the recipe {path} extends itself: {' extends '.join(p.name for p in above)}; extends"
+            " names another recipe"
+        )
     try:
         data = parsed(path.read_bytes(), path.suffix)
     except (OSError, ValueError) as error:
-        what = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else f"is damaged: {error}"
-        raise ValueError(f"the recipe {path} {what}; recipes of the project are: {', '.join(recipe_names())}") from None
+        what = (
+            f"cannot be read: {error.strerror}"
+            if isinstance(error, OSError)
+            else f"is damaged: {error}"
+        )
+        raise ValueError(
+            f"the recipe {path} {what}; recipes of the project are: {', '.join(recipe_names())}"
+        ) from None
     if "extends" in data:
         base = data.pop("extends")
         if not isinstance(base, str) or not base:
-            raise ValueError(f"{path}: extends: expected the name or the file of one recipe, got {base!r}")
+            raise ValueError(
+                f"{path}: extends: expected the name or the file of one recipe, got {base!r}"
+            )
         data = merged(as_dict(load_recipe(base, above)), data)
     try:
         return recipe_from(data)
@@ -67,17 +94,25 @@ def parsed(data: bytes, suffix: str) -> dict[str, Any]:
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """The base with the tables of `changes` laid over it; naming another plug-in drops the base's options of the old one."""
+    """The base with the tables of `changes` laid over it; naming another plug-in drops the base's
+    options of the old one.
+    """
     result = dict(base)
     for key, value in changes.items():
         old = base.get(key)
-        same = isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name")
+        same = (
+            isinstance(value, dict)
+            and isinstance(old, dict)
+            and value.get("name", old.get("name")) == old.get("name")
+        )
         result[key] = merged(base[key], value) if same else value
     return result
 
 
 def recipe_from(data: dict[str, Any] | str | Path | Recipe) -> Recipe:
-    """A checked recipe from what a job's payload holds: the tables of a recipe, or the path or name of a file."""
+    """A checked recipe from what a job's payload holds: the tables of a recipe, or the path or name
+    of a file.
+    """
     if isinstance(data, (str, Path)):
         return load_recipe(data)
     if isinstance(data, Recipe):
@@ -101,8 +136,10 @@ def _choice(data: dict[str, Any], field: str) -> Choice:
     room = ROOM_OF[field]
     given = data.get(field)
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
-        raise ValueError(f"{field}: a table [{field}] with name = \"...\" is needed, but {given!r} came; "
-                         f"names are: {', '.join(plugins.names(room))}")
+        raise ValueError(
+            f'{field}: a table [{field}] with name = "..." is needed, but {given!r} came; '
+            f"names are: {', '.join(plugins.names(room))}"
+        )
     plugins.check_known(given, ("name", "options"), field)
     options = given.get("options", {})
     plugins.check_name(given["name"], plugins.names(room), f"{field} ({room} plug-in)")
@@ -111,16 +148,20 @@ def _choice(data: dict[str, Any], field: str) -> Choice:
 
 
 def override(recipe: Recipe, settings: list[str]) -> Recipe:
-    """The recipe with settings like "training.minutes=5", "method=dense" or "method.sparsest=0.9" changed.
+    """The recipe with settings like "training.minutes=5", "method=dense" or "method.sparsest=0.9"
+    changed.
 
-    A value is read as TOML, and as plain text where it is none. Naming a plug-in drops the options of the old one.
+    A value is read as TOML, and as plain text where it is none. Naming a plug-in drops the options
+    of the old one.
     """
     data = as_dict(recipe)
     for setting in settings:
         key, equals, text = setting.partition("=")
         place, _, option = key.strip().partition(".")
         if not equals or place not in data:
-            raise ValueError(f"--set {setting}: write it as table.option=value; tables are: {', '.join(data)}")
+            raise ValueError(
+                f"--set {setting}: write it as table.option=value; tables are: {', '.join(data)}"
+            )
         value = setting_value(text.strip())
         option = option.removeprefix("options.")
         if place in PLAIN:
@@ -128,7 +169,9 @@ def override(recipe: Recipe, settings: list[str]) -> Recipe:
         elif place in ROOM_OF and option in ("", "name"):
             data[place] = {"name": value, "options": {}}
         elif not option:
-            raise ValueError(f"--set {setting}: say which option of {place} is meant, as {place}.option=value")
+            raise ValueError(
+                f"--set {setting}: say which option of {place} is meant, as {place}.option=value"
+            )
         else:
             table = data[place]["options"] if place in ROOM_OF else data[place]
             table[option] = value
@@ -144,13 +187,17 @@ def setting_value(text: str) -> Any:
 
 
 def recipe_id(recipe: Recipe, prepared_hash: str, versions: dict[str, int]) -> str:
-    """A run's name: the method, what differs from the defaults, and 8 hex digits over everything that decides it.
+    """A run's name: the method, what differs from the defaults, and 8 hex digits over everything
+    that decides it.
 
-    `versions` are the plug-ins' VERSIONs, e.g. {"methods/dense": 1}; the title is for people and is not hashed.
+    `versions` are the plug-ins' VERSIONs, e.g. {"methods/dense": 1}; the title is for people and is
+    not hashed.
     """
     data = as_dict(recipe)
     del data["title"]
-    everything = json.dumps(same_numbers([data, prepared_hash, versions]), sort_keys=True, ensure_ascii=False)
+    everything = json.dumps(
+        same_numbers([data, prepared_hash, versions]), sort_keys=True, ensure_ascii=False
+    )
     digest = hashlib.sha256(everything.encode()).hexdigest()[:8]
     short = "-".join([recipe.method.name, *_differences(recipe)[:3]])
     return f"{re.sub(r'[^A-Za-z0-9._-]', '', short)[:60].rstrip('-.')}-{digest}"
@@ -168,9 +215,11 @@ def same_numbers(value: Any) -> Any:
 def _differences(recipe: Recipe) -> list[str]:
     """Short texts like "sparsest0.95" for plain options that are not at their default."""
     found = []
-    for room, name, given in (("methods", recipe.method.name, recipe.method.options),
-                              ("models", recipe.model.name, recipe.model.options),
-                              ("settings", "training", recipe.training)):
+    for room, name, given in (
+        ("methods", recipe.method.name, recipe.method.options),
+        ("models", recipe.model.name, recipe.model.options),
+        ("settings", "training", recipe.training),
+    ):
         default = next((catalog.defaults(c) for c in catalog.cards(room) if c.name == name), {})
         for key, value in sorted(given.items()):
             if isinstance(value, (int, float, str)) and value != default.get(key):

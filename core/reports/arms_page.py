@@ -1,4 +1,7 @@
-"""The page of a recipe set under artifacts/released/comparison/: every arm against the first, from the arms' records alone."""
+"""The page of a recipe set under artifacts/released/comparison/: every arm against the first, from
+the arms' records alone.
+"""
+
 from __future__ import annotations
 
 import itertools
@@ -10,12 +13,17 @@ from core.evaluation import scoring
 from core.registry.recipe_sets import RecipeSet
 from core.reports import tables
 
-T_TEST = "; p is at least that of a t test over the seeds, whose variance is told from all arms of a column (randomised blocks)"
+T_TEST = (
+    "; p is at least that of a t test over the seeds, whose variance is told from all arms of a"
+    " column (randomised blocks)"
+)
 LOSS, FRAMES, ERRORS, WORDS = range(4)  # a speaker's sums
 
 
 def text(recipe_set: RecipeSet) -> str:
-    """Markdown; arms that are not finished for every seed, as the set is now, are named and left out."""
+    """Markdown; arms that are not finished for every seed, as the set is now, are named and left
+    out.
+    """
     whole = finished(recipe_set)
     columns = list(dict.fromkeys(c for found in whole.values() for c in sizes_of(found)))
     parts = [f"# {recipe_set.title}", _opening(recipe_set, whole)]
@@ -23,49 +31,89 @@ def text(recipe_set: RecipeSet) -> str:
     if missing:
         parts.append(f"Not finished: {', '.join(missing)}.")
     if whole:
-        parts += ["## Words wrong", "In a hundred, and the difference in points to the first arm of the column. p values are Holm-adjusted "
-                  "over the table.", _table(whole, columns, ERRORS, WORDS, 100.0, 1),
-                  "## Loss per frame", "Finer than words where most words are wrong.", _table(whole, columns, LOSS, FRAMES, 1.0, 3),
-                  *_each_test(whole), *_agreement(whole), "## What the sizes cost", _costs(whole, columns)]
+        parts += [
+            "## Words wrong",
+            (
+                "In a hundred, and the difference in points to the first arm of the column. p"
+                " values are Holm-adjusted over the table."
+            ),
+            _table(whole, columns, ERRORS, WORDS, 100.0, 1),
+            "## Loss per frame",
+            "Finer than words where most words are wrong.",
+            _table(whole, columns, LOSS, FRAMES, 1.0, 3),
+            *_each_test(whole),
+            *_agreement(whole),
+            "## What the sizes cost",
+            _costs(whole, columns),
+        ]
     parts += ["## Every training", _trainings(whole)]
     return "\n\n".join(parts) + "\n"
 
 
 def finished(recipe_set: RecipeSet) -> dict[str, list[dict[str, Any]]]:
     """{arm: its records, one a seed}, of the arms that are finished."""
-    records = {arm.name: [recipe_set.current(arm.name, s) for s in recipe_set.seeds] for arm in recipe_set.arms}
+    records = {
+        arm.name: [recipe_set.current(arm.name, s) for s in recipe_set.seeds]
+        for arm in recipe_set.arms
+    }
     return {name: found for name, found in records.items() if all(found)}
 
 
 def sizes_of(found: list[dict[str, Any]]) -> list[str]:
-    """The columns that an arm has for every seed: a budget may be too small for all sizes of a training."""
+    """The columns that an arm has for every seed: a budget may be too small for all sizes of a
+    training.
+    """
     return [c for c in found[0]["sizes"] if all(c in r["sizes"] for r in found)]
 
 
 def noise(whole: dict[str, list[dict[str, Any]]], size: str, part: int) -> tuple[float, int] | None:
-    """What trainings of a size differ by, beside arm and seed, from all arms that have it; None where there is but one seed or arm."""
-    totals = np.array([[_sum(r, size, part) for r in found] for found in whole.values() if size in sizes_of(found)])
+    """What trainings of a size differ by, beside arm and seed, from all arms that have it; None
+    where there is but one seed or arm.
+    """
+    totals = np.array(
+        [
+            [_sum(r, size, part) for r in found]
+            for found in whole.values()
+            if size in sizes_of(found)
+        ]
+    )
     return scoring.seed_noise(totals) if min(totals.shape) > 1 else None
 
 
 def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> str:
     some = next(iter(whole.values()), None)
-    lines = [f"- {arm.name}: {arm.about or 'no words'}" + (f" (`{' '.join(arm.settings)}`)" if arm.settings else "")
-             for arm in recipe_set.arms]
-    told = "What is compared, on which speech and for how long, stands below; elsewhere and for longer it may come out otherwise."
+    lines = [
+        f"- {arm.name}: {arm.about or 'no words'}"
+        + (f" (`{' '.join(arm.settings)}`)" if arm.settings else "")
+        for arm in recipe_set.arms
+    ]
+    told = (
+        "What is compared, on which speech and for how long, stands below; elsewhere and for longer"
+        " it may come out otherwise."
+    )
     if some:
         one = some[0]
         size = next(iter(one["sizes"]))
         people, words = len(one["sizes"][size]["speakers"]), _sum(one, size, WORDS)
-        told += (f" The first arm: {one['updates']} updates, {one['audio_hours']:.2f} h heard, {one['seconds'] / 60:.1f} minutes "
-                 f"({one['hardware']}, {one['threads']} threads, {one['precision']}), seeds {', '.join(map(str, recipe_set.seeds))}, "
-                 f"started from `{one['recipe']['init_from'] or 'random weights'}`. Measured on {people} people and voices "
-                 f"held out of training ({words:.0f} words, the `{one['split']}` split), {one['chunk_ms']:g} ms chunks, greedy, no "
-                 f"language model. Intervals resample {'seeds and ' if len(recipe_set.seeds) > 1 else ''}speakers"
-                 f"{T_TEST if len(recipe_set.seeds) > 1 else '. One seed: no claim'}.")
+        told += (
+            f" The first arm: {one['updates']} updates, {one['audio_hours']:.2f} h heard,"
+            f" {one['seconds'] / 60:.1f} minutes "
+            f"({one['hardware']}, {one['threads']} threads, {one['precision']}), seeds"
+            f" {', '.join(map(str, recipe_set.seeds))}, "
+            f"started from `{one['recipe']['init_from'] or 'random weights'}`. Measured on {people}"
+            " people and voices "
+            f"held out of training ({words:.0f} words, the `{one['split']}` split),"
+            f" {one['chunk_ms']:g} ms chunks, greedy, no "
+            "language model. Intervals resample"
+            f" {'seeds and ' if len(recipe_set.seeds) > 1 else ''}speakers"
+            f"{T_TEST if len(recipe_set.seeds) > 1 else '. One seed: no claim'}."
+        )
     if recipe_set.tuning:
-        told += (f" Trainings that options were chosen by, on other speech, are those of "
-                 f"{' and '.join(f'`{name}`' for name in recipe_set.tuning)}; what is not there was not tuned.")
+        told += (
+            " Trainings that options were chosen by, on other speech, are those of"
+            f" {' and '.join(f'`{name}`' for name in recipe_set.tuning)}; what is not there was not"
+            " tuned."
+        )
     if recipe_set.instead_of:
         told += f" It decides the claims of `{recipe_set.instead_of}`, which is smaller."
     return told + "\n\n```sh\n" + _command(recipe_set, some) + "\n```\n\n" + "\n".join(lines)
@@ -74,13 +122,30 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
 def _command(recipe_set: RecipeSet, some: list[dict[str, Any]] | None) -> str:
     """What a person types to run it, from where its records started."""
     start = some[0]["recipe"]["init_from"] if some else recipe_set.recipe.init_from
-    return recipe_set.command + (f" --set init_from={start}" if start != recipe_set.recipe.init_from else "")
+    return recipe_set.command + (
+        f" --set init_from={start}" if start != recipe_set.recipe.init_from else ""
+    )
 
 
-def _table(whole: dict[str, list[dict[str, Any]]], columns: list[str], part: int, base: int, scale: float, digits: int) -> str:
-    first = {c: next(name for name, found in whole.items() if c in sizes_of(found)) for c in columns}
-    cells = {(name, c): scoring.paired_seeds(*by_person(found, whole[first[c]], c, part, base), noise=noise(whole, c, part))
-             for name, found in whole.items() for c in columns if c in sizes_of(found) and name != first[c]}
+def _table(
+    whole: dict[str, list[dict[str, Any]]],
+    columns: list[str],
+    part: int,
+    base: int,
+    scale: float,
+    digits: int,
+) -> str:
+    first = {
+        c: next(name for name, found in whole.items() if c in sizes_of(found)) for c in columns
+    }
+    cells = {
+        (name, c): scoring.paired_seeds(
+            *by_person(found, whole[first[c]], c, part, base), noise=noise(whole, c, part)
+        )
+        for name, found in whole.items()
+        for c in columns
+        if c in sizes_of(found) and name != first[c]
+    }
     adjusted = dict(zip(cells, scoring.holm([c[3] for c in cells.values()])))
     rows = []
     for name, found in whole.items():
@@ -89,11 +154,14 @@ def _table(whole: dict[str, list[dict[str, Any]]], columns: list[str], part: int
             if c not in sizes_of(found):
                 row.append("-")
                 continue
-            text = f"{scale * np.mean([_sum(r, c, part) / _sum(r, c, base) for r in found]):.{digits}f}"
+            mean = np.mean([_sum(r, c, part) / _sum(r, c, base) for r in found])
+            text = f"{scale * mean:.{digits}f}"
             if (name, c) in cells:
                 delta, low, high, _ = cells[name, c]
-                text += f"; {scale * delta:+.{digits}f} ({scale * low:+.{digits}f} to {scale * high:+.{digits}f}), " \
-                        f"p {tables.p_text(adjusted[name, c])}"
+                text += (
+                    f"; {scale * delta:+.{digits}f} ({scale * low:+.{digits}f} to"
+                    f" {scale * high:+.{digits}f}), p {tables.p_text(adjusted[name, c])}"
+                )
             row.append(text)
         rows.append(row)
     return tables.table(["arm", *columns], rows)
@@ -105,10 +173,26 @@ def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
     for name, found in whole.items():
         for c in sizes_of(found):
             sums = [r["sizes"][c].get("corpora", {}) for r in found]
-            rows += [(name, c, corpus, f"{100 * np.mean([s[corpus][ERRORS] / s[corpus][WORDS] for s in sums]):.1f}")
-                     for corpus in sums[0] if len(sums[0]) > 1 and all(corpus in s for s in sums)]
+            rows += [
+                (
+                    name,
+                    c,
+                    corpus,
+                    f"{100 * np.mean([s[corpus][ERRORS] / s[corpus][WORDS] for s in sums]):.1f}",
+                )
+                for corpus in sums[0]
+                if len(sums[0]) > 1 and all(corpus in s for s in sums)
+            ]
     head = ["arm", "size", "test", "WER %"]
-    return ["## Each test alone", "Words wrong in a hundred, mean of the seeds.", tables.table(head, rows)] if rows else []
+    return (
+        [
+            "## Each test alone",
+            "Words wrong in a hundred, mean of the seeds.",
+            tables.table(head, rows),
+        ]
+        if rows
+        else []
+    )
 
 
 def _agreement(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -119,31 +203,89 @@ def _agreement(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
             sizes = [r["sizes"][c] for r in found]
             if len(found) < 2 or not all(s.get("left_out") for s in sizes):
                 continue
-            every, off = sum(many for _, many in sizes[0]["branches"].values()), [set(s["left_out"]) for s in sizes]
+            every, off = (
+                sum(many for _, many in sizes[0]["branches"].values()),
+                [set(s["left_out"]) for s in sizes],
+            )
             pairs = list(itertools.combinations(off, 2))
             alike = np.mean([every - len(a | b) for a, b in pairs])
             chance = np.mean([(every - len(a)) * (every - len(b)) / every for a, b in pairs])
-            rows.append((name, c, ", ".join(str(every - len(a)) for a in off), str(every), f"{alike:.1f}", f"{chance:.1f}"))
-    head = ["arm", "size", "branches kept by each seed", "of", "kept by two seeds alike, mean", "draws would agree on"]
-    return ["## Whether seeds keep the same branches", "A choice that another seed does not make again is hardly more than a draw.",
-            tables.table(head, rows)] if rows else []
+            rows.append(
+                (
+                    name,
+                    c,
+                    ", ".join(str(every - len(a)) for a in off),
+                    str(every),
+                    f"{alike:.1f}",
+                    f"{chance:.1f}",
+                )
+            )
+    head = [
+        "arm",
+        "size",
+        "branches kept by each seed",
+        "of",
+        "kept by two seeds alike, mean",
+        "draws would agree on",
+    ]
+    return (
+        [
+            "## Whether seeds keep the same branches",
+            "A choice that another seed does not make again is hardly more than a draw.",
+            tables.table(head, rows),
+        ]
+        if rows
+        else []
+    )
 
 
 def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
-    rows = [(name, c, tables.percent(s["sparsity"]), f"{s['parameters'] / 1e6:.2f}", tables.megabytes(s["file_bytes"]),
-             f"{s['mmacs_per_second']:.0f}")
-            for name, found in whole.items() for c in columns if c in sizes_of(found) for s in [found[0]["sizes"][c]]]
-    head = ["arm", "size", "zeros", "million parameters that are not zero", "MB file, estimated within 7 kB", "MMAC/s executed"]
+    rows = [
+        (
+            name,
+            c,
+            tables.percent(s["sparsity"]),
+            f"{s['parameters'] / 1e6:.2f}",
+            tables.megabytes(s["file_bytes"]),
+            f"{s['mmacs_per_second']:.0f}",
+        )
+        for name, found in whole.items()
+        for c in columns
+        if c in sizes_of(found)
+        for s in [found[0]["sizes"][c]]
+    ]
+    head = [
+        "arm",
+        "size",
+        "zeros",
+        "million parameters that are not zero",
+        "MB file, estimated within 7 kB",
+        "MMAC/s executed",
+    ]
     return tables.table(head, rows)
 
 
-def by_person(found: list[dict[str, Any]], reference: list[dict[str, Any]], size: str, part: int,
-              base: int, own: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums [S, P] of S seeds and P speakers of both sides, and what they are divided by [P]; of the size `own` of the first side."""
+def by_person(
+    found: list[dict[str, Any]],
+    reference: list[dict[str, Any]],
+    size: str,
+    part: int,
+    base: int,
+    own: str = "",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums [S, P] of S seeds and P speakers of both sides, and what they are divided by [P]; of the
+    size `own` of the first side.
+    """
     people = sorted(reference[0]["sizes"][size]["speakers"])
-    ours, theirs = (np.array([[r["sizes"][column]["speakers"][p][part] for p in people] for r in side])
-                    for side, column in ((found, own or size), (reference, size)))
-    return ours, theirs, np.array([reference[0]["sizes"][size]["speakers"][p][base] for p in people])
+    ours, theirs = (
+        np.array([[r["sizes"][column]["speakers"][p][part] for p in people] for r in side])
+        for side, column in ((found, own or size), (reference, size))
+    )
+    return (
+        ours,
+        theirs,
+        np.array([reference[0]["sizes"][size]["speakers"][p][base] for p in people]),
+    )
 
 
 def _sum(record: dict[str, Any], size: str, part: int) -> float:
@@ -151,10 +293,40 @@ def _sum(record: dict[str, Any], size: str, part: int) -> float:
 
 
 def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
-    rows = [(name, str(r["seed"]), f"`{r['run']}`", f"{r['hardware']}, {r['precision']}", str(r["updates"]),
-             f"{r['audio_hours']:.2f}", f"{r['seconds'] / 60:.1f}",
-             f"{r.get('selection_seconds', 0.0) / 60:.1f}", f"{r['training_tmacs']:.2f}" if "training_tmacs" in r else "-",
-             "; ".join(f"{100 * _sum(r, s, ERRORS) / _sum(r, s, WORDS):.1f} at {s}" for s in r["sizes"]), r["date"], r["code_version"])
-            for name, found in whole.items() for r in found]
-    return tables.table(["arm", "seed", "run", "on", "updates", "h heard", "minutes", "minutes of selection", "10^12 MACs", "WER %", "date",
-                         "code"], rows)
+    rows = [
+        (
+            name,
+            str(r["seed"]),
+            f"`{r['run']}`",
+            f"{r['hardware']}, {r['precision']}",
+            str(r["updates"]),
+            f"{r['audio_hours']:.2f}",
+            f"{r['seconds'] / 60:.1f}",
+            f"{r.get('selection_seconds', 0.0) / 60:.1f}",
+            f"{r['training_tmacs']:.2f}" if "training_tmacs" in r else "-",
+            "; ".join(
+                f"{100 * _sum(r, s, ERRORS) / _sum(r, s, WORDS):.1f} at {s}" for s in r["sizes"]
+            ),
+            r["date"],
+            r["code_version"],
+        )
+        for name, found in whole.items()
+        for r in found
+    ]
+    return tables.table(
+        [
+            "arm",
+            "seed",
+            "run",
+            "on",
+            "updates",
+            "h heard",
+            "minutes",
+            "minutes of selection",
+            "10^12 MACs",
+            "WER %",
+            "date",
+            "code",
+        ],
+        rows,
+    )

@@ -1,4 +1,7 @@
-"""The model card of a released run, README.md in its folder: every number in it comes from the run's records."""
+"""The model card of a released run, README.md in its folder: every number in it comes from the
+run's records.
+"""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,40 +12,71 @@ from core.records import Anatomy, Report
 from core.reports import chain, comparisons, tables
 from core.storage import metrics as history, store
 
-NESTED = ("It is a *supernet*: one set of weights out of which every size below is cut by leaving out blocks of 8 "
-          "numbers (8x1), the least important ones first, without training again.")
-SHALLOWER = ("It is a *supernet*: one set of weights out of which every size below is cut without training again, by leaving out "
-             "whole parts ({parts}) that it learned to do without while it was trained. What is left "
-             "out is not computed, so its smaller sizes are faster, too.")
-BOTH = ("It is a *supernet*: one set of weights out of which every size below is cut without training again, by leaving out blocks of 8 "
-        "numbers (8x1), the least important ones first, or whole parts ({parts}), or both. Only parts that are left out save time, too.")
-COMPONENTS = ("It is a *supernet*: one set of weights out of which every size below is cut without training again, by leaving out quarters "
-              "of feed-forwards, attention heads and convolutions that it learned to do without while it was trained. Time is saved by "
-              "feed-forwards, attentions and convolutions of which nothing is left.")
-SINGLE = {"gradual_magnitude": "It was pruned to one size while it was trained, and is the baseline that the "
-                               "supernet's sizes are held against: what a net gives that is trained for one size only.",
-          "csp": "It was pruned to one size while it was trained, by compressed sensing.",
-          "individual": "It is a net of fewer blocks, trained alone: what a net gives that is trained for one depth only.",
-          "small_dense": "It is a narrower net without zeros, trained from scratch, and is the baseline that the "
-                         "supernet's sizes are held against: what the same bytes give without any pruning.",
-          "ortho_softmax": COMPONENTS,
-          "dense": "It is a net without zeros, trained in the ordinary way."}
+NESTED = (
+    "It is a *supernet*: one set of weights out of which every size below is cut by leaving out"
+    " blocks of 8 numbers (8x1), the least important ones first, without training again."
+)
+SHALLOWER = (
+    "It is a *supernet*: one set of weights out of which every size below is cut without training"
+    " again, by leaving out whole parts ({parts}) that it learned to do without while it was"
+    " trained. What is left out is not computed, so its smaller sizes are faster, too."
+)
+BOTH = (
+    "It is a *supernet*: one set of weights out of which every size below is cut without training"
+    " again, by leaving out blocks of 8 numbers (8x1), the least important ones first, or whole"
+    " parts ({parts}), or both. Only parts that are left out save time, too."
+)
+COMPONENTS = (
+    "It is a *supernet*: one set of weights out of which every size below is cut without training"
+    " again, by leaving out quarters of feed-forwards, attention heads and convolutions that it"
+    " learned to do without while it was trained. Time is saved by feed-forwards, attentions and"
+    " convolutions of which nothing is left."
+)
+SINGLE = {
+    "gradual_magnitude": (
+        "It was pruned to one size while it was trained, and is the baseline that the "
+        "supernet's sizes are held against: what a net gives that is trained for one size only."
+    ),
+    "csp": "It was pruned to one size while it was trained, by compressed sensing.",
+    "individual": (
+        "It is a net of fewer blocks, trained alone: what a net gives that is trained for one depth"
+        " only."
+    ),
+    "small_dense": (
+        "It is a narrower net without zeros, trained from scratch, and is the baseline that the "
+        "supernet's sizes are held against: what the same bytes give without any pruning."
+    ),
+    "ortho_softmax": COMPONENTS,
+    "dense": "It is a net without zeros, trained in the ordinary way.",
+}
 CURVE_ROWS = 8
-SPEED_NOTE = ("Zeros save bytes, not time: the runtime multiplies them like other numbers, which is why the executed "
-              "MMACs are the same for every size that runs all branches. Times are those of the machine named, one stream, one thread.")
-TURN_NOTE = ("Times of different rows come from different minutes and differ by as much; whether a size is faster is said only by the last "
-             "column: the two were timed in turn, it is the median, lowest and highest of several rounds.")
+SPEED_NOTE = (
+    "Zeros save bytes, not time: the runtime multiplies them like other numbers, which is why the"
+    " executed MMACs are the same for every size that runs all branches. Times are those of the"
+    " machine named, one stream, one thread."
+)
+TURN_NOTE = (
+    "Times of different rows come from different minutes and differ by as much; whether a size is"
+    " faster is said only by the last column: the two were timed in turn, it is the median, lowest"
+    " and highest of several rounds."
+)
 
 
 def text(folder: Path, stages: list[dict[str, Any]]) -> str:
     """The card of the run in `folder`, whose other files are all in place."""
     reports = store.reports(folder)
     told = store.read_json(folder / paths.COMPARISONS)
-    parts = [("", _what(folder, reports)), ("What it is for, and what not", _use(reports)),
-             ("Results", _results(reports)), ("Search against simpler ways at the same bytes", comparisons.text(told)),
-             ("Data", _data(stages)), ("How it was trained", _training(folder, stages)),
-             ("Decoding conditions", _conditions(reports)), ("What limits it", _limits(folder, reports, stages)),
-             ("How to use it", _how(folder))]
+    parts = [
+        ("", _what(folder, reports)),
+        ("What it is for, and what not", _use(reports)),
+        ("Results", _results(reports)),
+        ("Search against simpler ways at the same bytes", comparisons.text(told)),
+        ("Data", _data(stages)),
+        ("How it was trained", _training(folder, stages)),
+        ("Decoding conditions", _conditions(reports)),
+        ("What limits it", _limits(folder, reports, stages)),
+        ("How to use it", _how(folder)),
+    ]
     if not told["rows"]:
         parts = [p for p in parts if not p[0].startswith("Search against")]
     return "\n\n".join((f"## {title}\n\n" if title else "") + body for title, body in parts) + "\n"
@@ -52,18 +86,35 @@ def _what(folder: Path, reports: list[Report]) -> str:
     recipe, anatomy = store.recipe(folder), store.anatomy(folder)
     sizes = [r.file_bytes for r in reports]
     measured = len({r.subnet for r in reports})
-    span = (f"one size of {tables.megabytes(sizes[0])} MB is measured" if measured == 1 else
-            f"{measured} sizes from {tables.megabytes(min(sizes))} to {tables.megabytes(max(sizes))} MB are measured")
+    span = (
+        f"one size of {tables.megabytes(sizes[0])} MB is measured"
+        if measured == 1
+        else (
+            f"{measured} sizes from {tables.megabytes(min(sizes))} to"
+            f" {tables.megabytes(max(sizes))} MB are measured"
+        )
+    )
     keeps = [store.subnet(folder, name).keep for name in {r.subnet for r in reports}]
-    shallower, zeros = any(cost.branches_off(anatomy, k) for k in keeps), any(0 < share < 1 for k in keeps for share in k.values())
-    parts = ", ".join(f"{kind}s" for kind in dict.fromkeys(u.kind for u in anatomy.units if u.branch))
-    kind = SINGLE.get(recipe.method.name, (BOTH if zeros else SHALLOWER).format(parts=parts) if shallower else NESTED)
-    return (f"# {recipe.title or folder.name}\n\nA speech recogniser for English: it writes down what is said while it "
-            f"is said. {kind} {span[0].upper()}{span[1:]} below; a size is the file that a user downloads.\n\n"
-            f"Run `{folder.name}`. Model `{recipe.model.name}`, method `{recipe.method.name}`: "
-            f"{cost.parameters(anatomy) / 1e6:.2f} million parameters, "
-            f"{tables.percent(cost.prunable_parameters(anatomy) / cost.parameters(anatomy))} of them prunable; "
-            f"one output every {anatomy.frame_ms:g} ms. Never pruned: {_never_pruned(anatomy)}.")
+    shallower, zeros = (
+        any(cost.branches_off(anatomy, k) for k in keeps),
+        any(0 < share < 1 for k in keeps for share in k.values()),
+    )
+    parts = ", ".join(
+        f"{kind}s" for kind in dict.fromkeys(u.kind for u in anatomy.units if u.branch)
+    )
+    kind = SINGLE.get(
+        recipe.method.name,
+        (BOTH if zeros else SHALLOWER).format(parts=parts) if shallower else NESTED,
+    )
+    return (
+        f"# {recipe.title or folder.name}\n\nA speech recogniser for English: it writes down what"
+        f" is said while it is said. {kind} {span[0].upper()}{span[1:]} below; a size is the file"
+        f" that a user downloads.\n\nRun `{folder.name}`. Model `{recipe.model.name}`, method"
+        f" `{recipe.method.name}`: {cost.parameters(anatomy) / 1e6:.2f} million parameters,"
+        f" {tables.percent(cost.prunable_parameters(anatomy) / cost.parameters(anatomy))} of them"
+        f" prunable; one output every {anatomy.frame_ms:g} ms. Never pruned:"
+        f" {_never_pruned(anatomy)}."
+    )
 
 
 def _never_pruned(anatomy: Anatomy) -> str:
@@ -71,30 +122,47 @@ def _never_pruned(anatomy: Anatomy) -> str:
     kinds: dict[str, int] = {}
     for tensor in anatomy.fixed:
         parts = [p for p in tensor.name.split(".") if not p.isdigit()]
-        kind = ("normalisations" if any("norm" in p for p in parts) else "biases" if parts[-1] == "bias" else
-                " ".join(p for p in parts if p not in ("blocks", "weight")).replace("_", " "))
+        kind = (
+            "normalisations"
+            if any("norm" in p for p in parts)
+            else (
+                "biases"
+                if parts[-1] == "bias"
+                else " ".join(p for p in parts if p not in ("blocks", "weight")).replace("_", " ")
+            )
+        )
         kinds[kind] = kinds.get(kind, 0) + tensor.parameters
-    return ", ".join(f"{kind} ({count:,})" for kind, count in sorted(kinds.items(), key=lambda k: -k[1]) if count)
+    return ", ".join(
+        f"{kind} ({count:,})" for kind, count in sorted(kinds.items(), key=lambda k: -k[1]) if count
+    )
 
 
 def _use(reports: list[Report]) -> str:
     best = min(reports, key=lambda r: r.wer)
     worst = max((r for r in reports if r.subnet == best.subnet), key=lambda r: r.wer)
-    return ("For: seeing, hearing and studying what a recogniser loses when it becomes smaller, and short spoken "
-            "commands and strings of words in English.\n\n"
-            "Not for: dictation, other languages, telephone speech, several people talking at once, or anything in "
-            "which a wrong word does harm. It does not tell speakers apart and must not be used to. Its best measured "
-            f"split is {best.split} ({tables.percent(best.wer)} of words wrong with subnet `{best.subnet}`), its "
-            f"hardest for the same subnet {worst.split} ({tables.percent(worst.wer)}).")
+    return (
+        "For: seeing, hearing and studying what a recogniser loses when it becomes smaller, and"
+        " short spoken commands and strings of words in English.\n\nNot for: dictation, other"
+        " languages, telephone speech, several people talking at once, or anything in which a"
+        " wrong word does harm. It does not tell speakers apart and must not be used to. Its best"
+        f" measured split is {best.split} ({tables.percent(best.wer)} of words wrong with subnet"
+        f" `{best.subnet}`), its hardest for the same subnet {worst.split}"
+        f" ({tables.percent(worst.wer)})."
+    )
 
 
 def _results(reports: list[Report]) -> str:
-    parts = ["WER = words wrong in a hundred, with its 95 % interval (bootstrap over speakers, then utterances). "
-             "Zeros = share of the prunable weights. MB = 10^6 bytes of the file that was read back and measured."]
+    parts = [
+        "WER = words wrong in a hundred, with its 95 % interval (bootstrap over speakers, then"
+        " utterances). Zeros = share of the prunable weights. MB = 10^6 bytes of the file that was"
+        " read back and measured."
+    ]
     for same in tables.by_condition(reports).values():
         first = same[0]
-        parts += [f"### {first.split}\n\n{tables.size_of_split(first)}; {tables.condition_text(first)}.",
-                  result_table(same)]
+        parts += [
+            f"### {first.split}\n\n{tables.size_of_split(first)}; {tables.condition_text(first)}.",
+            result_table(same),
+        ]
         parts += tables.split_notes(first.split)
     in_turn = [TURN_NOTE] if any(r.speed_ratio is not None for r in reports) else []
     return "\n\n".join([*parts, SPEED_NOTE, *in_turn])
@@ -102,20 +170,47 @@ def _results(reports: list[Report]) -> str:
 
 def result_table(same: list[Report]) -> str:
     """One condition's reports, a row each."""
-    head = ("subnet", "zeros", "MB file", "MB zstd", "WER % (95 % interval)", "against dense, points", "CER %",
-            "MMACs/s executed", "MMACs/s non-zero", "ms per chunk, median / p95")
+    head = (
+        "subnet",
+        "zeros",
+        "MB file",
+        "MB zstd",
+        "WER % (95 % interval)",
+        "against dense, points",
+        "CER %",
+        "MMACs/s executed",
+        "MMACs/s non-zero",
+        "ms per chunk, median / p95",
+    )
     in_turn = any(r.speed_ratio is not None for r in same)
     head += ("times as fast as dense",) if in_turn else ()
-    return tables.table(head, [(
-        f"`{r.subnet}`", tables.percent(r.sparsity), tables.megabytes(r.file_bytes), tables.megabytes(r.zstd_bytes),
-        tables.wer(r), tables.against_dense(r), f"{100 * r.cer:.1f}", f"{r.mmacs_per_second:.0f}",
-        f"{r.mmacs_nonzero_per_second:.0f}", _chunk_ms(r), *([_times_as_fast(r)] if in_turn else [])) for r in same])
+    return tables.table(
+        head,
+        [
+            (
+                f"`{r.subnet}`",
+                tables.percent(r.sparsity),
+                tables.megabytes(r.file_bytes),
+                tables.megabytes(r.zstd_bytes),
+                tables.wer(r),
+                tables.against_dense(r),
+                f"{100 * r.cer:.1f}",
+                f"{r.mmacs_per_second:.0f}",
+                f"{r.mmacs_nonzero_per_second:.0f}",
+                _chunk_ms(r),
+                *([_times_as_fast(r)] if in_turn else []),
+            )
+            for r in same
+        ],
+    )
 
 
 def _times_as_fast(report: Report) -> str:
     if report.speed_ratio is None:
         return "-"
-    return f"{report.speed_ratio:.2f} ({report.speed_ratio_low:.2f} to {report.speed_ratio_high:.2f})"
+    return (
+        f"{report.speed_ratio:.2f} ({report.speed_ratio_low:.2f} to {report.speed_ratio_high:.2f})"
+    )
 
 
 def _chunk_ms(report: Report) -> str:
@@ -130,18 +225,37 @@ def _data(stages: list[dict[str, Any]]) -> str:
     for stage in stages:
         known |= {name: licence for name, licence in stage.get("attributions") or []}
         hours |= stage.get("data_hours") or {}
-    rows = [(name, f"{hours[name]:.2f}" if name in hours else "-", licence) for name, licence in known.items()]
+    rows = [
+        (name, f"{hours[name]:.2f}" if name in hours else "-", licence)
+        for name, licence in known.items()
+    ]
     if not rows:
         return "The records name no corpora."
-    total = f" Together {sum(hours.values()):.1f} h of different speech; it was heard more than once." if hours else ""
-    return ("Speech it was trained and measured on, with licence and authors. Recordings were selected, resampled to "
-            f"16 kHz and partly transcoded; none is shipped here, nor any reference text.{total}\n\n"
-            + tables.table(("corpus", "hours in training", "licence and authors"), rows))
+    total = (
+        f" Together {sum(hours.values()):.1f} h of different speech; it was heard more than once."
+        if hours
+        else ""
+    )
+    return (
+        "Speech it was trained and measured on, with licence and authors. Recordings were"
+        " selected, resampled to 16 kHz and partly transcoded; none is shipped here, nor any"
+        f" reference text.{total}\n\n"
+        + tables.table(("corpus", "hours in training", "licence and authors"), rows)
+    )
 
 
 def _training(folder: Path, stages: list[dict[str, Any]]) -> str:
-    head = ("stage", "run", "method", "updates", "hours heard", "minutes of training", "learning rate", "seed",
-            "hardware")
+    head = (
+        "stage",
+        "run",
+        "method",
+        "updates",
+        "hours heard",
+        "minutes of training",
+        "learning rate",
+        "seed",
+        "hardware",
+    )
     rows = [_stage_row(i, s) for i, s in enumerate(stages, 1)]
     known = [s for s in stages if not s.get("missing")]
     lost = [s["run"] for s in stages if s.get("missing")]
@@ -149,18 +263,28 @@ def _training(folder: Path, stages: list[dict[str, Any]]) -> str:
     if len(stages) == 1:
         said = "One stage, from random weights."
     if lost:
-        said += f" The records of {', '.join(f'`{r}`' for r in lost)} are not here, nor of what came before."
+        said += (
+            f" The records of {', '.join(f'`{r}`' for r in lost)} are not here, nor of what came"
+            " before."
+        )
     if all(s.get("audio_hours") is not None and s.get("seconds") is not None for s in known):
-        said += (f" Altogether {sum(s['audio_hours'] for s in known):.1f} hours of speech heard in "
-                 f"{sum(s['seconds'] for s in known) / 60:.0f} minutes of training.")
+        said += (
+            f" Altogether {sum(s['audio_hours'] for s in known):.1f} hours of speech heard in "
+            f"{sum(s['seconds'] for s in known) / 60:.0f} minutes of training."
+        )
     commands = "\n".join(chain.commands(folder, stages))
-    return (f"{said}\n\n{tables.table(head, rows)}\n\n{_curve(folder)}The commands, in order (speech below `$SPEECH_ROOT` where the "
-            f"recipe says so):\n\n```sh\n{commands}\n```\n\nThe curves are in `{paths.METRICS}`, the options in "
-            f"`{paths.RECIPE}`, the stages in `{paths.CHAIN}`.")
+    return (
+        f"{said}\n\n{tables.table(head, rows)}\n\n{_curve(folder)}The commands, in order (speech"
+        f" below `$SPEECH_ROOT` where the recipe says so):\n\n```sh\n{commands}\n```\n\nThe curves"
+        f" are in `{paths.METRICS}`, the options in `{paths.RECIPE}`, the stages in"
+        f" `{paths.CHAIN}`."
+    )
 
 
 def _curve(folder: Path) -> str:
-    """Words wrong over hours heard, at most CURVE_ROWS rows a stage, the last always among them; "" where nothing was noted."""
+    """Words wrong over hours heard, at most CURVE_ROWS rows a stage, the last always among them; ""
+    where nothing was noted.
+    """
     chosen, known = [], history.learning(folder)
     for number in sorted({r["stage"] for r in known}):
         rows = [r for r in known if r["stage"] == number]
@@ -168,28 +292,59 @@ def _curve(folder: Path) -> str:
         chosen += rows[::-1][::step][::-1]
     if not chosen:
         return ""
-    columns = list(dict.fromkeys((kind, corpus) for r in chosen for kind, by in r["wer"].items() for corpus in by))
-    cells = [[f"{100 * r['wer'][k][c]:.0f} %" if c in r["wer"].get(k, {}) else "-" for k, c in columns] for r in chosen]
-    return ("Words wrong on a little speech held out of training (the split `search`), noted along the way; the columns are the passes "
-            "of a step, under the masks of that moment:\n\n"
-            + tables.table(("stage", "hours heard", *(f"{k}, {c}" for k, c in columns)),
-                           [(str(r["stage"]), f"{r['audio_hours']:.1f}", *line) for r, line in zip(chosen, cells)]) + "\n\n")
+    columns = list(
+        dict.fromkeys(
+            (kind, corpus) for r in chosen for kind, by in r["wer"].items() for corpus in by
+        )
+    )
+    cells = [
+        [f"{100 * r['wer'][k][c]:.0f} %" if c in r["wer"].get(k, {}) else "-" for k, c in columns]
+        for r in chosen
+    ]
+    return (
+        "Words wrong on a little speech held out of training (the split `search`), noted along the"
+        " way; the columns are the passes of a step, under the masks of that moment:\n\n"
+        + tables.table(
+            ("stage", "hours heard", *(f"{k}, {c}" for k, c in columns)),
+            [(str(r["stage"]), f"{r['audio_hours']:.1f}", *line) for r, line in zip(chosen, cells)],
+        )
+        + "\n\n"
+    )
 
 
 def _stage_row(place: int, s: dict[str, Any]) -> tuple[str, ...]:
     if s.get("missing"):
         return (str(place), f"`{s['run']}`", *["not recorded"] * 7)
     minutes = None if s["seconds"] is None else s["seconds"] / 60
-    machine = ", ".join(str(v) for v in (s["hardware"], s["device"], s["precision"]) if v) or "not recorded"
-    return (str(place), f"`{s['run']}` ({s['title']})", s["method"], str(s["updates"] or "not recorded"),
-            tables.number(s["audio_hours"]), tables.number(minutes, 0), f"{s['peak_lr']:g}", str(s["seed"]), machine)
+    machine = (
+        ", ".join(str(v) for v in (s["hardware"], s["device"], s["precision"]) if v)
+        or "not recorded"
+    )
+    return (
+        str(place),
+        f"`{s['run']}` ({s['title']})",
+        s["method"],
+        str(s["updates"] or "not recorded"),
+        tables.number(s["audio_hours"]),
+        tables.number(minutes, 0),
+        f"{s['peak_lr']:g}",
+        str(s["seed"]),
+        machine,
+    )
 
 
 def _conditions(reports: list[Report]) -> str:
     texts = dict.fromkeys(tables.condition_text(r) for r in reports)
-    facts = [("measured on", "hardware"), ("runtime", "runtime"), ("threads for the speed", "threads"),
-             ("code version", "code_version"), ("date", "date")]
-    told = [f"{what}: {', '.join(sorted({str(getattr(r, n)) for r in reports}))}" for what, n in facts]
+    facts = [
+        ("measured on", "hardware"),
+        ("runtime", "runtime"),
+        ("threads for the speed", "threads"),
+        ("code version", "code_version"),
+        ("date", "date"),
+    ]
+    told = [
+        f"{what}: {', '.join(sorted({str(getattr(r, n)) for r in reports}))}" for what, n in facts
+    ]
     return "\n".join(f"- {t}" for t in [*texts, *told])
 
 
@@ -199,22 +354,41 @@ def _limits(folder: Path, reports: list[Report], stages: list[dict[str, Any]]) -
     lines = []
     if known:
         of = f" of {sum(hours.values()):.1f} different hours" if hours else ""
-        lines.append(f"Speech: {sum(s['audio_hours'] for s in known):.1f} hours heard{of}. Recognisers in daily use "
-                     "learn from thousands of hours and more.")
+        lines.append(
+            f"Speech: {sum(s['audio_hours'] for s in known):.1f} hours heard{of}. Recognisers in"
+            " daily use learn from thousands of hours and more."
+        )
     unit = store.recipe(folder).tokens.get("kind", "pieces").replace("pieces", "word pieces")
-    lines += [f"Words: spelled with {unit} of the training text; no language model corrects the spelling.",
-              "Voices: read and commanded English by mostly adult speakers, and synthetic voices; accents, ages and "
-              "rooms beyond those were not measured.",
-              "Reports hold hypotheses and edit counts, no reference text of third-party corpora."]
+    lines += [
+        (
+            f"Words: spelled with {unit} of the training text; no language model corrects the"
+            " spelling."
+        ),
+        (
+            "Voices: read and commanded English by mostly adult speakers, and synthetic voices;"
+            " accents, ages and rooms beyond those were not measured."
+        ),
+        "Reports hold hypotheses and edit counts, no reference text of third-party corpora.",
+    ]
     if any(r.method == "omni_sparsity" for r in reports):
-        lines.append("Sizes sparser than the sparsest trained are not offered: they were never learnt.")
+        lines.append(
+            "Sizes sparser than the sparsest trained are not offered: they were never learnt."
+        )
     return "\n".join(f"- {line}" for line in lines)
 
 
 def _how(folder: Path) -> str:
-    sample = next((f"artifacts/released/{paths.SAMPLES}/{f.name}"
-                   for f in sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus"))), "FILE")
+    sample = next(
+        (
+            f"artifacts/released/{paths.SAMPLES}/{f.name}"
+            for f in sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus"))
+        ),
+        "FILE",
+    )
     names = [s.name for s in store.subnets(folder)]
-    return (f"```sh\npython -m core transcribe {folder.name} {names[0]} {sample}\n```\n\nSubnets: "
-            + ", ".join(f"`{n}`" for n in names)
-            + ". In the dashboard, Explore gives each of them as one file; Transcribe lets you hear them.")
+    return (
+        f"```sh\npython -m core transcribe {folder.name} {names[0]} {sample}\n```\n\nSubnets: "
+        + ", ".join(f"`{n}`" for n in names)
+        + ". In the dashboard, Explore gives each of them as one file; Transcribe lets you hear"
+        " them."
+    )

@@ -1,4 +1,7 @@
-"""The stages that led to a run, read from the records through init_from, and the commands that repeat them."""
+"""The stages that led to a run, read from the records through init_from, and the commands that
+repeat them.
+"""
+
 from __future__ import annotations
 
 import functools
@@ -12,12 +15,18 @@ from core.records import Recipe
 from core.registry import catalog
 from core.storage import metrics as history, store
 
-LONGEST_COMMAND = 500     # characters; a longer one is less readable than the recipe file itself
-SEARCHED = ("searched", "random search", "global magnitude")  # origins of subnets that `core search` makes
+LONGEST_COMMAND = 500  # characters; a longer one is less readable than the recipe file itself
+SEARCHED = (
+    "searched",
+    "random search",
+    "global magnitude",
+)  # origins of subnets that `core search` makes
 
 
 def chain(run: str | Path) -> list[dict[str, Any]]:
-    """Facts of every stage, first to last; a stage whose records are not here has only "run" and "missing"."""
+    """Facts of every stage, first to last; a stage whose records are not here has only "run" and
+    "missing".
+    """
     folder = store.folder_of(run)
     if (folder / paths.CHAIN).is_file():
         return store.read_json(folder / paths.CHAIN)["stages"]
@@ -27,7 +36,9 @@ def chain(run: str | Path) -> list[dict[str, Any]]:
 
 def _earlier(run_id: str, seen: set[str]) -> list[dict[str, Any]]:
     if run_id in seen:
-        raise ValueError(f"the runs {sorted(seen)} name each other in init_from: one of the recipes is wrong")
+        raise ValueError(
+            f"the runs {sorted(seen)} name each other in init_from: one of the recipes is wrong"
+        )
     try:
         folder = store.run_folder(run_id)
     except ValueError:
@@ -44,7 +55,7 @@ def _told_elsewhere(run_id: str) -> list[dict[str, Any]]:
         stages = store.read_json(file)["stages"]
         for i, one in enumerate(stages):
             if run_id in (one["run"], one.get("trained_as")):
-                return stages[:i + 1]
+                return stages[: i + 1]
     return [{"run": run_id, "missing": True}]
 
 
@@ -52,13 +63,34 @@ def stage(folder: Path) -> dict[str, Any]:
     """What the records say about one training; a value nobody recorded is None."""
     recipe, done = store.recipe(folder), finished(folder)
     training = catalog.defaults(catalog.card("settings", "training")) | recipe.training
-    names = ("updates", "audio_hours", "seconds", "training_tmacs", "hardware", "device", "precision", "threads", "code_version",
-             "prepared", "attributions", "versions")
-    return {"run": folder.name, "title": recipe.title, "method": recipe.method.name,
-            "method_options": recipe.method.options, "init_from": recipe.init_from, "seed": recipe.seed,
-            "peak_lr": training["peak_lr"], "batch_seconds": training["batch_seconds"],
-            **{n: done.get(n) for n in names}, "data_hours": data_hours(done.get("prepared")), "curve": history.curve(folder),
-            "command": command(recipe, folder.name)}
+    names = (
+        "updates",
+        "audio_hours",
+        "seconds",
+        "training_tmacs",
+        "hardware",
+        "device",
+        "precision",
+        "threads",
+        "code_version",
+        "prepared",
+        "attributions",
+        "versions",
+    )
+    return {
+        "run": folder.name,
+        "title": recipe.title,
+        "method": recipe.method.name,
+        "method_options": recipe.method.options,
+        "init_from": recipe.init_from,
+        "seed": recipe.seed,
+        "peak_lr": training["peak_lr"],
+        "batch_seconds": training["batch_seconds"],
+        **{n: done.get(n) for n in names},
+        "data_hours": data_hours(done.get("prepared")),
+        "curve": history.curve(folder),
+        "command": command(recipe, folder.name),
+    }
 
 
 def finished(folder: Path) -> dict[str, Any]:
@@ -68,13 +100,18 @@ def finished(folder: Path) -> dict[str, Any]:
 def data_hours(prepared_hash: str | None) -> dict[str, float] | None:
     """{corpus: hours of training speech} of prepared data that is still here, else None."""
     file = paths.prepared() / str(prepared_hash) / "prepared.json"
-    return store.read_json(file)["splits"]["train"].get("hours_by_corpus") if file.is_file() else None
+    return (
+        store.read_json(file)["splits"]["train"].get("hours_by_corpus") if file.is_file() else None
+    )
 
 
 # commands
 
+
 def command(recipe: Recipe, run_id: str) -> str:
-    """The shortest `core train` that computes exactly this; the run's own recipe.json where none is short."""
+    """The shortest `core train` that computes exactly this; the run's own recipe.json where none is
+    short.
+    """
     _defaults.cache_clear()  # plug-ins may have changed since
     found = []
     for name in store.recipe_names():
@@ -84,10 +121,16 @@ def command(recipe: Recipe, run_id: str) -> str:
             made = store.override(base, settings) if settings else base
         except ValueError:  # a broken recipe, or one from which this cannot be reached
             continue
-        words = " ".join([f"python -m core train {name}", *(f"--set {shlex.quote(s)}" for s in settings)])
+        words = " ".join(
+            [f"python -m core train {name}", *(f"--set {shlex.quote(s)}" for s in settings)]
+        )
         if len(words) <= LONGEST_COMMAND and spelled_out(made) == spelled_out(recipe):
             found.append((len(settings), words))
-    return min(found)[1] if found else f"python -m core train artifacts/released/{run_id}/{paths.RECIPE}"
+    return (
+        min(found)[1]
+        if found
+        else f"python -m core train artifacts/released/{run_id}/{paths.RECIPE}"
+    )
 
 
 def spelled_out(recipe: Recipe) -> dict[str, Any]:
@@ -102,7 +145,11 @@ def spelled_out(recipe: Recipe) -> dict[str, Any]:
 @functools.cache
 def _defaults(field: str, name: str = "") -> dict[str, Any]:
     """Default options of the plug-in or settings that a recipe's `field` names."""
-    room, card = (store.ROOM_OF[field], name) if field in store.ROOM_OF else ("settings", store.CARD_OF[field])
+    room, card = (
+        (store.ROOM_OF[field], name)
+        if field in store.ROOM_OF
+        else ("settings", store.CARD_OF[field])
+    )
     return catalog.defaults(catalog.card(room, card))
 
 
@@ -117,11 +164,16 @@ def differences(base: Recipe, wanted: Recipe) -> list[str]:
         settings += _changed(field, kept, new.options, _defaults(field, new.name))
     for field in store.CARD_OF:
         settings += _changed(field, getattr(base, field), getattr(wanted, field), _defaults(field))
-    return settings + [f"{n}={toml(getattr(wanted, n))}" for n in ("seed", "init_from")
-                       if getattr(base, n) != getattr(wanted, n)]
+    return settings + [
+        f"{n}={toml(getattr(wanted, n))}"
+        for n in ("seed", "init_from")
+        if getattr(base, n) != getattr(wanted, n)
+    ]
 
 
-def _changed(table: str, old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+def _changed(
+    table: str, old: dict[str, Any], new: dict[str, Any], defaults: dict[str, Any]
+) -> list[str]:
     """Settings of one table; an option that only `old` has goes back to its default."""
     changed = {k: v for k, v in new.items() if k not in old or old[k] != v}
     changed |= {k: defaults[k] for k in old if k not in new and old[k] != defaults.get(k)}
@@ -129,18 +181,24 @@ def _changed(table: str, old: dict[str, Any], new: dict[str, Any], defaults: dic
 
 
 def toml(value: Any, inside: bool = False) -> str:
-    """A value as --set takes it; texts stay bare at the top where that is read back as the same text."""
+    """A value as --set takes it; texts stay bare at the top where that is read back as the same
+    text.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        bare = not inside and value and value == value.strip() and store.setting_value(value) == value
+        bare = (
+            not inside and value and value == value.strip() and store.setting_value(value) == value
+        )
         return value if bare else json.dumps(value)
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(toml(v, True) for v in value) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v, True)}" for k, v in value.items()) + " }"
+        return (
+            "{ " + ", ".join(f"{json.dumps(k)} = {toml(v, True)}" for k, v in value.items()) + " }"
+        )
     raise ValueError(f"{value!r} cannot be written into --set")
 
 
@@ -156,13 +214,19 @@ def evaluate_commands(folder: Path) -> list[str]:
     """One `core evaluate` for every set of subnets measured on the same splits."""
     recipe, splits_of = store.recipe(folder), {}
     for report in store.reports(folder, own=False):
-        whole = recipe.corpus.name == "mixture"  # a single corpus' splits are listed without its name
+        whole = (
+            recipe.corpus.name == "mixture"
+        )  # a single corpus' splits are listed without its name
         split = report.split if whole else report.split.rpartition("/")[2]
         splits_of.setdefault((report.chunk_ms, report.subnet), []).append(split)
     groups: dict[tuple, list[str]] = {}
     for (chunk, subnet), splits in splits_of.items():
         groups.setdefault((chunk, tuple(sorted(set(splits)))), []).append(subnet)
-    usual = (catalog.defaults(catalog.card("settings", "evaluation")) | recipe.evaluation)["chunk_ms"]
-    return [f"python -m core evaluate {folder.name} --subnets {','.join(names)} --splits {','.join(splits)}"
-            + ("" if chunk == usual else f" --chunk-ms {chunk:g}")
-            for (chunk, splits), names in groups.items()]
+    usual = (catalog.defaults(catalog.card("settings", "evaluation")) | recipe.evaluation)[
+        "chunk_ms"
+    ]
+    return [
+        f"python -m core evaluate {folder.name} --subnets {','.join(names)} --splits"
+        f" {','.join(splits)}" + ("" if chunk == usual else f" --chunk-ms {chunk:g}")
+        for (chunk, splits), names in groups.items()
+    ]

@@ -1,4 +1,7 @@
-"""Searched subnets against uniform, global-magnitude and randomly searched ones of the same bytes, paired."""
+"""Searched subnets against uniform, global-magnitude and randomly searched ones of the same bytes,
+paired.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -14,28 +17,44 @@ from core.records import Report
 from core.reports import chain, tables
 from core.storage import store
 
-OTHERS = {"u": "uniform", "m": "global magnitude", "r": "random search"}  # by first letter; "s" = searched
+OTHERS = {
+    "u": "uniform",
+    "m": "global magnitude",
+    "r": "random search",
+}  # by first letter; "s" = searched
 SAME_BYTES = 0.01  # files further apart than this are no fair pair and are marked
-SPEAKERS, UTTERANCES = "speakers, then utterances", "utterances only (the speakers' names were not at hand)"
+SPEAKERS, UTTERANCES = (
+    "speakers, then utterances",
+    "utterances only (the speakers' names were not at hand)",
+)
 
 
 def compare(folder: Path) -> dict[str, Any]:
     """Every pair of one size and one split, with p-values corrected over all pairs of the run.
 
-    "delta" is WER of the searched minus WER of the other subnet, so negative means that the search helped. Speakers are
-    rejoined from the prepared data; where those are not here, utterances are resampled and "resampled" says so.
+    "delta" is WER of the searched minus WER of the other subnet, so negative means that the search
+    helped. Speakers are
+    rejoined from the prepared data; where those are not here, utterances are resampled and
+    "resampled" says so.
     """
     prepared = _prepared(folder)
     rows = []
     for same in tables.by_condition(store.reports(folder)).values():
         by_name = {r.subnet: r for r in same}
         for report in same:
-            rows += [_pair(folder, report, by_name[letter + report.subnet[1:]], origin, prepared)
-                     for letter, origin in OTHERS.items()
-                     if _is_searched(report.subnet) and letter + report.subnet[1:] in by_name]
+            rows += [
+                _pair(folder, report, by_name[letter + report.subnet[1:]], origin, prepared)
+                for letter, origin in OTHERS.items()
+                if _is_searched(report.subnet) and letter + report.subnet[1:] in by_name
+            ]
     for row, holm in zip(rows, scoring.holm([r["p"] for r in rows])):
         row["holm"] = holm
-    return {"pairs": len(rows), "repetitions": scoring.REPETITIONS, "seed": scoring.SEED, "rows": rows}
+    return {
+        "pairs": len(rows),
+        "repetitions": scoring.REPETITIONS,
+        "seed": scoring.SEED,
+        "rows": rows,
+    }
 
 
 def _is_searched(name: str) -> bool:
@@ -43,9 +62,13 @@ def _is_searched(name: str) -> bool:
 
 
 def _prepared(folder: Path) -> list[Prepared]:
-    """Prepared data of this machine, what the run was trained on first: another machine's has another name and the same speakers."""
+    """Prepared data of this machine, what the run was trained on first: another machine's has
+    another name and the same speakers.
+    """
     own = str(chain.finished(folder).get("prepared"))
-    places = sorted((p for p in paths.prepared().glob("*") if p.is_dir()), key=lambda p: p.name != own)
+    places = sorted(
+        (p for p in paths.prepared().glob("*") if p.is_dir()), key=lambda p: p.name != own
+    )
     found = []
     for place in places:
         with contextlib.suppress(ValueError):  # half-made, or changed since: as good as absent
@@ -56,7 +79,10 @@ def _prepared(folder: Path) -> list[Prepared]:
 def _speakers(prepared: list[Prepared], split: str, ids: list[str]) -> list[str] | None:
     """The speaker of every utterance, or None when no prepared data tells all of them."""
     for one in prepared:
-        for name in (split, split.rpartition("/")[2]):  # a single corpus' splits are stored without its name
+        for name in (
+            split,
+            split.rpartition("/")[2],
+        ):  # a single corpus' splits are stored without its name
             if name in one.splits:
                 known = {row.id: row.speaker for row in one.rows(name)}
                 if all(i in known for i in ids):
@@ -64,21 +90,44 @@ def _speakers(prepared: list[Prepared], split: str, ids: list[str]) -> list[str]
     return None
 
 
-def _pair(folder: Path, searched: Report, other: Report, origin: str, prepared: list[Prepared]) -> dict[str, Any]:
-    mine, theirs = (store.hypotheses(folder, r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model) for r in (searched, other))
+def _pair(
+    folder: Path, searched: Report, other: Report, origin: str, prepared: list[Prepared]
+) -> dict[str, Any]:
+    mine, theirs = (
+        store.hypotheses(folder, r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model)
+        for r in (searched, other)
+    )
     ids = [row["id"] for row in mine]
     base = {row["id"]: _errors(row) for row in theirs}
     if set(ids) != set(base):
-        raise ValueError(f"{searched.subnet} and {other.subnet} were measured on other utterances of {searched.split}: "
-                         "evaluate both again")
+        raise ValueError(
+            f"{searched.subnet} and {other.subnet} were measured on other utterances of"
+            f" {searched.split}: evaluate both again"
+        )
     speakers = _speakers(prepared, searched.split, ids)
-    delta, low, high, p = scoring.paired(np.array([_errors(r) for r in mine]), np.array([base[i] for i in ids]),
-                                         np.array([r["words"] for r in mine]), speakers or [""] * len(ids))
+    delta, low, high, p = scoring.paired(
+        np.array([_errors(r) for r in mine]),
+        np.array([base[i] for i in ids]),
+        np.array([r["words"] for r in mine]),
+        speakers or [""] * len(ids),
+    )
     keeps = [store.subnet(folder, r.subnet).keep for r in (searched, other)]
-    return {**{n: getattr(searched, n) for n in tables.CONDITION}, "searched": searched.subnet, "other": other.subnet,
-            "origin": origin, "bytes": searched.file_bytes, "bytes_other": other.file_bytes, "wer": searched.wer,
-            "wer_other": other.wer, "delta": delta, "low": low, "high": high, "p": p, "same_net": keeps[0] == keeps[1],
-            "resampled": SPEAKERS if speakers else UTTERANCES}
+    return {
+        **{n: getattr(searched, n) for n in tables.CONDITION},
+        "searched": searched.subnet,
+        "other": other.subnet,
+        "origin": origin,
+        "bytes": searched.file_bytes,
+        "bytes_other": other.file_bytes,
+        "wer": searched.wer,
+        "wer_other": other.wer,
+        "delta": delta,
+        "low": low,
+        "high": high,
+        "p": p,
+        "same_net": keeps[0] == keeps[1],
+        "resampled": SPEAKERS if speakers else UTTERANCES,
+    }
 
 
 def _errors(row: dict[str, Any]) -> int:
@@ -90,20 +139,49 @@ def text(told: dict[str, Any]) -> str:
     rows = told["rows"]
     if not rows:
         return "Not measured: this run has no searched subnet beside others of the same bytes."
-    lines = [(r["split"], f"{r['chunk_ms']:g}", r["searched"], tables.megabytes(r["bytes"]),
-              f"{r['other']} ({r['origin']})",
-              tables.megabytes(r["bytes_other"]) + (" (not the same bytes)" if _unequal(r) else ""),
-              tables.percent(r["wer"]), tables.percent(r["wer_other"]),
-              "the same net" if r["same_net"] else tables.points(r["delta"], r["low"], r["high"]),
-              tables.p_text(r["p"]), tables.p_text(r["holm"])) for r in rows]
-    head = ("split", "chunk ms", "searched", "MB", "against", "MB", "WER searched", "WER other",
-            "difference in points (95 % interval)", "p", "p after Holm")
+    lines = [
+        (
+            r["split"],
+            f"{r['chunk_ms']:g}",
+            r["searched"],
+            tables.megabytes(r["bytes"]),
+            f"{r['other']} ({r['origin']})",
+            tables.megabytes(r["bytes_other"]) + (" (not the same bytes)" if _unequal(r) else ""),
+            tables.percent(r["wer"]),
+            tables.percent(r["wer_other"]),
+            "the same net" if r["same_net"] else tables.points(r["delta"], r["low"], r["high"]),
+            tables.p_text(r["p"]),
+            tables.p_text(r["holm"]),
+        )
+        for r in rows
+    ]
+    head = (
+        "split",
+        "chunk ms",
+        "searched",
+        "MB",
+        "against",
+        "MB",
+        "WER searched",
+        "WER other",
+        "difference in points (95 % interval)",
+        "p",
+        "p after Holm",
+    )
     units = ", ".join(sorted({r["resampled"] for r in rows}))
-    return "\n".join([
-        verdict(rows), "",
-        f"Negative differences favour the search. Paired bootstrap, {told['repetitions']} resamples (seed "
-        f"{told['seed']}) of {units}; Holm's correction over all {told['pairs']} pairs of this run.", "",
-        tables.table(head, lines)])
+    return "\n".join(
+        [
+            verdict(rows),
+            "",
+            (
+                f"Negative differences favour the search. Paired bootstrap, {told['repetitions']}"
+                f" resamples (seed {told['seed']}) of {units}; Holm's correction over all"
+                f" {told['pairs']} pairs of this run."
+            ),
+            "",
+            tables.table(head, lines),
+        ]
+    )
 
 
 def _unequal(row: dict[str, Any]) -> bool:
@@ -111,12 +189,16 @@ def _unequal(row: dict[str, Any]) -> bool:
 
 
 def verdict(rows: list[dict[str, Any]]) -> str:
-    """How often the search was better or worse after Holm's correction, for each of its opponents."""
+    """How often the search was better or worse after Holm's correction, for each of its
+    opponents.
+    """
     said = []
     for origin in dict.fromkeys(r["origin"] for r in rows):
         own = [r for r in rows if r["origin"] == origin and not _unequal(r)]
         better = sum(r["holm"] < 0.05 and r["delta"] < 0 for r in own)
         worse = sum(r["holm"] < 0.05 and r["delta"] > 0 for r in own)
-        said.append(f"against {origin}: better in {better}, worse in {worse}, undecided in {len(own) - better - worse} "
-                    f"of {len(own)} pairs")
+        said.append(
+            f"against {origin}: better in {better}, worse in {worse}, undecided in"
+            f" {len(own) - better - worse} of {len(own)} pairs"
+        )
     return "At equal bytes and a corrected 5 % level, the search was, " + "; ".join(said) + "."

@@ -1,4 +1,7 @@
-"""Copies a finished run into artifacts/released/, with its chain, comparisons, model card and the results page."""
+"""Copies a finished run into artifacts/released/, with its chain, comparisons, model card and the
+results page.
+"""
+
 from __future__ import annotations
 
 import json
@@ -17,23 +20,37 @@ from core.records import Subnet, as_dict
 from core.reports import card, chain, comparisons, results
 from core.storage import packing, store
 
-MOST_MB = 60.0   # of everything under artifacts/released/, compressed by zlib as git keeps it
-FILES = (paths.RECIPE, paths.UNITS, paths.WEIGHTS, paths.METRICS, paths.TOKENS, paths.BPE, paths.FEATURE_STATISTICS)
+MOST_MB = 60.0  # of everything under artifacts/released/, compressed by zlib as git keeps it
+FILES = (
+    paths.RECIPE,
+    paths.UNITS,
+    paths.WEIGHTS,
+    paths.METRICS,
+    paths.TOKENS,
+    paths.BPE,
+    paths.FEATURE_STATISTICS,
+)
 Say = Callable[[str], None]
 
 
 def release(run_id: str, name: str = "", snapshots: bool = True, say: Say = lambda _: None) -> Path:
     """Release a finished and measured run, under another name if one is given -> its folder.
 
-    The copy is made aside and renamed, so a reader sees the old release or the new one. `snapshots` keeps the block
-    ranks along the training. ValueError for unfinished and unmeasured runs, for weights that are not those measured,
+    The copy is made aside and renamed, so a reader sees the old release or the new one. `snapshots`
+    keeps the block
+    ranks along the training. ValueError for unfinished and unmeasured runs, for weights that are
+    not those measured,
     and when everything released would be larger than MOST_MB.
     """
     source, name = _source(run_id), name or run_id
     if not store.SAFE.fullmatch(name) or name == paths.SAMPLES:
-        raise ValueError(f"--name {name}: letters, digits and . _ + - only, not beginning with a sign, not "
-                         f"'{paths.SAMPLES}'")
-    aside = writing.beside(paths.RELEASED / ".release")  # the run's folder in it has its final name: files tell it
+        raise ValueError(
+            f"--name {name}: letters, digits and . _ + - only, not beginning with a sign, not "
+            f"'{paths.SAMPLES}'"
+        )
+    aside = writing.beside(
+        paths.RELEASED / ".release"
+    )  # the run's folder in it has its final name: files tell it
     try:
         _fill(source, aside / name, snapshots, say)
         _check_size(aside / name)
@@ -46,15 +63,23 @@ def release(run_id: str, name: str = "", snapshots: bool = True, say: Say = lamb
 
 
 def _source(run_id: str) -> Path:
-    """The run to release: the released one with what was measured since, unless this machine trained other weights."""
+    """The run to release: the released one with what was measured since, unless this machine
+    trained other weights.
+    """
     own, released = paths.runs() / run_id, paths.RELEASED / run_id
     folder = own if (own / paths.RECIPE).is_file() else store.run_folder(run_id)
-    if (released / paths.RECIPE).is_file() and (folder == released or store.ranks_sha256(folder) == store.ranks_sha256(released)):
+    if (released / paths.RECIPE).is_file() and (
+        folder == released or store.ranks_sha256(folder) == store.ranks_sha256(released)
+    ):
         folder = released
     if not (folder / paths.FINISHED).is_file():
-        raise ValueError(f"the run {run_id} is not finished: `python -m core train --resume {run_id}` first")
+        raise ValueError(
+            f"the run {run_id} is not finished: `python -m core train --resume {run_id}` first"
+        )
     if not store.reports(folder):
-        raise ValueError(f"the run {run_id} was never measured: `python -m core evaluate {run_id} ...` first")
+        raise ValueError(
+            f"the run {run_id} was never measured: `python -m core evaluate {run_id} ...` first"
+        )
     return folder
 
 
@@ -64,8 +89,12 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
     for file in FILES:
         if (source / file).is_file():
             (target / file).write_bytes(store.read(source / file))
-    for folder, ending in ((paths.RANKS, "*.safetensors"), (paths.SUBNETS, "*.json"), (paths.REPORTS, "*.json"),
-                           (paths.REPORTS, "*.jsonl.zst")):
+    for folder, ending in (
+        (paths.RANKS, "*.safetensors"),
+        (paths.SUBNETS, "*.json"),
+        (paths.REPORTS, "*.json"),
+        (paths.REPORTS, "*.jsonl.zst"),
+    ):
         for file in store.files(source, folder, ending):
             if snapshots or not file.name.startswith("step-"):
                 (target / folder).mkdir(exist_ok=True)
@@ -85,25 +114,35 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
     store.write_json(target / paths.COMPARISONS, _comparisons(source, target))
     done = chain.finished(source)
     store.write_bytes(target / paths.CARD, card.text(target, stages).encode())
-    store.finish(target, {**done, "released_from": source.name} if source.name != target.name else done)
+    store.finish(
+        target, {**done, "released_from": source.name} if source.name != target.name else done
+    )
 
 
 def _comparisons(source: Path, target: Path) -> dict[str, Any]:
-    """Made anew; those of an earlier release stay when the speakers' names are no longer at hand."""
+    """Made anew; those of an earlier release stay when the speakers' names are no longer at
+    hand.
+    """
     # the marker, which names the prepared data, is still only in the source
     made = comparisons.compare(source)
     old = paths.RELEASED / target.name / paths.COMPARISONS
     if old.is_file():
         before = store.read_json(old)
-        same = [(r["searched"], r["other"], r["split"], r["wer"], r["wer_other"]) for r in made["rows"]] == \
-            [(r["searched"], r["other"], r["split"], r["wer"], r["wer_other"]) for r in before["rows"]]
+        same = [
+            (r["searched"], r["other"], r["split"], r["wer"], r["wer_other"]) for r in made["rows"]
+        ] == [
+            (r["searched"], r["other"], r["split"], r["wer"], r["wer_other"])
+            for r in before["rows"]
+        ]
         if same and any(r["resampled"] == comparisons.UTTERANCES for r in made["rows"]):
             return before
     return made
 
 
 def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
-    """The file of a subnet must be the one its reports measured; under a new name the same tensors in a new file."""
+    """The file of a subnet must be the one its reports measured; under a new name the same tensors
+    in a new file.
+    """
     reports = [r for r in store.reports(source) if r.subnet == subnet.name]
     if not reports:
         return
@@ -111,15 +150,21 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
     sha = packing.sha256(data)
     stale = [r.split for r in reports if r.file_sha256 != sha]
     if stale:
-        raise ValueError(f"subnet {subnet.name} of run {source.name} is not the file that was measured on "
-                         f"{', '.join(stale)}: evaluate it again")
+        raise ValueError(
+            f"subnet {subnet.name} of run {source.name} is not the file that was measured on "
+            f"{', '.join(stale)}: evaluate it again"
+        )
     if source.name == target.name:
         return
     renamed = replace(subnet, run=target.name)
     store.write_json(paths.subnet_file(target, renamed.name), as_dict(renamed))
     new = packing.pack(target, renamed)
     _check_equal(data, new, subnet.name)
-    sizes = {"file_bytes": len(new), "zstd_bytes": packing.zstd_bytes(new), "file_sha256": packing.sha256(new)}
+    sizes = {
+        "file_bytes": len(new),
+        "zstd_bytes": packing.zstd_bytes(new),
+        "file_sha256": packing.sha256(new),
+    }
     for report in reports:
         told = replace(report, run=target.name, **sizes)
         where = (told.subnet, told.split, told.chunk_ms, told.decoder, told.language_model)
@@ -128,49 +173,76 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
 
 def _check_equal(old: bytes, new: bytes, name: str) -> None:
     if not _equal(packing.unpack(old)[0], packing.unpack(new)[0]):
-        raise ValueError(f"subnet {name} would have other weights under the new name: release it under its own")
+        raise ValueError(
+            f"subnet {name} would have other weights under the new name: release it under its own"
+        )
 
 
 def _equal(some: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> bool:
-    return some.keys() == others.keys() and all(np.array_equal(some[name], others[name]) for name in some)
+    return some.keys() == others.keys() and all(
+        np.array_equal(some[name], others[name]) for name in some
+    )
 
 
 def _lighten(target: Path) -> None:
-    """Leave out of a copy what its sizes do without, when every file packed from it stays the same: where no matrix is cut at more than
-    one place (sizes of whole parts, a net pruned alone), the ranks, for the weights tell them, zeros coming last; and of a net pruned
-    alone its zeros."""
+    """Leave out of a copy what its sizes do without, when every file packed from it stays the same:
+    where no matrix is cut at more than
+    one place (sizes of whole parts, a net pruned alone), the ranks, for the weights tell them,
+    zeros coming last; and of a net pruned
+    alone its zeros.
+    """
     anatomy, sizes, ranks = store.anatomy(target), store.subnets(target), paths.ranks_file(target)
-    cuts = [set(kept) - {0, unit.blocks} for unit, *kept in
-            zip(anatomy.units, *(cost.counts(anatomy, size.keep) for size in sizes))]
-    if not (ranks.is_file() and sizes) or any(len(places) > 1 for places in cuts) or any(unit.group for unit in anatomy.units):
+    cuts = [
+        set(kept) - {0, unit.blocks}
+        for unit, *kept in zip(anatomy.units, *(cost.counts(anatomy, size.keep) for size in sizes))
+    ]
+    if (
+        not (ranks.is_file() and sizes)
+        or any(len(places) > 1 for places in cuts)
+        or any(unit.group for unit in anatomy.units)
+    ):
         return
     stored = ranks.read_bytes()
     try:
         before = [packing.pack(target, size) for size in sizes]
-    except ValueError:  # a size that nobody measured, made for other ranks: it is said where somebody asks for it
+    except (
+        ValueError
+    ):  # a size that nobody measured, made for other ranks: it is said where somebody asks for it
         return
     store.write_json(paths.left_out_file(target), {"ranks_sha256": store.ranks_sha256(target)})
     ranks.unlink()
     if [packing.pack(target, size) for size in sizes] != before:
         store.write_bytes(ranks, stored)
         paths.left_out_file(target).unlink()
-    elif len(sizes) == 1 and any(cuts) and _equal(packing.weights(target), packing.unpack(before[0])[0]):
+    elif (
+        len(sizes) == 1
+        and any(cuts)
+        and _equal(packing.weights(target), packing.unpack(before[0])[0])
+    ):
         store.write_bytes(target / paths.WEIGHTS, before[0])
 
 
 def _check_size(fresh: Path) -> None:
-    """ValueError, naming what is big, when all that is released would need more than MOST_MB in git."""
+    """ValueError, naming what is big, when all that is released would need more than MOST_MB in
+    git.
+    """
     # what this release replaces does not count, nor what other releases have aside
     files = [f for f in fresh.rglob("*") if f.is_file()]
     for kept in sorted(paths.RELEASED.iterdir()):
         if kept.name != fresh.name and not kept.name.startswith("."):
             files += [kept] if kept.is_file() else [f for f in kept.rglob("*") if f.is_file()]
-    sizes = sorted(((len(zlib.compress(f.read_bytes())) / 1e6, "/".join(f.parts[-3:])) for f in files), reverse=True)
+    sizes = sorted(
+        ((len(zlib.compress(f.read_bytes())) / 1e6, "/".join(f.parts[-3:])) for f in files),
+        reverse=True,
+    )
     total = sum(size for size, _ in sizes)
     if total > MOST_MB:
         big = ", ".join(f"{name} {size:.1f} MB" for size, name in sizes[:6])
-        raise ValueError(f"artifacts/released/ would need {total:.1f} MB in git; {MOST_MB:g} are allowed. The "
-                         f"largest: {big}. Release fewer runs, or leave out ranks along the training: --no-snapshots")
+        raise ValueError(
+            f"artifacts/released/ would need {total:.1f} MB in git; {MOST_MB:g} are allowed. The"
+            f" largest: {big}. Release fewer runs, or leave out ranks along the training:"
+            " --no-snapshots"
+        )
 
 
 def _move(aside: Path, name: str) -> None:
@@ -190,5 +262,7 @@ def sizes_text(folder: Path) -> str:
     """What was written, for the command line."""
     files = [f for f in folder.rglob("*") if f.is_file()]
     stages = json.loads((folder / paths.CHAIN).read_text())["stages"]
-    return (f"{folder}: {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB, "
-            f"{len(stages)} stage{'s' if len(stages) > 1 else ''}, {len(store.reports(folder))} reports")
+    return (
+        f"{folder}: {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB, "
+        f"{len(stages)} stage{'s' if len(stages) > 1 else ''}, {len(store.reports(folder))} reports"
+    )

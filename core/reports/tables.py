@@ -1,24 +1,42 @@
 """Reports as Markdown: tables that never mix decoding conditions, and how a number is written."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from core.records import Report
 
-CONDITION = ("split", "chunk_ms", "lookahead_ms", "left_context_ms", "decoder", "language_model", "precision",
-             "normaliser")
-OPUS_NOTE = ("test-clean is stored as Opus at 24 kbit/s here: 2.6 % of its log-mel variance differs from the original "
-             "FLAC files, so these numbers are not exactly those of the official set.")
-SYNTHETIC_NOTE = ("These voices are synthetic (espeak-ng); voices and sentences do not occur in training. The number "
-                  "says nothing about human speech and is never averaged with one that does.")
+CONDITION = (
+    "split",
+    "chunk_ms",
+    "lookahead_ms",
+    "left_context_ms",
+    "decoder",
+    "language_model",
+    "precision",
+    "normaliser",
+)
+OPUS_NOTE = (
+    "test-clean is stored as Opus at 24 kbit/s here: 2.6 % of its log-mel variance differs from the"
+    " original FLAC files, so these numbers are not exactly those of the official set."
+)
+SYNTHETIC_NOTE = (
+    "These voices are synthetic (espeak-ng); voices and sentences do not occur in training. The"
+    " number says nothing about human speech and is never averaged with one that does."
+)
 NOISY_NOTE = "A seeded copy of the clean split with reverberation and noise added."
-STRINGS_NOTE = "Single words spoken by people, joined per speaker into strings: continuous in time, not in speaking."
+STRINGS_NOTE = (
+    "Single words spoken by people, joined per speaker into strings: continuous in time, not in"
+    " speaking."
+)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; what looks like a number is set right by the renderer's own rules."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines
+    )
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -42,7 +60,10 @@ def points(delta: float, low: float, high: float) -> str:
 def against_dense(report: Report) -> str:
     if report.delta_wer is None:
         return "-"
-    return f"{points(report.delta_wer, report.delta_low, report.delta_high)}, p {p_text(report.p_value)}"
+    return (
+        f"{points(report.delta_wer, report.delta_low, report.delta_high)}, p"
+        f" {p_text(report.p_value)}"
+    )
 
 
 def p_text(p: float | None) -> str:
@@ -64,23 +85,45 @@ def by_condition(reports: Iterable[Report]) -> dict[tuple, list[Report]]:
 
 def _place(split: str) -> int:
     """Strings of words first, then read speech, then noisy copies, then synthetic voices."""
-    return 3 if "voice_commands" in split else 2 if "noisy" in split else 0 if "strings" in split else 1
+    return (
+        3
+        if "voice_commands" in split
+        else 2
+        if "noisy" in split
+        else 0
+        if "strings" in split
+        else 1
+    )
 
 
 def condition_text(report: Report) -> str:
     chunk = f"{report.chunk_ms:g} ms chunks" if report.chunk_ms else "full context (not streaming)"
-    model = "no language model" if report.language_model in ("", "none") else f"language model {report.language_model}"
-    return (f"{chunk}, {report.lookahead_ms:g} ms look-ahead beyond the chunk, {report.left_context_ms:g} ms left "
-            f"context, {report.decoder} decoding, {model}, {report.precision}, normaliser {report.normaliser}")
+    model = (
+        "no language model"
+        if report.language_model in ("", "none")
+        else f"language model {report.language_model}"
+    )
+    return (
+        f"{chunk}, {report.lookahead_ms:g} ms look-ahead beyond the chunk,"
+        f" {report.left_context_ms:g} ms left context, {report.decoder} decoding, {model},"
+        f" {report.precision}, normaliser {report.normaliser}"
+    )
 
 
 def split_notes(split: str) -> list[str]:
     """What a reader must know beside a split's numbers."""
-    notes = [("voice_commands", SYNTHETIC_NOTE), ("strings", STRINGS_NOTE), ("noisy", NOISY_NOTE),
-             ("test-clean", OPUS_NOTE)]
+    notes = [
+        ("voice_commands", SYNTHETIC_NOTE),
+        ("strings", STRINGS_NOTE),
+        ("noisy", NOISY_NOTE),
+        ("test-clean", OPUS_NOTE),
+    ]
     return [text for key, text in notes if key in split]
 
 
 def size_of_split(report: Report) -> str:
     intervals = f"; intervals resample {report.resampled}" if report.resampled else ""
-    return f"{report.utterances} utterances, {report.words} words, {report.audio_seconds / 3600:.2f} h{intervals}"
+    return (
+        f"{report.utterances} utterances, {report.words} words, {report.audio_seconds / 3600:.2f}"
+        f" h{intervals}"
+    )

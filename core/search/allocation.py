@@ -1,4 +1,7 @@
-"""Where to put zeros without searching: uniform, one threshold for the whole network, or by measured harm, at given file sizes."""
+"""Where to put zeros without searching: uniform, one threshold for the whole network, or by
+measured harm, at given file sizes.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -16,18 +19,24 @@ def block_norms(weights: dict[str, np.ndarray], anatomy: Anatomy) -> dict[str, n
     """L2 norms [R/b, C] of every unit's blocks, from weights {parameter name: [R, C]}."""
     norms = {}
     for unit in anatomy.units:
-        weight = np.asarray(weights[f"{unit.name}.weight"], np.float32).reshape(-1, unit.block, unit.columns)
+        weight = np.asarray(weights[f"{unit.name}.weight"], np.float32).reshape(
+            -1, unit.block, unit.columns
+        )
         norms[unit.name] = np.linalg.norm(weight, axis=1)
     return norms
 
 
 def uniform_at(anatomy: Anatomy, size: int) -> dict[str, float]:
-    """The densest uniform allocation whose file (estimated) has at most `size` bytes; ValueError if none has."""
+    """The densest uniform allocation whose file (estimated) has at most `size` bytes; ValueError if
+    none has.
+    """
     return _densest(anatomy, size, lambda kept: cost.uniform(anatomy, 1.0 - kept))
 
 
 def global_magnitude(norms: dict[str, np.ndarray], anatomy: Anatomy, size: int) -> dict[str, float]:
-    """One threshold on the norms of all blocks of the network, at most `size` bytes (estimated); a common baseline."""
+    """One threshold on the norms of all blocks of the network, at most `size` bytes (estimated); a
+    common baseline.
+    """
     ordered = np.sort(np.concatenate([norms[u.name].reshape(-1) for u in anatomy.units]))[::-1]
 
     def at(kept: float) -> dict[str, float]:
@@ -35,24 +44,38 @@ def global_magnitude(norms: dict[str, np.ndarray], anatomy: Anatomy, size: int) 
         if count == 0:
             return {u.name: 0.0 for u in anatomy.units}
         threshold = ordered[count - 1]
-        return {u.name: float(np.count_nonzero(norms[u.name] >= threshold) / u.blocks) for u in anatomy.units}
+        return {
+            u.name: float(np.count_nonzero(norms[u.name] >= threshold) / u.blocks)
+            for u in anatomy.units
+        }
 
     return _densest(anatomy, size, at)
 
 
 def by_harm(harm: dict[str, float], anatomy: Anatomy, size: int, steepness: float) -> Keep:
-    """Matrices whose pruning hurts more per weight keep more, at most `size` bytes (estimated); ours.
+    """Matrices whose pruning hurts more per weight keep more, at most `size` bytes (estimated);
+    ours.
 
-    `harm`: how much the loss rose when the matrix alone was pruned further. The share kept is a common level plus
-    ln(harm per weight) / steepness: the optimum if the loss falls as exp(-steepness * share) in every matrix."""
-    least = 0.03 * max(max(harm.values()), 1e-9)  # a matrix that seemed to matter not at all was measured with noise
-    scores = {u.name: np.log(max(harm[u.name], least) / u.parameters) / steepness for u in anatomy.units}
+    `harm`: how much the loss rose when the matrix alone was pruned further. The share kept is a
+    common level plus
+    ln(harm per weight) / steepness: the optimum if the loss falls as exp(-steepness * share) in
+    every matrix.
+    """
+    least = 0.03 * max(
+        max(harm.values()), 1e-9
+    )  # a matrix that seemed to matter not at all was measured with noise
+    scores = {
+        u.name: np.log(max(harm[u.name], least) / u.parameters) / steepness for u in anatomy.units
+    }
     middle = float(np.mean(list(scores.values())))
     reach = max(abs(s - middle) for s in scores.values())
 
     def at(kept: float) -> Keep:
         level = (1 + 2 * reach) * kept - reach
-        return {n: float(np.clip(level + s - middle, LEAST if kept else 0.0, 1.0)) for n, s in scores.items()}
+        return {
+            n: float(np.clip(level + s - middle, LEAST if kept else 0.0, 1.0))
+            for n, s in scores.items()
+        }
 
     return _densest(anatomy, size, at)
 
@@ -61,17 +84,22 @@ def _densest(anatomy: Anatomy, size: int, keep_at) -> dict[str, float]:
     """The largest share kept whose file fits, by bisection to 1e-6."""
     smallest = cost.file_bytes(anatomy, keep_at(0.0))
     if smallest > size:
-        raise ValueError(f"{size} bytes are too few: with every block pruned the file still has {smallest}")
+        raise ValueError(
+            f"{size} bytes are too few: with every block pruned the file still has {smallest}"
+        )
     if cost.file_bytes(anatomy, keep_at(1.0)) <= size:
         return keep_at(1.0)
     low, high = 0.0, 1.0
     while high - low > 1e-6:
         middle = (low + high) / 2
-        low, high = (middle, high) if cost.file_bytes(anatomy, keep_at(middle)) <= size else (low, middle)
+        low, high = (
+            (middle, high) if cost.file_bytes(anatomy, keep_at(middle)) <= size else (low, middle)
+        )
     return keep_at(low)
 
 
 # ladders
+
 
 def budgets_of(anatomy: Anatomy, sparsities: Sequence[float]) -> list[int]:
     """Bytes of the uniform subnets with these sparsities, densest first."""
@@ -82,23 +110,40 @@ LETTERS = {"searched": "s", "random search": "r", "uniform": "u", "global magnit
 
 
 def name_of(origin: str, sparsity: float) -> str:
-    """"s70" of a searched size at a budget of 0.7, "r70" of random search, ..."""
+    """ "s70" of a searched size at a budget of 0.7, "r70" of random search, ..."""
     return f"{LETTERS[origin]}{round(100 * sparsity, 1):g}"
 
 
-def subnet_of(anatomy: Anatomy, keep: Keep, budget_sparsity: float, run: str, ranks_sha256: str, origin: str) -> Subnet:
-    """A Subnet named after the budget, e.g. "s70": subnets of one budget differ in the letter and share the number."""
-    return Subnet(name=name_of(origin, budget_sparsity), run=run, keep=keep,
-                  sparsity=cost.sparsity_reached(anatomy, keep), pattern=cost.pattern_of(anatomy), ranks_sha256=ranks_sha256,
-                  origin=origin)
+def subnet_of(
+    anatomy: Anatomy, keep: Keep, budget_sparsity: float, run: str, ranks_sha256: str, origin: str
+) -> Subnet:
+    """A Subnet named after the budget, e.g. "s70": subnets of one budget differ in the letter and
+    share the number.
+    """
+    return Subnet(
+        name=name_of(origin, budget_sparsity),
+        run=run,
+        keep=keep,
+        sparsity=cost.sparsity_reached(anatomy, keep),
+        pattern=cost.pattern_of(anatomy),
+        ranks_sha256=ranks_sha256,
+        origin=origin,
+    )
 
 
-def baselines(anatomy: Anatomy, sparsities: Sequence[float], norms: dict[str, np.ndarray], run: str = "",
-              ranks_sha256: str = "") -> list[Subnet]:
+def baselines(
+    anatomy: Anatomy,
+    sparsities: Sequence[float],
+    norms: dict[str, np.ndarray],
+    run: str = "",
+    ranks_sha256: str = "",
+) -> list[Subnet]:
     """Uniform ("u70") and global-magnitude ("m70") subnets of the same bytes as a ladder's."""
     made = []
     for sparsity, size in zip(sorted(sparsities), budgets_of(anatomy, sparsities)):
-        for keep, origin in ((cost.uniform(anatomy, sparsity), "uniform"),
-                             (global_magnitude(norms, anatomy, size), "global magnitude")):
+        for keep, origin in (
+            (cost.uniform(anatomy, sparsity), "uniform"),
+            (global_magnitude(norms, anatomy, size), "global magnitude"),
+        ):
             made.append(subnet_of(anatomy, keep, sparsity, run, ranks_sha256, origin))
     return made

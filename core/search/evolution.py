@@ -1,9 +1,12 @@
-"""Evolutionary search for the best share kept of every matrix at given file sizes; ask/tell, knows no network.
+"""Evolutionary search for the best share kept of every matrix at given file sizes; ask/tell, knows
+no network.
 
-METHODS.md section 1: all budgets of a ladder are searched together, parents come from the present front (also the neighbouring
-budgets'), a mutation changes each layer with probability 0.2, candidates are drawn again until their file is inside the budget's
-window. Fitness is the caller's (CTC loss per frame on the search split; lower is better).
+METHODS.md section 1: all budgets of a ladder are searched together, parents come from the present
+front (also the neighbouring budgets'), a mutation changes each layer with probability 0.2,
+candidates are drawn again until their file is inside the budget's window. Fitness is the caller's
+(CTC loss per frame on the search split; lower is better).
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,43 +18,83 @@ from core import cost
 from core.records import Anatomy, option
 from core.search.allocation import Keep
 
-TRIES = 200      # draws of one candidate before the window is called unreachable
-STEPS = 200      # single moves towards the window before a draw is given up
+TRIES = 200  # draws of one candidate before the window is called unreachable
+STEPS = 200  # single moves towards the window before a draw is given up
 NEIGHBOUR = 0.3  # share of parents taken from the next denser or sparser budget's front (ours)
-TOGGLED = 0.3    # share of the children of which one branch is left out or taken back, where branches may be left out (ours)
+# share of the children of which one branch is left out or taken back, where branches may be left
+# out (ours)
+TOGGLED = 0.3
 
 
 @dataclass(frozen=True)
 class Options:
     """How the sizes of a ladder are searched."""
-    sparsities: list[float] = option([0.3, 0.5, 0.6, 0.7, 0.8, 0.9], "budgets: bytes of the uniform subnet with this share "
-                              "of zeros", low=0.0, high=0.999)
+
+    sparsities: list[float] = option(
+        [0.3, 0.5, 0.6, 0.7, 0.8, 0.9],
+        "budgets: bytes of the uniform subnet with this share of zeros",
+        low=0.0,
+        high=0.999,
+    )
     population: int = option(64, "candidates kept, shared by the budgets", low=4, high=100000)
     evaluations: int = option(600, "candidates measured for the whole ladder", low=1, high=1000000)
     mutation: float = option(0.2, "probability that a mutation changes a layer", low=0.0, high=1.0)
-    small: float = option(0.75, "share of the mutations that move a layer a little; the others draw it anew", low=0.0, high=1.0)
-    reach: float = option(1.5, "how far a small mutation moves a layer, standard deviation in steps of the grid", low=0.1, high=100.0)
-    crossover: float = option(0.5, "share of children of two parents; the others are mutations", low=0.0, high=1.0)
-    window: float = option(0.01, "how far a candidate's file may be from its budget", low=0.0001, high=0.5)
+    small: float = option(
+        0.75,
+        "share of the mutations that move a layer a little; the others draw it anew",
+        low=0.0,
+        high=1.0,
+    )
+    reach: float = option(
+        1.5,
+        "how far a small mutation moves a layer, standard deviation in steps of the grid",
+        low=0.1,
+        high=100.0,
+    )
+    crossover: float = option(
+        0.5, "share of children of two parents; the others are mutations", low=0.0, high=1.0
+    )
+    window: float = option(
+        0.01, "how far a candidate's file may be from its budget", low=0.0001, high=0.5
+    )
     grid: int = option(32, "steps of the share kept, finer where little is kept", low=2, high=1000)
     sparsest: float = option(0.97, "largest sparsity of one matrix", low=0.0, high=0.99)
-    group: str = option("unit", "what gets its own sparsity: a matrix or a residual branch", choices=("unit", "branch"))
+    group: str = option(
+        "unit",
+        "what gets its own sparsity: a matrix or a residual branch",
+        choices=("unit", "branch"),
+    )
     best: int = option(5, "candidates of each budget measured again by WER", low=1, high=100)
-    probe: bool = option(True, "measure first how much every matrix matters, and begin with sizes made from that")
-    minutes: float = option(20.0, "for the search, without the last measurement", unit="min", low=0.01, high=100000.0)
-    seconds: float = option(300.0, "speech a candidate is measured on", unit="s", low=1.0, high=100000.0)
+    probe: bool = option(
+        True, "measure first how much every matrix matters, and begin with sizes made from that"
+    )
+    minutes: float = option(
+        20.0, "for the search, without the last measurement", unit="min", low=0.01, high=100000.0
+    )
+    seconds: float = option(
+        300.0, "speech a candidate is measured on", unit="s", low=1.0, high=100000.0
+    )
     threads: int = option(2, "CPU threads", low=1, high=256)
     seed: int = option(1, "of every draw", low=0, high=2147483647)
 
 
 class Search:
-    """The evolution. `budgets` in bytes, dense to sparse; `starts` are allocations worth trying first.
+    """The evolution. `budgets` in bytes, dense to sparse; `starts` are allocations worth trying
+    first.
 
-    A candidate is a list of shares kept, one per group (a matrix, or all matrices of a branch). Up to the share `left_out` of the
+    A candidate is a list of shares kept, one per group (a matrix, or all matrices of a branch). Up
+    to the share `left_out` of the
     residual branches may keep nothing at all: they are then 0 in all their groups, and only so.
     """
 
-    def __init__(self, anatomy: Anatomy, budgets: Sequence[int], options: Options, starts: Sequence[Keep] = (), left_out: float = 0.0):
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        budgets: Sequence[int],
+        options: Options,
+        starts: Sequence[Keep] = (),
+        left_out: float = 0.0,
+    ):
         self.anatomy, self.o = anatomy, options
         self.budgets = sorted(budgets, reverse=True)
         owner = [u.name if options.group == "unit" else u.branch or u.name for u in anatomy.units]
@@ -62,22 +105,30 @@ class Search:
         for unit, group in zip(anatomy.units, self.group_of):
             if unit.branch:
                 branches.setdefault(unit.branch, set()).add(group)
-        self.branches = [sorted(groups) for groups in branches.values()]  # groups of each residual branch
+        self.branches = [
+            sorted(groups) for groups in branches.values()
+        ]  # groups of each residual branch
         self.most_off = int(left_out * len(self.branches))
         low = 1.0 - options.sparsest
         self.levels = low + (1.0 - low) * (np.arange(options.grid + 1) / options.grid) ** 2
         self.rng = np.random.default_rng(options.seed)
         self.asked = self.told = 0
         self.seen: set[tuple[float, ...]] = set()
-        self.front: list[list[tuple[float, list[float]]]] = [[] for _ in self.budgets]  # best first, per budget
+        self.front: list[list[tuple[float, list[float]]]] = [
+            [] for _ in self.budgets
+        ]  # best first, per budget
         self.waiting = []
-        for values in map(self._whole, map(self._from_keep, starts)):  # a branch's mean may have left the window
+        for values in map(
+            self._whole, map(self._from_keep, starts)
+        ):  # a branch's mean may have left the window
             self.waiting.append(self._move_into(values, self.budget_of(values)))
 
     # ask and tell
 
     def ask(self, count: int) -> list[Keep]:
-        """The next `count` candidates, each inside the window of one budget and never asked before."""
+        """The next `count` candidates, each inside the window of one budget and never asked
+        before.
+        """
         return [self._to_keep(self._next()) for _ in range(count)]
 
     def tell(self, results: Sequence[tuple[Keep, float]]) -> None:
@@ -89,7 +140,7 @@ class Search:
                 place = self.front[self.budget_of(values)]
                 place.append((float(fitness), values))
                 place.sort(key=lambda pair: pair[0])
-                del place[max(self.o.population // len(self.budgets), 2):]
+                del place[max(self.o.population // len(self.budgets), 2) :]
 
     def best(self, budget: int) -> list[tuple[float, Keep]]:
         """(fitness, keep) of a budget (index, densest first), best first."""
@@ -105,14 +156,21 @@ class Search:
     def _next(self) -> list[float]:
         for attempt in range(TRIES):
             budget = self.asked % len(self.budgets)
-            values = self.waiting.pop(0) if self.waiting else self._child(budget) if attempt < TRIES // 2 \
+            values = (
+                self.waiting.pop(0)
+                if self.waiting
+                else self._child(budget)
+                if attempt < TRIES // 2
                 else self.random(budget)
+            )
             if tuple(values) not in self.seen and self._inside(values, self.budget_of(values)):
                 self.seen.add(tuple(values))
                 self.asked += 1
                 return values
-        raise ValueError(f"no new candidate lies within {self.o.window:.1%} of {self.budgets[budget]} bytes: "
-                         "make search.window wider, search.grid finer or the budget another")
+        raise ValueError(
+            f"no new candidate lies within {self.o.window:.1%} of {self.budgets[budget]} bytes: "
+            "make search.window wider, search.grid finer or the budget another"
+        )
 
     def _child(self, budget: int) -> list[float]:
         """A mutation or a crossing of the front, moved into the budget."""
@@ -123,23 +181,31 @@ class Search:
             second = self._parent(budget)
             child = [a if self.rng.random() < 0.5 else b for a, b in zip(first, second)]
             for groups in self.branches:
-                if self._off(first, groups) != self._off(second, groups):  # a branch that one parent lacks comes whole or not at all
+                if self._off(first, groups) != self._off(
+                    second, groups
+                ):  # a branch that one parent lacks comes whole or not at all
                     parent = first if self.rng.random() < 0.5 else second
                     for g in groups:
                         child[g] = parent[g]
             if self._many_off(child) > self.most_off:
                 child = list(first)
         else:
-            change = self._near if self.rng.random() < self.o.small else lambda _: float(self.rng.choice(self.levels))
+            change = (
+                self._near
+                if self.rng.random() < self.o.small
+                else lambda _: float(self.rng.choice(self.levels))
+            )
             child = [change(a) if a and self.rng.random() < self.o.mutation else a for a in first]
         if self.most_off and self.rng.random() < TOGGLED:
             self._toggle(child)
         return self._move_into(child, budget)
 
     def _whole(self, values: list[float]) -> list[float]:
-        """Nothing is 0 but whole branches, and no more of them than may be: others get the least there is."""
+        """Nothing is 0 but whole branches, and no more of them than may be: others get the least
+        there is.
+        """
         off = [groups for groups in self.branches if self._off(values, groups)]
-        stay = {g for groups in off[:self.most_off] for g in groups}
+        stay = {g for groups in off[: self.most_off] for g in groups}
         return [v if v or g in stay else float(self.levels[0]) for g, v in enumerate(values)]
 
     def _off(self, values: list[float], groups: list[int]) -> bool:
@@ -149,19 +215,27 @@ class Search:
         return sum(self._off(values, groups) for groups in self.branches)
 
     def _toggle(self, values: list[float]) -> None:
-        """One branch is left out, or one that was comes back with as much as the others keep on average."""
+        """One branch is left out, or one that was comes back with as much as the others keep on
+        average.
+        """
         groups = self.branches[int(self.rng.integers(len(self.branches)))]
         level = 0.0
         if self._off(values, groups):
-            level = float(self.levels[np.abs(self.levels - np.mean([v for v in values if v])).argmin()])
+            level = float(
+                self.levels[np.abs(self.levels - np.mean([v for v in values if v])).argmin()]
+            )
         elif self._many_off(values) >= self.most_off:
             return
         for g in groups:
             values[g] = level
 
     def _near(self, value: float) -> float:
-        """A level not far from `value` (ours): drawing a fifth of 80 matrices anew hardly ever gave a child better than its parent."""
-        place = int(np.abs(self.levels - value).argmin()) + round(float(self.rng.normal(0.0, self.o.reach)))
+        """A level not far from `value` (ours): drawing a fifth of 80 matrices anew hardly ever gave
+        a child better than its parent.
+        """
+        place = int(np.abs(self.levels - value).argmin()) + round(
+            float(self.rng.normal(0.0, self.o.reach))
+        )
         return float(self.levels[min(max(place, 0), self.o.grid)])
 
     def _parent(self, budget: int) -> list[float]:
@@ -175,13 +249,17 @@ class Search:
         """Independent levels for every group, moved into the budget."""
         values = [float(v) for v in self.rng.choice(self.levels, self.groups)]
         if self.most_off and self.rng.random() < 0.5:
-            for place in self.rng.permutation(len(self.branches))[:self.rng.integers(self.most_off + 1)]:
+            for place in self.rng.permutation(len(self.branches))[
+                : self.rng.integers(self.most_off + 1)
+            ]:
                 for g in self.branches[place]:
                     values[g] = 0.0
         return self._move_into(values, budget)
 
     def _move_into(self, values: list[float], budget: int) -> list[float]:
-        """Every group is moved by one factor on the grid's scale, then single groups step by step, until it fits."""
+        """Every group is moved by one factor on the grid's scale, then single groups step by step,
+        until it fits.
+        """
         target = self.budgets[budget]
         if abs(self._bytes(values) / target - 1) > 4 * self.o.window:
             values = self._scaled(values, target)
@@ -194,13 +272,19 @@ class Search:
 
     def _scaled(self, values: list[float], target: int) -> list[float]:
         low = self.levels[0]
-        place = np.sqrt((np.asarray(values) - low).clip(0) / max(1 - low, 1e-9))      # 0..1 on the grid's scale
+        place = np.sqrt(
+            (np.asarray(values) - low).clip(0) / max(1 - low, 1e-9)
+        )  # 0..1 on the grid's scale
         place = place.clip(0.5 / self.o.grid)
         small, large = 0.0, 2.0 * self.o.grid
         for _ in range(30):
             factor = (small + large) / 2
-            moved = self.levels[(place * factor * self.o.grid).round().clip(0, self.o.grid).astype(int)]
-            moved = np.where(np.asarray(values) > 0, moved, 0.0).tolist()  # what is left out stays so
+            moved = self.levels[
+                (place * factor * self.o.grid).round().clip(0, self.o.grid).astype(int)
+            ]
+            moved = np.where(
+                np.asarray(values) > 0, moved, 0.0
+            ).tolist()  # what is left out stays so
             small, large = (factor, large) if self._bytes(moved) < target else (small, factor)
         return moved
 
@@ -210,7 +294,11 @@ class Search:
         for i in self.rng.permutation(self.groups):
             if not values[i]:
                 continue  # left out
-            further = self.levels[self.levels > values[i] + 1e-9] if up else self.levels[self.levels < values[i] - 1e-9]
+            further = (
+                self.levels[self.levels > values[i] + 1e-9]
+                if up
+                else self.levels[self.levels < values[i] - 1e-9]
+            )
             if len(further):
                 values[i] = float(further[0] if up else further[-1])
                 break
@@ -231,23 +319,38 @@ class Search:
         for unit, g in zip(self.anatomy.units, self.group_of):
             sums[:, g] += unit.parameters * keep.get(unit.name, 1.0), unit.parameters
         single = np.bincount(self.group_of, minlength=self.groups) == 1
-        exact = {g: keep.get(u.name, 1.0) for u, g in zip(self.anatomy.units, self.group_of) if single[g]}
+        exact = {
+            g: keep.get(u.name, 1.0) for u, g in zip(self.anatomy.units, self.group_of) if single[g]
+        }
         return [float(exact.get(g, round(sums[0, g] / sums[1, g], 9))) for g in range(self.groups)]
 
     # resume
 
     def state(self) -> dict:
         """JSON-ready; candidates asked but not told are forgotten, so save it after `tell`."""
-        return {"asked": self.asked, "told": self.told, "rng": self.rng.bit_generator.state, "front": self.front,
-                "waiting": self.waiting, "seen": sorted(self.seen), "budgets": self.budgets, "most_off": self.most_off}
+        return {
+            "asked": self.asked,
+            "told": self.told,
+            "rng": self.rng.bit_generator.state,
+            "front": self.front,
+            "waiting": self.waiting,
+            "seen": sorted(self.seen),
+            "budgets": self.budgets,
+            "most_off": self.most_off,
+        }
 
     def load_state(self, state: dict) -> None:
         """The counterpart of state(); ValueError when it belongs to other budgets."""
         if state["budgets"] != self.budgets:
-            raise ValueError(f"the saved search is for budgets {state['budgets']} bytes, not {self.budgets}: delete it "
-                             "or search the same budgets")
+            raise ValueError(
+                f"the saved search is for budgets {state['budgets']} bytes, not {self.budgets}:"
+                " delete it or search the same budgets"
+            )
         if state.get("most_off", 0) != self.most_off:
-            raise ValueError(f"the saved search may leave out {state.get('most_off', 0)} branches, this one {self.most_off}: delete it")
+            raise ValueError(
+                f"the saved search may leave out {state.get('most_off', 0)} branches, this one"
+                f" {self.most_off}: delete it"
+            )
         self.asked, self.told, self.waiting = state["asked"], state["told"], state["waiting"]
         self.rng.bit_generator.state = state["rng"]
         self.front = [[(fitness, values) for fitness, values in place] for place in state["front"]]

@@ -1,9 +1,12 @@
-"""Nested masks from block ranks: score, rank, multiply. Knows weights and ranks, not methods. Patterns: ours (METHODS.md 1).
+"""Nested masks from block ranks: score, rank, multiply. Knows weights and ranks, not methods.
+Patterns: ours (METHODS.md 1).
 
-A block is b consecutive outputs (rows) of one input (column): 8 by default, 1 is unstructured. Ranks order the blocks of one matrix
-by L2 norm, largest first; keeping every block with rank < k makes masks nested: a sparser mask is a subset of a denser one. With
-groups (2:4) every group's largest come before any group's second, and so on, so that half of them are two of every four.
+A block is b consecutive outputs (rows) of one input (column): 8 by default, 1 is unstructured.
+Ranks order the blocks of one matrix by L2 norm, largest first; keeping every block with rank < k
+makes masks nested: a sparser mask is a subset of a denser one. With groups (2:4) every group's
+largest come before any group's second, and so on, so that half of them are two of every four.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -22,10 +25,16 @@ def block_scores(weight: Tensor, block: int) -> Tensor:
 
 
 def block_ranks(scores: Tensor, group: int = 0) -> Tensor:
-    """[R/b, C] scores -> int32 ranks 0 .. blocks-1, largest score first, ties by position; places within a group before scores."""
+    """[R/b, C] scores -> int32 ranks 0 .. blocks-1, largest score first, ties by position; places
+    within a group before scores.
+    """
     order = torch.argsort(scores.flatten(), descending=True, stable=True)
     if group:
-        inside = scores.unflatten(-1, (-1, group)).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+        inside = (
+            scores.unflatten(-1, (-1, group))
+            .argsort(dim=-1, descending=True, stable=True)
+            .argsort(dim=-1)
+        )
         order = order[torch.argsort(inside.flatten()[order], stable=True)]
     ranks = torch.empty_like(order, dtype=torch.int32)
     ranks[order] = torch.arange(order.numel(), dtype=torch.int32, device=order.device)
@@ -34,7 +43,10 @@ def block_ranks(scores: Tensor, group: int = 0) -> Tensor:
 
 def rank_all(weights: dict[str, Tensor], units: tuple[Unit, ...]) -> Ranks:
     """Ranks of every unit from `weights` {parameter name: tensor}."""
-    return {u.name: block_ranks(block_scores(weights[f"{u.name}.weight"], u.block), u.group) for u in units}
+    return {
+        u.name: block_ranks(block_scores(weights[f"{u.name}.weight"], u.block), u.group)
+        for u in units
+    }
 
 
 def block_masks(ranks: Ranks, anatomy: Anatomy, keep: dict[str, float]) -> dict[str, Tensor]:
@@ -55,7 +67,9 @@ def multiply(weight: Tensor, multiplier: Tensor) -> Tensor:
 
 
 class _Rounded(torch.autograd.Function):
-    """A weight as its rounded copy, times a constant mask if there is one; the gradient is the weight's."""
+    """A weight as its rounded copy, times a constant mask if there is one; the gradient is the
+    weight's.
+    """
 
     @staticmethod
     def forward(ctx, weight: Tensor, copy: Tensor, mask: Tensor | None) -> Tensor:
@@ -72,11 +86,18 @@ def rounded(weights: dict[str, Tensor], units: tuple[Unit, ...]) -> dict[str, Te
     return {n: weights[n].detach().to(torch.bfloat16) for n in (f"{u.name}.weight" for u in units)}
 
 
-def masked(weights: dict[str, Tensor], multipliers: dict[str, Tensor], rounded: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+def masked(
+    weights: dict[str, Tensor],
+    multipliers: dict[str, Tensor],
+    rounded: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
     """The weights with multipliers applied; tensors without one are passed through as they are.
 
-    `rounded`: copies of some weights in the precision in which they will be multiplied, made once for several passes. Under a yes-or-no
-    mask they give the same products as masking first (0 and 1 round to themselves), for a third less traffic in memory."""
+    `rounded`: copies of some weights in the precision in which they will be multiplied, made once
+    for several passes. Under a yes-or-no
+    mask they give the same products as masking first (0 and 1 round to themselves), for a third
+    less traffic in memory.
+    """
     made = {}
     for name, weight in weights.items():
         mask = multipliers.get(name)

@@ -194,7 +194,7 @@ def _sound(
     if louder is not None:  # rare, so it is decoded again rather than every channel kept
         note(
             f"Its channels cancel each other out when they are mixed: channel {louder + 1}, the "
-            f"loudest, is used alone."
+            "loudest, is used alone."
         )
         samples, _ = _mono16k(
             decoders.blocks(file, layout, name, stretch, limits, ignore), name, louder
@@ -228,16 +228,18 @@ def _mono16k(
         if not np.isfinite(mono).all():
             raise AudioError(
                 f"{name}: {int((~np.isfinite(mono)).sum())} samples are not finite numbers; write "
-                f"it again"
+                "it again"
             )
         if rate != last_rate:
             pieces += (
                 [resampler.resample_chunk(np.zeros(0, np.float32), last=True)] if resampler else []
             )
             resampler, last_rate = (
-                None
-                if rate == SAMPLE_RATE
-                else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32"),
+                (
+                    None
+                    if rate == SAMPLE_RATE
+                    else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+                ),
                 rate,
             )
         pieces.append(resampler.resample_chunk(mono) if resampler else mono)

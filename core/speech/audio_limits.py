@@ -57,7 +57,7 @@ def check_size(seconds: float, values: int, name: str, limits: Limits) -> None:
     if values > limits.values:
         raise TooLong(
             f"{name}: unfolds to more than {limits.values / 1e6:.0f} million values; save it as "
-            f"mono at 16 kHz, or cut it"
+            "mono at 16 kHz, or cut it"
         )
 
 
@@ -65,7 +65,7 @@ def check_form(rate: int, channels: int, name: str) -> None:
     if not RATES[0] <= rate <= RATES[1]:
         raise AudioError(
             f"{name}: expected a sample rate of {RATES[0]} to {RATES[1]} Hz, got {rate} Hz; if "
-            f"the header is wrong, write it anew"
+            "the header is wrong, write it anew"
         )
     if not 1 <= channels <= MOST_CHANNELS:
         raise AudioError(f"{name}: expected 1 to {MOST_CHANNELS} channels, got {channels}")

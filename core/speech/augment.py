@@ -1,9 +1,12 @@
-"""Augmentation of log-mel features while training: warped, stretched, louder, in rooms and noise, all on the fly.
+"""Augmentation of log-mel features while training: warped, stretched, louder, in rooms and noise,
+all on the fly.
 
-Feature-domain stand-ins for what is usually done to sound (VTLN warps, speed perturbation, reverberation, additive noise), so that
-speech is prepared once, at one speed. Everything drawn is a function of the utterance's generator. Ours, after Jaitly and Hinton 2013
-(vocal tract length perturbation). Letters: T frames of 10 ms, F mel bins; features are natural logarithms of energies.
+Feature-domain stand-ins for what is usually done to sound (VTLN warps, speed perturbation,
+reverberation, additive noise), so that speech is prepared once, at one speed. Everything drawn is a
+function of the utterance's generator. Ours, after Jaitly and Hinton 2013 (vocal tract length
+perturbation). Letters: T frames of 10 ms, F mel bins; features are natural logarithms of energies.
 """
+
 from __future__ import annotations
 
 import functools
@@ -17,31 +20,49 @@ from core.records import option
 from core.speech.audio import SAMPLE_RATE
 from core.speech.features import BINS, FRAME_SHIFT_MS, HIGH_HZ, LOW_HZ
 
-DB = math.log(10) / 10                 # a decibel as a natural logarithm of energy
-LOUD = 95                              # percentile of a frame's energy that counts as the level of the speech
+DB = math.log(10) / 10  # a decibel as a natural logarithm of energy
+LOUD = 95  # percentile of a frame's energy that counts as the level of the speech
 NOISE_SNR_DB = (3.0, 35.0)
-NOISE_TILT_DB = (-30.0, 5.0)           # from the lowest bin to the highest: most rooms hum more than they hiss
+NOISE_TILT_DB = (
+    -30.0,
+    5.0,
+)  # from the lowest bin to the highest: most rooms hum more than they hiss
 RT60_S = (0.15, 0.7)
-DIRECT_TO_LATE_DB = (0.0, 15.0)        # energy of the direct sound over that of the reverberant tail
+DIRECT_TO_LATE_DB = (0.0, 15.0)  # energy of the direct sound over that of the reverberant tail
 
 
 @dataclass(frozen=True)
 class Options:
     """How much training features are changed; all 0: not at all."""
-    warp: float = option(0.0, "largest relative change of frequencies, e.g. 0.12 for 0.88 to 1.12", low=0.0, high=0.3)
-    tempo: float = option(0.0, "largest relative change of tempo, e.g. 0.15 for 0.85 to 1.15", low=0.0, high=0.3)
+
+    warp: float = option(
+        0.0, "largest relative change of frequencies, e.g. 0.12 for 0.88 to 1.12", low=0.0, high=0.3
+    )
+    tempo: float = option(
+        0.0, "largest relative change of tempo, e.g. 0.15 for 0.85 to 1.15", low=0.0, high=0.3
+    )
     loudness: float = option(0.0, "standard deviation of the level", unit="dB", low=0.0, high=30.0)
     noise: float = option(0.0, "share of utterances with noise", low=0.0, high=1.0)
     room: float = option(0.0, "share of utterances with a reverberant tail", low=0.0, high=1.0)
     time_masks: int = option(4, "SpecAugment: time masks of an utterance, at most", low=0, high=100)
-    time_share: float = option(0.05, "SpecAugment: longest time mask, as a share of the utterance", low=0.0, high=0.5)
-    time_mask_every_s: float = option(3.0, "SpecAugment: one time mask for so much speech", unit="s", low=0.1, high=60.0)
+    time_share: float = option(
+        0.05, "SpecAugment: longest time mask, as a share of the utterance", low=0.0, high=0.5
+    )
+    time_mask_every_s: float = option(
+        3.0, "SpecAugment: one time mask for so much speech", unit="s", low=0.1, high=60.0
+    )
     frequency_masks: int = option(2, "SpecAugment: frequency masks", low=0, high=10)
-    frequency_width: int = option(15, "SpecAugment: widest frequency mask", unit="bins", low=0, high=80)
+    frequency_width: int = option(
+        15, "SpecAugment: widest frequency mask", unit="bins", low=0, high=80
+    )
 
 
-def draw_tempo(options: Options, rng: np.random.Generator, frames: int, labels: int, subsampling: int) -> float:
-    """A tempo; never one at which `labels` CTC labels would not fit the encoder's frames (`subsampling` of `frames` each)."""
+def draw_tempo(
+    options: Options, rng: np.random.Generator, frames: int, labels: int, subsampling: int
+) -> float:
+    """A tempo; never one at which `labels` CTC labels would not fit the encoder's frames
+    (`subsampling` of `frames` each).
+    """
     if not options.tempo:
         return 1.0
     tempo = rng.uniform(1 - options.tempo, 1 + options.tempo)
@@ -78,7 +99,9 @@ def warped(features: np.ndarray, factor: float) -> np.ndarray:
 
 
 def reverberant(features: np.ndarray, rt60_s: float, direct_to_late_db: float) -> np.ndarray:
-    """An exponential tail is added to the energies (Lebart et al. 2001's model of late reverberation)."""
+    """An exponential tail is added to the energies (Lebart et al. 2001's model of late
+    reverberation).
+    """
     decay = 10 ** (-6 * FRAME_SHIFT_MS / 1000 / rt60_s)
     late = lfilter([0.0, (1 - decay)], [1.0, -decay], np.exp(features), axis=0)
     return np.log(np.exp(features) + late * 10 ** (-direct_to_late_db / 10)).astype(np.float32)
@@ -88,9 +111,12 @@ def noisy(features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Stationary noise with a random slope over frequency, at an SNR drawn from NOISE_SNR_DB."""
     level = np.percentile(features.max(1), LOUD) - rng.uniform(*NOISE_SNR_DB) * DB
     slope = np.linspace(0, rng.uniform(*NOISE_TILT_DB) * DB, BINS, dtype=np.float32)
-    # the energy of a mel filter over noise is a sum of squares: about 1 nat of spread in the narrow filters, 0.4 in the wide ones
+    # the energy of a mel filter over noise is a sum of squares: about 1 nat of spread in the narrow
+    # filters, 0.4 in the wide ones
     spread = np.linspace(0.9, 0.35, BINS, dtype=np.float32)
-    noise = level + slope - slope.max() + spread * rng.standard_normal(features.shape, dtype=np.float32)
+    noise = (
+        level + slope - slope.max() + spread * rng.standard_normal(features.shape, dtype=np.float32)
+    )
     return np.logaddexp(features, noise.astype(np.float32))
 
 

@@ -43,7 +43,7 @@ def blocks(file: BinaryIO, name: str, first_error: str, note: Note) -> Iterator[
             if stream.codec_context is None:
                 raise AudioError(
                     f"{name}: its sound is in a codec that is not known here; save it as WAV or "
-                    f"FLAC"
+                    "FLAC"
                 )
             frames = container.decode(stream)
             if stream.codec_context.name == "flac":
@@ -62,7 +62,10 @@ def blocks(file: BinaryIO, name: str, first_error: str, note: Note) -> Iterator[
         raise AudioError(
             f"{name}: truncated or damaged after {place:.1f} s ({reason})"
             if place
-            else f"{name}: no sound that can be decoded ({first_error}; {reason}); it is damaged, or no audio file"
+            else (
+                f"{name}: no sound that can be decoded ({first_error}; {reason}); it is damaged, or"
+                " no audio file"
+            )
         ) from error
 
 

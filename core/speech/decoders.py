@@ -10,7 +10,16 @@ from typing import BinaryIO
 import soundfile
 
 from core.speech import audio_limits, av_decoder
-from core.speech.audio_limits import AudioError, Block, Limits, Note, Stretch, TooLong, check_form, check_size
+from core.speech.audio_limits import (
+    AudioError,
+    Block,
+    Limits,
+    Note,
+    Stretch,
+    TooLong,
+    check_form,
+    check_size,
+)
 from core.speech.containers import Layout
 
 # a file may end this much before the stretch asked for: manifests round durations
@@ -117,8 +126,8 @@ def _short(name: str, wanted: float, offset: float, seconds: float) -> AudioErro
     asked = "the end" if wanted == float("inf") else f"{wanted:g} s"
     return AudioError(
         f"{name}: {asked} from {offset:g} s on are asked for, but the file is {seconds:g} s long; "
-        f"it is truncated or the "
-        f"manifest is wrong"
+        "it is truncated or the "
+        "manifest is wrong"
     )
 
 
@@ -129,12 +138,12 @@ def _limited(found: Iterator[Block], name: str, limits: Limits) -> Iterator[Bloc
         if seconds > limits.seconds:
             raise TooLong(
                 f"{name}: longer than {limits.seconds:g} s; allowed are {limits.seconds:g} s: cut "
-                f"it into parts"
+                "it into parts"
             )
         check_size(seconds, values, name, limits)
         if time.monotonic() - started > limits.wall_s:
             raise TooLong(
                 f"{name}: decoding took longer than {limits.wall_s:g} s; cut it into parts or "
-                f"save it as mono at 16 kHz"
+                "save it as mono at 16 kHz"
             )
         yield block, rate

@@ -1,7 +1,10 @@
-"""A seeded command grammar: templates with slots become sentences, and its exact entropy; knows no audio.
+"""A seeded command grammar: templates with slots become sentences, and its exact entropy; knows no
+audio.
 
-The data is commands.toml. A pattern is words, {slot}, {low..high} (numbers in words), (a | b), [optional].
+The data is commands.toml. A pattern is words, {slot}, {low..high} (numbers in words), (a | b),
+[optional].
 """
+
 from __future__ import annotations
 
 import functools
@@ -15,8 +18,26 @@ from pathlib import Path
 
 COMMANDS = Path(__file__).with_name("commands.toml")
 ONES = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
 )
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 TOKEN = re.compile(r"\{[^}]*\}|[()|\[\]+]|[a-z']+")
@@ -35,10 +56,13 @@ def spell(number: int) -> str:
     return f"{spell(number // unit)} {word}{rest}"
 
 
-@dataclass(frozen=True, eq=False)      # hashed by identity: quick keys
+@dataclass(frozen=True, eq=False)  # hashed by identity: quick keys
 class Node:
-    """A part of a pattern: kind "word" (text), "slot" (text), "all" (parts in order), "one" (one of the parts) or
-    "many" (its part once or more; not in commands.toml)."""
+    """A part of a pattern: kind "word" (text), "slot" (text), "all" (parts in order), "one" (one of
+    the parts) or
+    "many" (its part once or more; not in commands.toml).
+    """
+
     kind: str
     text: str = ""
     parts: tuple[Node, ...] = field(default=())
@@ -53,16 +77,26 @@ class PatternError(ValueError):
 
 
 def parse(pattern: str, repeats: bool = False) -> Node:
-    """A pattern as a tree; PatternError for signs it does not know or open brackets. `repeats`: x+ is allowed, x once or more."""
+    """A pattern as a tree; PatternError for signs it does not know or open brackets. `repeats`: x+
+    is allowed, x once or more.
+    """
     tokens = [(m[0], m.start()) for m in TOKEN.finditer(pattern) if repeats or m[0] != "+"]
     known = {i for token, start in tokens for i in range(start, start + len(token))}
-    left = next((i for i, sign in enumerate(pattern) if i not in known and not sign.isspace()), None)
+    left = next(
+        (i for i, sign in enumerate(pattern) if i not in known and not sign.isspace()), None
+    )
     if left is not None:
-        raise PatternError(f"pattern '{pattern}': cannot read '{pattern[left]}'; allowed are a-z ' {{slot}} (a | b) [a]"
-                           f"{' a+' if repeats else ''}", left)
+        raise PatternError(
+            f"pattern '{pattern}': cannot read '{pattern[left]}'; allowed are a-z ' {{slot}} (a |"
+            f" b) [a]{' a+' if repeats else ''}",
+            left,
+        )
     node, used = _parse_choice(pattern, tokens, 0)
     if used != len(tokens):
-        raise PatternError(f"pattern '{pattern}': unexpected '{tokens[used][0]}'; every bracket needs its partner", tokens[used][1])
+        raise PatternError(
+            f"pattern '{pattern}': unexpected '{tokens[used][0]}'; every bracket needs its partner",
+            tokens[used][1],
+        )
     return node
 
 
@@ -79,12 +113,16 @@ def _parse_choice(pattern: str, tokens: list[tuple[str, int]], at: int) -> tuple
             inner, at = _parse_choice(pattern, tokens, at)
             closing = ")" if token == "(" else "]"
             if at >= len(tokens) or tokens[at][0] != closing:
-                raise PatternError(f"pattern '{pattern}': '{token}' is not closed by '{closing}'", column)
+                raise PatternError(
+                    f"pattern '{pattern}': '{token}' is not closed by '{closing}'", column
+                )
             at += 1
             parts.append(inner if token == "(" else Node("one", parts=(inner, Node("all"))))
         elif token == "+":
             if not parts:
-                raise PatternError(f"pattern '{pattern}': '+' has nothing in front of it to repeat", column)
+                raise PatternError(
+                    f"pattern '{pattern}': '+' has nothing in front of it to repeat", column
+                )
             parts[-1] = Node("many", parts=(parts[-1],))
         else:
             parts.append(Node("slot", token[1:-1]) if token[0] == "{" else Node("word", token))
@@ -94,10 +132,13 @@ def _parse_choice(pattern: str, tokens: list[tuple[str, int]], at: int) -> tuple
 
 @dataclass(frozen=True)
 class Template:
-    """One sentence pattern of a domain ("home", "phone", ...); `held_out` ones are for tests only."""
+    """One sentence pattern of a domain ("home", "phone", ...); `held_out` ones are for tests
+    only.
+    """
+
     domain: str
     pattern: str
-    weight: float        # its chance among its kind (held out or not); these sum to 1
+    weight: float  # its chance among its kind (held out or not); these sum to 1
     held_out: bool
     node: Node
 
@@ -110,15 +151,21 @@ class Grammar:
         self.slots = {name: parse(pattern) for name, pattern in data.pop("slots").items()}
         total = sum(domain["weight"] for domain in data.values())
         self.templates: tuple[Template, ...] = tuple(
-            Template(name, pattern, domain["weight"] / total * share, key == "held_out", parse(pattern))
-            for name, domain in data.items() for key in ("templates", "held_out")
-            for pattern, share in _weighted(domain[key]))
+            Template(
+                name, pattern, domain["weight"] / total * share, key == "held_out", parse(pattern)
+            )
+            for name, domain in data.items()
+            for key in ("templates", "held_out")
+            for pattern, share in _weighted(domain[key])
+        )
         self._slot_words: dict[str, set[str]] = {}
         words: set[str] = set()
         for node in [t.node for t in self.templates if not t.held_out] + list(self.slots.values()):
             self._collect(node, words)
         unclear: set[str] = set()
-        self._collect(self.slot("unclear"), unclear)   # sound like another word, or are no word alone
+        self._collect(
+            self.slot("unclear"), unclear
+        )  # sound like another word, or are no word alone
         self.slots["any"] = parse(" | ".join(sorted(words - unclear)))
         for template in self.templates:
             self._check(template.node, template.pattern)
@@ -134,7 +181,9 @@ class Grammar:
         if name not in self.slots:
             bounds = re.fullmatch(r"(\d+)\.\.(\d+)", name)
             if not bounds:
-                raise ValueError(f"'{where}': no slot '{name}'; slots are {sorted(self.slots)} and {{low..high}}")
+                raise ValueError(
+                    f"'{where}': no slot '{name}'; slots are {sorted(self.slots)} and {{low..high}}"
+                )
             words = " | ".join(spell(n) for n in range(int(bounds[1]), int(bounds[2]) + 1))
             self.slots[name] = parse(words)
         return self.slots[name]
@@ -162,7 +211,9 @@ class Grammar:
                 yield from self._words(part, rng)
 
     def vocabulary(self, held_out: bool | None = False) -> set[str]:
-        """Every word of the templates for training (False), for tests only (True) or both (None)."""
+        """Every word of the templates for training (False), for tests only (True) or both
+        (None).
+        """
         words: set[str] = set()
         for template in self.templates:
             if held_out is None or template.held_out == held_out:
@@ -183,14 +234,20 @@ class Grammar:
     # ---- how hard it is
 
     def measure(self, held_out: bool = False) -> tuple[float, float]:
-        """(bits, words) of a drawn sentence: the exact entropy of the derivation and the expected length."""
+        """(bits, words) of a drawn sentence: the exact entropy of the derivation and the expected
+        length.
+        """
         kind = [t for t in self.templates if t.held_out == held_out]
         pairs = [(t.weight, *self._entropy(t.node)) for t in kind]
         choice = -sum(w * math.log2(w) for w, _, _ in pairs)
-        return choice + sum(w * bits for w, bits, _ in pairs), sum(w * words for w, _, words in pairs)
+        return choice + sum(w * bits for w, bits, _ in pairs), sum(
+            w * words for w, _, words in pairs
+        )
 
     def _entropy(self, node: Node) -> tuple[float, float]:
-        """(bits, expected words): a choice of n adds log2 n to the mean of its parts, a sequence sums."""
+        """(bits, expected words): a choice of n adds log2 n to the mean of its parts, a sequence
+        sums.
+        """
         if node.kind == "word":
             return 0.0, 1.0
         if node.kind == "slot":
@@ -202,40 +259,60 @@ class Grammar:
         return bits, words
 
     def perplexity(self, held_out: bool = False) -> float:
-        """Word perplexity 2^(bits / (words + 1)), the sentence end counted as a word as language models do.
+        """Word perplexity 2^(bits / (words + 1)), the sentence end counted as a word as language
+        models do.
 
-        Exact from the branching of derivations. Where two derivations give one sentence the truth is a little
-        lower: `log_probability` sums over derivations, and a test compares both."""
+        Exact from the branching of derivations. Where two derivations give one sentence the truth
+        is a little
+        lower: `log_probability` sums over derivations, and a test compares both.
+        """
         bits, words = self.measure(held_out)
         return 2 ** (bits / (words + 1))
 
     def log_probability(self, sentence: str, held_out: bool = False) -> float:
-        """log2 of the chance that `draw` gives this sentence, summed over all derivations; -inf if it cannot."""
+        """log2 of the chance that `draw` gives this sentence, summed over all derivations; -inf if
+        it cannot.
+        """
         words = tuple(sentence.split())
 
         @functools.cache
         def ends(node: Node, at: int) -> tuple[tuple[int, float], ...]:
             """(end, probability) of every way in which `node` produces words[at:end]."""
             if node.kind == "word":
-                return ((at + 1, 1.0),) if words[at:at + 1] == (node.text,) else ()
+                return ((at + 1, 1.0),) if words[at : at + 1] == (node.text,) else ()
             if node.kind == "slot":
-                first = self._slot_words.get(node.text, words)       # no slot may be empty
-                return ends(self.slot(node.text), at) if at < len(words) and words[at] in first else ()
+                first = self._slot_words.get(node.text, words)  # no slot may be empty
+                return (
+                    ends(self.slot(node.text), at) if at < len(words) and words[at] in first else ()
+                )
             if node.kind == "one":
-                return _merged((end, p / len(node.parts)) for part in node.parts for end, p in ends(part, at))
+                return _merged(
+                    (end, p / len(node.parts)) for part in node.parts for end, p in ends(part, at)
+                )
             reached = ((at, 1.0),)
             for part in node.parts:
-                reached = _merged((end, p * q) for start, p in reached for end, q in ends(part, start))
+                reached = _merged(
+                    (end, p * q) for start, p in reached for end, q in ends(part, start)
+                )
             return reached
 
-        total = sum(t.weight * dict(ends(t.node, 0)).get(len(words), 0.0)
-                    for t in self.templates if t.held_out == held_out)
+        total = sum(
+            t.weight * dict(ends(t.node, 0)).get(len(words), 0.0)
+            for t in self.templates
+            if t.held_out == held_out
+        )
         return math.log2(total) if total else -math.inf
 
 
 def _weighted(patterns: list[str]) -> list[tuple[str, float]]:
-    """(pattern, its share) of patterns which may start with a weight: "3 call {name}" is drawn three times as often."""
-    pairs = [(m[2], float(m[1] or 1)) for m in (re.fullmatch(r"(?:(\d+) )?(.*)", p) for p in patterns) if m]
+    """(pattern, its share) of patterns which may start with a weight: "3 call {name}" is drawn
+    three times as often.
+    """
+    pairs = [
+        (m[2], float(m[1] or 1))
+        for m in (re.fullmatch(r"(?:(\d+) )?(.*)", p) for p in patterns)
+        if m
+    ]
     return [(pattern, weight / sum(w for _, w in pairs)) for pattern, weight in pairs]
 
 

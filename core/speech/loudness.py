@@ -75,7 +75,7 @@ def in_scale(samples: np.ndarray, name: str, note: Note) -> np.ndarray:
     if peak > SCALE_16_BIT:
         raise ValueError(
             f"{name}: expected samples in -1..1 or 16-bit numbers, got values up to {peak:.3g}; "
-            f"scale them and write it again"
+            "scale them and write it again"
         )
     note(f"Its samples reach {peak:.0f}: they were taken as 16-bit numbers and divided by 32768.")
     return samples / np.float32(SCALE_16_BIT)
@@ -97,6 +97,6 @@ def leveled(samples: np.ndarray, note: Note, quietest_db: float = QUIETEST_DB) -
     change, found = ("amplified", "very quiet") if gain > 0 else ("lowered", "too loud")
     note(
         f"Its speech is {found} ({level:.0f} dB): it was {change} by {abs(gain):.0f} dB to the "
-        f"level of the speech in training."
+        "level of the speech in training."
     )
     return samples * np.float32(10 ** (gain / 20))

@@ -2,6 +2,7 @@
 
 Its name is stored with every score; when any text would come out otherwise, the name changes too.
 """
+
 from __future__ import annotations
 
 import re
@@ -12,22 +13,64 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ALPHABET = " '" + LETTERS
 
 # Latin letters that Unicode does not decompose into a letter and a mark
-_FOLDED = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i",
-                         "’": "'", "ʼ": "'", "`": "'", "´": "'", "‘": " "})
-# punctuation that nobody speaks; signs that are spoken ($ % & @ # + = ° ...) stay and are reported by `problems`
+_FOLDED = str.maketrans(
+    {
+        "æ": "ae",
+        "œ": "oe",
+        "ø": "o",
+        "ß": "ss",
+        "ł": "l",
+        "đ": "d",
+        "ð": "d",
+        "þ": "th",
+        "ı": "i",
+        "’": "'",
+        "ʼ": "'",
+        "`": "'",
+        "´": "'",
+        "‘": " ",
+    }
+)
+# punctuation that nobody speaks; signs that are spoken ($ % & @ # + = ° ...) stay and are reported
+# by `problems`
 _PUNCTUATION = re.compile(r"[.,;:!?¡¿…\"“”„«»()\[\]{}<>*_~|/\\\-‐‑‒–—―\s\u00ad\u200b\ufeff]+")
-# an integer that stands alone: no letter, sign, currency, percent, fraction, clock time or decimal part around it
-_INTEGER = re.compile(r"(?<![\w$€£¥%#+\-–−./⁄:,'])(\d{1,3}(?:,\d{3})+|\d+)(?![\w$€£¥%°'+\-–−/⁄:])(?![.,]\d)")
+# an integer that stands alone: no letter, sign, currency, percent, fraction, clock time or decimal
+# part around it
+_INTEGER = re.compile(
+    r"(?<![\w$€£¥%#+\-–−./⁄:,'])(\d{1,3}(?:,\d{3})+|\d+)(?![\w$€£¥%°'+\-–−/⁄:])(?![.,]\d)"
+)
 _APOSTROPHES = re.compile(r"(?<![a-z])'+(?![a-z])|'{2,}")
 
-_ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-         "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 LARGEST = 999_999
 
 
 def spell(number: int) -> str:
-    """An integer from 0 to 999999 as English words without "and": 1905 -> "one thousand nine hundred five"."""
+    """An integer from 0 to 999999 as English words without "and": 1905 -> "one thousand nine
+    hundred five".
+    """
     if not 0 <= number <= LARGEST:
         raise ValueError(f"can spell 0 to {LARGEST}, not {number}")
     if number < 20:
@@ -46,10 +89,13 @@ def _spelled(match: re.Match) -> str:
 
 
 def normalise(text: str) -> str:
-    """Lower case, accents folded, punctuation dropped, single spaces; "Café No. 12" -> "cafe no twelve".
+    """Lower case, accents folded, punctuation dropped, single spaces; "Café No. 12" -> "cafe no
+    twelve".
 
-    Integers 0..999999 that stand alone are spelled ("1,234" too). Everything else with digits (ordinals, decimals,
-    times, fractions, ranges, leading zeros, money) can be read in more than one way, and so stays and is reported by
+    Integers 0..999999 that stand alone are spelled ("1,234" too). Everything else with digits
+    (ordinals, decimals,
+    times, fractions, ranges, leading zeros, money) can be read in more than one way, and so stays
+    and is reported by
     `problems`. An apostrophe is kept when it touches a letter, unless it quotes a single word.
     """
     text = unicodedata.normalize("NFKC", text).translate(_FOLDED).lower().translate(_FOLDED)
@@ -64,6 +110,8 @@ def normalise(text: str) -> str:
 
 
 def problems(text: str) -> list[str]:
-    """Characters of `normalise(text)` outside the alphabet, sorted: digits and signs whose words are unknown,
-    letters of other scripts. [] means the text can be trained on and scored."""
+    """Characters of `normalise(text)` outside the alphabet, sorted: digits and signs whose words
+    are unknown,
+    letters of other scripts. [] means the text can be trained on and scored.
+    """
     return sorted(set(normalise(text)) - set(ALPHABET))

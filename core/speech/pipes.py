@@ -39,7 +39,7 @@ def drained(path: str) -> bytes:
         if not waiting.poll(PATIENCE_S * 1000):
             raise ValueError(
                 f"{path}: nothing came out of this named pipe for {PATIENCE_S:g} s; start what "
-                f"writes into it first"
+                "writes into it first"
             )
         os.set_blocking(opened, True)
         return _at_most(file.read(MOST_BYTES + 1), path)
@@ -55,10 +55,14 @@ def one_line(name: str) -> str:
     """A file name that keeps a line a line: line breaks, tabs and bytes that are no text are
     written as escapes."""
     return "".join(
-        f"\\x{ord(c) - 0xDC00:02x}"
-        if "\udc80" <= c <= "\udcff"
-        else c.encode("unicode_escape").decode()
-        if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")
-        else c
+        (
+            f"\\x{ord(c) - 0xDC00:02x}"
+            if "\udc80" <= c <= "\udcff"
+            else (
+                c.encode("unicode_escape").decode()
+                if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")
+                else c
+            )
+        )
         for c in name
     )

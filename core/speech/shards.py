@@ -1,9 +1,11 @@
-"""Audio made here and kept: one file per speaker with many utterances in it, an index, a marker; made once.
+"""Audio made here and kept: one file per speaker with many utterances in it, an index, a marker;
+made once.
 
-Knows nothing about how the samples come about: `work(task)` gives them. Layout of a folder:
-<task name>.<flac|opus>, index.jsonl (one row per utterance: id, split, audio, offset, seconds, text, speaker, ...;
-or id, split, reason for what could not be made) and made.json, written last.
+Knows nothing about how the samples come about: `work(task)` gives them. Layout of a folder: <task
+name>.<flac|opus>, index.jsonl (one row per utterance: id, split, audio, offset, seconds, text,
+speaker, ...; or id, split, reason for what could not be made) and made.json, written last.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -25,16 +27,24 @@ from core.common.writing import beside, os_errors
 
 SAMPLE_RATE = 16000
 INDEX, MADE = "index.jsonl", "made.json"
-SPACE = SAMPLE_RATE // 10               # silence between utterances of one file: a seek never touches a neighbour
-FORMATS = {"flac": {"format": "FLAC", "subtype": "PCM_16"}, "opus": {"format": "OGG", "subtype": "OPUS"}}
+SPACE = (
+    SAMPLE_RATE // 10
+)  # silence between utterances of one file: a seek never touches a neighbour
+FORMATS = {
+    "flac": {"format": "FLAC", "subtype": "PCM_16"},
+    "opus": {"format": "OGG", "subtype": "OPUS"},
+}
 
 Progress = Callable[[int, int, str], None]  # done, total, text
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One utterance in the making: its row (id, split, text, speaker, ...) and its samples float32 [N] at 16 kHz;
-    None where it could not be made, `row["reason"]` then says why."""
+    """One utterance in the making: its row (id, split, text, speaker, ...) and its samples float32
+    [N] at 16 kHz;
+    None where it could not be made, `row["reason"]` then says why.
+    """
+
     row: dict[str, Any]
     samples: np.ndarray | None
 
@@ -53,12 +63,23 @@ def fingerprint(path: str | Path) -> list:
     return [os.path.basename(path), status.st_size, status.st_mtime_ns]
 
 
-def make(folder: Path, tasks: dict[str, Any], work: Callable[[Any], Iterable[Piece]], *, ending: str = "flac",
-         processes: int = 0, progress: Progress | None = None, about: dict | None = None) -> Path:
-    """`folder` filled with what `work` makes of each task {file name: task}; at once if it is already there.
+def make(
+    folder: Path,
+    tasks: dict[str, Any],
+    work: Callable[[Any], Iterable[Piece]],
+    *,
+    ending: str = "flac",
+    processes: int = 0,
+    progress: Progress | None = None,
+    about: dict | None = None,
+) -> Path:
+    """`folder` filled with what `work` makes of each task {file name: task}; at once if it is
+    already there.
 
-    `work` and the tasks go to other processes: module-level functions or partials, picklable data. `processes` 0 means
-    one per usable core. Another process making the same folder does no harm: the first one wins."""
+    `work` and the tasks go to other processes: module-level functions or partials, picklable data.
+    `processes` 0 means
+    one per usable core. Another process making the same folder does no harm: the first one wins.
+    """
     if (folder / MADE).is_file():
         return folder
     if ending not in FORMATS:
@@ -66,13 +87,19 @@ def make(folder: Path, tasks: dict[str, Any], work: Callable[[Any], Iterable[Pie
     aside = beside(folder)
     aside.mkdir(parents=True)
     try:
-        rows = sorted(_run(aside, tasks, work, ending, processes, progress, folder.name),
-                      key=lambda row: (row["split"], row["id"]))
+        rows = sorted(
+            _run(aside, tasks, work, ending, processes, progress, folder.name),
+            key=lambda row: (row["split"], row["id"]),
+        )
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (aside / INDEX).write_text(text, encoding="utf-8")
         good = [row for row in rows if "reason" not in row]
-        summary = {"utterances": len(good), "dropped": len(rows) - len(good),
-                   "seconds": round(sum(row["seconds"] for row in good), 2), **(about or {})}
+        summary = {
+            "utterances": len(good),
+            "dropped": len(rows) - len(good),
+            "seconds": round(sum(row["seconds"] for row in good), 2),
+            **(about or {}),
+        }
         (aside / MADE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
         _move(aside, folder)
     finally:
@@ -92,12 +119,16 @@ def rows(folder: Path, split: str | None = None) -> Iterator[dict[str, Any]]:
 
 
 def safe(name: str) -> str:
-    """A file name for any speaker or split: odd characters become _ and a short digest keeps them apart."""
+    """A file name for any speaker or split: odd characters become _ and a short digest keeps them
+    apart.
+    """
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
     return plain if plain == name and len(name) <= 80 else f"{plain[:80]}-{digest(name)[:6]}"
 
 
-def _run(aside: Path, tasks: dict[str, Any], work, ending: str, processes: int, progress, text: str) -> list[dict]:
+def _run(
+    aside: Path, tasks: dict[str, Any], work, ending: str, processes: int, progress, text: str
+) -> list[dict]:
     """Rows of all tasks, each task's audio written to `aside`."""
     tell = progress or (lambda done, total, text: None)
     count = min(processes or len(os.sched_getaffinity(0)), len(tasks))
@@ -108,7 +139,9 @@ def _run(aside: Path, tasks: dict[str, Any], work, ending: str, processes: int, 
             tell(done, len(tasks), text)
         return found
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(_one, aside, name, task, work, ending) for name, task in tasks.items()]
+        waiting = [
+            pool.submit(_one, aside, name, task, work, ending) for name, task in tasks.items()
+        ]
         for done, future in enumerate(as_completed(waiting), 1):
             found += future.result()
             tell(done, len(tasks), text)
@@ -123,8 +156,14 @@ def _one(aside: Path, name: str, task: Any, work, ending: str) -> list[dict]:
             found.append(piece.row)
             continue
         size = len(piece.samples)
-        found.append({**piece.row, "audio": f"{name}.{ending}", "offset": position / SAMPLE_RATE,
-                      "seconds": size / SAMPLE_RATE})
+        found.append(
+            {
+                **piece.row,
+                "audio": f"{name}.{ending}",
+                "offset": position / SAMPLE_RATE,
+                "seconds": size / SAMPLE_RATE,
+            }
+        )
         parts += [space, piece.samples]
         position += size + SPACE
     if parts:
@@ -135,7 +174,9 @@ def _one(aside: Path, name: str, task: Any, work, ending: str) -> list[dict]:
 
 
 def _move(aside: Path, folder: Path) -> None:
-    """Puts the finished folder in place; a half-made one of an earlier format is replaced, a finished one kept."""
+    """Puts the finished folder in place; a half-made one of an earlier format is replaced, a
+    finished one kept.
+    """
     if folder.exists() and not (folder / MADE).is_file():
         shutil.rmtree(folder)
     try:

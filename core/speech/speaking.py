@@ -1,9 +1,11 @@
 """Speech from text by espeak-ng, in child processes; knows voices and knobs, nothing about corpora.
 
-The library comes with the package espeakng-loader (espeak-ng 1.52, licence GPL-3.0-or-later: it is used, not shipped,
-here). It keeps hidden state and is not thread-safe: `Engine` belongs into a child process of its own and gives the
-same samples when a fresh process speaks the same requests in the same order. `speak` does that for callers.
+The library comes with the package espeakng-loader (espeak-ng 1.52, licence GPL-3.0-or-later: it is
+used, not shipped, here). It keeps hidden state and is not thread-safe: `Engine` belongs into a
+child process of its own and gives the same samples when a fresh process speaks the same requests in
+the same order. `speak` does that for callers.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -18,29 +20,100 @@ import numpy as np
 import soxr
 
 SAMPLE_RATE = 16000
-LICENCE = "speech made by espeak-ng (GPL-3.0-or-later, through espeakng-loader); words by this project"
-RATE, VOLUME, PITCH, RANGE, WORDGAP = 1, 2, 3, 4, 7          # espeak_PARAMETER
+LICENCE = (
+    "speech made by espeak-ng (GPL-3.0-or-later, through espeakng-loader); words by this project"
+)
+RATE, VOLUME, PITCH, RANGE, WORDGAP = 1, 2, 3, 4, 7  # espeak_PARAMETER
 SYNCHRONOUS, POS_CHARACTER, CHARS_UTF8, OK = 2, 1, 1, 0
-LOUDNESS = 55                # of 100: the loudest voices clip inside espeak-ng above about 70
-SILENCE_DB = -45.0           # below the peak: trimmed at both ends
-KEEP_S = 0.03                # of what is trimmed
+LOUDNESS = 55  # of 100: the loudest voices clip inside espeak-ng above about 70
+SILENCE_DB = -45.0  # below the peak: trimmed at both ends
+KEEP_S = 0.03  # of what is trimmed
 
-# English accents (espeak-ng's file names; "en" is British) and the voice variants that sound like people:
-# whispering, croaking, robots and those that clip are left out. Checked against the package's own folder.
-ACCENTS = ("en-us", "en", "en-gb-scotland", "en-029", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc")
+# English accents (espeak-ng's file names; "en" is British) and the voice variants that sound like
+# people: whispering, croaking, robots and those that clip are left out. Checked against the
+# package's own folder.
+ACCENTS = (
+    "en-us",
+    "en",
+    "en-gb-scotland",
+    "en-029",
+    "en-gb-x-rp",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-us-nyc",
+)
 VARIANTS = (
-    "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "klatt3", "klatt6", "Alex",
-    "Alicia", "Andrea", "Andy", "Annie", "Denis", "Diogo", "Gene", "Henrique", "Hugo", "Lee", "Mario", "Michael",
-    "Mike", "Reed", "adam", "anika", "announcer", "aunty", "belinda", "benjamin", "boris", "david", "ed", "edward",
-    "grandma", "grandpa", "gustave", "iven3", "john", "kaukovalta", "linda", "marcelo", "max", "michel", "miguel",
-    "norbert", "pablo", "quincy", "rob", "robert", "shelby", "steph", "travis", "victor", "zac",
+    "m1",
+    "m2",
+    "m3",
+    "m4",
+    "m5",
+    "m6",
+    "m7",
+    "m8",
+    "f1",
+    "f2",
+    "f3",
+    "f4",
+    "f5",
+    "klatt3",
+    "klatt6",
+    "Alex",
+    "Alicia",
+    "Andrea",
+    "Andy",
+    "Annie",
+    "Denis",
+    "Diogo",
+    "Gene",
+    "Henrique",
+    "Hugo",
+    "Lee",
+    "Mario",
+    "Michael",
+    "Mike",
+    "Reed",
+    "adam",
+    "anika",
+    "announcer",
+    "aunty",
+    "belinda",
+    "benjamin",
+    "boris",
+    "david",
+    "ed",
+    "edward",
+    "grandma",
+    "grandpa",
+    "gustave",
+    "iven3",
+    "john",
+    "kaukovalta",
+    "linda",
+    "marcelo",
+    "max",
+    "michel",
+    "miguel",
+    "norbert",
+    "pablo",
+    "quincy",
+    "rob",
+    "robert",
+    "shelby",
+    "steph",
+    "travis",
+    "victor",
+    "zac",
 )
 
 
 @dataclass(frozen=True)
 class Request:
-    """One thing to say. `voice` is "<accent>+<variant>"; speed in words per minute (80..450), pitch and range 0..100,
-    gap between words in 10 ms."""
+    """One thing to say. `voice` is "<accent>+<variant>"; speed in words per minute (80..450), pitch
+    and range 0..100,
+    gap between words in 10 ms.
+    """
+
     text: str
     voice: str = "en-us+m3"
     speed: int = 175
@@ -53,6 +126,7 @@ class Request:
 def available(folder: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(accents, variants) of those above which the installed package really has."""
     import espeakng_loader
+
     data = Path(folder or espeakng_loader.get_data_path())
     accents = {path.name.lower() for path in (data / "lang" / "gmw").glob("en*")}
     variants = {path.name for path in (data / "voices" / "!v").iterdir()}
@@ -60,30 +134,52 @@ def available(folder: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def voices(variants: Iterable[str] | None = None) -> list[str]:
-    """Every "<accent>+<variant>", of the variants given or all; ValueError for a variant that is not there."""
+    """Every "<accent>+<variant>", of the variants given or all; ValueError for a variant that is
+    not there.
+    """
     accents, there = available()
     wanted = there if variants is None else tuple(variants)
     missing = [v for v in wanted if v not in there]
     if missing:
-        raise ValueError(f"espeak-ng voice variants {missing} are not in espeakng-loader's data; it has {list(there)}")
+        raise ValueError(
+            f"espeak-ng voice variants {missing} are not in espeakng-loader's data; it has"
+            f" {list(there)}"
+        )
     return [f"{accent}+{variant}" for accent in accents for variant in wanted]
 
 
 class Engine:
-    """espeak-ng in this process. Make one per process, use it from one thread, end the process afterwards."""
+    """espeak-ng in this process. Make one per process, use it from one thread, end the process
+    afterwards.
+    """
 
     def __init__(self) -> None:
         import espeakng_loader
+
         self.library = ctypes.CDLL(espeakng_loader.get_library_path())
-        self.rate = self.library.espeak_Initialize(SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0)
+        self.rate = self.library.espeak_Initialize(
+            SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0
+        )
         if self.rate <= 0:
-            raise RuntimeError(f"espeak_Initialize returned {self.rate}; reinstall the package espeakng-loader")
+            raise RuntimeError(
+                f"espeak_Initialize returned {self.rate}; reinstall the package espeakng-loader"
+            )
         self._chunks: list[np.ndarray] = []
-        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-        self._callback = kind(self._take)            # kept: ctypes would free it
+        kind = ctypes.CFUNCTYPE(
+            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+        )
+        self._callback = kind(self._take)  # kept: ctypes would free it
         self.library.espeak_SetSynthCallback(self._callback)
-        self.library.espeak_Synth.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int,
-                                              ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p]
+        self.library.espeak_Synth.argtypes = [
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+            ctypes.c_uint,
+            ctypes.c_int,
+            ctypes.c_uint,
+            ctypes.c_uint,
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+        ]
         self.library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
         self._random = ctypes.CDLL(None).srand
 
@@ -101,13 +197,20 @@ class Engine:
 
         ValueError for a voice that espeak-ng does not know."""
         if self.library.espeak_SetVoiceByName(request.voice.encode()) != OK:
-            raise ValueError(f"espeak-ng has no voice '{request.voice}'; allowed are <accent>+<variant> of "
-                             f"{available()}")
-        for knob, value in ((RATE, request.speed), (VOLUME, LOUDNESS), (PITCH, request.pitch), (RANGE, request.range),
-                            (WORDGAP, request.gap)):
+            raise ValueError(
+                f"espeak-ng has no voice '{request.voice}'; allowed are <accent>+<variant> of "
+                f"{available()}"
+            )
+        for knob, value in (
+            (RATE, request.speed),
+            (VOLUME, LOUDNESS),
+            (PITCH, request.pitch),
+            (RANGE, request.range),
+            (WORDGAP, request.gap),
+        ):
             self.library.espeak_SetParameter(knob, value, 0)
-        self.library.espeak_ng_SetRandSeed(1)        # its own generator starts from the clock
-        self._random(1)                              # and some effects use the C library's
+        self.library.espeak_ng_SetRandSeed(1)  # its own generator starts from the clock
+        self._random(1)  # and some effects use the C library's
         self._chunks.clear()
         text = request.text.encode()
         self.library.espeak_Synth(text, len(text) + 1, 0, POS_CHARACTER, 0, CHARS_UTF8, None, None)
@@ -119,17 +222,19 @@ class Engine:
 
 
 def trim(samples: np.ndarray) -> np.ndarray:
-    """[N] without the silence at both ends (10 ms windows more than 45 dB below the loudest), but for 30 ms of it."""
+    """[N] without the silence at both ends (10 ms windows more than 45 dB below the loudest), but
+    for 30 ms of it.
+    """
     size = SAMPLE_RATE // 100
     windows = len(samples) // size
     if not windows:
         return samples
-    loud = np.abs(samples[:windows * size]).reshape(windows, size).max(axis=1)
+    loud = np.abs(samples[: windows * size]).reshape(windows, size).max(axis=1)
     above = np.flatnonzero(loud > loud.max() * 10 ** (SILENCE_DB / 20))
     if not len(above):
         return samples[:0]
     keep = int(KEEP_S * SAMPLE_RATE)
-    return samples[max(0, above[0] * size - keep):(above[-1] + 1) * size + keep]
+    return samples[max(0, above[0] * size - keep) : (above[-1] + 1) * size + keep]
 
 
 def speak(requests: list[Request]) -> list[np.ndarray]:

@@ -1,8 +1,10 @@
-"""Words to numbers and back: phonemes, SentencePiece pieces or characters, blank = 0, in the files sherpa-onnx expects.
+"""Words to numbers and back: phonemes, SentencePiece pieces or characters, blank = 0, in the files
+sherpa-onnx expects.
 
-Letters: U tokens. `tokens.txt` has one "symbol id" per line, `<blk> 0` first; `bpe.model` is the SentencePiece model, which phonemes
-do without.
+Letters: U tokens. `tokens.txt` has one "symbol id" per line, `<blk> 0` first; `bpe.model` is the
+SentencePiece model, which phonemes do without.
 """
+
 from __future__ import annotations
 
 import io
@@ -21,19 +23,36 @@ from core.storage import checksums
 
 BLANK = 0
 BLANK_SYMBOL = "<blk>"
-FIXED_SIZES = {"characters": 2 + len(ALPHABET.replace(" ", "")),  # the blank, the space, the others
-               "phonemes": 1 + len(phones.PHONES)}
+FIXED_SIZES = {
+    "characters": 2 + len(ALPHABET.replace(" ", "")),  # the blank, the space, the others
+    "phonemes": 1 + len(phones.PHONES),
+}
 CHARACTERS = FIXED_SIZES["characters"]
 SPACE = "\u2581"  # SentencePiece's mark for the start of a word
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the network writes: word pieces, single characters, or phonemes, which a decoding graph makes words of."""
-    kind: str = option("pieces", "word pieces learned from the training text, single characters, or phonemes",
-                       choices=("pieces", "characters", "phonemes"))
-    size: int = option(256, "number of pieces, the blank included; characters are always 29, phonemes 40", low=32, high=4096)
-    marks: list[str] = option([], "what stands in transcripts and is no word, beside the marks of core/speech/marks.py, e.g. [\"*laughs*\"]")
+    """What the network writes: word pieces, single characters, or phonemes, which a decoding graph
+    makes words of.
+    """
+
+    kind: str = option(
+        "pieces",
+        "word pieces learned from the training text, single characters, or phonemes",
+        choices=("pieces", "characters", "phonemes"),
+    )
+    size: int = option(
+        256,
+        "number of pieces, the blank included; characters are always 29, phonemes 40",
+        low=32,
+        high=4096,
+    )
+    marks: list[str] = option(
+        [],
+        "what stands in transcripts and is no word, beside the marks of core/speech/marks.py, e.g."
+        ' ["*laughs*"]',
+    )
 
     @property
     def vocabulary(self) -> int:
@@ -42,31 +61,52 @@ class Options:
 
 
 def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
-    """Learns pieces from normalised training `texts` and writes bpe.model and tokens.txt into `folder`.
+    """Learns pieces from normalised training `texts` and writes bpe.model and tokens.txt into
+    `folder`.
 
-    Deterministic: one thread, the texts in their order. Phonemes need no text. ValueError if there is too little for the size."""
+    Deterministic: one thread, the texts in their order. Phonemes need no text. ValueError if there
+    is too little for the size.
+    """
     from core.storage import store
+
     if options.kind == "phonemes":
         made = Phonemes([BLANK_SYMBOL, *phones.PHONES])
         store.write_bytes(folder / paths.TOKENS, made.tokens_txt().encode())
         return made
     texts = [text for text in texts if text]
     if not texts:
-        raise ValueError("no training text to learn tokens from: the corpus' split 'train' is empty")
+        raise ValueError(
+            "no training text to learn tokens from: the corpus' split 'train' is empty"
+        )
     letters = ALPHABET.replace(" ", "")
     size = options.size if options.kind == "pieces" else len(letters) + 2
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts), model_writer=model, vocab_size=size, num_threads=1,
-            model_type="bpe" if options.kind == "pieces" else "char", character_coverage=1.0, required_chars=letters,
-            normalization_rule_name="identity", max_sentence_length=1 << 20, shuffle_input_sentence=False,
-            unk_id=BLANK, unk_piece=BLANK_SYMBOL, bos_id=-1, eos_id=-1, pad_id=-1, minloglevel=2)
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            vocab_size=size,
+            num_threads=1,
+            model_type="bpe" if options.kind == "pieces" else "char",
+            character_coverage=1.0,
+            required_chars=letters,
+            normalization_rule_name="identity",
+            max_sentence_length=1 << 20,
+            shuffle_input_sentence=False,
+            unk_id=BLANK,
+            unk_piece=BLANK_SYMBOL,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            minloglevel=2,
+        )
     except RuntimeError as error:
         limit = re.search(r"<= (\d+)", str(error))
-        raise ValueError(f"tokens.size = {size} is too large for {len(texts)} training texts"
-                         f"{f': they support {limit.group(1)}' if limit else ''}; make tokens.size smaller or use "
-                         f"tokens.kind = 'characters' ({error})") from error
+        raise ValueError(
+            f"tokens.size = {size} is too large for {len(texts)} training"
+            f" texts{f': they support {limit.group(1)}' if limit else ''}; make tokens.size smaller"
+            f" or use tokens.kind = 'characters' ({error})"
+        ) from error
     tokenizer = Pieces(model.getvalue())
     store.write_bytes(folder / paths.BPE, tokenizer.model)
     store.write_bytes(folder / paths.TOKENS, tokenizer.tokens_txt().encode())
@@ -75,8 +115,11 @@ def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
 
 class Tokenizer:
     """Encodes normalized text as ids 1..size-1 and decodes ids; 0 is the blank."""
+
     symbols: list[str]
-    unit = "words"          # what decode() gives: words, or phonemes, of which only a decoding graph makes words
+    unit = (  # what decode() gives: words, or phonemes, of which only a decoding graph makes words
+        "words"
+    )
 
     @property
     def size(self) -> int:
@@ -88,11 +131,15 @@ class Tokenizer:
         raise NotImplementedError
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`; blanks are skipped. Repeats are kept: collapsing CTC paths is decoding's work."""
+        """The text of `ids`; blanks are skipped. Repeats are kept: collapsing CTC paths is
+        decoding's work.
+        """
         raise NotImplementedError
 
     def pronunciations(self, word: str) -> list[tuple[int, ...]]:
-        """Token ids of every way to say a word, the likeliest first, for a decoding graph. ValueError for what has no token."""
+        """Token ids of every way to say a word, the likeliest first, for a decoding graph.
+        ValueError for what has no token.
+        """
         return [tuple(self.encode(word))]
 
     def reference(self, text: str) -> str:
@@ -113,18 +160,26 @@ class Pieces(Tokenizer):
         try:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=self.model)
         except RuntimeError as error:
-            raise ValueError(f"not a SentencePiece model ({error}); give the content of {paths.BPE}") from error
-        self.symbols: list[str] = [self._pieces.id_to_piece(i) for i in range(self._pieces.get_piece_size())]
+            raise ValueError(
+                f"not a SentencePiece model ({error}); give the content of {paths.BPE}"
+            ) from error
+        self.symbols: list[str] = [
+            self._pieces.id_to_piece(i) for i in range(self._pieces.get_piece_size())
+        ]
         if self.symbols[:1] != [BLANK_SYMBOL]:
-            raise ValueError(f"the first token is {self.symbols[:1]}; it must be '{BLANK_SYMBOL}', the blank: train "
-                             f"the tokenizer with this module")
+            raise ValueError(
+                f"the first token is {self.symbols[:1]}; it must be '{BLANK_SYMBOL}', the blank:"
+                " train the tokenizer with this module"
+            )
 
     def encode(self, text: str) -> list[int]:
         ids = self._pieces.encode(text)
         if BLANK in ids:
             known = set("".join(self.symbols[1:]).replace(SPACE, " "))
-            raise ValueError(f"'{text}' holds characters without a token: {sorted(set(text) - known)}; normalise it "
-                             f"first (core.speech.normalizer)")
+            raise ValueError(
+                f"'{text}' holds characters without a token: {sorted(set(text) - known)}; normalise"
+                " it first (core.speech.normalizer)"
+            )
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -133,13 +188,17 @@ class Pieces(Tokenizer):
 
 class Phonemes(Tokenizer):
     """ARPAbet; every word as its likeliest pronunciation, words not kept apart."""
+
     unit = "phonemes"
 
     def __init__(self, symbols: Sequence[str]):
         self.symbols = list(symbols)
         self._ids = {symbol: id for id, symbol in enumerate(self.symbols)}
         if self.symbols[:1] != [BLANK_SYMBOL] or len(self._ids) != len(self.symbols):
-            raise ValueError(f"tokens {self.symbols[:3]} ...: the first must be '{BLANK_SYMBOL}', and none may come twice")
+            raise ValueError(
+                f"tokens {self.symbols[:3]} ...: the first must be '{BLANK_SYMBOL}', and none may"
+                " come twice"
+            )
 
     def encode(self, text: str) -> list[int]:
         return [id for word in text.split() for id in self._of(word, lexicon.pronounce(word)[0])]
@@ -151,7 +210,9 @@ class Phonemes(Tokenizer):
         try:
             return tuple(self._ids[phone] for phone in said)
         except KeyError as error:
-            raise ValueError(f"'{word}' needs the phoneme {error}, which is not among the {self.size} tokens") from None
+            raise ValueError(
+                f"'{word}' needs the phoneme {error}, which is not among the {self.size} tokens"
+            ) from None
 
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(self.symbols[i] for i in ids if i != BLANK)
@@ -161,7 +222,9 @@ class Phonemes(Tokenizer):
 
 
 def load(folder: str | Path) -> Tokenizer:
-    """The tokenizer of a folder that holds tokens.txt and, unless it is of phonemes, bpe.model (prepared speech or a run)."""
+    """The tokenizer of a folder that holds tokens.txt and, unless it is of phonemes, bpe.model
+    (prepared speech or a run).
+    """
     model, tokens = Path(folder) / paths.BPE, Path(folder) / paths.TOKENS
     if model.is_file():
         return Pieces(_checked(model))
@@ -181,8 +244,10 @@ def of_tokens(tokens_txt: str) -> Phonemes:
     """From the content of a tokens.txt; ValueError unless it is one of phonemes."""
     symbols = [line.rsplit(" ", 1)[0] for line in tokens_txt.split("\n") if line]
     if set(symbols[1:]) - set(phones.PHONES):
-        raise ValueError(f"{paths.TOKENS} names {sorted(set(symbols[1:]) - set(phones.PHONES))[:3]}, which are no phonemes, and there is no "
-                         f"{paths.BPE}: this folder holds no whole tokenizer")
+        raise ValueError(
+            f"{paths.TOKENS} names {sorted(set(symbols[1:]) - set(phones.PHONES))[:3]}, which are"
+            f" no phonemes, and there is no {paths.BPE}: this folder holds no whole tokenizer"
+        )
     return Phonemes(symbols)
 
 

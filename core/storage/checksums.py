@@ -1,8 +1,11 @@
-"""SHA-256 of the files of a run, in its finished.json, compared whenever one is read; and records that carry a checksum of their own.
+"""SHA-256 of the files of a run, in its finished.json, compared whenever one is read; and records
+that carry a checksum of their own.
 
-What is written once lies in finished.json under "files". Sizes and reports come later and are measured anew: their JSON carries its own
-checksum, compressed rows that of their frame. Runs of earlier versions carry none of these and are read as before.
+What is written once lies in finished.json under "files". Sizes and reports come later and are
+measured anew: their JSON carries its own checksum, compressed rows that of their frame. Runs of
+earlier versions carry none of these and are read as before.
 """
+
 from __future__ import annotations
 
 import functools
@@ -34,10 +37,15 @@ def of_file(path: Path) -> str:
 def of_folder(folder: Path) -> dict[str, str]:
     """{name: SHA-256} of the files of a run that are there when it is finished."""
     names = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    return {name: of_file(path) for name, path in names.items() if not name.startswith(LEFT_OUT) and ".tmp-" not in name}
+    return {
+        name: of_file(path)
+        for name, path in names.items()
+        if not name.startswith(LEFT_OUT) and ".tmp-" not in name
+    }
 
 
 # records
+
 
 def sealed(record: dict[str, Any]) -> dict[str, Any]:
     """The record with a checksum of everything else in it."""
@@ -46,7 +54,9 @@ def sealed(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def opened(record: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The record without its checksum; ValueError when that is another one. A record without one is taken as it is."""
+    """The record without its checksum; ValueError when that is another one. A record without one is
+    taken as it is.
+    """
     found = record.pop(OWN, None)
     if found is not None and found != _of_record(record):
         raise ValueError(damaged(path, "what it holds is not what its own checksum says"))
@@ -60,6 +70,7 @@ def _of_record(record: dict[str, Any]) -> str:
 
 # files of a run
 
+
 def check(path: Path, data: bytes) -> None:
     """ValueError when a run's finished.json names other content of this file."""
     if listed(path) and not _carries_its_own(path, data):
@@ -69,7 +80,11 @@ def check(path: Path, data: bytes) -> None:
 def check_digest(path: Path, found: str) -> None:
     wanted = listed(path)
     if wanted and found != wanted:
-        raise ValueError(damaged(path, f"its SHA-256 begins with {found[:8]}, and {paths.FINISHED} says {wanted[:8]}"))
+        raise ValueError(
+            damaged(
+                path, f"its SHA-256 begins with {found[:8]}, and {paths.FINISHED} says {wanted[:8]}"
+            )
+        )
 
 
 def listed(path: Path) -> str:
@@ -80,7 +95,11 @@ def listed(path: Path) -> str:
         except OSError:
             continue
         name = path.relative_to(folder).as_posix()
-        return "" if name == paths.FINISHED else _files(folder / paths.FINISHED, status.st_mtime_ns, status.st_size).get(name, "")
+        return (
+            ""
+            if name == paths.FINISHED
+            else _files(folder / paths.FINISHED, status.st_mtime_ns, status.st_size).get(name, "")
+        )
     return ""
 
 
@@ -90,7 +109,9 @@ def _files(marker: Path, *_: int) -> dict[str, str]:
         files = opened(json.loads(marker.read_bytes()), marker).get(FILES, {})
         return {str(name): str(sha256) for name, sha256 in files.items()}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"{marker} is damaged, so the run's other files cannot be checked: {error}") from None
+        raise ValueError(
+            f"{marker} is damaged, so the run's other files cannot be checked: {error}"
+        ) from None
 
 
 def _carries_its_own(path: Path, data: bytes) -> bool:
@@ -107,8 +128,17 @@ def _carries_its_own(path: Path, data: bytes) -> bool:
 
 def damaged(path: Path, why: str) -> str:
     """One sentence for people: what is wrong with a run's file, and what to do."""
-    run = path.parent if path.parent.name not in (paths.SUBNETS, paths.REPORTS, paths.RANKS) else path.parent.parent
+    run = (
+        path.parent
+        if path.parent.name not in (paths.SUBNETS, paths.REPORTS, paths.RANKS)
+        else path.parent.parent
+    )
     if run.parent == paths.RELEASED:
-        return f"{path} is damaged ({why}): put the file back as it was released, e.g. with `git checkout -- {path}`"
-    return (f"{path} is damaged ({why}): put a whole copy of it in its place, e.g. with `python -m core fetch {run.name}` where the run is "
-            f"stored, or train it again")
+        return (
+            f"{path} is damaged ({why}): put the file back as it was released, e.g. with `git"
+            f" checkout -- {path}`"
+        )
+    return (
+        f"{path} is damaged ({why}): put a whole copy of it in its place, e.g. with `python -m core"
+        f" fetch {run.name}` where the run is stored, or train it again"
+    )

@@ -1,4 +1,5 @@
 """The history of a training: rows of metrics.jsonl, and the word errors over all hours heard."""
+
 from __future__ import annotations
 
 import json
@@ -34,7 +35,9 @@ def truncate_metrics(run: str | Path, step: int) -> None:
 
 
 def metrics(run: str | Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, empty before the first one; a last line still being written is left out."""
+    """The rows of metrics.jsonl, empty before the first one; a last line still being written is
+    left out.
+    """
     path = store.folder_of(run) / paths.METRICS
     if not path.exists():
         return []
@@ -51,29 +54,53 @@ def metrics(run: str | Path) -> list[dict[str, Any]]:
 
 
 def curve(run: str | Path) -> list[dict[str, Any]]:
-    """Word errors on held-out speech that this training noted: rows {"audio_hours", "wer": {pass: {corpus: rate}}}."""
-    return [{"audio_hours": round(r["audio_hours"], 2), "wer": r["wer"]} for r in metrics(run) if r.get("wer")]
+    """Word errors on held-out speech that this training noted: rows {"audio_hours", "wer": {pass:
+    {corpus: rate}}}.
+    """
+    return [
+        {"audio_hours": round(r["audio_hours"], 2), "wer": r["wer"]}
+        for r in metrics(run)
+        if r.get("wer")
+    ]
 
 
 def learning(run: str | Path) -> list[dict[str, Any]]:
-    """The curves of all stages as one, over the hours heard since the first began; each row has its "stage", too."""
+    """The curves of all stages as one, over the hours heard since the first began; each row has its
+    "stage", too.
+    """
     rows, before = [], 0.0
     for number, one in enumerate(stages(run), 1):
-        rows += [{**r, "stage": number, "audio_hours": before + r["audio_hours"]} for r in one.get("curve") or []]
+        rows += [
+            {**r, "stage": number, "audio_hours": before + r["audio_hours"]}
+            for r in one.get("curve") or []
+        ]
         before += one.get("audio_hours") or 0.0
     return rows
 
 
 def stages(run: str | Path) -> list[dict[str, Any]]:
-    """The trainings up to a run, as far as they are here: "run", "method", "updates", "audio_hours", "seconds",
-    "training_tmacs" (10^12 multiply-accumulates executed), "hardware", "curve"."""
+    """The trainings up to a run, as far as they are here: "run", "method", "updates",
+    "audio_hours", "seconds",
+    "training_tmacs" (10^12 multiply-accumulates executed), "hardware", "curve".
+    """
     folder = store.folder_of(run)
     if (folder / paths.CHAIN).is_file():
         return store.read_json(folder / paths.CHAIN)["stages"]
     recipe = store.recipe(folder)
     before = recipe.init_from
-    here = [p for p in (paths.RELEASED / before, paths.runs() / before) if before and p != folder and (p / paths.RECIPE).is_file()]
+    here = [
+        p
+        for p in (paths.RELEASED / before, paths.runs() / before)
+        if before and p != folder and (p / paths.RECIPE).is_file()
+    ]
     done = store.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
-    told = {n: done.get(n) for n in ("updates", "audio_hours", "seconds", "training_tmacs", "hardware")}
-    earlier = stages(here[0]) if here else [{"run": before}] if before else []  # gone: what it took is not known
-    return [*earlier, {"run": folder.name, "method": recipe.method.name, **told, "curve": curve(folder)}]
+    told = {
+        n: done.get(n) for n in ("updates", "audio_hours", "seconds", "training_tmacs", "hardware")
+    }
+    earlier = (
+        stages(here[0]) if here else [{"run": before}] if before else []
+    )  # gone: what it took is not known
+    return [
+        *earlier,
+        {"run": folder.name, "method": recipe.method.name, **told, "curve": curve(folder)},
+    ]

@@ -1,12 +1,15 @@
-"""The file a user downloads: one subnet's weights, masks, tokens and settings in one safetensors file; NumPy, no torch.
+"""The file a user downloads: one subnet's weights, masks, tokens and settings in one safetensors
+file; NumPy, no torch.
 
-Layout: every unit as `<unit>.values` fp16 [kept * b] (kept blocks of b = 8 or 1 rows, row-block-major, then column order) beside
-`<unit>.mask` uint8 [ceil(blocks / 8)] (bits in the same order, first block in the highest bit), or `<unit>.weight`
-fp16 raw where a mask does not pay; every other tensor fp16; `bpe.model` uint8 unless tokens are phonemes. Of branches of which nothing is kept, and of
-output layers of other sizes (`heads.<k>.`), nothing is stored. The single metadata key "supernet"
-is JSON: one key, because safetensors writes several in random order and the file must be the same each time.
-A release keeps the weights of a net pruned alone as such a file.
+Layout: every unit as `<unit>.values` fp16 [kept * b] (kept blocks of b = 8 or 1 rows,
+row-block-major, then column order) beside `<unit>.mask` uint8 [ceil(blocks / 8)] (bits in the same
+order, first block in the highest bit), or `<unit>.weight` fp16 raw where a mask does not pay; every
+other tensor fp16; `bpe.model` uint8 unless tokens are phonemes. Of branches of which nothing is
+kept, and of output layers of other sizes (`heads.<k>.`), nothing is stored. The single metadata key
+"supernet" is JSON: one key, because safetensors writes several in random order and the file must be
+the same each time. A release keeps the weights of a net pruned alone as such a file.
 """
+
 from __future__ import annotations
 
 import base64
@@ -25,11 +28,22 @@ from core.storage import store
 
 FORMAT = "supernet-1"
 KEY = "supernet"
-HEADS = "heads."          # models name their output layers heads.<k>.
-NORMALISER = "plain-1"  # when the run does not say; a test holds it equal to core.speech.normalizer's
+HEADS = "heads."  # models name their output layers heads.<k>.
+NORMALISER = (  # when the run does not say; a test holds it equal to core.speech.normalizer's
+    "plain-1"
+)
 ZSTD_LEVEL = 19
-BROKEN = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, MemoryError,
-          RecursionError)  # what damaged bytes lead to
+BROKEN = (
+    SafetensorError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+)  # what damaged bytes lead to
 
 
 def blocks_of(weight: np.ndarray, block: int) -> np.ndarray:
@@ -42,7 +56,9 @@ def dense_of(values: np.ndarray, mask: np.ndarray, block: int) -> np.ndarray:
     """Kept values [kept * b] and mask [R/b, C] -> weight [R, C] with zeros elsewhere."""
     blocks = np.zeros((*mask.shape, block), values.dtype)
     blocks[mask] = values.reshape(-1, block)
-    return np.ascontiguousarray(blocks.transpose(0, 2, 1)).reshape(mask.shape[0] * block, mask.shape[1])
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1)).reshape(
+        mask.shape[0] * block, mask.shape[1]
+    )
 
 
 def unit_mask(ranks: np.ndarray, kept: int) -> np.ndarray:
@@ -51,8 +67,10 @@ def unit_mask(ranks: np.ndarray, kept: int) -> np.ndarray:
 
 
 def ranks_by_size(weight: np.ndarray, block: int) -> np.ndarray:
-    """Weight [R, C] -> ranks uint32 [R/b, C] of its blocks by L2 norm, largest first, ties by position: what is zero comes last. Blocks
-    whose norms differ by a rounding may change places with what training wrote."""
+    """Weight [R, C] -> ranks uint32 [R/b, C] of its blocks by L2 norm, largest first, ties by
+    position: what is zero comes last. Blocks
+    whose norms differ by a rounding may change places with what training wrote.
+    """
     norms = np.sqrt(np.square(blocks_of(weight.astype(np.float32), block)).sum(2)).reshape(-1)
     ranks = np.empty(len(norms), np.uint32)
     ranks[np.argsort(-norms, kind="stable")] = np.arange(len(norms), dtype=np.uint32)
@@ -60,12 +78,18 @@ def ranks_by_size(weight: np.ndarray, block: int) -> np.ndarray:
 
 
 def weights(run: str | Path) -> dict[str, np.ndarray]:
-    """A run's final weights {parameter name: array}, as training left them. A release of one pruned size holds them as that size's
-    packed file. ValueError when they are damaged."""
+    """A run's final weights {parameter name: array}, as training left them. A release of one pruned
+    size holds them as that size's
+    packed file. ValueError when they are damaged.
+    """
     folder = store.folder_of(run)
     data, path = _read(folder, paths.WEIGHTS), folder / paths.WEIGHTS
     try:
-        values = _unpacked(*_opened(data))[0] if KEY in _header(data).get("__metadata__", {}) else load_tensors(data)
+        values = (
+            _unpacked(*_opened(data))[0]
+            if KEY in _header(data).get("__metadata__", {})
+            else load_tensors(data)
+        )
     except BROKEN as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
     for unit in store.anatomy(folder).units:
@@ -73,49 +97,73 @@ def weights(run: str | Path) -> dict[str, np.ndarray]:
         if name not in values:
             raise ValueError(f"{path} lacks {name!r}, which {paths.UNITS} names")
         if values[name].size != unit.rows * unit.columns:
-            raise ValueError(f"{path} is damaged: {name!r} is {list(values[name].shape)}, but {paths.UNITS} says {[unit.rows, unit.columns]}")
+            raise ValueError(
+                f"{path} is damaged: {name!r} is {list(values[name].shape)}, but {paths.UNITS} says"
+                f" {[unit.rows, unit.columns]}"
+            )
     return values
 
 
 def ranks(run: str | Path, known: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-    """A run's final block ranks {unit: uint32 [R / b, C]}: as stored, or told by the weights (`known` when they were read already) of a
-    release that leaves them out."""
+    """A run's final block ranks {unit: uint32 [R / b, C]}: as stored, or told by the weights
+    (`known` when they were read already) of a
+    release that leaves them out.
+    """
     folder = store.folder_of(run)
     if not store.ranks_left_out(folder):
         return store.ranks(folder)
     values = weights(folder) if known is None else known
-    return {u.name: ranks_by_size(values[u.name + ".weight"].reshape(u.rows, u.columns), u.block) for u in store.anatomy(folder).units}
+    return {
+        u.name: ranks_by_size(values[u.name + ".weight"].reshape(u.rows, u.columns), u.block)
+        for u in store.anatomy(folder).units
+    }
 
 
 def _ranks(run_folder: Path, subnet: Subnet, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The run's final ranks, or {} when it has none; ValueError when the subnet was made for other ranks."""
+    """The run's final ranks, or {} when it has none; ValueError when the subnet was made for other
+    ranks.
+    """
     if not (paths.ranks_file(run_folder).is_file() or store.ranks_left_out(run_folder)):
         return {}
     if subnet.ranks_sha256 and store.ranks_sha256(run_folder) != subnet.ranks_sha256:
-        raise ValueError(f"subnet {subnet.name!r} was made for other ranks than run {run_folder.name!r} holds now "
-                         "(sha256 differs): search or measure it again")
+        raise ValueError(
+            f"subnet {subnet.name!r} was made for other ranks than run {run_folder.name!r} holds"
+            " now (sha256 differs): search or measure it again"
+        )
     return ranks(run_folder, known)
 
 
 def _read(run_folder: Path, name: str) -> bytes:
     path = run_folder / name
     if not path.is_file():
-        raise ValueError(f"run {run_folder.name!r} has no {name} (yet): it is written when training ends")
+        raise ValueError(
+            f"run {run_folder.name!r} has no {name} (yet): it is written when training ends"
+        )
     return store.read(path)
 
 
-def _metadata(run_folder: Path, subnet: Subnet, anatomy: Anatomy, shapes: dict[str, list[int]]) -> dict:
+def _metadata(
+    run_folder: Path, subnet: Subnet, anatomy: Anatomy, shapes: dict[str, list[int]]
+) -> dict:
     recipe = store.recipe(run_folder)
     statistics = json.loads(_read(run_folder, paths.FEATURE_STATISTICS))
     kept = cost.counts(anatomy, subnet.keep)
-    return {"format": FORMAT, "run": run_folder.name, "method": recipe.method.name,
-            "model": as_dict(recipe.model),
-            "anatomy": {n: v for n, v in as_dict(anatomy).items() if n not in ("units", "fixed")},
-            "units": {u.name: [u.rows, u.columns, k] for u, k in zip(anatomy.units, kept)},
-            "subnet": {n: v for n, v in as_dict(subnet).items() if n != "keep"},
-            "tokens": _read(run_folder, paths.TOKENS).decode("utf-8"), "features": recipe.features,
-            "statistics": statistics, "normaliser": statistics.get("normaliser", NORMALISER), "seed": recipe.seed,
-            "shapes": shapes, **({"block": block} if (block := anatomy.units[0].block) != BLOCK else {})}
+    return {
+        "format": FORMAT,
+        "run": run_folder.name,
+        "method": recipe.method.name,
+        "model": as_dict(recipe.model),
+        "anatomy": {n: v for n, v in as_dict(anatomy).items() if n not in ("units", "fixed")},
+        "units": {u.name: [u.rows, u.columns, k] for u, k in zip(anatomy.units, kept)},
+        "subnet": {n: v for n, v in as_dict(subnet).items() if n != "keep"},
+        "tokens": _read(run_folder, paths.TOKENS).decode("utf-8"),
+        "features": recipe.features,
+        "statistics": statistics,
+        "normaliser": statistics.get("normaliser", NORMALISER),
+        "seed": recipe.seed,
+        "shapes": shapes,
+        **({"block": block} if (block := anatomy.units[0].block) != BLOCK else {}),
+    }
 
 
 def pack(run_folder: str | Path, subnet: Subnet) -> bytes:
@@ -133,28 +181,47 @@ def pack(run_folder: str | Path, subnet: Subnet) -> bytes:
             continue
         if weight.ndim != 2:
             shapes[name] = list(weight.shape)
-        tensors.update(_pack_unit(unit, weight.reshape(unit.rows, unit.columns), order.get(unit.name), kept))
-    tensors.update({name: value.astype(np.float16) for name, value in values.items()
-                    if not cost.belongs(name, off) and not _of_another_head(name, subnet.head)})
+        tensors.update(
+            _pack_unit(unit, weight.reshape(unit.rows, unit.columns), order.get(unit.name), kept)
+        )
+    tensors.update(
+        {
+            name: value.astype(np.float16)
+            for name, value in values.items()
+            if not cost.belongs(name, off) and not _of_another_head(name, subnet.head)
+        }
+    )
     if (run_folder / paths.BPE).is_file():  # phonemes do without
         tensors[paths.BPE] = np.frombuffer(_read(run_folder, paths.BPE), np.uint8)
-    text = json.dumps(_metadata(run_folder, subnet, anatomy, shapes), sort_keys=True, separators=(",", ":"),
-                      ensure_ascii=False)
-    return save_tensors({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, {KEY: text})
+    text = json.dumps(
+        _metadata(run_folder, subnet, anatomy, shapes),
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+    return save_tensors(
+        {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, {KEY: text}
+    )
 
 
 def _of_another_head(name: str, head: int) -> bool:
     return name.startswith(HEADS) and not name.startswith(f"{HEADS}{head}.")
 
 
-def _pack_unit(unit: Unit, weight: np.ndarray, ranks: np.ndarray | None, kept: int) -> dict[str, np.ndarray]:
-    """One unit's tensors: values and mask, or the raw matrix (zeros written out) where a mask does not pay."""
+def _pack_unit(
+    unit: Unit, weight: np.ndarray, ranks: np.ndarray | None, kept: int
+) -> dict[str, np.ndarray]:
+    """One unit's tensors: values and mask, or the raw matrix (zeros written out) where a mask does
+    not pay.
+    """
     if kept == unit.blocks:
         return {unit.name + ".weight": weight}
     if ranks is None or ranks.shape != (unit.rows // unit.block, unit.columns):
         came = "none" if ranks is None else f"shape {ranks.shape}"
-        raise ValueError(f"unit {unit.name!r} is pruned, so the run needs block ranks "
-                         f"[{unit.rows // unit.block}, {unit.columns}] for it; came {came}")
+        raise ValueError(
+            f"unit {unit.name!r} is pruned, so the run needs block ranks "
+            f"[{unit.rows // unit.block}, {unit.columns}] for it; came {came}"
+        )
     mask = unit_mask(ranks, kept)
     values = blocks_of(weight, unit.block)[mask].reshape(-1)
     if not cost.mask_pays(unit, kept):
@@ -163,10 +230,13 @@ def _pack_unit(unit: Unit, weight: np.ndarray, ranks: np.ndarray | None, kept: i
 
 
 def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
-    """Packed bytes or a path -> ({parameter name: float32 dense array}, metadata). What was not stored is not there.
+    """Packed bytes or a path -> ({parameter name: float32 dense array}, metadata). What was not
+    stored is not there.
 
-    metadata holds format, run, method, model {name, options}, anatomy (its times), units {name: [R, C, kept blocks]}, block (its rows),
-    subnet, tokens (text), bpe (base64 of bpe.model, not of phonemes), features, statistics, normaliser, seed. ValueError for anything
+    metadata holds format, run, method, model {name, options}, anatomy (its times), units {name: [R,
+    C, kept blocks]}, block (its rows),
+    subnet, tokens (text), bpe (base64 of bpe.model, not of phonemes), features, statistics,
+    normaliser, seed. ValueError for anything
     that is not such a file.
     """
     data = source if isinstance(source, bytes | bytearray) else _read_file(Path(source))
@@ -175,9 +245,13 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
         if metadata.get("format") == FORMAT:
             return _unpacked(stored, metadata)
     except BROKEN as error:
-        raise ValueError(f"this is not a packed subnet ({type(error).__name__}: {error}); "
-                         "packed files come from Download on the Explore page or python -m core export") from None
-    raise ValueError(f"packed format {metadata.get('format')!r} is not {FORMAT!r}: pack the subnet again")
+        raise ValueError(
+            f"this is not a packed subnet ({type(error).__name__}: {error}); "
+            "packed files come from Download on the Explore page or python -m core export"
+        ) from None
+    raise ValueError(
+        f"packed format {metadata.get('format')!r} is not {FORMAT!r}: pack the subnet again"
+    )
 
 
 def _opened(data: bytes) -> tuple[dict[str, np.ndarray], dict]:
@@ -198,14 +272,18 @@ def _unpacked(stored: dict[str, np.ndarray], metadata: dict) -> tuple[dict[str, 
             weight = stored.pop(name)
         else:
             bits = np.unpackbits(stored.pop(unit + ".mask"), count=blocks).astype(bool)
-            weight = dense_of(stored.pop(unit + ".values"), bits.reshape(rows // block, columns), block)
-        tensors[name] = weight.reshape(metadata["shapes"].get(name, weight.shape)).astype(np.float32)
+            weight = dense_of(
+                stored.pop(unit + ".values"), bits.reshape(rows // block, columns), block
+            )
+        tensors[name] = weight.reshape(metadata["shapes"].get(name, weight.shape)).astype(
+            np.float32
+        )
     tensors.update({name: value.astype(np.float32) for name, value in stored.items()})
     return tensors, metadata
 
 
 def _header(data: bytes) -> dict:
-    return json.loads(bytes(data[8:8 + int.from_bytes(data[:8], "little")]))
+    return json.loads(bytes(data[8 : 8 + int.from_bytes(data[:8], "little")]))
 
 
 def _read_file(path: Path) -> bytes:

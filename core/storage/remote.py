@@ -1,11 +1,15 @@
-"""Finished runs on a shared disk or in object storage, through fsspec: files that never change, and a list of them last.
+"""Finished runs on a shared disk or in object storage, through fsspec: files that never change, and
+a list of them last.
 
-Under the storage's URL every run is a folder as it is here, without checkpoints. Each copy ends with `stored-<digest>.json`, the lengths
-and SHA-256 of its files; only what such a list names is there for a reader. Later measurements come as further files and a further list.
+Under the storage's URL every run is a folder as it is here, without checkpoints. Each copy ends
+with `stored-<digest>.json`, the lengths and SHA-256 of its files; only what such a list names is
+there for a reader. Later measurements come as further files and a further list.
 
-A storage is not trusted: whoever may write there must not write elsewhere on this machine, nor fill it. Only files that a run may have
-(`paths.RUN_FILE`) are read from it, never through links, never more than was announced, and nothing is kept that has another SHA-256.
+A storage is not trusted: whoever may write there must not write elsewhere on this machine, nor fill
+it. Only files that a run may have (`paths.RUN_FILE`) are read from it, never through links, never
+more than was announced, and nothing is kept that has another SHA-256.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -25,19 +29,31 @@ from core.storage import checksums, store
 
 VARIABLE = "SUPERNET_STORAGE"
 LIST = "stored-"
-BOUNDED = {"s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}}}  # no endless waiting
+BOUNDED = {
+    "s3": {
+        "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
+    }
+}  # no endless waiting
 RANKS, LEFT_OUT = (file(Path()).as_posix() for file in (paths.ranks_file, paths.left_out_file))
-LARGE = (paths.WEIGHTS, paths.RANKS)         # the beginnings of the files that may be large
-MOST_BYTES, MOST_LARGE = 256 << 20, 4 << 30  # of one file; of weights and ranks: 2 G parameters in half precision
-MOST_LIST, MOST_FILES = 16 << 20, 20_000     # bytes of one list, files of one run
+LARGE = (paths.WEIGHTS, paths.RANKS)  # the beginnings of the files that may be large
+MOST_BYTES, MOST_LARGE = (
+    256 << 20,
+    4 << 30,
+)  # of one file; of weights and ranks: 2 G parameters in half precision
+MOST_LIST, MOST_FILES = 16 << 20, 20_000  # bytes of one list, files of one run
 DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def url(given: str = "") -> str:
-    """The storage that was given, or that the environment variable SUPERNET_STORAGE names; ValueError without either."""
+    """The storage that was given, or that the environment variable SUPERNET_STORAGE names;
+    ValueError without either.
+    """
     found = given or os.environ.get(VARIABLE, "")
     if not found:
-        raise ValueError(f"no storage is named: say where, e.g. s3://bucket/runs or file:///shared/runs, or set {VARIABLE}")
+        raise ValueError(
+            "no storage is named: say where, e.g. s3://bucket/runs or file:///shared/runs, or set"
+            f" {VARIABLE}"
+        )
     return found.rstrip("/")
 
 
@@ -50,51 +66,78 @@ def runs(where: str = "") -> list[str]:
 
 
 def push(run: str | Path, where: str = "") -> list[str]:
-    """Copy a finished run, or what was added to it since -> names of the files copied. What is there is never replaced; ValueError for a
-    run that is not finished, or when another one of this id is there."""
+    """Copy a finished run, or what was added to it since -> names of the files copied. What is
+    there is never replaced; ValueError for a
+    run that is not finished, or when another one of this id is there.
+    """
     folder = store.folder_of(run)
     if not (folder / paths.FINISHED).is_file():
         raise ValueError(f"run {folder.name} is not finished: only finished runs are stored")
     with _opened(url(where)) as (system, root):
         there = _listed(system, f"{root}/{folder.name}")
-        own = {name: path for name, path in _files(folder).items()
-               if name not in there or name.split("/")[0] not in (paths.REPORTS, paths.SUBNETS)}
+        own = {
+            name: path
+            for name, path in _files(folder).items()
+            if name not in there or name.split("/")[0] not in (paths.REPORTS, paths.SUBNETS)
+        }
         told = {name: [path.stat().st_size, _sha256(path)] for name, path in own.items()}
-        other = [name for name in (paths.FINISHED, paths.WEIGHTS) if name in there and there[name] != told.get(name)]
+        other = [
+            name
+            for name in (paths.FINISHED, paths.WEIGHTS)
+            if name in there and there[name] != told.get(name)
+        ]
         if paths.FINISHED in other and _same_training(system, f"{root}/{folder.name}", folder):
             other.remove(paths.FINISHED)  # a release lists other files
         if other == [paths.WEIGHTS] and _same_ranks(system, f"{root}/{folder.name}", there, folder):
-            other = []  # one of the two is a release, which holds the weights of a net pruned alone without their zeros
+            # one of the two is a release, which holds the weights of a net pruned alone without
+            # their zeros
+            other = []
         if other:
-            raise ValueError(f"another run of the id {folder.name} is in {where or url()}: its {other[0]} differs, and what is stored "
-                             f"never changes; store this one elsewhere")
+            raise ValueError(
+                f"another run of the id {folder.name} is in {where or url()}: its {other[0]}"
+                " differs, and what is stored never changes; store this one elsewhere"
+            )
         new = {name: facts for name, facts in told.items() if name not in there}
         for name in new:
             system.makedirs(f"{root}/{folder.name}/{name}".rsplit("/", 1)[0], exist_ok=True)
             system.put_file(str(own[name]), f"{root}/{folder.name}/{name}")
         if new:
             text = json.dumps(new, indent=1)
-            system.pipe_file(f"{root}/{folder.name}/{LIST}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json", text.encode())
+            system.pipe_file(
+                f"{root}/{folder.name}/{LIST}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json",
+                text.encode(),
+            )
         return sorted(new)
 
 
 def pull(run_id: str, where: str = "") -> Path:
-    """The run among this machine's own: missing files are fetched and checked, the marker comes last -> its folder.
+    """The run among this machine's own: missing files are fetched and checked, the marker comes
+    last -> its folder.
 
-    ValueError when it is not there, or damaged."""
+    ValueError when it is not there, or damaged.
+    """
     check_name(run_id, runs(where), f"run in {url(where)}")
     folder = paths.runs() / run_id
     with _opened(url(where)) as (system, root):
         listed = _listed(system, f"{root}/{run_id}")
         _check_links(folder, listed)
-        if (folder / paths.FINISHED).is_file() and not _same_training(system, f"{root}/{run_id}", folder):
-            raise ValueError(f"the run {run_id} is on this machine, and it is another one than that in {url(where)}: remove one of them")
+        if (folder / paths.FINISHED).is_file() and not _same_training(
+            system, f"{root}/{run_id}", folder
+        ):
+            raise ValueError(
+                f"the run {run_id} is on this machine, and it is another one than that in"
+                f" {url(where)}: remove one of them"
+            )
         missing = [name for name in listed if not _is_here(folder / name, name, listed)]
         _check_room(folder, sum(listed[name][0] for name in missing))
-        for name in sorted(missing, key=lambda n: (n == paths.FINISHED, not n.endswith(".zst"), n)):  # markers after what they mark
+        for name in sorted(
+            missing, key=lambda n: (n == paths.FINISHED, not n.endswith(".zst"), n)
+        ):  # markers after what they mark
             data = _content(system, f"{root}/{run_id}/{name}", listed[name][0])
             if [len(data), hashlib.sha256(data).hexdigest()] != listed[name]:
-                raise ValueError(f"{url(where)}/{run_id}/{name} is damaged: it is not the file that was stored")
+                raise ValueError(
+                    f"{url(where)}/{run_id}/{name} is damaged: it is not the file that was stored"
+                )
             writing.write_bytes(folder / name, data)
     return folder
 
@@ -103,7 +146,9 @@ def _is_here(target: Path, name: str, listed: dict[str, list]) -> bool:
     """Whether this machine needs nothing of that name."""
     if name == LEFT_OUT and RANKS in listed:
         return True  # of another copy of the run, which has less
-    return target.is_file() and (name.split("/")[0] in (paths.REPORTS, paths.SUBNETS) or _facts(target) == listed[name])
+    return target.is_file() and (
+        name.split("/")[0] in (paths.REPORTS, paths.SUBNETS) or _facts(target) == listed[name]
+    )
 
 
 def _check_links(folder: Path, names: Iterable[str]) -> None:
@@ -111,7 +156,10 @@ def _check_links(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         for part in (folder, folder / name, *(folder / above for above in Path(name).parents)):
             if part.is_symlink():
-                raise ValueError(f"{part} is a link, and no file of a run is read or written through one: replace it by what it points to")
+                raise ValueError(
+                    f"{part} is a link, and no file of a run is read or written through one:"
+                    " replace it by what it points to"
+                )
 
 
 def _check_room(folder: Path, size: int) -> None:
@@ -119,7 +167,10 @@ def _check_room(folder: Path, size: int) -> None:
     place = next(p for p in (folder, *folder.parents) if p.is_dir())
     free = shutil.disk_usage(place).free
     if size > free:
-        raise ValueError(f"the run {folder.name} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {place}: make room first")
+        raise ValueError(
+            f"the run {folder.name} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in"
+            f" {place}: make room first"
+        )
 
 
 def _content(system: Any, place: str, size: int) -> bytes:
@@ -133,11 +184,17 @@ def _content(system: Any, place: str, size: int) -> bytes:
 
 
 def here(run_id: str) -> Path:
-    """The folder of a run, fetched first if only the storage has it; ValueError lists what exists."""
+    """The folder of a run, fetched first if only the storage has it; ValueError lists what
+    exists.
+    """
     try:
         return store.run_folder(run_id)
     except ValueError:
-        if not os.environ.get(VARIABLE) or not store.SAFE.fullmatch(str(run_id)) or run_id not in runs():
+        if (
+            not os.environ.get(VARIABLE)
+            or not store.SAFE.fullmatch(str(run_id))
+            or run_id not in runs()
+        ):
             raise
         return pull(run_id)
 
@@ -147,14 +204,20 @@ def _files(folder: Path) -> dict[str, Path]:
     found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*"))}
     for part in (paths.SUBNETS, paths.REPORTS):
         found |= {f"{part}/{p.name}": p for p in (store.own_part(folder) / part).glob("*")}
-    files = {name: path for name, path in found.items() if paths.RUN_FILE.fullmatch(name) and path.is_file()}
+    files = {
+        name: path
+        for name, path in found.items()
+        if paths.RUN_FILE.fullmatch(name) and path.is_file()
+    }
     _check_links(folder, files)
     return files
 
 
 def _listed(system: Any, folder: str) -> dict[str, list]:
-    """{name: [bytes, SHA-256]} of all lists of a run; where two name the same file the first stored one is right, for it never changes.
-    ValueError for a list that names anything but files of a run."""
+    """{name: [bytes, SHA-256]} of all lists of a run; where two name the same file the first stored
+    one is right, for it never changes.
+    ValueError for a list that names anything but files of a run.
+    """
     found: dict[str, list] = {}
     for place in sorted(_glob(system, folder, f"{LIST}*.json")):
         try:
@@ -162,29 +225,48 @@ def _listed(system: Any, folder: str) -> dict[str, list]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{place} is no list of stored files: {error}") from None
         if not isinstance(facts, dict):
-            raise ValueError(f"{place} is no list of stored files: expected an object, got {type(facts).__name__}")
+            raise ValueError(
+                f"{place} is no list of stored files: expected an object, got"
+                f" {type(facts).__name__}"
+            )
         for name, entry in facts.items():
             _check_entry(place, name, entry)
         found = facts | found
         if len(found) > MOST_FILES:
-            raise ValueError(f"the lists in {folder} name more than {MOST_FILES} files: this is no run that was stored by `core store`")
+            raise ValueError(
+                f"the lists in {folder} name more than {MOST_FILES} files: this is no run that was"
+                " stored by `core store`"
+            )
     return found
 
 
 def _check_entry(place: str, name: str, entry: Any) -> None:
-    """ValueError unless one line of a list names a file that a run may have, its length and its SHA-256."""
+    """ValueError unless one line of a list names a file that a run may have, its length and its
+    SHA-256.
+    """
     advice = "nothing was fetched; is the storage's address right, and who may write there?"
     if not paths.RUN_FILE.fullmatch(name):
         raise ValueError(f"{place} names {name!r}, which is no file of a run: {advice}")
-    if not (isinstance(entry, list) and len(entry) == 2 and type(entry[0]) is int and DIGEST.fullmatch(str(entry[1]))):
-        raise ValueError(f"{place}: expected [bytes, SHA-256] for {name}, got {str(entry)[:100]}: {advice}")
+    if not (
+        isinstance(entry, list)
+        and len(entry) == 2
+        and type(entry[0]) is int
+        and DIGEST.fullmatch(str(entry[1]))
+    ):
+        raise ValueError(
+            f"{place}: expected [bytes, SHA-256] for {name}, got {str(entry)[:100]}: {advice}"
+        )
     most = MOST_LARGE if name.startswith(LARGE) else MOST_BYTES
     if not 0 <= entry[0] <= most:
-        raise ValueError(f"{place}: expected at most {most} bytes for {name}, got {entry[0]}: {advice}")
+        raise ValueError(
+            f"{place}: expected at most {most} bytes for {name}, got {entry[0]}: {advice}"
+        )
 
 
 def _glob(system: Any, folder: str, pattern: str) -> list[str]:
-    """Names below a folder, none where it is not there; a storage that does not answer is no empty one, as exists() would have it."""
+    """Names below a folder, none where it is not there; a storage that does not answer is no empty
+    one, as exists() would have it.
+    """
     try:
         system.ls(folder)
     except FileNotFoundError:
@@ -194,16 +276,33 @@ def _glob(system: Any, folder: str, pattern: str) -> list[str]:
 
 def _same_training(system: Any, stored: str, folder: Path) -> bool:
     """Whether two copies of finished.json tell of the same training, whatever files they list."""
-    both = json.loads(_content(system, f"{stored}/{paths.FINISHED}", MOST_LIST)), store.read_json(folder / paths.FINISHED)
-    return len({json.dumps({n: v for n, v in one.items() if n not in (checksums.FILES, checksums.OWN)}, sort_keys=True)
-                for one in both}) == 1
+    both = (
+        json.loads(_content(system, f"{stored}/{paths.FINISHED}", MOST_LIST)),
+        store.read_json(folder / paths.FINISHED),
+    )
+    return (
+        len(
+            {
+                json.dumps(
+                    {n: v for n, v in one.items() if n not in (checksums.FILES, checksums.OWN)},
+                    sort_keys=True,
+                )
+                for one in both
+            }
+        )
+        == 1
+    )
 
 
 def _same_ranks(system: Any, stored: str, there: dict[str, list], folder: Path) -> bool:
     """Whether one of two copies of a run left its ranks out, and they are those of the other."""
     if LEFT_OUT not in there and not store.ranks_left_out(folder):
         return False
-    told = there[RANKS][1] if RANKS in there else json.loads(_content(system, f"{stored}/{LEFT_OUT}", MOST_BYTES)).get("ranks_sha256")
+    told = (
+        there[RANKS][1]
+        if RANKS in there
+        else json.loads(_content(system, f"{stored}/{LEFT_OUT}", MOST_BYTES)).get("ranks_sha256")
+    )
     return told == store.ranks_sha256(folder)
 
 
@@ -219,14 +318,21 @@ def _sha256(path: Path) -> str:
 def _opened(where: str) -> Iterator[tuple[Any, str]]:
     """(file system, root in it); what a storage says against being used is a ValueError."""
     import fsspec
+
     protocol = where.split("://")[0] if "://" in where else "file"
     try:
-        system, root = fsspec.core.url_to_fs(where, use_listings_cache=False, **BOUNDED.get(protocol, {}))
+        system, root = fsspec.core.url_to_fs(
+            where, use_listings_cache=False, **BOUNDED.get(protocol, {})
+        )
         yield system, root.rstrip("/")
     except ValueError:
         raise
     except ImportError as error:
-        raise ValueError(f"{where} cannot be used: {error}. For s3:// say pip install s3fs") from None
+        raise ValueError(
+            f"{where} cannot be used: {error}. For s3:// say pip install s3fs"
+        ) from None
     except Exception as error:  # every storage has its own
-        raise ValueError(f"the storage {where} cannot be used now ({type(error).__name__}: {error}); is its address right and its "
-                         f"key set?") from error
+        raise ValueError(
+            f"the storage {where} cannot be used now ({type(error).__name__}: {error}); is its"
+            " address right and its key set?"
+        ) from error

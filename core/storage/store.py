@@ -1,4 +1,7 @@
-"""Runs on disk: written aside and renamed, marker last; read as records, with errors that say what is broken."""
+"""Runs on disk: written aside and renamed, marker last; read as records, with errors that say what
+is broken.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -17,19 +20,44 @@ from core.common import reading
 from core.common.writing import write_bytes, write_json, write_lines
 from core.records import Anatomy, Recipe, Report, Subnet, as_dict, from_dict
 from core.registry.plugins import check_name
-from core.registry.recipes import CARD_OF, ROOM_OF, load_recipe, override, recipe_from, recipe_id, recipe_names, same_numbers, setting_value
+from core.registry.recipes import (
+    CARD_OF,
+    ROOM_OF,
+    load_recipe,
+    override,
+    recipe_from,
+    recipe_id,
+    recipe_names,
+    same_numbers,
+    setting_value,
+)
 from core.storage import checksums
 
 # the store's names for what it says about recipes and how it writes
-__all__ = ["CARD_OF", "ROOM_OF", "load_recipe", "override", "recipe_from", "recipe_id", "recipe_names", "same_numbers", "setting_value",
-           "write_bytes", "write_json", "write_lines"]
+__all__ = [
+    "CARD_OF",
+    "ROOM_OF",
+    "load_recipe",
+    "override",
+    "recipe_from",
+    "recipe_id",
+    "recipe_names",
+    "same_numbers",
+    "setting_value",
+    "write_bytes",
+    "write_json",
+    "write_lines",
+]
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # run ids and subnet names become file names
 
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    """One line of the list of runs. A damaged run is listed, not finished, with the reason in `broken`."""
+    """One line of the list of runs. A damaged run is listed, not finished, with the reason in
+    `broken`.
+    """
+
     id: str
     folder: Path
     released: bool
@@ -42,41 +70,67 @@ class RunInfo:
 
 # writing
 
+
 def finish(run: str | Path, data: dict[str, Any]) -> None:
-    """Write the marker that makes a run count as finished; nothing is written after it but reports and subnets."""
+    """Write the marker that makes a run count as finished; nothing is written after it but reports
+    and subnets.
+    """
     folder = folder_of(run)
-    write_json(folder / paths.FINISHED, checksums.sealed(data | {checksums.FILES: checksums.of_folder(folder)}))
+    write_json(
+        folder / paths.FINISHED,
+        checksums.sealed(data | {checksums.FILES: checksums.of_folder(folder)}),
+    )
 
 
 def save_subnet(run: str | Path, subnet: Subnet) -> None:
-    """Store a size. Reports of another one of the same name no longer count: they measured another file."""
+    """Store a size. Reports of another one of the same name no longer count: they measured another
+    file.
+    """
     _check_safe(subnet.name, "subnet name")
     known = {p.stem: p for p in files(run, paths.SUBNETS, "*.json")}
     if subnet.name in known and _record(Subnet, known[subnet.name]) == subnet:
         return
     own, shipped = own_part(run), paths.subnet_file(folder_of(run), subnet.name)
-    for path in [p for p in (own / paths.REPORTS).glob("*.json") if _record(Report, p).subnet == subnet.name]:
+    for path in [
+        p for p in (own / paths.REPORTS).glob("*.json") if _record(Report, p).subnet == subnet.name
+    ]:
         path.unlink(missing_ok=True)
         path.with_suffix(".jsonl.zst").unlink(missing_ok=True)
-    if own != folder_of(run) and shipped.is_file() and _record(Subnet, shipped) == subnet:  # as it shipped, again
+    if (
+        own != folder_of(run) and shipped.is_file() and _record(Subnet, shipped) == subnet
+    ):  # as it shipped, again
         paths.subnet_file(own, subnet.name).unlink()
     else:
         write_json(paths.subnet_file(own, subnet.name), checksums.sealed(as_dict(subnet)))
 
 
 def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> None:
-    """A report and its hypotheses, one row per utterance; the report is the marker and comes last."""
+    """A report and its hypotheses, one row per utterance; the report is the marker and comes
+    last.
+    """
     folder = own_part(run)
     _check_safe(report.subnet, "subnet name")
-    told = (folder, report.subnet, report.split, report.chunk_ms, report.decoder, report.language_model)
-    if not paths.RUN_FILE.fullmatch(name := paths.report_file(*told).relative_to(folder).as_posix()):
-        raise ValueError(f"a report of the split {report.split!r} by the decoder {report.decoder!r} would be called {name!r}: use "
-                         f"other names, without / and \\")
+    told = (
+        folder,
+        report.subnet,
+        report.split,
+        report.chunk_ms,
+        report.decoder,
+        report.language_model,
+    )
+    if not paths.RUN_FILE.fullmatch(
+        name := paths.report_file(*told).relative_to(folder).as_posix()
+    ):
+        raise ValueError(
+            f"a report of the split {report.split!r} by the decoder {report.decoder!r} would be"
+            f" called {name!r}: use other names, without / and \\"
+        )
     write_lines(paths.hypotheses_file(*told), rows)
     write_json(paths.report_file(*told), checksums.sealed(as_dict(report)))
 
 
 # finding
+
 
 def runs() -> list[RunInfo]:
     """The released runs, then the runs of this machine, each by name."""
@@ -102,8 +156,11 @@ def folder_of(run: str | Path) -> Path:
 
 
 def own_part(run: str | Path) -> Path:
-    """Where sizes and reports are added: the run's folder; of a released run, which stays as it shipped, a folder of this
-    machine for exactly its weights. Readers see both; a size changed here hides what shipped under its name."""
+    """Where sizes and reports are added: the run's folder; of a released run, which stays as it
+    shipped, a folder of this
+    machine for exactly its weights. Readers see both; a size changed here hides what shipped under
+    its name.
+    """
     folder = folder_of(run)
     if folder.parent != paths.RELEASED:
         return folder
@@ -134,7 +191,11 @@ def files(run: str | Path, part: str, pattern: str, own: bool = True) -> list[Pa
     folder, added = folder_of(run), own_part(run)
     found = {p.name: p for p in (folder / part).glob(pattern)}
     if own and added != folder:
-        changed = {p.stem for p in (added / paths.SUBNETS).glob("*.json")} if part == paths.REPORTS else set()
+        changed = (
+            {p.stem for p in (added / paths.SUBNETS).glob("*.json")}
+            if part == paths.REPORTS
+            else set()
+        )
         changed = {n for n in changed if paths.subnet_file(folder, n).is_file()}
         for report in (folder / paths.REPORTS).glob("*.json") if changed else ():
             if _record(Report, report).subnet in changed:
@@ -144,7 +205,11 @@ def files(run: str | Path, part: str, pattern: str, own: bool = True) -> list[Pa
 
 
 def _folders(parent: Path) -> list[Path]:
-    return sorted(p for p in parent.iterdir() if p.is_dir() and SAFE.fullmatch(p.name)) if parent.is_dir() else []
+    return (
+        sorted(p for p in parent.iterdir() if p.is_dir() and SAFE.fullmatch(p.name))
+        if parent.is_dir()
+        else []
+    )
 
 
 def _info(folder: Path, released: bool) -> RunInfo:
@@ -164,6 +229,7 @@ def _info(folder: Path, released: bool) -> RunInfo:
 
 
 # reading
+
 
 def recipe(run: str | Path) -> Recipe:
     return _record(Recipe, folder_of(run) / paths.RECIPE)
@@ -192,9 +258,17 @@ def reports(run: str | Path, own: bool = True) -> list[Report]:
     return sorted(found, key=lambda r: (r.split, r.chunk_ms, r.sparsity, r.subnet))
 
 
-def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float, decoder: str = "greedy",
-               language_model: str = "none") -> list[dict[str, Any]]:
-    """Rows {"id", "hypothesis", "insertions", "deletions", "substitutions", "words"} of one report."""
+def hypotheses(
+    run: str | Path,
+    subnet: str,
+    split: str,
+    chunk_ms: float,
+    decoder: str = "greedy",
+    language_model: str = "none",
+) -> list[dict[str, Any]]:
+    """Rows {"id", "hypothesis", "insertions", "deletions", "substitutions", "words"} of one
+    report.
+    """
     path = paths.hypotheses_file(own_part(run), subnet, split, chunk_ms, decoder, language_model)
     path = next((p for p in files(run, paths.REPORTS, "*.jsonl.zst") if p.name == path.name), path)
     try:
@@ -211,14 +285,20 @@ def hypotheses(run: str | Path, subnet: str, split: str, chunk_ms: float, decode
 
 def rank_steps(run: str | Path) -> list[int]:
     """Training steps whose ranks were kept, ascending; the final ranks are not among them."""
-    names = (p.stem.removeprefix("step-") for p in (folder_of(run) / paths.RANKS).glob("step-*.safetensors"))
+    names = (
+        p.stem.removeprefix("step-")
+        for p in (folder_of(run) / paths.RANKS).glob("step-*.safetensors")
+    )
     return sorted(int(n) for n in names if n.isdigit())
 
 
 def ranks(run: str | Path, step: int | None = None) -> dict[str, np.ndarray]:
-    """Block ranks {unit: uint32 [R / b, C]}; a block is kept when its rank < cost.blocks_kept(unit, keep)."""
+    """Block ranks {unit: uint32 [R / b, C]}; a block is kept when its rank < cost.blocks_kept(unit,
+    keep).
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
+
     path = paths.ranks_file(folder_of(run), step)
     try:
         return load(read(path))
@@ -232,7 +312,9 @@ def ranks_sha256(run: str | Path) -> str:
     if ranks_left_out(folder):
         told = read_json(path := paths.left_out_file(folder)).get("ranks_sha256")
         if not re.fullmatch("[0-9a-f]{64}", str(told)):
-            raise ValueError(f"{path} is damaged: ranks_sha256 must be 64 hexadecimal digits, but it is {told!r}")
+            raise ValueError(
+                f"{path} is damaged: ranks_sha256 must be 64 hexadecimal digits, but it is {told!r}"
+            )
         return told
     path = paths.ranks_file(folder)
     try:
@@ -265,7 +347,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(checksums.damaged(path, str(error))) from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: a JSON object is needed, but it holds a {type(found).__name__}")
+        raise ValueError(
+            f"{path} is damaged: a JSON object is needed, but it holds a {type(found).__name__}"
+        )
     return checksums.opened(found, path)
 
 
@@ -285,4 +369,7 @@ def read(path: Path) -> bytes:
 
 def _check_safe(name: str, what: str) -> None:
     if not SAFE.fullmatch(name):
-        raise ValueError(f"the {what} {name!r} must be letters, digits and . _ + - only, and not begin with a sign")
+        raise ValueError(
+            f"the {what} {name!r} must be letters, digits and . _ + - only, and not begin with a"
+            " sign"
+        )

@@ -1,1 +1,3 @@
-"""The training loop and what it needs: checkpoints, distributed processes, optimizers. Names no method."""
+"""The training loop and what it needs: checkpoints, distributed processes, optimizers. Names no
+method.
+"""

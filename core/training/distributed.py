@@ -1,9 +1,12 @@
-"""The processes that train one run together: torch.distributed's group, and what they say to each other. One process alone has none.
+"""The processes that train one run together: torch.distributed's group, and what they say to each
+other. One process alone has none.
 
-Every process takes its part of each batch of one global plan, the gradients are added up once a step, and everything else (optimiser,
-averaging, ranks) is done by all of them on equal numbers. So there is no wrapper around the model, and nobody is the master: on every
-disk the first process that sees it keeps the run's folder, and process 0 counts words and talks.
+Every process takes its part of each batch of one global plan, the gradients are added up once a
+step, and everything else (optimiser, averaging, ranks) is done by all of them on equal numbers. So
+there is no wrapper around the model, and nobody is the master: on every disk the first process that
+sees it keeps the run's folder, and process 0 counts words and talks.
 """
+
 from __future__ import annotations
 
 import datetime
@@ -20,21 +23,32 @@ from torch import Tensor
 from core import paths
 from core.records import Interrupted
 
-VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # as torchrun, Slurm scripts and Ray Train set them
-JOIN_S = 300.0   # until all processes must have come
-WORDS_H = 24.0   # how long one may wait for what another prepares
+VARIABLES = (
+    "RANK",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)  # as torchrun, Slurm scripts and Ray Train set them
+JOIN_S = 300.0  # until all processes must have come
+WORDS_H = 24.0  # how long one may wait for what another prepares
 
 
 class Group:
-    """This process among the others. Every method but the properties must be called by all of them."""
+    """This process among the others. Every method but the properties must be called by all of
+    them.
+    """
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.words = dist.new_group(backend="gloo", timeout=datetime.timedelta(hours=WORDS_H))
-        self.keeps = self._first_on_disk(paths.artifacts())  # whether this process writes the run's folder
+        self.keeps = self._first_on_disk(
+            paths.artifacts()
+        )  # whether this process writes the run's folder
 
     def _first_on_disk(self, folder: Path) -> bool:
-        """Whether no process before this one sees the same folder; machines may share a disk or have their own."""
+        """Whether no process before this one sees the same folder; machines may share a disk or
+        have their own.
+        """
         name = f".group-{self.of_first(uuid.uuid4().hex[:8])}"
         folder.mkdir(parents=True, exist_ok=True)
         own = folder / f"{name}-{self.rank}.tmp"
@@ -66,8 +80,10 @@ class Group:
         return held[0]
 
     def once_a_disk(self, work: Callable[[], Any]) -> Any:
-        """work() of the processes that keep a folder, then of the others, which find its files made. What one raises, all raise:
-        Interrupted, else ValueError."""
+        """work() of the processes that keep a folder, then of the others, which find its files
+        made. What one raises, all raise:
+        Interrupted, else ValueError.
+        """
         made, own = None, None
         for turn in (True, False):
             if self.keeps is turn:
@@ -75,40 +91,64 @@ class Group:
                     made = work()
                 except Exception as error:
                     own = error
-            told = self.gather(None if own is None else (isinstance(own, Interrupted), f"{own}" or type(own).__name__))
+            told = self.gather(
+                None
+                if own is None
+                else (isinstance(own, Interrupted), f"{own}" or type(own).__name__)
+            )
             wrong = [(rank, *t) for rank, t in enumerate(told) if t is not None]
             if own is not None:
                 raise own
             for rank, stopped, text in wrong:
-                raise Interrupted(text) if stopped else ValueError(f"process {rank} of {self.size}: {text}")
+                raise (
+                    Interrupted(text)
+                    if stopped
+                    else ValueError(f"process {rank} of {self.size}: {text}")
+                )
         return made
 
     def same(self, value: str, what: str) -> None:
         """ValueError unless all processes have the same `what`."""
         found = self.gather(value)
         if len(set(found)) > 1:
-            raise ValueError(f"the processes disagree on {what}: {', '.join(f'{r}: {v}' for r, v in enumerate(found))}; they need the same "
-                             f"code, recipe and speech on every machine")
+            raise ValueError(
+                f"the processes disagree on {what}:"
+                f" {', '.join(f'{r}: {v}' for r, v in enumerate(found))}; they need the same code,"
+                " recipe and speech on every machine"
+            )
 
     def one_name(self, own: str, common: str) -> str:
-        """The run's id for all of them. Each machine has another one, for it knows when and where files of speech were written; `common`
-        (recipe, plug-ins, what is heard) must be the same. An id under which one of them has begun before goes first."""
+        """The run's id for all of them. Each machine has another one, for it knows when and where
+        files of speech were written; `common`
+        (recipe, plug-ins, what is heard) must be the same. An id under which one of them has begun
+        before goes first.
+        """
         self.same(common, "the run (recipe, speech and plug-ins)")
-        begun = [p.parent.name for p in sorted(paths.runs().glob(f"*/{paths.TOGETHER}")) if p.read_text() == common]
+        begun = [
+            p.parent.name
+            for p in sorted(paths.runs().glob(f"*/{paths.TOGETHER}"))
+            if p.read_text() == common
+        ]
         known, first = [name for names in self.gather(begun) for name in names], self.of_first(own)
         return first if first in known or not known else known[0]
 
     def newest(self, step: int, load: Callable[[], Any]) -> Any:
-        """What the process with the highest `step` loads (the first of them); None when nobody has one (-1)."""
+        """What the process with the highest `step` loads (the first of them); None when nobody has
+        one (-1).
+        """
         steps = self.gather(step)
         best = max(range(self.size), key=lambda rank: (steps[rank], -rank))
-        return None if steps[best] < 0 else self.of_first(load() if best == self.rank else None, best)
+        return (
+            None if steps[best] < 0 else self.of_first(load() if best == self.rank else None, best)
+        )
 
     # numbers
 
     def add_up(self, parameters: Sequence[Tensor], more: Sequence[Tensor] = ()) -> None:
-        """One flat all-reduce: gradients and further tensors become their sums over the processes, in place. A gradient that nobody
-        has stays None: an optimiser leaves such a parameter alone."""
+        """One flat all-reduce: gradients and further tensors become their sums over the processes,
+        in place. A gradient that nobody
+        has stays None: an optimiser leaves such a parameter alone.
+        """
         first = parameters[0]
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         there = torch.tensor([float(p.grad is not None) for p in parameters], device=first.device)
@@ -118,19 +158,24 @@ class Group:
         sums = flat.split([t.numel() for t in parts])
         for parameter, grad, is_there, value in zip(parameters, grads, sums[0].tolist(), sums[1:]):
             parameter.grad = grad.copy_(value.view_as(grad)) if is_there else None
-        for tensor, value in zip(more, sums[1 + len(grads):]):
+        for tensor, value in zip(more, sums[1 + len(grads) :]):
             tensor.copy_(value.view_as(tensor))
 
     def follow_first(self, tensors: Mapping[str, Tensor]) -> None:
-        """Everyone takes process 0's values: machines of different kinds round differently and drift apart."""
+        """Everyone takes process 0's values: machines of different kinds round differently and
+        drift apart.
+        """
         for name in sorted(tensors):
             dist.broadcast(tensors[name].detach(), 0)
 
 
 def joined() -> Group | None:
-    """The group that the environment variables RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT name; None without them or for one process.
+    """The group that the environment variables RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT name;
+    None without them or for one process.
 
-    ValueError for variables that contradict each other, and when the others do not come within JOIN_S."""
+    ValueError for variables that contradict each other, and when the others do not come within
+    JOIN_S.
+    """
     if dist.is_available() and dist.is_initialized():
         return Group() if dist.get_world_size() > 1 else None
     rank, size = _number("RANK"), _number("WORLD_SIZE")
@@ -138,16 +183,25 @@ def joined() -> Group | None:
         return None
     missing = [name for name in VARIABLES if name not in os.environ]
     if missing or rank is None or not 0 <= rank < size:
-        raise ValueError(f"WORLD_SIZE is {size}, and RANK is {os.environ.get('RANK')!r}: training together needs {', '.join(VARIABLES)} "
-                         f"with RANK from 0 to WORLD_SIZE - 1" + (f"; {', '.join(missing)} missing" if missing else "") +
-                         "; start it with torchrun, or unset WORLD_SIZE")
+        raise ValueError(
+            f"WORLD_SIZE is {size}, and RANK is {os.environ.get('RANK')!r}: training together needs"
+            f" {', '.join(VARIABLES)} with RANK from 0 to WORLD_SIZE - 1"
+            + (f"; {', '.join(missing)} missing" if missing else "")
+            + "; start it with torchrun, or unset WORLD_SIZE"
+        )
     if torch.cuda.is_available():
         torch.cuda.set_device((_number("LOCAL_RANK") or 0) % torch.cuda.device_count())
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=datetime.timedelta(seconds=JOIN_S))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            timeout=datetime.timedelta(seconds=JOIN_S),
+        )
     except (RuntimeError, dist.DistError) as error:
-        raise ValueError(f"process {rank} found no group of {size} at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} within "
-                         f"{JOIN_S:g} s ({str(error).splitlines()[0]}); are all of them started?") from None
+        raise ValueError(
+            f"process {rank} found no group of {size} at"
+            f" {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} within {JOIN_S:g} s"
+            f" ({str(error).splitlines()[0]}); are all of them started?"
+        ) from None
     return Group()
 
 

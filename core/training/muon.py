@@ -1,8 +1,11 @@
-"""Muon, an optimiser for matrices: momentum, then the nearest orthogonal matrix (Jordan 2024; Liu et al. 2025, arXiv 2502.16982).
+"""Muon, an optimiser for matrices: momentum, then the nearest orthogonal matrix (Jordan 2024; Liu
+et al. 2025, arXiv 2502.16982).
 
-torch.optim.Muon computes the same, one matrix at a time; here matrices of one shape go together, which on two cores took 53 ms
-instead of 86 ms a step for the released net's 80 matrices (bf16, Newton-Schulz alone; timed by hand once, no bench keeps it).
+torch.optim.Muon computes the same, one matrix at a time; here matrices of one shape go together,
+which on two cores took 53 ms instead of 86 ms a step for the released net's 80 matrices (bf16,
+Newton-Schulz alone; timed by hand once, no bench keeps it).
 """
+
 from __future__ import annotations
 
 import math
@@ -12,11 +15,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan's quintic: singular values land in 0.7 .. 1.2 after five steps
+COEFFICIENTS = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # Jordan's quintic: singular values land in 0.7 .. 1.2 after five steps
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """U V' of every matrix [N, R, C] of rank R <= C, about: Newton-Schulz iterations in the matrices' own precision."""
+    """U V' of every matrix [N, R, C] of rank R <= C, about: Newton-Schulz iterations in the
+    matrices' own precision.
+    """
     a, b, c = COEFFICIENTS
     x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
@@ -26,17 +35,29 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For parameters [R, C] only. Updates have the size AdamW's have (0.2 lr root mean square; Liu et al. 2025, section 2.2), so one
-    learning rate serves both. What got no gradient (pruned blocks) is not moved: an orthogonal matrix has no zeros of its own (ours).
-    `precision`: of the iterations; bf16 is enough where the processor multiplies it natively."""
+    """For parameters [R, C] only. Updates have the size AdamW's have (0.2 lr root mean square; Liu
+    et al. 2025, section 2.2), so one
+    learning rate serves both. What got no gradient (pruned blocks) is not moved: an orthogonal
+    matrix has no zeros of its own (ours).
+    `precision`: of the iterations; bf16 is enough where the processor multiplies it natively.
+    """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float, precision: torch.dtype, momentum: float = 0.95):
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        weight_decay: float,
+        precision: torch.dtype,
+        momentum: float = 0.95,
+    ):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         self.precision = precision
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """One update. Matrix by matrix around the products, so that a matrix and its gradient stay in the processor's cache."""
+        """One update. Matrix by matrix around the products, so that a matrix and its gradient stay
+        in the processor's cache.
+        """
         for group in self.param_groups:
             alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
             for p in group["params"]:
@@ -44,7 +65,9 @@ class Muon(torch.optim.Optimizer):
                     alike[tuple(p.shape)].append(p)
             for (rows, columns), some in alike.items():
                 tall, rate = rows > columns, -group["lr"] * 0.2 * math.sqrt(max(rows, columns))
-                ahead = some[0].new_empty(len(some), min(rows, columns), max(rows, columns), dtype=self.precision)
+                ahead = some[0].new_empty(
+                    len(some), min(rows, columns), max(rows, columns), dtype=self.precision
+                )
                 for p, place in zip(some, ahead):
                     momentum = self._momentum(p).lerp_(p.grad, 1 - group["momentum"])
                     nesterov = p.grad.lerp(momentum, group["momentum"])

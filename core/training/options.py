@@ -1,4 +1,7 @@
-"""What a training can be told, the learning rate over its updates, and its batches as these options want them augmented."""
+"""What a training can be told, the learning rate over its updates, and its batches as these options
+want them augmented.
+"""
+
 from __future__ import annotations
 
 import math
@@ -17,37 +20,98 @@ from core.training.consistency import VIEWS
 class Options:
     updates: int = option(2000, "optimiser steps of the whole run", low=1, high=10_000_000)
     batch_seconds: float = option(80.0, "speech per batch", unit="s", low=0.5, high=100_000.0)
-    shares: dict = option({}, "largest part of an epoch's speech by corpus, where it differs from what the corpus asks for")
-    peak_lr: float = option(7e-4, "highest learning rate of the one-cycle schedule", low=1e-7, high=1.0)
-    rise: float = option(0.15, "share of the updates in which the learning rate rises", low=0.0, high=1.0)
-    optimizer: str = option("adamw", "muon = Muon for the prunable matrices, AdamW for the rest", choices=("adamw", "muon"))
+    shares: dict = option(
+        {},
+        "largest part of an epoch's speech by corpus, where it differs from what the corpus"
+        " asks for",
+    )
+    peak_lr: float = option(
+        7e-4, "highest learning rate of the one-cycle schedule", low=1e-7, high=1.0
+    )
+    rise: float = option(
+        0.15, "share of the updates in which the learning rate rises", low=0.0, high=1.0
+    )
+    optimizer: str = option(
+        "adamw",
+        "muon = Muon for the prunable matrices, AdamW for the rest",
+        choices=("adamw", "muon"),
+    )
     muon_rate: float = option(2.0, "Muon's learning rate over AdamW's", low=0.01, high=100.0)
     weight_decay: float = option(1e-3, "weight decay", low=0.0, high=1.0)
     clip: float = option(1.0, "largest norm of the gradient", low=0.0, high=1000.0)
-    average: float = option(0.995, "decay per update of the averaged weights, which ship", low=0.0, high=0.99999)
-    chunks_ms: list[int | float] = option([160, 320, 640, 1280, 0], "chunks drawn from, one a step; 0 = full context", unit="ms", low=0)
+    average: float = option(
+        0.995, "decay per update of the averaged weights, which ship", low=0.0, high=0.99999
+    )
+    chunks_ms: list[int | float] = option(
+        [160, 320, 640, 1280, 0],
+        "chunks drawn from, one a step; 0 = full context",
+        unit="ms",
+        low=0,
+    )
     masking: bool = option(True, "SpecAugment")
-    augment: dict = option({}, "further augmentation on the fly: warp, tempo, loudness, noise, room, and SpecAugment's strength")
-    consistency: float = option(0.0, "weight of CR-CTC: two differently augmented views of every utterance should say the same; 0 = one view",
-                                low=0.0, high=10.0)
-    precision: str = option("auto", "auto = bf16 where the processor multiplies it natively", choices=("auto", "fp32", "bf16"))
+    augment: dict = option(
+        {},
+        "further augmentation on the fly: warp, tempo, loudness, noise, room, and SpecAugment's"
+        " strength",
+    )
+    consistency: float = option(
+        0.0,
+        "weight of CR-CTC: two differently augmented views of every utterance should say the same;"
+        " 0 = one view",
+        low=0.0,
+        high=10.0,
+    )
+    precision: str = option(
+        "auto",
+        "auto = bf16 where the processor multiplies it natively",
+        choices=("auto", "fp32", "bf16"),
+    )
     threads: int = option(2, "CPU threads", low=1, high=256)
     log_every: int = option(10, "updates between rows of the curves", low=1, high=100_000)
     checkpoint_every: int = option(200, "updates between checkpoints", low=1, high=1_000_000)
-    wer_every: int = option(500, "updates between word errors on held-out speech in the curves; 0 = none", low=0, high=1_000_000)
-    wer_seconds: float = option(120.0, "held-out speech for those word errors", unit="s", low=1.0, high=100_000.0)
-    snapshots: int = option(2, "block ranks kept along the way, for the Layers page", low=0, high=20)
+    wer_every: int = option(
+        500,
+        "updates between word errors on held-out speech in the curves; 0 = none",
+        low=0,
+        high=1_000_000,
+    )
+    wer_seconds: float = option(
+        120.0, "held-out speech for those word errors", unit="s", low=1.0, high=100_000.0
+    )
+    snapshots: int = option(
+        2, "block ranks kept along the way, for the Layers page", low=0, high=20
+    )
 
 
-def training_batches(prepared: Prepared, o: Options, seed: int, part: tuple[int, int] = (0, 1)) -> Batches:
+def training_batches(
+    prepared: Prepared, o: Options, seed: int, part: tuple[int, int] = (0, 1)
+) -> Batches:
     """The split train as these options want it augmented. ValueError for unknown augmentation."""
     change = plugins.make_options(augmentation.Options, o.augment, "training.augment")
     if change.tempo and len(prepared.speeds(TRAIN)) > 1:
-        raise ValueError(f"training.augment.tempo = {change.tempo:g} changes the tempo on the fly, but the speech is prepared at the speeds "
-                         f"{list(prepared.speeds(TRAIN))}: set features.speed_change = 0")
-    masks = SpecAugment(change.frequency_masks, change.frequency_width, change.time_share, change.time_mask_every_s, change.time_masks)
-    return Batches(prepared, TRAIN, o.batch_seconds, seed, max_share=prepared.shares | o.shares, augment=masks if o.masking else None,
-                   change=change, views=VIEWS if o.consistency else 1, part=part)
+        raise ValueError(
+            f"training.augment.tempo = {change.tempo:g} changes the tempo on the fly, but the"
+            f" speech is prepared at the speeds {list(prepared.speeds(TRAIN))}: set"
+            " features.speed_change = 0"
+        )
+    masks = SpecAugment(
+        change.frequency_masks,
+        change.frequency_width,
+        change.time_share,
+        change.time_mask_every_s,
+        change.time_masks,
+    )
+    return Batches(
+        prepared,
+        TRAIN,
+        o.batch_seconds,
+        seed,
+        max_share=prepared.shares | o.shares,
+        augment=masks if o.masking else None,
+        change=change,
+        views=VIEWS if o.consistency else 1,
+        part=part,
+    )
 
 
 def learning_rate(step: int, o: Options) -> float:

@@ -1,4 +1,7 @@
-"""The one training loop: passes of a method, one optimiser step, an averaged copy, curves, checkpoints. Names no method."""
+"""The one training loop: passes of a method, one optimiser step, an averaged copy, curves,
+checkpoints. Names no method.
+"""
+
 from __future__ import annotations
 
 import os
@@ -31,25 +34,53 @@ from core.training.distributed import Group
 from core.training.muon import Muon
 from core.training.options import Options, learning_rate
 
-Report = Callable[[float, str, float | None], bool]  # (progress 0..1, message, seconds left) -> go on?
-Listen = Callable[..., dict[str, float]]  # (model, weights, gates=, head=) -> {corpus: word error rate} on held-out speech
+Report = Callable[
+    [float, str, float | None], bool
+]  # (progress 0..1, message, seconds left) -> go on?
+Listen = Callable[
+    ..., dict[str, float]
+]  # (model, weights, gates=, head=) -> {corpus: word error rate} on held-out speech
 
 
 class Trainer:
-    """One run in progress. `stop` may be set from a signal handler. `listen` measures word errors for the curves, if given.
+    """One run in progress. `stop` may be set from a signal handler. `listen` measures word errors
+    for the curves, if given.
 
-    In a group of processes `batches` gives this one's parts, and only process 0 needs to listen."""
+    In a group of processes `batches` gives this one's parts, and only process 0 needs to listen.
+    """
 
-    def __init__(self, model: Model, method: Method, batches: Batches, options: Options, seed: int, folder: Path,
-                 listen: Listen | None = None, group: Group | None = None):
+    def __init__(
+        self,
+        model: Model,
+        method: Method,
+        batches: Batches,
+        options: Options,
+        seed: int,
+        folder: Path,
+        listen: Listen | None = None,
+        group: Group | None = None,
+    ):
         self.listen, self.group, self.keeps = listen, group, group is None or group.keeps
-        self.model, self.method, self.batches, self.o, self.seed, self.folder = model, method, batches, options, seed, folder
+        self.model, self.method, self.batches, self.o, self.seed, self.folder = (
+            model,
+            method,
+            batches,
+            options,
+            seed,
+            folder,
+        )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         if self.device == "cpu":
-            torch.set_num_threads(options.threads if group is None else max(1, min(options.threads, (os.cpu_count() or 1) // group.here)))
+            torch.set_num_threads(
+                options.threads
+                if group is None
+                else max(1, min(options.threads, (os.cpu_count() or 1) // group.here))
+            )
         if options.consistency and not model.posteriors:
-            raise ValueError("training.consistency compares the token probabilities of every frame, and this model has none (they depend "
-                             "on the tokens before): leave it at 0")
+            raise ValueError(
+                "training.consistency compares the token probabilities of every frame, and this"
+                " model has none (they depend on the tokens before): leave it at 0"
+            )
         self.model.to(self.device).train()
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16())
         self.parameters = dict(model.named_parameters())
@@ -57,47 +88,89 @@ class Trainer:
         self.averaged = {n: p.detach().clone() for n, p in self.parameters.items()}
         self.step, self.epoch, self.position = 0, 0, 0
         self.seconds_heard, self.seconds_spent, self.stop = 0.0, 0.0, False
-        self.stop_agreed = False  # in a group: everyone knows that one was asked to stop, at the same update
+        self.stop_agreed = (
+            False  # in a group: everyone knows that one was asked to stop, at the same update
+        )
         self.sums, self.rounded = dict[str, list[Tensor]](), dict[str, Tensor]()
         self.board: SummaryWriter | None = None
 
     def _optimizers(self, extra: list[torch.nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
         """{name: optimiser}; the name is where a checkpoint keeps its state."""
-        units = {f"{u.name}.weight" for u in self.method.anatomy.units} if self.o.optimizer == "muon" else set()
+        units = (
+            {f"{u.name}.weight" for u in self.method.anatomy.units}
+            if self.o.optimizer == "muon"
+            else set()
+        )
         matrices = [p for n, p in self.parameters.items() if n in units]
         others = [p for n, p in self.parameters.items() if n not in units] + extra
-        made: dict[str, torch.optim.Optimizer] = {"optimizer": torch.optim.AdamW(
-            others, lr=self.o.peak_lr, weight_decay=self.o.weight_decay, betas=(0.9, 0.98), fused=True)}
+        made: dict[str, torch.optim.Optimizer] = {
+            "optimizer": torch.optim.AdamW(
+                others,
+                lr=self.o.peak_lr,
+                weight_decay=self.o.weight_decay,
+                betas=(0.9, 0.98),
+                fused=True,
+            )
+        }
         if matrices:
-            made["muon"] = Muon(matrices, self.o.peak_lr, self.o.weight_decay, torch.bfloat16 if self.bf16 else torch.float32)
+            made["muon"] = Muon(
+                matrices,
+                self.o.peak_lr,
+                self.o.weight_decay,
+                torch.bfloat16 if self.bf16 else torch.float32,
+            )
         return made
 
     # one update
 
-    def run_pass(self, a_pass: Pass, batch: Batch, chunk: int, teacher: Output | None, index: int) -> tuple[Output, Tensor]:
-        """Forward and backward of one pass -> (output, loss per frame; its sum in a group). Its gradient is added to the parameters'."""
+    def run_pass(
+        self, a_pass: Pass, batch: Batch, chunk: int, teacher: Output | None, index: int
+    ) -> tuple[Output, Tensor]:
+        """Forward and backward of one pass -> (output, loss per frame; its sum in a group). Its
+        gradient is added to the parameters'.
+        """
         multipliers = self.method.mask(a_pass.subnet, self.step)
         weights = blocks.masked(self.parameters, multipliers, self.rounded)
         generators = [utterance_rng(self.seed, self.epoch, i, f"pass {index}") for i in batch.ids]
         rate = self.model.options.dropout * a_pass.dropout
-        noise = Noise(uniform(generators, self.model.noise_width, self.device), rate) if rate else None
+        noise = (
+            Noise(uniform(generators, self.model.noise_width, self.device), rate) if rate else None
+        )
         gates = self.method.gates(a_pass.subnet, self.step) | self._dropped(a_pass, generators)
 
         def both(model: Model) -> tuple[Output, Tensor]:
             with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-                output = model(batch.features, batch.lengths, chunk=chunk, gates=gates, noise=noise, head=a_pass.head, taps=a_pass.taps)
-            frames = output.lengths.sum() if self.group is None else 1.0  # a group divides when all have added theirs
+                output = model(
+                    batch.features,
+                    batch.lengths,
+                    chunk=chunk,
+                    gates=gates,
+                    noise=noise,
+                    head=a_pass.head,
+                    taps=a_pass.taps,
+                )
+            frames = (
+                output.lengths.sum() if self.group is None else 1.0
+            )  # a group divides when all have added theirs
             loss = self.method.loss(a_pass, output, batch, teacher)
             if self.o.consistency:
-                loss = loss + self.o.consistency * consistency_loss(output.log_probs, output.lengths)
+                loss = loss + self.o.consistency * consistency_loss(
+                    output.log_probs, output.lengths
+                )
             return output, loss / frames
+
         output, loss = with_weights(self.model, weights, both)
         (a_pass.weight * loss).backward()
         return output.detached(), loss.detach()
 
     def _dropped(self, a_pass: Pass, generators: list[np.random.Generator]) -> dict[str, Tensor]:
-        """Stochastic depth: a 0/1 gate [B] for every branch the pass may leave out, scaled to keep its mean."""
-        gates = [[float(g.random() >= p) / (1 - p) for g in generators] for p in a_pass.drop_branches.values()]
+        """Stochastic depth: a 0/1 gate [B] for every branch the pass may leave out, scaled to keep
+        its mean.
+        """
+        gates = [
+            [float(g.random() >= p) / (1 - p) for g in generators]
+            for p in a_pass.drop_branches.values()
+        ]
         return dict(zip(a_pass.drop_branches, torch.tensor(gates).to(self.device)))
 
     def update(self, batch: Batch) -> None:
@@ -107,10 +180,16 @@ class Trainer:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         # as autocast would make them in every pass; not where the loss reads weights in fp32
-        self.rounded = blocks.rounded(self.parameters, self.method.anatomy.units) if self.bf16 and self.model.posteriors else {}
+        self.rounded = (
+            blocks.rounded(self.parameters, self.method.anatomy.units)
+            if self.bf16 and self.model.posteriors
+            else {}
+        )
         plan = self.method.plan(self.step)
         outputs, losses = list[Output](), list[Tensor]()
-        for index, a_pass in enumerate(plan if batch.ids else ()):  # a process may have no part of a small batch
+        for index, a_pass in enumerate(
+            plan if batch.ids else ()
+        ):  # a process may have no part of a small batch
             teacher = None if a_pass.teacher is None else outputs[a_pass.teacher]
             output, loss = self.run_pass(a_pass, batch, chunk, teacher, index)
             outputs.append(output)
@@ -124,21 +203,34 @@ class Trainer:
             penalty.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.o.clip)
         if not torch.isfinite(norm):
-            raise ValueError(f"the gradient is not finite at update {self.step}: lower training.peak_lr "
-                             f"(now {self.o.peak_lr}) and start again")
+            raise ValueError(
+                f"the gradient is not finite at update {self.step}: lower training.peak_lr "
+                f"(now {self.o.peak_lr}) and start again"
+            )
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.step, self.o) * (self.o.muon_rate if name == "muon" else 1.0)
+                group["lr"] = learning_rate(self.step, self.o) * (
+                    self.o.muon_rate if name == "muon" else 1.0
+                )
             optimizer.step()
         self.method.after_step(self.step)
         decay = min(self.o.average, (1 + self.step) / (10 + self.step))  # short memory at the start
-        torch._foreach_lerp_(list(self.averaged.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
+        torch._foreach_lerp_(
+            list(self.averaged.values()), [p.detach() for p in self.parameters.values()], 1 - decay
+        )
         self.step += 1
 
-    def _with_others(self, group: Group, outputs: list[Output], losses: list[Tensor], passes: int) -> list[Tensor]:
-        """Gradients become those of the whole batch, per frame -> losses per frame of the whole batch, one a pass."""
+    def _with_others(
+        self, group: Group, outputs: list[Output], losses: list[Tensor], passes: int
+    ) -> list[Tensor]:
+        """Gradients become those of the whole batch, per frame -> losses per frame of the whole
+        batch, one a pass.
+        """
         frames = outputs[0].lengths.sum() if outputs else 0
-        told = torch.tensor([float(frames), float(self.stop), *(map(float, losses) if losses else [0.0] * passes)], device=self.device)
+        told = torch.tensor(
+            [float(frames), float(self.stop), *(map(float, losses) if losses else [0.0] * passes)],
+            device=self.device,
+        )
         parameters = [*self.parameters.values(), *self.method.parameters()]
         group.add_up(parameters, [told, *self.method.sums()])
         torch._foreach_div_([p.grad for p in parameters if p.grad is not None], told[0])
@@ -148,10 +240,19 @@ class Trainer:
     # the run
 
     def run(self, report: Report) -> None:
-        """Train from the present step to the last; raises Interrupted when asked to stop (SIGTERM or report says no)."""
+        """Train from the present step to the last; raises Interrupted when asked to stop (SIGTERM
+        or report says no).
+        """
         self._obey_sigterm()
-        self.board = SummaryWriter(self.folder / paths.TENSORBOARD, purge_step=self.step) if self.keeps else None
-        snapshots = {round(self.o.updates * (i + 1) / (self.o.snapshots + 1)) for i in range(self.o.snapshots)}
+        self.board = (
+            SummaryWriter(self.folder / paths.TENSORBOARD, purge_step=self.step)
+            if self.keeps
+            else None
+        )
+        snapshots = {
+            round(self.o.updates * (i + 1) / (self.o.snapshots + 1))
+            for i in range(self.o.snapshots)
+        }
         began, at = time.monotonic(), self.step
         while self.step < self.o.updates:
             for batch in self.batches.iterate(self.epoch, self.position):
@@ -163,14 +264,21 @@ class Trainer:
                 if self.step in snapshots and self.keeps:
                     self.write_ranks(self.step)
                 if self.step % self.o.log_every == 0 or self.step == self.o.updates:
-                    left = (time.monotonic() - began) / (self.step - at) * (self.o.updates - self.step)
-                    goes_on = report(self.step / self.o.updates, self.log(), left)  # SIGTERM may come meanwhile
+                    left = (
+                        (time.monotonic() - began) / (self.step - at) * (self.o.updates - self.step)
+                    )
+                    goes_on = report(
+                        self.step / self.o.updates, self.log(), left
+                    )  # SIGTERM may come meanwhile
                     self.stop = self.stop or not goes_on
                 stop = self.stop if self.group is None else self.stop_agreed
                 if stop or self.step % self.o.checkpoint_every == 0:
                     self.checkpoint()
                 if stop:
-                    raise Interrupted(f"stopped at update {self.step} of {self.o.updates}; the checkpoint is written")
+                    raise Interrupted(
+                        f"stopped at update {self.step} of {self.o.updates}; the checkpoint is"
+                        " written"
+                    )
                 if self.step >= self.o.updates:
                     return
             self.epoch, self.position = self.epoch + 1, 0
@@ -185,14 +293,21 @@ class Trainer:
             self.stop = True
             if callable(before):
                 before(number, frame)
+
         signal.signal(signal.SIGTERM, ask)
 
     def log(self) -> str:
         """A row of the curves, and the same as a line for people."""
         losses = {n: float(torch.stack(v).mean()) for n, v in self.sums.items()}
         self.sums = {}
-        row = {"step": self.step, "epoch": self.epoch, "loss": losses, "lr": learning_rate(self.step - 1, self.o),
-               "audio_hours": self.seconds_heard / 3600, "hours": self.seconds_spent / 3600}
+        row = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "loss": losses,
+            "lr": learning_rate(self.step - 1, self.o),
+            "audio_hours": self.seconds_heard / 3600,
+            "hours": self.seconds_spent / 3600,
+        }
         every, before = self.o.wer_every, self.step - self.o.log_every
         if every and (self.step // every > before // every or self.step == self.o.updates):
             heard = {"wer": self.word_errors()} if self.listen else {}
@@ -210,14 +325,26 @@ class Trainer:
         for name, rates in row.get("wer", {}).items():
             rate = "PER" if self.batches.prepared.tokenizer.unit == "phonemes" else "WER"
             said += f"; {rate}, {name}: " + ", ".join(f"{c} {v:.1%}" for c, v in rates.items())
-        return f"update {self.step}/{self.o.updates}, loss per frame: {said}; {row['audio_hours']:.1f} h of training audio"
+        return (
+            f"update {self.step}/{self.o.updates}, loss per frame: {said}; {row['audio_hours']:.1f}"
+            " h of training audio"
+        )
 
     def word_errors(self) -> dict[str, dict[str, float]]:
-        """{pass: {corpus: WER}} of the averaged weights under the masks of now, for passes that are the same every step."""
+        """{pass: {corpus: WER}} of the averaged weights under the masks of now, for passes that are
+        the same every step.
+        """
         step = min(self.step, self.o.updates - 1)
-        return {p.name: self.listen(self.model, blocks.masked(self.averaged, self.method.mask(p.subnet, step)),
-                                    gates=self.method.gates(p.subnet, step), head=p.head)
-                for p in self.method.plan(step) if not p.drawn}
+        return {
+            p.name: self.listen(
+                self.model,
+                blocks.masked(self.averaged, self.method.mask(p.subnet, step)),
+                gates=self.method.gates(p.subnet, step),
+                head=p.head,
+            )
+            for p in self.method.plan(step)
+            if not p.drawn
+        }
 
     def restart_average(self) -> None:
         """The average begins at the present weights (after init_from)."""
@@ -229,26 +356,42 @@ class Trainer:
     def checkpoint(self) -> None:
         own = checkpoints.with_prefix
         extra = {str(i): p for i, p in enumerate(self.method.parameters())}
-        tensors = own("model", self.parameters) | own("averaged", self.averaged) | own("method", self.method.state()) | own("extra", extra)
+        tensors = (
+            own("model", self.parameters)
+            | own("averaged", self.averaged)
+            | own("method", self.method.state())
+            | own("extra", extra)
+        )
         for name, optimizer in self.optimizers.items():
             tensors |= own(name, checkpoints.optimizer_tensors(optimizer))
         if self.group is not None:
             self.group.follow_first(tensors)
         if not self.keeps:
             return
-        facts = {n: getattr(self, n) for n in ("step", "epoch", "position", "seconds_heard", "seconds_spent")}
-        checkpoints.save(self.folder, tensors, facts | {"sums": {n: [float(v) for v in s] for n, s in self.sums.items()}})
+        facts = {
+            n: getattr(self, n)
+            for n in ("step", "epoch", "position", "seconds_heard", "seconds_spent")
+        }
+        checkpoints.save(
+            self.folder,
+            tensors,
+            facts | {"sums": {n: [float(v) for v in s] for n, s in self.sums.items()}},
+        )
 
     def resume(self) -> bool:
         """Continue from the run's checkpoint, if it has one."""
         found = checkpoints.load(self.folder) if self.keeps else None
-        if self.group is not None:  # the newest of all disks, with its curves: the machine that began the run may be gone
+        if (
+            self.group is not None
+        ):  # the newest of all disks, with its curves: the machine that began the run may be gone
             step = found[1]["step"] if found else -1
             told = self.group.newest(step, lambda: (*found, history.metrics(self.folder)))
             found = told and told[:2]
             if found and found[1]["step"] != step and self.keeps:
                 store.write_lines(self.folder / paths.METRICS, told[2])
-        if self.keeps:  # rows that are computed again, also of an attempt that died before its first checkpoint
+        if (
+            self.keeps
+        ):  # rows that are computed again, also of an attempt that died before its first checkpoint
             history.truncate_metrics(self.folder, found[1]["step"] if found else -1)
         if found is None:
             return False
@@ -265,11 +408,16 @@ class Trainer:
             checkpoints.load_optimizer(optimizer, part(name, tensors))
         for name in ("step", "epoch", "position", "seconds_heard", "seconds_spent"):
             setattr(self, name, facts[name])
-        self.sums = {n: [torch.tensor(v, device=self.device) for v in s] for n, s in facts["sums"].items()}
+        self.sums = {
+            n: [torch.tensor(v, device=self.device) for v in s] for n, s in facts["sums"].items()
+        }
         return True
 
     def write_ranks(self, step: int | None) -> Results:
         """Store the block ranks of the averaged weights as they are now."""
         results = self.method.results(self.averaged)
-        store.write_bytes(paths.ranks_file(self.folder, step), safetensors.numpy.save(blocks.to_numpy(results.ranks)))
+        store.write_bytes(
+            paths.ranks_file(self.folder, step),
+            safetensors.numpy.save(blocks.to_numpy(results.ranks)),
+        )
         return results

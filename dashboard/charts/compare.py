@@ -1,4 +1,7 @@
-"""Tables and figures of the Compare page: training cost, which parts are kept; no Streamlit, no files, no torch."""
+"""Tables and figures of the Compare page: training cost, which parts are kept; no Streamlit, no
+files, no torch.
+"""
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,32 +14,58 @@ from core.records import KINDS, Anatomy, Subnet
 from dashboard.charts.explore import AXES, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, style
 from dashboard.charts.layers import branch_name
 
-RIVALS = ("u", "r", "m")  # names of sizes that nothing chose: uniform keeps all alike; the searches' rivals
-SPENT = (("minutes", "minutes a training", 1), ("selection_minutes", "minutes of choosing sizes", 1),
-         ("tmacs", "10^12 MACs a training", 2), ("selection_tmacs", "10^12 MACs of choosing sizes", 2))
+RIVALS = (
+    "u",
+    "r",
+    "m",
+)  # names of sizes that nothing chose: uniform keeps all alike; the searches' rivals
+SPENT = (
+    ("minutes", "minutes a training", 1),
+    ("selection_minutes", "minutes of choosing sizes", 1),
+    ("tmacs", "10^12 MACs a training", 2),
+    ("selection_tmacs", "10^12 MACs of choosing sizes", 2),
+)
 PASSES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 
 
 def told_apart(points: pd.DataFrame) -> pd.DataFrame:
-    """`method` names the network, too, where several of one method are shown: each is a series of its own."""
+    """`method` names the network, too, where several of one method are shown: each is a series of
+    its own.
+    """
     runs = points.groupby("method")["run"].nunique()
     shared = points["method"].map(runs) > 1
-    return points.assign(method=points["method"].where(~shared, points["method"] + " " + points["run"].str.rsplit("-", n=1).str[-1]))
+    return points.assign(
+        method=points["method"].where(
+            ~shared, points["method"] + " " + points["run"].str.rsplit("-", n=1).str[-1]
+        )
+    )
 
 
-def cost_row(title: str, stages: list[dict[str, Any]], subnets: dict[str, Subnet]) -> dict[str, Any]:
+def cost_row(
+    title: str, stages: list[dict[str, Any]], subnets: dict[str, Subnet]
+) -> dict[str, Any]:
     """One network's training, its stages summed; "-" where a stage did not note a number."""
+
     def total(name: str, scale: float = 1.0) -> str:
         values = [s.get(name) for s in stages]
         return "-" if None in values or not values else f"{sum(values) / scale:,.0f}"
-    return {"network": title, "trainings": " → ".join(str(s.get("method") or "not here") for s in stages), "sizes": len(subnets),
-            "updates": total("updates"), "hours heard": total("audio_hours"), "minutes": total("seconds", 60.0),
-            "10^12 MACs": total("training_tmacs"),
-            "on": ", ".join(dict.fromkeys(str(s.get("hardware") or "not noted") for s in stages))}
+
+    return {
+        "network": title,
+        "trainings": " → ".join(str(s.get("method") or "not here") for s in stages),
+        "sizes": len(subnets),
+        "updates": total("updates"),
+        "hours heard": total("audio_hours"),
+        "minutes": total("seconds", 60.0),
+        "10^12 MACs": total("training_tmacs"),
+        "on": ", ".join(dict.fromkeys(str(s.get("hardware") or "not noted") for s in stages)),
+    }
 
 
 def kept_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
-    """Share of the weights kept, 0..1: a row per kind of part, a column per size with zeros, dense to sparse."""
+    """Share of the weights kept, 0..1: a row per kind of part, a column per size with zeros, dense
+    to sparse.
+    """
     columns = {}
     for subnet in sorted(subnets, key=lambda s: (s.sparsity, s.name)):
         if subnet.sparsity <= 0 or subnet.name.startswith(RIVALS):
@@ -44,28 +73,61 @@ def kept_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
         kept = dict(zip(anatomy.units, cost.counts(anatomy, subnet.keep)))
         kinds = [k for k in KINDS if any(u.kind == k for u in anatomy.units)]
         columns[f"{subnet.name}: {100 * subnet.sparsity:.0f} % zeros"] = {
-            kind: sum(n for u, n in kept.items() if u.kind == kind) / sum(u.blocks for u in kept if u.kind == kind) for kind in kinds}
+            kind: (
+                sum(n for u, n in kept.items() if u.kind == kind)
+                / sum(u.blocks for u in kept if u.kind == kind)
+            )
+            for kind in kinds
+        }
     return pd.DataFrame(columns)
 
 
 def kept_figure(table: pd.DataFrame) -> go.Figure:
     """Heat map of `kept_table`, in %."""
-    return go.Figure(data=[{"type": "heatmap", "z": 100 * table.to_numpy(), "x": list(table.columns), "y": list(table.index),
-                            "xgap": 2, "ygap": 2, "colorscale": "Cividis", "zmin": 0, "zmax": 100, "texttemplate": "%{z:.0f}",
-                            "colorbar": {"title": {"text": "kept %"}, "thickness": 12},
-                            "hovertemplate": "%{x}, %{y}: %{z:.1f} % kept<extra></extra>"}],
-                     layout={"height": 140 + 45 * len(table), "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
-                             "yaxis": {"automargin": True}, "xaxis": {"tickangle": -40, "automargin": True}})
+    return go.Figure(
+        data=[
+            {
+                "type": "heatmap",
+                "z": 100 * table.to_numpy(),
+                "x": list(table.columns),
+                "y": list(table.index),
+                "xgap": 2,
+                "ygap": 2,
+                "colorscale": "Cividis",
+                "zmin": 0,
+                "zmax": 100,
+                "texttemplate": "%{z:.0f}",
+                "colorbar": {"title": {"text": "kept %"}, "thickness": 12},
+                "hovertemplate": "%{x}, %{y}: %{z:.1f} % kept<extra></extra>",
+            }
+        ],
+        layout={
+            "height": 140 + 45 * len(table),
+            "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+            "dragmode": False,
+            "yaxis": {"automargin": True},
+            "xaxis": {"tickangle": -40, "automargin": True},
+        },
+    )
 
 
 def arms_kept_table(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
-    """Share of the residual branches kept, 0..1, mean of the seeds: a row per kind, a column per arm and size that leaves some out."""
+    """Share of the residual branches kept, 0..1, mean of the seeds: a row per kind, a column per
+    arm and size that leaves some out.
+    """
     columns: dict[str, dict[str, float]] = {}
     for arm, records in arms.items():
         for size in records[0].get("sizes", {}):
-            found = [r["sizes"][size]["branches"] for r in records if "branches" in r["sizes"].get(size, {})]
+            found = [
+                r["sizes"][size]["branches"]
+                for r in records
+                if "branches" in r["sizes"].get(size, {})
+            ]
             if any(kept < many for one in found for kept, many in one.values()):
-                columns[f"{arm}: {size}"] = {kind: sum(one[kind][0] / one[kind][1] for one in found) / len(found) for kind in found[0]}
+                columns[f"{arm}: {size}"] = {
+                    kind: sum(one[kind][0] / one[kind][1] for one in found) / len(found)
+                    for kind in found[0]
+                }
     return pd.DataFrame(columns)
 
 
@@ -74,7 +136,10 @@ def arms_kept_sentence(table: pd.DataFrame) -> str:
     told = []
     for column in {name.rsplit(": ", 1)[0]: name for name in table.columns}.values():
         kinds = table[column].sort_values(ascending=False, kind="stable")
-        told.append(f"{column} keeps " + ", ".join(f"{100 * share + 1e-9:.0f} % of {kind}" for kind, share in kinds.items()))
+        told.append(
+            f"{column} keeps "
+            + ", ".join(f"{100 * share + 1e-9:.0f} % of {kind}" for kind, share in kinds.items())
+        )
     return "; ".join(told) + "."
 
 
@@ -82,14 +147,22 @@ def kept_sentence(table: pd.DataFrame) -> str:
     """Which kind keeps most and which least at the sparsest size."""
     last = table.iloc[:, -1].sort_values()
     if last.iloc[-1] - last.iloc[0] < 0.01:
-        return f"at the sparsest size, {table.columns[-1]}, all kinds of parts keep about the same share."
-    return (f"at the sparsest size ({table.columns[-1]}) {last.index[-1]} keeps most ({100 * last.iloc[-1]:.0f} % of its weights), "
-            f"{last.index[0]} least ({100 * last.iloc[0]:.0f} %).")
+        return (
+            f"at the sparsest size, {table.columns[-1]}, all kinds of parts keep about the same"
+            " share."
+        )
+    return (
+        f"at the sparsest size ({table.columns[-1]}) {last.index[-1]} keeps most"
+        f" ({100 * last.iloc[-1]:.0f} % of its weights), {last.index[0]} least"
+        f" ({100 * last.iloc[0]:.0f} %)."
+    )
 
 
 def parts_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
-    """Which residual branches each size keeps, for sizes that leave some out: a row per block (from 1), columns (size, kind of branch),
-    share of its weights kept, 0 = not run. Empty where no such size is stored."""
+    """Which residual branches each size keeps, for sizes that leave some out: a row per block (from
+    1), columns (size, kind of branch),
+    share of its weights kept, 0 = not run. Empty where no such size is stored.
+    """
     columns: dict[tuple[str, str], dict[int, float]] = {}
     for subnet in sorted(subnets, key=lambda s: (s.sparsity, s.name)):
         if not cost.branches_off(anatomy, subnet.keep) or subnet.name.startswith(RIVALS):
@@ -100,23 +173,50 @@ def parts_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
                 both = totals.setdefault((unit.layer, unit.branch), [0, 0])
                 both[0], both[1] = both[0] + kept * unit.block, both[1] + unit.parameters
         for (layer, branch), (kept, whole) in totals.items():
-            columns.setdefault((subnet.name, branch_name(branch, layer).replace("_", " ")), {})[layer + 1] = kept / whole
+            columns.setdefault((subnet.name, branch_name(branch, layer).replace("_", " ")), {})[
+                layer + 1
+            ] = kept / whole
     return pd.DataFrame(columns).sort_index()
 
 
 def parts_figure(table: pd.DataFrame) -> go.Figure:
-    """Heat map of `parts_table`, in %: blocks downwards, for each size its kinds of branches across; a cross where one is left out."""
+    """Heat map of `parts_table`, in %: blocks downwards, for each size its kinds of branches
+    across; a cross where one is left out.
+    """
     names = table.columns.to_list()
     z = 100 * table.to_numpy(float)
-    return go.Figure(data=[{"type": "heatmap", "z": z, "x": [[size for size, _ in names], [kind for _, kind in names]],
-                            "y": [str(layer) for layer in table.index], "xgap": 2, "ygap": 2, "colorscale": "Cividis", "zmin": 0,
-                            "zmax": 100, "text": [["×" if v == 0 else "" for v in row] for row in z], "texttemplate": "%{text}",
-                            "textfont": {"color": "#FFFFFF"}, "colorbar": {"title": {"text": "kept %"}, "thickness": 12},
-                            "hovertemplate": "%{x}, block %{y}: %{z:.0f} % kept<extra></extra>"}],
-                     layout={"height": 170 + 30 * len(table), "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
-                             "xaxis": {"automargin": True, "tickangle": -40},
-                             "yaxis": {"title": {"text": "Block (1 is next to the sound)"}, "autorange": "reversed", "type": "category",
-                                       "automargin": True}})
+    return go.Figure(
+        data=[
+            {
+                "type": "heatmap",
+                "z": z,
+                "x": [[size for size, _ in names], [kind for _, kind in names]],
+                "y": [str(layer) for layer in table.index],
+                "xgap": 2,
+                "ygap": 2,
+                "colorscale": "Cividis",
+                "zmin": 0,
+                "zmax": 100,
+                "text": [["×" if v == 0 else "" for v in row] for row in z],
+                "texttemplate": "%{text}",
+                "textfont": {"color": "#FFFFFF"},
+                "colorbar": {"title": {"text": "kept %"}, "thickness": 12},
+                "hovertemplate": "%{x}, block %{y}: %{z:.0f} % kept<extra></extra>",
+            }
+        ],
+        layout={
+            "height": 170 + 30 * len(table),
+            "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+            "dragmode": False,
+            "xaxis": {"automargin": True, "tickangle": -40},
+            "yaxis": {
+                "title": {"text": "Block (1 is next to the sound)"},
+                "autorange": "reversed",
+                "type": "category",
+                "automargin": True,
+            },
+        },
+    )
 
 
 def parts_sentence(table: pd.DataFrame) -> str:
@@ -124,70 +224,160 @@ def parts_sentence(table: pd.DataFrame) -> str:
     told = []
     for size in dict.fromkeys(size for size, _ in table.columns):
         own = table[size]
-        counts = {kind: (int((own[kind] > 0).sum()), int(own[kind].notna().sum())) for kind in own.columns}
+        counts = {
+            kind: (int((own[kind] > 0).sum()), int(own[kind].notna().sum())) for kind in own.columns
+        }
         order = sorted(counts, key=lambda kind: -counts[kind][0] / counts[kind][1])
-        told.append(f"{size} keeps " + ", ".join(f"{counts[k][0]} of {counts[k][1]} {k}" for k in order))
+        told.append(
+            f"{size} keeps " + ", ".join(f"{counts[k][0]} of {counts[k][1]} {k}" for k in order)
+        )
     return "; ".join(told) + "."
 
 
 def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
     """The claims as sentences; the verdict stands first, for a phone shows two columns."""
+
     def more(row: dict[str, Any]) -> str:
-        return "-" if row["relative"] is None else f"{100 * row['relative']:+.1f} % ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-    return pd.DataFrame([{"no.": row["number"], "verdict": row["verdict"],
-                          "claim": f"{row['arm']}, against {row['against']}: {row['text']}", "size": row["size"],
-                          "more errors": more(row), "trainings of each": str(len(row["seeds"]) or "-"), "tested on": row["split"] or "-",
-                          **{name: " / ".join(f"{m:.{digits}f}" for m in row[part]) or "-" for part, name, digits in SPENT}}
-                         for row in found])
+        return (
+            "-"
+            if row["relative"] is None
+            else (
+                f"{100 * row['relative']:+.1f} % ({100 * row['low']:+.1f} to"
+                f" {100 * row['high']:+.1f})"
+            )
+        )
+
+    return pd.DataFrame(
+        [
+            {
+                "no.": row["number"],
+                "verdict": row["verdict"],
+                "claim": f"{row['arm']}, against {row['against']}: {row['text']}",
+                "size": row["size"],
+                "more errors": more(row),
+                "trainings of each": str(len(row["seeds"]) or "-"),
+                "tested on": row["split"] or "-",
+                **{
+                    name: " / ".join(f"{m:.{digits}f}" for m in row[part]) or "-"
+                    for part, name, digits in SPENT
+                },
+            }
+            for row in found
+        ]
+    )
 
 
 def arms_points(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
-    """A row per arm and size that it has for every seed: "megabytes" of the file and "wer" in %, means of the seeds, with "low" and
-    "high", the best and the worst of them. All arms of a comparison are measured alike."""
+    """A row per arm and size that it has for every seed: "megabytes" of the file and "wer" in %,
+    means of the seeds, with "low" and
+    "high", the best and the worst of them. All arms of a comparison are measured alike.
+    """
     rows = []
     for arm, records in arms.items():
         for size in records[0].get("sizes", {}):
             found = [r["sizes"][size] for r in records if "speakers" in r["sizes"].get(size, {})]
             if len(found) < len(records):
                 continue
-            wers = [100 * sum(s[2] for s in one["speakers"].values()) / sum(s[3] for s in one["speakers"].values()) for one in found]
-            rows.append({"arm": arm, "size": size, "megabytes": sum(one["file_bytes"] for one in found) / len(found) / 1e6,
-                         "wer": sum(wers) / len(wers), "low": min(wers), "high": max(wers)})
+            wers = [
+                100
+                * sum(s[2] for s in one["speakers"].values())
+                / sum(s[3] for s in one["speakers"].values())
+                for one in found
+            ]
+            rows.append(
+                {
+                    "arm": arm,
+                    "size": size,
+                    "megabytes": sum(one["file_bytes"] for one in found) / len(found) / 1e6,
+                    "wer": sum(wers) / len(wers),
+                    "low": min(wers),
+                    "high": max(wers),
+                }
+            )
     return pd.DataFrame(rows, columns=["arm", "size", "megabytes", "wer", "low", "high"])
 
 
 def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
-    """Words wrong over MB: a line per arm through the mean of its seeds, thin bars from the best to the worst seed."""
+    """Words wrong over MB: a line per arm through the mean of its seeds, thin bars from the best to
+    the worst seed.
+    """
     arms = list(dict.fromkeys(points["arm"]))
     traces = []
     for arm, rows in points.sort_values("megabytes", kind="stable").groupby("arm", sort=False):
         colour, marker = style(str(arm), arms, dark)
-        traces.append({"type": "scatter", "x": rows["megabytes"].tolist(), "y": rows["wer"].tolist(), "mode": "lines+markers", "name": arm,
-                       "line": {"color": colour, "width": 2}, "marker": {"color": colour, "symbol": marker, "size": 10},
-                       "error_y": {"type": "data", "array": (rows["high"] - rows["wer"]).tolist(), "color": colour,
-                                   "arrayminus": (rows["wer"] - rows["low"]).tolist(), "thickness": 1.2, "width": 3},
-                       "text": rows["size"].tolist(),
-                       "hovertemplate": f"{arm}, %{{text}}: %{{y:.1f}} % wrong at %{{x:.2f}} MB<extra></extra>"})
+        traces.append(
+            {
+                "type": "scatter",
+                "x": rows["megabytes"].tolist(),
+                "y": rows["wer"].tolist(),
+                "mode": "lines+markers",
+                "name": arm,
+                "line": {"color": colour, "width": 2},
+                "marker": {"color": colour, "symbol": marker, "size": 10},
+                "error_y": {
+                    "type": "data",
+                    "array": (rows["high"] - rows["wer"]).tolist(),
+                    "color": colour,
+                    "arrayminus": (rows["wer"] - rows["low"]).tolist(),
+                    "thickness": 1.2,
+                    "width": 3,
+                },
+                "text": rows["size"].tolist(),
+                "hovertemplate": (
+                    f"{arm}, %{{text}}: %{{y:.1f}} % wrong at %{{x:.2f}} MB<extra></extra>"
+                ),
+            }
+        )
     # a phone's legend has a line for every arm
-    return go.Figure(data=traces, layout={"height": 320 + 18 * len(arms), "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
-                                          "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0},
-                                          "xaxis": {"title": {"text": AXES["MB on disk"].title}, "automargin": True},
-                                          "yaxis": {"title": {"text": "Words wrong (WER, %)"}, "automargin": True}})
+    return go.Figure(
+        data=traces,
+        layout={
+            "height": 320 + 18 * len(arms),
+            "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+            "dragmode": False,
+            "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0},
+            "xaxis": {"title": {"text": AXES["MB on disk"].title}, "automargin": True},
+            "yaxis": {"title": {"text": "Words wrong (WER, %)"}, "automargin": True},
+        },
+    )
 
 
 def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Figure:
-    """Loss per frame over hours heard: a line per pass and seed, one colour per pass; blue becomes sky blue on a dark page."""
+    """Loss per frame over hours heard: a line per pass and seed, one colour per pass; blue becomes
+    sky blue on a dark page.
+    """
     colours = [SKY if dark and colour == BLUE else colour for colour in PASSES]
-    passes = list(dict.fromkeys(name for record in records for row in record["curve"] for name in row["loss"]))
+    passes = list(
+        dict.fromkeys(name for record in records for row in record["curve"] for name in row["loss"])
+    )
     traces = []
     for record in records:
         for place, name in enumerate(passes):
             rows = [row for row in record["curve"] if name in row["loss"]]
-            traces.append({"type": "scatter", "x": [row["audio_hours"] for row in rows], "y": [row["loss"][name] for row in rows],
-                           "mode": "lines", "name": name, "legendgroup": name, "showlegend": record is records[0],
-                           "line": {"color": colours[place % len(colours)], "width": 2},
-                           "hovertemplate": f"{name}, seed {record['seed']}: %{{y:.3f}} after %{{x:.2f}} h<extra></extra>"})
-    return go.Figure(data=traces, layout={"height": 300, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
-                                          "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
-                                          "xaxis": {"title": {"text": "Hours of speech heard"}, "automargin": True},
-                                          "yaxis": {"title": {"text": "Loss per frame"}, "automargin": True}})
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": [row["audio_hours"] for row in rows],
+                    "y": [row["loss"][name] for row in rows],
+                    "mode": "lines",
+                    "name": name,
+                    "legendgroup": name,
+                    "showlegend": record is records[0],
+                    "line": {"color": colours[place % len(colours)], "width": 2},
+                    "hovertemplate": (
+                        f"{name}, seed {record['seed']}: %{{y:.3f}} after %{{x:.2f}}"
+                        " h<extra></extra>"
+                    ),
+                }
+            )
+    return go.Figure(
+        data=traces,
+        layout={
+            "height": 300,
+            "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+            "dragmode": False,
+            "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
+            "xaxis": {"title": {"text": "Hours of speech heard"}, "automargin": True},
+            "yaxis": {"title": {"text": "Loss per frame"}, "automargin": True},
+        },
+    )

@@ -1,7 +1,10 @@
-"""DataFrames and arrays to Plotly figures for the Explore and Compare pages; no Streamlit, no files, no torch.
+"""DataFrames and arrays to Plotly figures for the Explore and Compare pages; no Streamlit, no
+files, no torch.
 
-Colours are Okabe and Ito's (safe for colour-blind people), and every method has a marker shape of its own as well.
+Colours are Okabe and Ito's (safe for colour-blind people), and every method has a marker shape of
+its own as well.
 """
+
 from __future__ import annotations
 
 import math
@@ -14,21 +17,44 @@ import plotly.graph_objects as go
 from dashboard.markdown import plot_text
 
 BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GREY = (
-    "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#F0E442", "#8C8C8C")
+    "#0072B2",
+    "#56B4E9",
+    "#009E73",
+    "#E69F00",
+    "#D55E00",
+    "#CC79A7",
+    "#F0E442",
+    "#8C8C8C",
+)
 FAINT = 0.35  # opacity of measured points that another point beats
 BUTTONS_OFF = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"]
 
 
 def config(camera: bool = True) -> dict:
-    """Plotly's buttons; without the camera while an estimate is drawn, because estimates are never exported."""
-    return {"displaylogo": False, "displayModeBar": True, "scrollZoom": False,
-            "modeBarButtonsToRemove": BUTTONS_OFF + ([] if camera else ["toImage"]),
-            "toImageButtonOptions": {"format": "png", "filename": "front", "width": 1200, "height": 700, "scale": 2}}
+    """Plotly's buttons; without the camera while an estimate is drawn, because estimates are never
+    exported.
+    """
+    return {
+        "displaylogo": False,
+        "displayModeBar": True,
+        "scrollZoom": False,
+        "modeBarButtonsToRemove": BUTTONS_OFF + ([] if camera else ["toImage"]),
+        "toImageButtonOptions": {
+            "format": "png",
+            "filename": "front",
+            "width": 1200,
+            "height": 700,
+            "scale": 2,
+        },
+    }
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A size a visitor can choose: column of the points, divisor to the shown unit, and words for it."""
+    """A size a visitor can choose: column of the points, divisor to the shown unit, and words for
+    it.
+    """
+
     column: str
     divisor: float
     short: str
@@ -36,26 +62,74 @@ class Axis:
     unit: str
 
 
-AXES = {axis.short: axis for axis in (
-    Axis("file_bytes", 1e6, "MB on disk", "Size of the file on disk (MB)", "MB"),
-    Axis("zstd_bytes", 1e6, "MB to download", "Size to download, compressed with zstd (MB)", "MB"),
-    Axis("nonzero_parameters", 1e6, "Parameters", "Parameters that are not zero (millions)", "million"),
-    Axis("mmacs_nonzero_per_second", 1.0, "Arithmetic needed",
-         "Multiplications that meet a non-zero weight (millions per second of audio)", "MMAC/s"),
-    Axis("mmacs_per_second", 1.0, "Arithmetic done",
-         "Multiplications really executed, zeros included (millions per second of audio)", "MMAC/s"),
-    Axis("chunk_median_ms", 1.0, "ms per chunk", "Time to process one chunk, median (ms)", "ms"))}
+AXES = {
+    axis.short: axis
+    for axis in (
+        Axis("file_bytes", 1e6, "MB on disk", "Size of the file on disk (MB)", "MB"),
+        Axis(
+            "zstd_bytes", 1e6, "MB to download", "Size to download, compressed with zstd (MB)", "MB"
+        ),
+        Axis(
+            "nonzero_parameters",
+            1e6,
+            "Parameters",
+            "Parameters that are not zero (millions)",
+            "million",
+        ),
+        Axis(
+            "mmacs_nonzero_per_second",
+            1.0,
+            "Arithmetic needed",
+            "Multiplications that meet a non-zero weight (millions per second of audio)",
+            "MMAC/s",
+        ),
+        Axis(
+            "mmacs_per_second",
+            1.0,
+            "Arithmetic done",
+            "Multiplications really executed, zeros included (millions per second of audio)",
+            "MMAC/s",
+        ),
+        Axis(
+            "chunk_median_ms", 1.0, "ms per chunk", "Time to process one chunk, median (ms)", "ms"
+        ),
+    )
+}
 
-NAMES = {"omni_sparsity": "supernet", "small_dense": "small dense nets", "dense": "dense net",
-         "gradual_magnitude": "pruned one by one", "csp": "compressed sensing", "individual": "shallower nets one by one",
-         "simple_topk": "parts left out (Simple-Top-k)", "iterative_zero_out": "parts left out (Iterative-Zero-Out)",
-         "ortho_softmax": "parts left out (OrthoSoftmax)", "omni": "supernet of zeros and depth", "aux_loss": "early exits (Aux-Loss)",
-         "random_branches": "parts left out at random"}
-STYLES = {"omni_sparsity": (BLUE, "circle"), "small_dense": (VERMILLION, "square"),
-          "gradual_magnitude": (GREEN, "diamond"), "dense": (PURPLE, "triangle-up")}
-SPARE = ((ORANGE, "cross"), (GREY, "x"), (YELLOW, "hexagon"), (VERMILLION, "square-open"), (GREEN, "diamond-open"),
-         (PURPLE, "triangle-up-open"), (SKY, "star"), (ORANGE, "cross-open"), (GREY, "x-open"), (YELLOW, "hexagon-open"),
-         (SKY, "star-open"), (BLUE, "circle-open"))  # far from the supernet's blue first: it is sky blue on a dark page
+NAMES = {
+    "omni_sparsity": "supernet",
+    "small_dense": "small dense nets",
+    "dense": "dense net",
+    "gradual_magnitude": "pruned one by one",
+    "csp": "compressed sensing",
+    "individual": "shallower nets one by one",
+    "simple_topk": "parts left out (Simple-Top-k)",
+    "iterative_zero_out": "parts left out (Iterative-Zero-Out)",
+    "ortho_softmax": "parts left out (OrthoSoftmax)",
+    "omni": "supernet of zeros and depth",
+    "aux_loss": "early exits (Aux-Loss)",
+    "random_branches": "parts left out at random",
+}
+STYLES = {
+    "omni_sparsity": (BLUE, "circle"),
+    "small_dense": (VERMILLION, "square"),
+    "gradual_magnitude": (GREEN, "diamond"),
+    "dense": (PURPLE, "triangle-up"),
+}
+SPARE = (
+    (ORANGE, "cross"),
+    (GREY, "x"),
+    (YELLOW, "hexagon"),
+    (VERMILLION, "square-open"),
+    (GREEN, "diamond-open"),
+    (PURPLE, "triangle-up-open"),
+    (SKY, "star"),
+    (ORANGE, "cross-open"),
+    (GREY, "x-open"),
+    (YELLOW, "hexagon-open"),
+    (SKY, "star-open"),
+    (BLUE, "circle-open"),
+)  # far from the supernet's blue first: it is sky blue on a dark page
 
 
 def style(method: str, methods: list[str], dark: bool = False) -> tuple[str, str]:
@@ -69,17 +143,27 @@ def style(method: str, methods: list[str], dark: bool = False) -> tuple[str, str
 
 
 def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """bool [N]: points that no other point beats (smaller or equal in both, smaller in one). NaN is never on it."""
+    """bool [N]: points that no other point beats (smaller or equal in both, smaller in one). NaN is
+    never on it.
+    """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    beaten = ((x[None] <= x[:, None]) & (y[None] <= y[:, None]) & ((x[None] < x[:, None]) | (y[None] < y[:, None])))
+    beaten = (
+        (x[None] <= x[:, None])
+        & (y[None] <= y[:, None])
+        & ((x[None] < x[:, None]) | (y[None] < y[:, None]))
+    )
     return ~beaten.any(axis=1) & np.isfinite(x) & np.isfinite(y)
 
 
-SAME_SIZE = 0.01  # the search's window: a size that is smaller by less than this is not worth more errors
+SAME_SIZE = (
+    0.01  # the search's window: a size that is smaller by less than this is not worth more errors
+)
 
 
 def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
-    """The points that have a value on this axis, sorted by it; adds x, on_front (of all), beaten (by its method)."""
+    """The points that have a value on this axis, sorted by it; adds x, on_front (of all), beaten
+    (by its method).
+    """
     found = points[points[axis.column].notna()].reset_index(drop=True)
     found["x"] = found[axis.column].astype(float) / axis.divisor
     found["on_front"] = pareto(found["x"].to_numpy(), found["wer"].to_numpy())
@@ -92,99 +176,225 @@ def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
 
 
 def condition_words(condition: tuple) -> str:
-    """The conditions of a chart in one line: chunk, decoder, language model, normaliser, precision."""
+    """The conditions of a chart in one line: chunk, decoder, language model, normaliser,
+    precision.
+    """
     chunk, lookahead, left, decoder, model, normaliser, precision = condition
     listens = "whole recording at once" if chunk == 0 else f"live, {chunk:g} ms pieces"
     ahead = f", {lookahead:g} ms look-ahead" if lookahead else ""
-    return f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} · {precision}"
+    return (
+        f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} ·"
+        f" {precision}"
+    )
 
 
 def hover(row) -> str:
     """Everything that is known of a measured point, as the text of its hover box."""
+
     def number(value, form: str, missing: str = "not measured") -> str:
-        return missing if value is None or (isinstance(value, float) and math.isnan(value)) else form.format(value)
+        return (
+            missing
+            if value is None or (isinstance(value, float) and math.isnan(value))
+            else form.format(value)
+        )
 
-    chunk = "full context" if row.chunk_ms == 0 else (
-        f"{row.chunk_ms:g} ms chunks, look-ahead {row.lookahead_ms:g} ms, left context {row.left_context_ms:g} ms")
-    against = () if pd.isna(row.delta_wer) else (
-        f"{100 * row.delta_wer:+.1f} points against its dense net ({100 * row.delta_low:+.1f} to {100 * row.delta_high:+.1f}, "
-        f"p {'< 0.001' if row.p_value < 0.001 else f'{row.p_value:.3f}'})",)
-    in_turn = "" if pd.isna(row.speed_ratio) else (
-        f", {row.speed_ratio:.2f} times as fast as its dense net ({row.speed_ratio_low:.2f} to {row.speed_ratio_high:.2f})")
-    return "<br>".join((
-        f"<b>{plot_text(row.subnet)}</b> · {plot_text(row.title or row.run)}",
-        f"WER {100 * row.wer:.1f} % (95 % interval {100 * row.wer_low:.1f} to {100 * row.wer_high:.1f}), "
-        f"CER {100 * row.cer:.1f} %", *against,
-        f"{row.insertions} ins, {row.deletions} del, {row.substitutions} sub in {row.words} words, "
-        f"{row.utterances} utterances",
-        f"{row.file_bytes / 1e6:.2f} MB on disk, {row.zstd_bytes / 1e6:.2f} MB to download",
-        f"{row.nonzero_parameters / 1e6:.2f} of {row.parameters / 1e6:.2f} M parameters are not zero",
-        f"zeros: {100 * row.sparsity:.1f} % of prunable, {100 * row.sparsity_whole:.1f} % of all weights",
-        f"{row.mmacs_nonzero_per_second:.0f} MMAC/s needed, {row.mmacs_per_second:.0f} executed",
-        f"chunk {number(row.chunk_median_ms, '{:.1f} ms')} (p95 {number(row.chunk_p95_ms, '{:.1f} ms')}), "
-        f"RTF {number(row.rtf, '{:.3f}')}, {row.threads} thread(s){in_turn}",
-        f"loaded in {number(row.load_ms, '{:.0f} ms')}, {number(row.bytes_read, '{:,.0f} bytes')} read, "
-        f"at most {number(row.peak_rss_mb, '{:.0f} MB')} of memory",
-        plot_text(f"{row.hardware}, {row.runtime}, {row.precision}"),
-        plot_text(f"{row.split}, {chunk}"),
-        plot_text(f"decoder {row.decoder}, language model {row.language_model or 'none'}, normaliser {row.normaliser}"),
-        plot_text(f"seed {row.seed}, {row.date}, code {row.code_version}, file {row.file_sha256[:12]}")))
+    chunk = (
+        "full context"
+        if row.chunk_ms == 0
+        else (
+            f"{row.chunk_ms:g} ms chunks, look-ahead {row.lookahead_ms:g} ms, left context"
+            f" {row.left_context_ms:g} ms"
+        )
+    )
+    against = (
+        ()
+        if pd.isna(row.delta_wer)
+        else (
+            (
+                f"{100 * row.delta_wer:+.1f} points against its dense net"
+                f" ({100 * row.delta_low:+.1f} to {100 * row.delta_high:+.1f}, p"
+                f" {'< 0.001' if row.p_value < 0.001 else f'{row.p_value:.3f}'})"
+            ),
+        )
+    )
+    in_turn = (
+        ""
+        if pd.isna(row.speed_ratio)
+        else (
+            f", {row.speed_ratio:.2f} times as fast as its dense net ({row.speed_ratio_low:.2f} to"
+            f" {row.speed_ratio_high:.2f})"
+        )
+    )
+    return "<br>".join(
+        (
+            f"<b>{plot_text(row.subnet)}</b> · {plot_text(row.title or row.run)}",
+            (
+                f"WER {100 * row.wer:.1f} % (95 % interval {100 * row.wer_low:.1f} to"
+                f" {100 * row.wer_high:.1f}), CER {100 * row.cer:.1f} %"
+            ),
+            *against,
+            (
+                f"{row.insertions} ins, {row.deletions} del, {row.substitutions} sub in {row.words}"
+                f" words, {row.utterances} utterances"
+            ),
+            f"{row.file_bytes / 1e6:.2f} MB on disk, {row.zstd_bytes / 1e6:.2f} MB to download",
+            (
+                f"{row.nonzero_parameters / 1e6:.2f} of {row.parameters / 1e6:.2f} M parameters are"
+                " not zero"
+            ),
+            (
+                f"zeros: {100 * row.sparsity:.1f} % of prunable, {100 * row.sparsity_whole:.1f} %"
+                " of all weights"
+            ),
+            (
+                f"{row.mmacs_nonzero_per_second:.0f} MMAC/s needed, {row.mmacs_per_second:.0f}"
+                " executed"
+            ),
+            (
+                f"chunk {number(row.chunk_median_ms, '{:.1f} ms')} (p95"
+                f" {number(row.chunk_p95_ms, '{:.1f} ms')}), RTF {number(row.rtf, '{:.3f}')},"
+                f" {row.threads} thread(s){in_turn}"
+            ),
+            (
+                f"loaded in {number(row.load_ms, '{:.0f} ms')},"
+                f" {number(row.bytes_read, '{:,.0f} bytes')} read, at most"
+                f" {number(row.peak_rss_mb, '{:.0f} MB')} of memory"
+            ),
+            plot_text(f"{row.hardware}, {row.runtime}, {row.precision}"),
+            plot_text(f"{row.split}, {chunk}"),
+            plot_text(
+                f"decoder {row.decoder}, language model {row.language_model or 'none'}, normaliser"
+                f" {row.normaliser}"
+            ),
+            plot_text(
+                f"seed {row.seed}, {row.date}, code {row.code_version}, file {row.file_sha256[:12]}"
+            ),
+        )
+    )
 
 
-def front_figure(points: pd.DataFrame, axis: Axis, chosen: dict | None = None, dark: bool = False) -> go.Figure:
-    """WER in % over a size. `points` come from `front`; `chosen` is {"x", "wer", "measured", "label"} or None."""
+def front_figure(
+    points: pd.DataFrame, axis: Axis, chosen: dict | None = None, dark: bool = False
+) -> go.Figure:
+    """WER in % over a size. `points` come from `front`; `chosen` is {"x", "wer", "measured",
+    "label"} or None.
+    """
     by_method: dict[str, list] = {}
-    for row in points.itertuples():  # plain rows: each selection of a frame of sixty columns takes milliseconds
+    for row in (
+        points.itertuples()
+    ):  # plain rows: each selection of a frame of sixty columns takes milliseconds
         by_method.setdefault(row.method, []).append(row)
-    methods = sorted(by_method, key=lambda m: (m == "omni_sparsity", m))  # the supernet is drawn on top
+    methods = sorted(
+        by_method, key=lambda m: (m == "omni_sparsity", m)
+    )  # the supernet is drawn on top
     traces = [t for m in methods for t in _method_traces(by_method[m], m, style(m, methods, dark))]
     if chosen and chosen["x"] is not None and chosen["wer"] is not None:
         traces.append(_chosen_trace(chosen, dark))
-    rows = sum(bool(trace.get("showlegend", True)) for trace in traces)  # of the legend on a phone: they must not take the chart's place
+    rows = sum(
+        bool(trace.get("showlegend", True)) for trace in traces
+    )  # of the legend on a phone: they must not take the chart's place
     # in one piece: traces and layout added one by one are checked and copied again each time
-    return go.Figure(data=traces, layout={
-        "height": 440 + 28 * max(0, rows - 4), "margin": {"l": 8, "r": 8, "t": 34, "b": 8}, "hovermode": "closest", "dragmode": False,
-        "clickmode": "event+select", "hoverlabel": {"align": "left", "font": {"size": 12}},
-        "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
-        "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero", "automargin": True},
-        "yaxis": {"title": {"text": "Words wrong (WER, %)"}, "rangemode": "tozero", "automargin": True}})
+    return go.Figure(
+        data=traces,
+        layout={
+            "height": 440 + 28 * max(0, rows - 4),
+            "margin": {"l": 8, "r": 8, "t": 34, "b": 8},
+            "hovermode": "closest",
+            "dragmode": False,
+            "clickmode": "event+select",
+            "hoverlabel": {"align": "left", "font": {"size": 12}},
+            "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+            "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero", "automargin": True},
+            "yaxis": {
+                "title": {"text": "Words wrong (WER, %)"},
+                "rangemode": "tozero",
+                "automargin": True,
+            },
+        },
+    )
 
 
 def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]:
-    """One method: a line through its best points, the points that count in full, the beaten ones faint."""
+    """One method: a line through its best points, the points that count in full, the beaten ones
+    faint.
+    """
     colour, marker = look
     traces: list[dict] = []
     kind, _, run = method.partition(" ")  # the network, too, where several of one method are shown
     name = plot_text(f"{NAMES.get(kind, kind.replace('_', ' '))} {run}".rstrip())
     line = [row for row in rows if method == "small_dense" or not row.beaten]
     if method != "gradual_magnitude" and len(line) > 1:  # sizes pruned one by one are no line
-        traces.append({
-            "type": "scatter", "x": [row.x for row in line], "y": [100 * row.wer for row in line], "mode": "lines", "hoverinfo": "skip",
-            "showlegend": False, "legendgroup": method,
-            "line": {"color": colour, "width": 2, "dash": "dash" if method == "small_dense" else "solid"}})
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [row.x for row in line],
+                "y": [100 * row.wer for row in line],
+                "mode": "lines",
+                "hoverinfo": "skip",
+                "showlegend": False,
+                "legendgroup": method,
+                "line": {
+                    "color": colour,
+                    "width": 2,
+                    "dash": "dash" if method == "small_dense" else "solid",
+                },
+            }
+        )
     faint = [row for row in rows if method != "small_dense" and row.beaten]
     for part, opacity in ((line, 1.0), (faint, FAINT)):
         if not part:
             continue
-        traces.append({
-            "type": "scatter", "x": [row.x for row in part], "y": [100 * row.wer for row in part], "mode": "markers", "name": name,
-            "legendgroup": method, "showlegend": opacity == 1.0, "opacity": opacity,
-            "legendrank": 1 if method == "omni_sparsity" else 1000, "marker": {"color": colour, "symbol": marker, "size": 11},
-            "selected": {"marker": {"opacity": opacity}}, "unselected": {"marker": {"opacity": opacity}},
-            "error_y": {"type": "data", "array": [100 * (row.wer_high - row.wer) for row in part],
-                        "arrayminus": [100 * (row.wer - row.wer_low) for row in part], "thickness": 1.2, "width": 3, "color": colour},
-            "customdata": [[row.run, row.subnet] for row in part], "text": [hover(row) for row in part],
-            "hovertemplate": "%{text}<extra></extra>"})
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [row.x for row in part],
+                "y": [100 * row.wer for row in part],
+                "mode": "markers",
+                "name": name,
+                "legendgroup": method,
+                "showlegend": opacity == 1.0,
+                "opacity": opacity,
+                "legendrank": 1 if method == "omni_sparsity" else 1000,
+                "marker": {"color": colour, "symbol": marker, "size": 11},
+                "selected": {"marker": {"opacity": opacity}},
+                "unselected": {"marker": {"opacity": opacity}},
+                "error_y": {
+                    "type": "data",
+                    "array": [100 * (row.wer_high - row.wer) for row in part],
+                    "arrayminus": [100 * (row.wer - row.wer_low) for row in part],
+                    "thickness": 1.2,
+                    "width": 3,
+                    "color": colour,
+                },
+                "customdata": [[row.run, row.subnet] for row in part],
+                "text": [hover(row) for row in part],
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
     return traces
 
 
 def _chosen_trace(chosen: dict, dark: bool) -> dict:
     """The visitor's point: a ring around a measured one, a hollow dot between measured ones."""
     ink = "#FFFFFF" if dark else "#000000"
-    mark = {"symbol": "circle-open", "size": 22 if chosen["measured"] else 13, "color": ink,
-            "line": {"width": 2.5, "color": ink}}
+    mark = {
+        "symbol": "circle-open",
+        "size": 22 if chosen["measured"] else 13,
+        "color": ink,
+        "line": {"width": 2.5, "color": ink},
+    }
     sign = "" if chosen["measured"] else "≈ "
     text = f"{sign}{100 * chosen['wer']:.1f} %"
-    return {"type": "scatter", "x": [chosen["x"]], "y": [100 * chosen["wer"]], "mode": "markers+text", "text": [f"<b>{text}</b>"],
-            "marker": mark, "textposition": "top right", "textfont": {"color": ink, "size": 14}, "hoverinfo": "skip",
-            "cliponaxis": False, "name": "your choice" if chosen["measured"] else "your choice (estimated)"}
+    return {
+        "type": "scatter",
+        "x": [chosen["x"]],
+        "y": [100 * chosen["wer"]],
+        "mode": "markers+text",
+        "text": [f"<b>{text}</b>"],
+        "marker": mark,
+        "textposition": "top right",
+        "textfont": {"color": ink, "size": 14},
+        "hoverinfo": "skip",
+        "cliponaxis": False,
+        "name": "your choice" if chosen["measured"] else "your choice (estimated)",
+    }

@@ -1,7 +1,9 @@
 """DataFrames and masks to Plotly figures for the Layers page; no Streamlit, no files, no torch.
 
-Colours: Okabe and Ito's for kinds and masks, cividis (readable by colour-blind people and in grey) for shares.
+Colours: Okabe and Ito's for kinds and masks, cividis (readable by colour-blind people and in grey)
+for shares.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -12,31 +14,56 @@ from core import cost
 from core.records import KINDS, Anatomy, Subnet
 from dashboard.charts.explore import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 
-KIND_STYLE = {"feed-forward": (BLUE, "circle"), "attention": (VERMILLION, "square"), "convolution": (GREEN, "diamond"),
-              "input": (GREEN, "star"), "recurrent": (BLUE, "hexagon"),
-              "projection": (ORANGE, "cross"), "predictor": (PURPLE, "triangle-up"), "joiner": (GREY, "x")}
+KIND_STYLE = {
+    "feed-forward": (BLUE, "circle"),
+    "attention": (VERMILLION, "square"),
+    "convolution": (GREEN, "diamond"),
+    "input": (GREEN, "star"),
+    "recurrent": (BLUE, "hexagon"),
+    "projection": (ORANGE, "cross"),
+    "predictor": (PURPLE, "triangle-up"),
+    "joiner": (GREY, "x"),
+}
 PLAIN = {"margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False}
 CONFIG = {"displaylogo": False, "displayModeBar": False}
-MASK_CONFIG = {"displaylogo": False, "displayModeBar": True, "scrollZoom": False,
-               "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+MASK_CONFIG = {
+    "displaylogo": False,
+    "displayModeBar": True,
+    "scrollZoom": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+}
 PRUNED = "rgba(128,128,128,0.18)"
 
 
 def short_name(unit: str, layer: int) -> str:
-    """ "attention.qkv" from "blocks.3.attention.qkv"; the whole name when the layer's number is not in it."""
+    """ "attention.qkv" from "blocks.3.attention.qkv"; the whole name when the layer's number is not
+    in it.
+    """
     parts = unit.split(".")
-    return ".".join(parts[parts.index(str(layer)) + 1:]) if str(layer) in parts[:-1] else unit
+    return ".".join(parts[parts.index(str(layer)) + 1 :]) if str(layer) in parts[:-1] else unit
 
 
 def unit_table(anatomy: Anatomy, subnet: Subnet) -> pd.DataFrame:
-    """One row per unit: unit, short, kind, layer (from 1), branch, off (its branch is not run), weights, zeros, sparsity 0..1 as reached
-    in whole blocks."""
+    """One row per unit: unit, short, kind, layer (from 1), branch, off (its branch is not run),
+    weights, zeros, sparsity 0..1 as reached
+    in whole blocks.
+    """
     rows, off = [], cost.branches_off(anatomy, subnet.keep)
     for unit in anatomy.units:
         kept = cost.blocks_kept(unit, subnet.keep.get(unit.name, 1.0))
-        rows.append({"unit": unit.name, "short": short_name(unit.name, unit.layer), "kind": unit.kind,
-                     "layer": unit.layer + 1, "branch": unit.branch, "off": unit.branch in off, "weights": unit.parameters,
-                     "zeros": (unit.blocks - kept) * unit.block, "sparsity": 1 - kept / unit.blocks})
+        rows.append(
+            {
+                "unit": unit.name,
+                "short": short_name(unit.name, unit.layer),
+                "kind": unit.kind,
+                "layer": unit.layer + 1,
+                "branch": unit.branch,
+                "off": unit.branch in off,
+                "weights": unit.parameters,
+                "zeros": (unit.blocks - kept) * unit.block,
+                "sparsity": 1 - kept / unit.blocks,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -46,7 +73,9 @@ def branch_name(branch: str, layer: int) -> str:
 
 
 def left_out(table: pd.DataFrame) -> str:
-    """What a size leaves out altogether, in words; "" when every residual branch has a weight. `table` is unit_table's."""
+    """What a size leaves out altogether, in words; "" when every residual branch has a weight.
+    `table` is unit_table's.
+    """
     branches = table[table["branch"] != ""].drop_duplicates("branch")
     rows = branches[branches["off"]]
     if rows.empty:
@@ -59,7 +88,9 @@ def left_out(table: pd.DataFrame) -> str:
 
 
 def kind_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Zeros per layer and kind, weighted by the matrices' sizes: layer, kind, weights, sparsity 0..1."""
+    """Zeros per layer and kind, weighted by the matrices' sizes: layer, kind, weights, sparsity
+    0..1.
+    """
     summed = table.groupby(["layer", "kind"], as_index=False)[["weights", "zeros"]].sum()
     summed["sparsity"] = summed["zeros"] / summed["weights"]
     return summed
@@ -69,37 +100,75 @@ def kinds_figure(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     """Zeros in % over the layers, a line per kind."""
     figure = go.Figure()
     summed = kind_table(table)
-    for kind in [k for k in KINDS if k in set(summed["kind"])] + sorted(set(summed["kind"]) - set(KINDS)):
+    for kind in [k for k in KINDS if k in set(summed["kind"])] + sorted(
+        set(summed["kind"]) - set(KINDS)
+    ):
         rows = summed[summed["kind"] == kind]
         colour, marker = KIND_STYLE.get(kind, (ORANGE, "cross"))
         colour = SKY if dark and colour == BLUE else colour
-        figure.add_trace(go.Scatter(
-            x=rows["layer"], y=100 * rows["sparsity"], mode="lines+markers", name=kind,
-            line={"color": colour}, marker={"symbol": marker, "size": 10, "color": colour}, customdata=rows["weights"],
-            hovertemplate="layer %{x}, " + kind + ": %{y:.1f} % of %{customdata:,} weights are zero<extra></extra>"))
-    figure.update_layout(height=320, legend={"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0}, **PLAIN)
-    figure.update_xaxes(title="Layer (1 is next to the sound)", dtick=max(1, int(table["layer"].max()) // 12))
+        figure.add_trace(
+            go.Scatter(
+                x=rows["layer"],
+                y=100 * rows["sparsity"],
+                mode="lines+markers",
+                name=kind,
+                line={"color": colour},
+                marker={"symbol": marker, "size": 10, "color": colour},
+                customdata=rows["weights"],
+                hovertemplate="layer %{x}, "
+                + kind
+                + ": %{y:.1f} % of %{customdata:,} weights are zero<extra></extra>",
+            )
+        )
+    figure.update_layout(
+        height=320, legend={"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0}, **PLAIN
+    )
+    figure.update_xaxes(
+        title="Layer (1 is next to the sound)", dtick=max(1, int(table["layer"].max()) // 12)
+    )
     figure.update_yaxes(title="Zeros (%)", range=[-3, 103])
     return figure
 
 
 def heat_figure(table: pd.DataFrame, value: str = "sparsity", title: str = "zeros %") -> go.Figure:
-    """The whole network: a cell per matrix, layers downwards, matrices across; `value` is a share 0..1 or -1..1."""
+    """The whole network: a cell per matrix, layers downwards, matrices across; `value` is a share
+    0..1 or -1..1.
+    """
     order = list(dict.fromkeys(table["short"]))
-    grid = 100 * table.pivot_table(index="layer", columns="short", values=value, aggfunc="mean")[order]
+    grid = (
+        100 * table.pivot_table(index="layer", columns="short", values=value, aggfunc="mean")[order]
+    )
     names = table.pivot_table(index="layer", columns="short", values="unit", aggfunc="first")[order]
     scale = {"colorscale": "Cividis", "zmin": 0, "zmax": 100}
     if value != "sparsity":
         reach = max(float(np.nanmax(np.abs(grid.to_numpy()))), 1.0)
-        scale = {"colorscale": [[0, VERMILLION], [0.5, "#E8E8E8"], [1, BLUE]], "zmin": -reach, "zmax": reach}
+        scale = {
+            "colorscale": [[0, VERMILLION], [0.5, "#E8E8E8"], [1, BLUE]],
+            "zmin": -reach,
+            "zmax": reach,
+        }
     crosses = {}
     if value == "sparsity" and table["off"].any():  # of branches that are not run
         off = table.pivot_table(index="layer", columns="short", values="off", aggfunc="max")[order]
-        crosses = {"text": np.where(off.to_numpy() == 1, "×", ""), "texttemplate": "%{text}", "textfont": {"size": 16}}
-    figure = go.Figure(go.Heatmap(
-        z=grid.to_numpy(), x=order, y=[str(layer) for layer in grid.index], xgap=2, ygap=2, customdata=names.to_numpy(), **crosses,
-        colorbar={"title": {"text": title}, "thickness": 12, "len": 1.0}, **scale,
-        hovertemplate="%{customdata}: %{z:.1f} %<extra></extra>"))
+        crosses = {
+            "text": np.where(off.to_numpy() == 1, "×", ""),
+            "texttemplate": "%{text}",
+            "textfont": {"size": 16},
+        }
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid.to_numpy(),
+            x=order,
+            y=[str(layer) for layer in grid.index],
+            xgap=2,
+            ygap=2,
+            customdata=names.to_numpy(),
+            **crosses,
+            colorbar={"title": {"text": title}, "thickness": 12, "len": 1.0},
+            **scale,
+            hovertemplate="%{customdata}: %{z:.1f} %<extra></extra>",
+        )
+    )
     figure.update_layout(height=150 + 30 * len(grid), **PLAIN)
     figure.update_xaxes(tickangle=-40, automargin=True)
     figure.update_yaxes(title="Layer", autorange="reversed", type="category", automargin=True)
@@ -107,56 +176,112 @@ def heat_figure(table: pd.DataFrame, value: str = "sparsity", title: str = "zero
 
 
 def mask_figure(mask: np.ndarray, dark: bool = False, block: int = 8) -> go.Figure:
-    """The blocks of one matrix, bool [R/b, C]: a cell per block of b outputs, coloured where it is kept."""
-    return _blocks(mask.astype(np.uint8), block, ["pruned", "kept"], [PRUNED, SKY if dark else BLUE])
+    """The blocks of one matrix, bool [R/b, C]: a cell per block of b outputs, coloured where it is
+    kept.
+    """
+    return _blocks(
+        mask.astype(np.uint8), block, ["pruned", "kept"], [PRUNED, SKY if dark else BLUE]
+    )
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """uint8 [R/b, C]: 0 in neither mask, 1 only in the first, 2 only in the second, 3 in both."""
     if a.shape != b.shape:
-        raise ValueError(f"the two masks have different shapes, {a.shape} and {b.shape}: compare nets of one size")
+        raise ValueError(
+            f"the two masks have different shapes, {a.shape} and {b.shape}: compare nets of one"
+            " size"
+        )
     return a.astype(np.uint8) + 2 * b.astype(np.uint8)
 
 
-def overlap_figure(a: np.ndarray, b: np.ndarray, first: str, second: str, dark: bool = False,
-                   block: int = 8) -> go.Figure:
+def overlap_figure(
+    a: np.ndarray, b: np.ndarray, first: str, second: str, dark: bool = False, block: int = 8
+) -> go.Figure:
     """Two masks of one matrix on top of each other."""
-    return _blocks(overlap(a, b), block, ["in neither", f"only in {first}", f"only in {second}", "in both"],
-                   [PRUNED, VERMILLION, ORANGE, SKY if dark else BLUE])
+    return _blocks(
+        overlap(a, b),
+        block,
+        ["in neither", f"only in {first}", f"only in {second}", "in both"],
+        [PRUNED, VERMILLION, ORANGE, SKY if dark else BLUE],
+    )
 
 
 def _blocks(codes: np.ndarray, block: int, names: list[str], colours: list[str]) -> go.Figure:
     """Codes uint8 [R/b, C] as an image to the block, with one legend entry per code."""
     count = len(names)
-    steps = [[edge, colour] for i, colour in enumerate(colours) for edge in (i / count, (i + 1) / count)]
-    figure = go.Figure(go.Heatmap(
-        z=codes, y0=0, dy=block, zmin=-0.5, zmax=count - 0.5, colorscale=steps, showscale=False,
-        hovertemplate="outputs from %{y}, input %{x}<extra></extra>"))
+    steps = [
+        [edge, colour] for i, colour in enumerate(colours) for edge in (i / count, (i + 1) / count)
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            z=codes,
+            y0=0,
+            dy=block,
+            zmin=-0.5,
+            zmax=count - 0.5,
+            colorscale=steps,
+            showscale=False,
+            hovertemplate="outputs from %{y}, input %{x}<extra></extra>",
+        )
+    )
     present = set(np.unique(codes).tolist())
     for i, (name, colour) in enumerate(zip(names, colours)):
         if i in present:
             share = float((codes == i).mean())
-            figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=f"{name} ({100 * share:.1f} %)",
-                                        marker={"symbol": "square", "size": 12, "color": colour}))
+            figure.add_trace(
+                go.Scatter(
+                    x=[None],
+                    y=[None],
+                    mode="markers",
+                    name=f"{name} ({100 * share:.1f} %)",
+                    marker={"symbol": "square", "size": 12, "color": colour},
+                )
+            )
     height = int(min(max(160 + 5 * codes.shape[0], 260), 620))
-    legend = {"orientation": "h", "y": -60 / (height - 100), "yanchor": "top", "x": 0}  # 60 pixels below the matrix
-    figure.update_layout(height=height, legend=legend, **{**PLAIN, "margin": {"l": 8, "r": 8, "t": 34, "b": 8}})
-    figure.update_xaxes(title="Input (column)", showgrid=False, zeroline=False, range=[-0.5, codes.shape[1] - 0.5])
-    figure.update_yaxes(title="Output (row)", showgrid=False, zeroline=False,
-                        range=[block * (codes.shape[0] - 0.5), -block / 2])
+    legend = {
+        "orientation": "h",
+        "y": -60 / (height - 100),
+        "yanchor": "top",
+        "x": 0,
+    }  # 60 pixels below the matrix
+    figure.update_layout(
+        height=height, legend=legend, **{**PLAIN, "margin": {"l": 8, "r": 8, "t": 34, "b": 8}}
+    )
+    figure.update_xaxes(
+        title="Input (column)", showgrid=False, zeroline=False, range=[-0.5, codes.shape[1] - 0.5]
+    )
+    figure.update_yaxes(
+        title="Output (row)",
+        showgrid=False,
+        zeroline=False,
+        range=[block * (codes.shape[0] - 0.5), -block / 2],
+    )
     return figure
 
 
 def steps_figure(rows: pd.DataFrame, dark: bool = False) -> go.Figure:
-    """Share of the final mask's blocks that were already chosen, over training steps; rows: step, name, agree 0..1."""
+    """Share of the final mask's blocks that were already chosen, over training steps; rows: step,
+    name, agree 0..1.
+    """
     figure = go.Figure()
     looks = ((SKY if dark else BLUE, "circle"), (ORANGE, "square"))
     for (name, part), (colour, marker) in zip(rows.groupby("name", sort=False), looks):
-        figure.add_trace(go.Scatter(
-            x=part["step"], y=100 * part["agree"], mode="lines+markers", name=name, line={"color": colour},
-            marker={"size": 9, "symbol": marker, "color": colour},
-            hovertemplate="step %{x}: %{y:.1f} % of the final blocks<extra>" + name + "</extra>"))
-    figure.update_layout(height=300, legend={"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0}, **PLAIN)
+        figure.add_trace(
+            go.Scatter(
+                x=part["step"],
+                y=100 * part["agree"],
+                mode="lines+markers",
+                name=name,
+                line={"color": colour},
+                marker={"size": 9, "symbol": marker, "color": colour},
+                hovertemplate="step %{x}: %{y:.1f} % of the final blocks<extra>"
+                + name
+                + "</extra>",
+            )
+        )
+    figure.update_layout(
+        height=300, legend={"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0}, **PLAIN
+    )
     figure.update_xaxes(title="Training step")
     figure.update_yaxes(title="Already final (%)", range=[0, 103])
     return figure

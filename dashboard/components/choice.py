@@ -1,8 +1,11 @@
-"""The run and the subnet a visitor has chosen: kept in the address, remembered in the session, on every page.
+"""The run and the subnet a visitor has chosen: kept in the address, remembered in the session, on
+every page.
 
-The address is the truth (it can be shared and survives a restart); the session only carries it over a page change,
-where the browser drops the address's parameters. A size that nobody has measured is named like "s73-between".
+The address is the truth (it can be shared and survives a restart); the session only carries it over
+a page change, where the browser drops the address's parameters. A size that nobody has measured is
+named like "s73-between".
 """
+
 from __future__ import annotations
 
 import re
@@ -21,7 +24,10 @@ MEMORY = "chosen"  # key in st.session_state: {"run": ..., "subnet": ...}
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the visitor looks at: a run's id and the name of one of its subnets (stored, or "s73-between")."""
+    """What the visitor looks at: a run's id and the name of one of its subnets (stored, or
+    "s73-between").
+    """
+
     run: str
     subnet: str
 
@@ -38,7 +44,9 @@ def between_percent(name: str) -> int | None:
 
 
 def travel() -> None:
-    """Write the remembered choice back into an address that lost it; the router calls this on every run."""
+    """Write the remembered choice back into an address that lost it; the router calls this on every
+    run.
+    """
     remembered = st.session_state.get(MEMORY, {})
     for key in ("run", "subnet"):
         if key in st.query_params:
@@ -51,7 +59,9 @@ def travel() -> None:
 
 
 def choose(run: str | None = None, subnet: str | None = None) -> None:
-    """Choose a run, a subnet or both; works in callbacks. A new run alone forgets the subnet of the old one."""
+    """Choose a run, a subnet or both; works in callbacks. A new run alone forgets the subnet of the
+    old one.
+    """
     chosen = dict(st.session_state.get(MEMORY, {}))
     if run is not None:
         if run != chosen.get("run"):
@@ -67,7 +77,9 @@ def choose(run: str | None = None, subnet: str | None = None) -> None:
 
 
 def current() -> Chosen | None:
-    """The valid choice: what the address says where that exists, else a sensible start; None without any run."""
+    """The valid choice: what the address says where that exists, else a sensible start; None
+    without any run.
+    """
     travel()
     known = data.run_ids()
     if not known:
@@ -90,7 +102,10 @@ def need_run() -> Chosen:
     unknown = st.query_params.get("run")
     chosen = current()
     if unknown and chosen and chosen.run != unknown:
-        st.info(f"There is no finished run called “{escape(unknown)}” here, so you see “{escape(chosen.run)}” instead.")
+        st.info(
+            f"There is no finished run called “{escape(unknown)}” here, so you see"
+            f" “{escape(chosen.run)}” instead."
+        )
     if chosen is None:
         empty_state()
         st.stop()
@@ -101,11 +116,11 @@ def empty_state() -> None:
     """What a visitor sees before anything has been trained."""
     st.subheader("Nothing to show yet")
     st.markdown(
-        "A *run* is one trained network that can be made smaller with a slider. There is none on this machine.\n\n"
-        "1. Open **Train** in the menu and press start: the built-in commands corpus needs no download.\n"
-        "2. Watch it on **Jobs**.\n"
-        "3. Come back: measured sizes appear here on their own.\n\n"
-        "Or in a terminal: `python -m core train --help`.")
+        "A *run* is one trained network that can be made smaller with a slider. There is none on"
+        " this machine.\n\n1. Open **Train** in the menu and press start: the built-in commands"
+        " corpus needs no download.\n2. Watch it on **Jobs**.\n3. Come back: measured sizes appear"
+        " here on their own.\n\nOr in a terminal: `python -m core train --help`."
+    )
 
 
 def record(chosen: Chosen) -> Subnet:

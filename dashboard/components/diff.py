@@ -1,13 +1,20 @@
-"""Two texts laid over each other word by word, as counts and as coloured HTML that does not rely on colour alone."""
+"""Two texts laid over each other word by word, as counts and as coloured HTML that does not rely on
+colour alone.
+"""
+
 from __future__ import annotations
 
 import html
 from dataclasses import dataclass
 
-# Okabe-Ito hues (safe for colour-blind eyes), thin enough to read on white and on black; each kind has its own mark too
+# Okabe-Ito hues (safe for colour-blind eyes), thin enough to read on white and on black; each kind
+# has its own mark too
 STYLES = {
     "changed": "background:rgba(230,159,0,.28);border-bottom:2px solid #e69f00;",
-    "missing": "background:rgba(86,180,233,.22);text-decoration:line-through;border-bottom:2px dotted #56b4e9;",
+    "missing": (
+        "background:rgba(86,180,233,.22);text-decoration:line-through;border-bottom:2px dotted"
+        " #56b4e9;"
+    ),
     "extra": "background:rgba(204,121,167,.28);border-bottom:3px double #cc79a7;",
 }
 WORD = "padding:0 .2em;border-radius:.25em;"
@@ -17,13 +24,16 @@ BOX = "line-height:1.9;overflow-wrap:anywhere;white-space:normal;font-size:1.05r
 @dataclass(frozen=True)
 class Piece:
     """One step of an alignment: kind is same | changed | missing | extra; the absent side is ''."""
+
     kind: str
     reference: str
     hypothesis: str
 
 
 def align(reference: str, hypothesis: str) -> list[Piece]:
-    """The fewest word edits that turn `reference` into `hypothesis` (Levenshtein over words, by jiwer)."""
+    """The fewest word edits that turn `reference` into `hypothesis` (Levenshtein over words, by
+    jiwer).
+    """
     expected, heard = reference.split(), hypothesis.split()
     if not expected:  # jiwer refuses an empty reference
         return [Piece("extra", "", word) for word in heard]
@@ -33,13 +43,17 @@ def align(reference: str, hypothesis: str) -> list[Piece]:
 
     pieces: list[Piece] = []
     for chunk in jiwer.process_words(" ".join(expected), " ".join(heard)).alignments[0]:
-        left = expected[chunk.ref_start_idx:chunk.ref_end_idx]
-        right = heard[chunk.hyp_start_idx:chunk.hyp_end_idx]
-        kind = {"equal": "same", "substitute": "changed", "delete": "missing", "insert": "extra"}[chunk.type]
+        left = expected[chunk.ref_start_idx : chunk.ref_end_idx]
+        right = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        kind = {"equal": "same", "substitute": "changed", "delete": "missing", "insert": "extra"}[
+            chunk.type
+        ]
         if kind in ("same", "changed"):
             pieces += [Piece(kind, a, b) for a, b in zip(left, right)]
         else:
-            pieces += [Piece(kind, word, "") for word in left] + [Piece(kind, "", word) for word in right]
+            pieces += [Piece(kind, word, "") for word in left] + [
+                Piece(kind, "", word) for word in right
+            ]
     return pieces
 
 
@@ -56,7 +70,9 @@ def error_rate(pieces: list[Piece]) -> float | None:
 
 
 def markup(pieces: list[Piece]) -> str:
-    """The alignment as HTML: every word escaped, so text that looks like tags is shown and not obeyed."""
+    """The alignment as HTML: every word escaped, so text that looks like tags is shown and not
+    obeyed.
+    """
     if not pieces:
         return f'<div style="{BOX}opacity:.7">(no words)</div>'
     return f'<div dir="auto" style="{BOX}">{" ".join(_word(piece) for piece in pieces)}</div>'
@@ -66,26 +82,39 @@ def _word(piece: Piece) -> str:
     expected, heard = html.escape(piece.reference), html.escape(piece.hypothesis)
     if piece.kind == "same":
         return f"<span>{heard}</span>"
-    said, text = {"changed": (f"instead of: {expected}", f"{heard} <small>(for {expected})</small>"),
-                  "missing": ("missing here", expected),
-                  "extra": ("extra here", f"+{heard}")}[piece.kind]
+    said, text = {
+        "changed": (f"instead of: {expected}", f"{heard} <small>(for {expected})</small>"),
+        "missing": ("missing here", expected),
+        "extra": ("extra here", f"+{heard}"),
+    }[piece.kind]
     return f'<span title="{said}" style="{WORD}{STYLES[piece.kind]}">{text}</span>'
 
 
 def legend() -> str:
     """One line that says what the three marks mean."""
-    marks = {"changed": "other word (for the expected one)", "missing": "missing word", "extra": "+extra word"}
-    shown = (f'<span style="{WORD}{STYLES[kind]}white-space:nowrap">{text}</span>' for kind, text in marks.items())
+    marks = {
+        "changed": "other word (for the expected one)",
+        "missing": "missing word",
+        "extra": "+extra word",
+    }
+    shown = (
+        f'<span style="{WORD}{STYLES[kind]}white-space:nowrap">{text}</span>'
+        for kind, text in marks.items()
+    )
     return f'<div style="line-height:2;font-size:.85rem">{" &nbsp; ".join(shown)}</div>'
 
 
 def sentence(pieces: list[Piece]) -> str:
-    """The same in plain words, e.g. '2 of 8 words differ (1 changed, 1 missing, 0 extra): 25.0 % word error rate.'"""
+    """The same in plain words, e.g. '2 of 8 words differ (1 changed, 1 missing, 0 extra): 25.0 %
+    word error rate.'
+    """
     found, rate = counts(pieces), error_rate(pieces)
     if rate is None:
         return "Nothing to compare with: the expected text has no words."
     wrong = sum(found[kind] for kind in STYLES)
     if not wrong:
         return f"All {found['words']} words are the same: 0 % word error rate."
-    return (f"{wrong} differences over {found['words']} words ({found['changed']} changed, {found['missing']} missing, "
-            f"{found['extra']} extra): {100 * rate:.1f} % word error rate.")
+    return (
+        f"{wrong} differences over {found['words']} words ({found['changed']} changed,"
+        f" {found['missing']} missing, {found['extra']} extra): {100 * rate:.1f} % word error rate."
+    )

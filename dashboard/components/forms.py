@@ -1,4 +1,7 @@
-"""Cards turned into widgets and widgets into a recipe: text to values, checks that name the field, and TOML."""
+"""Cards turned into widgets and widgets into a recipe: text to values, checks that name the field,
+and TOML.
+"""
+
 from __future__ import annotations
 
 import json
@@ -25,7 +28,9 @@ def alternatives(kind: str) -> list[str]:
 
 
 def widget_kind(option: CardOption) -> str:
-    """choice | switch | whole | number | structure | text: the widget that fits the option's type."""
+    """choice | switch | whole | number | structure | text: the widget that fits the option's
+    type.
+    """
     kinds = alternatives(option.type)
     if option.choices and kinds[0] not in STRUCTURED and option.default in option.choices:
         return "choice"
@@ -33,13 +38,19 @@ def widget_kind(option: CardOption) -> str:
         return "switch"
     if kinds[0].split("[")[0] in STRUCTURED:
         return "structure"
-    if len(kinds) == 1 and kinds[0] in ("int", "float") and isinstance(option.default, (int, float)):
+    if (
+        len(kinds) == 1
+        and kinds[0] in ("int", "float")
+        and isinstance(option.default, (int, float))
+    ):
         return "whole" if kinds[0] == "int" else "number"
     return "text"
 
 
 def label(option: CardOption) -> str:
-    """"seconds_per_batch" in "s" -> "Seconds per batch (s)"; Markdown signs are shown, not obeyed."""
+    """ "seconds_per_batch" in "s" -> "Seconds per batch (s)"; Markdown signs are shown, not
+    obeyed.
+    """
     ends = f"_{option.unit.lower()}"
     words = option.name.removesuffix(ends if option.unit else "").replace("_", " ")
     unit = f" ({option.unit})" if option.unit else ""
@@ -56,15 +67,23 @@ def hint(option: CardOption) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as the text a person edits: strings bare, else JSON, over several lines when long; None is empty."""
+    """A value as the text a person edits: strings bare, else JSON, over several lines when long;
+    None is empty.
+    """
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONG or isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+    return (
+        text
+        if len(text) <= LONG or isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, indent=1)
+    )
 
 
 def parse(option: CardOption, written: str, where: str) -> Any:
-    """The value a person wrote for a text or structure option; ValueError names the field, what came, what fits."""
+    """The value a person wrote for a text or structure option; ValueError names the field, what
+    came, what fits.
+    """
     kinds, text = alternatives(option.type), written.strip()
     if not text and "None" in kinds:
         return None
@@ -76,7 +95,9 @@ def parse(option: CardOption, written: str, where: str) -> Any:
         try:
             value = json.loads(text)
         except ValueError:
-            raise ValueError(f"{where} must be {option.type}, but {written!r} came; {hint(option)}") from None
+            raise ValueError(
+                f"{where} must be {option.type}, but {written!r} came; {hint(option)}"
+            ) from None
     return plugins.check_value(where, option.type, value, option.low, option.high, option.choices)
 
 
@@ -89,7 +110,10 @@ def _structure(option: CardOption, text: str, where: str) -> Any:
         except ValueError:
             continue
     example = '{"name": 1.5}' if option.type.startswith("dict") else '["first", "second"]'
-    raise ValueError(f"{where} must be {option.type} written as JSON or TOML, for example {example}, but {text!r} came")
+    raise ValueError(
+        f"{where} must be {option.type} written as JSON or TOML, for example {example}, but"
+        f" {text!r} came"
+    )
 
 
 def step(option: CardOption) -> float:
@@ -104,15 +128,30 @@ def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -
     if kind == "choice":
         choices = list(option.choices)
         index = choices.index(value) if value in choices else 0
-        return place.selectbox(title, choices, index=index, help=about, key=key, format_func=str), ""
+        return (
+            place.selectbox(title, choices, index=index, help=about, key=key, format_func=str),
+            "",
+        )
     if kind == "switch":
         return place.toggle(title, bool(value), help=about, key=key), ""
     if kind in ("whole", "number"):
         cast = int if kind == "whole" else float
-        low = cast(option.low) if option.low is not None else (-LARGEST if kind == "whole" else None)
-        high = cast(option.high) if option.high is not None else (LARGEST if kind == "whole" else None)
-        got = place.number_input(title, min_value=low, max_value=high, value=cast(value), help=about, key=key,
-                                 step=1 if kind == "whole" else step(option), format=None if kind == "whole" else "%g")
+        low = (
+            cast(option.low) if option.low is not None else (-LARGEST if kind == "whole" else None)
+        )
+        high = (
+            cast(option.high) if option.high is not None else (LARGEST if kind == "whole" else None)
+        )
+        got = place.number_input(
+            title,
+            min_value=low,
+            max_value=high,
+            value=cast(value),
+            help=about,
+            key=key,
+            step=1 if kind == "whole" else step(option),
+            format=None if kind == "whole" else "%g",
+        )
         return (cast(got), "") if got is not None else (None, f"{where} is empty; {about}")
     draw = place.text_area if kind == "structure" else place.text_input
     about += " Written as JSON or TOML." if kind == "structure" else ""
@@ -126,8 +165,12 @@ def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -
         return None, str(error)
 
 
-def fill(card: Card, given: dict[str, Any], where: str, key: str) -> tuple[dict[str, Any], list[str]]:
-    """Widgets for all options of a card, two in a row; what differs from the defaults or was given, and problems."""
+def fill(
+    card: Card, given: dict[str, Any], where: str, key: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Widgets for all options of a card, two in a row; what differs from the defaults or was given,
+    and problems.
+    """
     if card.broken:
         return {}, [f"{where}: {card.path} is broken: {card.broken}"]
     unknown = sorted(set(given) - {option.name for option in card.options})
@@ -137,8 +180,13 @@ def fill(card: Card, given: dict[str, Any], where: str, key: str) -> tuple[dict[
         value = given.get(option.name, option.default)
         long = widget_kind(option) == "structure" and len(show(value)) > LONG
         row = [] if long else row or list(st.columns(2))
-        value, problem = ask(option, value, f"{key}.{option.name}", f"{where}.{option.name}",
-                             row.pop(0) if row else st.container())
+        value, problem = ask(
+            option,
+            value,
+            f"{key}.{option.name}",
+            f"{where}.{option.name}",
+            row.pop(0) if row else st.container(),
+        )
         if problem:
             problems.append(problem)
         elif value is not None and (option.name in given or not same(value, option.default)):
@@ -157,9 +205,14 @@ def same(value: Any, default: Any) -> bool:
 
 
 def toml(recipe: dict[str, Any]) -> str:
-    """A recipe's tables as TOML that load_recipe reads back: plain fields first, then one table each."""
-    lines = [f"{_key(name)} = {_toml(value)}" for name, value in recipe.items()
-             if not isinstance(value, dict) and value not in ("", None)]
+    """A recipe's tables as TOML that load_recipe reads back: plain fields first, then one table
+    each.
+    """
+    lines = [
+        f"{_key(name)} = {_toml(value)}"
+        for name, value in recipe.items()
+        if not isinstance(value, dict) and value not in ("", None)
+    ]
     for name, value in recipe.items():
         if isinstance(value, dict) and value:
             lines += _table(_key(name), value)
@@ -167,7 +220,11 @@ def toml(recipe: dict[str, Any]) -> str:
 
 
 def _table(path: str, values: dict[str, Any]) -> list[str]:
-    plain = [f"{_key(k)} = {_toml(v)}" for k, v in values.items() if not isinstance(v, dict) and v is not None]
+    plain = [
+        f"{_key(k)} = {_toml(v)}"
+        for k, v in values.items()
+        if not isinstance(v, dict) and v is not None
+    ]
     lines = ["", f"[{path}]", *plain]
     for key, value in values.items():
         if isinstance(value, dict) and value:

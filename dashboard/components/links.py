@@ -1,4 +1,7 @@
-"""A link to another page that keeps the visitor's session, or a plain one where pages are run on their own."""
+"""A link to another page that keeps the visitor's session, or a plain one where pages are run on
+their own.
+"""
+
 from __future__ import annotations
 
 import streamlit as st
@@ -6,7 +9,9 @@ from streamlit.errors import StreamlitAPIException
 
 
 def to_page(name: str, label: str, icon: str | None = None) -> None:
-    """Link to views/<name>.py; outside the router (tests of one page) an ordinary link to /<name>."""
+    """Link to views/<name>.py; outside the router (tests of one page) an ordinary link to
+    /<name>.
+    """
     try:
         st.page_link(f"views/{name}.py", label=label, icon=icon)
     except (StreamlitAPIException, KeyError):  # no such page is registered

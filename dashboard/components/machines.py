@@ -1,4 +1,7 @@
-"""The machines of Ray clusters as a table: what each has, how much of it is in use, and what runs there."""
+"""The machines of Ray clusters as a table: what each has, how much of it is in use, and what runs
+there.
+"""
+
 from __future__ import annotations
 
 import os
@@ -37,11 +40,21 @@ def gigabytes(size: float) -> str:
 
 def table(found: list[cluster.Node]) -> pd.DataFrame:
     """A row per machine."""
-    return pd.DataFrame([{
-        "machine": node.address + (" (head)" if node.head else ""), "state": "alive" if node.alive else "gone",
-        "devices": ", ".join([*node.gpus, f"{node.cpus:g} processors"]), "memory": gigabytes(node.memory_bytes),
-        "in use": ", ".join(f"{name} {share}" for name, share in node.busy.items()) or "nothing",
-        "runs": ", ".join(name.removeprefix("ray::") for name in node.running) or "nothing"} for node in found])
+    return pd.DataFrame(
+        [
+            {
+                "machine": node.address + (" (head)" if node.head else ""),
+                "state": "alive" if node.alive else "gone",
+                "devices": ", ".join([*node.gpus, f"{node.cpus:g} processors"]),
+                "memory": gigabytes(node.memory_bytes),
+                "in use": (
+                    ", ".join(f"{name} {share}" for name, share in node.busy.items()) or "nothing"
+                ),
+                "runs": ", ".join(name.removeprefix("ray::") for name in node.running) or "nothing",
+            }
+            for node in found
+        ]
+    )
 
 
 def show(jobs: list[Job]) -> None:
@@ -54,9 +67,15 @@ def show(jobs: list[Job]) -> None:
             continue
         alive = [node for node in found if node.alive]
         gpus, processors = sum(len(node.gpus) for node in alive), sum(node.cpus for node in alive)
-        st.caption(f"{escape(address)}: {len(alive)} machine{'s' if len(alive) != 1 else ''}, {gpus} GPU{'s' if gpus != 1 else ''}, "
-                   f"{processors:g} processors")
+        st.caption(
+            f"{escape(address)}: {len(alive)} machine{'s' if len(alive) != 1 else ''}, {gpus}"
+            f" GPU{'s' if gpus != 1 else ''}, {processors:g} processors"
+        )
         st.dataframe(table(found), hide_index=True, width="stretch")
         for job in jobs:
-            if job.state == "running" and job.settings.get("address") == address and job.place != job.runner:
+            if (
+                job.state == "running"
+                and job.settings.get("address") == address
+                and job.place != job.runner
+            ):
                 st.caption(f"Job {job.id} is on {escape(job.place)}")

@@ -1,4 +1,7 @@
-"""“Measure this size”: queues the evaluation of a size between measured ones and follows it until it appears."""
+"""“Measure this size”: queues the evaluation of a size between measured ones and follows it until
+it appears.
+"""
+
 from __future__ import annotations
 
 from typing import Any
@@ -14,21 +17,36 @@ ACTIVE = ("queued", "running")
 
 
 def conditions(row: dict[str, Any]) -> dict[str, Any] | None:
-    """What a job is told so that its report falls under the conditions of `row`, a point of the chart; None beside a language model,
-    whose file a report names but does not hold."""
+    """What a job is told so that its report falls under the conditions of `row`, a point of the
+    chart; None beside a language model,
+    whose file a report names but does not hold.
+    """
     if row["language_model"] not in ("", "none"):
         return None
     decoder, _, beam = str(row["decoder"]).partition(" ")
-    return {"splits": [str(row["split"])], "chunk_ms": float(row["chunk_ms"]),
-            "decoding": {"decoder": decoder, "beam": int(beam or 0), "lm": "", "precision": str(row["precision"])}}
+    return {
+        "splits": [str(row["split"])],
+        "chunk_ms": float(row["chunk_ms"]),
+        "decoding": {
+            "decoder": decoder,
+            "beam": int(beam or 0),
+            "lm": "",
+            "precision": str(row["precision"]),
+        },
+    }
 
 
 def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
-    """A button that queues the measurement under the conditions of the chart, of which `row` is a point, or the state of the one that
-    is under way."""
+    """A button that queues the measurement under the conditions of the chart, of which `row` is a
+    point, or the state of the one that
+    is under way.
+    """
     asked = conditions(row)
     if asked is None:
-        st.caption(f"To measure this size beside {escape(row['language_model'])}, use `python -m core evaluate --help` in a terminal.")
+        st.caption(
+            f"To measure this size beside {escape(row['language_model'])}, use `python -m core"
+            " evaluate --help` in a terminal."
+        )
         return
     try:
         job = measuring(run, subnet.name, asked)
@@ -39,11 +57,21 @@ def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
         follow(run, subnet.name, asked)
         return
     if job is not None and job.state == "failed":
-        st.warning(f"The last measurement of this size failed: {escape(_last_line(job))} (all of it is on the Jobs page).")
+        st.warning(
+            f"The last measurement of this size failed: {escape(_last_line(job))} (all of it is on"
+            " the Jobs page)."
+        )
     if not visit.may(visit.JOBS):
         return
-    if st.button("Measure this size", icon=":material/straighten:", key="measure",
-                 help=f"Starts a job that decodes “{escape(row['split'])}” with this very file; minutes on a laptop."):
+    if st.button(
+        "Measure this size",
+        icon=":material/straighten:",
+        key="measure",
+        help=(
+            f"Starts a job that decodes “{escape(row['split'])}” with this very file; minutes on a"
+            " laptop."
+        ),
+    ):
         try:
             queue(run, subnet, asked)
         except (ValueError, OSError) as error:
@@ -60,32 +88,50 @@ def follow(run: str, name: str, asked: dict[str, Any]) -> None:
         st.rerun()
         return
     if job.state == "queued":
-        st.info(f"Job {job.id} waits for its turn; its point appears here when it is done.",
-                icon=":material/hourglass_empty:")
+        st.info(
+            f"Job {job.id} waits for its turn; its point appears here when it is done.",
+            icon=":material/hourglass_empty:",
+        )
         return
     eta = f", about {job.eta_s / 60:.0f} min left" if job.eta_s else ""
-    st.progress(min(max(job.progress, 0.0), 1.0),
-                text=f"Job {job.id} measures this size: {escape(job.message or 'started')}{eta}")
+    st.progress(
+        min(max(job.progress, 0.0), 1.0),
+        text=f"Job {job.id} measures this size: {escape(job.message or 'started')}{eta}",
+    )
 
 
 def measuring(run: str, name: str, asked: dict[str, Any]) -> Job | None:
-    """The newest job that measures this new size under these conditions, in whatever state; None if there never was."""
+    """The newest job that measures this new size under these conditions, in whatever state; None if
+    there never was.
+    """
     from core.jobs import queue as jobs
+
     try:
         known = jobs.list_jobs(50)
     except data.UNREADABLE:
         return None
     for job in sorted(known, key=lambda job: -job.id):
         new = job.payload.get("new") or {}
-        if job.kind == "evaluate" and job.payload.get("run") == run and new.get("name") == name \
-                and all(job.payload.get(key) == value for key, value in asked.items()):
+        if (
+            job.kind == "evaluate"
+            and job.payload.get("run") == run
+            and new.get("name") == name
+            and all(job.payload.get(key) == value for key, value in asked.items())
+        ):
             return job
     return None
 
 
 def queue(run: str, chosen: Subnet, asked: dict[str, Any]) -> int:
-    """Queue the evaluation of a new size and make sure that a worker lives; returns the job's id."""
-    number = visitors.queue(visit.visitor(), "evaluate", {"run": run, "subnets": [], "new": as_dict(chosen), **asked}, run=run)
+    """Queue the evaluation of a new size and make sure that a worker lives; returns the job's
+    id.
+    """
+    number = visitors.queue(
+        visit.visitor(),
+        "evaluate",
+        {"run": run, "subnets": [], "new": as_dict(chosen), **asked},
+        run=run,
+    )
     visitors.wake_worker(visit.visitor())
     return number
 

@@ -1,1 +1,3 @@
-"""What pages know beyond stored records: slider stops, masks, what fits a device, comparisons, transcription. No widgets."""
+"""What pages know beyond stored records: slider stops, masks, what fits a device, comparisons,
+transcription. No widgets.
+"""

@@ -1,4 +1,7 @@
-"""Cached reads of what `python -m core compare` left: the claims, and the trainings of every arm."""
+"""Cached reads of what `python -m core compare` left: the claims, and the trainings of every
+arm.
+"""
+
 from __future__ import annotations
 
 import json
@@ -9,8 +12,24 @@ import streamlit as st
 from core import paths
 from dashboard import data
 
-CLAIM = {"number", "text", "arm", "against", "size", "verdict", "relative", "low", "high", "seeds", "split", "minutes", "selection_minutes", "tmacs",
-         "selection_tmacs", "smaller"}  # what a row has
+CLAIM = {
+    "number",
+    "text",
+    "arm",
+    "against",
+    "size",
+    "verdict",
+    "relative",
+    "low",
+    "high",
+    "seeds",
+    "split",
+    "minutes",
+    "selection_minutes",
+    "tmacs",
+    "selection_tmacs",
+    "smaller",
+}  # what a row has
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
@@ -19,11 +38,22 @@ def _json_files(files: tuple[str, ...], key: tuple) -> list:
 
 
 def claims() -> list[dict]:
-    """What the comparisons say of the claims; [] before any was run. ValueError when the file is damaged."""
+    """What the comparisons say of the claims; [] before any was run. ValueError when the file is
+    damaged.
+    """
     file = paths.COMPARED / paths.CLAIMS
-    found = data.guard("comparison", "claims", _json_files, (str(file),), data.time_of(file))[0] if file.is_file() else []
-    if not isinstance(found, list) or not all(isinstance(row, dict) and set(row) >= CLAIM for row in found):
-        raise ValueError("The table of claims is of another version: `python -m core compare SET` writes it anew.")
+    found = (
+        data.guard("comparison", "claims", _json_files, (str(file),), data.time_of(file))[0]
+        if file.is_file()
+        else []
+    )
+    if not isinstance(found, list) or not all(
+        isinstance(row, dict) and set(row) >= CLAIM for row in found
+    ):
+        raise ValueError(
+            "The table of claims is of another version: `python -m core compare SET` writes it"
+            " anew."
+        )
     return found
 
 
@@ -31,6 +61,8 @@ def arms(name: str) -> dict[str, list[dict]]:
     """{arm: its trainings' records} of a comparison. ValueError when one is damaged."""
     files = tuple(map(str, sorted((paths.COMPARED / name).glob("*.json"))))
     found: dict[str, list[dict]] = {}
-    for record in data.guard(name, "trainings", _json_files, files, tuple(map(data.time_of, files))):
+    for record in data.guard(
+        name, "trainings", _json_files, files, tuple(map(data.time_of, files))
+    ):
         found.setdefault(str(record.get("arm")), []).append({"seed": 0, "curve": [], **record})
     return found

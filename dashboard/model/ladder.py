@@ -1,4 +1,7 @@
-"""The ladder: the stored sizes that the slider walks over, and the sizes between them that nobody has measured."""
+"""The ladder: the stored sizes that the slider walks over, and the sizes between them that nobody
+has measured.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -9,22 +12,34 @@ from core import cost
 from core.records import Subnet
 from dashboard import data
 
-NEAR = 1.5  # points of sparsity within which only one of several subnets is a rung, if they share a percentage or are not measured
-ORIGINS = ("searched", "trained", "uniform", "between", "dense")  # the first wins among measured ones
+# points of sparsity within which only one of several subnets is a rung, if they share a percentage
+# or are not measured
+NEAR = 1.5
+ORIGINS = (
+    "searched",
+    "trained",
+    "uniform",
+    "between",
+    "dense",
+)  # the first wins among measured ones
 
 
 @dataclass(frozen=True)
 class Rung:
     """A stored size on the slider: percent zeros (rounded), exact sparsity 0..1, name."""
+
     percent: int
     sparsity: float
     name: str
 
 
 def rungs(run: str) -> list[Rung]:
-    """The stored sizes the slider stops at, densest first. Of sizes nearer than NEAR points a measured one stays, a searched one
-    before others: never the one that happens to do best on the test speech. A measured size at a percentage where no other one stops
-    stays, too, so that the slider never estimates there what was measured."""
+    """The stored sizes the slider stops at, densest first. Of sizes nearer than NEAR points a
+    measured one stays, a searched one
+    before others: never the one that happens to do best on the test speech. A measured size at a
+    percentage where no other one stops
+    stays, too, so that the slider never estimates there what was measured.
+    """
     try:
         key = data.stamp(run)
         data.subnets(run)
@@ -50,11 +65,16 @@ def _rungs(run: str, key: tuple, split: str) -> list[Rung]:
         alone = round(100 * item.sparsity) not in {round(100 * other.sparsity) for other in chosen}
         if far or alone and (item.sparsity == 0.0 or item.name in measured):
             chosen.append(item)
-    return [Rung(round(100 * s.sparsity), s.sparsity, s.name) for s in sorted(chosen, key=lambda s: s.sparsity)]
+    return [
+        Rung(round(100 * s.sparsity), s.sparsity, s.name)
+        for s in sorted(chosen, key=lambda s: s.sparsity)
+    ]
 
 
 def first_subnet(run: str) -> str:
-    """The size a visitor sees first: the rung nearest to 70 % zeros, else any stored size, else "dense"."""
+    """The size a visitor sees first: the rung nearest to 70 % zeros, else any stored size, else
+    "dense".
+    """
     found = rungs(run)
     if found:
         return min(found, key=lambda rung: abs(rung.percent - 70)).name
@@ -72,13 +92,17 @@ def neighbours(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
 
 
 def mixable(run: str) -> bool:
-    """Whether sizes between the stored ones can be made: not where each has an output layer of its own or was pruned alone."""
+    """Whether sizes between the stored ones can be made: not where each has an output layer of its
+    own or was pruned alone.
+    """
     sizes = [data.subnet(run, rung.name) for rung in rungs(run)]
     return len({(s.ranks_sha256, s.head) for s in sizes}) == 1
 
 
 def between(run: str, percent: int) -> Subnet:
-    """The subnet with `percent` % zeros mixed from its two neighbours on the ladder; nobody has measured it."""
+    """The subnet with `percent` % zeros mixed from its two neighbours on the ladder; nobody has
+    measured it.
+    """
     return data.guard(run, f"size at {percent} % zeros", _between, run, percent, data.stamp(run))
 
 
@@ -87,8 +111,19 @@ def _between(run: str, percent: int, key: tuple) -> Subnet:
     low, high = neighbours(rungs(run), percent)
     a, b = data.subnet(run, low.name), data.subnet(run, high.name)
     if a.ranks_sha256 != b.ranks_sha256 or a.head != b.head:
-        raise ValueError(f"its neighbours {a.name} and {b.name} were pruned one by one, so nothing lies between them")
+        raise ValueError(
+            f"its neighbours {a.name} and {b.name} were pruned one by one, so nothing lies between"
+            " them"
+        )
     keep = cost.between(data.anatomy(run), a.keep, b.keep, percent / 100)
-    return Subnet(name=f"s{percent:02d}-between", run=run, keep=keep, pattern=a.pattern, head=a.head, bits=a.bits,
-                  sparsity=cost.sparsity_reached(data.anatomy(run), keep), ranks_sha256=a.ranks_sha256,
-                  origin="between")
+    return Subnet(
+        name=f"s{percent:02d}-between",
+        run=run,
+        keep=keep,
+        pattern=a.pattern,
+        head=a.head,
+        bits=a.bits,
+        sparsity=cost.sparsity_reached(data.anatomy(run), keep),
+        ranks_sha256=a.ranks_sha256,
+        origin="between",
+    )

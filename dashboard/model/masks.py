@@ -1,4 +1,7 @@
-"""Questions about masks that several charts ask: nested or not, where two differ, how early they settle; NumPy only."""
+"""Questions about masks that several charts ask: nested or not, where two differ, how early they
+settle; NumPy only.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,7 +17,10 @@ from dashboard import data
 
 @dataclass(frozen=True)
 class Comparison:
-    """Blocks of two subnets over all matrices; `units` holds a row per matrix with only_a, only_b, both, blocks."""
+    """Blocks of two subnets over all matrices; `units` holds a row per matrix with only_a, only_b,
+    both, blocks.
+    """
+
     only_a: int
     only_b: int
     both: int
@@ -30,24 +36,39 @@ class Comparison:
         if self.only_a == 0:
             return "**Nested:** every block of {a} is also in {b}; {b} only adds to it."
         share = self.both / max(min(self.both + self.only_a, self.both + self.only_b), 1)
-        return f"**Not nested:** each has blocks the other lacks; they share {100 * share:.1f} % of the smaller one."
+        return (
+            f"**Not nested:** each has blocks the other lacks; they share {100 * share:.1f} % of"
+            " the smaller one."
+        )
 
 
 def sum_up(units: pd.DataFrame) -> Comparison:
     """The comparison from rows per matrix (unit, short, layer, blocks, only_a, only_b, both)."""
-    return Comparison(int(units["only_a"].sum()), int(units["only_b"].sum()), int(units["both"].sum()), units)
+    return Comparison(
+        int(units["only_a"].sum()), int(units["only_b"].sum()), int(units["both"].sum()), units
+    )
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _compare(run_a: str, _a: Subnet, run_b: str, _b: Subnet, key: tuple) -> pd.DataFrame:
     from dashboard.charts.layers import short_name
+
     rows = []
     for unit in data.anatomy(run_a).units:
         a, b = unit_mask(run_a, _a, unit), unit_mask(run_b, _b, unit)
         both = int((a & b).sum())
-        rows.append({"unit": unit.name, "short": short_name(unit.name, unit.layer), "layer": unit.layer + 1,
-                     "blocks": unit.blocks, "only_a": int(a.sum()) - both, "only_b": int(b.sum()) - both, "both": both,
-                     "difference": (int(b.sum()) - int(a.sum())) / unit.blocks})
+        rows.append(
+            {
+                "unit": unit.name,
+                "short": short_name(unit.name, unit.layer),
+                "layer": unit.layer + 1,
+                "blocks": unit.blocks,
+                "only_a": int(a.sum()) - both,
+                "only_b": int(b.sum()) - both,
+                "both": both,
+                "difference": (int(b.sum()) - int(a.sum())) / unit.blocks,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -60,10 +81,14 @@ def unit_mask(run: str, subnet: Subnet, unit, step: int | None = None) -> np.nda
 
 
 def compare(run_a: str, a: Subnet, run_b: str, b: Subnet) -> Comparison:
-    """Block by block over all matrices. ValueError when the nets are built differently or masks are missing."""
+    """Block by block over all matrices. ValueError when the nets are built differently or masks are
+    missing.
+    """
     if shape(data.anatomy(run_a)) != shape(data.anatomy(run_b)):
-        raise ValueError("The two networks are built differently, or their zeros lie in other patterns, so their masks cannot be laid over "
-                         "each other.")
+        raise ValueError(
+            "The two networks are built differently, or their zeros lie in other patterns, so their"
+            " masks cannot be laid over each other."
+        )
     key = (data.stamp(run_a), data.stamp(run_b), a.name, a.sparsity, b.name, b.sparsity)
     return sum_up(_compare(run_a, a, run_b, b, key))
 
@@ -74,9 +99,13 @@ def shape(anatomy: Anatomy) -> list[tuple]:
 
 
 def inside(run: str, subnet: Subnet) -> bool:
-    """Whether any matrix is kept in part; where all are kept whole or not at all, no mask could have been another."""
+    """Whether any matrix is kept in part; where all are kept whole or not at all, no mask could
+    have been another.
+    """
     units = data.anatomy(run).units
-    return any(0 < cost.blocks_kept(unit, subnet.keep.get(unit.name, 1.0)) < unit.blocks for unit in units)
+    return any(
+        0 < cost.blocks_kept(unit, subnet.keep.get(unit.name, 1.0)) < unit.blocks for unit in units
+    )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -92,7 +121,9 @@ def _agreement(run: str, _subnet: Subnet, step: int, unit_name: str, key: tuple)
 
 
 def agreement(run: str, subnet: Subnet, step: int, unit_name: str = "") -> float:
-    """Share of the final mask's blocks that the mask of `step` also holds, over one unit or ("") the whole net."""
+    """Share of the final mask's blocks that the mask of `step` also holds, over one unit or ("")
+    the whole net.
+    """
     key = (data.stamp(run), subnet.name, subnet.sparsity)
     agreed, kept = _agreement(run, subnet, step, unit_name, key)
     return agreed / kept if kept else 1.0

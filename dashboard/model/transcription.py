@@ -1,7 +1,9 @@
-"""From the bytes a person hands in to text: clear checks, two at a time, words as they come. No Streamlit.
+"""From the bytes a person hands in to text: clear checks, two at a time, words as they come. No
+Streamlit.
 
 torch is imported by `recogniser` alone, which is called only when something is really transcribed.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -18,12 +20,14 @@ RATE = 16000
 MOST_MB = 100
 MOST_MINUTES = 30
 SHORTEST_S = 0.1
-MOST_VALUES = 2e8    # decoded samples of all channels: 30 minutes of stereo at 48 kHz are 173 million
+MOST_VALUES = 2e8  # decoded samples of all channels: 30 minutes of stereo at 48 kHz are 173 million
 MOST_DECODING_S = 60.0
-AT_ONCE = 2          # transcriptions, and files being decoded, in this server at the same time
-PACKET = 5120        # samples handed over at once: 320 ms
-THREADS = max(1, (os.cpu_count() or 1) // AT_ONCE)  # for each, so that two do not fight over the same cores
-REDRAW_S = 0.1       # the page is told of new words at most this often
+AT_ONCE = 2  # transcriptions, and files being decoded, in this server at the same time
+PACKET = 5120  # samples handed over at once: 320 ms
+THREADS = max(
+    1, (os.cpu_count() or 1) // AT_ONCE
+)  # for each, so that two do not fight over the same cores
+REDRAW_S = 0.1  # the page is told of new words at most this often
 
 
 class NotUsable(ValueError):
@@ -32,7 +36,10 @@ class NotUsable(ValueError):
 
 @dataclass(frozen=True)
 class Heard:
-    """One subnet's transcript. `seconds` is computing time alone, in s; rtf = seconds / audio_seconds."""
+    """One subnet's transcript. `seconds` is computing time alone, in s; rtf = seconds /
+    audio_seconds.
+    """
+
     subnet: str
     text: str
     seconds: float
@@ -42,29 +49,46 @@ class Heard:
 
 
 def load(data: bytes, name: str, note: Callable[[str], None] = lambda text: None) -> np.ndarray:
-    """Samples [N] float32 mono 16 kHz of an uploaded or recorded file; raises NotUsable with a message for people.
+    """Samples [N] float32 mono 16 kHz of an uploaded or recorded file; raises NotUsable with a
+    message for people.
 
-    `note` is told in a sentence what was changed in the sound. Decoding stops at the limits, whatever the file's header says.
+    `note` is told in a sentence what was changed in the sound. Decoding stops at the limits,
+    whatever the file's header says.
     """
     if len(data) > MOST_MB * 1e6:
-        raise NotUsable(f"“{name}” has {len(data) / 1e6:.0f} MB; at most {MOST_MB} MB are taken. "
-                        "Cut it or save it as FLAC, Opus or MP3.")
+        raise NotUsable(
+            f"“{name}” has {len(data) / 1e6:.0f} MB; at most {MOST_MB} MB are taken. "
+            "Cut it or save it as FLAC, Opus or MP3."
+        )
     from core.speech import audio, audio_limits, loudness
 
     limits = audio_limits.Limits(MOST_MINUTES * 60 + 1, MOST_VALUES, MOST_DECODING_S)
     try:
         samples = audio.decode(data, name, limits, note)
     except audio_limits.TooLong as error:
-        length = f"is {error.seconds / 60:.0f} minutes long" if error.seconds else f"is too long ({_without(name, error)})"
-        raise NotUsable(f"“{name}” {length}; at most {MOST_MINUTES} minutes are taken. Cut it into parts.") from error
+        length = (
+            f"is {error.seconds / 60:.0f} minutes long"
+            if error.seconds
+            else f"is too long ({_without(name, error)})"
+        )
+        raise NotUsable(
+            f"“{name}” {length}; at most {MOST_MINUTES} minutes are taken. Cut it into parts."
+        ) from error
     except (ValueError, OSError, RuntimeError) as error:
-        raise NotUsable(f"“{name}” is no sound that can be used: {_without(name, error)}. "
-                        "Try to play it elsewhere, or save it again as WAV.") from error
+        raise NotUsable(
+            f"“{name}” is no sound that can be used: {_without(name, error)}. "
+            "Try to play it elsewhere, or save it again as WAV."
+        ) from error
     if len(samples) < SHORTEST_S * RATE:
-        raise NotUsable(f"“{name}” holds {len(samples) / RATE:.2f} s of sound; at least {SHORTEST_S} s are needed.")
+        raise NotUsable(
+            f"“{name}” holds {len(samples) / RATE:.2f} s of sound; at least {SHORTEST_S} s are"
+            " needed."
+        )
     if loudness.silent(samples):
-        raise NotUsable(f"“{name}” is silent: nothing in it is louder than -80 dB, or only a steady hiss below -60 dB. "
-                        "Was the microphone muted? Check it and record again.")
+        raise NotUsable(
+            f"“{name}” is silent: nothing in it is louder than -80 dB, or only a steady hiss below"
+            " -60 dB. Was the microphone muted? Check it and record again."
+        )
     return samples
 
 
@@ -73,14 +97,17 @@ def _without(name: str, error: Exception) -> str:
 
 
 class Seats:
-    """At most `AT_ONCE` transcriptions and decodings in this process; the rest wait and see that they do."""
+    """At most `AT_ONCE` transcriptions and decodings in this process; the rest wait and see that
+    they do.
+    """
 
     def __init__(self, number: int = AT_ONCE) -> None:
         self._free = threading.BoundedSemaphore(number)
 
     @contextlib.contextmanager
     def taken(self, tell: Callable[[float], None], patience: float = 0.5) -> Iterator[None]:
-        """Hold a seat inside the block; while none is free `tell(seconds waited)` is called every `patience` s.
+        """Hold a seat inside the block; while none is free `tell(seconds waited)` is called every
+        `patience` s.
 
         `tell` may raise (a page that was left): then no seat is held.
         """
@@ -95,8 +122,11 @@ class Seats:
 
 @dataclass(frozen=True)
 class Way:
-    """What can be understood: `lm` "open" or an ARPA file, a `grammar` ("commands" or typed patterns), `hot_words`; or the net's own
-    `tokens`, as they come. `changed` is the file's time, so that a new one of its name is read."""
+    """What can be understood: `lm` "open" or an ARPA file, a `grammar` ("commands" or typed
+    patterns), `hot_words`; or the net's own
+    `tokens`, as they come. `changed` is the file's time, so that a new one of its name is read.
+    """
+
     tokens: bool = False
     lm: str = "open"
     grammar: str = ""
@@ -105,25 +135,37 @@ class Way:
 
 
 def recogniser(packed: bytes, chunk_ms: float, way: Way) -> Any:
-    """The one door to torch: opens the very file a user would download, and warms it up with 0.3 s of silence."""
+    """The one door to torch: opens the very file a user would download, and warms it up with 0.3 s
+    of silence.
+    """
     from core.runtime import recognizer
 
     language = None if way.tokens else recognizer.Language(way.lm, way.grammar, way.hot_words)
     try:
-        opened = recognizer.open(packed, chunk_ms=chunk_ms, threads=THREADS, decoder="greedy" if way.tokens else "", language=language)
+        opened = recognizer.open(
+            packed,
+            chunk_ms=chunk_ms,
+            threads=THREADS,
+            decoder="greedy" if way.tokens else "",
+            language=language,
+        )
     except recognizer.WrongDecoder:
         if way != Way():
             raise
-        opened = recognizer.open(packed, chunk_ms=chunk_ms, threads=THREADS)  # transducers find words themselves
+        opened = recognizer.open(
+            packed, chunk_ms=chunk_ms, threads=THREADS
+        )  # transducers find words themselves
     stream = opened.stream()
     stream.accept(np.zeros(PACKET, np.float32))
     stream.finish()
     return opened
 
 
-def listen(recognisers: dict[str, Any], samples: np.ndarray,
-           tell: Callable[[float, dict[str, str]], None]) -> list[Heard]:
-    """Stream samples [N] through every recogniser in turn, packet by packet; only its own time counts for each.
+def listen(
+    recognisers: dict[str, Any], samples: np.ndarray, tell: Callable[[float, dict[str, str]], None]
+) -> list[Heard]:
+    """Stream samples [N] through every recogniser in turn, packet by packet; only its own time
+    counts for each.
 
     `tell(share done, {subnet: text so far})` is called when words changed, at most every REDRAW_S.
     """
@@ -131,7 +173,7 @@ def listen(recognisers: dict[str, Any], samples: np.ndarray,
     texts, spent = dict.fromkeys(streams, ""), dict.fromkeys(streams, 0.0)
     shown, last = dict(texts), 0.0
     for start in range(0, len(samples), PACKET):
-        packet = samples[start:start + PACKET]
+        packet = samples[start : start + PACKET]
         for name, stream in streams.items():
             clock = time.perf_counter()
             texts[name] = stream.accept(packet)
@@ -146,10 +188,24 @@ def listen(recognisers: dict[str, Any], samples: np.ndarray,
         spent[name] += time.perf_counter() - clock
     tell(1.0, dict(texts))
     length = len(samples) / RATE
-    return [Heard(name, texts[name], spent[name], length, spent[name] / length,
-                  recognisers[name].conditions | {"threads": THREADS}) for name in streams]
+    return [
+        Heard(
+            name,
+            texts[name],
+            spent[name],
+            length,
+            spent[name] / length,
+            recognisers[name].conditions | {"threads": THREADS},
+        )
+        for name in streams
+    ]
 
 
 def as_document(name: str, run: str, reference: str, heard: list[Heard]) -> dict[str, Any]:
     """What the JSON download holds."""
-    return {"audio": name, "run": run, "reference": reference, "transcripts": [asdict(one) for one in heard]}
+    return {
+        "audio": name,
+        "run": run,
+        "reference": reference,
+        "transcripts": [asdict(one) for one in heard],
+    }

@@ -1,4 +1,7 @@
-"""Compare: several networks on one chart, what each cost to train, and which parts each keeps at which size."""
+"""Compare: several networks on one chart, what each cost to train, and which parts each keeps at
+which size.
+"""
+
 from __future__ import annotations
 
 import pandas as pd
@@ -20,42 +23,80 @@ def pick_runs() -> list[str]:
     """The networks to compare; the released ones at first."""
     infos = data.run_infos()
     start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
-    return st.multiselect("Trained networks", [info.id for info in infos], default=start, key="compared",
-                          format_func=data.run_title, placeholder="choose two or more")
+    return st.multiselect(
+        "Trained networks",
+        [info.id for info in infos],
+        default=start,
+        key="compared",
+        format_func=data.run_title,
+        placeholder="choose two or more",
+    )
 
 
 def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
-    """Menus for recordings and listening; the rows measured under exactly these. Says which networks are left out, and why."""
+    """Menus for recordings and listening; the rows measured under exactly these. Says which
+    networks are left out, and why.
+    """
     left, right = st.columns(2)
-    splits = sorted(points["split"].unique(), key=lambda s: (-points[points["split"] == s]["run"].nunique(), "strings" not in s, s))
+    splits = sorted(
+        points["split"].unique(),
+        key=lambda s: (-points[points["split"] == s]["run"].nunique(), "strings" not in s, s),
+    )
     split = left.selectbox("Recordings they were tested on", splits, key="compared_split")
     found = data.conditions(points[points["split"] == split])
-    condition = right.selectbox("How they listen", found, key="compared_condition", format_func=charts.condition_words)
+    condition = right.selectbox(
+        "How they listen", found, key="compared_condition", format_func=charts.condition_words
+    )
     same = data.same_condition(points, split, condition)
     absent = [run for run in runs if run not in set(same["run"])]
     if absent:
-        st.info("Left out, because nobody measured them on these recordings in this way of listening, and numbers from different "
-                "conditions cannot be compared: " + "; ".join(escape(data.run_title(run)) for run in absent) + ". Networks that can listen "
-                f"so are measured with python -m core evaluate RUN --splits {escape(split)} --chunk-ms {condition[0]:g}.")
+        st.info(
+            "Left out, because nobody measured them on these recordings in this way of listening,"
+            " and numbers from different conditions cannot be compared: "
+            + "; ".join(escape(data.run_title(run)) for run in absent)
+            + ". Networks that can listen so are measured with python -m core evaluate RUN"
+            f" --splits {escape(split)} --chunk-ms {condition[0]:g}."
+        )
     return same
 
 
 def fronts(points: pd.DataFrame) -> None:
     """Every measured size of every network."""
     st.subheader("Mistakes and size")
-    axis = charts.AXES[st.segmented_control("Size means", list(charts.AXES), default="MB on disk", required=True,
-                                            key="compared_axis", width="stretch")]
+    axis = charts.AXES[
+        st.segmented_control(
+            "Size means",
+            list(charts.AXES),
+            default="MB on disk",
+            required=True,
+            key="compared_axis",
+            width="stretch",
+        )
+    ]
     drawn = charts.front(points, axis)
     if drawn.empty:
         st.info(f"No size has been measured for “{axis.short}” on these recordings.")
         return
-    if axis.column == "chunk_median_ms" and drawn[["hardware", "threads", "runtime"]].drop_duplicates().shape[0] > 1:
-        st.warning("These times come from different machines, thread counts or runtimes: they cannot be compared.")
+    if (
+        axis.column == "chunk_median_ms"
+        and drawn[["hardware", "threads", "runtime"]].drop_duplicates().shape[0] > 1
+    ):
+        st.warning(
+            "These times come from different machines, thread counts or runtimes: they cannot be"
+            " compared."
+        )
         return
-    st.plotly_chart(charts.front_figure(drawn, axis, None, st.context.theme.type == "dark"), key="fronts",
-                    config=charts.config(True), alt=f"Word error rate over {axis.title} for every size of the compared networks")
-    st.caption("**What to see:** lower is better, further left is smaller. A method wins where its points lie below the others' at the "
-               "same size and the thin bars (95 % intervals) do not overlap much; faint points are beaten by the same method.")
+    st.plotly_chart(
+        charts.front_figure(drawn, axis, None, st.context.theme.type == "dark"),
+        key="fronts",
+        config=charts.config(True),
+        alt=f"Word error rate over {axis.title} for every size of the compared networks",
+    )
+    st.caption(
+        "**What to see:** lower is better, further left is smaller. A method wins where its points"
+        " lie below the others' at the same size and the thin bars (95 % intervals) do not overlap"
+        " much; faint points are beaten by the same method."
+    )
 
 
 def costs(runs: list[str]) -> None:
@@ -64,16 +105,29 @@ def costs(runs: list[str]) -> None:
     rows = []
     for run in runs:
         try:
-            rows.append(compare_charts.cost_row(data.run_title(run), data.guard(run, "stages", history.stages, run),
-                                                data.subnets(run)))
+            rows.append(
+                compare_charts.cost_row(
+                    data.run_title(run),
+                    data.guard(run, "stages", history.stages, run),
+                    data.subnets(run),
+                )
+            )
         except ValueError as error:
             st.warning(f"{escape(data.run_title(run))}: {escape(error)}")
     if rows:
-        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={
-            n: st.column_config.TextColumn(width=width) for n, width in (("network", "medium"), ("trainings", "small"))})
-        st.caption("**What to see:** how many sizes one training gives. Stages that several networks share (a common dense start) are "
-                   "counted for each of them. Minutes from different machines cannot be compared; multiplications really executed "
-                   "(MACs) can.")
+        st.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            column_config={
+                n: st.column_config.TextColumn(width=width)
+                for n, width in (("network", "medium"), ("trainings", "small"))
+            },
+        )
+        st.caption(
+            "**What to see:** how many sizes one training gives. Stages that several networks share"
+            " (a common dense start) are counted for each of them. Minutes from different machines"
+            " cannot be compared; multiplications really executed (MACs) can."
+        )
 
 
 def kept(runs: list[str]) -> None:
@@ -88,18 +142,35 @@ def kept(runs: list[str]) -> None:
         if len(table):
             tables[run] = table
     if not tables:
-        st.info("None of these networks has sizes that chose what to keep: a uniform size (u..) keeps the same share of every part.")
+        st.info(
+            "None of these networks has sizes that chose what to keep: a uniform size (u..) keeps"
+            " the same share of every part."
+        )
         return
-    run = st.selectbox("Network", list(tables), key="kept_run", format_func=data.run_title) if len(tables) > 1 else next(iter(tables))
-    st.plotly_chart(compare_charts.kept_figure(tables[run]), key="kept", config={"displayModeBar": False},
-                    alt="Share of the weights that each kind of part keeps at every size")
+    run = (
+        st.selectbox("Network", list(tables), key="kept_run", format_func=data.run_title)
+        if len(tables) > 1
+        else next(iter(tables))
+    )
+    st.plotly_chart(
+        compare_charts.kept_figure(tables[run]),
+        key="kept",
+        config={"displayModeBar": False},
+        alt="Share of the weights that each kind of part keeps at every size",
+    )
     st.caption(f"**What to see:** {escape(compare_charts.kept_sentence(tables[run]))}")
     parts = compare_charts.parts_table(data.anatomy(run), list(data.subnets(run).values()))
     if len(parts):
-        st.plotly_chart(compare_charts.parts_figure(parts), key="parts", config={"displayModeBar": False},
-                        alt="Which parts of every block each size keeps")
-        st.caption(f"**What to see:** a cross is a part that the size leaves out altogether, which saves time, too. "
-                   f"{escape(compare_charts.parts_sentence(parts))}")
+        st.plotly_chart(
+            compare_charts.parts_figure(parts),
+            key="parts",
+            config={"displayModeBar": False},
+            alt="Which parts of every block each size keeps",
+        )
+        st.caption(
+            "**What to see:** a cross is a part that the size leaves out altogether, which saves"
+            f" time, too. {escape(compare_charts.parts_sentence(parts))}"
+        )
 
 
 def claims() -> None:
@@ -113,31 +184,48 @@ def claims() -> None:
         return
     st.subheader("What has been claimed, and what we measured")
     wide = {"claim": st.column_config.TextColumn(width="large")}
-    st.dataframe(compare_charts.claims_table([r for r in found if not r["smaller"]]), hide_index=True, column_config=wide)
-    st.caption("**What to see:** a claim is *confirmed* or *refuted* only when chance alone would hardly have done it (over several "
-               "trainings and many speakers); otherwise it is *undecided*. “More errors” is relative: +10 % means 11 wrong words "
-               "instead of 10, with the range it likely lies in. All of it is small: minutes of training each.")
+    st.dataframe(
+        compare_charts.claims_table([r for r in found if not r["smaller"]]),
+        hide_index=True,
+        column_config=wide,
+    )
+    st.caption(
+        "**What to see:** a claim is *confirmed* or *refuted* only when chance alone would hardly"
+        " have done it (over several trainings and many speakers); otherwise it is *undecided*."
+        " “More errors” is relative: +10 % means 11 wrong words instead of 10, with the range it"
+        " likely lies in. All of it is small: minutes of training each."
+    )
     if smaller := [r for r in found if r["smaller"]]:
         with st.expander("The same claims from smaller trainings"):
             st.dataframe(compare_charts.claims_table(smaller), hide_index=True, column_config=wide)
-            st.caption("Each of these comparisons was repeated with more speech: that one, above, decides.")
+            st.caption(
+                "Each of these comparisons was repeated with more speech: that one, above, decides."
+            )
 
 
 def pages() -> None:
     """Every comparison, written by `python -m core compare`."""
-    found = [p for p in sorted(paths.COMPARED.glob("*.md")) if p.name != paths.CLAIMS_PAGE] if paths.COMPARED.is_dir() else []
+    found = (
+        [p for p in sorted(paths.COMPARED.glob("*.md")) if p.name != paths.CLAIMS_PAGE]
+        if paths.COMPARED.is_dir()
+        else []
+    )
     if found:
         st.subheader("Every comparison, one by one")
     for page in found:
         text = page.read_text(encoding="utf-8")
-        with st.expander(text.splitlines()[0].removeprefix("# "), key=f"page:{page.stem}", on_change="rerun") as box:
+        with st.expander(
+            text.splitlines()[0].removeprefix("# "), key=f"page:{page.stem}", on_change="rerun"
+        ) as box:
             if box.open:
                 learning(page.stem)
                 st.markdown("\n".join(text.splitlines()[1:]))
 
 
 def learning(name: str) -> None:
-    """Words wrong and size of all arms; how the losses of one arm's passes fell, a line per pass and seed; which parts the sizes keep."""
+    """Words wrong and size of all arms; how the losses of one arm's passes fell, a line per pass
+    and seed; which parts the sizes keep.
+    """
     try:
         arms = comparisons.arms(name)
     except ValueError as error:
@@ -147,22 +235,41 @@ def learning(name: str) -> None:
         return
     points = compare_charts.arms_points(arms)
     if len(points):
-        st.plotly_chart(compare_charts.arms_figure(points, st.context.theme.type == "dark"), key=f"arms:{name}",
-                        config={"displayModeBar": False}, alt="Words wrong over megabytes, a line per way of training")
-        st.caption("**What to see:** lower is better, further left is smaller. Every point is the mean of the trainings from different "
-                   "seeds, its thin bar goes from the best to the worst of them: where bars overlap, the difference may be chance.")
+        st.plotly_chart(
+            compare_charts.arms_figure(points, st.context.theme.type == "dark"),
+            key=f"arms:{name}",
+            config={"displayModeBar": False},
+            alt="Words wrong over megabytes, a line per way of training",
+        )
+        st.caption(
+            "**What to see:** lower is better, further left is smaller. Every point is the mean of"
+            " the trainings from different seeds, its thin bar goes from the best to the worst of"
+            " them: where bars overlap, the difference may be chance."
+        )
     arm = st.selectbox("How the errors fell while it was trained", list(arms), key=f"arm:{name}")
-    st.plotly_chart(compare_charts.learning_figure(arms[arm], st.context.theme.type == "dark"), key=f"learning:{name}",
-                    config={"displayModeBar": False},
-                    alt=f"Training loss of {arm} over hours of speech heard, a line per size and seed")
-    st.caption("**What to see:** a lower line has learned more; lines of one colour are the same pass of a training that was done again "
-               "from another seed. A pass called random or shrinking is another size at every step.")
+    st.plotly_chart(
+        compare_charts.learning_figure(arms[arm], st.context.theme.type == "dark"),
+        key=f"learning:{name}",
+        config={"displayModeBar": False},
+        alt=f"Training loss of {arm} over hours of speech heard, a line per size and seed",
+    )
+    st.caption(
+        "**What to see:** a lower line has learned more; lines of one colour are the same pass of a"
+        " training that was done again from another seed. A pass called random or shrinking is"
+        " another size at every step."
+    )
     table = compare_charts.arms_kept_table(arms)
     if len(table):
-        st.plotly_chart(compare_charts.kept_figure(table), key=f"kept:{name}", config={"displayModeBar": False},
-                        alt="Share of the parts of each kind that every size keeps")
-        st.caption(f"**What to see:** which parts are kept by sizes that leave some out, mean of the seeds. "
-                   f"{escape(compare_charts.arms_kept_sentence(table))}")
+        st.plotly_chart(
+            compare_charts.kept_figure(table),
+            key=f"kept:{name}",
+            config={"displayModeBar": False},
+            alt="Share of the parts of each kind that every size keeps",
+        )
+        st.caption(
+            "**What to see:** which parts are kept by sizes that leave some out, mean of the"
+            f" seeds. {escape(compare_charts.arms_kept_sentence(table))}"
+        )
 
 
 def of_networks(runs: list[str]) -> None:
@@ -178,12 +285,19 @@ def of_networks(runs: list[str]) -> None:
 
 def main() -> None:
     st.title("Side by side")
-    st.markdown("Different ways to make a speech recogniser small, on one chart. Only numbers measured in the same way are shown together.")
+    st.markdown(
+        "Different ways to make a speech recogniser small, on one chart. Only numbers measured in"
+        " the same way are shown together."
+    )
     runs = pick_runs()
     if runs:
         of_networks(runs)
     else:
-        st.info("Choose at least one network above." if data.run_infos() else "No network has been trained yet: start one on **Train**.")
+        st.info(
+            "Choose at least one network above."
+            if data.run_infos()
+            else "No network has been trained yet: start one on **Train**."
+        )
     claims()
     pages()
 

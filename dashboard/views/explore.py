@@ -1,4 +1,7 @@
-"""Explore: one slider from dense to tiny; what each size costs in words wrong and saves in megabytes."""
+"""Explore: one slider from dense to tiny; what each size costs in words wrong and saves in
+megabytes.
+"""
+
 from __future__ import annotations
 
 import math
@@ -21,13 +24,21 @@ ORDER = 1
 
 
 def shown_runs(run: str) -> tuple[str, ...]:
-    """The runs of the chart: the chosen one and those to compare with, which are the released ones at first."""
+    """The runs of the chart: the chosen one and those to compare with, which are the released ones
+    at first.
+    """
     infos = [info for info in data.run_infos() if info.id != run]
     if not infos:
         return (run,)
     start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
-    beside = st.multiselect("Compare with", [info.id for info in infos], default=start, key=f"beside:{run}",
-                            format_func=data.run_title, placeholder="other networks")
+    beside = st.multiselect(
+        "Compare with",
+        [info.id for info in infos],
+        default=start,
+        key=f"beside:{run}",
+        format_func=data.run_title,
+        placeholder="other networks",
+    )
     return (run, *beside)
 
 
@@ -38,12 +49,19 @@ def pick_run(chosen: choice.Chosen) -> None:
         return
     if st.session_state.get("run_menu") != chosen.run:
         st.session_state["run_menu"] = chosen.run
-    st.selectbox("Trained network", ids, key="run_menu", format_func=data.run_title,
-                 on_change=lambda: choice.choose(run=st.session_state["run_menu"]))
+    st.selectbox(
+        "Trained network",
+        ids,
+        key="run_menu",
+        format_func=data.run_title,
+        on_change=lambda: choice.choose(run=st.session_state["run_menu"]),
+    )
 
 
 def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame:
-    """Menus for network, recordings and streaming conditions; the rows measured under exactly these."""
+    """Menus for network, recordings and streaming conditions; the rows measured under exactly
+    these.
+    """
     run = chosen.run
     own = points[points["run"] == run]
     splits = sorted((own if len(own) else points)["split"].unique())
@@ -55,12 +73,21 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
     if not splits:
         return points
     first = data.default_split(run)
-    split = columns[-2].selectbox("Recordings it was tested on", splits, key=f"split:{run}",
-                                  index=splits.index(first) if first in splits else 0)
+    split = columns[-2].selectbox(
+        "Recordings it was tested on",
+        splits,
+        key=f"split:{run}",
+        index=splits.index(first) if first in splits else 0,
+    )
     tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
     found = data.conditions(tested)
-    condition = columns[-1].selectbox("How it listens", found, key=f"condition:{run}:{split}",
-                                      format_func=charts.condition_words, index=_headline(found))
+    condition = columns[-1].selectbox(
+        "How it listens",
+        found,
+        key=f"condition:{run}:{split}",
+        format_func=charts.condition_words,
+        index=_headline(found),
+    )
     return data.same_condition(points, split, condition)
 
 
@@ -71,16 +98,24 @@ def _headline(found: list[tuple]) -> int:
 
 
 def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dict:
-    """The chosen size as the cards and the chart show it: measured, or estimated from its measured neighbours."""
+    """The chosen size as the cards and the chart show it: measured, or estimated from its measured
+    neighbours.
+    """
     own = points[points["run"] == chosen.run]
     rows = own[own["subnet"] == subnet.name]
     if len(rows):
         row = rows.iloc[0]
         return {**row.to_dict(), "low": row["wer_low"], "high": row["wer_high"], "measured": True}
     anatomy = data.anatomy(chosen.run)
-    point = {"measured": False, "wer": None, "sparsity": subnet.sparsity,
-             "sparsity_whole": cost.whole_sparsity(anatomy, subnet.keep), "zstd_bytes": None,
-             "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6, "chunk_median_ms": None}
+    point = {
+        "measured": False,
+        "wer": None,
+        "sparsity": subnet.sparsity,
+        "sparsity_whole": cost.whole_sparsity(anatomy, subnet.keep),
+        "zstd_bytes": None,
+        "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
+        "chunk_median_ms": None,
+    }
     rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(own["subnet"])]
     percent = 100 * subnet.sparsity
     below = [rung for rung in rungs if 100 * rung.sparsity <= percent]
@@ -90,15 +125,24 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
         width = b["sparsity"] - a["sparsity"]
         share = (subnet.sparsity - a["sparsity"]) / width if width > 0 else 0.0
         for column in ("wer", "zstd_bytes", "mmacs_per_second", "chunk_median_ms"):
-            value = a[column] + share * (b[column] - a[column]) if pd.notna(a[column]) and pd.notna(b[column]) else None
+            value = (
+                a[column] + share * (b[column] - a[column])
+                if pd.notna(a[column]) and pd.notna(b[column])
+                else None
+            )
             point[column] = value
-    return {**point, "file_bytes": cost.file_bytes(anatomy, subnet.keep),
-            "nonzero_parameters": cost.nonzero_parameters(anatomy, subnet.keep),
-            "mmacs_nonzero_per_second": cost.macs_nonzero_per_second(anatomy, subnet.keep) / 1e6}
+    return {
+        **point,
+        "file_bytes": cost.file_bytes(anatomy, subnet.keep),
+        "nonzero_parameters": cost.nonzero_parameters(anatomy, subnet.keep),
+        "mmacs_nonzero_per_second": cost.macs_nonzero_per_second(anatomy, subnet.keep) / 1e6,
+    }
 
 
 def slide(run: str) -> None:
-    """The slider moved: choose the stored size at this percentage, else the one between its neighbours."""
+    """The slider moved: choose the stored size at this percentage, else the one between its
+    neighbours.
+    """
     percent = st.session_state["zeros"]
     rungs = ladder.rungs(run)
     rung = next((rung for rung in rungs if rung.percent == percent), None)
@@ -121,21 +165,43 @@ def slider(chosen: choice.Chosen, subnet: Subnet) -> None:
     """Percent of zeros in prunable weights, in steps of 1, over what the chosen net offers."""
     rungs = ladder.rungs(chosen.run)
     if len(rungs) < 2:
-        st.info("This network has one size only. For the slider, choose a supernet under “Trained network”.")
+        st.info(
+            "This network has one size only. For the slider, choose a supernet under “Trained"
+            " network”."
+        )
         return
     low, high = rungs[0].percent, rungs[-1].percent
     percent = min(max(round(100 * subnet.sparsity), low), high)
     if st.session_state.get("zeros") != percent:
         st.session_state["zeros"] = percent
-    st.slider("How many of its weights are zero?", low, high, step=1, key="zeros", format="%d %%",
-              on_change=slide, args=(chosen.run,),
-              help="The share of zeros in the weights that can be pruned. More zeros: a smaller file, more mistakes.")
+    st.slider(
+        "How many of its weights are zero?",
+        low,
+        high,
+        step=1,
+        key="zeros",
+        format="%d %%",
+        on_change=slide,
+        args=(chosen.run,),
+        help=(
+            "The share of zeros in the weights that can be pruned. More zeros: a smaller file, more"
+            " mistakes."
+        ),
+    )
 
 
 def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
     """The front with the chosen point; returns the points drawn."""
-    axis = charts.AXES[st.segmented_control(
-        "Size means", list(charts.AXES), default="MB on disk", required=True, key="axis", width="stretch")]
+    axis = charts.AXES[
+        st.segmented_control(
+            "Size means",
+            list(charts.AXES),
+            default="MB on disk",
+            required=True,
+            key="axis",
+            width="stretch",
+        )
+    ]
     drawn = charts.front(points, axis)
     if drawn.empty:
         st.info(f"No size has been measured for “{axis.short}” on these recordings.")
@@ -144,22 +210,40 @@ def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
         drawn = same_machine(drawn, axis)
     value = point.get(axis.column)
     where = None if value is None or math.isnan(value) else value / axis.divisor
-    figure = charts.front_figure(drawn, axis, {"x": where, "wer": point["wer"], "measured": point["measured"]},
-                                 dark=st.context.theme.type == "dark")
-    st.plotly_chart(figure, key="front", on_select=lambda: clicked("front"), selection_mode="points",
-                    config=charts.config(point["measured"]),
-                    alt=f"Word error rate over {axis.title} for every measured size")
-    st.caption("**What to see:** lower is better, further left is smaller, so the lower left corner is the place to "
-               "be. Faint points are beaten by another size of the same kind. Click a point to choose it.")
+    figure = charts.front_figure(
+        drawn,
+        axis,
+        {"x": where, "wer": point["wer"], "measured": point["measured"]},
+        dark=st.context.theme.type == "dark",
+    )
+    st.plotly_chart(
+        figure,
+        key="front",
+        on_select=lambda: clicked("front"),
+        selection_mode="points",
+        config=charts.config(point["measured"]),
+        alt=f"Word error rate over {axis.title} for every measured size",
+    )
+    st.caption(
+        "**What to see:** lower is better, further left is smaller, so the lower left corner is the"
+        " place to be. Faint points are beaten by another size of the same kind. Click a point to"
+        " choose it."
+    )
     return drawn
 
 
 def same_machine(drawn: pd.DataFrame, axis: charts.Axis) -> pd.DataFrame:
-    """Only times from one machine and thread count can be compared: the one most sizes were timed on."""
+    """Only times from one machine and thread count can be compared: the one most sizes were timed
+    on.
+    """
     groups = drawn.groupby(["hardware", "threads", "runtime"]).size().sort_values(ascending=False)
     hardware, threads, runtime = groups.index[0]
     st.caption(f"Timed on {escape(hardware)}, {threads} thread(s), {escape(runtime)}.")
-    same = (drawn["hardware"] == hardware) & (drawn["threads"] == threads) & (drawn["runtime"] == runtime)
+    same = (
+        (drawn["hardware"] == hardware)
+        & (drawn["threads"] == threads)
+        & (drawn["runtime"] == runtime)
+    )
     return charts.front(drawn[same].drop(columns=["x", "on_front"]), axis)
 
 
@@ -185,8 +269,10 @@ def board() -> None:
         show_cards(chosen, subnet, points, point)
     with chart_place:
         if points.empty:
-            st.info("No size of this network has been measured yet. Open **Jobs** to see whether that is under way, "
-                    "or run `python -m core evaluate --help` in a terminal.")
+            st.info(
+                "No size of this network has been measured yet. Open **Jobs** to see whether that"
+                " is under way, or run `python -m core evaluate --help` in a terminal."
+            )
             return
         drawn = chart(points, point)
     fits_column, files_column = st.columns(2)
@@ -214,35 +300,50 @@ def learning(run: str) -> None:
         return
     if not any("wer" in row for row in rows):
         return
-    with st.expander("How its errors fell while it was trained", key="learning_box", on_change="rerun") as box:
+    with st.expander(
+        "How its errors fell while it was trained", key="learning_box", on_change="rerun"
+    ) as box:
         if not box.open:  # drawn when somebody looks: the slider need not draw it again and again
             return
-        figure = curves.figure(rows, "wer", "audio_hours", "hours of speech heard", st.context.theme.type == "dark")
-        st.plotly_chart(figure, key="learning", config={"displayModeBar": False},
-                        alt="Word error rate on held-out speech over hours of speech heard in training")
-        st.caption("**What to see:** how fast words wrong fall with the speech heard, and which recordings are hard. “Dense” is the "
-                   "whole network, “sparsest” the smallest size trained with it. Measured on a little speech held out of training.")
+        figure = curves.figure(
+            rows, "wer", "audio_hours", "hours of speech heard", st.context.theme.type == "dark"
+        )
+        st.plotly_chart(
+            figure,
+            key="learning",
+            config={"displayModeBar": False},
+            alt="Word error rate on held-out speech over hours of speech heard in training",
+        )
+        st.caption(
+            "**What to see:** how fast words wrong fall with the speech heard, and which recordings"
+            " are hard. “Dense” is the whole network, “sparsest” the smallest size trained with it."
+            " Measured on a little speech held out of training."
+        )
 
 
 def details() -> None:
     with st.expander("What do these words mean?"):
         st.markdown(
-            "- **Zeros**: a network is a large table of numbers (weights). Pruning sets many of them to zero, in "
-            "blocks (of 8, mostly), and zeros need not be stored. One training run yields *all* sizes; the slider picks one.\n"
-            "- **Words wrong (WER)**: wrong, missing and extra words, divided by the words spoken. The thin bars are "
-            "95 % intervals: with other speakers the number would likely fall within them.\n"
-            "- **≈ and a hollow dot**: nobody has measured this size; the number is read off the straight line "
-            "between the measured sizes beside it and is never written to a file.\n"
-            "- **Beaten (faint)**: another measured point has no more bytes (to 1 %) *and* fewer errors.\n"
-            "- One chart only ever shows one set of recordings, one way of listening, one decoder, one language "
-            "model and one way of writing words (normaliser). Spoken by people and spoken by a computer are never "
-            "averaged.")
+            "- **Zeros**: a network is a large table of numbers (weights). Pruning sets many of"
+            " them to zero, in blocks (of 8, mostly), and zeros need not be stored. One training"
+            " run yields *all* sizes; the slider picks one.\n- **Words wrong (WER)**: wrong,"
+            " missing and extra words, divided by the words spoken. The thin bars are 95 %"
+            " intervals: with other speakers the number would likely fall within them.\n- **≈ and a"
+            " hollow dot**: nobody has measured this size; the number is read off the straight line"
+            " between the measured sizes beside it and is never written to a file.\n- **Beaten"
+            " (faint)**: another measured point has no more bytes (to 1 %) *and* fewer errors.\n-"
+            " One chart only ever shows one set of recordings, one way of listening, one decoder,"
+            " one language model and one way of writing words (normaliser). Spoken by people and"
+            " spoken by a computer are never averaged."
+        )
 
 
 def main() -> None:
     st.title("One network, every size")
-    st.markdown("Drag the slider: the same trained speech recogniser becomes **smaller**, and makes **more mistakes**. "
-                "Find the size that is small enough for you and still good enough.")
+    st.markdown(
+        "Drag the slider: the same trained speech recogniser becomes **smaller**, and makes **more"
+        " mistakes**. Find the size that is small enough for you and still good enough."
+    )
     board()
     broken = data.problems()
     if broken:

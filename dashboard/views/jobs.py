@@ -1,4 +1,7 @@
-"""Jobs: what waits, runs and has ended in the background, with progress, live curves, log, cancel and resume."""
+"""Jobs: what waits, runs and has ended in the background, with progress, live curves, log, cancel
+and resume.
+"""
+
 from __future__ import annotations
 
 import time
@@ -17,16 +20,27 @@ TITLE = "Jobs"
 ICON = ":material/monitoring:"
 ORDER = 50
 SHOWN = 30
-BUSY_S, IDLE_S = 3.0, 15.0  # seconds between two looks at the queue while something waits or runs, and otherwise
-DRAW_S = 6.0       # seconds between two drawings of the curves of a running job
+BUSY_S, IDLE_S = (
+    3.0,
+    15.0,
+)  # seconds between two looks at the queue while something waits or runs, and otherwise
+DRAW_S = 6.0  # seconds between two drawings of the curves of a running job
 LOG_LINES = 60
-TOLD_FOR = 15.0    # seconds that a refusal stays on the page
-WORDS = {"prepare": "Prepare speech", "train": "Train", "search": "Search for good sizes", "evaluate": "Measure",
-         "export": "Write files to take away"}
+TOLD_FOR = 15.0  # seconds that a refusal stays on the page
+WORDS = {
+    "prepare": "Prepare speech",
+    "train": "Train",
+    "search": "Search for good sizes",
+    "evaluate": "Measure",
+    "export": "Write files to take away",
+}
 STATES = {  # colour-blind safe: each state has a sign and a word as well as a colour
-    "queued": ("gray", ":material/schedule:", "waiting"), "running": ("blue", ":material/play_arrow:", "running"),
-    "done": ("green", ":material/check:", "done"), "failed": ("red", ":material/error:", "failed"),
-    "cancelled": ("orange", ":material/cancel:", "cancelled")}
+    "queued": ("gray", ":material/schedule:", "waiting"),
+    "running": ("blue", ":material/play_arrow:", "running"),
+    "done": ("green", ":material/check:", "done"),
+    "failed": ("red", ":material/error:", "failed"),
+    "cancelled": ("orange", ":material/cancel:", "cancelled"),
+}
 
 
 def span(seconds: float) -> str:
@@ -63,7 +77,11 @@ def subject(job: Job) -> str:
     told = job.run or job.payload.get("run", "")
     if isinstance(recipe, dict):
         method = recipe.get("method", {})
-        return recipe.get("title") or told or (method.get("name", "") if isinstance(method, dict) else "")
+        return (
+            recipe.get("title")
+            or told
+            or (method.get("name", "") if isinstance(method, dict) else "")
+        )
     if job.kind in ("evaluate", "export"):
         new = (job.payload.get("new") or {}).get("name")
         sizes = [new] if new else job.payload.get("subnets", [])
@@ -92,7 +110,9 @@ def act(action, number: int) -> None:
 
 
 def visible(job: Job) -> bool:
-    """Whether this visitor sees what a job printed and why it failed: paths and words of whoever queued it."""
+    """Whether this visitor sees what a job printed and why it failed: paths and words of whoever
+    queued it.
+    """
     who = visit.visitor()
     return who.local or job.payload.get("visitor") == who.name
 
@@ -107,17 +127,33 @@ def card(job: Job, now: float) -> None:
         word = "stopping"
     with st.container(border=True):
         left, right = st.columns([5, 1], vertical_alignment="center")
-        left.markdown(f"**{job.id} · {escape(WORDS.get(job.kind, job.kind))}** &nbsp; :{colour}-badge[{icon} {word}]  \n"
-                      f"{escape(subject(job))}")
+        left.markdown(
+            f"**{job.id} · {escape(WORDS.get(job.kind, job.kind))}** &nbsp; :{colour}-badge[{icon}"
+            f" {word}]  \n{escape(subject(job))}"
+        )
         if job.state in ("queued", "running"):
-            right.button("Cancel", key=f"cancel.{job.id}", on_click=act, args=(visitors.cancel, job.id),
-                         disabled=job.cancel or not changeable(job),
-                         help="A running training writes a checkpoint first, so that it can go on later.")
+            right.button(
+                "Cancel",
+                key=f"cancel.{job.id}",
+                on_click=act,
+                args=(visitors.cancel, job.id),
+                disabled=job.cancel or not changeable(job),
+                help="A running training writes a checkpoint first, so that it can go on later.",
+            )
         elif job.state in ("failed", "cancelled"):
-            right.button("Resume", key=f"resume.{job.id}", on_click=act, args=(visitors.resume, job.id), disabled=not changeable(job),
-                         help="Puts it back into the queue; a training goes on from its last checkpoint.")
+            right.button(
+                "Resume",
+                key=f"resume.{job.id}",
+                on_click=act,
+                args=(visitors.resume, job.id),
+                disabled=not changeable(job),
+                help="Puts it back into the queue; a training goes on from its last checkpoint.",
+            )
         if job.state == "running" or (0 < job.progress < 1):
-            st.progress(min(1.0, max(0.0, job.progress)), escape(f"{job.progress:.0%} {job.message}".strip()))
+            st.progress(
+                min(1.0, max(0.0, job.progress)),
+                escape(f"{job.progress:.0%} {job.message}".strip()),
+            )
         st.caption(when(job, now))
         if job.kind == "export" and visible(job) and job.state == "done":
             st.caption(f":material/folder: {escape(job.message)}")
@@ -130,18 +166,26 @@ def card(job: Job, now: float) -> None:
 def worker_line(waiting: bool) -> None:
     """Whether something works on the queue, and a button that starts it."""
     if jobs.worker_alive():
-        st.caption(":material/check_circle: A worker is alive: it takes the jobs in their order, one at a time for every "
-                   "device, also after you close this page.")
+        st.caption(
+            ":material/check_circle: A worker is alive: it takes the jobs in their order, one at a"
+            " time for every device, also after you close this page."
+        )
         return
-    text = "No worker is alive, so nothing in the queue will start." if waiting else "No worker is alive; one starts " \
-        "by itself with the next job."
+    text = (
+        "No worker is alive, so nothing in the queue will start."
+        if waiting
+        else "No worker is alive; one starts by itself with the next job."
+    )
     left, right = st.columns([4, 1], vertical_alignment="center")
     (left.warning if waiting else left.caption)(text)
     if right.button("Start a worker", key="worker", disabled=not visit.visitor().may(visit.JOBS)):
         try:
             visitors.wake_worker(visit.visitor())
         except (OSError, visitors.Refused) as problem:
-            st.error(f"No worker could be started ({escape(problem)}). In a terminal: `python -m core.jobs.worker`.")
+            st.error(
+                f"No worker could be started ({escape(problem)}). In a terminal: `python -m"
+                " core.jobs.worker`."
+            )
         else:
             st.caption("Starting ...")
 
@@ -160,15 +204,22 @@ def board() -> None:
     if time.time() < until:
         st.warning(escape(refused))
     if not found:
-        st.info("No job has been started yet. **Train** starts one, and so does “Measure this size” on **Explore**.")
+        st.info(
+            "No job has been started yet. **Train** starts one, and so does “Measure this size” on"
+            " **Explore**."
+        )
         links.to_page("train", "Go to Train", ":material/school:")
         return
     order = {"running": 0, "queued": 1}
-    found.sort(key=lambda job: (order.get(job.state, 2), job.id if job.state == "queued" else -job.id))
+    found.sort(
+        key=lambda job: (order.get(job.state, 2), job.id if job.state == "queued" else -job.id)
+    )
     known, states = st.session_state.get("known jobs"), {job.id: job.state for job in found}
     st.session_state["known jobs"] = states
     if known is not None and known != states:
-        st.rerun()  # what stands outside this fragment depends on it: how often to look, which jobs to look closer at
+        # what stands outside this fragment depends on it: how often to look, which jobs to look
+        # closer at
+        st.rerun()
     now = time.time()
     for job in found[:8]:
         card(job, now)
@@ -195,7 +246,9 @@ def closer(number: int) -> None:
     written = jobs.log(job.id, LOG_LINES).strip()
     if written:
         st.caption(f"The last {LOG_LINES} lines it wrote, the newest at the top.")
-        st.code("\n".join(reversed(written.splitlines())), language=None, height=280, wrap_lines=True)
+        st.code(
+            "\n".join(reversed(written.splitlines())), language=None, height=280, wrap_lines=True
+        )
     else:
         st.caption("It has written nothing yet.")
 
@@ -223,14 +276,22 @@ def show_curves(job: Job) -> None:
 
 def main() -> None:
     st.title("Jobs")
-    st.markdown("Work that goes on in the background, one job at a time. You may close this page; the work goes on.")
+    st.markdown(
+        "Work that goes on in the background, one job at a time. You may close this page; the work"
+        " goes on."
+    )
     visit.may(visit.JOBS)
-    busy = any(state in ("queued", "running") for state in st.session_state.get("known jobs", {"": "queued"}).values())
+    busy = any(
+        state in ("queued", "running")
+        for state in st.session_state.get("known jobs", {"": "queued"}).values()
+    )
     st.fragment(board, run_every=BUSY_S if busy else IDLE_S)()
     states = st.session_state.get("known jobs", {})
     if states:
         st.subheader("A closer look")
-        number = st.selectbox("Job", list(states), key="closer", label_visibility="collapsed", format_func=name_of)
+        number = st.selectbox(
+            "Job", list(states), key="closer", label_visibility="collapsed", format_func=name_of
+        )
         st.fragment(closer, run_every=DRAW_S if states[number] == "running" else None)(number)
 
 

@@ -1,4 +1,5 @@
 """Layers: where the zeros are, from the whole network down to every block of every matrix."""
+
 from __future__ import annotations
 
 import pandas as pd
@@ -22,30 +23,53 @@ def is_dark() -> bool:
 
 
 def pick_size(chosen: choice.Chosen) -> None:
-    """A menu of the stored sizes (and the one between, if that is chosen), so that this page stands alone too."""
+    """A menu of the stored sizes (and the one between, if that is chosen), so that this page stands
+    alone too.
+    """
     names = data.subnet_names(chosen.run)
     names = names if chosen.subnet in names else [*names, chosen.subnet]
     if st.session_state.get("size_menu") != chosen.subnet:
         st.session_state["size_menu"] = chosen.subnet
-    st.selectbox("Size", names, key="size_menu",
-                 on_change=lambda: choice.choose(subnet=st.session_state["size_menu"]))
+    st.selectbox(
+        "Size",
+        names,
+        key="size_menu",
+        on_change=lambda: choice.choose(subnet=st.session_state["size_menu"]),
+    )
 
 
 def overview(table: pd.DataFrame) -> None:
     """Zeros by kind over the layers, and the whole network as a heat map."""
     st.subheader("Which parts were pruned?")
-    st.plotly_chart(layer_charts.kinds_figure(table, is_dark()), key="kinds", config=layer_charts.CONFIG,
-                    alt="Share of zeros per layer for feed-forward, attention and convolution")
+    st.plotly_chart(
+        layer_charts.kinds_figure(table, is_dark()),
+        key="kinds",
+        config=layer_charts.CONFIG,
+        alt="Share of zeros per layer for feed-forward, attention and convolution",
+    )
     st.caption(f"**What to see:** {escape(kinds_sentence(table))}")
-    st.plotly_chart(layer_charts.heat_figure(table), key="heat", config=layer_charts.CONFIG,
-                    alt="Share of zeros in every weight matrix")
+    st.plotly_chart(
+        layer_charts.heat_figure(table),
+        key="heat",
+        config=layer_charts.CONFIG,
+        alt="Share of zeros in every weight matrix",
+    )
     out = layer_charts.left_out(table)
-    st.caption("**What to see:** every cell is one table of weights; bright yellow ones are almost empty, dark blue "
-               "ones are almost full." + (f" A cross: {escape(out)} They are neither stored nor computed, so this size has less "
-                                          "to do, not only less to store." if out else ""))
+    st.caption(
+        "**What to see:** every cell is one table of weights; bright yellow ones are almost empty,"
+        " dark blue ones are almost full."
+        + (
+            f" A cross: {escape(out)} They are neither stored nor computed, so this size has less "
+            "to do, not only less to store."
+            if out
+            else ""
+        )
+    )
     with st.expander("The same as numbers"):
         shown = table.assign(**{"zeros %": (100 * table["sparsity"]).round(1)})
-        st.dataframe(shown[["layer", "kind", "unit", "weights", "zeros", "zeros %"]], hide_index=True)
+        st.dataframe(
+            shown[["layer", "kind", "unit", "weights", "zeros", "zeros %"]], hide_index=True
+        )
 
 
 def kinds_sentence(table: pd.DataFrame) -> str:
@@ -54,8 +78,10 @@ def kinds_sentence(table: pd.DataFrame) -> str:
     shares = (100 * summed["zeros"] / summed["weights"]).sort_values()
     if shares.iloc[-1] - shares.iloc[0] < 1.0:
         return f"all parts have about the same share of zeros, {shares.mean():.0f} %."
-    return (f"{shares.index[-1]} lost most ({shares.iloc[-1]:.0f} % zeros), {shares.index[0]} least "
-            f"({shares.iloc[0]:.0f} %): a high line means the net can do without it.")
+    return (
+        f"{shares.index[-1]} lost most ({shares.iloc[-1]:.0f} % zeros), {shares.index[0]} least "
+        f"({shares.iloc[0]:.0f} %): a high line means the net can do without it."
+    )
 
 
 @st.fragment
@@ -68,17 +94,29 @@ def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
     except ValueError as error:
         st.info(escape(error))
         return
-    st.plotly_chart(layer_charts.mask_figure(mask, is_dark(), unit.block), key="mask", config=layer_charts.MASK_CONFIG,
-                    alt=f"Kept and pruned blocks of {unit.name}")
+    st.plotly_chart(
+        layer_charts.mask_figure(mask, is_dark(), unit.block),
+        key="mask",
+        config=layer_charts.MASK_CONFIG,
+        alt=f"Kept and pruned blocks of {unit.name}",
+    )
     if not mask.any():
-        st.caption("**What to see:** nothing is left of this matrix. Where a whole part is left out (a cross above), it is neither stored nor "
-                   "computed; choose another matrix to see blocks.")
+        st.caption(
+            "**What to see:** nothing is left of this matrix. Where a whole part is left out (a"
+            " cross above), it is neither stored nor computed; choose another matrix to see blocks."
+        )
         return
     full, empty = float(mask.any(axis=0).mean()), int((~mask.any(axis=1)).sum())
-    cell, outputs = ("a weight", "outputs") if unit.block == 1 else (f"a block of {unit.block} weights", f"groups of {unit.block} outputs")
-    st.caption(f"**What to see:** every coloured cell is {cell} that is kept. {100 * mask.mean():.1f} % of {mask.size:,} are left; "
-               f"{100 * full:.0f} % of the inputs are still used, and {empty} of {mask.shape[0]} {outputs} are empty. Vertical "
-               "stripes are inputs the net relies on.")
+    cell, outputs = (
+        ("a weight", "outputs")
+        if unit.block == 1
+        else (f"a block of {unit.block} weights", f"groups of {unit.block} outputs")
+    )
+    st.caption(
+        f"**What to see:** every coloured cell is {cell} that is kept. {100 * mask.mean():.1f} % of"
+        f" {mask.size:,} are left; {100 * full:.0f} % of the inputs are still used, and {empty} of"
+        f" {mask.shape[0]} {outputs} are empty. Vertical stripes are inputs the net relies on."
+    )
 
 
 def pick_unit(run: str, key: str):
@@ -86,11 +124,19 @@ def pick_unit(run: str, key: str):
     units = data.anatomy(run).units
     left, right = st.columns(2)
     layers = sorted({unit.layer for unit in units})
-    layer = left.selectbox("Layer", layers, format_func=lambda number: str(number + 1), key=f"{key}:layer")
+    layer = left.selectbox(
+        "Layer", layers, format_func=lambda number: str(number + 1), key=f"{key}:layer"
+    )
     inside = [unit for unit in units if unit.layer == layer]
-    index = right.selectbox("Matrix", range(len(inside)), key=f"{key}:matrix",
-                            format_func=lambda i: f"{layer_charts.short_name(inside[i].name, layer)} "
-                                                  f"({inside[i].kind}, {inside[i].rows} × {inside[i].columns})")
+    index = right.selectbox(
+        "Matrix",
+        range(len(inside)),
+        key=f"{key}:matrix",
+        format_func=lambda i: (
+            f"{layer_charts.short_name(inside[i].name, layer)} "
+            f"({inside[i].kind}, {inside[i].rows} × {inside[i].columns})"
+        ),
+    )
     return inside[min(index, len(inside) - 1)]
 
 
@@ -98,15 +144,24 @@ def pick_unit(run: str, key: str):
 def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
     """The chosen subnet against another one: nested or not, and where they differ."""
     st.subheader("Two sizes against each other")
-    others = [(run, name) for run in [chosen.run, *(r for r in data.run_ids() if r != chosen.run)]
-              for name in data.subnet_names(run) if (run, name) != (chosen.run, chosen.subnet)]
+    others = [
+        (run, name)
+        for run in [chosen.run, *(r for r in data.run_ids() if r != chosen.run)]
+        for name in data.subnet_names(run)
+        if (run, name) != (chosen.run, chosen.subnet)
+    ]
     if not others:
         st.info("There is no second size to compare with yet.")
         return
     own = [name for run, name in others if run == chosen.run]
     start = next((i for i, (_, name) in enumerate(others) if name != "dense"), 0) if own else 0
-    run, name = st.selectbox("Compare with", others, index=start, key=f"other:{chosen.run}:{chosen.subnet}",
-                             format_func=lambda o: o[1] if o[0] == chosen.run else f"{o[1]} · {data.run_title(o[0])}")
+    run, name = st.selectbox(
+        "Compare with",
+        others,
+        index=start,
+        key=f"other:{chosen.run}:{chosen.subnet}",
+        format_func=lambda o: o[1] if o[0] == chosen.run else f"{o[1]} · {data.run_title(o[0])}",
+    )
     try:
         other = data.subnet(run, name)
         found = masks.compare(chosen.run, subnet, run, other)
@@ -115,15 +170,32 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
         return
     first, second = subnet.name, name if run == chosen.run else f"{name} ({data.run_title(run)})"
     st.markdown(found.words.format(a=escape(first), b=escape(second)))
-    st.plotly_chart(layer_charts.heat_figure(found.units, "difference", "kept %"), key="difference",
-                    config=layer_charts.CONFIG, alt=f"Where {second} keeps more or fewer weights than {first}")
-    st.caption(f"**What to see:** blue matrices are fuller in {escape(second)}, red ones fuller in {escape(first)}, grey ones alike.")
+    st.plotly_chart(
+        layer_charts.heat_figure(found.units, "difference", "kept %"),
+        key="difference",
+        config=layer_charts.CONFIG,
+        alt=f"Where {second} keeps more or fewer weights than {first}",
+    )
+    st.caption(
+        f"**What to see:** blue matrices are fuller in {escape(second)}, red ones fuller in"
+        f" {escape(first)}, grey ones alike."
+    )
     with st.expander("One matrix of both, block by block"):
         unit = pick_unit(chosen.run, "both")
-        figure = layer_charts.overlap_figure(masks.unit_mask(chosen.run, subnet, unit),
-                                             masks.unit_mask(run, other, unit), first, second, is_dark(), unit.block)
-        st.plotly_chart(figure, key="overlap", config=layer_charts.MASK_CONFIG,
-                        alt=f"Blocks of {unit.name} in {first}, {second}, both or neither")
+        figure = layer_charts.overlap_figure(
+            masks.unit_mask(chosen.run, subnet, unit),
+            masks.unit_mask(run, other, unit),
+            first,
+            second,
+            is_dark(),
+            unit.block,
+        )
+        st.plotly_chart(
+            figure,
+            key="overlap",
+            config=layer_charts.MASK_CONFIG,
+            alt=f"Blocks of {unit.name} in {first}, {second}, both or neither",
+        )
         st.caption("**What to see:** in nested sizes one of the two “only in” colours is missing.")
 
 
@@ -136,41 +208,76 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
         st.info("This run kept no masks of earlier training steps.")
         return
     if not masks.inside(chosen.run, subnet):
-        st.info("This size keeps every matrix whole or leaves it out altogether, so no mask inside one could change.")
+        st.info(
+            "This size keeps every matrix whole or leaves it out altogether, so no mask inside one"
+            " could change."
+        )
         return
-    steps = steps[::max(1, -(-len(steps) // MOST_STEPS))]
+    steps = steps[:: max(1, -(-len(steps) // MOST_STEPS))]
     unit = pick_unit(chosen.run, "time")
     try:
-        rows = [{"step": step, "name": label, "agree": masks.agreement(chosen.run, subnet, step, name)}
-                for label, name in (("whole network", ""), (unit.name, unit.name)) for step in steps]
-        st.plotly_chart(layer_charts.steps_figure(pd.DataFrame(rows), is_dark()), key="steps",
-                        config=layer_charts.CONFIG, alt="Share of the final blocks already chosen at each step")
-        st.caption("**What to see:** where the line is near 100 %, the network had already decided which blocks to "
-                   "keep at this size; a random choice would stand at "
-                   f"{100 * (1 - subnet.sparsity):.0f} % for the whole network.")
-        step = st.select_slider("Look at the mask at step", steps, value=steps[0], key=f"step:{chosen.run}") \
-            if len(steps) > 1 else steps[0]
-        figure = layer_charts.overlap_figure(masks.unit_mask(chosen.run, subnet, unit, step),
-                                             masks.unit_mask(chosen.run, subnet, unit), f"step {step}",
-                                             "the finished net", is_dark(), unit.block)
-        st.plotly_chart(figure, key="then", config=layer_charts.MASK_CONFIG,
-                        alt=f"Blocks of {unit.name} kept at step {step} and at the end")
-        st.caption("**What to see:** blocks in one of the two “only in” colours changed their fate after this step.")
+        rows = [
+            {"step": step, "name": label, "agree": masks.agreement(chosen.run, subnet, step, name)}
+            for label, name in (("whole network", ""), (unit.name, unit.name))
+            for step in steps
+        ]
+        st.plotly_chart(
+            layer_charts.steps_figure(pd.DataFrame(rows), is_dark()),
+            key="steps",
+            config=layer_charts.CONFIG,
+            alt="Share of the final blocks already chosen at each step",
+        )
+        st.caption(
+            "**What to see:** where the line is near 100 %, the network had already decided which"
+            " blocks to keep at this size; a random choice would stand at"
+            f" {100 * (1 - subnet.sparsity):.0f} % for the whole network."
+        )
+        step = (
+            st.select_slider(
+                "Look at the mask at step", steps, value=steps[0], key=f"step:{chosen.run}"
+            )
+            if len(steps) > 1
+            else steps[0]
+        )
+        figure = layer_charts.overlap_figure(
+            masks.unit_mask(chosen.run, subnet, unit, step),
+            masks.unit_mask(chosen.run, subnet, unit),
+            f"step {step}",
+            "the finished net",
+            is_dark(),
+            unit.block,
+        )
+        st.plotly_chart(
+            figure,
+            key="then",
+            config=layer_charts.MASK_CONFIG,
+            alt=f"Blocks of {unit.name} kept at step {step} and at the end",
+        )
+        st.caption(
+            "**What to see:** blocks in one of the two “only in” colours changed their fate after"
+            " this step."
+        )
     except ValueError as error:
         st.info(escape(error))
 
 
 def main() -> None:
     st.title("Inside the network")
-    st.markdown("A speech recogniser is a stack of layers, each a few large tables of numbers. Pruning empties them in "
-                "blocks, mostly of 8. Here you see which tables it emptied, and which it needed.")
+    st.markdown(
+        "A speech recogniser is a stack of layers, each a few large tables of numbers. Pruning"
+        " empties them in blocks, mostly of 8. Here you see which tables it emptied, and which it"
+        " needed."
+    )
     chosen = choice.need_run()
     try:
         pick_size(chosen)
         subnet = choice.record(chosen)
         anatomy = data.anatomy(chosen.run)
     except ValueError as error:
-        st.error(f"{escape(error)}\n\nChoose another network on **Explore**, or repair this run's folder.")
+        st.error(
+            f"{escape(error)}\n\nChoose another network on **Explore**, or repair this run's"
+            " folder."
+        )
         return
     if not anatomy.units:
         st.info("This network has no parts that can be pruned.")

@@ -1,4 +1,7 @@
-"""Train: a form made from what the plug-ins say about themselves; it ends in a recipe that waits in the queue."""
+"""Train: a form made from what the plug-ins say about themselves; it ends in a recipe that waits in
+the queue.
+"""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -19,7 +22,11 @@ ICON = ":material/school:"
 ORDER = 40
 SCRATCH = "An empty form"
 PARTS = {  # field of a recipe: (heading, what it decides, what a new form starts with)
-    "corpus": ("Speech", "The recordings and their words that the network learns from.", "voice_commands"),
+    "corpus": (
+        "Speech",
+        "The recordings and their words that the network learns from.",
+        "voice_commands",
+    ),
     "model": ("Network", "The kind of network and its dimensions.", "conformer_ctc"),
     "method": ("Way of training", "How the network learns to work at every size.", "omni_sparsity"),
 }
@@ -37,11 +44,17 @@ def starts() -> dict[str, tuple[str, str]]:
     """{line in the list: (kind, name)} of everything a form can start from."""
     found = {f"Recipe: {name}": ("recipe", name) for name in recipe_files.recipe_names()}
     found |= {SCRATCH: ("scratch", "")}
-    return found | {f"As run: {info.title} ({info.id})": ("run", info.id) for info in store.runs() if info.recipe}
+    return found | {
+        f"As run: {info.title} ({info.id})": ("run", info.id)
+        for info in store.runs()
+        if info.recipe
+    }
 
 
 def begin(kind: str, name: str) -> dict[str, Any]:
-    """The recipe a form starts from as plain tables; a damaged one is reported and an empty one comes."""
+    """The recipe a form starts from as plain tables; a damaged one is reported and an empty one
+    comes.
+    """
     try:
         if kind == "recipe":
             return as_dict(recipe_files.load_recipe(name))
@@ -55,24 +68,35 @@ def begin(kind: str, name: str) -> dict[str, Any]:
 def part(field: str, start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]]:
     """Picker and options of one choice of the recipe; its table and what is wrong in it."""
     heading, about, usual = PARTS[field]
-    cards = {card.name: card for card in catalog.cards(recipe_files.ROOM_OF[field]) if not card.broken}
+    cards = {
+        card.name: card for card in catalog.cards(recipe_files.ROOM_OF[field]) if not card.broken
+    }
     st.subheader(heading)
     st.caption(about)
     if not cards:
         return {"name": "", "options": {}}, [f"{field}: no plug-in of this kind can be read"]
-    given = start.get(field, {"name": usual if usual in cards else next(iter(cards)), "options": {}})
+    given = start.get(
+        field, {"name": usual if usual in cards else next(iter(cards)), "options": {}}
+    )
     names = list(cards)
     if given["name"] not in cards:
-        st.warning(f"This start wants “{escape(given['name'])}”, which is not here or broken; another one is shown.")
+        st.warning(
+            f"This start wants “{escape(given['name'])}”, which is not here or broken; another one"
+            " is shown."
+        )
     index = names.index(given["name"]) if given["name"] in names else 0
-    name = st.selectbox(heading, names, index=index, key=f"{key}.{field}", label_visibility="collapsed")
+    name = st.selectbox(
+        heading, names, index=index, key=f"{key}.{field}", label_visibility="collapsed"
+    )
     st.caption(escape(cards[name].title))
     options = given["options"] if name == given["name"] else {}
     values, found = options_of(cards[name], options, f"{field}.options", f"{key}.{field}.{name}")
     return {"name": name, "options": values}, found
 
 
-def options_of(card: Card, given: dict[str, Any], where: str, key: str) -> tuple[dict[str, Any], list[str]]:
+def options_of(
+    card: Card, given: dict[str, Any], where: str, key: str
+) -> tuple[dict[str, Any], list[str]]:
     if not card.options and not given:
         st.caption("It has no options.")
         return {}, []
@@ -103,16 +127,32 @@ def settings(start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]
 def plain(start: dict[str, Any], key: str) -> dict[str, Any]:
     """Title, seed and the run to continue from."""
     left, middle, right = st.columns([2, 1, 2])
-    title = left.text_input("Title", start.get("title", ""), key=f"{key}.title", help="For people; it changes nothing.")
-    seed = middle.number_input("Seed", 0, forms.LARGEST, int(start.get("seed", 1)), step=1, key=f"{key}.seed",
-                               help="Same seed, same recipe, same machine: the same network. Another seed: a fresh "
-                                    "roll of the dice.")
+    title = left.text_input(
+        "Title", start.get("title", ""), key=f"{key}.title", help="For people; it changes nothing."
+    )
+    seed = middle.number_input(
+        "Seed",
+        0,
+        forms.LARGEST,
+        int(start.get("seed", 1)),
+        step=1,
+        key=f"{key}.seed",
+        help=(
+            "Same seed, same recipe, same machine: the same network. Another seed: a fresh "
+            "roll of the dice."
+        ),
+    )
     runs = ["", *data.run_ids()]
     before = start.get("init_from", "")
     runs += [before] if before not in runs else []
-    init = right.selectbox("Continue from", runs, index=runs.index(before), key=f"{key}.init_from",
-                           format_func=lambda run: run or "nothing: start fresh",
-                           help="A finished run whose weights this training begins with.")
+    init = right.selectbox(
+        "Continue from",
+        runs,
+        index=runs.index(before),
+        key=f"{key}.init_from",
+        format_func=lambda run: run or "nothing: start fresh",
+        help="A finished run whose weights this training begins with.",
+    )
     return {"title": title, "seed": int(seed), "init_from": init}
 
 
@@ -121,20 +161,31 @@ def broken() -> None:
     rooms = [*recipe_files.ROOM_OF.values(), "settings"]
     bad = [card for room in rooms for card in catalog.cards(room) if card.broken]
     if bad:
-        with st.expander(f"{len(bad)} file{'s' if len(bad) > 1 else ''} could not be read", icon=":material/warning:"):
+        with st.expander(
+            f"{len(bad)} file{'s' if len(bad) > 1 else ''} could not be read",
+            icon=":material/warning:",
+        ):
             for card in bad:
-                st.markdown(f"**{escape(card.room)}/{escape(card.name)}.py**: {escape(card.broken)}")
+                st.markdown(
+                    f"**{escape(card.room)}/{escape(card.name)}.py**: {escape(card.broken)}"
+                )
 
 
 def place() -> tuple[dict[str, Any], list[str]]:
-    """Which runner, with its options, and on which device of this machine; and what is wrong in them."""
+    """Which runner, with its options, and on which device of this machine; and what is wrong in
+    them.
+    """
     cards = {card.name: card for card in catalog.cards("runners") if not card.broken}
     st.subheader("Where it runs")
     st.caption("On this machine, or on machines that were joined to a cluster.")
     left, right = st.columns(2)
     names = sorted(cards, key=lambda name: (name != "local", name))
     name = left.selectbox("Runner", names, key="runner")
-    device = right.selectbox("Device", list(DEVICES), key="device", format_func=DEVICES.get) if name == "local" else ""
+    device = (
+        right.selectbox("Device", list(DEVICES), key="device", format_func=DEVICES.get)
+        if name == "local"
+        else ""
+    )
     st.caption(escape(cards[name].title))
     if name == "local":
         values, found = options_of(cards[name], {}, "runner", f"runner.{name}")
@@ -142,10 +193,18 @@ def place() -> tuple[dict[str, Any], list[str]]:
     known = visit.clusters()
     cluster = st.selectbox("Cluster", known, key=f"runner.{name}.cluster") if known else ""
     limited = tuple(option for option in cards[name].options if option.name in visitors.LIMITED)
-    values, found = options_of(replace(cards[name], options=limited), {}, "runner", f"runner.{name}")
+    values, found = options_of(
+        replace(cards[name], options=limited), {}, "runner", f"runner.{name}"
+    )
     if not known:
-        found = [*found, "runner: no cluster is named on this server; its operator names one in server.toml ([clusters.NAME] with "
-                         "address and storage), or sets RAY_API_SERVER_ADDRESS and SUPERNET_STORAGE"]
+        found = [
+            *found,
+            (
+                "runner: no cluster is named on this server; its operator names one in server.toml"
+                " ([clusters.NAME] with address and storage), or sets RAY_API_SERVER_ADDRESS and"
+                " SUPERNET_STORAGE"
+            ),
+        ]
     return {"runner": name, "settings": values, "cluster": cluster}, found
 
 
@@ -157,22 +216,33 @@ def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
     except (ValueError, OSError) as problem:
         st.error(f"Not started: {escape(problem)}")
         return
-    st.success(f"Job {number} is in the queue. It goes on when you close this page.", icon=":material/check_circle:")
+    st.success(
+        f"Job {number} is in the queue. It goes on when you close this page.",
+        icon=":material/check_circle:",
+    )
     try:
         visitors.wake_worker(visit.visitor())
     except OSError as problem:
-        st.warning(f"The job waits, because no worker could be started ({escape(problem)}). "
-                   "Start one in a terminal: `python -m core.jobs.worker`.")
+        st.warning(
+            f"The job waits, because no worker could be started ({escape(problem)}). "
+            "Start one in a terminal: `python -m core.jobs.worker`."
+        )
     links.to_page("jobs", "Watch it on Jobs", ":material/monitoring:")
 
 
 def main() -> None:
     st.title("Train")
-    st.markdown("Make a network of your own. Pick the speech it learns from and how, press start, and watch it on "
-                "Jobs: it runs in the background, also after you close this page.")
+    st.markdown(
+        "Make a network of your own. Pick the speech it learns from and how, press start, and watch"
+        " it on Jobs: it runs in the background, also after you close this page."
+    )
     offered = starts()
-    picked = st.selectbox("Start from", list(offered), key="start",
-                          help="A recipe is a saved set of choices. You can change everything below.")
+    picked = st.selectbox(
+        "Start from",
+        list(offered),
+        key="start",
+        help="A recipe is a saved set of choices. You can change everything below.",
+    )
     kind, name = offered[picked]
     start, key = begin(kind, name), f"train.{kind}.{name}"
     broken()
@@ -188,16 +258,34 @@ def main() -> None:
     problems += found
     st.divider()
     if problems:
-        st.error("Not ready to start:\n\n" + "\n".join(f"- {escape(problem)}" for problem in problems))
+        st.error(
+            "Not ready to start:\n\n" + "\n".join(f"- {escape(problem)}" for problem in problems)
+        )
     allowed = visit.may(visit.JOBS)
-    if st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=bool(problems) or not allowed, key="go"):
+    if st.button(
+        "Start training",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=bool(problems) or not allowed,
+        key="go",
+    ):
         queue(recipe, where)
     with st.expander("The recipe as a file", icon=":material/description:"):
-        st.caption("The same training in a terminal: save this file and run `python -m core train recipe.toml`.")
+        st.caption(
+            "The same training in a terminal: save this file and run `python -m core train"
+            " recipe.toml`."
+        )
         written = forms.toml(recipe)
         st.code(written, language="toml")
-        st.download_button("Recipe (.toml)", written, "recipe.toml", "application/toml", on_click="ignore",
-                           icon=":material/download:", disabled=bool(problems))
+        st.download_button(
+            "Recipe (.toml)",
+            written,
+            "recipe.toml",
+            "application/toml",
+            on_click="ignore",
+            icon=":material/download:",
+            disabled=bool(problems),
+        )
 
 
 main()

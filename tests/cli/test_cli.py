@@ -1,4 +1,7 @@
-"""The command line: every command is shown, wrong words are refused by name, errors are one line, torch comes late."""
+"""The command line: every command is shown, wrong words are refused by name, errors are one line,
+torch comes late.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -19,27 +22,57 @@ from core.records import Choice, Recipe, Report, Subnet, as_dict, from_dict
 from core.storage import store
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("prepare", "train", "search", "evaluate", "export", "transcribe", "lm", "bench", "list", "jobs")
-NEEDED = {"prepare": ["r"], "train": ["r"], "search": ["r"], "evaluate": ["r", "--subnets", "a", "--splits", "b"],
-          "export": ["r", "--subnets", "a", "--out", "f"], "transcribe": ["r", "s", "f.wav"], "lm": ["r", "--out", "f"], "bench": ["b"],
-          "list": [], "jobs": []}
+COMMANDS = (
+    "prepare",
+    "train",
+    "search",
+    "evaluate",
+    "export",
+    "transcribe",
+    "lm",
+    "bench",
+    "list",
+    "jobs",
+)
+NEEDED = {
+    "prepare": ["r"],
+    "train": ["r"],
+    "search": ["r"],
+    "evaluate": ["r", "--subnets", "a", "--splits", "b"],
+    "export": ["r", "--subnets", "a", "--out", "f"],
+    "transcribe": ["r", "s", "f.wav"],
+    "lm": ["r", "--out", "f"],
+    "bench": ["b"],
+    "list": [],
+    "jobs": [],
+}
 
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     """A small house of plug-ins and one recipe, `small`."""
     core = tmp_path / "house"
-    for place in ("corpora/tiny", "models/net", "methods/dense", "jobs/runners/local", "training/options"):
+    for place in (
+        "corpora/tiny",
+        "models/net",
+        "methods/dense",
+        "jobs/runners/local",
+        "training/options",
+    ):
         path = core / f"{place}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text('"""A title."""\nVERSION = 1\nclass Options:\n'
-                        '    minutes: float = option(5.0, "how long", unit="min", low=0)\n')
+        path.write_text(
+            '"""A title."""\nVERSION = 1\nclass Options:\n'
+            '    minutes: float = option(5.0, "how long", unit="min", low=0)\n'
+        )
     monkeypatch.setattr(paths, "CORE", core)
     monkeypatch.setattr(paths, "RECIPES", core / "recipes")
     monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
     (core / "recipes").mkdir()
-    (core / "recipes" / "small.toml").write_text('title = "Small"\n[corpus]\nname = "tiny"\n[model]\nname = "net"\n'
-                                                 '[method]\nname = "dense"\n[training]\nminutes = 2\n')
+    (core / "recipes" / "small.toml").write_text(
+        'title = "Small"\n[corpus]\nname = "tiny"\n[model]\nname = "net"\n'
+        '[method]\nname = "dense"\n[training]\nminutes = 2\n'
+    )
     return core
 
 
@@ -54,7 +87,9 @@ def experiment(monkeypatch):
             assert report(0.5, "half", 3.0) is True
             calls.append((name, *[g for g in given if g is not report], *named.values()))
             return result
+
         return function
+
     for name in ("prepare", "train", "search", "evaluate"):
         setattr(module, name, noting(name, Path(f"/made/{name}")))
     monkeypatch.setitem(sys.modules, "core.pipelines.experiment", module)
@@ -69,7 +104,9 @@ def make_run(name="dense-00000001"):
 
 
 def test_help_shows_every_command():
-    done = subprocess.run([sys.executable, "-m", "core", "--help"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "core", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0
     assert all(f"    {c}" in done.stdout for c in COMMANDS) and "_job" not in done.stdout
 
@@ -81,49 +118,68 @@ def test_each_command_refuses_unknown_options_by_name(command, capsys):
             cli.main([command, *words])
         error = capsys.readouterr().err
         assert stop.value.code == 2
-        assert ("unknown option --hepl, did you mean --help?" if "-x" not in words else "unknown option -x") in error
+        assert (
+            "unknown option --hepl, did you mean --help?"
+            if "-x" not in words
+            else "unknown option -x"
+        ) in error
 
 
 def test_no_abbreviations_and_helpful_guesses(capsys):
-    for words, text in ((["train", "r", "--resum", "x"], "unknown option --resum, did you mean --resume?"),
-                        (["evaluate", "r", "--split", "x"], "did you mean --splits?"),
-                        (["export", "r", "--runner", "ray"], "unknown option --runner"),
-                        (["jobs", "add", "export", "r", "--subnet", "x"], "did you mean --subnets?"),
-                        (["trian"], "unknown command 'trian', did you mean train?"),
-                        (["jobs", "cancle", "1"], "did you mean cancel?"),
-                        (["jobs", "add", "train", "r", "--resume", "x"], "unknown option --resume"), ([], "COMMAND")):
+    for words, text in (
+        (["train", "r", "--resum", "x"], "unknown option --resum, did you mean --resume?"),
+        (["evaluate", "r", "--split", "x"], "did you mean --splits?"),
+        (["export", "r", "--runner", "ray"], "unknown option --runner"),
+        (["jobs", "add", "export", "r", "--subnet", "x"], "did you mean --subnets?"),
+        (["trian"], "unknown command 'trian', did you mean train?"),
+        (["jobs", "cancle", "1"], "did you mean cancel?"),
+        (["jobs", "add", "train", "r", "--resume", "x"], "unknown option --resume"),
+        ([], "COMMAND"),
+    ):
         with pytest.raises(SystemExit):
             cli.main(words)
         assert text in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("words", "text"), [
-    (["train", "smal"], "did you mean 'small'"),
-    (["train"], "say which RECIPE"),
-    (["train", "small", "--set", "training.minutse=1"], "did you mean 'minutes'"),
-    (["train", "small", "--set", "training.minutes=-1"], "at least 0"),
-    (["train", "--resume", "nothing"], "no run called 'nothing'"),
-    (["train", "--resume", "dense-00000001", "--set", "seed=4"], "leave out RECIPE and --set"),
-    (["train", "small", "--resume", "dense-00000001"], "leave out RECIPE and --set"),
-    (["search", "dense-1"], "dense-00000001"),
-    (["evaluate", "dense-00000001", "--subnets", "s70", "--splits", "dev"], "no subnet"),
-    (["export", "dense-1"], "dense-00000001"),
-    (["export", "dense-00000001"], "has no sizes (yet)"),
-    (["export", "dense-00000001", "--subnets", "s70"], "no subnet"),
-    (["transcribe", "nothing", "dense", "a.wav"], "no run called"),
-    (["bench", "nothing"], "no bench plug-in"),
-    (["list", "metods"], "did you mean 'methods'"),
-    (["jobs", "log", "7"], "no job 7"),
-    (["jobs", "add", "train", "smal", "--no-worker"], "did you mean 'small'"),
-    (["jobs", "add", "export", "dense-1", "--no-worker"], "dense-00000001"),
-    (["jobs", "add", "export", "dense-00000001", "--subnets", "s70", "--no-worker"], "no subnet"),
-    (["jobs", "add", "export", "dense-00000001", "--runner", "ray"], "files on this machine"),
-])
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["train", "smal"], "did you mean 'small'"),
+        (["train"], "say which RECIPE"),
+        (["train", "small", "--set", "training.minutse=1"], "did you mean 'minutes'"),
+        (["train", "small", "--set", "training.minutes=-1"], "at least 0"),
+        (["train", "--resume", "nothing"], "no run called 'nothing'"),
+        (["train", "--resume", "dense-00000001", "--set", "seed=4"], "leave out RECIPE and --set"),
+        (["train", "small", "--resume", "dense-00000001"], "leave out RECIPE and --set"),
+        (["search", "dense-1"], "dense-00000001"),
+        (["evaluate", "dense-00000001", "--subnets", "s70", "--splits", "dev"], "no subnet"),
+        (["export", "dense-1"], "dense-00000001"),
+        (["export", "dense-00000001"], "has no sizes (yet)"),
+        (["export", "dense-00000001", "--subnets", "s70"], "no subnet"),
+        (["transcribe", "nothing", "dense", "a.wav"], "no run called"),
+        (["bench", "nothing"], "no bench plug-in"),
+        (["list", "metods"], "did you mean 'methods'"),
+        (["jobs", "log", "7"], "no job 7"),
+        (["jobs", "add", "train", "smal", "--no-worker"], "did you mean 'small'"),
+        (["jobs", "add", "export", "dense-1", "--no-worker"], "dense-00000001"),
+        (
+            ["jobs", "add", "export", "dense-00000001", "--subnets", "s70", "--no-worker"],
+            "no subnet",
+        ),
+        (["jobs", "add", "export", "dense-00000001", "--runner", "ray"], "files on this machine"),
+    ],
+)
 def test_wrong_input_is_one_line_and_code_2(house, experiment, capsys, words, text):
     make_run()
     assert cli.main(words) == 2
     out, error = capsys.readouterr()
-    assert text in error and error.count("\n") == 1 and error.startswith("error: ") and out == "" and not experiment
+    assert (
+        text in error
+        and error.count("\n") == 1
+        and error.startswith("error: ")
+        and out == ""
+        and not experiment
+    )
 
 
 def test_commands_reach_the_experiment(house, experiment, capsys):
@@ -133,26 +189,41 @@ def test_commands_reach_the_experiment(house, experiment, capsys):
     assert cli.main(["train", "small", "--set", "seed=4"]) == 0
     assert cli.main(["train", "--resume", run]) == 0
     assert cli.main(["search", run]) == 0
-    assert cli.main(["evaluate", run, "--subnets", "dense,s70", "--splits", "dev", "--chunk-ms", "640"]) == 0
+    assert (
+        cli.main(
+            ["evaluate", run, "--subnets", "dense,s70", "--splits", "dev", "--chunk-ms", "640"]
+        )
+        == 0
+    )
     assert cli.main(["evaluate", run, "--again"]) == 0
     recipe = store.load_recipe("small")
-    assert experiment == [("prepare", store.override(recipe, ["corpus.minutes=3"])),
-                          ("train", store.override(recipe, ["seed=4"]), None, None), ("train", store.recipe(run), run, None),
-                          ("search", run),
-                          ("evaluate", run, ["dense", "s70"], ["dev"], 640.0), ("evaluate", run, [], [], None, True)]
+    assert experiment == [
+        ("prepare", store.override(recipe, ["corpus.minutes=3"])),
+        ("train", store.override(recipe, ["seed=4"]), None, None),
+        ("train", store.recipe(run), run, None),
+        ("search", run),
+        ("evaluate", run, ["dense", "s70"], ["dev"], 640.0),
+        ("evaluate", run, [], [], None, True),
+    ]
     out, error = capsys.readouterr()
     assert "/made/train\n" in out and "50.0 %  half  (0 min 3 s left)" in error
 
 
 def test_dry_run_shows_every_option_and_trains_nothing(house, experiment, capsys, monkeypatch):
     tried = []
-    monkeypatch.setitem(sys.modules, "core.pipelines.dry_run", types.SimpleNamespace(rehearse=tried.append, said=lambda _: "about 3 h"))
+    monkeypatch.setitem(
+        sys.modules,
+        "core.pipelines.dry_run",
+        types.SimpleNamespace(rehearse=tried.append, said=lambda _: "about 3 h"),
+    )
     monkeypatch.setattr(pipelines, "dry_run", sys.modules["core.pipelines.dry_run"], raising=False)
     assert cli.main(["train", "small", "--dry-run"]) == 0
     out, error = capsys.readouterr()
     shown = json.loads(out)
     assert tried == [store.load_recipe("small")] and "about 3 h" in error
-    assert shown["model"] == {"name": "net", "options": {"minutes": 5.0}} and shown["training"] == {"minutes": 2}
+    assert shown["model"] == {"name": "net", "options": {"minutes": 5.0}} and shown["training"] == {
+        "minutes": 2
+    }
     assert not experiment
 
 
@@ -163,10 +234,15 @@ def test_list_prints_the_cards(house, capsys):
     assert cli.main(["list", "methods"]) == 0
     out = capsys.readouterr().out
     assert "dense" in out and "A title." in out and "BROKEN" in out
-    assert all(word in out for word in ("dense.minutes", "float", "5.0", "at least 0", "min", "how long"))
+    assert all(
+        word in out for word in ("dense.minutes", "float", "5.0", "at least 0", "min", "how long")
+    )
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    assert all(word in out for word in ("runs", "dense-00000001", "recipes", "Small", "corpora", "tiny", "settings"))
+    assert all(
+        word in out
+        for word in ("runs", "dense-00000001", "recipes", "Small", "corpora", "tiny", "settings")
+    )
 
 
 def test_bench_options_are_checked(house, monkeypatch, capsys):
@@ -185,12 +261,23 @@ def test_jobs_are_added_listed_cancelled_and_resumed(house, monkeypatch, capsys)
     started = []
     monkeypatch.setattr(jobs, "start_worker", lambda: started.append(1))
     run = make_run()
-    assert cli.main(["jobs", "add", "train", "small", "--set", "training.minutes=1", "--no-worker"]) == 0
-    assert cli.main(["jobs", "add", "evaluate", run, "--subnets", "dense", "--splits", "dev,test"]) == 0
+    assert (
+        cli.main(["jobs", "add", "train", "small", "--set", "training.minutes=1", "--no-worker"])
+        == 0
+    )
+    assert (
+        cli.main(["jobs", "add", "evaluate", run, "--subnets", "dense", "--splits", "dev,test"])
+        == 0
+    )
     assert started == [1]
     assert store.recipe_from(jobs.get(1).payload["recipe"]).training == {"minutes": 1}
-    assert jobs.get(2).payload == {"run": run, "subnets": ["dense"], "splits": ["dev", "test"], "new": None,
-                                   "chunk_ms": None}
+    assert jobs.get(2).payload == {
+        "run": run,
+        "subnets": ["dense"],
+        "splits": ["dev", "test"],
+        "new": None,
+        "chunk_ms": None,
+    }
     assert cli.main(["jobs", "cancel", "1"]) == 0
     capsys.readouterr()
     assert cli.main(["jobs"]) == 0
@@ -202,6 +289,7 @@ def test_jobs_are_added_listed_cancelled_and_resumed(house, monkeypatch, capsys)
 
 def test_audio_errors_do_not_stop_the_other_files(house, monkeypatch, capsys, tmp_path):
     from core.speech import audio
+
     run = make_run()
     module = types.ModuleType("core.runtime.recognizer")
 
@@ -211,6 +299,7 @@ def test_audio_errors_do_not_stop_the_other_files(house, monkeypatch, capsys, tm
 
         def finish(self):
             return f"{self.n} samples"
+
     module.open = lambda *given: types.SimpleNamespace(stream=Stream, given=given)
     monkeypatch.setitem(sys.modules, "core.runtime.recognizer", module)
     monkeypatch.setattr(runtime, "recognizer", module, raising=False)
@@ -219,6 +308,7 @@ def test_audio_errors_do_not_stop_the_other_files(house, monkeypatch, capsys, tm
         if "bad" in name:
             raise ValueError(f"{name}: zero length")
         return [0.0] * 40000
+
     monkeypatch.setattr(audio, "read_once", read)
     assert cli.main(["transcribe", run, "dense", "bad.wav", "good.wav"]) == 2
     out, error = capsys.readouterr()
@@ -226,8 +316,11 @@ def test_audio_errors_do_not_stop_the_other_files(house, monkeypatch, capsys, tm
 
 
 def test_looking_loads_no_torch():
-    code = ("import sys\nfrom core.cli import main as cli\nfor w in (['list'], ['jobs'], ['train', 'nothing', '--dry-run']):\n"
-            "    cli.main(w)\nassert 'torch' not in sys.modules, 'torch is loaded'")
+    code = (
+        "import sys\nfrom core.cli import main as cli\nfor w in (['list'], ['jobs'], ['train',"
+        " 'nothing', '--dry-run']):\n    cli.main(w)\nassert 'torch' not in sys.modules, 'torch is"
+        " loaded'"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -239,12 +332,19 @@ def test_every_command_has_help():
         assert stop.value.code == 0
 
 
-@pytest.mark.parametrize(("number", "text"), [(errno.ENOSPC, "the disk is full while ranks.x was written: make room"),
-                                              (errno.EROFS, "may not be written or read"), (errno.EIO, "/somewhere/ranks.x cannot be used (Input/output error): name another"),
-                                              (errno.EBADF, None)])
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (errno.ENOSPC, "the disk is full while ranks.x was written: make room"),
+        (errno.EROFS, "may not be written or read"),
+        (errno.EIO, "/somewhere/ranks.x cannot be used (Input/output error): name another"),
+        (errno.EBADF, None),
+    ],
+)
 def test_a_full_disk_is_said_in_words(house, experiment, monkeypatch, capsys, number, text):
     def full(*_, **__):
         raise OSError(number, os.strerror(number), *(["/somewhere/ranks.x"] if text else []))
+
     monkeypatch.setattr(sys.modules["core.pipelines.experiment"], "prepare", full)
     if text is None:  # any other error keeps its traceback: it is ours to mend
         with pytest.raises(OSError):
@@ -256,7 +356,19 @@ def test_a_full_disk_is_said_in_words(house, experiment, monkeypatch, capsys, nu
 
 
 def test_sizes_and_measurements_are_printed_in_one_line_each():
-    assert listing.short(Subnet("s70", "r", {"a": 0.3}, 0.701, origin="searched")) == "s70: 70.1% zeros, searched"
-    told = from_dict(Report, {f.name: {"str": "x", "int": 1, "float": 0.5}.get(f.type) for f in dataclasses.fields(Report)})
-    assert listing.short(told) == "x on x, chunk 0.5 ms: 50.0% of words wrong (50.0% to 50.0%), 0.00 MB"
+    assert (
+        listing.short(Subnet("s70", "r", {"a": 0.3}, 0.701, origin="searched"))
+        == "s70: 70.1% zeros, searched"
+    )
+    told = from_dict(
+        Report,
+        {
+            f.name: {"str": "x", "int": 1, "float": 0.5}.get(f.type)
+            for f in dataclasses.fields(Report)
+        },
+    )
+    assert (
+        listing.short(told)
+        == "x on x, chunk 0.5 ms: 50.0% of words wrong (50.0% to 50.0%), 0.00 MB"
+    )
     assert listing.short(Path("/made/train")) == "/made/train"

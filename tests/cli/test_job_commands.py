@@ -1,6 +1,10 @@
-"""Work on other machines followed from the command line: its progress, its end, its exit code, Ctrl-C, and the same command again.
+"""Work on other machines followed from the command line: its progress, its end, its exit code,
+Ctrl-C, and the same command again.
 
-The other machines are a stand-in here: jobs of the runner ray that a worker of this process starts as child processes."""
+The other machines are a stand-in here: jobs of the runner ray that a worker of this process starts
+as child processes.
+"""
+
 from __future__ import annotations
 
 import json
@@ -24,20 +28,35 @@ AWAY = ["--runner", "ray", "--address", "http://head:8265", "--with", "workers=3
 
 @pytest.fixture
 def away(tmp_path, monkeypatch):
-    """A worker for jobs of the runner ray, which run here; the words of a command that trains there, and what its job's function notes."""
-    (tmp_path / "stub_jobs.py").write_text(STUB.replace('payload["note"]', 'os.environ["NOTE"]').replace(
-        'payload.get("slow")', 'os.environ.get("SLOW")').replace('"fail" in payload', 'os.environ.get("FAIL")').replace(
-        'payload["fail"]', 'os.environ["FAIL"]') .replace(
-        'print("hello', 'report.belongs_to("far-1"); print("hello') + "search_job = train_job\n")
-    for name, value in {"SUPERNET_JOB_MODULE": "stub_jobs", "PYTHONPATH": str(tmp_path), "NOTE": str(tmp_path / "note"),
-                        "SUPERNET_STORAGE": f"file://{tmp_path}/shared"}.items():
+    """A worker for jobs of the runner ray, which run here; the words of a command that trains
+    there, and what its job's function notes.
+    """
+    (tmp_path / "stub_jobs.py").write_text(
+        STUB.replace('payload["note"]', 'os.environ["NOTE"]')
+        .replace('payload.get("slow")', 'os.environ.get("SLOW")')
+        .replace('"fail" in payload', 'os.environ.get("FAIL")')
+        .replace('payload["fail"]', 'os.environ["FAIL"]')
+        .replace('print("hello', 'report.belongs_to("far-1"); print("hello')
+        + "search_job = train_job\n"
+    )
+    for name, value in {
+        "SUPERNET_JOB_MODULE": "stub_jobs",
+        "PYTHONPATH": str(tmp_path),
+        "NOTE": str(tmp_path / "note"),
+        "SUPERNET_STORAGE": f"file://{tmp_path}/shared",
+    }.items():
         monkeypatch.setenv(name, value)
     local = plugins.load("runners", "local")
-    monkeypatch.setattr(runner.Runner, "start", lambda self, job, log: local.Runner(local.Options()).start(job, log))
+    monkeypatch.setattr(
+        runner.Runner, "start", lambda self, job, log: local.Runner(local.Options()).start(job, log)
+    )
     monkeypatch.setattr(runner.Runner, "check", lambda self, job: None)
     monkeypatch.setattr(jobs, "start_worker", lambda: None)
     monkeypatch.setattr(worker, "_say", lambda text: None)
-    store.write_json(tmp_path / "recipe.json", as_dict(Recipe(Choice("voice_commands"), Choice("conformer_ctc"), Choice("dense"))))
+    store.write_json(
+        tmp_path / "recipe.json",
+        as_dict(Recipe(Choice("voice_commands"), Choice("conformer_ctc"), Choice("dense"))),
+    )
     one = worker.Worker(local.Runner(local.Options()), slots=("ray",))
     thread = threading.Thread(target=one.work)
     thread.start()
@@ -54,11 +73,19 @@ def test_the_same_command_runs_elsewhere_and_says_what_it_made(away, capsys):
     words, note = away
     assert cli.main(words) == 0
     out, error = capsys.readouterr()
-    job, = jobs.list_jobs()
-    assert (job.state, job.kind, job.runner, job.place) == ("done", "train", "ray", "ray") and len(note.read_text().split()) == 1
+    (job,) = jobs.list_jobs()
+    assert (job.state, job.kind, job.runner, job.place) == ("done", "train", "ray", "ray") and len(
+        note.read_text().split()
+    ) == 1
     assert job.settings["workers"] == 3 and job.settings["address"] == "http://head:8265"
-    assert job.settings["storage"] == os.environ["SUPERNET_STORAGE"], "the worker's environment may be another"
-    assert f"job {job.id} is queued" in error and "100.0 %  done" in error and out == f"{paths.runs() / job.run}\n"
+    assert job.settings["storage"] == os.environ["SUPERNET_STORAGE"], (
+        "the worker's environment may be another"
+    )
+    assert (
+        f"job {job.id} is queued" in error
+        and "100.0 %  done" in error
+        and out == f"{paths.runs() / job.run}\n"
+    )
 
 
 def test_a_failure_is_said_and_code_1(away, capsys, monkeypatch):
@@ -68,13 +95,16 @@ def test_a_failure_is_said_and_code_1(away, capsys, monkeypatch):
     assert "no such thing" in error and "core jobs log 1" in error
 
 
-def test_ctrl_c_stops_it_after_its_checkpoint_and_the_same_command_begins_again(away, capsys, monkeypatch):
+def test_ctrl_c_stops_it_after_its_checkpoint_and_the_same_command_begins_again(
+    away, capsys, monkeypatch
+):
     words, note = away
     monkeypatch.setenv("SLOW", "1")
 
     def interrupt():
         wait(lambda: jobs.list_jobs() and jobs.get(1).message.startswith("step"))
         os.kill(os.getpid(), signal.SIGINT)
+
     other = threading.Thread(target=interrupt)
     other.start()
     code = cli.main(words)
@@ -83,12 +113,16 @@ def test_ctrl_c_stops_it_after_its_checkpoint_and_the_same_command_begins_again(
     error = capsys.readouterr().err
     assert jobs.get(1).state == "cancelled" and note.with_suffix(".checkpoint").exists()
     assert "job 1 was stopped; the same command goes on" in error
-    assert cli.main(words) == 0 and jobs.get(2).state == "done" and len(note.read_text().split()) == 2
+    assert (
+        cli.main(words) == 0 and jobs.get(2).state == "done" and len(note.read_text().split()) == 2
+    )
 
 
 def test_a_command_that_died_is_followed_again_by_the_same_one(away, capsys):
     words, note = away
-    settings = json.loads(json.dumps(runner.Runner(runner.Options(address="http://head:8265", workers=3)).settings()))
+    settings = json.loads(
+        json.dumps(runner.Runner(runner.Options(address="http://head:8265", workers=3)).settings())
+    )
     recipe = as_dict(store.load_recipe(words[1]))
     other = jobs.add("train", {"recipe": recipe | {"seed": 9}}, runner="ray", settings=settings)
     number = jobs.add("train", {"recipe": recipe}, runner="ray", settings=settings)
@@ -99,31 +133,57 @@ def test_a_command_that_died_is_followed_again_by_the_same_one(away, capsys):
 
 def test_sizes_that_a_search_elsewhere_finds_are_printed(away, capsys, monkeypatch):
     run, begin = paths.runs() / "far-1", runner.Runner.start
-    store.write_json(run / paths.RECIPE, as_dict(Recipe(Choice("tiny"), Choice("net"), Choice("dense"))))
+    store.write_json(
+        run / paths.RECIPE, as_dict(Recipe(Choice("tiny"), Choice("net"), Choice("dense")))
+    )
     store.save_subnet(run, Subnet("u50", "far-1", {}, 0.5))
 
     def start(self, job, log):
         store.save_subnet(run, Subnet("s70", "far-1", {}, 0.7, origin="searched"))
         return begin(self, job, log)
+
     monkeypatch.setattr(runner.Runner, "start", start)
     assert cli.main(["search", "far-1", *AWAY]) == 0
     assert capsys.readouterr().out == "s70: 70.0% zeros, searched\n"
 
 
-@pytest.mark.parametrize(("words", "text"), [
-    (["train", "voice_commands", "--address", "http://head:8265"], "name it, too, e.g. --runner ray"),
-    (["evaluate", "r", "--with", "workers=2"], "name it, too, e.g. --runner ray"),
-    (["train", "voice_commands", "--runner", "rya"], "no runners plug-in called 'rya'"),
-    (["train", "voice_commands", "--runner", "ray", "--with", "wrokers=2"], "did you mean 'workers'"),
-    (["train", "voice_commands", "--runner", "ray", "--dry-run"], "leave out --runner"),
-    (["evaluate", "r", "--runner", "ray", "--tune"], "leave out --runner"),
-    (["evaluate", "r", "--runner", "ray", "--again"], "leave out --runner"),
-    (["train", "voice_commands", "--runner", "ray"], "no storage is named"),
-    (["train", "voice_commands", "--runner", "ray", "--with", "storage=file:///nowhere"], "its dashboard's is needed"),
-    (["train", "voice_commands", "--runner", "ray", "--with", "storage=file:///nowhere", "--address", "http://127.0.0.1:9"],
-     "no Ray cluster answers at http://127.0.0.1:9"),
-    (["search", "gone", *AWAY], "no run called 'gone'"),
-])
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["train", "voice_commands", "--address", "http://head:8265"],
+            "name it, too, e.g. --runner ray",
+        ),
+        (["evaluate", "r", "--with", "workers=2"], "name it, too, e.g. --runner ray"),
+        (["train", "voice_commands", "--runner", "rya"], "no runners plug-in called 'rya'"),
+        (
+            ["train", "voice_commands", "--runner", "ray", "--with", "wrokers=2"],
+            "did you mean 'workers'",
+        ),
+        (["train", "voice_commands", "--runner", "ray", "--dry-run"], "leave out --runner"),
+        (["evaluate", "r", "--runner", "ray", "--tune"], "leave out --runner"),
+        (["evaluate", "r", "--runner", "ray", "--again"], "leave out --runner"),
+        (["train", "voice_commands", "--runner", "ray"], "no storage is named"),
+        (
+            ["train", "voice_commands", "--runner", "ray", "--with", "storage=file:///nowhere"],
+            "its dashboard's is needed",
+        ),
+        (
+            [
+                "train",
+                "voice_commands",
+                "--runner",
+                "ray",
+                "--with",
+                "storage=file:///nowhere",
+                "--address",
+                "http://127.0.0.1:9",
+            ],
+            "no Ray cluster answers at http://127.0.0.1:9",
+        ),
+        (["search", "gone", *AWAY], "no run called 'gone'"),
+    ],
+)
 def test_what_cannot_run_there_is_one_line_code_2_and_no_job(words, text, capsys, monkeypatch):
     for name in ("SUPERNET_STORAGE", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
@@ -141,19 +201,40 @@ def test_a_job_whose_run_was_deleted_since_is_said_in_one_sentence_and_not_tried
     for signal_number, handler in handlers:
         signal.signal(signal_number, handler)
     job = jobs.get(number)
-    assert job.state == "failed" and job.error.splitlines()[0].startswith("there is no run called 'gone-1'"), job.error
+    assert job.state == "failed" and job.error.splitlines()[0].startswith(
+        "there is no run called 'gone-1'"
+    ), job.error
 
 
-@pytest.mark.parametrize(("settings", "text"), [
-    ({"device": "cuda", "workers": 2, "cpus": 1.0}, "2 processes with a GPU each are asked for, and the cluster has 1 GPUs"),
-    ({"device": "auto", "workers": 9, "cpus": 1.0}, "9 processes with 1 processors each are asked for, and the cluster has room for 8"),
-    ({"device": "cpu", "workers": 1, "cpus": 5.0}, "the cluster has room for 0 .processors of its machines: 4, 4.: add machines"),
-])
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"device": "cuda", "workers": 2, "cpus": 1.0},
+            "2 processes with a GPU each are asked for, and the cluster has 1 GPUs",
+        ),
+        (
+            {"device": "auto", "workers": 9, "cpus": 1.0},
+            "9 processes with 1 processors each are asked for, and the cluster has room for 8",
+        ),
+        (
+            {"device": "cpu", "workers": 1, "cpus": 5.0},
+            "the cluster has room for 0 .processors of its machines: 4, 4.: add machines",
+        ),
+    ],
+)
 def test_what_the_cluster_does_not_have_is_said(settings, text, monkeypatch):
     ray = pytest.importorskip("ray")
     from core.jobs.runners import _ray_work
-    machines = [({"CPU": 4.0, "GPU": 1.0}, True), ({"CPU": 4.0}, True), ({"CPU": 64.0, "GPU": 8.0}, False)]
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Resources": have, "Alive": alive} for have, alive in machines])
+
+    machines = [
+        ({"CPU": 4.0, "GPU": 1.0}, True),
+        ({"CPU": 4.0}, True),
+        ({"CPU": 64.0, "GPU": 8.0}, False),
+    ]
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [{"Resources": have, "Alive": alive} for have, alive in machines]
+    )
     job = _ray_work.Job({"kind": "train", "payload": {}, "settings": settings, "name": "core-1"})
     with pytest.raises(ValueError, match=text):
         job.device()
@@ -164,8 +245,11 @@ def test_what_the_cluster_does_not_have_is_said(settings, text, monkeypatch):
 def test_on_a_cluster_a_named_module_is_asked_first(monkeypatch):
     pytest.importorskip("ray")
     from core.jobs.runners import _ray_work
+
     told = []
     monkeypatch.setattr(_ray_work, "say", lambda **word: told.append(word))
     monkeypatch.setenv("SUPERNET_JOB_MODULE", "core.bench._jobs_that_do_nothing")
-    _ray_work.work(_ray_work.Job({"kind": "search", "payload": {"run": ""}, "settings": {}, "name": "core-1"}))
+    _ray_work.work(
+        _ray_work.Job({"kind": "search", "payload": {"run": ""}, "settings": {}, "name": "core-1"})
+    )
     assert told == [{"progress": 1.0, "message": "done", "left": None}]

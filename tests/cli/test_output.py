@@ -1,4 +1,7 @@
-"""The command line for programs: JSON, quiet, a version, exit codes; and words that are refused before anything is done."""
+"""The command line for programs: JSON, quiet, a version, exit codes; and words that are refused
+before anything is done.
+"""
+
 from __future__ import annotations
 
 import json
@@ -32,17 +35,34 @@ def said(capsys, *words, code=0):
 def test_json_of_lists_and_jobs(capsys, own_artifacts, monkeypatch):
     monkeypatch.setattr(jobs, "start_worker", lambda: None)
     runs = said(capsys, "list", "runs", "--json")
-    assert {r["run"] for r in runs} == {r.id for r in store.runs()} and runs[0]["state"] == "finished"
+    assert {r["run"] for r in runs} == {r.id for r in store.runs()} and runs[0][
+        "state"
+    ] == "finished"
     everything = said(capsys, "list", "--json")
     assert {"runs", "recipes", "sets", "methods", "settings"} <= set(everything)
-    option = {o["name"]: o for card in everything["settings"] for o in card["options"]}["training.updates"]
+    option = {o["name"]: o for card in everything["settings"] for o in card["options"]}[
+        "training.updates"
+    ]
     assert option["type"] == "int" and option["meaning"]
     job = said(capsys, "jobs", "add", "prepare", "voice_commands", "--priority", "7", "--json")
     assert job["id"] == 1 and job["state"] == "queued" and job["priority"] == 7
-    assert said(capsys, "jobs", "--json") == said(capsys, "jobs", "list", "--json") == said(capsys, "jobs", "--json", "list") == [job]
+    assert (
+        said(capsys, "jobs", "--json")
+        == said(capsys, "jobs", "list", "--json")
+        == said(capsys, "jobs", "--json", "list")
+        == [job]
+    )
     assert said(capsys, "jobs", "cancel", "1", "--json")["state"] == "cancelled"
-    assert said(capsys, "jobs", "log", "1", "--json") == {"id": 1, "state": "cancelled", "log": "", "error": ""}
-    assert cli(["jobs", "add", "prepare", "voice_commands"]) == 0 and capsys.readouterr().out == "job 2 is queued\n"
+    assert said(capsys, "jobs", "log", "1", "--json") == {
+        "id": 1,
+        "state": "cancelled",
+        "log": "",
+        "error": "",
+    }
+    assert (
+        cli(["jobs", "add", "prepare", "voice_commands"]) == 0
+        and capsys.readouterr().out == "job 2 is queued\n"
+    )
 
 
 def test_json_of_transcripts_and_measurements(capsys, made, own_artifacts, tmp_path, monkeypatch):
@@ -56,9 +76,14 @@ def test_json_of_transcripts_and_measurements(capsys, made, own_artifacts, tmp_p
     assert first["file"] == files[0] and isinstance(first["text"], str) and first["seconds"] == 1.0
     assert second["file"] == files[1] and second["error"] and "text" not in second
     from core.pipelines import experiment
+
     report = store.reports(made)[0]
-    monkeypatch.setattr(experiment, "evaluate", lambda run, subnets, splits, tell, **_: (tell(1.0, "x"), [report])[1])
-    measured, = said(capsys, "evaluate", "mine", "--json")
+    monkeypatch.setattr(
+        experiment,
+        "evaluate",
+        lambda run, subnets, splits, tell, **_: (tell(1.0, "x"), [report])[1],
+    )
+    (measured,) = said(capsys, "evaluate", "mine", "--json")
     assert measured["wer"] == report.wer and measured["subnet"] == report.subnet
     assert cli(["evaluate", "mine", "--quiet"]) == 0
     shown = capsys.readouterr()
@@ -67,31 +92,66 @@ def test_json_of_transcripts_and_measurements(capsys, made, own_artifacts, tmp_p
 
 
 def test_version_and_exit_codes_are_told():
-    done = subprocess.run([sys.executable, "-m", "core", "--version"], capture_output=True, text=True, cwd=paths.ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "core", "--version"], capture_output=True, text=True, cwd=paths.ROOT
+    )
     assert (done.returncode, done.stdout) == (0, f"core {__version__}\n")
     help = " ".join(arguments.parser().format_help().split())
-    assert "exit codes: 0 done; 1 failed" in help and "2 wrong input" in help and "75 stopped" in help and "130" in help
+    assert (
+        "exit codes: 0 done; 1 failed" in help
+        and "2 wrong input" in help
+        and "75 stopped" in help
+        and "130" in help
+    )
 
 
 HUGE = "1" + "0" * 23
 
 
-@pytest.mark.parametrize(("words", "told"), [
-    (["jobs", "log", HUGE], "expected a whole number from 1 to 9223372036854775807, got '1000"),
-    (["jobs", "cancel", "0"], "expected a whole number from 1"), (["jobs", "log", "9" * 6000], "expected a whole number"),
-    (["jobs", "list", "--limit", HUGE], "--limit: expected a whole number"), (["jobs", "list", "--limit", "-1"], "--limit: expected"),
-    (["jobs", "log", "1", "--lines", "-5"], "--lines: expected a whole number from 1 to 1000000, got '-5'"),
-    (["jobs", "add", "prepare", "voice_commands", "--priority", HUGE], "--priority: expected a whole number from -1000000 to 1000000"),
-    (["jobs", "add", "prepare", "voice_commands", "--after", "1,x"], "--after: expected a whole number"),
-    (["jobs", "add", "prepare", "voice_commands", "--after", ""], "--after: expected"),
-    (["evaluate", "r", "--subnets", ""], "--subnets: expected names separated by commas, got ''; leave the option out to mean all"),
-    (["evaluate", "r", "--subnets", "a,"], "--subnets: expected names"), (["evaluate", "r", "--splits", " "], "--splits: expected names"),
-    (["export", "r", "--subnets", ""], "--subnets: expected names"), (["export", "r", "--out", ""], "--out: expected a name, got ''"),
-    (["jobs", "add", "evaluate", "r", "--subnets", ""], "--subnets: expected names"),
-    (["transcribe", "r", "s", "f", "--decoder", "beam", "--lm", ""], "--lm: expected a name"),
-    (["transcribe", "r", "s", "f", "--chunk-ms", "nan"], "--chunk-ms: expected a finite number, got 'nan'"),
-    (["fetch", "r", "--at", ""], "--at: expected a name"), (["lm", "--text", "x", "--order", HUGE], "--order: expected a whole number from 1 to 6"),
-    (["train", "--resume", ""], "--resume: expected a name"), (["jobs", "work", "--idle-minutes", "inf"], "--idle-minutes: expected a finite")])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["jobs", "log", HUGE], "expected a whole number from 1 to 9223372036854775807, got '1000"),
+        (["jobs", "cancel", "0"], "expected a whole number from 1"),
+        (["jobs", "log", "9" * 6000], "expected a whole number"),
+        (["jobs", "list", "--limit", HUGE], "--limit: expected a whole number"),
+        (["jobs", "list", "--limit", "-1"], "--limit: expected"),
+        (
+            ["jobs", "log", "1", "--lines", "-5"],
+            "--lines: expected a whole number from 1 to 1000000, got '-5'",
+        ),
+        (
+            ["jobs", "add", "prepare", "voice_commands", "--priority", HUGE],
+            "--priority: expected a whole number from -1000000 to 1000000",
+        ),
+        (
+            ["jobs", "add", "prepare", "voice_commands", "--after", "1,x"],
+            "--after: expected a whole number",
+        ),
+        (["jobs", "add", "prepare", "voice_commands", "--after", ""], "--after: expected"),
+        (
+            ["evaluate", "r", "--subnets", ""],
+            (
+                "--subnets: expected names separated by commas, got ''; leave the option out to"
+                " mean all"
+            ),
+        ),
+        (["evaluate", "r", "--subnets", "a,"], "--subnets: expected names"),
+        (["evaluate", "r", "--splits", " "], "--splits: expected names"),
+        (["export", "r", "--subnets", ""], "--subnets: expected names"),
+        (["export", "r", "--out", ""], "--out: expected a name, got ''"),
+        (["jobs", "add", "evaluate", "r", "--subnets", ""], "--subnets: expected names"),
+        (["transcribe", "r", "s", "f", "--decoder", "beam", "--lm", ""], "--lm: expected a name"),
+        (
+            ["transcribe", "r", "s", "f", "--chunk-ms", "nan"],
+            "--chunk-ms: expected a finite number, got 'nan'",
+        ),
+        (["fetch", "r", "--at", ""], "--at: expected a name"),
+        (["lm", "--text", "x", "--order", HUGE], "--order: expected a whole number from 1 to 6"),
+        (["train", "--resume", ""], "--resume: expected a name"),
+        (["jobs", "work", "--idle-minutes", "inf"], "--idle-minutes: expected a finite"),
+    ],
+)
 def test_words_that_cannot_be_meant_are_refused(words, told, capsys, own_artifacts):
     with pytest.raises(SystemExit) as code:
         cli(words)
@@ -100,12 +160,20 @@ def test_words_that_cannot_be_meant_are_refused(words, told, capsys, own_artifac
 
 
 def test_numbers_that_no_queue_holds_are_said_wherever_they_come_from(own_artifacts):
-    for work in (lambda: jobs.get(10**23), lambda: jobs.add("prepare", {}, priority=10**23), lambda: jobs.list_jobs(10**23)):
-        with pytest.raises(ValueError, match="too large for the job queue: it keeps whole numbers below"):
+    for work in (
+        lambda: jobs.get(10**23),
+        lambda: jobs.add("prepare", {}, priority=10**23),
+        lambda: jobs.list_jobs(10**23),
+    ):
+        with pytest.raises(
+            ValueError, match="too large for the job queue: it keeps whole numbers below"
+        ):
             work()
 
 
-@pytest.mark.parametrize("text", ["cpu=999999999", "cpu=0", "cpu=257", "cuda:0=1,cpu=" + "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["cpu=999999999", "cpu=0", "cpu=257", "cuda:0=1,cpu=" + "9" * 5000]
+)
 def test_slots_are_counted_within_reason(text):
     with pytest.raises(ValueError, match="slots: expected 1 to 256 jobs at once on cpu, got "):
         worker.read_slots(text)
@@ -129,13 +197,34 @@ def test_a_folder_of_artifacts_that_may_only_be_read_is_no_damaged_queue(own_art
             break
         place.chmod(0o755)
     place.chmod(0o755)
-    code = "import os, encodings.utf_8_sig\nfrom core.cli import main as cli\nos.setuid(65534)\nraise SystemExit(cli.main({}))"
+    code = (
+        "import os, encodings.utf_8_sig\nfrom core.cli import main as cli\nos.setuid(65534)\nraise"
+        " SystemExit(cli.main({}))"
+    )
     for words in (["jobs", "list"], ["jobs", "add", "prepare", "voice_commands", "--no-worker"]):
-        done = subprocess.run([sys.executable, "-c", code.format(words)], capture_output=True, text=True, cwd=paths.ROOT)
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(words)],
+            capture_output=True,
+            text=True,
+            cwd=paths.ROOT,
+        )
         assert "Traceback" not in done.stderr and "damaged" not in done.stderr, done.stderr
-        assert done.returncode in (1, 2) and "may not be written" in done.stderr and str(own_artifacts) in done.stderr, done.stderr
+        assert (
+            done.returncode in (1, 2)
+            and "may not be written" in done.stderr
+            and str(own_artifacts) in done.stderr
+        ), done.stderr
     assert len(jobs.list_jobs()) == 1
     for file in own_artifacts.iterdir():
         file.unlink()  # none yet: nor can one be begun
-    done = subprocess.run([sys.executable, "-c", code.format(["jobs"])], capture_output=True, text=True, cwd=paths.ROOT)
-    assert done.returncode == 2 and f"error: {own_artifacts} may not be written" in done.stderr and not list(own_artifacts.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(["jobs"])],
+        capture_output=True,
+        text=True,
+        cwd=paths.ROOT,
+    )
+    assert (
+        done.returncode == 2
+        and f"error: {own_artifacts} may not be written" in done.stderr
+        and not list(own_artifacts.iterdir())
+    )

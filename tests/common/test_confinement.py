@@ -1,4 +1,7 @@
-"""Jobs from pages read speech below the operator's folders, whatever a recipe, a CSV or a link says; the command line is free."""
+"""Jobs from pages read speech below the operator's folders, whatever a recipe, a CSV or a link
+says; the command line is free.
+"""
+
 from __future__ import annotations
 
 import json
@@ -51,28 +54,62 @@ def items(**options) -> list:
 def test_the_command_line_expands_variables_as_its_shell_would(speech, monkeypatch):
     monkeypatch.setenv("MINE", str(speech.parent))
     assert base.resolve("$MINE/speech") == speech and base.resolve("$SPEECH_ROOT/a") == speech / "a"
-    assert str(base.resolve("~/x")) == os.path.expanduser("~/x") and len(items(root="$MINE/speech")) == 9
+    assert (
+        str(base.resolve("~/x")) == os.path.expanduser("~/x")
+        and len(items(root="$MINE/speech")) == 9
+    )
     confinement.confine({"recipe": {}})  # a job of the command line
     assert confinement.folders() is None
 
 
 def test_a_confined_job_has_speech_root_and_the_operators_folders(confined):
-    assert base.resolve("$SPEECH_ROOT/a") == base.resolve("${SPEECH_ROOT}/a") == base.resolve(str(confined / "a")) == confined / "a"
+    assert (
+        base.resolve("$SPEECH_ROOT/a")
+        == base.resolve("${SPEECH_ROOT}/a")
+        == base.resolve(str(confined / "a"))
+        == confined / "a"
+    )
     assert len(items(root="$SPEECH_ROOT")) == 9
 
 
-@pytest.mark.parametrize("path", ["$DB_PASSWORD", "$SPEECH_ROOT/$DB_PASSWORD", "~", "~root", "/", "/etc", "/etc/passwd", "{root}/../secret",
-                                  "$SPEECH_ROOT/..", "$SPEECH_ROOT/link", "core", "server.toml", "", ".", "artifacts/jobs.db",
-                                  "artifacts", "{root}x", "/proc/self/environ"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "$DB_PASSWORD",
+        "$SPEECH_ROOT/$DB_PASSWORD",
+        "~",
+        "~root",
+        "/",
+        "/etc",
+        "/etc/passwd",
+        "{root}/../secret",
+        "$SPEECH_ROOT/..",
+        "$SPEECH_ROOT/link",
+        "core",
+        "server.toml",
+        "",
+        ".",
+        "artifacts/jobs.db",
+        "artifacts",
+        "{root}x",
+        "/proc/self/environ",
+    ],
+)
 def test_what_lies_elsewhere_is_refused_without_a_word_of_it(confined, path):
     (confined / "link").symlink_to(confined.parent / "secret")
     path = path.replace("{root}", str(confined))
     with pytest.raises(ValueError) as refused:
         base.resolve(path, "folder root") if path else corpus(root=path)
-    assert "hunter2" not in str(refused.value) and "root:x" not in str(refused.value) and "keys.csv" not in str(refused.value)
+    assert (
+        "hunter2" not in str(refused.value)
+        and "root:x" not in str(refused.value)
+        and "keys.csv" not in str(refused.value)
+    )
 
 
-@pytest.mark.parametrize("table", ["../secret/keys.csv", "{root}/../secret/keys.csv", "/etc/passwd", "link.csv"])
+@pytest.mark.parametrize(
+    "table", ["../secret/keys.csv", "{root}/../secret/keys.csv", "/etc/passwd", "link.csv"]
+)
 def test_a_table_outside_of_its_folder_is_not_read_by_anybody(speech, table):
     (speech / "link.csv").symlink_to(speech.parent / "secret" / "keys.csv")
     with pytest.raises(ValueError, match="expected csv to name a file in") as refused:
@@ -93,23 +130,36 @@ def test_audio_that_a_table_or_manifest_names_elsewhere_is_dropped(confined):
     rows = ["../secret/call.wav", str(secret), "far/call.wav", "/etc/passwd", "a/0.wav"]
     (confined / "t.csv").write_text("audio,text\n" + "".join(f"{row},one\n" for row in rows))
     found = items(root="$SPEECH_ROOT", csv="t.csv", each_file_a_speaker=True)
-    assert [item.reason for item in found if isinstance(item, base.Dropped)] == [confinement.OUTSIDE] * 4 + ["no row of t.csv names it: 8 sound files, e.g. 1.wav"]
+    assert [item.reason for item in found if isinstance(item, base.Dropped)] == [
+        confinement.OUTSIDE
+    ] * 4 + ["no row of t.csv names it: 8 sound files, e.g. 1.wav"]
     manifest = confined / "m.jsonl"
     for duration in ({}, {"duration": 0.5}):
-        manifest.write_text("".join(json.dumps({"audio_filepath": row, "text": "one"} | duration) + "\n"
-                                    for row in [*rows, "$DB_PASSWORD", "$SPEECH_ROOT/b/1.wav"]))
+        manifest.write_text(
+            "".join(
+                json.dumps({"audio_filepath": row, "text": "one"} | duration) + "\n"
+                for row in [*rows, "$DB_PASSWORD", "$SPEECH_ROOT/b/1.wav"]
+            )
+        )
         found = list(base.checked(_manifests.lines(manifest)))
-        assert [item.audio for item in found if not isinstance(item, base.Dropped)] == [str(confined / n) for n in ("a/0.wav", "b/1.wav")]
+        assert [item.audio for item in found if not isinstance(item, base.Dropped)] == [
+            str(confined / n) for n in ("a/0.wav", "b/1.wav")
+        ]
         assert "hunter2" not in repr(found)
 
 
 def test_other_corpora_and_language_models_are_confined_too(confined):
     outside = str(confined.parent / "secret")
-    for name, options in (("manifest", {"train": [outside + "/keys.csv"]}), ("kaldi", {"train": [outside]}),
-                          ("strings", {"train": ["/etc/passwd"]}),
-                          ("librispeech", {"root": outside}), ("librispeech", {"root": "$SPEECH_ROOT", "train": ["../secret"]}),
-                          ("tedlium2", {"root": outside}), ("noisy", {"corpus": "folder", "options": {"root": outside}}),
-                          ("mixture", {"parts": [{"corpus": "folder", "options": {"root": outside}}]})):
+    for name, options in (
+        ("manifest", {"train": [outside + "/keys.csv"]}),
+        ("kaldi", {"train": [outside]}),
+        ("strings", {"train": ["/etc/passwd"]}),
+        ("librispeech", {"root": outside}),
+        ("librispeech", {"root": "$SPEECH_ROOT", "train": ["../secret"]}),
+        ("tedlium2", {"root": outside}),
+        ("noisy", {"corpus": "folder", "options": {"root": outside}}),
+        ("mixture", {"parts": [{"corpus": "folder", "options": {"root": outside}}]}),
+    ):
         with pytest.raises(ValueError, match="is not below a folder that this server offers"):
             made = base.make(Choice(name, options))
             [list(made.utterances(split)) for split in made.splits()]
@@ -118,10 +168,20 @@ def test_other_corpora_and_language_models_are_confined_too(confined):
 
 
 def test_a_recipe_is_checked_before_it_is_queued(speech):
-    good = {"corpus": {"name": "folder", "options": {"root": "$SPEECH_ROOT/a", "licence": "costs $5, see ~me"}}}
+    good = {
+        "corpus": {
+            "name": "folder",
+            "options": {"root": "$SPEECH_ROOT/a", "licence": "costs $5, see ~me"},
+        }
+    }
     confinement.check_recipe(good, [speech])
-    for options in ({"root": "$DB_PASSWORD"}, {"train": ["/etc/passwd"]}, {"tests": {"x": ["~/x"]}},
-                    {"parts": [{"options": {"root": "/"}}]}, {"root": "a/../../.."}):
+    for options in (
+        {"root": "$DB_PASSWORD"},
+        {"train": ["/etc/passwd"]},
+        {"tests": {"x": ["~/x"]}},
+        {"parts": [{"options": {"root": "/"}}]},
+        {"root": "a/../../.."},
+    ):
         with pytest.raises(ValueError, match="no environment variables|is not below"):
             confinement.check_recipe({"corpus": {"name": "x", "options": options}}, [speech])
     with pytest.raises(ValueError, match=r"evaluation\.lm"):

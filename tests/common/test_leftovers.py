@@ -1,4 +1,7 @@
-"""What killed processes leave: temporary files go at the next start, and a job that gets further is never given up."""
+"""What killed processes leave: temporary files go at the next start, and a job that gets further is
+never given up.
+"""
+
 from __future__ import annotations
 
 import os
@@ -17,22 +20,44 @@ from core.training import checkpoints
 
 def left_by(code: str) -> None:
     """Files of a process that was killed while it wrote them."""
-    done = subprocess.run([sys.executable, "-c", "import os, pathlib, signal\nfrom core.common import writing; from core import paths; from core.training import checkpoints\n" + code
-                           + "\nos.kill(os.getpid(), signal.SIGKILL)"], cwd=paths.ROOT, env=os.environ)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, pathlib, signal\nfrom core.common import writing; from core import paths;"
+            " from core.training import checkpoints\n"
+            + code
+            + "\nos.kill(os.getpid(), signal.SIGKILL)",
+        ],
+        cwd=paths.ROOT,
+        env=os.environ,
+    )
     assert done.returncode == -9
 
 
 def names(folder) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if writing.ASIDE in p.name)
+    return sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if writing.ASIDE in p.name
+    )
 
 
-@pytest.mark.parametrize("start", [lambda: worker.main(["--idle-minutes", "0"]), lambda: cli(["train", "no-such-recipe"]),
-                                   lambda: cli(["search", "no-such-run"])], ids=["worker", "train", "search"])
-def test_what_a_killed_process_left_aside_goes_at_the_next_start(own_artifacts, start, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda: worker.main(["--idle-minutes", "0"]),
+        lambda: cli(["train", "no-such-recipe"]),
+        lambda: cli(["search", "no-such-run"]),
+    ],
+    ids=["worker", "train", "search"],
+)
+def test_what_a_killed_process_left_aside_goes_at_the_next_start(
+    own_artifacts, start, tmp_path, monkeypatch
+):
     monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
     left_by("""
 run = paths.runs() / "mine"
-for path in (run / "reports" / "a.json", run / paths.CHECKPOINT, paths.prepared() / "abc", paths.jobs_database(), paths.exports("mine") / "x"):
+for path in (run / "reports" / "a.json", run / paths.CHECKPOINT, paths.prepared() / "abc",
+             paths.jobs_database(), paths.exports("mine") / "x"):
     path.parent.mkdir(parents=True, exist_ok=True)
     writing.beside(path).write_bytes(b"half") if path.suffix else writing.beside(path).mkdir()
 """)
@@ -43,7 +68,9 @@ for path in (run / "reports" / "a.json", run / paths.CHECKPOINT, paths.prepared(
     elsewhere.write_bytes(b"another machine's")
     assert len(names(own_artifacts)) == 8
     start()
-    assert set(names(own_artifacts)) == {p.relative_to(own_artifacts).as_posix() for p in (mine, elsewhere)}
+    assert set(names(own_artifacts)) == {
+        p.relative_to(own_artifacts).as_posix() for p in (mine, elsewhere)
+    }
     mine.unlink()
 
 
@@ -60,6 +87,7 @@ def deaths(number: int, count: int, between=lambda: None) -> str:
 
 def test_deaths_are_counted_only_while_a_job_gets_no_further(own_artifacts):
     import torch
+
     run = paths.runs() / "mine"
     run.mkdir(parents=True)
     number = jobs.add("train", {}, run="mine")
@@ -67,6 +95,7 @@ def test_deaths_are_counted_only_while_a_job_gets_no_further(own_artifacts):
     def save() -> None:
         time.sleep(0.02)
         checkpoints.save(run, {"a": torch.zeros(1)}, {})
+
     assert deaths(number, 12, save) == "queued"  # twelve deaths, each after a new checkpoint
     assert deaths(number, jobs.MAX_ATTEMPTS) == "failed"
     assert "its worker died 5 times while it ran and got no further" in jobs.get(number).error

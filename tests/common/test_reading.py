@@ -1,4 +1,7 @@
-"""Text files are read in one way: lines end at \\n, \\r\\n and \\r alone, a byte-order mark is no letter, the first of repeated ids wins."""
+"""Text files are read in one way: lines end at \\n, \\r\\n and \\r alone, a byte-order mark is no
+letter, the first of repeated ids wins.
+"""
+
 from __future__ import annotations
 
 import gzip
@@ -27,7 +30,9 @@ def test_lines_end_where_lines_end(end, encoding, tmp_path):
     wanted = [INSIDE, "", "two"]
     assert list(reading.lines(data)) == list(reading.lines(tmp_path / "file")) == wanted
     assert reading.text(data) == "\n".join([*wanted, ""])
-    assert list(reading.lines(end.join(wanted))) == wanted and list(reading.lines("half \ud800")) == ["half \ud800"]
+    assert list(reading.lines(end.join(wanted))) == wanted and list(
+        reading.lines("half \ud800")
+    ) == ["half \ud800"]
 
 
 def test_the_first_of_each_is_kept_and_the_others_are_named():
@@ -38,6 +43,7 @@ def test_the_first_of_each_is_kept_and_the_others_are_named():
 def sound(tmp_path):
     import numpy as np
     import soundfile
+
     soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.float32), 16000)
     return tmp_path / "a.wav"
 
@@ -51,10 +57,15 @@ def dropped(corpus, split="train"):
 
 
 def test_a_manifest_with_a_mark_and_odd_ids(sound):
-    rows = [{"id": f"{n}{INSIDE}", "audio_filepath": "a.wav", "text": INSIDE, "duration": 1} for n in range(3)]
+    rows = [
+        {"id": f"{n}{INSIDE}", "audio_filepath": "a.wav", "text": INSIDE, "duration": 1}
+        for n in range(3)
+    ]
     file = sound.with_name("m.jsonl")
     for encoding in ("utf-8-sig", "utf-16"):
-        file.write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in rows), encoding=encoding)
+        file.write_text(
+            "\n".join(json.dumps(r, ensure_ascii=False) for r in rows), encoding=encoding
+        )
         made = manifest.Corpus(manifest.Options(train=[str(file)]))
         assert list(texts(made).values()) == [INSIDE] * 3 and not dropped(made)
 
@@ -63,20 +74,27 @@ def test_a_manifest_with_a_mark_and_odd_ids(sound):
 def test_a_kaldi_folder_keeps_the_first_of_repeated_ids(sound, mark):
     home = sound.parent
     home.joinpath("b.wav").write_bytes(sound.read_bytes())
-    for name, lines in {"wav.scp": ["u0 a.wav", "u1 a.wav", "u1 b.wav"], "text": ["u0 first", f"u1 {INSIDE}", "u1 other"],
-                        "utt2spk": ["u0 s0", "u1 s1", "u1 s2"]}.items():
+    for name, lines in {
+        "wav.scp": ["u0 a.wav", "u1 a.wav", "u1 b.wav"],
+        "text": ["u0 first", f"u1 {INSIDE}", "u1 other"],
+        "utt2spk": ["u0 s0", "u1 s1", "u1 s2"],
+    }.items():
         (home / name).write_text(mark + "\r\n".join(lines) + "\r\n", encoding="utf-8", newline="")
     made = kaldi.Corpus(kaldi.Options(train=[str(home)], allow_shared_speakers=True))
     assert texts(made) == {"u0": "first", "u1": INSIDE}
     found = {i.id: i for i in made.utterances("train") if isinstance(i, Utterance)}
     assert found["u1"].audio == str(home / "a.wav") and found["u1"].speaker == "s1"
-    assert sorted(reason for _, reason in dropped(made)) == ["duplicate id: the first one is kept",
-                                                             "repeated recording: the first one is kept"]
+    assert sorted(reason for _, reason in dropped(made)) == [
+        "duplicate id: the first one is kept",
+        "repeated recording: the first one is kept",
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_folder_of_any_encoding(sound, encoding):
-    (sound.parent / "t.csv").write_text(f"audio;text;speaker;split\na.wav;{INSIDE};s;train\n", encoding=encoding)
+    (sound.parent / "t.csv").write_text(
+        f"audio;text;speaker;split\na.wav;{INSIDE};s;train\n", encoding=encoding
+    )
     assert texts(folder.Corpus(folder.Options(root=str(sound.parent)))) == {"a": INSIDE}
 
 
@@ -104,29 +122,55 @@ def test_hypotheses_with_odd_ids_come_back(tmp_path):
 
 # marks
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("<unk> three [noise] (COUGH) {laugh} <SIL>", "three"), ("<s> hello world </s>", "hello world"), ("!SIL", ""), ("%hesitation well", "well"),
-    ("[vocalized-noise] yes [NOISE2]", "yes"), ("a (breath) b {Lip_Smack} c", "a b c"), ("it <laugh>was</laugh> me", "it was me"),
-    ("he (John) and [she] went", "he (John) and [she] went"), ("3 < 4 and 5 > 2", "3 < 4 and 5 > 2"), ("the noise of music", "the noise of music")])
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<unk> three [noise] (COUGH) {laugh} <SIL>", "three"),
+        ("<s> hello world </s>", "hello world"),
+        ("!SIL", ""),
+        ("%hesitation well", "well"),
+        ("[vocalized-noise] yes [NOISE2]", "yes"),
+        ("a (breath) b {Lip_Smack} c", "a b c"),
+        ("it <laugh>was</laugh> me", "it was me"),
+        ("he (John) and [she] went", "he (John) and [she] went"),
+        ("3 < 4 and 5 > 2", "3 < 4 and 5 > 2"),
+        ("the noise of music", "the noise of music"),
+    ],
+)
 def test_marks_are_no_words(text, words):
     assert " ".join(marks.without(text)[0].split()) == words
 
 
 def test_further_marks_are_those_that_a_recipe_names():
-    assert marks.without("*bang* he *bang*ed [beeep]", ["*bang*", "[beeep]"])[0].split() == ["he", "*bang*ed"]
+    assert marks.without("*bang* he *bang*ed [beeep]", ["*bang*", "[beeep]"])[0].split() == [
+        "he",
+        "*bang*ed",
+    ]
 
 
 def test_a_corpus_loses_its_marks_and_what_holds_nothing_else(sound):
-    rows = [{"id": n, "audio_filepath": "a.wav", "text": t, "duration": 1} for n, t in (
-        ("a", "<unk> three [noise]"), ("b", "[noise] <SIL>"), ("c", "#x# two"))]
+    rows = [
+        {"id": n, "audio_filepath": "a.wav", "text": t, "duration": 1}
+        for n, t in (("a", "<unk> three [noise]"), ("b", "[noise] <SIL>"), ("c", "#x# two"))
+    ]
     sound.with_name("m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     made = manifest.Corpus(manifest.Options(train=[str(sound.with_name("m.jsonl"))]))
     found, left_out = sift.gather(made, ["#x#"])
     assert {u.id: u.text for u in found["train"]} == {"a": "three", "c": "two"}
-    assert [(d.id, d.reason, d.rule) for d in left_out] == [("b", "only marks and no words: [noise] <SIL>", True)]
+    assert [(d.id, d.reason, d.rule) for d in left_out] == [
+        ("b", "only marks and no words: [noise] <SIL>", True)
+    ]
     assert [d.id for d in sift.gather(made)[1]] == ["b", "c"]  # a sign whose words are unknown
 
 
 def test_a_language_model_of_text_knows_no_marks(tmp_path):
-    (tmp_path / "t.txt").write_text("<s> hello world </s>\n<unk> hello\n[noise] hello\n*x* hello\n(cough)\n")
-    assert read_sentences([tmp_path / "t.txt"], ["*x*"])[0] == [["hello", "world"], ["hello"], ["hello"], ["hello"]]
+    (tmp_path / "t.txt").write_text(
+        "<s> hello world </s>\n<unk> hello\n[noise] hello\n*x* hello\n(cough)\n"
+    )
+    assert read_sentences([tmp_path / "t.txt"], ["*x*"])[0] == [
+        ["hello", "world"],
+        ["hello"],
+        ["hello"],
+        ["hello"],
+    ]

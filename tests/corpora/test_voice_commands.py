@@ -1,4 +1,7 @@
-"""The built-in corpus: hard enough a grammar, splits without a common voice or sentence, the same audio every time."""
+"""The built-in corpus: hard enough a grammar, splits without a common voice or sentence, the same
+audio every time.
+"""
+
 from __future__ import annotations
 
 import random
@@ -12,8 +15,14 @@ from core.corpora import base, voice_commands
 from core.records import Choice
 from core.speech import audio, grammar, speaking
 
-SMALL = {"hours": 0.004, "test_utterances": 8, "dev_utterances": 4, "search_utterances": 4, "shard_utterances": 8,
-         "processes": 1}
+SMALL = {
+    "hours": 0.004,
+    "test_utterances": 8,
+    "dev_utterances": 4,
+    "search_utterances": 4,
+    "shard_utterances": 8,
+    "processes": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +51,18 @@ def sentences(book, split, count, seed=1):
 
 # the grammar
 
-@pytest.mark.parametrize("number, words", [(0, "zero"), (13, "thirteen"), (25, "twenty five"), (40, "forty"),
-                                           (312, "three hundred twelve"), (5000, "five thousand")])
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (0, "zero"),
+        (13, "thirteen"),
+        (25, "twenty five"),
+        (40, "forty"),
+        (312, "three hundred twelve"),
+        (5000, "five thousand"),
+    ],
+)
 def test_numbers_are_words(number, words):
     assert grammar.spell(number) == words
 
@@ -51,18 +70,24 @@ def test_numbers_are_words(number, words):
 def test_words_perplexity_and_alphabet(book):
     words = book.vocabulary(None)
     assert len(book.vocabulary()) >= 500
-    assert book.vocabulary(True) <= book.vocabulary(), "held-out templates must not bring words never trained"
+    assert book.vocabulary(True) <= book.vocabulary(), (
+        "held-out templates must not bring words never trained"
+    )
     assert not [word for word in words if not re.fullmatch(r"[a-z']+", word)]
     assert book.perplexity() >= 20
 
 
 def test_entropy_is_exact(tmp_path):
     file = tmp_path / "tiny.toml"
-    file.write_text('[one]\nweight = 1\ntemplates = ["3 go {digit}", "stop [now]"]\nheld_out = ["now {digit}"]\n'
-                    '[slots]\ndigit = "one | two | three | four"\nunclear = "now"\n')
+    file.write_text(
+        '[one]\nweight = 1\ntemplates = ["3 go {digit}", "stop [now]"]\nheld_out = ["now'
+        ' {digit}"]\n[slots]\ndigit = "one | two | three | four"\nunclear = "now"\n'
+    )
     tiny = grammar.Grammar(file)
     bits, words = tiny.measure()
-    assert bits == pytest.approx(0.811278 + 0.75 * 2 + 0.25 * 1, abs=1e-5)     # H(3/4, 1/4) + the choices
+    assert bits == pytest.approx(
+        0.811278 + 0.75 * 2 + 0.25 * 1, abs=1e-5
+    )  # H(3/4, 1/4) + the choices
     assert words == pytest.approx(0.75 * 2 + 0.25 * 1.5)
     assert 2 ** tiny.log_probability("go two") == pytest.approx(0.75 / 4)
     assert 2 ** tiny.log_probability("stop") == pytest.approx(0.125)
@@ -77,14 +102,17 @@ def test_ambiguity_does_not_hide_behind_derivations(book):
     assert 2 ** (bits.sum() / words.sum()) > 20
 
 
-@pytest.mark.parametrize("pattern, wrong", [("turn (on | off", "not closed"), ("turn on)", "partner"),
-                                            ("Turn 3", "cannot read")])
+@pytest.mark.parametrize(
+    "pattern, wrong",
+    [("turn (on | off", "not closed"), ("turn on)", "partner"), ("Turn 3", "cannot read")],
+)
 def test_broken_pattern_is_named(pattern, wrong):
     with pytest.raises(ValueError, match=wrong):
         grammar.parse(pattern)
 
 
 # the splits
+
 
 def test_sentences_and_templates_are_disjoint(book):
     drawn = {split: sentences(book, split, 400) for split in ("train", "search", "dev", "test")}
@@ -99,8 +127,10 @@ def test_sentences_and_templates_are_disjoint(book):
 
 
 def test_voices_are_disjoint_and_many():
-    variants = {split: {v.split("+")[1] for v in voice_commands.split_voices(split)}
-                for split in ("train", "search", "dev", "test")}
+    variants = {
+        split: {v.split("+")[1] for v in voice_commands.split_voices(split)}
+        for split in ("train", "search", "dev", "test")
+    }
     assert len(voice_commands.split_voices("train")) > 100
     every = [v for some in variants.values() for v in some]
     assert len(every) == len(set(every))
@@ -118,24 +148,32 @@ def test_utterances(spoken):
         samples = audio.read(u.audio, u.offset, u.seconds)
         assert len(samples) == round(u.seconds * 16000)
         assert 0.7 <= u.seconds <= 12 and re.fullmatch(r"[a-z']+( [a-z']+)*", u.text)
-        assert 0.008 < np.sqrt(np.mean(samples ** 2)) < 0.2, "silent or too loud"
+        assert 0.008 < np.sqrt(np.mean(samples**2)) < 0.2, "silent or too loud"
         assert np.abs(samples).max() < 1.0, "clipped"
         assert 0.12 < u.seconds / len(u.text.split()) < 2.5
 
 
 # the audio
 
+
 def test_same_seed_same_audio_and_more_hours_go_on(spoken):
     first, splits = spoken
-    again = make(hours=0.008)                # another folder (own_artifacts), so all is made once more
+    again = make(hours=0.008)  # another folder (own_artifacts), so all is made once more
     more = list(again.utterances("train"))
     assert again.folder != first.folder and again.folder.name == first.folder.name
     assert len(more) > len(splits["train"])
     for old, new in zip(splits["train"], more):
         assert (old.id, old.text, old.speaker, old.offset, old.seconds) == (
-            new.id, new.text, new.speaker, new.offset, new.seconds)
-        np.testing.assert_array_equal(audio.read(old.audio, old.offset, old.seconds),
-                                      audio.read(new.audio, new.offset, new.seconds))
+            new.id,
+            new.text,
+            new.speaker,
+            new.offset,
+            new.seconds,
+        )
+        np.testing.assert_array_equal(
+            audio.read(old.audio, old.offset, old.seconds),
+            audio.read(new.audio, new.offset, new.seconds),
+        )
     assert make(seed=2).folder.name != first.folder.name
     assert make(test_utterances=5).folder.name == first.folder.name
 
@@ -145,7 +183,7 @@ def test_half_made_shard_is_redone():
     before = list(corpus.utterances("dev"))
     one, two = corpus.folder / "dev-00000.flac", corpus.folder / "dev-00001.flac"
     whole, times = one.read_bytes(), two.stat().st_mtime_ns
-    one.write_bytes(whole[:len(whole) // 2])                        # as a full disk or a kill leaves it
+    one.write_bytes(whole[: len(whole) // 2])  # as a full disk or a kill leaves it
     (corpus.folder / "dev-00000.flac.tmp-999999999").write_bytes(b"half")
     assert list(corpus.utterances("dev")) == before
     assert one.read_bytes() == whole and two.stat().st_mtime_ns == times
@@ -157,7 +195,11 @@ def test_half_made_shard_is_redone():
 
 def test_failure_in_the_child_is_told(monkeypatch):
     start = voice_commands._start
-    monkeypatch.setattr(voice_commands, "_start", lambda folder, options, split, n: start(folder, options, "none", n))
+    monkeypatch.setattr(
+        voice_commands,
+        "_start",
+        lambda folder, options, split, n: start(folder, options, "none", n),
+    )
     with pytest.raises(RuntimeError, match="no sentence for split 'none'"):
         list(make().utterances("dev"))
 
@@ -176,13 +218,18 @@ def test_room_and_noise_are_options():
 def test_plugin_is_found_and_names_its_licence():
     corpus = base.make(Choice("voice_commands", {"hours": 0.1}))
     assert corpus.splits() == ["train", "search", "dev", "test"]
-    assert "GPL-3" in corpus.licence and corpus.versions() == {"voice_commands": voice_commands.VERSION}
+    assert "GPL-3" in corpus.licence and corpus.versions() == {
+        "voice_commands": voice_commands.VERSION
+    }
     with pytest.raises(ValueError, match="hour"):
         base.make(Choice("voice_commands", {"hour": 1}))
 
 
 def test_speak_in_a_child_is_repeatable():
-    wanted = [speaking.Request("turn on the light", "en+f2"), speaking.Request("stop", "en-us+klatt3", 140, 30)]
+    wanted = [
+        speaking.Request("turn on the light", "en+f2"),
+        speaking.Request("stop", "en-us+klatt3", 140, 30),
+    ]
     first, again = speaking.speak(wanted), speaking.speak(wanted)
     for a, b in zip(first, again):
         assert len(a) > 3000 and np.abs(a).max() > 0.05
@@ -191,6 +238,10 @@ def test_speak_in_a_child_is_repeatable():
 
 def test_bench(capsys):
     result = bench.run(bench.Options(utterances=8, processes=1))
-    assert result["utterances"] == 8 and result["word_perplexity"] >= 20 and result["times_real_time"] > 0
+    assert (
+        result["utterances"] == 8
+        and result["word_perplexity"] >= 20
+        and result["times_real_time"] > 0
+    )
     assert abs(result["feature_frames"] / 100 - result["speech_s"]) < 1
     assert "times_real_time" in capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""Figures and plain words: the front, its marks, masks to the block, what fits a device, when "faster" may be said."""
+"""Figures and plain words: the front, its marks, masks to the block, what fits a device, when
+"faster" may be said.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -33,14 +36,19 @@ def test_front_keeps_only_points_that_nothing_beats():
     x = np.array([1.0, 2.0, 3.0, 2.0, np.nan])
     y = np.array([9.0, 5.0, 5.0, 6.0, 0.0])
     assert charts.pareto(x, y).tolist() == [True, True, False, False, False]
-    assert charts.pareto(np.array([1.0, 1.0]), np.array([2.0, 2.0])).tolist() == [True, True]  # ties stay
+    assert charts.pareto(np.array([1.0, 1.0]), np.array([2.0, 2.0])).tolist() == [
+        True,
+        True,
+    ]  # ties stay
 
 
 def test_front_marks_beaten_points_by_method_and_leaves_out_what_is_not_measured(points):
     other = points.assign(method="gradual_magnitude", run="other", wer=points["wer"] + 0.1)
     both = charts.front(pd.concat([points, other], ignore_index=True), DISK)
     assert not both[both["run"] == "other"]["on_front"].any()
-    assert not both[both["run"] == "other"]["beaten"].all(), "a method's own best points are not faint"
+    assert not both[both["run"] == "other"]["beaten"].all(), (
+        "a method's own best points are not faint"
+    )
     untimed = points.assign(chunk_median_ms=[None] * len(points))
     assert charts.front(untimed, charts.AXES["ms per chunk"]).empty
 
@@ -61,13 +69,32 @@ def test_every_axis_draws_every_point_with_its_interval(points, axis):
 def test_hover_shows_every_condition(points):
     row = next(points.assign(chunk_median_ms=None).itertuples())
     text = charts.hover(row)
-    for part in (row.subnet, row.split, row.hardware, row.normaliser, row.decoder, "not measured", "320 ms", "MB", "left context 2560 ms",
-                 "loaded in 200 ms, not measured read, at most 400 MB", f"code {row.code_version}, file {row.file_sha256[:12]}"):
+    for part in (
+        row.subnet,
+        row.split,
+        row.hardware,
+        row.normaliser,
+        row.decoder,
+        "not measured",
+        "320 ms",
+        "MB",
+        "left context 2560 ms",
+        "loaded in 200 ms, not measured read, at most 400 MB",
+        f"code {row.code_version}, file {row.file_sha256[:12]}",
+    ):
         assert part in text, part
-    texts = {row.subnet: charts.hover(row) for row in points.assign(bytes_read=[1234567.0] * len(points)).itertuples()}
+    texts = {
+        row.subnet: charts.hover(row)
+        for row in points.assign(bytes_read=[1234567.0] * len(points)).itertuples()
+    }
     assert "points against" not in texts["dense"] and "1,234,567 bytes read" in texts["dense"]
-    assert "+9.6 points against its dense net (+0.0 to +50.0, p 0.040)" in texts["s70"] and "as fast as" not in texts["s70"]
-    row = next(points.assign(speed_ratio=1.02, speed_ratio_low=0.97, speed_ratio_high=1.05).itertuples())
+    assert (
+        "+9.6 points against its dense net (+0.0 to +50.0, p 0.040)" in texts["s70"]
+        and "as fast as" not in texts["s70"]
+    )
+    row = next(
+        points.assign(speed_ratio=1.02, speed_ratio_low=0.97, speed_ratio_high=1.05).itertuples()
+    )
     assert "1 thread(s), 1.02 times as fast as its dense net (0.97 to 1.05)" in charts.hover(row)
 
 
@@ -84,13 +111,17 @@ def test_estimates_are_hollow_and_have_no_camera(points):
 def test_methods_differ_in_colour_and_in_shape():
     methods = ["omni_sparsity", "small_dense", "gradual_magnitude", "dense", "new_one", "newer_one"]
     looks = [charts.style(m, methods) for m in methods]
-    assert len({marker for _, marker in looks}) == len(methods) and len({colour for colour, _ in looks}) == len(methods)
+    assert len({marker for _, marker in looks}) == len(methods) and len(
+        {colour for colour, _ in looks}
+    ) == len(methods)
 
 
 def test_zeros_by_unit_and_kind_are_those_of_the_subnet(run):
     anatomy, subnet = store.anatomy(run), store.subnet(run, "s70")
     table = layer_charts.unit_table(anatomy, subnet)
-    assert table["zeros"].sum() / table["weights"].sum() == pytest.approx(cost.sparsity_reached(anatomy, subnet.keep))
+    assert table["zeros"].sum() / table["weights"].sum() == pytest.approx(
+        cost.sparsity_reached(anatomy, subnet.keep)
+    )
     kinds = layer_charts.kind_table(table)
     assert kinds["zeros"].sum() == table["zeros"].sum()
     assert len(layer_charts.kinds_figure(table).data) == table["kind"].nunique()
@@ -107,7 +138,9 @@ def test_masks_are_drawn_to_the_block(run):
     assert int(np.asarray(figure.data[0].z).sum()) == cost.blocks_kept(unit, subnet.keep[unit.name])
     with pytest.raises(ValueError, match="different shapes"):
         layer_charts.overlap(mask, mask[:, :4])
-    assert layer_charts.overlap(np.array([[True, False]]), np.array([[True, True]])).tolist() == [[3, 2]]
+    assert layer_charts.overlap(np.array([[True, False]]), np.array([[True, True]])).tolist() == [
+        [3, 2]
+    ]
 
 
 def test_short_names_drop_the_layer():
@@ -133,28 +166,65 @@ def test_faster_is_said_only_when_the_interval_timed_in_turn_excludes_one(run):
     point = as_dict(next(r for r in store.reports(run) if r.subnet == "s70"))
 
     def said(*ratio, work=1.0):
-        return cards.speed_words(cards.speed_ratio(point | dict(zip(("speed_ratio", "speed_ratio_low", "speed_ratio_high"), ratio))), work)
-    assert said(2.0, 1.8, 2.2) == ("2.00 times as fast", "timed in turn with the dense net; interval 1.80 to 2.20")
+        return cards.speed_words(
+            cards.speed_ratio(
+                point | dict(zip(("speed_ratio", "speed_ratio_low", "speed_ratio_high"), ratio))
+            ),
+            work,
+        )
+
+    assert said(2.0, 1.8, 2.2) == (
+        "2.00 times as fast",
+        "timed in turn with the dense net; interval 1.80 to 2.20",
+    )
     assert said(0.5, 0.4, 0.6)[0] == "2.00 times as slow"
-    assert said(1.2, 0.9, 1.3) == ("same speed", "zeros save bytes, not time (measured 1.20 times, interval 0.90 to 1.30)")
-    assert said(1.004, 1.003, 1.01)[0] == "same speed", "an interval that is shown as 1.00 to 1.01 does not exclude 1"
-    assert cards.speed_ratio(point) is None and cards.speed_ratio(point | {"speed_ratio": float("nan")}) is None
+    assert said(1.2, 0.9, 1.3) == (
+        "same speed",
+        "zeros save bytes, not time (measured 1.20 times, interval 0.90 to 1.30)",
+    )
+    assert said(1.004, 1.003, 1.01)[0] == "same speed", (
+        "an interval that is shown as 1.00 to 1.01 does not exclude 1"
+    )
+    assert (
+        cards.speed_ratio(point) is None
+        and cards.speed_ratio(point | {"speed_ratio": float("nan")}) is None
+    )
     headline, text = said(1.1, 0.9, 1.3, work=0.9)
-    assert headline == "about the same speed" and "parts are left out" in text and "interval 0.90 to 1.30" in text
+    assert (
+        headline == "about the same speed"
+        and "parts are left out" in text
+        and "interval 0.90 to 1.30" in text
+    )
     headline, text = said(2.0, 1.8, 2.2, work=0.4)
-    assert headline == "2.00 times as fast" and text.endswith("1.80 to 2.20; parts are left out: 40 % of the dense net's multiplications")
+    assert headline == "2.00 times as fast" and text.endswith(
+        "1.80 to 2.20; parts are left out: 40 % of the dense net's multiplications"
+    )
 
 
 def test_a_size_not_timed_against_dense_says_so_and_what_it_took(run):
-    point, dense = (as_dict(next(r for r in store.reports(run) if r.subnet == name)) for name in ("s70", "dense"))
+    point, dense = (
+        as_dict(next(r for r in store.reports(run) if r.subnet == name))
+        for name in ("s70", "dense")
+    )
     assert cards._speed_card(point, dense, "") == (
-        "same speed", "zeros save bytes, not time; not timed against the dense net; 12.0 ms per chunk")
+        "same speed",
+        "zeros save bytes, not time; not timed against the dense net; 12.0 ms per chunk",
+    )
     less = point | {"mmacs_per_second": 0.4 * dense["mmacs_per_second"]}
     assert cards._speed_card(less, dense, "≈ ") == (
-        "less to compute", "parts are left out: 40 % of the dense net's multiplications; not timed against the dense net; "
-                           "≈ 12.0 ms per chunk")
-    assert cards._speed_card(point | {"chunk_median_ms": None}, None, "")[1].endswith("; not timed against the dense net")
-    assert cards._speed_card(dense, dense, "") == ("this is dense", "its other sizes are timed against it; 12.0 ms per chunk")
+        "less to compute",
+        (
+            "parts are left out: 40 % of the dense net's multiplications; not timed against the"
+            " dense net; ≈ 12.0 ms per chunk"
+        ),
+    )
+    assert cards._speed_card(point | {"chunk_median_ms": None}, None, "")[1].endswith(
+        "; not timed against the dense net"
+    )
+    assert cards._speed_card(dense, dense, "") == (
+        "this is dense",
+        "its other sizes are timed against it; 12.0 ms per chunk",
+    )
     quick = point | {"speed_ratio": 2.0, "speed_ratio_low": 1.8, "speed_ratio_high": 2.2}
     assert cards._speed_card(quick, dense, "")[0] == "2.00 times as fast"
 
@@ -162,17 +232,28 @@ def test_a_size_not_timed_against_dense_says_so_and_what_it_took(run):
 def test_left_out_parts_are_named_and_crossed(run):
     shape = store.anatomy(run)
     off = ("blocks.0.attention", "blocks.2.feed_forward_1", "blocks.2.convolution")
-    size = dataclasses.replace(store.subnets(run)[0], keep={u.name: 0.0 for u in shape.units if u.branch in off})
+    size = dataclasses.replace(
+        store.subnets(run)[0], keep={u.name: 0.0 for u in shape.units if u.branch in off}
+    )
     table = layer_charts.unit_table(shape, size)
-    assert layer_charts.left_out(table) == "3 of 16 parts are left out (layer 1: attention; layer 3: feed forward 1, convolution)."
+    assert (
+        layer_charts.left_out(table)
+        == "3 of 16 parts are left out (layer 1: attention; layer 3: feed forward 1, convolution)."
+    )
     crosses = layer_charts.heat_figure(table).data[0].text
     assert (crosses == "×").sum() == 4 + 2 + 2 == table["off"].sum()
     dense = layer_charts.unit_table(shape, store.subnets(run)[0])
-    assert layer_charts.left_out(dense) == "" and layer_charts.heat_figure(dense).data[0].text is None
-    assert [layer_charts.branch_name(*given) for given in (("layers.3", 3), ("blocks.3.attention", 3))] == ["whole layer", "attention"]
+    assert (
+        layer_charts.left_out(dense) == "" and layer_charts.heat_figure(dense).data[0].text is None
+    )
+    assert [
+        layer_charts.branch_name(*given) for given in (("layers.3", 3), ("blocks.3.attention", 3))
+    ] == ["whole layer", "attention"]
 
 
-@pytest.mark.parametrize(("wer", "words"), [(0.001, "fewer than 1"), (0.124, "about 12 of 100"), (1.3, "as many")])
+@pytest.mark.parametrize(
+    ("wer", "words"), [(0.001, "fewer than 1"), (0.124, "about 12 of 100"), (1.3, "as many")]
+)
 def test_errors_in_plain_words(wer, words):
     assert words in cards.words_wrong(wer)
 
@@ -180,21 +261,55 @@ def test_errors_in_plain_words(wer, words):
 def test_a_point_smaller_by_a_hair_and_much_worse_is_beaten(run):
     rows = pd.DataFrame([as_dict(r) for r in store.reports(run) if r.split == standin.SPLITS[0]])
     smallest = rows.loc[rows["file_bytes"].idxmin()]
-    spike = pd.DataFrame([{**smallest, "subnet": "m90", "file_bytes": smallest["file_bytes"] * 0.995, "wer": smallest["wer"] + 0.5}])
+    spike = pd.DataFrame(
+        [
+            {
+                **smallest,
+                "subnet": "m90",
+                "file_bytes": smallest["file_bytes"] * 0.995,
+                "wer": smallest["wer"] + 0.5,
+            }
+        ]
+    )
     drawn = charts.front(pd.concat([rows, spike]), next(iter(charts.AXES.values())))
-    assert drawn.set_index("subnet")["beaten"].to_dict() | {"m90": True} == drawn.set_index("subnet")["beaten"].to_dict()
+    assert (
+        drawn.set_index("subnet")["beaten"].to_dict() | {"m90": True}
+        == drawn.set_index("subnet")["beaten"].to_dict()
+    )
     assert not drawn.set_index("subnet")["beaten"][smallest["subnet"]]
 
 
 def test_a_dozen_networks_of_few_methods_look_different_and_say_their_method(points):
-    methods = [f"{m} {n:08x}" for m in ("gradual_magnitude", "small_dense", "simple_topk") for n in range(4)]
-    assert len({charts.style(m, methods) for m in methods}) == len({charts.style(m, methods, dark=True) for m in methods}) == 12
+    methods = [
+        f"{m} {n:08x}"
+        for m in ("gradual_magnitude", "small_dense", "simple_topk")
+        for n in range(4)
+    ]
+    assert (
+        len({charts.style(m, methods) for m in methods})
+        == len({charts.style(m, methods, dark=True) for m in methods})
+        == 12
+    )
     drawn = charts.front(points.assign(method="simple_topk 70f30f28"), DISK)
-    assert {t.name for t in charts.front_figure(drawn, DISK).data if t.name} == {"parts left out (Simple-Top-k) 70f30f28"}
+    assert {t.name for t in charts.front_figure(drawn, DISK).data if t.name} == {
+        "parts left out (Simple-Top-k) 70f30f28"
+    }
 
 
 def test_a_long_legend_does_not_take_the_place_of_the_chart(points):
-    methods = ["omni_sparsity", "csp", "dense", "individual", "small_dense", "simple_topk", "ortho_softmax"]
+    methods = [
+        "omni_sparsity",
+        "csp",
+        "dense",
+        "individual",
+        "small_dense",
+        "simple_topk",
+        "ortho_softmax",
+    ]
     many = pd.concat([points.assign(method=method) for method in methods])
-    few, all_of_them = (charts.front_figure(charts.front(found, DISK), DISK) for found in (points, many))
-    assert few.layout.height == 440 and all_of_them.layout.height == 440 + 3 * 28  # a row of the legend each, beyond four
+    few, all_of_them = (
+        charts.front_figure(charts.front(found, DISK), DISK) for found in (points, many)
+    )
+    assert (
+        few.layout.height == 440 and all_of_them.layout.height == 440 + 3 * 28
+    )  # a row of the legend each, beyond four

@@ -1,4 +1,7 @@
-"""What is not ours is shown and never obeyed: one function escapes it, wherever a page shows it as Markdown."""
+"""What is not ours is shown and never obeyed: one function escapes it, wherever a page shows it as
+Markdown.
+"""
+
 from __future__ import annotations
 
 import ast
@@ -16,14 +19,78 @@ from dashboard.charts import explore as charts
 from tests import standin
 from tests.conftest import ROOT
 
-MARKDOWN = {"markdown", "caption", "info", "warning", "error", "success", "write", "title", "header", "subheader", "expander", "toast",
-            "progress", "button", "checkbox", "toggle", "page_link", "metric", "badge", "tabs", "popover", "spinner", "status"}
-OURS = {  # what may stand in Markdown as it is: numbers, our own words, and what was escaped where it was put together
-    "answer.text", "choice.describe(chosen)", "diff.sentence(pieces)", "when(job, now)", "sentence", "about", "heading", "title", "label",
-    "audio_view.WAVE_SENTENCE", "audio_view.SPECTROGRAM_SENTENCE", "speed_words(one.rtf)", "BY_BEAM", "BY_LANGUAGE", "axis.short", "icon",
-    "word", "colour", "LOG_LINES", "cell", "outputs", "empty", "mask.shape[0]", "eta", "number", "job.id", "gpus", "threads", "name",
-    "hearing.AT_ONCE", "who.mode", "text", "share", "low", "chosen", "subnet", "facts['TITLE']", "number + changed", "GREEDILY"}
-PAGES_OF_OURS = {"text.splitlines()[0].removeprefix('# ')", "'\\n'.join(text.splitlines()[1:])"}  # artifacts/released/comparison
+MARKDOWN = {
+    "markdown",
+    "caption",
+    "info",
+    "warning",
+    "error",
+    "success",
+    "write",
+    "title",
+    "header",
+    "subheader",
+    "expander",
+    "toast",
+    "progress",
+    "button",
+    "checkbox",
+    "toggle",
+    "page_link",
+    "metric",
+    "badge",
+    "tabs",
+    "popover",
+    "spinner",
+    "status",
+}
+# what may stand in Markdown as it is: numbers, our own words, and what was escaped where it was put
+# together
+OURS = {
+    "answer.text",
+    "choice.describe(chosen)",
+    "diff.sentence(pieces)",
+    "when(job, now)",
+    "sentence",
+    "about",
+    "heading",
+    "title",
+    "label",
+    "audio_view.WAVE_SENTENCE",
+    "audio_view.SPECTROGRAM_SENTENCE",
+    "speed_words(one.rtf)",
+    "BY_BEAM",
+    "BY_LANGUAGE",
+    "axis.short",
+    "icon",
+    "word",
+    "colour",
+    "LOG_LINES",
+    "cell",
+    "outputs",
+    "empty",
+    "mask.shape[0]",
+    "eta",
+    "number",
+    "job.id",
+    "gpus",
+    "threads",
+    "name",
+    "hearing.AT_ONCE",
+    "who.mode",
+    "text",
+    "share",
+    "low",
+    "chosen",
+    "subnet",
+    "facts['TITLE']",
+    "number + changed",
+    "GREEDILY",
+}
+PAGES_OF_OURS = {
+    "text.splitlines()[0].removeprefix('# ')",
+    "'\\n'.join(text.splitlines()[1:])",
+}  # artifacts/released/comparison
 
 
 def harmless(node: ast.expr) -> bool:
@@ -31,7 +98,13 @@ def harmless(node: ast.expr) -> bool:
     if isinstance(node, ast.Constant) or ast.unparse(node) in OURS | PAGES_OF_OURS:
         return True
     if isinstance(node, ast.Call):
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+        name = (
+            node.func.attr
+            if isinstance(node.func, ast.Attribute)
+            else node.func.id
+            if isinstance(node.func, ast.Name)
+            else ""
+        )
         if name == "format":
             return all(harmless(k.value) for k in node.keywords)
         if name == "join":
@@ -51,45 +124,96 @@ def harmless(node: ast.expr) -> bool:
 def obeyed(source: str) -> list[str]:
     """Every expression that reaches Markdown as it is."""
     found = []
-    for call in (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)):
+    for call in (
+        n
+        for n in ast.walk(ast.parse(source))
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
+    ):
         if call.func.attr in MARKDOWN and ast.unparse(call.func.value) not in ("soundfile",):
             texts = call.args[1:2] if call.func.attr == "progress" else call.args[:1]
             texts += [k.value for k in call.keywords if k.arg in ("help", "text", "label", "body")]
-            found += [f"line {t.lineno}: {call.func.attr}({ast.unparse(t)[:90]})" for t in texts if not harmless(t)]
+            found += [
+                f"line {t.lineno}: {call.func.attr}({ast.unparse(t)[:90]})"
+                for t in texts
+                if not harmless(t)
+            ]
     return found
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "dashboard").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "dashboard").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT))
+)
 def test_every_word_that_is_not_ours_is_escaped(file):
     assert obeyed(file.read_text(encoding="utf-8")) == []
 
 
 def test_a_word_that_is_not_escaped_would_be_seen():
-    for bad in ("st.error(str(problem))", "st.markdown(f'**{run}**')", "left.caption(f'a {x.name} b')", "st.info('a' + title_of(run))",
-                "st.expander(run)", "st.progress(0.5, job.message)", "st.button('x', help=f'{split}')", "st.warning('; '.join(names))"):
+    for bad in (
+        "st.error(str(problem))",
+        "st.markdown(f'**{run}**')",
+        "left.caption(f'a {x.name} b')",
+        "st.info('a' + title_of(run))",
+        "st.expander(run)",
+        "st.progress(0.5, job.message)",
+        "st.button('x', help=f'{split}')",
+        "st.warning('; '.join(names))",
+    ):
         assert obeyed(bad), bad
-    for good in ("st.error(escape(problem))", "st.caption(f'{x:.1f} % of {escape(run)}')", "st.progress(0.5, f'{share:.0%}')"):
+    for good in (
+        "st.error(escape(problem))",
+        "st.caption(f'{x:.1f} % of {escape(run)}')",
+        "st.progress(0.5, f'{share:.0%}')",
+    ):
         assert not obeyed(good), good
 
 
-EVIL = ["![x](http://127.0.0.1:9911/beacon.png)", "[click](http://evil.example)", "<http://evil.example>", "<img src=x onerror=alert(1)>",
-        "http://evil.example/a", "HTTPS://evil.example", "www.evil.example", "a_www.evil.example", "me@evil.example", "**bold**", "# head",
-        "`code`", "$x^2$", ":red[x]", ":material/home:", ":smile:", "~~x~~", "| a | b |", "&lt;b&gt;", "- item", "\\![x](http://evil.example)",
-        ":streamlit:", "[^1]: note", "![x][y]\n\n[y]: http://evil.example"]
+EVIL = [
+    "![x](http://127.0.0.1:9911/beacon.png)",
+    "[click](http://evil.example)",
+    "<http://evil.example>",
+    "<img src=x onerror=alert(1)>",
+    "http://evil.example/a",
+    "HTTPS://evil.example",
+    "www.evil.example",
+    "a_www.evil.example",
+    "me@evil.example",
+    "**bold**",
+    "# head",
+    "`code`",
+    "$x^2$",
+    ":red[x]",
+    ":material/home:",
+    ":smile:",
+    "~~x~~",
+    "| a | b |",
+    "&lt;b&gt;",
+    "- item",
+    "\\![x](http://evil.example)",
+    ":streamlit:",
+    "[^1]: note",
+    "![x][y]\n\n[y]: http://evil.example",
+]
 
 
 @pytest.mark.parametrize("text", EVIL)
 def test_escaped_text_reads_the_same_and_holds_nothing_to_obey(text):
     made = markdown.escape(text)
-    assert re.sub(r"\\(.)", r"\1", made).replace(markdown.JOINER, "") == text, "a reader sees what it was"
+    assert re.sub(r"\\(.)", r"\1", made).replace(markdown.JOINER, "") == text, (
+        "a reader sees what it was"
+    )
     bare = re.sub(r"\\.", "", made)
     assert not re.search(r"[][`*_<>$#!|~&]|:\w", bare), made
-    seen = re.sub(r"\\(.)", r"\1", made)  # what is looked for in the text after Markdown's signs are read
+    seen = re.sub(
+        r"\\(.)", r"\1", made
+    )  # what is looked for in the text after Markdown's signs are read
     assert not re.search(r"https?://|www\.|@\w|:[\w/+-]+:", seen, re.IGNORECASE), seen
 
 
 def test_escaping_touches_no_plain_words():
-    assert markdown.escape("Job 3 is done, 12.5 percent at 10 s") == "Job 3 is done, 12.5 percent at 10 s"
+    assert (
+        markdown.escape("Job 3 is done, 12.5 percent at 10 s")
+        == "Job 3 is done, 12.5 percent at 10 s"
+    )
 
 
 TITLE = "![x](http://127.0.0.1:9911/x.png) <b>www.evil.example :material/home:"
@@ -105,7 +229,11 @@ def evil_run(own_artifacts, tmp_path, monkeypatch):
     broken = standin.make_run(own_artifacts / "runs", "broken", title=TITLE)
     units = json.loads((run / paths.UNITS).read_text())
     (broken / paths.UNITS).write_text(json.dumps(units | {"model": 7, TITLE: 1}))
-    number = jobs.add("train", {"recipe": {"title": TITLE, "method": {"name": TITLE}}, "visitor": "local"}, run=TITLE)
+    number = jobs.add(
+        "train",
+        {"recipe": {"title": TITLE, "method": {"name": TITLE}}, "visitor": "local"},
+        run=TITLE,
+    )
     jobs.claim("w")
     jobs.beat(number, "w", 0.5, TITLE)
     jobs.note(number, "w", place=TITLE)
@@ -117,25 +245,45 @@ def evil_run(own_artifacts, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["explore", "compare", "layers", "transcribe", "train", "jobs"])
 def test_no_page_obeys_a_title_an_address_or_an_error(evil_run, name):
     from streamlit.testing.v1 import AppTest
+
     page = AppTest.from_file(str(ROOT / "dashboard" / "views" / f"{name}.py"), default_timeout=120)
     page.query_params["run"] = TITLE
     page.run()
     assert not page.exception
-    shown = [e.value or "" for kind in ("markdown", "caption", "info", "warning", "error", "success") for e in page.get(kind)]
-    shown += [e.label or "" for kind in ("expander", "button", "selectbox", "multiselect") for e in page.get(kind)]
-    wrong = [text for text in shown if re.search(r"(?<!\\)!\[x|\]\(http|(?<!\\)<b>|www\.evil|:material/home:", str(text))]
+    shown = [
+        e.value or ""
+        for kind in ("markdown", "caption", "info", "warning", "error", "success")
+        for e in page.get(kind)
+    ]
+    shown += [
+        e.label or ""
+        for kind in ("expander", "button", "selectbox", "multiselect")
+        for e in page.get(kind)
+    ]
+    wrong = [
+        text
+        for text in shown
+        if re.search(r"(?<!\\)!\[x|\]\(http|(?<!\\)<b>|www\.evil|:material/home:", str(text))
+    ]
     assert not wrong, wrong
     if name in ("explore", "layers", "jobs"):
-        assert any("evil" in str(text) for text in shown), "the title, or the address's run, is still shown"
+        assert any("evil" in str(text) for text in shown), (
+            "the title, or the address's run, is still shown"
+        )
 
 
 def test_charts_show_tags_of_names(evil_run):
     from dashboard import data
+
     st.cache_data.clear(), st.cache_resource.clear()
     points = data.points(("mine",))
-    points = points.assign(split="<a href='http://evil.example'>x</a>", hardware="<b>y", title="<a href='http://evil.example'>t</a>")
+    points = points.assign(
+        split="<a href='http://evil.example'>x</a>",
+        hardware="<b>y",
+        title="<a href='http://evil.example'>t</a>",
+    )
     for row in points.itertuples():
         text = charts.hover(row)
-        assert "<a" not in text and "<b>y" not in text and "&lt;a" in text and text.startswith("<b>")
-
-
+        assert (
+            "<a" not in text and "<b>y" not in text and "&lt;a" in text and text.startswith("<b>")
+        )

@@ -1,4 +1,7 @@
-"""Explore on a stand-in run: renders, the slider changes numbers, the choice lives in the URL, bad runs do no harm."""
+"""Explore on a stand-in run: renders, the slider changes numbers, the choice lives in the URL, bad
+runs do no harm.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -45,9 +48,20 @@ def run(made, own_artifacts, monkeypatch, tmp_path):
 
 def shown(at: AppTest) -> str:
     """Everything the page says."""
-    return " ".join(e.value if hasattr(e, "value") else e.proto.body for group in
-                    (at.title, at.markdown, at.caption, at.info, at.error, at.warning, at.success, at.get("html"))
-                    for e in group)
+    return " ".join(
+        e.value if hasattr(e, "value") else e.proto.body
+        for group in (
+            at.title,
+            at.markdown,
+            at.caption,
+            at.info,
+            at.error,
+            at.warning,
+            at.success,
+            at.get("html"),
+        )
+        for e in group
+    )
 
 
 def cards_of(at: AppTest) -> str:
@@ -66,8 +80,15 @@ def test_renders_with_a_sentence_under_the_chart(run):
     at = opened()
     assert at.title[0].value == "One network, every size"
     assert len(at.get("plotly_chart")) == 1 and "What to see:" in shown(at)
-    assert at.slider(key="zeros").value == 70 and at.query_params == {"run": "aa-supernet", "subnet": "s70"}
-    assert "70 %" in cards_of(at) and "zeros save bytes, not time" in cards_of(at) and "≈" not in cards_of(at)
+    assert at.slider(key="zeros").value == 70 and at.query_params == {
+        "run": "aa-supernet",
+        "subnet": "s70",
+    }
+    assert (
+        "70 %" in cards_of(at)
+        and "zeros save bytes, not time" in cards_of(at)
+        and "≈" not in cards_of(at)
+    )
 
 
 def test_slider_moves_the_numbers_and_the_address(run):
@@ -80,7 +101,9 @@ def test_slider_moves_the_numbers_and_the_address(run):
     assert "≈" in cards_of(at) and at.button(key="measure")
     split = at.selectbox(key="split:aa-supernet").value
     wer = {r.subnet: r.wer for r in store.reports(run) if r.split == split}
-    assert f"≈ {50 * (wer['s80'] + wer['s90']):.1f} %" in cards_of(at), "halfway between its neighbours"
+    assert f"≈ {50 * (wer['s80'] + wer['s90']):.1f} %" in cards_of(at), (
+        "halfway between its neighbours"
+    )
 
 
 def test_slider_does_no_heavy_work_again(run, monkeypatch):
@@ -97,7 +120,10 @@ def test_choice_in_the_address_survives_and_wins(run):
     at = opened(run="aa-supernet", subnet="s42-between")
     assert at.slider(key="zeros").value == 42 and "≈" in cards_of(at)
     other = opened(run="bb-dense", subnet="s50")
-    assert other.selectbox(key="run_menu").value == "bb-dense" and other.query_params["subnet"] == "s50"
+    assert (
+        other.selectbox(key="run_menu").value == "bb-dense"
+        and other.query_params["subnet"] == "s50"
+    )
     lost = opened(run="no-such-run", subnet="s50")
     assert lost.query_params["run"] == "aa-supernet"
     wrong = opened(run="aa-supernet", subnet="nonsense")
@@ -111,7 +137,13 @@ def test_split_and_axis_menus_change_what_is_compared(run):
     assert menu.value == standin.SPLITS[0], "strings of words come first"
     menu.set_value(standin.SPLITS[1]).run()
     assert not at.exception and cards_of(at) != before
-    for axis in ("MB to download", "Parameters", "Arithmetic needed", "Arithmetic done", "ms per chunk"):
+    for axis in (
+        "MB to download",
+        "Parameters",
+        "Arithmetic needed",
+        "Arithmetic done",
+        "ms per chunk",
+    ):
         at.button_group(key="axis").set_value(axis).run()
         assert not at.exception and len(at.get("plotly_chart")) == 1
 
@@ -126,16 +158,31 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
     at = opened(run="aa-supernet", subnet="s85-between")
     at.button(key="measure").click().run()
     queued = jobs.list_jobs(10)
-    assert [job.kind for job in queued] == ["evaluate"] and queued[0].payload["new"]["name"] == "s85-between"
+    assert [job.kind for job in queued] == ["evaluate"] and queued[0].payload["new"][
+        "name"
+    ] == "s85-between"
     assert queued[0].payload["splits"] == [standin.SPLITS[0]] and queued[0].payload["subnets"] == []
     assert queued[0].payload["chunk_ms"] == 320
-    assert queued[0].payload["decoding"] == {"decoder": "greedy", "beam": 0, "lm": "", "precision": "fp32"}
+    assert queued[0].payload["decoding"] == {
+        "decoder": "greedy",
+        "beam": 0,
+        "lm": "",
+        "precision": "fp32",
+    }
     assert "waits for its turn" in shown(at) and not [b for b in at.button if b.key == "measure"]
 
 
-@pytest.mark.parametrize(("decoder", "chunk_ms", "precision"), [("greedy", 0.0, "fp32"), ("modified_beam_search", 160.0, "bf16"),
-                                                                ("modified_beam_search 8", 160.0, "fp32")])
-def test_a_size_is_measured_under_the_conditions_of_the_chart(run, monkeypatch, decoder, chunk_ms, precision):
+@pytest.mark.parametrize(
+    ("decoder", "chunk_ms", "precision"),
+    [
+        ("greedy", 0.0, "fp32"),
+        ("modified_beam_search", 160.0, "bf16"),
+        ("modified_beam_search 8", 160.0, "fp32"),
+    ],
+)
+def test_a_size_is_measured_under_the_conditions_of_the_chart(
+    run, monkeypatch, decoder, chunk_ms, precision
+):
     from core.decoding import decoders as decoding  # torch: not for the other tests here
     from core.pipelines import experiment  # torch: not for the other tests here
 
@@ -145,11 +192,19 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(run, monkeypatch, 
     subnet, asked = ladder.between("aa-supernet", 85), measure.conditions(row)
     payload = jobs.get(measure.queue("aa-supernet", subnet, asked)).payload
     assert measure.measuring("aa-supernet", subnet.name, asked) and not measure.measuring(
-        "aa-supernet", subnet.name, measure.conditions(row | {"decoder": "modified_beam_search 9"}))
-    given = experiment.measured_so(store.recipe(run), payload["splits"], payload["chunk_ms"], payload["decoding"])
+        "aa-supernet", subnet.name, measure.conditions(row | {"decoder": "modified_beam_search 9"})
+    )
+    given = experiment.measured_so(
+        store.recipe(run), payload["splits"], payload["chunk_ms"], payload["decoding"]
+    )
     assert (given.splits, given.chunk_ms, given.precision) == ([row["split"]], chunk_ms, precision)
     assert decoding.labelled(given.decoder, given.beam) == decoder and not given.lm
-    assert measure.conditions(row | {"language_model": "my.arpa 01234567, scale 0.8, blank penalty 3, beam 14"}) is None
+    assert (
+        measure.conditions(
+            row | {"language_model": "my.arpa 01234567, scale 0.8, blank penalty 3, beam 14"}
+        )
+        is None
+    )
 
 
 def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
@@ -159,7 +214,10 @@ def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
         history.append_metrics(run, {"step": 300, "audio_hours": hours, "wer": rates})
     store.finish(run, {})
     at = opened()
-    assert len(at.get("plotly_chart")) == 1 and "How its errors fell" in [e.label for e in at.expander][0]
+    assert (
+        len(at.get("plotly_chart")) == 1
+        and "How its errors fell" in [e.label for e in at.expander][0]
+    )
     at.session_state["learning_box"] = True  # the box is opened
     assert len(at.run().get("plotly_chart")) == 2 and not at.exception
 
@@ -170,7 +228,9 @@ def test_measured_point_replaces_the_estimate(run):
     subnet = ladder.between("aa-supernet", 85)
     old = next(r for r in store.reports(run) if r.subnet == "s90" and r.split == standin.SPLITS[0])
     store.save_subnet(run, subnet)
-    store.save_report(run, dataclasses.replace(old, subnet=subnet.name, sparsity=subnet.sparsity, wer=0.321), [])
+    store.save_report(
+        run, dataclasses.replace(old, subnet=subnet.name, sparsity=subnet.sparsity, wer=0.321), []
+    )
     at.run()
     assert "32.1 %" in cards_of(at) and "≈" not in cards_of(at)
 
@@ -179,17 +239,29 @@ def test_a_measured_size_is_a_stop_of_its_own_where_no_other_has_its_percentage(
     old = next(r for r in store.reports(run) if r.subnet == "s80" and r.split == standin.SPLITS[0])
 
     def add(name: str, sparsity: float, measured: bool) -> None:
-        store.save_subnet(run, dataclasses.replace(store.subnet(run, "s80"), name=name, sparsity=sparsity, origin="uniform"))
+        store.save_subnet(
+            run,
+            dataclasses.replace(
+                store.subnet(run, "s80"), name=name, sparsity=sparsity, origin="uniform"
+            ),
+        )
         if measured:
-            store.save_report(run, dataclasses.replace(old, subnet=name, sparsity=sparsity, wer=0.321), [])
-    add("u81", 0.808, True)       # 0.8 points from s80, and nothing else stops at 81 %
-    add("u80", 0.802, True)       # the searched s80 stops at 80 % already
-    add("u79", 0.792, False)      # nobody has measured it
+            store.save_report(
+                run, dataclasses.replace(old, subnet=name, sparsity=sparsity, wer=0.321), []
+            )
+
+    add("u81", 0.808, True)  # 0.8 points from s80, and nothing else stops at 81 %
+    add("u80", 0.802, True)  # the searched s80 stops at 80 % already
+    add("u79", 0.792, False)  # nobody has measured it
     stops = {rung.percent: rung.name for rung in ladder.rungs("aa-supernet")}
-    assert stops == {round(100 * size): f"s{100 * size:.0f}" if size else "dense" for size in standin.SIZES} | {81: "u81"}
+    assert stops == {
+        round(100 * size): f"s{100 * size:.0f}" if size else "dense" for size in standin.SIZES
+    } | {81: "u81"}
     at = opened(run="aa-supernet", subnet="s90")
     at.slider(key="zeros").set_value(81).run()
-    assert at.query_params["subnet"] == "u81" and "32.1 %" in cards_of(at) and "≈" not in cards_of(at)
+    assert (
+        at.query_params["subnet"] == "u81" and "32.1 %" in cards_of(at) and "≈" not in cards_of(at)
+    )
 
 
 def test_fits_my_device_chooses(run):
@@ -206,7 +278,11 @@ def test_fits_my_device_chooses(run):
 def test_csv_holds_measured_points_only_and_the_file_is_the_packed_one(run):
     points = data.points(("aa-supernet",))
     text = takeaway.front_csv(charts.front(points, charts.AXES["MB on disk"])).decode()
-    assert len(text.splitlines()) == len(points) + 1 and "between" not in text and "file_sha256" in text
+    assert (
+        len(text.splitlines()) == len(points) + 1
+        and "between" not in text
+        and "file_sha256" in text
+    )
     report = next(r for r in store.reports(run) if r.subnet == "s70")
     packed = data.packed("aa-supernet", data.subnet("aa-supernet", "s70"))
     assert hashlib.sha256(packed).hexdigest() == report.file_sha256
@@ -220,7 +296,9 @@ def test_without_any_run_the_page_says_what_to_do(own_artifacts, monkeypatch, tm
     assert "Nothing to show yet" in at.subheader[0].value and "Train" in shown(at)
 
 
-@pytest.mark.parametrize("part", ["units.json", "recipe.json", "subnets/s70.json", "reports", "ranks", "finished.json"])
+@pytest.mark.parametrize(
+    "part", ["units.json", "recipe.json", "subnets/s70.json", "reports", "ranks", "finished.json"]
+)
 @pytest.mark.parametrize("page", ["explore", "layers"])
 def test_a_damaged_run_is_told_and_breaks_nothing(run, part, page):
     target = run / part
@@ -253,13 +331,21 @@ def test_pages_are_found_by_scanning_and_a_broken_one_hides_nothing(tmp_path):
 
 
 def test_torch_is_not_loaded_by_explore_and_layers(run):
-    code = ("import sys, json\nfrom streamlit.testing.v1 import AppTest\n"
-            f"at = AppTest.from_file({APP!r}, default_timeout=300).run()\n"
-            "at.slider(key='zeros').set_value(75).run()\n"
-            "at.switch_page('views/layers.py').run()\n"
-            "assert not at.exception, at.exception\n"
-            "print(json.dumps([m for m in sys.modules if m.split('.')[0] in ('torch', 'torchaudio')]))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=600,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    code = (
+        "import sys, json\nfrom streamlit.testing.v1 import AppTest\n"
+        f"at = AppTest.from_file({APP!r}, default_timeout=300).run()\n"
+        "at.slider(key='zeros').set_value(75).run()\n"
+        "at.switch_page('views/layers.py').run()\n"
+        "assert not at.exception, at.exception\n"
+        "print(json.dumps([m for m in sys.modules if m.split('.')[0] in ('torch', 'torchaudio')]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.strip().splitlines()[-1]) == []

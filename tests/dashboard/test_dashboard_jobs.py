@@ -1,4 +1,7 @@
-"""Jobs: states, progress, curves, errors, cancel, resume and the worker's sign of life, all from the real queue."""
+"""Jobs: states, progress, curves, errors, cancel, resume and the worker's sign of life, all from
+the real queue.
+"""
+
 from __future__ import annotations
 
 import json
@@ -30,7 +33,11 @@ def page(own_artifacts, monkeypatch):
 
 
 def text(page) -> str:
-    return " ".join(e.value for kind in ("markdown", "caption", "info", "warning", "error") for e in page.get(kind))
+    return " ".join(
+        e.value
+        for kind in ("markdown", "caption", "info", "warning", "error")
+        for e in page.get(kind)
+    )
 
 
 def claimed(kind: str, payload: dict, run: str = "") -> int:
@@ -49,14 +56,23 @@ def test_running_job_shows_progress_eta_curves_and_log(page, own_artifacts):
     run = own_artifacts / "runs" / "r1"
     run.mkdir(parents=True)
     (run / paths.RECIPE).write_text("{}")
-    rows = [{"step": s, "loss": {"dense": 5 / s, "s90": 8 / s}, "wer": {"dense": 0.5}} for s in (1, 2, 3)]
-    (run / paths.METRICS).write_text("".join(json.dumps(r) + "\n" for r in rows) + '{"step": 4, "lo')  # torn last line
+    rows = [
+        {"step": s, "loss": {"dense": 5 / s, "s90": 8 / s}, "wer": {"dense": 0.5}}
+        for s in (1, 2, 3)
+    ]
+    (run / paths.METRICS).write_text(
+        "".join(json.dumps(r) + "\n" for r in rows) + '{"step": 4, "lo'
+    )  # torn last line
     jobs.note(number, "worker", run="r1")
     jobs.beat(number, "worker", 0.25, "update 3/12", 3700.0)
     paths.job_log(number).write_text("hello from the child\n")
     page.run()
     assert not page.exception
-    assert "running" in text(page) and "about 62 min left" in text(page) and "A small one" in text(page)
+    assert (
+        "running" in text(page)
+        and "about 62 min left" in text(page)
+        and "A small one" in text(page)
+    )
     assert "hello from the child" in page.code[0].value
     assert len(page.get("plotly_chart")) == 2
     bar = page.get("progress")[0].proto
@@ -92,7 +108,9 @@ def test_a_click_that_comes_too_late_is_explained(page):
 
 def test_a_failure_is_shown_with_its_traceback(page):
     number = claimed("train", {"recipe": RECIPE})
-    jobs.fail(number, "Traceback (most recent call last):\n  ...\nValueError: corpus: <b>7 %</b> bad")
+    jobs.fail(
+        number, "Traceback (most recent call last):\n  ...\nValueError: corpus: <b>7 %</b> bad"
+    )
     page.run()
     assert not page.exception and "failed" in text(page)
     assert "Traceback" in page.code[0].value and "7 %" in page.code[0].value
@@ -103,13 +121,21 @@ def test_an_export_tells_where_its_files_are(page):
     number = claimed("export", {"run": "r1", "subnets": ["dense", "s70"], "folder": ""})
     jobs.beat(number, "worker", 0.5, "s70 (2 of 2)")
     page.run()
-    assert "Write files to take away" in text(page) and "r1: dense, s70" in text(page).replace("\\", "") and "folder:" not in text(page)
+    assert (
+        "Write files to take away" in text(page)
+        and "r1: dense, s70" in text(page).replace("\\", "")
+        and "folder:" not in text(page)
+    )
     jobs.beat(number, "worker", 1.0, "2 files are in /somewhere/exports/r1")
     jobs.finish(number)
     jobs.add("export", {"run": "r2", "subnets": [], "folder": ""})
     page.run()
     shown = text(page).replace("\\", "")
-    assert not page.exception and ":material/folder: 2 files are in /somewhere/exports/r1" in shown and "r2: all sizes" in shown
+    assert (
+        not page.exception
+        and ":material/folder: 2 files are in /somewhere/exports/r1" in shown
+        and "r2: all sizes" in shown
+    )
 
 
 def test_every_kind_of_job_has_a_title():
@@ -133,9 +159,11 @@ def test_a_damaged_queue_is_kept_aside_and_said_until_it_is_deleted(page, own_ar
     own_artifacts.mkdir(parents=True, exist_ok=True)
     paths.jobs_database().write_bytes(b"this is no database, but it must not be lost" * 50)
     page.run()
-    kept, = queue_file.damaged()
+    (kept,) = queue_file.damaged()
     shown = text(page).replace("\\", "")
-    assert not page.exception and kept.name in shown and "Runs and checkpoints are untouched" in shown
+    assert (
+        not page.exception and kept.name in shown and "Runs and checkpoints are untouched" in shown
+    )
     assert "core train --resume RUN" in shown and "No job has been started" in shown
     assert kept.read_bytes().startswith(b"this is no database, but")
     number = jobs.add("search", {"run": "r"}, "r")
@@ -149,7 +177,12 @@ def test_a_damaged_queue_is_kept_aside_and_said_until_it_is_deleted(page, own_ar
 def test_a_queue_that_cannot_be_opened_is_said_and_left(page, own_artifacts):
     paths.jobs_database().mkdir(parents=True)
     page.run()
-    assert not page.exception and "cannot be used now" in text(page) and paths.jobs_database().is_dir() and not queue_file.damaged()
+    assert (
+        not page.exception
+        and "cannot be used now" in text(page)
+        and paths.jobs_database().is_dir()
+        and not queue_file.damaged()
+    )
 
 
 def test_many_jobs_stay_on_one_page(page):
@@ -160,8 +193,17 @@ def test_many_jobs_stay_on_one_page(page):
 
 
 def test_curves_of_nested_and_flat_metrics():
-    rows = [{"step": s, "loss": 9.0, "loss_s90": float(s), "wer": {"dense": 0.1}, "glossy": 3, "bad_loss": float("nan")}
-            for s in range(1, 1001)]
+    rows = [
+        {
+            "step": s,
+            "loss": 9.0,
+            "loss_s90": float(s),
+            "wer": {"dense": 0.1},
+            "glossy": 3,
+            "bad_loss": float("nan"),
+        }
+        for s in range(1, 1001)
+    ]
     lines = curves.series(rows, "loss")
     assert set(lines) == {"all passes together", "s90"}
     x, y = lines["s90"]
@@ -170,15 +212,31 @@ def test_curves_of_nested_and_flat_metrics():
     assert curves.figure(rows, "wer").data[0].y[0] == pytest.approx(10.0)
     assert curves.figure([], "loss") is None
     many = [{"step": s, "loss": {f"s{n}": 1.0 for n in range(len(curves.LINES))}} for s in range(3)]
-    light, dark = ([line.line for line in curves.figure(many, "loss", dark=on).data] for on in (False, True))
-    assert (light[0].color, dark[0].color) == (charts.BLUE, charts.SKY) and charts.BLUE not in {line.color for line in dark}
+    light, dark = (
+        [line.line for line in curves.figure(many, "loss", dark=on).data] for on in (False, True)
+    )
+    assert (light[0].color, dark[0].color) == (charts.BLUE, charts.SKY) and charts.BLUE not in {
+        line.color for line in dark
+    }
     for drawn in (light, dark):
-        assert len({line.color for line in drawn}) == len(curves.LINES) == len({(line.color, line.dash) for line in drawn})
+        assert (
+            len({line.color for line in drawn})
+            == len(curves.LINES)
+            == len({(line.color, line.dash) for line in drawn})
+        )
     assert set(curves.series([{"step": 1, "subnet": "s70", "wer": 0.2}], "wer")) == {"s70"}
 
 
-@pytest.mark.parametrize("seconds, words", [(-3, "0 s"), (45, "45 s"), (600, "10 min"), (3 * 3600 + 300, "3 h 05 min"),
-                                            (86400 * 3, "3 days")])
+@pytest.mark.parametrize(
+    "seconds, words",
+    [
+        (-3, "0 s"),
+        (45, "45 s"),
+        (600, "10 min"),
+        (3 * 3600 + 300, "3 h 05 min"),
+        (86400 * 3, "3 days"),
+    ],
+)
 def test_times_are_said_for_people(seconds, words):
     import runpy
 
@@ -186,26 +244,54 @@ def test_times_are_said_for_people(seconds, words):
 
 
 def test_a_cluster_shows_its_machines_and_where_each_job_is(page, monkeypatch):
-    nodes = [cluster.Node("10.0.0.1", True, True, 8.0, ("NVIDIA H100", "NVIDIA H100"), 64e9, {"CPU": "2 of 8"}, ("ray::RayTrainWorker",)),
-             cluster.Node("10.0.0.2", False, False, 4.0, (), 32e9, {}, ())]
+    nodes = [
+        cluster.Node(
+            "10.0.0.1",
+            True,
+            True,
+            8.0,
+            ("NVIDIA H100", "NVIDIA H100"),
+            64e9,
+            {"CPU": "2 of 8"},
+            ("ray::RayTrainWorker",),
+        ),
+        cluster.Node("10.0.0.2", False, False, 4.0, (), 32e9, {}, ()),
+    ]
     asked = []
-    monkeypatch.setattr(cluster, "nodes", lambda address, wait_s: asked.append((address, wait_s)) or nodes)
-    number = jobs.add("train", {"recipe": RECIPE}, runner="ray", settings={"address": "http://head:8265"})
+    monkeypatch.setattr(
+        cluster, "nodes", lambda address, wait_s: asked.append((address, wait_s)) or nodes
+    )
+    number = jobs.add(
+        "train", {"recipe": RECIPE}, runner="ray", settings={"address": "http://head:8265"}
+    )
     jobs.add("train", {"recipe": RECIPE}, runner="ray", settings={"address": "http://head:8265"})
     assert jobs.claim("worker", ("cpu", "ray")).id == number
     jobs.note(number, "worker", place="10.0.0.1 GPU 0, 10.0.0.1 GPU 1")
     page.run()
     assert not page.exception and asked == [("http://head:8265", 2.0)]
     shown = page.dataframe[0].value
-    assert list(shown["machine"]) == ["10.0.0.1 (head)", "10.0.0.2"] and list(shown["state"]) == ["alive", "gone"]
-    assert list(shown["runs"]) == ["RayTrainWorker", "nothing"] and shown["devices"][0] == "NVIDIA H100, NVIDIA H100, 8 processors"
-    assert f"Job {number} is on 10.0.0.1 GPU 0" in text(page) and "1 machine, 2 GPUs, 8 processors" in text(page)
+    assert list(shown["machine"]) == ["10.0.0.1 (head)", "10.0.0.2"] and list(shown["state"]) == [
+        "alive",
+        "gone",
+    ]
+    assert (
+        list(shown["runs"]) == ["RayTrainWorker", "nothing"]
+        and shown["devices"][0] == "NVIDIA H100, NVIDIA H100, 8 processors"
+    )
+    assert f"Job {number} is on 10.0.0.1 GPU 0" in text(
+        page
+    ) and "1 machine, 2 GPUs, 8 processors" in text(page)
 
 
 def test_a_cluster_that_does_not_answer_is_said_and_hides_nothing(page, monkeypatch):
     def nobody(address, wait_s):
         raise cluster.Unreachable("no Ray cluster answers at http://head:8265")
+
     monkeypatch.setattr(cluster, "nodes", nobody)
     jobs.add("search", {"run": "r1"}, runner="ray", settings={"address": "http://head:8265"})
     page.run()
-    assert not page.exception and "no Ray cluster answers" in text(page) and "Search for good sizes" in text(page)
+    assert (
+        not page.exception
+        and "no Ray cluster answers" in text(page)
+        and "Search for good sizes" in text(page)
+    )

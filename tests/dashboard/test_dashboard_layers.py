@@ -1,4 +1,7 @@
-"""Layers on a stand-in run: renders, nested sizes are called nested, masks come from the ranks, the choice travels."""
+"""Layers on a stand-in run: renders, nested sizes are called nested, masks come from the ranks, the
+choice travels.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -42,7 +45,9 @@ def opened(**query) -> AppTest:
 
 
 def text(at: AppTest) -> str:
-    return " ".join(e.value for group in (at.markdown, at.caption, at.info, at.error) for e in group)
+    return " ".join(
+        e.value for group in (at.markdown, at.caption, at.info, at.error) for e in group
+    )
 
 
 def test_renders_every_chart_with_a_sentence(run):
@@ -53,7 +58,9 @@ def test_renders_every_chart_with_a_sentence(run):
 
 def test_choice_travels_from_explore_and_can_be_changed_here(run):
     at = opened(run="bb-other", subnet="s85-between")
-    assert at.query_params["run"] == "bb-other" and "Other B" in text(at) and "85 % zeros" in text(at)
+    assert (
+        at.query_params["run"] == "bb-other" and "Other B" in text(at) and "85 % zeros" in text(at)
+    )
     at.selectbox(key="size_menu").set_value("s50").run()
     assert not at.exception and at.query_params["subnet"] == "s50" and "50 % zeros" in text(at)
     at.switch_page("views/explore.py").run()
@@ -75,7 +82,9 @@ def test_a_matrix_of_which_nothing_is_left_is_called_so(run):
     size, first = store.subnet(run, "s70"), store.anatomy(run).units[0].name
     store.save_subnet(run, dataclasses.replace(size, keep={**size.keep, first: 0.0}))
     at = opened(run=run.name, subnet="s70")
-    assert text(at).count("What to see:") == len(at.get("plotly_chart")) and "nothing is left of this matrix" in text(at)
+    assert text(at).count("What to see:") == len(
+        at.get("plotly_chart")
+    ) and "nothing is left of this matrix" in text(at)
 
 
 def test_nested_sizes_are_called_nested_and_others_not(run):
@@ -91,7 +100,11 @@ def test_nested_sizes_are_called_nested_and_others_not(run):
 
 def test_comparison_counts_every_block(run):
     a, b = data.subnet("aa-supernet", "s70"), data.subnet("aa-supernet", "s50")
-    found, anatomy, ranks = masks.compare("aa-supernet", a, "aa-supernet", b), store.anatomy(run), store.ranks(run)
+    found, anatomy, ranks = (
+        masks.compare("aa-supernet", a, "aa-supernet", b),
+        store.anatomy(run),
+        store.ranks(run),
+    )
     assert found.both + found.only_a == sum(cost.counts(anatomy, a.keep))
     assert found.both + found.only_b == sum(cost.counts(anatomy, b.keep))
     unit = anatomy.units[3]
@@ -102,14 +115,21 @@ def test_comparison_counts_every_block(run):
 def test_nets_of_another_shape_are_not_compared(run):
     standin.make_run(paths.runs(), "cc-wide", width=64, utterances=2)
     with pytest.raises(ValueError, match="built differently"):
-        masks.compare("aa-supernet", data.subnet("aa-supernet", "s70"), "cc-wide", data.subnet("cc-wide", "s70"))
+        masks.compare(
+            "aa-supernet",
+            data.subnet("aa-supernet", "s70"),
+            "cc-wide",
+            data.subnet("cc-wide", "s70"),
+        )
 
 
 def test_agreement_with_the_end_is_whole_for_dense_and_partial_for_steps(run):
     subnet = data.subnet("aa-supernet", "s70")
     share = masks.agreement("aa-supernet", subnet, standin.STEPS[0])
     assert 0.3 < share < 1.0
-    assert masks.agreement("aa-supernet", data.subnet("aa-supernet", "dense"), standin.STEPS[0]) == 1.0
+    assert (
+        masks.agreement("aa-supernet", data.subnet("aa-supernet", "dense"), standin.STEPS[0]) == 1.0
+    )
 
 
 def test_between_reaches_its_percentage_and_lies_between(run):
@@ -123,7 +143,9 @@ def test_between_reaches_its_percentage_and_lies_between(run):
 
 
 def test_nothing_lies_between_nets_that_were_pruned_one_by_one(run):
-    store.save_subnet(run, dataclasses.replace(data.subnet("aa-supernet", "s80"), ranks_sha256="other"))
+    store.save_subnet(
+        run, dataclasses.replace(data.subnet("aa-supernet", "s80"), ranks_sha256="other")
+    )
     with pytest.raises(ValueError, match="one by one"):
         ladder.between("aa-supernet", 75)
 

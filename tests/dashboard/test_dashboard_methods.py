@@ -1,4 +1,7 @@
-"""Every page on finished runs of several methods and models: what is left out is shown, and a size that leaves parts out may be faster."""
+"""Every page on finished runs of several methods and models: what is left out is shown, and a size
+that leaves parts out may be faster.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -23,16 +26,40 @@ from core.training.trainer import Trainer
 from tests.conftest import ROOT
 
 APP = str(ROOT / "dashboard" / "app.py")
-MODELS = {"conformer_ctc": {"blocks": 2, "width": 32, "heads": 2, "kernel": 5},
-          "emformer_transducer": {"blocks": 2, "width": 32, "heads": 2, "predictor": "lstm", "embedding": 16, "joint": 32},
-          "lstm_transducer": {"blocks": 2, "width": 32, "embedding": 16, "joint": 32}}
-OPTIONS = {"simple_topk": {"sizes": [3, 5]}, "iterative_zero_out": {"sizes": [3, 5], "rounds": 2}, "aux_loss": {"exits": [1]},
-           "individual": {"blocks": 1}, "ortho_softmax": {"sizes": [0.5, 0.75]}, "csp": {"sparsity": 0.8, "refresh": 1},
-           "gradual_magnitude": {"pattern": "2:4", "sparsity": 0.5, "refresh": 1}, "omni": {"warmup": 0.0, "sparsest": 0.8},
-           "omni_sparsity": {"warmup": 0.0, "sparsest": 0.8}, "small_dense": {"same_bytes_as": 0.5}}
-CHOSEN = [("simple_topk", "conformer_ctc"), ("gradual_magnitude", "conformer_ctc"), ("omni", "lstm_transducer"),
-          ("omni_sparsity", "emformer_transducer"), ("csp", "lstm_transducer"), ("ortho_softmax", "conformer_ctc"),
-          ("aux_loss", "conformer_ctc"), ("individual", "emformer_transducer")]
+MODELS = {
+    "conformer_ctc": {"blocks": 2, "width": 32, "heads": 2, "kernel": 5},
+    "emformer_transducer": {
+        "blocks": 2,
+        "width": 32,
+        "heads": 2,
+        "predictor": "lstm",
+        "embedding": 16,
+        "joint": 32,
+    },
+    "lstm_transducer": {"blocks": 2, "width": 32, "embedding": 16, "joint": 32},
+}
+OPTIONS = {
+    "simple_topk": {"sizes": [3, 5]},
+    "iterative_zero_out": {"sizes": [3, 5], "rounds": 2},
+    "aux_loss": {"exits": [1]},
+    "individual": {"blocks": 1},
+    "ortho_softmax": {"sizes": [0.5, 0.75]},
+    "csp": {"sparsity": 0.8, "refresh": 1},
+    "gradual_magnitude": {"pattern": "2:4", "sparsity": 0.5, "refresh": 1},
+    "omni": {"warmup": 0.0, "sparsest": 0.8},
+    "omni_sparsity": {"warmup": 0.0, "sparsest": 0.8},
+    "small_dense": {"same_bytes_as": 0.5},
+}
+CHOSEN = [
+    ("simple_topk", "conformer_ctc"),
+    ("gradual_magnitude", "conformer_ctc"),
+    ("omni", "lstm_transducer"),
+    ("omni_sparsity", "emformer_transducer"),
+    ("csp", "lstm_transducer"),
+    ("ortho_softmax", "conformer_ctc"),
+    ("aux_loss", "conformer_ctc"),
+    ("individual", "emformer_transducer"),
+]
 TOLD = CHOSEN[:4]  # whose sentences are looked at, too
 
 
@@ -42,37 +69,78 @@ def wave(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def finished(method: str, model: str):
-    """A run of two updates on noise, stored as a training stores it, two of its sizes measured on one sound."""
-    given = OPTIONS.get(method, {}) | ({"distillation": "none"} if model != "conformer_ctc" and method.startswith("omni") else {})
+    """A run of two updates on noise, stored as a training stores it, two of its sizes measured on
+    one sound.
+    """
+    given = OPTIONS.get(method, {}) | (
+        {"distillation": "none"} if model != "conformer_ctc" and method.startswith("omni") else {}
+    )
     chunk = 160 if model == "emformer_transducer" else 320
-    recipe = Recipe(Choice("voice_commands"), Choice(model, MODELS[model]), Choice(method, given), tokens={"kind": "characters"},
-                    training={"updates": 2, "threads": 1, "chunks_ms": [chunk], "precision": "fp32", "snapshots": 1},
-                    evaluation={"chunk_ms": float(chunk)}, title=f"{method} on {model}")
+    recipe = Recipe(
+        Choice("voice_commands"),
+        Choice(model, MODELS[model]),
+        Choice(method, given),
+        tokens={"kind": "characters"},
+        training={
+            "updates": 2,
+            "threads": 1,
+            "chunks_ms": [chunk],
+            "precision": "fp32",
+            "snapshots": 1,
+        },
+        evaluation={"chunk_ms": float(chunk)},
+        title=f"{method} on {model}",
+    )
     recipe = building.resolve(recipe, tokenizer.CHARACTERS)
     built, made = building.build(recipe, tokenizer.CHARACTERS, 2)
     folder = paths.runs() / f"{method}-{model}"
     words = paths.artifacts() / "words"
     words.mkdir(parents=True, exist_ok=True)
-    tokenizer.train(["the quick brown fox jumps over the lazy dog", "it's"], tokenizer.Options(kind="characters"), words)
-    (words / paths.FEATURE_STATISTICS).write_text(json.dumps({"mean": [0.0] * 80, "std": [4.0] * 80}))
+    tokenizer.train(
+        ["the quick brown fox jumps over the lazy dog", "it's"],
+        tokenizer.Options(kind="characters"),
+        words,
+    )
+    (words / paths.FEATURE_STATISTICS).write_text(
+        json.dumps({"mean": [0.0] * 80, "std": [4.0] * 80})
+    )
     prepared = SimpleNamespace(folder=words, hash="0", info={"attributions": []})
     experiment._begin(folder, recipe, prepared, made.anatomy, None)
 
     def noise(*_, **__):
         yield from (rehearsal.stand_in(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
-    trainer = Trainer(built, made, SimpleNamespace(iterate=noise), plugins.make_options(TrainingOptions, recipe.training, "training"), 1,
-                      folder)
+
+    trainer = Trainer(
+        built,
+        made,
+        SimpleNamespace(iterate=noise),
+        plugins.make_options(TrainingOptions, recipe.training, "training"),
+        1,
+        folder,
+    )
     trainer.run(lambda *_: True)
     experiment._finish(trainer, folder, recipe, experiment._facts(trainer, recipe, prepared))
     sound = wave(1.0)
     material = evaluation.Material("tiny/test", ["u"], ["yes no"], ["s"], 1.0, [fbank(sound)], [])
-    options = evaluation.Options(threads=1, speed_utterances=0, repetitions=100, chunk_ms=float(chunk))
+    options = evaluation.Options(
+        threads=1, speed_utterances=0, repetitions=100, chunk_ms=float(chunk)
+    )
     for subnet in two(folder):
         report, rows = evaluation.evaluate(folder, subnet, material, options)
         # timings as made up as the sound: a size of less work is faster
         work = report.mmacs_per_second / (cost.macs_per_second(store.anatomy(folder)) / 1e6)
-        store.save_report(folder, dataclasses.replace(report, chunk_median_ms=10.0 * work, hardware="made up", speed_ratio=1 / work,
-                                                      speed_ratio_low=0.95 / work, speed_ratio_high=1.05 / work), rows)
+        store.save_report(
+            folder,
+            dataclasses.replace(
+                report,
+                chunk_median_ms=10.0 * work,
+                hardware="made up",
+                speed_ratio=1 / work,
+                speed_ratio_low=0.95 / work,
+                speed_ratio_high=1.05 / work,
+            ),
+            rows,
+        )
     return folder
 
 
@@ -89,7 +157,9 @@ def sample(folder) -> None:
 
 def words(at: AppTest) -> str:
     groups = (at.title, at.markdown, at.caption, at.info, at.error, at.warning, at.subheader)
-    return " ".join([*(e.value for group in groups for e in group), *(e.proto.body for e in at.get("html"))])
+    return " ".join(
+        [*(e.value for group in groups for e in group), *(e.proto.body for e in at.get("html"))]
+    )
 
 
 def opened(view: str, run: str, subnet: str) -> AppTest:
@@ -112,7 +182,9 @@ def pages(folder) -> dict[str, str]:
     assert not at.exception and not at.error
     said["compare"] = words(at)
     at = opened("transcribe", folder.name, name)
-    at.selectbox(key="way").set_value("Letters or sounds as they come")  # these nets write no words of the language model
+    at.selectbox(key="way").set_value(
+        "Letters or sounds as they come"
+    )  # these nets write no words of the language model
     at.button(key="go").click().run()
     assert not at.exception and not at.error, (folder.name, words(at))
     return said | {"transcribe": words(at)}
@@ -143,7 +215,13 @@ def test_every_page_shows_the_run(made, home, chosen):
     if chosen not in TOLD:
         return
     left = chosen[0] == "simple_topk"
-    assert (" times as fast" in said["explore"]) == ("parts are left out" in said["explore"]) == left
+    assert (
+        (" times as fast" in said["explore"]) == ("parts are left out" in said["explore"]) == left
+    )
     assert ("same speed" in said["explore"]) != left
-    assert ("of 8 parts are left out" in said["layers"]) == ("neither stored nor computed" in said["layers"]) == left
+    assert (
+        ("of 8 parts are left out" in said["layers"])
+        == ("neither stored nor computed" in said["layers"])
+        == left
+    )
     assert ("leaves out altogether" in said["compare"]) == left

@@ -1,4 +1,7 @@
-"""Transcribe: word differences, sound pictures, what uploads are refused and why, seats, streaming, the page itself."""
+"""Transcribe: word differences, sound pictures, what uploads are refused and why, seats, streaming,
+the page itself.
+"""
+
 from __future__ import annotations
 
 import io
@@ -19,7 +22,9 @@ VIEW = str(ROOT / "dashboard" / "views" / "transcribe.py")
 
 
 def tone(seconds: float = 1.0, hertz: float = 440.0, rate: int = 16000) -> np.ndarray:
-    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(
+        np.float32
+    )
 
 
 def encoded(samples: np.ndarray, form: str, subtype: str | None = None, rate: int = 16000) -> bytes:
@@ -35,7 +40,9 @@ def m4a(samples: np.ndarray) -> bytes:
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=16000, layout="mono")
         for start in range(0, len(samples) - 1023, 1024):
-            frame = av.AudioFrame.from_ndarray(samples[None, start:start + 1024], format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                samples[None, start : start + 1024], format="fltp", layout="mono"
+            )
             frame.sample_rate, frame.pts = 16000, start
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -44,6 +51,7 @@ def m4a(samples: np.ndarray) -> bytes:
 
 # word differences
 
+
 def test_differences_are_counted_like_jiwer():
     pieces = diff.align("turn the kitchen light on please", "turn a kitchen light now on")
     assert diff.counts(pieces) == {"words": 6, "changed": 1, "missing": 1, "extra": 1}
@@ -51,8 +59,16 @@ def test_differences_are_counted_like_jiwer():
     assert "50.0 %" in diff.sentence(pieces)
 
 
-@pytest.mark.parametrize("reference, heard, rate", [("", "", None), ("", "oh no", None), ("oh no", "", 1.0),
-                                                    ("same here", "same here", 0.0), ("a", "b c d", 3.0)])
+@pytest.mark.parametrize(
+    "reference, heard, rate",
+    [
+        ("", "", None),
+        ("", "oh no", None),
+        ("oh no", "", 1.0),
+        ("same here", "same here", 0.0),
+        ("a", "b c d", 3.0),
+    ],
+)
 def test_differences_of_empty_and_long_texts(reference, heard, rate):
     pieces = diff.align(reference, heard)
     assert diff.error_rate(pieces) == rate and diff.sentence(pieces) and diff.markup(pieces)
@@ -61,7 +77,7 @@ def test_differences_of_empty_and_long_texts(reference, heard, rate):
 
 
 def test_words_are_escaped_and_marked_without_colour_too():
-    shown = diff.markup(diff.align("light on now", "<script>alert(1)</script> on \"x"))
+    shown = diff.markup(diff.align("light on now", '<script>alert(1)</script> on "x'))
     assert "<script" not in shown and "&lt;script&gt;" in shown
     shown = diff.markup(diff.align("a b c d", "b c d e"))
     assert "line-through" in shown and "+e" in shown
@@ -69,9 +85,12 @@ def test_words_are_escaped_and_marked_without_colour_too():
 
 # pictures of the sound
 
+
 def test_pictures_of_half_an_hour_stay_small():
     samples = np.tile(np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32), 30 * 60)
-    sent = len(audio_view.wave_figure(samples).to_json()) + len(audio_view.spectrogram_figure(samples).to_json())
+    sent = len(audio_view.wave_figure(samples).to_json()) + len(
+        audio_view.spectrogram_figure(samples).to_json()
+    )
     assert sent < 80_000
 
 
@@ -94,10 +113,19 @@ def test_waveform_keeps_a_single_click():
 
 # uploads
 
-@pytest.mark.parametrize("name, data", [
-    ("a.wav", lambda s: encoded(s, "WAV")), ("a.WAV", lambda s: encoded(s, "WAV", "FLOAT")),
-    ("a.flac", lambda s: encoded(s, "FLAC")), ("a.ogg", lambda s: encoded(s, "OGG", "VORBIS")),
-    ("a.opus", lambda s: encoded(s, "OGG", "OPUS")), ("a.mp3", lambda s: encoded(s, "MP3")), ("a.m4a", m4a)])
+
+@pytest.mark.parametrize(
+    "name, data",
+    [
+        ("a.wav", lambda s: encoded(s, "WAV")),
+        ("a.WAV", lambda s: encoded(s, "WAV", "FLOAT")),
+        ("a.flac", lambda s: encoded(s, "FLAC")),
+        ("a.ogg", lambda s: encoded(s, "OGG", "VORBIS")),
+        ("a.opus", lambda s: encoded(s, "OGG", "OPUS")),
+        ("a.mp3", lambda s: encoded(s, "MP3")),
+        ("a.m4a", m4a),
+    ],
+)
 def test_every_kind_of_upload_is_read(name, data):
     samples = hearing.load(data(tone(2.0)), name)
     assert samples.dtype == np.float32 and samples.ndim == 1
@@ -105,16 +133,27 @@ def test_every_kind_of_upload_is_read(name, data):
     assert 0.15 < np.abs(samples).max() < 0.5
 
 
-@pytest.mark.parametrize("name, data, words", [
-    ("notes.txt", b"hello", "notes.txt” is no sound that can be used"),
-    ("a.wav", b"", "empty (0 bytes)"),
-    ("a.wav", b"RIFF but nothing like a sound" * 20, "damaged"),
-    ("a.m4a", b"\0" * 4000, "damaged"),
-    ("a.flac", encoded(np.random.default_rng(0).normal(0, .1, 40000), "FLAC")[:20000], "truncated"),
-    ("a.wav", encoded(np.zeros(16000), "WAV"), "silent"),
-    ("a.wav", encoded(tone(0.01), "WAV"), "at least 0.1 s"),
-    ("a.flac", encoded(np.zeros(31 * 60 * 8000, np.int16), "FLAC", rate=8000), "31 minutes long; at most 30"),
-])
+@pytest.mark.parametrize(
+    "name, data, words",
+    [
+        ("notes.txt", b"hello", "notes.txt” is no sound that can be used"),
+        ("a.wav", b"", "empty (0 bytes)"),
+        ("a.wav", b"RIFF but nothing like a sound" * 20, "damaged"),
+        ("a.m4a", b"\0" * 4000, "damaged"),
+        (
+            "a.flac",
+            encoded(np.random.default_rng(0).normal(0, 0.1, 40000), "FLAC")[:20000],
+            "truncated",
+        ),
+        ("a.wav", encoded(np.zeros(16000), "WAV"), "silent"),
+        ("a.wav", encoded(tone(0.01), "WAV"), "at least 0.1 s"),
+        (
+            "a.flac",
+            encoded(np.zeros(31 * 60 * 8000, np.int16), "FLAC", rate=8000),
+            "31 minutes long; at most 30",
+        ),
+    ],
+)
 def test_what_cannot_be_used_is_said_plainly(name, data, words):
     with pytest.raises(hearing.NotUsable) as raised:
         hearing.load(data, name)
@@ -128,6 +167,7 @@ def test_a_file_above_the_limit_is_refused_before_it_is_read(monkeypatch):
 
 
 # seats and streams
+
 
 def test_two_at_once_and_the_third_is_told_to_wait():
     seats, told, inside, leave = hearing.Seats(2), [], threading.Barrier(3), threading.Event()
@@ -165,6 +205,7 @@ def test_who_leaves_while_waiting_takes_no_seat():
 
 class Fake:
     """A recogniser that writes one word per second of sound, and one more at the end."""
+
     conditions = {"threads": 1}
 
     def __init__(self, words: str) -> None:
@@ -181,24 +222,32 @@ class FakeStream:
     def accept(self, samples: np.ndarray) -> str:
         assert samples.dtype == np.float32 and len(samples) <= hearing.PACKET
         self.samples += len(samples)
-        return " ".join(self.words[:self.samples // 16000])
+        return " ".join(self.words[: self.samples // 16000])
 
     def finish(self) -> str:
-        return " ".join(self.words[:self.samples // 16000 + 1])
+        return " ".join(self.words[: self.samples // 16000 + 1])
 
 
 def test_text_appears_as_it_streams(monkeypatch):
     monkeypatch.setattr(hearing, "REDRAW_S", 0.0)
     told = []
-    heard = hearing.listen({"dense": Fake("one two three four"), "s70": Fake("one too")}, tone(2.5),
-                           lambda share, texts: told.append((share, texts)))
+    heard = hearing.listen(
+        {"dense": Fake("one two three four"), "s70": Fake("one too")},
+        tone(2.5),
+        lambda share, texts: told.append((share, texts)),
+    )
     assert [one.text for one in heard] == ["one two three", "one too"]
-    assert list(dict.fromkeys(t["dense"] for _, t in told if t["dense"])) == ["one", "one two", "one two three"]
+    assert list(dict.fromkeys(t["dense"] for _, t in told if t["dense"])) == [
+        "one",
+        "one two",
+        "one two three",
+    ]
     assert told[-1][0] == 1.0 and [share for share, _ in told] == sorted(share for share, _ in told)
     assert heard[0].audio_seconds == 2.5 and heard[0].rtf == pytest.approx(heard[0].seconds / 2.5)
 
 
 # the page
+
 
 @pytest.fixture
 def page(own_artifacts, tmp_path, monkeypatch):
@@ -213,14 +262,20 @@ def page(own_artifacts, tmp_path, monkeypatch):
     st.cache_data.clear(), st.cache_resource.clear()
     make_run(own_artifacts / "runs")
     (tmp_path / "released" / "samples").mkdir(parents=True)
-    (tmp_path / "released" / "samples" / "kitchen_light.flac").write_bytes(encoded(tone(3.5), "FLAC"))
+    (tmp_path / "released" / "samples" / "kitchen_light.flac").write_bytes(
+        encoded(tone(3.5), "FLAC")
+    )
     (tmp_path / "released" / "samples" / "kitchen_light.txt").write_text("Turn the light on!")
     monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
     monkeypatch.setattr(data, "packed", lambda run, subnet: subnet.name.encode())
     made = []
 
     def recogniser(packed, chunk_ms, way):
-        made.append((packed.decode(), chunk_ms) if way == hearing.Way() else (packed.decode(), chunk_ms, way))
+        made.append(
+            (packed.decode(), chunk_ms)
+            if way == hearing.Way()
+            else (packed.decode(), chunk_ms, way)
+        )
         return Fake("turn the light on" if packed == b"dense" else "turn a light")
 
     monkeypatch.setattr(hearing, "recogniser", recogniser)
@@ -241,27 +296,48 @@ def test_page_transcribes_a_sample_side_by_side(page):
     assert "2 differences over 4 words" in text and "All 4 words are the same" in text
     # other words typed: compared anew, not transcribed anew
     page.text_input[0].set_value("turn a light").run()
-    assert len(page.made) == 2 and "All 3 words are the same" in " ".join(m.value for m in page.markdown)
+    assert len(page.made) == 2 and "All 3 words are the same" in " ".join(
+        m.value for m in page.markdown
+    )
 
 
 def test_partial_results_are_on_the_page_before_the_end(page, monkeypatch):
-    """With a real recognizer: text stands in the page while the sound is still being read, and grows."""
+    """With a real recognizer: text stands in the page while the sound is still being read, and
+    grows.
+    """
     from streamlit.delta_generator import DeltaGenerator
 
     from core.runtime import recognizer
-    run, shown, markdown = "omni_sparsity-distillationnone-random_from0.45-subnet_weight-dc9d20c6", [], DeltaGenerator.markdown
+
+    run, shown, markdown = (
+        "omni_sparsity-distillationnone-random_from0.45-subnet_weight-dc9d20c6",
+        [],
+        DeltaGenerator.markdown,
+    )
     opened = recognizer.open(ROOT / "artifacts" / "released" / run, "s70", 320)
     monkeypatch.setattr(hearing, "recogniser", lambda *_: opened)
     monkeypatch.setattr(hearing, "REDRAW_S", 0.0)
-    monkeypatch.setattr(DeltaGenerator, "markdown", lambda self, body, *a, **k: (shown.append(str(body)), markdown(self, body, *a, **k))[1])
+    monkeypatch.setattr(
+        DeltaGenerator,
+        "markdown",
+        lambda self, body, *a, **k: (shown.append(str(body)), markdown(self, body, *a, **k))[1],
+    )
     page.run()
     sample = next((ROOT / "artifacts" / "released" / "samples").glob("7_*.opus"))
     (page.samples / "kitchen_light.flac").unlink()
     (page.samples / sample.name).write_bytes(sample.read_bytes())
     page.run()
     page.button(key="go").click().run()
-    partial = list(dict.fromkeys(body.removesuffix(" ▌") for body in shown if body.endswith("▌") and body != " ▌"))
-    assert not page.exception and len(partial) > 10 and len(partial[0].split()) < 3 < len(partial[-1].split())
+    partial = list(
+        dict.fromkeys(
+            body.removesuffix(" ▌") for body in shown if body.endswith("▌") and body != " ▌"
+        )
+    )
+    assert (
+        not page.exception
+        and len(partial) > 10
+        and len(partial[0].split()) < 3 < len(partial[-1].split())
+    )
 
 
 def test_decoding_holds_a_seat_once_and_says_what_it_changed(page, monkeypatch):
@@ -292,12 +368,19 @@ def test_decoding_holds_a_seat_once_and_says_what_it_changed(page, monkeypatch):
     page.session_state["sound"] = None
     page.run()
     page.run()
-    assert len(decoded) == 2 and page.error[0].value == r"it is \*damaged\*", "a refusal is kept, too"
+    assert len(decoded) == 2 and page.error[0].value == r"it is \*damaged\*", (
+        "a refusal is kept, too"
+    )
 
 
 def test_open_speech_is_understood_until_something_else_is_chosen(page, own_artifacts):
     page.run()
-    assert page.selectbox(key="way").options == ["Open speech", "Built-in commands", "Only these sentences", "Letters or sounds as they come"]
+    assert page.selectbox(key="way").options == [
+        "Open speech",
+        "Built-in commands",
+        "Only these sentences",
+        "Letters or sounds as they come",
+    ]
     page.button(key="go").click().run()
     assert sorted(page.made) == [("dense", 320), ("s70", 320)], "open speech is the usual way"
     made = len(page.made)
@@ -309,7 +392,9 @@ def test_open_speech_is_understood_until_something_else_is_chosen(page, own_arti
     page.selectbox(key="way").set_value("Only these sentences").run()
     page.text_area(key="grammar").set_value("turn (on | off) the light").run()
     page.button(key="go").click().run()
-    assert {one[2] for one in page.made[made:]} == {hearing.Way(lm="", grammar="turn (on | off) the light")}
+    assert {one[2] for one in page.made[made:]} == {
+        hearing.Way(lm="", grammar="turn (on | off) the light")
+    }
     made = len(page.made)
     page.selectbox(key="way").set_value("Open speech").run()
     page.text_input(key="hot_words").set_value("Jurgis, Anna Karenina").run()
@@ -334,6 +419,7 @@ def test_the_page_understands_what_the_command_line_understands(tmp_path):
     from core.runtime import recognizer
     from core.storage import packing, store
     from tests.standin import make_run
+
     run, file = make_run(tmp_path), tmp_path / "said.arpa"
     file.write_text(arpa.write(estimation.estimate([["yes", "no"], ["stop", "go"]], 2)))
     packed = packing.pack(run, store.subnet(run, "s50"))
@@ -341,16 +427,25 @@ def test_the_page_understands_what_the_command_line_understands(tmp_path):
     heard = hearing.listen({"s50": opened}, tone(1.5), lambda *_: None)[0]
     stream = recognizer.open(packed, chunk_ms=320, language=recognizer.Language(str(file))).stream()
     stream.accept(tone(1.5))
-    assert heard.text == stream.finish() and heard.conditions["language_model"].startswith("said.arpa")
-    assert hearing.recogniser(packed, 320, hearing.Way(tokens=True)).conditions["decoder"] == "greedy"
+    assert heard.text == stream.finish() and heard.conditions["language_model"].startswith(
+        "said.arpa"
+    )
+    assert (
+        hearing.recogniser(packed, 320, hearing.Way(tokens=True)).conditions["decoder"] == "greedy"
+    )
     only = hearing.recogniser(packed, 320, hearing.Way(lm="", grammar="(yes | no) stop"))
-    assert set(hearing.listen({"s50": only}, tone(1.5), lambda *_: None)[0].text.split()) <= {"yes", "no", "stop"}
+    assert set(hearing.listen({"s50": only}, tone(1.5), lambda *_: None)[0].text.split()) <= {
+        "yes",
+        "no",
+        "stop",
+    }
     with pytest.raises(ValueError, match="line 1, column 1"):
         hearing.recogniser(packed, 320, hearing.Way(lm="", grammar="(yes"))
 
 
 def test_a_transducer_finds_words_itself(tmp_path, monkeypatch):
     from core.runtime import recognizer
+
     asked = []
 
     def open_(packed, **given):
@@ -358,10 +453,17 @@ def test_a_transducer_finds_words_itself(tmp_path, monkeypatch):
         if given.get("language"):
             raise recognizer.WrongDecoder("a transducer")
         return recognizer.open(make_run(tmp_path), "dense")
+
     from tests.standin import make_run
+
     real = recognizer.open
-    monkeypatch.setattr(recognizer, "open", lambda packed, *a, **given: open_(packed, **given) if isinstance(packed, bytes) else
-                        real(packed, *a, **given))
+    monkeypatch.setattr(
+        recognizer,
+        "open",
+        lambda packed, *a, **given: (
+            open_(packed, **given) if isinstance(packed, bytes) else real(packed, *a, **given)
+        ),
+    )
     hearing.recogniser(b"x", 320, hearing.Way())
     assert asked == [recognizer.Language(), None]
     with pytest.raises(recognizer.WrongDecoder):

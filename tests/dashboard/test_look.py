@@ -1,4 +1,5 @@
 """One look at the folders: the same answer inside, a fresh one outside, also after an error."""
+
 from __future__ import annotations
 
 import threading

@@ -1,4 +1,7 @@
-"""Who is looking at a page: this machine, the network, behind a proxy, logged in; and what each page then lets them do."""
+"""Who is looking at a page: this machine, the network, behind a proxy, logged in; and what each
+page then lets them do.
+"""
+
 from __future__ import annotations
 
 import ast
@@ -28,27 +31,50 @@ def server(tmp_path, monkeypatch):
     def come(address="localhost", headers=None, ip=None, toml="", user=None, auth=False):
         (tmp_path / "server.toml").write_text(toml)
         facts = user or {}
-        monkeypatch.setattr(visit, "st", SimpleNamespace(
-            get_option={"server.address": address}.get, context=SimpleNamespace(headers=headers or {}, ip_address=ip),
-            secrets=SimpleNamespace(load_if_toml_exists=lambda: auth, __contains__=lambda *_: auth),
-            user=SimpleNamespace(is_logged_in=bool(user), to_dict=lambda: facts)))
+        monkeypatch.setattr(
+            visit,
+            "st",
+            SimpleNamespace(
+                get_option={"server.address": address}.get,
+                context=SimpleNamespace(headers=headers or {}, ip_address=ip),
+                secrets=SimpleNamespace(
+                    load_if_toml_exists=lambda: auth, __contains__=lambda *_: auth
+                ),
+                user=SimpleNamespace(is_logged_in=bool(user), to_dict=lambda: facts),
+            ),
+        )
         monkeypatch.setattr(visit, "login_is_set_up", lambda: auth)
         return visit.visitor()
+
     return come
 
 
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "127.1.2.3", "::1", "LOCALHOST"])
-@pytest.mark.parametrize("host", ["localhost:8501", "127.0.0.1:8501", "[::1]:8501", "localhost", None])
+@pytest.mark.parametrize(
+    "host", ["localhost:8501", "127.0.0.1:8501", "[::1]:8501", "localhost", None]
+)
 def test_this_machine_alone_may_do_everything(server, address, host):
     who = server(address, {"Host": host} if host else {})
     assert (who.name, who.mode, who.local, who.quotas) == ("local", "full", True, None)
 
 
-@pytest.mark.parametrize(("address", "headers"), [
-    (None, {}), ("", {}), ("0.0.0.0", {}), ("::", {}), ("192.168.1.4", {}), ("speech.example.org", {}),
-    (None, {"Host": "localhost:8501"}), ("localhost", {"Host": "speech.example.org"}), ("localhost", {"Host": "localhost.evil.org"}),
-    ("localhost", {"Host": "evil.org:8501"}), ("localhost", {"Host": "127.0.0.1.evil.org"}),
-    *(("localhost", {"Host": "localhost", name: "1.2.3.4"}) for name in visit.HANDED_ON)])
+@pytest.mark.parametrize(
+    ("address", "headers"),
+    [
+        (None, {}),
+        ("", {}),
+        ("0.0.0.0", {}),
+        ("::", {}),
+        ("192.168.1.4", {}),
+        ("speech.example.org", {}),
+        (None, {"Host": "localhost:8501"}),
+        ("localhost", {"Host": "speech.example.org"}),
+        ("localhost", {"Host": "localhost.evil.org"}),
+        ("localhost", {"Host": "evil.org:8501"}),
+        ("localhost", {"Host": "127.0.0.1.evil.org"}),
+        *(("localhost", {"Host": "localhost", name: "1.2.3.4"}) for name in visit.HANDED_ON),
+    ],
+)
 def test_everybody_else_only_looks_unless_the_operator_says_otherwise(server, address, headers):
     who = server(address, headers, ip="1.2.3.4")
     assert (who.mode, who.local) == ("read-only", False) and who.quotas == policy.Quotas()
@@ -68,14 +94,33 @@ def test_a_visitor_is_told_by_address_behind_a_proxy_only_where_that_is_said(ser
     assert server("localhost", headers, ip=None, toml="proxy = true").name == "9.9.9.9"
 
 
-@pytest.mark.parametrize(("user", "toml", "name", "mode"), [
-    (None, 'mode = "full"', "1.2.3.4", "read-only"), (None, 'mode = "full"\nanonymous = "demo"', "1.2.3.4", "demo"),
-    (None, 'mode = "demo"\nanonymous = "full"', "1.2.3.4", "demo"), (None, 'mode = "full"\nanonymous = "nothing"', "1.2.3.4", "nothing"),
-    ({"email": "A@x.org"}, 'mode = "full"', "a@x.org", "full"), ({"sub": "42"}, 'mode = "full"', "42", "full"),
-    ({"email": "a@x.org"}, "", "a@x.org", "read-only"), ({"email": "a@x.org"}, 'mode = "full"\nusers = ["@x.org"]', "a@x.org", "full"),
-    ({"email": "a@evilx.org"}, 'mode = "full"\nusers = ["@x.org", "b@x.org"]', "1.2.3.4", "read-only"),
-    ({"email": "a@x.org", "email_verified": False}, 'mode = "full"\nusers = ["@x.org"]', "1.2.3.4", "read-only"),
-    ({"sub": "b@x.org"}, 'mode = "full"\nusers = ["@x.org"]', "1.2.3.4", "read-only"), ({"x": 1}, 'mode = "full"', "1.2.3.4", "read-only")])
+@pytest.mark.parametrize(
+    ("user", "toml", "name", "mode"),
+    [
+        (None, 'mode = "full"', "1.2.3.4", "read-only"),
+        (None, 'mode = "full"\nanonymous = "demo"', "1.2.3.4", "demo"),
+        (None, 'mode = "demo"\nanonymous = "full"', "1.2.3.4", "demo"),
+        (None, 'mode = "full"\nanonymous = "nothing"', "1.2.3.4", "nothing"),
+        ({"email": "A@x.org"}, 'mode = "full"', "a@x.org", "full"),
+        ({"sub": "42"}, 'mode = "full"', "42", "full"),
+        ({"email": "a@x.org"}, "", "a@x.org", "read-only"),
+        ({"email": "a@x.org"}, 'mode = "full"\nusers = ["@x.org"]', "a@x.org", "full"),
+        (
+            {"email": "a@evilx.org"},
+            'mode = "full"\nusers = ["@x.org", "b@x.org"]',
+            "1.2.3.4",
+            "read-only",
+        ),
+        (
+            {"email": "a@x.org", "email_verified": False},
+            'mode = "full"\nusers = ["@x.org"]',
+            "1.2.3.4",
+            "read-only",
+        ),
+        ({"sub": "b@x.org"}, 'mode = "full"\nusers = ["@x.org"]', "1.2.3.4", "read-only"),
+        ({"x": 1}, 'mode = "full"', "1.2.3.4", "read-only"),
+    ],
+)
 def test_login(server, user, toml, name, mode):
     who = server("0.0.0.0", ip="1.2.3.4", toml=toml, user=user, auth=True)
     assert (who.name, who.mode, who.local) == (name, mode, False)
@@ -83,17 +128,21 @@ def test_login(server, user, toml, name, mode):
 
 def test_where_login_is_set_up_nobody_is_local_by_chance(server):
     assert server("localhost", auth=True).mode == "read-only"
-    assert server("localhost", toml="login = true").mode == "read-only", "also when the secrets are gone"
+    assert server("localhost", toml="login = true").mode == "read-only", (
+        "also when the secrets are gone"
+    )
     who = server("localhost", auth=True, user={"email": "a@x.org"})
     assert (who.mode, who.local) == ("full", False)
 
 
 # the pages
 
+
 @pytest.fixture
 def page(own_artifacts, tmp_path, monkeypatch):
     """A function: a page in this mode, on a stand-in run."""
     from streamlit.testing.v1 import AppTest
+
     st.cache_data.clear(), st.cache_resource.clear()
     standin.make_run(own_artifacts / "runs")
     samples = tmp_path / "released" / "samples"
@@ -104,41 +153,74 @@ def page(own_artifacts, tmp_path, monkeypatch):
     def open_page(name: str, mode: str):
         monkeypatch.setenv(policy.MODE_VARIABLE, mode)
         return AppTest.from_file(str(VIEWS / f"{name}.py"), default_timeout=120).run()
+
     return open_page
 
 
 def text(page) -> str:
-    return " ".join(e.value for kind in ("markdown", "caption", "info", "warning", "error") for e in page.get(kind)).replace("\\", "")
+    return " ".join(
+        e.value
+        for kind in ("markdown", "caption", "info", "warning", "error")
+        for e in page.get(kind)
+    ).replace("\\", "")
 
 
 @pytest.mark.parametrize("mode", ["demo", "read-only"])
 def test_no_job_is_started_or_changed_from_any_page(page, mode):
     number = jobs.add("train", {"recipe": {"title": "x"}, "visitor": "local"})
     train, board, explore = (page(name, mode) for name in ("train", "jobs", "explore"))
-    assert train.button(key="go").disabled and f"this server is {mode}" in text(train) and "SUPERNET_MODE" in text(train)
-    assert board.button(key=f"cancel.{number}").disabled and board.button(key="worker").disabled and f"this server is {mode}" in text(board)
+    assert (
+        train.button(key="go").disabled
+        and f"this server is {mode}" in text(train)
+        and "SUPERNET_MODE" in text(train)
+    )
+    assert (
+        board.button(key=f"cancel.{number}").disabled
+        and board.button(key="worker").disabled
+        and f"this server is {mode}" in text(board)
+    )
     assert not train.exception and not board.exception and not explore.exception
     explore.slider(key="zeros").set_value(60).run()
-    assert "measure" not in [b.key for b in explore.button] and f"this server is {mode}" in text(explore)
-    assert len(jobs.list_jobs()) == 1 and jobs.get(number).state == "queued" and not jobs.worker_alive()
+    assert "measure" not in [b.key for b in explore.button] and f"this server is {mode}" in text(
+        explore
+    )
+    assert (
+        len(jobs.list_jobs()) == 1
+        and jobs.get(number).state == "queued"
+        and not jobs.worker_alive()
+    )
 
 
 @pytest.mark.parametrize("mode", ["demo", "read-only"])
-@pytest.mark.parametrize(("name", "key"), [("train", "go"), ("jobs", "cancel.1"), ("jobs", "worker")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("train", "go"), ("jobs", "cancel.1"), ("jobs", "worker")]
+)
 def test_a_button_that_was_drawn_before_changes_nothing_either(page, monkeypatch, mode, name, key):
     number = jobs.add("train", {"recipe": {"title": "x"}, "visitor": "local"})
     found = page(name, "full")
     monkeypatch.setenv(policy.MODE_VARIABLE, mode)
     found.button(key=key).click().run()
     assert not found.exception and f"this server is {mode}" in text(found)
-    assert len(jobs.list_jobs()) == 1 and jobs.get(number).state == "queued" and not jobs.worker_alive()
+    assert (
+        len(jobs.list_jobs()) == 1
+        and jobs.get(number).state == "queued"
+        and not jobs.worker_alive()
+    )
 
 
 def test_only_full_and_demo_transcribe(page):
     found = page("transcribe", "read-only")
-    assert found.button(key="go").disabled and not found.get("file_uploader") and "this server is read-only" in text(found)
+    assert (
+        found.button(key="go").disabled
+        and not found.get("file_uploader")
+        and "this server is read-only" in text(found)
+    )
     found = page("transcribe", "demo")
-    assert not found.exception and not found.button(key="go").disabled and "this server is" not in text(found)
+    assert (
+        not found.exception
+        and not found.button(key="go").disabled
+        and "this server is" not in text(found)
+    )
 
 
 def test_what_others_jobs_printed_is_not_shown(page, monkeypatch):
@@ -148,7 +230,9 @@ def test_what_others_jobs_printed_is_not_shown(page, monkeypatch):
     jobs.fail(number, "Traceback: hunter2", "w")
     monkeypatch.setattr(visit, "at_this_machine", lambda: False)
     found = page("jobs", "full")
-    assert not found.exception and "hunter2" not in text(found) + "".join(c.value for c in found.code)
+    assert not found.exception and "hunter2" not in text(found) + "".join(
+        c.value for c in found.code
+    )
     assert found.button(key=f"resume.{number}").disabled
     monkeypatch.setattr(visit, "at_this_machine", lambda: True)
     assert "hunter2" in "".join(c.value for c in page("jobs", "full").code)
@@ -159,6 +243,7 @@ def test_uploads_count_for_their_visitor(page, monkeypatch, tmp_path):
     monkeypatch.setenv(policy.FILE_VARIABLE, str(tmp_path / "server.toml"))
     from dashboard.model import transcription as hearing
     from tests.dashboard.test_dashboard_transcribe import Fake
+
     monkeypatch.setattr(hearing, "recogniser", lambda *_: Fake("one two"))
     found = page("transcribe", "demo")
     found.button(key="go").click().run()
@@ -168,15 +253,32 @@ def test_uploads_count_for_their_visitor(page, monkeypatch, tmp_path):
 
 
 def test_pages_reach_the_queue_through_one_door():
-    """A page that calls jobs.add, cancel, resume or start_worker itself would go around the operator's policy."""
+    """A page that calls jobs.add, cancel, resume or start_worker itself would go around the
+    operator's policy.
+    """
     wrong = []
     for file in sorted((ROOT / "dashboard").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "jobs" and node.attr in (
-                    "add", "cancel", "resume", "start_worker", "note", "finish", "fail"):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "jobs"
+                and node.attr
+                in (
+                    "add",
+                    "cancel",
+                    "resume",
+                    "start_worker",
+                    "note",
+                    "finish",
+                    "fail",
+                )
+            ):
                 wrong.append(f"{file.name}:{node.lineno} jobs.{node.attr}")
     assert not wrong
 
 
 def test_the_server_that_ships_listens_on_this_machine_alone():
-    assert 'address = "localhost"' in (ROOT / ".streamlit" / "config.toml").read_text() and np.isfinite(visit.st.get_option("server.port"))
+    assert 'address = "localhost"' in (
+        ROOT / ".streamlit" / "config.toml"
+    ).read_text() and np.isfinite(visit.st.get_option("server.port"))

@@ -1,4 +1,5 @@
 """Greedy CTC: a known answer, and any cut into chunks gives the same tokens."""
+
 from __future__ import annotations
 
 import numpy as np

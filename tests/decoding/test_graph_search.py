@@ -1,4 +1,7 @@
-"""Words while they are spoken: any packets say the same, words have times and confidences, other nets' frames are refused."""
+"""Words while they are spoken: any packets say the same, words have times and confidences, other
+nets' frames are refused.
+"""
+
 from __future__ import annotations
 
 import math
@@ -28,13 +31,17 @@ def noisy(seed: int, count: int = 60) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(4))
 def test_any_packets_say_the_same_in_the_end(graph, seed):
     log_probs, rng = noisy(seed), np.random.default_rng(seed)
-    whole, = decoders.over_graph(torch.from_numpy(log_probs)[None], torch.tensor([60]), graph, Weights())
+    (whole,) = decoders.over_graph(
+        torch.from_numpy(log_probs)[None], torch.tensor([60]), graph, Weights()
+    )
     search, seen = GraphSearch(graph), []
     for part in np.split(log_probs, np.sort(rng.integers(0, 61, 9))):
         search.accept(part)
         seen.append(search.text)
         assert [w.text for w in search.words] == search.text.split()
-    assert len(set(seen)) > 3 and [len(t) for t in seen[:3]] < [len(seen[-1])] * 3, "the text grows with the sound"
+    assert len(set(seen)) > 3 and [len(t) for t in seen[:3]] < [len(seen[-1])] * 3, (
+        "the text grows with the sound"
+    )
     search.finish()
     assert search.text == whole and len(whole.split()) > 5
 
@@ -43,7 +50,11 @@ def test_lengths_are_heeded(graph):
     log_probs = np.stack([noisy(0), noisy(1)])
     log_probs[0, 20:] = frames([1, 0] * 20)
     short, _ = decoders.over_graph(log_probs, [20, 60], graph)
-    assert short == decoders.over_graph(log_probs[:1, :20], [20], graph)[0] != decoders.over_graph(log_probs[:1], [60], graph)[0]
+    assert (
+        short
+        == decoders.over_graph(log_probs[:1, :20], [20], graph)[0]
+        != decoders.over_graph(log_probs[:1], [60], graph)[0]
+    )
 
 
 def test_nothing_is_said_before_the_first_frame(graph):
@@ -55,11 +66,16 @@ def test_nothing_is_said_before_the_first_frame(graph):
 
 
 def test_words_lie_where_their_tokens_do(graph):
-    """Also where a graph names the word late: "ab" and "a" begin as "abc" does, "bee" sounds as "be"."""
+    """Also where a graph names the word late: "ab" and "a" begin as "abc" does, "bee" sounds as
+    "be".
+    """
     search = GraphSearch(graph, EXACT)
     search.accept(frames([0, 1, 1, 0, 2, 2, 3, 0, 0, 1, 2, 0]))
     search.finish()
-    assert [(w.text, w.begin, w.end) for w in search.words] in ([("a", 1, 3), ("be", 4, 7), ("ab", 9, 11)], [("abc", 1, 7), ("ab", 9, 11)])
+    assert [(w.text, w.begin, w.end) for w in search.words] in (
+        [("a", 1, 3), ("be", 4, 7), ("ab", 9, 11)],
+        [("abc", 1, 7), ("ab", 9, 11)],
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -70,12 +86,21 @@ def test_times_increase_and_confidences_are_shares(graph, seed):
     words = search.words
     assert [w.text for w in words] == search.text.split() and len(words) > 5
     edges = [t for w in words for t in (w.begin, w.end)]
-    assert edges == sorted(edges) and edges[0] >= 0 and edges[-1] <= 60 and all(w.begin < w.end for w in words)
+    assert (
+        edges == sorted(edges)
+        and edges[0] >= 0
+        and edges[-1] <= 60
+        and all(w.begin < w.end for w in words)
+    )
     assert all(0 < w.confidence <= 1 for w in words) and len({w.confidence for w in words}) > 2
 
 
 def test_confidence_is_by_hand(graph):
-    log_probs = np.log(np.array([[0.1, 0.8, 0.05, 0.05], [0.1, 0.6, 0.15, 0.15], [0.6, 0.3, 0.05, 0.05]], np.float32))
+    log_probs = np.log(
+        np.array(
+            [[0.1, 0.8, 0.05, 0.05], [0.1, 0.6, 0.15, 0.15], [0.6, 0.3, 0.05, 0.05]], np.float32
+        )
+    )
     search = GraphSearch(graph, EXACT)
     search.accept(log_probs)
     search.finish()
@@ -89,7 +114,10 @@ def test_confidence_is_by_hand(graph):
 
 def test_words_are_aligned_with_tokens():
     assert align([1, 2, 3], [[(1,)], [(2, 3)]]) == [(0, 1), (1, 3)]
-    assert align([1, 2, 3, 1], [[(1, 2), (1,)], [(3,), (2, 3)]]) in ([(0, 2), (2, 3)], [(0, 1), (1, 3)]), "a token without a word follows"
+    assert align([1, 2, 3, 1], [[(1, 2), (1,)], [(3,), (2, 3)]]) in (
+        [(0, 2), (2, 3)],
+        [(0, 1), (1, 3)],
+    ), "a token without a word follows"
     assert align([1, 2], [[(1,)], [(2, 3, 3)]]) == [(0, 1), (1, 2)], "the last word is cut off"
     assert align([], []) == [] == align([1], [])
 
@@ -102,11 +130,21 @@ def test_weights_count(graph):
         search.accept(log_probs)
         assert search.text == text
     model = estimation.estimate([["ab"]] * 20 + [["abc"]], 1)
-    sound = np.log(np.array([[0.01, 0.97, 0.01, 0.01], [0.01, 0.01, 0.97, 0.01], [0.7, 0.0, 0.0, 0.3]], np.float32) + 1e-9)
-    texts = [decoders.over_graph(sound[None], [3], composed(model), Weights(scale, 2.0))[0] for scale in (0.3, 5.0)]
+    sound = np.log(
+        np.array(
+            [[0.01, 0.97, 0.01, 0.01], [0.01, 0.01, 0.97, 0.01], [0.7, 0.0, 0.0, 0.3]], np.float32
+        )
+        + 1e-9
+    )
+    texts = [
+        decoders.over_graph(sound[None], [3], composed(model), Weights(scale, 2.0))[0]
+        for scale in (0.3, 5.0)
+    ]
     assert texts == ["ab", "abc"]
 
 
 def test_frames_of_another_net_are_refused(graph):
-    with pytest.raises(ValueError, match="the net has 5 tokens, the decoding graph was built for 4"):
+    with pytest.raises(
+        ValueError, match="the net has 5 tokens, the decoding graph was built for 4"
+    ):
         GraphSearch(graph).accept(np.zeros((3, 5), np.float32))

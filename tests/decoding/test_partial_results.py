@@ -1,4 +1,7 @@
-"""Partial results: with every model and decoder the text so far is that of the chunks heard so far, never only the final one."""
+"""Partial results: with every model and decoder the text so far is that of the chunks heard so far,
+never only the final one.
+"""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -20,8 +23,10 @@ from tests.models import test_lstm_transducer, test_transducer
 from tests.runtime import test_recognizer
 
 MODELS = plugins.names("models")
-SHIPPED = {"omni_sparsity-distillationnone-random_from0.45-subnet_weight-dc9d20c6": 320,
-           "omni-distillationnone-randoms1-sparsest0.7-c31be4e9": 160}
+SHIPPED = {
+    "omni_sparsity-distillationnone-random_from0.45-subnet_weight-dc9d20c6": 320,
+    "omni-distillationnone-randoms1-sparsest0.7-c31be4e9": 160,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,16 +39,26 @@ def runs(tmp_path_factory):
     """A run of random weights for every model."""
     folder = tmp_path_factory.mktemp("runs")
     made = {"conformer_ctc": standin.make_run(folder, utterances=2)}
-    for name, module, gone in (("emformer_transducer", test_transducer, ("emformer_layers.1.attention",)),
-                               ("lstm_transducer", test_lstm_transducer, ("layers.1",))):
-        made[name] = test_transducer.left_by_training(folder / name, module.built(standin.SYMBOLS), module.SMALL, gone)
+    for name, module, gone in (
+        ("emformer_transducer", test_transducer, ("emformer_layers.1.attention",)),
+        ("lstm_transducer", test_lstm_transducer, ("layers.1",)),
+    ):
+        made[name] = test_transducer.left_by_training(
+            folder / name, module.built(standin.SYMBOLS), module.SMALL, gone
+        )
     assert set(made) == set(MODELS), "a new model needs a run here"
     return made
 
 
 def small_language(folder) -> Language:
     file = folder / "small.arpa"
-    file.write_text(arpa.write(estimation.estimate([text.split() for text in ("yes no stop", "go one two", "three yes", "no go")], 2)))
+    file.write_text(
+        arpa.write(
+            estimation.estimate(
+                [text.split() for text in ("yes no stop", "go one two", "three yes", "no go")], 2
+            )
+        )
+    )
     return Language(str(file))
 
 
@@ -58,21 +73,45 @@ def prefixes(heard: recognizer.TorchRecognizer, wave: np.ndarray) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("name", "decoder"), [("conformer_ctc", decoding.GREEDY), ("conformer_ctc", decoding.GRAPH), *(
-    (name, decoder) for name in MODELS if name != "conformer_ctc" for decoder in decoding.DECODERS["transducer"])])
+@pytest.mark.parametrize(
+    ("name", "decoder"),
+    [
+        ("conformer_ctc", decoding.GREEDY),
+        ("conformer_ctc", decoding.GRAPH),
+        *(
+            (name, decoder)
+            for name in MODELS
+            if name != "conformer_ctc"
+            for decoder in decoding.DECODERS["transducer"]
+        ),
+    ],
+)
 def test_text_so_far_is_that_of_the_chunks_so_far(runs, tmp_path, name, decoder):
-    heard = recognizer.open(runs[name], "dense", decoder=decoder, language=small_language(tmp_path) if decoder == decoding.GRAPH else None)
+    heard = recognizer.open(
+        runs[name],
+        "dense",
+        decoder=decoder,
+        language=small_language(tmp_path) if decoder == decoding.GRAPH else None,
+    )
     chunk = int(heard.conditions["chunk_ms"] * audio.SAMPLE_RATE // 1000)
     wave = np.concatenate(test_transducer.sounds(8))
     if decoder == decoding.GRAPH:
         test_recognizer.talkative(heard, [fbank(wave)])
     right, stream, seen = prefixes(heard, wave), heard.stream(), []
-    ahead = 25 + 10 * heard.model.ahead  # ms: the window of a frame, and what the model sees after a chunk
+    ahead = (
+        25 + 10 * heard.model.ahead
+    )  # ms: the window of a frame, and what the model sees after a chunk
     for start in range(0, len(wave), chunk):
-        seen.append(stream.accept(wave[start:start + chunk]))
-        whole = int((1000 * (start + chunk) / audio.SAMPLE_RATE - ahead) // heard.conditions["chunk_ms"])
-        assert seen[-1] in right[max(0, whole):whole + 2], "what was heard must be said within a chunk"
-    assert len(set(filter(None, seen))) > (1 if decoder == decoding.GRAPH else 3), "the text must grow"
+        seen.append(stream.accept(wave[start : start + chunk]))
+        whole = int(
+            (1000 * (start + chunk) / audio.SAMPLE_RATE - ahead) // heard.conditions["chunk_ms"]
+        )
+        assert seen[-1] in right[max(0, whole) : whole + 2], (
+            "what was heard must be said within a chunk"
+        )
+    assert len(set(filter(None, seen))) > (1 if decoder == decoding.GRAPH else 3), (
+        "the text must grow"
+    )
     assert stream.finish() == right[-1] == heard.transcribe([fbank(wave)])[0]
 
 
@@ -80,15 +119,20 @@ def test_text_so_far_is_that_of_the_chunks_so_far(runs, tmp_path, name, decoder)
 def test_words_of_a_shipped_sample_appear_while_it_is_spoken(run):
     wave = audio.read(paths.RELEASED / paths.SAMPLES / "7_three_commands_in_a_row.opus")
     stream, step = recognizer.open(run, "dense", SHIPPED[run]).stream(), SHIPPED[run] * 16
-    seen = [stream.accept(wave[start:start + step]) for start in range(0, len(wave), step)]
+    seen = [stream.accept(wave[start : start + step]) for start in range(0, len(wave), step)]
     text = stream.finish()
     first = next((i for i, part in enumerate(seen) if part), len(seen))
-    assert first < len(seen) / 4 and len(set(seen)) > len(seen) / 3, f"text must grow with the sound: {seen}"
+    assert first < len(seen) / 4 and len(set(seen)) > len(seen) / 3, (
+        f"text must grow with the sound: {seen}"
+    )
     assert text.startswith(seen[-1])
 
 
 def test_ids_are_a_copy():
-    state, log_probs = decoding.GreedyState(), np.log(np.eye(4)[[1, 0, 2]] * 0.9 + 0.02).astype(np.float32)
+    state, log_probs = (
+        decoding.GreedyState(),
+        np.log(np.eye(4)[[1, 0, 2]] * 0.9 + 0.02).astype(np.float32),
+    )
     state.accept(log_probs[:2])
     before = state.ids
     state.accept(log_probs[2:])

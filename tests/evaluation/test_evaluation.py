@@ -1,4 +1,7 @@
-"""Numbers that can be trusted: known edit counts, intervals against a plain loop, and WER of the file read back."""
+"""Numbers that can be trusted: known edit counts, intervals against a plain loop, and WER of the
+file read back.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -34,14 +37,21 @@ def run(tmp_path_factory):
 def material(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sound")
     rng = np.random.default_rng(5)
-    waves = [(0.2 * rng.normal(size=n) * np.sin(np.arange(n) / 700)).astype(np.float32)
-             for n in rng.integers(9000, 40000, 10)]
+    waves = [
+        (0.2 * rng.normal(size=n) * np.sin(np.arange(n) / 700)).astype(np.float32)
+        for n in rng.integers(9000, 40000, 10)
+    ]
     for i, wave in enumerate(waves):
         audio.write(folder / f"{i}.wav", wave)
-    return evaluation.Material("tiny/test", [f"u{i}" for i in range(10)], ["yes no stop"] * 10,
-                               [f"s{i % 3}" for i in range(10)], sum(map(len, waves)) / 16000,
-                               [fbank(w) for w in waves],
-                               [(str(folder / f"{i}.wav"), 0.0, len(w) / 16000) for i, w in enumerate(waves)])
+    return evaluation.Material(
+        "tiny/test",
+        [f"u{i}" for i in range(10)],
+        ["yes no stop"] * 10,
+        [f"s{i % 3}" for i in range(10)],
+        sum(map(len, waves)) / 16000,
+        [fbank(w) for w in waves],
+        [(str(folder / f"{i}.wav"), 0.0, len(w) / 16000) for i, w in enumerate(waves)],
+    )
 
 
 def test_edits_of_known_answers():
@@ -62,7 +72,9 @@ def test_bootstrap_agrees_with_a_plain_loop():
     groups = [np.flatnonzero(np.array(speakers) == s) for s in sorted(set(speakers))]
     rates = []
     for _ in range(4000):
-        picks = np.concatenate([rng.choice(groups[s], len(groups[s])) for s in rng.integers(0, 6, 6)])
+        picks = np.concatenate(
+            [rng.choice(groups[s], len(groups[s])) for s in rng.integers(0, 6, 6)]
+        )
         rates.append(errors[picks].sum() / words[picks].sum())
     low, high = scoring.bootstrap(errors, words, speakers)
     np.testing.assert_allclose([low, high], np.percentile(rates, [2.5, 97.5]), atol=0.006)
@@ -79,7 +91,11 @@ def test_paired_test_and_holm():
     base = rng.binomial(10, 0.2, 200)
     assert scoring.paired(base, base, words, speakers)[3] == 1.0
     worse = scoring.paired(base + rng.binomial(1, 0.5, 200), base, words, speakers)
-    assert worse[1] < worse[0] < worse[2] and worse[0] == pytest.approx(0.05, abs=0.01) and worse[3] < 0.01
+    assert (
+        worse[1] < worse[0] < worse[2]
+        and worse[0] == pytest.approx(0.05, abs=0.01)
+        and worse[3] < 0.01
+    )
     noise = scoring.paired(base + rng.choice([-1, 1], 200) * (base > 0), base, words, speakers)
     assert noise[3] > 0.05
     assert scoring.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
@@ -100,7 +116,9 @@ def test_error_rate_of_the_file_is_that_of_the_masked_supernet(run, material, na
     """The supernet as training sees it: stored weights times masks from ranks, without packing."""
     subnet, anatomy, recipe = store.subnet(run, name), store.anatomy(run), store.recipe(run)
     module = plugins.load("models", recipe.model.name)
-    model = module.build(plugins.make_options(module.Options, recipe.model.options, "model"), standin.SYMBOLS).eval()
+    model = module.build(
+        plugins.make_options(module.Options, recipe.model.options, "model"), standin.SYMBOLS
+    ).eval()
     ranks = {n: torch.from_numpy(r.astype(np.int64)) for n, r in store.ranks(run).items()}
     weights = {n: w.float() for n, w in load_file(run / paths.WEIGHTS).items()}
     weights = blocks.masked(weights, blocks.block_masks(ranks, anatomy, subnet.keep))
@@ -109,7 +127,9 @@ def test_error_rate_of_the_file_is_that_of_the_masked_supernet(run, material, na
     for features in material.features:
         one = heard.normalised(features).unsqueeze(0)
         with torch.inference_mode():
-            output = functional_call(model, weights, (one, torch.tensor([one.shape[1]])), {"chunk": 8})
+            output = functional_call(
+                model, weights, (one, torch.tensor([one.shape[1]])), {"chunk": 8}
+            )
         texts += [heard.tokenizer.decode(ids) for ids in greedy(output.log_probs, output.lengths)]
     report, rows = evaluation.evaluate(run, subnet, material, QUICK)
     assert [row["hypothesis"] for row in rows] == texts
@@ -120,6 +140,7 @@ def test_error_rate_of_the_file_is_that_of_the_masked_supernet(run, material, na
 
 class Prepared:
     """What evaluation asks of prepared data."""
+
     splits = ["train", "search", "dev", "test"]
 
     def __init__(self, material):
@@ -129,7 +150,10 @@ class Prepared:
         m = self.material
         names = ("id", "text", "speaker", "corpus", "audio", "offset", "seconds")
         kind = dataclasses.make_dataclass("Row", names)
-        return [kind(i, t, s, "tiny", *sound) for i, t, s, sound in zip(m.ids, m.references, m.speakers, m.sounds)]
+        return [
+            kind(i, t, s, "tiny", *sound)
+            for i, t, s, sound in zip(m.ids, m.references, m.speakers, m.sounds)
+        ]
 
     def features(self, row, speed):
         return self.material.features[int(row.id[1:])]
@@ -140,18 +164,31 @@ def test_many_are_stored_paired_and_not_measured_twice(tmp_path, material, monke
     subnets = [store.subnet(run, n) for n in ("s90", "dense")]
     told = []
     options = dataclasses.replace(QUICK, speed_utterances=3)
-    made = evaluation.evaluate_many(run, subnets, Prepared(material), options,
-                                    lambda share, text, left: told.append((share, text)) or True)
+    made = evaluation.evaluate_many(
+        run,
+        subnets,
+        Prepared(material),
+        options,
+        lambda share, text, left: told.append((share, text)) or True,
+    )
     assert [(r.subnet, r.split) for r in made] == [("dense", "tiny/test"), ("s90", "tiny/test")]
     dense, sparse = made
     assert dense.delta_wer is None and sparse.delta_wer == pytest.approx(sparse.wer - dense.wer)
     assert sparse in store.reports(run) and told[-1][0] == 1.0
     assert len(store.hypotheses(run, "s90", "tiny/test", 320.0)) == 10
-    assert dense.rtf > 0 and dense.chunk_p95_ms >= dense.chunk_median_ms > 0 and dense.peak_rss_mb > 50
+    assert (
+        dense.rtf > 0 and dense.chunk_p95_ms >= dense.chunk_median_ms > 0 and dense.peak_rss_mb > 50
+    )
     for report in made:  # the file, and what little else loading reads (the model's own source)
         assert report.file_bytes <= report.bytes_read < report.file_bytes + 300_000
-    assert sparse.file_bytes < dense.file_bytes and sparse.nonzero_parameters < dense.nonzero_parameters
-    assert dense.speed_ratio is None and 0.1 < sparse.speed_ratio_low <= sparse.speed_ratio <= sparse.speed_ratio_high < 10
+    assert (
+        sparse.file_bytes < dense.file_bytes
+        and sparse.nonzero_parameters < dense.nonzero_parameters
+    )
+    assert (
+        dense.speed_ratio is None
+        and 0.1 < sparse.speed_ratio_low <= sparse.speed_ratio <= sparse.speed_ratio_high < 10
+    )
     monkeypatch.setattr(evaluation, "evaluate", None)
     assert evaluation.evaluate_many(run, subnets, Prepared(material), options) == made
     with pytest.raises(evaluation.Interrupted):
@@ -181,7 +218,9 @@ class Net:
 
     def accept(self, samples):
         number = len(self.machine.streams)
-        self.machine.now += self.cost * len(samples) * (1 + 0.05 * number) * self.machine.bursts.get(number, 1.0)
+        self.machine.now += (
+            self.cost * len(samples) * (1 + 0.05 * number) * self.machine.bursts.get(number, 1.0)
+        )
         self.heard += len(samples)
         self.machine.longest = max(self.machine.longest, self.heard)
 
@@ -193,24 +232,42 @@ def test_a_ratio_of_times_is_that_of_the_nets_on_a_machine_that_gets_slower(monk
     machine, opened, waves = Machine(), [], [np.zeros(10 * 16000, np.float32)] * 5
     monkeypatch.setattr(speed.time, "perf_counter", lambda: machine.now)
     told = speed.in_turn(lambda: opened.append(1) or machine.pair(2e-6, 1e-6), waves, 5120)
-    assert told == pytest.approx((2.0, 2.0, 2.0)), "what slows it down meets both; timed one after the other they would not come to 2"
+    assert told == pytest.approx((2.0, 2.0, 2.0)), (
+        "what slows it down meets both; timed one after the other they would not come to 2"
+    )
     assert len(opened) == speed.ROUNDS and machine.longest == speed.PIECE
-    assert machine.streams[:6] == ["dense", "other", "dense", "other", "other", "dense"], "warmed up, then each goes first once"
-    assert speed.in_turn(lambda: machine.pair(1e-6, 1e-6), waves[:1], 5120) == pytest.approx((1.0, 1.0, 1.0)), "also with one sound"
+    assert machine.streams[:6] == [
+        "dense",
+        "other",
+        "dense",
+        "other",
+        "other",
+        "dense",
+    ], "warmed up, then each goes first once"
+    assert speed.in_turn(lambda: machine.pair(1e-6, 1e-6), waves[:1], 5120) == pytest.approx(
+        (1.0, 1.0, 1.0)
+    ), "also with one sound"
     machine.bursts = {len(machine.streams) + 4: 10.0}  # the first time the other one is timed
     ratio, low, high = speed.in_turn(lambda: machine.pair(2e-6, 1e-6), waves, 5120)
-    assert low < 1 < ratio == pytest.approx(high), "one disturbed round is enough to keep the interval from excluding 1"
+    assert low < 1 < ratio == pytest.approx(high), (
+        "one disturbed round is enough to keep the interval from excluding 1"
+    )
 
 
 SPEED = speed.Speed(0.03, 8.0, 9.0, 100.0, 300.0, 1, 1000)
 
 
-def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(tmp_path, material, monkeypatch):
+def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
+    tmp_path, material, monkeypatch
+):
     run, prepared, timed = standin.make_run(tmp_path, utterances=2), Prepared(material), []
 
     def measure(data, waves, chunk_ms, threads, precision, decoder, beam, language, dense, weights):
         timed.append((packing.sha256(data), dense and packing.sha256(dense)))
-        return dataclasses.replace(SPEED, **dict(zip(evaluation.TIMES[-3:], (1.5, 1.4, 1.6) if dense else (None,) * 3)))
+        return dataclasses.replace(
+            SPEED, **dict(zip(evaluation.TIMES[-3:], (1.5, 1.4, 1.6) if dense else (None,) * 3))
+        )
+
     monkeypatch.setattr(evaluation, "measure", measure)
     subnets = [store.subnet(run, n) for n in ("s90", "dense")]
     dense, s90 = (packing.sha256(packing.pack(run, store.subnet(run, n))) for n in ("dense", "s90"))
@@ -221,13 +278,28 @@ def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(tmp_pat
     made = evaluation.evaluate_many(run, subnets, prepared, options, again=True)
     assert timed == [(dense, None), (s90, dense)], "once a size, not once a split"
     assert [(r.subnet, r.speed_ratio, r.speed_ratio_low, r.speed_ratio_high) for r in made] == [
-        ("dense", None, None, None), ("s90", 1.5, 1.4, 1.6)] * 2 and {r.rtf for r in made} == {0.03}
-    for split in ("test", "other"):  # as reports were before they knew these fields; the other split is measured anew
+        ("dense", None, None, None),
+        ("s90", 1.5, 1.4, 1.6),
+    ] * 2 and {r.rtf for r in made} == {0.03}
+    for split in (
+        "test",
+        "other",
+    ):  # as reports were before they knew these fields; the other split is measured anew
         file = paths.report_file(run, "s90", f"tiny/{split}", 320.0)
-        store.write_json(file, {n: v for n, v in store.read_json(file).items() if not n.startswith("speed_ratio")})
+        store.write_json(
+            file,
+            {n: v for n, v in store.read_json(file).items() if not n.startswith("speed_ratio")},
+        )
     file.unlink()
-    old, new = [r for r in evaluation.evaluate_many(run, subnets, prepared, options) if r.subnet == "s90"]
-    assert old.speed_ratio is None and old.rtf == 0.03 and new.speed_ratio == 1.5 and timed[2:] == [(s90, dense)]
+    old, new = [
+        r for r in evaluation.evaluate_many(run, subnets, prepared, options) if r.subnet == "s90"
+    ]
+    assert (
+        old.speed_ratio is None
+        and old.rtf == 0.03
+        and new.speed_ratio == 1.5
+        and timed[2:] == [(s90, dense)]
+    )
 
 
 def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path, material):
@@ -235,11 +307,19 @@ def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path
 
     def spread(subnets, material, options, dense):
         asked.append(packing.sha256(dense))
-        quick = dataclasses.replace(SPEED, speed_ratio=2.0, speed_ratio_low=1.9, speed_ratio_high=2.1)
-        told = {"tiny/test": (quick, provenance.hardware()), "tiny/other": (None, "another machine")}[material.split]
+        quick = dataclasses.replace(
+            SPEED, speed_ratio=2.0, speed_ratio_low=1.9, speed_ratio_high=2.1
+        )
+        told = {
+            "tiny/test": (quick, provenance.hardware()),
+            "tiny/other": (None, "another machine"),
+        }[material.split]
         return lambda subnet: evaluation.Heard(material.references, *told)
+
     prepared.splits = ["test", "other"]
-    here, there = evaluation.evaluate_many(run, [store.subnet(run, "s90")], prepared, QUICK, spread=spread)
+    here, there = evaluation.evaluate_many(
+        run, [store.subnet(run, "s90")], prepared, QUICK, spread=spread
+    )
     assert asked == [packing.sha256(packing.pack(run, store.subnet(run, "dense")))] * 2
     assert (here.rtf, here.speed_ratio, here.wer) == (0.03, 2.0, 0.0)
     assert (there.rtf, there.speed_ratio, there.hardware) == (None, None, "another machine")
@@ -247,7 +327,9 @@ def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path
 
 def test_one_normaliser_and_known_conditions(run, material):
     assert NORMALISER == TEXT_NORMALISER
-    report, _ = evaluation.evaluate(run, store.subnet(run, "dense"), material, dataclasses.replace(QUICK, chunk_ms=0.0))
+    report, _ = evaluation.evaluate(
+        run, store.subnet(run, "dense"), material, dataclasses.replace(QUICK, chunk_ms=0.0)
+    )
     assert (report.chunk_ms, report.normaliser, report.decoder) == (0.0, NORMALISER, "greedy")
     assert report.hardware and report.code_version and len(report.file_sha256) == 64
 

@@ -1,4 +1,5 @@
 """A cluster's answers over HTTP become records, in bounded time, and what is no cluster is said."""
+
 from __future__ import annotations
 
 import json
@@ -12,16 +13,40 @@ import pytest
 from core.jobs import ray_client as cluster
 
 # as Ray 2.60 answers, shortened
-RAYLET = {"nodeId": "ab12", "state": "ALIVE", "isHeadNode": True, "resourcesTotal": {"CPU": 2.0, "memory": 8e9},
-          "nodeManagerAddress": "10.0.0.1"}
-WORKERS = [{"pid": 7, "cmdline": ["ray::RayTrainWorker", "", ""]}, {"pid": 8, "cmdline": ["ray::IDLE", ""]}]
+RAYLET = {
+    "nodeId": "ab12",
+    "state": "ALIVE",
+    "isHeadNode": True,
+    "resourcesTotal": {"CPU": 2.0, "memory": 8e9},
+    "nodeManagerAddress": "10.0.0.1",
+}
+WORKERS = [
+    {"pid": 7, "cmdline": ["ray::RayTrainWorker", "", ""]},
+    {"pid": 8, "cmdline": ["ray::IDLE", ""]},
+]
 ANSWERS = {
     "/api/version": {"version": "4", "ray_version": "2.60.0"},
-    "/nodes?view=summary": {"data": {"summary": [{"raylet": {"nodeId": "cd34", "state": "DEAD", "nodeManagerAddress": "10.0.0.2"}},
-                                                 {"ip": "10.0.0.1", "raylet": RAYLET}],
-                                     "nodeLogicalResources": {"ab12": "1.0/2.0 CPU\n0B/7.45GiB memory"}}},
-    "/nodes/ab12": {"data": {"detail": {"ip": "10.0.0.1", "raylet": RAYLET, "gpus": [{"name": "NVIDIA T4"}], "workers": WORKERS}}},
-    "/api/jobs/core-1": {"status": "RUNNING", "message": None}, "/api/jobs/core-1/logs": {"logs": "one\n"},
+    "/nodes?view=summary": {
+        "data": {
+            "summary": [
+                {"raylet": {"nodeId": "cd34", "state": "DEAD", "nodeManagerAddress": "10.0.0.2"}},
+                {"ip": "10.0.0.1", "raylet": RAYLET},
+            ],
+            "nodeLogicalResources": {"ab12": "1.0/2.0 CPU\n0B/7.45GiB memory"},
+        }
+    },
+    "/nodes/ab12": {
+        "data": {
+            "detail": {
+                "ip": "10.0.0.1",
+                "raylet": RAYLET,
+                "gpus": [{"name": "NVIDIA T4"}],
+                "workers": WORKERS,
+            }
+        }
+    },
+    "/api/jobs/core-1": {"status": "RUNNING", "message": None},
+    "/api/jobs/core-1/logs": {"logs": "one\n"},
 }
 
 
@@ -44,6 +69,7 @@ def server():
 
         def log_message(self, *_):
             pass
+
     made = HTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{made.server_port}", Answers.posted
@@ -54,9 +80,21 @@ def test_machines_jobs_and_versions(server):
     address, posted = server
     assert cluster.version(address) == "2.60.0"
     head, gone = cluster.nodes(address)
-    assert head == cluster.Node("10.0.0.1", True, True, 2.0, ("NVIDIA T4",), 8e9, {"CPU": "1 of 2"}, ("ray::RayTrainWorker",))
+    assert head == cluster.Node(
+        "10.0.0.1",
+        True,
+        True,
+        2.0,
+        ("NVIDIA T4",),
+        8e9,
+        {"CPU": "1 of 2"},
+        ("ray::RayTrainWorker",),
+    )
     assert (gone.address, gone.alive, gone.running) == ("10.0.0.2", False, ())
-    assert cluster.status(address, "core-1") == ("RUNNING", "") and cluster.status(address, "core-2") is None
+    assert (
+        cluster.status(address, "core-1") == ("RUNNING", "")
+        and cluster.status(address, "core-2") is None
+    )
     assert cluster.log(address, "core-1") == "one\n"
     cluster.stop(address, "core-1")
     assert posted == ["/api/jobs/core-1/stop"]

@@ -1,4 +1,5 @@
 """The queue and the worker as real processes: one slot, cancel, failures kept, kill -9 survived."""
+
 from __future__ import annotations
 
 import multiprocessing
@@ -51,10 +52,16 @@ def stub(tmp_path, monkeypatch):
     started = []
 
     def start(*words: str) -> subprocess.Popen:
-        process = subprocess.Popen([sys.executable, "-m", "core.jobs.worker", "--idle-minutes", "0", *words], cwd=ROOT,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "core.jobs.worker", "--idle-minutes", "0", *words],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         started.append(process)
         return process
+
     yield start
     for process in started:
         process.terminate()
@@ -78,12 +85,23 @@ def dead(pid: int) -> bool:
 
 # the queue
 
+
 def test_a_job_goes_from_queued_to_done():
     number = jobs.add("search", {"run": "dense-00000001", "ü": [1, None]})
     job = jobs.get(number)
-    assert (job.state, job.run, job.payload["ü"], job.cancel) == ("queued", "dense-00000001", [1, None], False)
+    assert (job.state, job.run, job.payload["ü"], job.cancel) == (
+        "queued",
+        "dense-00000001",
+        [1, None],
+        False,
+    )
     claimed = jobs.claim("a")
-    assert (claimed.id, claimed.state, claimed.worker, claimed.attempts) == (number, "running", "a", 1)
+    assert (claimed.id, claimed.state, claimed.worker, claimed.attempts) == (
+        number,
+        "running",
+        "a",
+        1,
+    )
     assert jobs.beat(number, "a", 0.5, "half", 60.0)
     assert jobs.beat(number, "a")  # only the heart
     job = jobs.get(number)
@@ -210,6 +228,7 @@ def test_the_workers_place_is_one():
 
 # the worker
 
+
 def test_a_worker_does_what_is_queued_and_leaves(stub, tmp_path):
     good = jobs.add("train", {"note": str(tmp_path / "good"), "grandchild": True})
     wrong = jobs.add("train", {"note": str(tmp_path / "wrong"), "fail": "value"})
@@ -217,8 +236,15 @@ def test_a_worker_does_what_is_queued_and_leaves(stub, tmp_path):
     shot = jobs.add("train", {"note": str(tmp_path / "shot"), "exit": int(signal.SIGKILL)})
     worker = stub()
     assert worker.wait(20) == 0
-    assert [jobs.get(n).state for n in (good, wrong, bug, shot)] == ["done", "failed", "failed", "failed"]
-    assert jobs.get(wrong).error.startswith("no such thing\n") and "Traceback" in jobs.get(wrong).error
+    assert [jobs.get(n).state for n in (good, wrong, bug, shot)] == [
+        "done",
+        "failed",
+        "failed",
+        "failed",
+    ]
+    assert (
+        jobs.get(wrong).error.startswith("no such thing\n") and "Traceback" in jobs.get(wrong).error
+    )
     assert "KeyError" in jobs.get(bug).error and "SIGKILL" in jobs.get(shot).error
     assert "hello from the job" in jobs.log(good) and paths.job_log(good).is_file()
     assert "hello from the job" in jobs.get(shot).error
@@ -272,18 +298,30 @@ def test_a_worker_told_to_leave_gives_its_job_back(stub, tmp_path):
     wait(lambda: jobs.get(number).message.startswith("step"))
     worker.terminate()
     assert worker.wait(10) == 0
-    assert jobs.get(number).state == "queued" and (tmp_path / "n.checkpoint").exists() and not jobs.worker_alive()
+    assert (
+        jobs.get(number).state == "queued"
+        and (tmp_path / "n.checkpoint").exists()
+        and not jobs.worker_alive()
+    )
 
 
 def test_many_apps_at_once_start_one_worker(stub, tmp_path):
-    """Each looks for a worker, finds none and starts one: the queue gives the place to one of them."""
+    """Each looks for a worker, finds none and starts one: the queue gives the place to one of
+    them.
+    """
     numbers = [jobs.add("train", {"note": str(tmp_path / f"n{i}")}) for i in range(3)]
     workers = [stub() for _ in range(4)]
     told = [worker.communicate(timeout=60)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4
-    assert [jobs.get(n).state for n in numbers] == ["done"] * 3 and {jobs.get(n).attempts for n in numbers} == {1}
-    done = [int(text.split(" leaves after ")[1].split()[0]) for text in told if " leaves after " in text]
-    assert sum(done) == 3 and all(len((tmp_path / f"n{i}").read_text().split()) == 1 for i in range(3))
+    assert [jobs.get(n).state for n in numbers] == ["done"] * 3 and {
+        jobs.get(n).attempts for n in numbers
+    } == {1}
+    done = [
+        int(text.split(" leaves after ")[1].split()[0]) for text in told if " leaves after " in text
+    ]
+    assert sum(done) == 3 and all(
+        len((tmp_path / f"n{i}").read_text().split()) == 1 for i in range(3)
+    )
 
 
 def test_start_worker_is_detached(stub, tmp_path):
@@ -300,6 +338,7 @@ def test_start_worker_is_detached(stub, tmp_path):
 
 # order, waiting, trying again
 
+
 def test_priorities_go_first_and_dependencies_wait(tmp_path):
     low, high = jobs.add("train", {}), jobs.add("train", {}, priority=5)
     after = jobs.add("evaluate", {"run": "", "subnets": []}, priority=9, after=[low, high])
@@ -315,7 +354,11 @@ def test_priorities_go_first_and_dependencies_wait(tmp_path):
     assert jobs.claim("a").id == high
     jobs.finish(high, "a")
     job = jobs.claim("a")
-    assert (job.id, job.run, job.payload["run"]) == (after, "dense-1", "dense-1") and not jobs.waits_for(job)
+    assert (job.id, job.run, job.payload["run"]) == (
+        after,
+        "dense-1",
+        "dense-1",
+    ) and not jobs.waits_for(job)
     with pytest.raises(ValueError, match="no job 99"):
         jobs.add("train", {}, after=[99])
 
@@ -328,7 +371,11 @@ def test_a_failure_is_tried_again_after_growing_pauses(monkeypatch):
         assert jobs.claim("a").id == number
         jobs.fail(number, "Traceback\nOSError: the share went away", "a")
         job = jobs.get(number)
-        assert job.state == "queued" and "share went away" in job.error and f"in {pause} s" in job.message
+        assert (
+            job.state == "queued"
+            and "share went away" in job.error
+            and f"in {pause} s" in job.message
+        )
         assert jobs.claim("a") is None
         now[0] += pause + 1
     assert jobs.claim("a").error == "" and jobs.get(number).attempts == 1
@@ -345,46 +392,75 @@ def test_a_queue_of_the_format_before_is_brought_up_to_date(own_artifacts):
     own_artifacts.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(paths.jobs_database()) as db:
         db.executescript(queue_file.TABLES)
-        db.execute("insert into jobs (kind, payload, state, created) values ('train', '{}', 'queued', 1.0)")
+        db.execute(
+            "insert into jobs (kind, payload, state, created) values ('train', '{}', 'queued', 1.0)"
+        )
         db.execute("pragma user_version = 1")
     db.close()
-    job, = jobs.list_jobs()
+    (job,) = jobs.list_jobs()
     assert (job.kind, job.priority, job.after) == ("train", 0, ()) and jobs.claim("a").id == job.id
 
 
 def test_cloning_changes_the_recipe_and_bad_words_are_named(capsys):
     from core.cli import main as cli
-    first = jobs.add("train", {"recipe": records.as_dict(recipe_files.load_recipe("voice_commands"))})
-    assert cli.main(["jobs", "clone", str(first), "--set", "seed=7", "--priority", "3", "--no-worker"]) == 0
+
+    first = jobs.add(
+        "train", {"recipe": records.as_dict(recipe_files.load_recipe("voice_commands"))}
+    )
+    assert (
+        cli.main(["jobs", "clone", str(first), "--set", "seed=7", "--priority", "3", "--no-worker"])
+        == 0
+    )
     made = jobs.list_jobs()[0]
-    assert made.payload["recipe"]["seed"] == 7 and made.priority == 3 and jobs.get(first).payload["recipe"]["seed"] == 1
+    assert (
+        made.payload["recipe"]["seed"] == 7
+        and made.priority == 3
+        and jobs.get(first).payload["recipe"]["seed"] == 1
+    )
     assert cli.main(["jobs", "add", "evaluate", "-", "--after", str(made.id), "--no-worker"]) == 0
     assert jobs.list_jobs()[0].after == (made.id,)
     assert cli.main(["jobs", "clone", str(jobs.list_jobs()[0].id), "--no-worker"]) == 0
     assert jobs.list_jobs()[0].after == (made.id,) and jobs.list_jobs()[0].payload["run"] == ""
     speech = jobs.add("prepare", {})
     assert cli.main(["jobs", "add", "evaluate", "-", "--after", str(speech), "--no-worker"]) == 2
-    assert cli.main(["jobs", "clone", str(jobs.list_jobs()[1].id), "--set", "seed=7", "--no-worker"]) == 2
+    assert (
+        cli.main(["jobs", "clone", str(jobs.list_jobs()[1].id), "--set", "seed=7", "--no-worker"])
+        == 2
+    )
     assert "has no recipe" in capsys.readouterr().err
-    assert cli.main(["jobs"]) == 0 and f"waits for job {made.id} (queued)" in capsys.readouterr().out
+    assert (
+        cli.main(["jobs"]) == 0 and f"waits for job {made.id} (queued)" in capsys.readouterr().out
+    )
 
 
 # slots
 
+
 def test_a_slot_for_every_device():
-    train, measure, asked, wrong = jobs.add("train", {}), jobs.add("evaluate", {}), jobs.add("train", {}, device="cpu"), \
-        jobs.add("train", {}, device="cuda:3")
+    train, measure, asked, wrong = (
+        jobs.add("train", {}),
+        jobs.add("evaluate", {}),
+        jobs.add("train", {}, device="cpu"),
+        jobs.add("train", {}, device="cuda:3"),
+    )
     slots = ("cuda:0", "cpu", "cpu")
-    assert [(j.id, j.place) for j in (jobs.claim("a", slots), jobs.claim("a", slots), jobs.claim("a", slots))] == [
-        (train, "cuda:0"), (measure, "cpu"), (asked, "cpu")]
+    assert [
+        (j.id, j.place)
+        for j in (jobs.claim("a", slots), jobs.claim("a", slots), jobs.claim("a", slots))
+    ] == [(train, "cuda:0"), (measure, "cpu"), (asked, "cpu")]
     assert jobs.claim("a", slots) is None and jobs.claim("b", slots) is None
     later = jobs.add("train", {})
     jobs.finish(measure, "a")
-    assert jobs.claim("a", slots) is None, "a training waits for the GPU, though a processor is free"
+    assert jobs.claim("a", slots) is None, (
+        "a training waits for the GPU, though a processor is free"
+    )
     jobs.finish(train, "a")
     assert jobs.claim("a", slots).id == later
     assert [j.id for j in jobs.impossible("a", slots)] == [wrong]
-    assert jobs.get(wrong).state == "failed" and "asks for cuda:3, and this worker (a) has cuda:0, cpu, cpu" in jobs.get(wrong).error
+    assert (
+        jobs.get(wrong).state == "failed"
+        and "asks for cuda:3, and this worker (a) has cuda:0, cpu, cpu" in jobs.get(wrong).error
+    )
     with pytest.raises(ValueError, match="device is 'gpu'"):
         jobs.add("train", {}, device="gpu")
 
@@ -393,10 +469,14 @@ def test_without_a_gpu_everything_runs_on_the_processor():
     number = jobs.add("train", {})
     assert jobs.claim("a").place == "cpu" and jobs.get(number).state == "running"
     assert jobs.impossible("a", ("cpu",)) == []
-    assert jobs.requeue_stale(-1, but="a") == [], "a worker that slept does not take its own job for lost"
+    assert jobs.requeue_stale(-1, but="a") == [], (
+        "a worker that slept does not take its own job for lost"
+    )
 
 
-@pytest.mark.parametrize(("text", "slots"), [("cpu", ("cpu",)), ("cuda:0=2,cpu", ("cuda:0", "cuda:0", "cpu"))])
+@pytest.mark.parametrize(
+    ("text", "slots"), [("cpu", ("cpu",)), ("cuda:0=2,cpu", ("cuda:0", "cuda:0", "cpu"))]
+)
 def test_slots_are_read(text, slots):
     assert worker.read_slots(text) == slots
 

@@ -1,4 +1,7 @@
-"""The queue's file when it is damaged: kept aside once, said, an empty one in its place; and when it only cannot be used: left alone."""
+"""The queue's file when it is damaged: kept aside once, said, an empty one in its place; and when
+it only cannot be used: left alone.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -38,8 +41,10 @@ def filled():
     """A queue of several pages with long and short jobs, closed; its path."""
     jobs.list_jobs()
     with contextlib.closing(sqlite3.connect(paths.jobs_database())) as db, db:
-        db.executemany("insert into jobs (kind, payload, state, created) values ('train', ?, 'queued', 1.0)",
-                       [(json.dumps({"recipe": "y" * (20, 800, 6000)[i % 3]}),) for i in range(30)])
+        db.executemany(
+            "insert into jobs (kind, payload, state, created) values ('train', ?, 'queued', 1.0)",
+            [(json.dumps({"recipe": "y" * (20, 800, 6000)[i % 3]}),) for i in range(30)],
+        )
     return paths.jobs_database()
 
 
@@ -48,9 +53,14 @@ def noise(length: int) -> bytes:
 
 
 DAMAGE = {
-    "nothing left": lambda data: b"", "one byte": lambda data: data[:1], "header only": lambda data: data[:100],
-    "first page only": lambda data: data[:PAGE], "last page gone": lambda data: data[:-PAGE], "cut inside a page": lambda data: data[:9000],
-    "garbage in the first page": lambda data: noise(PAGE) + data[PAGE:], "first page zeroed": lambda data: bytes(PAGE) + data[PAGE:],
+    "nothing left": lambda data: b"",
+    "one byte": lambda data: data[:1],
+    "header only": lambda data: data[:100],
+    "first page only": lambda data: data[:PAGE],
+    "last page gone": lambda data: data[:-PAGE],
+    "cut inside a page": lambda data: data[:9000],
+    "garbage in the first page": lambda data: noise(PAGE) + data[PAGE:],
+    "first page zeroed": lambda data: bytes(PAGE) + data[PAGE:],
     "another file": lambda data: b"this is no database " * 100,
     # pages of the table: only a query meets them
     "garbage in every later page": lambda data: data[:PAGE] + noise(len(data) - PAGE),
@@ -68,12 +78,21 @@ def test_a_damaged_file_is_kept_aside_and_said_and_work_goes_on(kind, filled, ca
     paths.job_log(41).parent.mkdir(parents=True)
     paths.job_log(41).write_text("of a job before")
     assert jobs.list_jobs() == []
-    kept, = queue_file.damaged()
+    (kept,) = queue_file.damaged()
     error = capsys.readouterr().err
     assert kept.read_bytes()[:100] == broken[:100] and kept.name.startswith("jobs.db.damaged-2")
-    assert f"{filled} was damaged (" in error and kept.name in error and "core train --resume RUN" in error and error.count("\n") == 1
+    assert (
+        f"{filled} was damaged (" in error
+        and kept.name in error
+        and "core train --resume RUN" in error
+        and error.count("\n") == 1
+    )
     assert jobs.add("train", {}) == 42, "a new job's log is not added to an old one's"
-    assert [j.id for j in jobs.list_jobs()] == [42] and queue_file.damaged() == [kept] and capsys.readouterr().err == ""
+    assert (
+        [j.id for j in jobs.list_jobs()] == [42]
+        and queue_file.damaged() == [kept]
+        and capsys.readouterr().err == ""
+    )
     assert cli.main(["jobs"]) == 0
     told = capsys.readouterr()
     assert kept.name in told.err and "delete that file" in told.err and "42" in told.out
@@ -81,8 +100,17 @@ def test_a_damaged_file_is_kept_aside_and_said_and_work_goes_on(kind, filled, ca
     assert cli.main(["jobs"]) == 0 and capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("first", [jobs.worker_alive, lambda: jobs.claim("a"), lambda: jobs.add("train", {}), lambda: jobs.worker_beat("a"),
-                                   lambda: jobs.requeue_stale(-1), lambda: jobs.impossible("a", ("cpu",))])
+@pytest.mark.parametrize(
+    "first",
+    [
+        jobs.worker_alive,
+        lambda: jobs.claim("a"),
+        lambda: jobs.add("train", {}),
+        lambda: jobs.worker_beat("a"),
+        lambda: jobs.requeue_stale(-1),
+        lambda: jobs.impossible("a", ("cpu",)),
+    ],
+)
 def test_whatever_meets_it_first_is_done_on_the_empty_queue(first, filled):
     filled.write_bytes(b"")
     first()
@@ -95,7 +123,10 @@ def test_what_lies_beside_it_goes_with_it_and_two_in_one_second_have_two_names(f
         filled.with_name("jobs.db-wal").write_bytes(log)
         assert jobs.list_jobs() == []
     assert len(queue_file.damaged()) == 2
-    assert {p.with_name(p.name + "-wal").read_bytes() for p in queue_file.damaged()} == {b"one", b"two"}
+    assert {p.with_name(p.name + "-wal").read_bytes() for p in queue_file.damaged()} == {
+        b"one",
+        b"two",
+    }
     assert "delete those files" in queue_file.said(queue_file.damaged())
 
 
@@ -107,7 +138,9 @@ def test_a_log_without_its_database_is_not_played_into_the_next_one(filled):
     open_.close()
     filled.unlink()
     filled.with_name("jobs.db-wal").write_bytes(log)
-    assert log and jobs.list_jobs() == [] and jobs.add("train", {}) == 1 and not queue_file.damaged()
+    assert (
+        log and jobs.list_jobs() == [] and jobs.add("train", {}) == 1 and not queue_file.damaged()
+    )
     assert [p.read_bytes() for p in filled.parent.glob("*damaged*-wal")] == [log]
 
 
@@ -119,7 +152,9 @@ def _use(start, number):
 
 
 def test_many_who_meet_it_at_once_move_it_once_and_lose_nothing_new(filled):
-    """Nobody moves the healthy file that another has put in its place: every job added afterwards is there."""
+    """Nobody moves the healthy file that another has put in its place: every job added afterwards
+    is there.
+    """
     context = multiprocessing.get_context("fork")
     for round_ in range(3):
         filled.write_bytes(filled.read_bytes()[:-PAGE] if round_ else b"")
@@ -142,7 +177,11 @@ def test_what_only_cannot_be_used_is_left_as_it_is(filled, monkeypatch):
         jobs.list_jobs()
     other.close()
     done = subprocess.run([sys.executable, "-c", LIMITED], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "said: the job queue" in done.stderr and "cannot be used now" in done.stderr, done.stderr
+    assert (
+        done.returncode == 1
+        and "said: the job queue" in done.stderr
+        and "cannot be used now" in done.stderr
+    ), done.stderr
     assert len(jobs.list_jobs()) == 30 and not queue_file.damaged()
     if os.geteuid():
         filled.chmod(0)
@@ -167,21 +206,36 @@ def test_a_full_disk_leaves_no_half_queue():
 def test_room_is_kept_for_the_queue_and_given_up_when_the_disk_is_full(filled, monkeypatch):
     """With a real full disk: tests/jobs/test_survival.py."""
     spare = filled.with_name("jobs.db.spare")
-    assert spare.stat().st_size == queue_file.SPARE_BYTES and len(list(filled.parent.glob("*spare*"))) == 1
-    free = [10 ** 9]
-    monkeypatch.setattr(queue_file.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free[0]}))
+    assert (
+        spare.stat().st_size == queue_file.SPARE_BYTES
+        and len(list(filled.parent.glob("*spare*"))) == 1
+    )
+    free = [10**9]
+    monkeypatch.setattr(
+        queue_file.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free[0]})
+    )
     connect = sqlite3.connect
 
     def full(*given, **named):
         if free[0] < 1000 and spare.exists():
             raise sqlite3.OperationalError("database or disk is full")
         return connect(*given, **named)
+
     monkeypatch.setattr(queue_file.sqlite3, "connect", full)
     free[0] = 0
-    assert len(jobs.list_jobs()) == 30 and not spare.exists() and jobs.add("train", {}) and not spare.exists()
-    free[0] = 10 ** 9
+    assert (
+        len(jobs.list_jobs()) == 30
+        and not spare.exists()
+        and jobs.add("train", {})
+        and not spare.exists()
+    )
+    free[0] = 10**9
     assert jobs.worker_alive() is False and spare.exists()
-    monkeypatch.setattr(queue_file.sqlite3, "connect", lambda *_, **__: (_ for _ in ()).throw(sqlite3.OperationalError("disk I/O error")))
+    monkeypatch.setattr(
+        queue_file.sqlite3,
+        "connect",
+        lambda *_, **__: (_ for _ in ()).throw(sqlite3.OperationalError("disk I/O error")),
+    )
     with pytest.raises(jobs.QueueError, match="cannot be used now: disk I/O error"):
         jobs.list_jobs()
     assert spare.exists(), "another error with room on the disk"
@@ -189,6 +243,7 @@ def test_room_is_kept_for_the_queue_and_given_up_when_the_disk_is_full(filled, m
 
 def test_a_folder_that_another_program_has_locked_is_said(monkeypatch):
     import fcntl
+
     monkeypatch.setattr(queue_file, "BUSY_S", 0.1)
     paths.artifacts().mkdir(parents=True)
     held = os.open(paths.artifacts(), os.O_RDONLY)
@@ -202,18 +257,32 @@ def test_a_folder_that_another_program_has_locked_is_said(monkeypatch):
 @pytest.mark.parametrize("kind", ["nothing left", "garbage in every later page"])
 def test_a_running_job_goes_on_when_the_queue_is_damaged_under_its_worker(kind, stub, tmp_path):  # noqa: F811
     waiting = jobs.add("search", {"note": "x" * 9000})
-    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True, "steps": 100}, priority=1)
+    number = jobs.add(
+        "train", {"note": str(tmp_path / "n"), "slow": True, "steps": 100}, priority=1
+    )
     worker = stub()
     wait(lambda: jobs.get(number).message.startswith("step"))
     paths.jobs_database().write_bytes(DAMAGE[kind](paths.jobs_database().read_bytes()))
     wait(lambda: queue_file.damaged())
     wait(lambda: any(j.id == number and j.message.startswith("step") for j in jobs.list_jobs()))
     found = jobs.get(number)
-    assert (found.state, found.payload["note"], found.kind) == ("running", str(tmp_path / "n"), "train") and jobs.worker_alive()
+    assert (found.state, found.payload["note"], found.kind) == (
+        "running",
+        str(tmp_path / "n"),
+        "train",
+    ) and jobs.worker_alive()
     assert worker.wait(40) == 0
-    assert [(j.id, j.state) for j in jobs.list_jobs()] == [(number, "done")], "the waiting one is in the file that was kept aside"
-    assert len((tmp_path / "n").read_text().split()) == 1 and not (tmp_path / "n.checkpoint").exists(), "neither stopped nor begun again"
-    assert waiting < number and len(queue_file.damaged()) == 1 and "was damaged" in worker.stdout.read() + jobs.log(number)
+    assert [(j.id, j.state) for j in jobs.list_jobs()] == [(number, "done")], (
+        "the waiting one is in the file that was kept aside"
+    )
+    assert (
+        len((tmp_path / "n").read_text().split()) == 1 and not (tmp_path / "n.checkpoint").exists()
+    ), "neither stopped nor begun again"
+    assert (
+        waiting < number
+        and len(queue_file.damaged()) == 1
+        and "was damaged" in worker.stdout.read() + jobs.log(number)
+    )
 
 
 def test_a_running_job_can_be_cancelled_after_the_queue_was_damaged(stub, tmp_path):  # noqa: F811
@@ -223,7 +292,11 @@ def test_a_running_job_can_be_cancelled_after_the_queue_was_damaged(stub, tmp_pa
     paths.jobs_database().write_bytes(b"")
     wait(lambda: [j.id for j in jobs.list_jobs()] == [number])
     jobs.cancel(number)
-    assert process.wait(20) == 0 and jobs.get(number).state == "cancelled" and (tmp_path / "n.checkpoint").exists()
+    assert (
+        process.wait(20) == 0
+        and jobs.get(number).state == "cancelled"
+        and (tmp_path / "n.checkpoint").exists()
+    )
 
 
 def test_a_job_is_entered_again_only_when_it_is_gone():
@@ -233,10 +306,21 @@ def test_a_job_is_entered_again_only_when_it_is_gone():
     assert jobs.kept(job).state == "cancelled"
     paths.jobs_database().unlink()
     again = jobs.kept(job)
-    assert (again.id, again.state, again.payload, again.after, again.created) == (number, "queued", {"a": 1}, (), job.created)
+    assert (again.id, again.state, again.payload, again.after, again.created) == (
+        number,
+        "queued",
+        {"a": 1},
+        (),
+        job.created,
+    )
     assert jobs.beat(7, "a") and jobs.claim("a").id == number and time.time() - again.created < 60
     paths.jobs_database().unlink()
     other = jobs.get(jobs.add("search", {}))
-    assert jobs.kept(job).id == 2 and jobs.get(1) == other and job.id == number == 2 and jobs.kept(other) == other
+    assert (
+        jobs.kept(job).id == 2
+        and jobs.get(1) == other
+        and job.id == number == 2
+        and jobs.kept(other) == other
+    )
     jobs.get(jobs.add("search", {}))
     assert jobs.kept(dataclasses.replace(job, id=1)).id == 4 and len(jobs.list_jobs()) == 4

@@ -1,4 +1,7 @@
-"""A real Ray cluster of two machines' worth of processes on this one: training that loses a process, measuring on both, reconnection."""
+"""A real Ray cluster of two machines' worth of processes on this one: training that loses a
+process, measuring on both, reconnection.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -52,17 +55,33 @@ def wait(condition, what: str, seconds: float = LONG_S):
 def address(tmp_path_factory):
     """The dashboard's address of a cluster of two raylets with a processor each."""
     if not os.environ.get("REQUIRE_ALL"):
-        pytest.skip("a real Ray cluster takes four minutes on two cores: .ci/run does it, or set REQUIRE_ALL=1")
+        pytest.skip(
+            "a real Ray cluster takes four minutes on two cores: .ci/run does it, or set"
+            " REQUIRE_ALL=1"
+        )
     small = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 100_000_000}
     port, before = free_port(), signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}")  # a job's `python`
+        patch.setenv(
+            "PATH", f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+        )  # a job's `python`
         for name, value in PATIENT.items():
             patch.setenv(name, value)
-        pytest.importorskip("ray", reason="Ray is not installed (tests/requirements.txt)")  # it reads its environment now
+        pytest.importorskip(
+            "ray", reason="Ray is not installed (tests/requirements.txt)"
+        )  # it reads its environment now
         from ray.cluster_utils import Cluster
-        made = Cluster(initialize_head=True, head_node_args=small | {"include_dashboard": True, "dashboard_host": "127.0.0.1",
-                                                                     "dashboard_port": port, "include_log_monitor": True})
+
+        made = Cluster(
+            initialize_head=True,
+            head_node_args=small
+            | {
+                "include_dashboard": True,
+                "dashboard_host": "127.0.0.1",
+                "dashboard_port": port,
+                "include_log_monitor": True,
+            },
+        )
         try:
             made.add_node(**small)
             where = f"http://127.0.0.1:{port}"
@@ -70,19 +89,29 @@ def address(tmp_path_factory):
             yield where
         finally:
             made.shutdown()
-            signal.signal(signal.SIGTERM, before)  # Ray's own ends this process, and with it tests of other files
+            signal.signal(
+                signal.SIGTERM, before
+            )  # Ray's own ends this process, and with it tests of other files
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """The submitting machine's folder, the cluster's and the storage, shared by this file's tests."""
+    """The submitting machine's folder, the cluster's and the storage, shared by this file's
+    tests.
+    """
     return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture
 def settings(address, home, monkeypatch):
     monkeypatch.setenv("SUPERNET_ARTIFACTS", str(home / "mine"))
-    return {"address": address, "storage": f"file://{home}/shared", "artifacts": str(home / "theirs"), "workers": 2, "restarts": 2}
+    return {
+        "address": address,
+        "storage": f"file://{home}/shared",
+        "artifacts": str(home / "theirs"),
+        "workers": 2,
+        "restarts": 2,
+    }
 
 
 class Following:
@@ -108,10 +137,27 @@ def ended(number: int) -> jobs.Job:
 
 def training(**changes):
     made = given("omni_sparsity", {"warmup": 0.5, "sparsest": 0.8})
-    made = replace(made, training=made.training | {"updates": 60, "log_every": 2, "checkpoint_every": 4, "batch_seconds": 6.0,
-                                                   "wer_every": 0, "precision": "fp32"} | changes)
-    untimed = made.evaluation | {"speed_utterances": 0}  # timing every size takes minutes; what is timed elsewhere has a test below
-    return replace(made, model=replace(made.model, options=made.model.options | {"dropout": 0.0}), evaluation=untimed)
+    made = replace(
+        made,
+        training=made.training
+        | {
+            "updates": 60,
+            "log_every": 2,
+            "checkpoint_every": 4,
+            "batch_seconds": 6.0,
+            "wer_every": 0,
+            "precision": "fp32",
+        }
+        | changes,
+    )
+    untimed = made.evaluation | {
+        "speed_utterances": 0
+    }  # timing every size takes minutes; what is timed elsewhere has a test below
+    return replace(
+        made,
+        model=replace(made.model, options=made.model.options | {"dropout": 0.0}),
+        evaluation=untimed,
+    )
 
 
 @pytest.mark.cluster
@@ -119,23 +165,40 @@ def test_a_training_loses_a_process_and_its_follower_and_comes_to_the_right_end(
     recipe = training()
     number = jobs.add("train", {"recipe": as_dict(recipe)}, runner="ray", settings=settings)
     with Following():
-        job = wait(lambda: jobs.get(number) if jobs.get(number).progress > 0.05 or ended(number) else None, "progress")
+        job = wait(
+            lambda: jobs.get(number) if jobs.get(number).progress > 0.05 or ended(number) else None,
+            "progress",
+        )
         assert job.state == "running" and job.remote and job.place.count("cpu") == 2, job
-        processes = [p for p in psutil.Process().children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())]
+        processes = [
+            p
+            for p in psutil.Process().children(recursive=True)
+            if "TrainWorker" in " ".join(p.cmdline())
+        ]
         assert len(processes) == 2, [p.cmdline() for p in psutil.Process().children(recursive=True)]
         processes[1].kill()
     job = jobs.get(number)  # nobody follows it now
     assert job.state == "queued" and job.remote
-    wait(lambda: cluster.status(settings["address"], job.remote)[0] in cluster.ENDED, "the end on the cluster")
+    wait(
+        lambda: cluster.status(settings["address"], job.remote)[0] in cluster.ENDED,
+        "the end on the cluster",
+    )
     with Following():
         job = wait(lambda: ended(number), "the end")
     assert job.state == "done", (job.error, jobs.log(number))
     folder = store.run_folder(job.run)
-    assert (folder / paths.FINISHED).is_file() and [r["step"] for r in history.metrics(folder)] == list(range(2, 61, 2))
-    assert storage.runs(settings["storage"]) == [job.run] and len(store.reports(folder)) == len(store.subnets(folder))
+    assert (folder / paths.FINISHED).is_file() and [
+        r["step"] for r in history.metrics(folder)
+    ] == list(range(2, 61, 2))
+    assert storage.runs(settings["storage"]) == [job.run] and len(store.reports(folder)) == len(
+        store.subnets(folder)
+    )
     alone = experiment.train(recipe, lambda *_: True)
     for mine, other in zip(history.metrics(alone), history.metrics(folder), strict=True):
-        assert other["loss"] == pytest.approx(mine["loss"], rel=0.01) and other["audio_hours"] == mine["audio_hours"]
+        assert (
+            other["loss"] == pytest.approx(mine["loss"], rel=0.01)
+            and other["audio_hours"] == mine["audio_hours"]
+        )
     own, theirs = (load_file(f / paths.WEIGHTS) for f in (alone, folder))
     assert max(float((own[n].float() - theirs[n].float()).abs().max()) for n in own) < 0.01
 
@@ -147,36 +210,78 @@ def test_twenty_sizes_are_measured_on_both_machines_and_searched(settings):
     names = [f"x{i}" for i in range(20)]
     for i, name in enumerate(names):
         keep = cost.uniform(anatomy, 0.3 + 0.02 * i)
-        store.save_subnet(run, Subnet(name, run, keep, cost.sparsity_reached(anatomy, keep), ranks_sha256=sha))
-    number = jobs.add("evaluate", {"run": run, "subnets": names, "splits": ["test"]}, runner="ray", settings=settings)
+        store.save_subnet(
+            run, Subnet(name, run, keep, cost.sparsity_reached(anatomy, keep), ranks_sha256=sha)
+        )
+    number = jobs.add(
+        "evaluate",
+        {"run": run, "subnets": names, "splits": ["test"]},
+        runner="ray",
+        settings=settings,
+    )
     search = jobs.add("search", {"run": run}, runner="ray", settings=settings)
     with Following():
-        job, other = wait(lambda: ended(number), "the measuring"), wait(lambda: ended(search), "the search")
+        job, other = (
+            wait(lambda: ended(number), "the measuring"),
+            wait(lambda: ended(search), "the search"),
+        )
     assert job.state == other.state == "done", (job.error, other.error, jobs.log(number))
     assert job.place.count("(") == 2 and {r.subnet for r in store.reports(run)} >= set(names)
     assert len(store.hypotheses(run, "x3", "voice_commands/test", 320.0)) == 6
-    again, = experiment.evaluate(run, ["x3"], ["test"], lambda *_: True, chunk_ms=640.0)
-    assert again.utterances == 6 and {s.name for s in store.subnets(run)} >= {"s50", "u50", "m50", "r50", "s80"}
+    (again,) = experiment.evaluate(run, ["x3"], ["test"], lambda *_: True, chunk_ms=640.0)
+    assert again.utterances == 6 and {s.name for s in store.subnets(run)} >= {
+        "s50",
+        "u50",
+        "m50",
+        "r50",
+        "s80",
+    }
 
 
 @pytest.mark.cluster
 def test_what_the_cluster_does_not_have_is_said_at_once_and_a_cancelled_job_stops(settings):
-    gpu = jobs.add("train", {"recipe": as_dict(training())}, runner="ray", settings=settings | {"device": "cuda"})
-    slow = jobs.add("train", {"recipe": as_dict(training(updates=100_000))}, runner="ray", settings=settings)
+    gpu = jobs.add(
+        "train",
+        {"recipe": as_dict(training())},
+        runner="ray",
+        settings=settings | {"device": "cuda"},
+    )
+    slow = jobs.add(
+        "train", {"recipe": as_dict(training(updates=100_000))}, runner="ray", settings=settings
+    )
     with Following():
         job = wait(lambda: ended(gpu), "the refusal")
-        assert job.state == "failed" and "the cluster has 0 GPUs" in job.error.splitlines()[0], job.error
+        assert job.state == "failed" and "the cluster has 0 GPUs" in job.error.splitlines()[0], (
+            job.error
+        )
         wait(lambda: jobs.get(slow).progress > 0, "progress")
         jobs.cancel(slow)
         job = wait(lambda: ended(slow), "the end")
-    assert job.state == "cancelled" and cluster.status(settings["address"], job.remote)[0] == "STOPPED"
+    assert (
+        job.state == "cancelled" and cluster.status(settings["address"], job.remote)[0] == "STOPPED"
+    )
 
 
 def in_the_foreground(settings: dict, *words: str) -> subprocess.CompletedProcess:
     """A command as a person gives it, with the cluster's settings."""
     there = [w for n, v in settings.items() if n != "address" for w in ("--with", f"{n}={v}")]
-    return subprocess.run([sys.executable, "-m", "core", *words, "--runner", "ray", "--address", settings["address"], *there], cwd=ROOT,
-                          capture_output=True, text=True, timeout=LONG_S)
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "core",
+            *words,
+            "--runner",
+            "ray",
+            "--address",
+            settings["address"],
+            *there,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+    )
 
 
 @pytest.mark.cluster
@@ -186,23 +291,32 @@ def test_a_command_in_the_foreground_runs_there_and_its_exit_code_tells_how_it_e
     try:
         done = in_the_foreground(settings, *words)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("dense on voice_commands/test, chunk 640 ms: ") and done.stdout.count("\n") == 1, done.stdout
+        assert (
+            done.stdout.startswith("dense on voice_commands/test, chunk 640 ms: ")
+            and done.stdout.count("\n") == 1
+        ), done.stdout
         assert "is queued: it goes on if this command dies" in done.stderr and "done" in done.stderr
         job = jobs.list_jobs()[0]
         assert (job.state, job.runner, job.run) == ("done", "ray", run)
         assert cluster.status(settings["address"], job.remote)[0] == "SUCCEEDED"
-        assert any(r.subnet == "dense" and r.chunk_ms == 640.0 and r.utterances == 6 for r in store.reports(run))
+        assert any(
+            r.subnet == "dense" and r.chunk_ms == 640.0 and r.utterances == 6
+            for r in store.reports(run)
+        )
         done = in_the_foreground(settings | {"device": "cuda"}, *words)
-        assert done.returncode == 1 and done.stdout == "" and "the cluster has 0 GPUs" in done.stderr, done.stderr
+        assert (
+            done.returncode == 1 and done.stdout == "" and "the cluster has 0 GPUs" in done.stderr
+        ), done.stderr
         assert jobs.list_jobs()[0].state == "failed" and jobs.list_jobs()[0].id > job.id
     finally:  # the worker that the command began outlives it
         with contextlib.closing(sqlite3.connect(paths.jobs_database())) as db:
-            for name, in db.execute("select name from worker").fetchall():
+            for (name,) in db.execute("select name from worker").fetchall():
                 os.kill(int(name.split(":")[1]), signal.SIGTERM)
     wait(lambda: not jobs.worker_alive(), "the worker's end", 120)
 
 
 # without a cluster
+
 
 class Fake(BaseHTTPRequestHandler):
     """Answers as a cluster of another version."""
@@ -228,12 +342,16 @@ def start(kind: str, payload: dict, **settings):
     number = jobs.add(kind, payload, runner="ray", settings=settings)
     job = jobs.claim("w", ("ray",))
     try:
-        return runner.Runner(plugins.make_options(runner.Options, job.settings, "runner")).start(job, paths.job_log(number))
+        return runner.Runner(plugins.make_options(runner.Options, job.settings, "runner")).start(
+            job, paths.job_log(number)
+        )
     finally:
         jobs.fail(number, "for the next one")
 
 
-def test_wrong_addresses_versions_kinds_and_runs_are_said(old_cluster, own_artifacts, monkeypatch, tmp_path):
+def test_wrong_addresses_versions_kinds_and_runs_are_said(
+    old_cluster, own_artifacts, monkeypatch, tmp_path
+):
     with pytest.raises(ValueError, match="no Ray cluster answers at http://127.0.0.1:9"):
         start("search", {"run": "r"}, address="http://127.0.0.1:9")
     with pytest.raises(ValueError, match="its dashboard's is needed, e.g. http://head:8265"):
@@ -256,17 +374,24 @@ def test_wrong_addresses_versions_kinds_and_runs_are_said(old_cluster, own_artif
 
 
 def test_without_ray_the_runner_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(runner.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError("No module named 'ray'")))
+    monkeypatch.setattr(
+        runner.importlib,
+        "import_module",
+        lambda name: (_ for _ in ()).throw(ImportError("No module named 'ray'")),
+    )
     with pytest.raises(ValueError, match="pip install 'ray"):
         runner._ray()
 
 
 def test_versions_that_differ_are_named():
     from core.jobs.runners import _ray_words
+
     pytest.importorskip("ray")
     theirs = _ray_words.versions()
     _ray_words.check_versions(theirs, "the cluster")
-    with pytest.raises(ValueError, match="python is .* on the cluster and 3.9 on the machine that submitted"):
+    with pytest.raises(
+        ValueError, match="python is .* on the cluster and 3.9 on the machine that submitted"
+    ):
         _ray_words.check_versions(theirs | {"python": "3.9"}, "the cluster")
 
 
@@ -274,75 +399,140 @@ def test_only_the_first_part_of_a_split_is_timed_and_that_in_turn_with_dense(mon
     pytest.importorskip("ray")
     from core.evaluation.evaluate import Heard, Material, Options
     from core.jobs.runners import _ray_spread
+
     asked = []
 
     class Hear:
         """The task, done here and now: it says what it was given."""
+
         def options(self, **_):
             return self
 
         def remote(self, data, features, waves, options, dense):
             asked.append((data, len(features), bool(waves), dense))
-            return Heard([f"text {len(features)}"] * len(features), "its speed" if waves else None, "there"), "machine"
-    monkeypatch.setattr(_ray_spread, "ray", SimpleNamespace(put=lambda value: value, get=lambda value: value))
+            return (
+                Heard(
+                    [f"text {len(features)}"] * len(features),
+                    "its speed" if waves else None,
+                    "there",
+                ),
+                "machine",
+            )
+
+    monkeypatch.setattr(
+        _ray_spread, "ray", SimpleNamespace(put=lambda value: value, get=lambda value: value)
+    )
     monkeypatch.setattr(_ray_spread, "hear", Hear())
     monkeypatch.setattr(Material, "waves", lambda self, count: ["sound"] * count)
     sizes = [(Subnet(name, "r", {}, 0.0), name.encode()) for name in ("dense", "s90")]
     material = Material("t", list("abc"), [], [], 3.0, [0, 1, 2], [])
-    listen = _ray_spread.Spread({"shards": 2, "cpus": 1}).evaluate(sizes, material, Options(speed_utterances=1), b"dense")
-    assert asked == [(b"dense", 2, True, None), (b"dense", 1, False, None), (b"s90", 2, True, b"dense"), (b"s90", 1, False, None)]
+    listen = _ray_spread.Spread({"shards": 2, "cpus": 1}).evaluate(
+        sizes, material, Options(speed_utterances=1), b"dense"
+    )
+    assert asked == [
+        (b"dense", 2, True, None),
+        (b"dense", 1, False, None),
+        (b"s90", 2, True, b"dense"),
+        (b"s90", 1, False, None),
+    ]
     assert listen(sizes[1][0]) == Heard(["text 2", "text 1", "text 2"], "its speed", "there")
 
 
 def signed(job, word: dict, key: str = "") -> str:
     """A line of a job's log as the job says it."""
     text = json.dumps(word)
-    return f"{_ray_words.MARK}{_ray_words.signature(key or _ray_words.job_key(job.remote), text)} {text}\n"
+    return (
+        f"{_ray_words.MARK}{_ray_words.signature(key or _ray_words.job_key(job.remote), text)}"
+        f" {text}\n"
+    )
 
 
 @pytest.fixture
 def followed(own_artifacts, tmp_path):
-    """(job, function that lets it tell lines) of a training on a cluster, which has begun the run "far"."""
-    jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://x", "storage": f"file://{tmp_path}/shared"})
+    """(job, function that lets it tell lines) of a training on a cluster, which has begun the run
+    "far".
+    """
+    jobs.add(
+        "train",
+        {"recipe": {}},
+        runner="ray",
+        settings={"address": "http://x", "storage": f"file://{tmp_path}/shared"},
+    )
     job = jobs.claim("w", ("ray",))
     jobs.note(job.id, "w", remote="core-1-abc")
     job = jobs.get(job.id)
-    handle = runner.RayHandle(job, runner.Options(storage=f"file://{tmp_path}/shared"), tmp_path / "log")
+    handle = runner.RayHandle(
+        job, runner.Options(storage=f"file://{tmp_path}/shared"), tmp_path / "log"
+    )
     handle._take(signed(job, {"run": "far"}))
     told = [signed(job, {"run": "far"})]
 
     def tell(line: str) -> None:
         told.append(line)
         handle._take("".join(told))
+
     return job, tell
 
 
 def outside(tmp_path, own_artifacts) -> list:
-    return [p for p in tmp_path.rglob("*") if own_artifacts not in p.parents and p not in (own_artifacts, tmp_path / "log")]
+    return [
+        p
+        for p in tmp_path.rglob("*")
+        if own_artifacts not in p.parents and p not in (own_artifacts, tmp_path / "log")
+    ]
 
 
 def test_lines_that_the_job_has_not_signed_are_words_for_people(followed, own_artifacts, tmp_path):
     job, tell = followed
-    evil = {"run": "far", "begun": {"../../OWNED.json": {"x": 1}, "recipe.json": {"x": 1}, "units.json": {}}, "wrong": "no"}
-    for line in (f"@core {json.dumps(evil)}\n", signed(job, evil, "0" * 64), signed(job, evil, _ray_words.job_key("core-2-abc")),
-                 f"@core  {json.dumps(evil)}\n", "@core \n", "@core é {}\n", signed(job, evil).replace("far", "fat"),
-                 "(pid=7) " + signed(job, evil), signed(job, evil).replace("\n", "\x0b" + signed(job, evil))):
+    evil = {
+        "run": "far",
+        "begun": {"../../OWNED.json": {"x": 1}, "recipe.json": {"x": 1}, "units.json": {}},
+        "wrong": "no",
+    }
+    for line in (
+        f"@core {json.dumps(evil)}\n",
+        signed(job, evil, "0" * 64),
+        signed(job, evil, _ray_words.job_key("core-2-abc")),
+        f"@core  {json.dumps(evil)}\n",
+        "@core \n",
+        "@core é {}\n",
+        signed(job, evil).replace("far", "fat"),
+        "(pid=7) " + signed(job, evil),
+        signed(job, evil).replace("\n", "\x0b" + signed(job, evil)),
+    ):
         tell(line)
     assert jobs.get(job.id).state == "running" and not (own_artifacts / "runs" / "far").exists()
     assert not outside(tmp_path, own_artifacts)
     assert (tmp_path / "log").read_text().count("OWNED") == 8
 
 
-@pytest.mark.parametrize("word", [
-    {"run": "../../evil", "begun": {"recipe.json": {}, "units.json": {}}}, {"run": "/evil", "row": {"step": 1}}, {"finished": "../mine"},
-    {"finished": "other"}, {"run": "other"}, {"subnet": {"run": "../x"}}, {"report": {"run": "/etc"}, "rows": []},
-    {"run": "far", "begun": 7},
-    {"run": "far", "begun": {"../../x.json": {}}}, {"row": {"step": 1}}, {"progress": "much"}, {"run": 7}, {"run": ["far"]}])
-def test_even_a_signed_line_writes_only_in_the_jobs_own_run(followed, own_artifacts, tmp_path, word):
+@pytest.mark.parametrize(
+    "word",
+    [
+        {"run": "../../evil", "begun": {"recipe.json": {}, "units.json": {}}},
+        {"run": "/evil", "row": {"step": 1}},
+        {"finished": "../mine"},
+        {"finished": "other"},
+        {"run": "other"},
+        {"subnet": {"run": "../x"}},
+        {"report": {"run": "/etc"}, "rows": []},
+        {"run": "far", "begun": 7},
+        {"run": "far", "begun": {"../../x.json": {}}},
+        {"row": {"step": 1}},
+        {"progress": "much"},
+        {"run": 7},
+        {"run": ["far"]},
+    ],
+)
+def test_even_a_signed_line_writes_only_in_the_jobs_own_run(
+    followed, own_artifacts, tmp_path, word
+):
     job, tell = followed
     with pytest.raises((ValueError, KeyError, TypeError)):
         tell(signed(job, word))
-    assert not outside(tmp_path, own_artifacts) and not [p for p in (own_artifacts / "runs").glob("*") if p.name != "far"]
+    assert not outside(tmp_path, own_artifacts) and not [
+        p for p in (own_artifacts / "runs").glob("*") if p.name != "far"
+    ]
 
 
 def test_the_key_of_a_job_survives_a_restart_and_is_nobody_elses(own_artifacts):
@@ -351,38 +541,60 @@ def test_the_key_of_a_job_survives_a_restart_and_is_nobody_elses(own_artifacts):
     assert (own_artifacts / ".job_secret").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_job_from_a_page_goes_only_where_the_operator_has_said(followed, own_artifacts, monkeypatch, tmp_path):
+def test_a_job_from_a_page_goes_only_where_the_operator_has_said(
+    followed, own_artifacts, monkeypatch, tmp_path
+):
     sent = []
     monkeypatch.setattr(cluster, "ask", lambda *given, **_: sent.append(given))
     asked = {"address": "http://evil:8265", "storage": "file:///x", "artifacts": "~/.supernet"}
     number = jobs.add("train", {"recipe": {}, "visitor": "v"}, runner="ray", settings=asked)
     job = jobs.get(number)
     with pytest.raises(ValueError, match="does not name.*nothing was sent"):
-        runner.Runner(plugins.make_options(runner.Options, job.settings, "runner")).start(job, tmp_path / "log")
+        runner.Runner(plugins.make_options(runner.Options, job.settings, "runner")).start(
+            job, tmp_path / "log"
+        )
     assert not sent
-    (tmp_path / "server.toml").write_text(f'[clusters.lab]\naddress = "{asked["address"]}"\nstorage = "{asked["storage"]}"\n')
+    (tmp_path / "server.toml").write_text(
+        f'[clusters.lab]\naddress = "{asked["address"]}"\nstorage = "{asked["storage"]}"\n'
+    )
     monkeypatch.setenv("SUPERNET_SERVER", str(tmp_path / "server.toml"))
     with pytest.raises(ValueError, match="tell its version"):
-        runner.Runner(plugins.make_options(runner.Options, job.settings, "runner")).start(job, tmp_path / "log")
+        runner.Runner(plugins.make_options(runner.Options, job.settings, "runner")).start(
+            job, tmp_path / "log"
+        )
 
 
-def test_what_a_job_tells_becomes_rows_progress_and_reports_once(own_artifacts, monkeypatch, tmp_path):
+def test_what_a_job_tells_becomes_rows_progress_and_reports_once(
+    own_artifacts, monkeypatch, tmp_path
+):
     run = standin.make_run(tmp_path / "theirs", "far", blocks=1, utterances=2)
     number = jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://x"})
     job = jobs.claim("w", ("cpu", "ray"))
     assert job.id == number and job.place == "ray" and jobs.claim("w", ("cpu", "ray")) is None
     begun = {name: store.read_json(run / name) for name in (paths.RECIPE, paths.UNITS)}
-    text = [{"place": "10.0.0.1 cpu, 10.0.0.2 cpu"}, {"run": "far", "begun": begun},
-            {"run": "far", "row": {"step": 2, "loss": {"dense": 1.0}}}, {"run": "far", "row": {"step": 4, "loss": {"dense": 0.5}}},
-            {"progress": 0.5, "message": "update 4/8", "left": 3.0}]
+    text = [
+        {"place": "10.0.0.1 cpu, 10.0.0.2 cpu"},
+        {"run": "far", "begun": begun},
+        {"run": "far", "row": {"step": 2, "loss": {"dense": 1.0}}},
+        {"run": "far", "row": {"step": 4, "loss": {"dense": 0.5}}},
+        {"progress": 0.5, "message": "update 4/8", "left": 3.0},
+    ]
     lines = "".join(signed(job, word) for word in text) + "for people\n" + "half a li"
     for _ in range(2):  # followed anew: told again, the same
         handle = runner.RayHandle(job, runner.Options(), tmp_path / "log")
         handle._take(lines)
         handle._take(lines)
-    assert [r["step"] for r in history.metrics("far")] == [2, 4] and (tmp_path / "log").read_text() == "for people\n" * 2
+    assert [r["step"] for r in history.metrics("far")] == [2, 4] and (
+        tmp_path / "log"
+    ).read_text() == "for people\n" * 2
     job = jobs.get(number)
-    assert (job.run, job.place, job.progress, job.message, job.eta_s) == ("far", "10.0.0.1 cpu, 10.0.0.2 cpu", 0.5, "update 4/8", 3.0)
+    assert (job.run, job.place, job.progress, job.message, job.eta_s) == (
+        "far",
+        "10.0.0.1 cpu, 10.0.0.2 cpu",
+        0.5,
+        "update 4/8",
+        3.0,
+    )
     assert store.recipe("far").method.name == "omni_sparsity" and not store.runs()[-1].finished
     handle._take(lines + "ne\n" + signed(job, {"wrong": "no GPU"}))
     assert (jobs.get(number).state, jobs.get(number).error) == ("failed", "no GPU")
@@ -394,10 +606,15 @@ def test_a_job_that_goes_on_elsewhere_is_followed_again_and_cancelled_by_a_worke
     jobs.note(number, job.worker, remote="core-1")
     for _ in range(jobs.MAX_ATTEMPTS + 1):  # its followers die
         jobs.requeue_stale(0.0)
-        assert jobs.get(number).state == "queued" and jobs.claim("w:1:a", ("ray",)).remote == "core-1"
+        assert (
+            jobs.get(number).state == "queued" and jobs.claim("w:1:a", ("ray",)).remote == "core-1"
+        )
     jobs.stopped(number, "w:1:a")
     jobs.cancel(number)
-    assert (jobs.get(number).state, jobs.get(number).cancel) == ("queued", True)  # a worker must tell the cluster
+    assert (jobs.get(number).state, jobs.get(number).cancel) == (
+        "queued",
+        True,
+    )  # a worker must tell the cluster
     assert jobs.claim("w:1:a", ("ray",)).cancel and not jobs.beat(number, "w:1:a")
     jobs.stopped(number, "w:1:a")
     assert jobs.get(number).state == "cancelled"
@@ -422,28 +639,47 @@ class Silent:
         return {"logs": ""} if path.endswith("/logs") else {"status": self.state}
 
 
-def test_a_submitted_job_whose_cluster_does_not_answer_is_waited_for_and_never_submitted_again(monkeypatch, tmp_path):
-    """A laptop that wakes without its network: the training on the cluster goes on, and Ray's word counts when it comes."""
+def test_a_submitted_job_whose_cluster_does_not_answer_is_waited_for_and_never_submitted_again(
+    monkeypatch, tmp_path
+):
+    """A laptop that wakes without its network: the training on the cluster goes on, and Ray's word
+    counts when it comes.
+    """
     there = Silent(monkeypatch)
     monkeypatch.setattr(runner.Runner, "_submit", lambda *_: pytest.fail("submitted again"))
-    number = jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://head:8265"})
+    number = jobs.add(
+        "train", {"recipe": {}}, runner="ray", settings={"address": "http://head:8265"}
+    )
     jobs.claim("w", ("ray",))
     jobs.note(number, "w", remote="core-1")
-    handle = runner.Runner(runner.Options(address="http://head:8265")).start(jobs.get(number), tmp_path / "log")
+    handle = runner.Runner(runner.Options(address="http://head:8265")).start(
+        jobs.get(number), tmp_path / "log"
+    )
     assert handle.poll() is None and "the cluster does not answer for" in jobs.get(number).message
     handle.heard -= 100_000  # however long
     assert handle.poll() is None and jobs.get(number).state == "running"
     handle.stop()  # somebody cancels meanwhile
     handle.kill()
-    assert "the job core-1 may go on there" in (tmp_path / "log").read_text() and there.stopped == []
+    assert (
+        "the job core-1 may go on there" in (tmp_path / "log").read_text() and there.stopped == []
+    )
     there.up = True
     jobs.cancel(number)
-    assert handle.poll() == 75 and there.stopped == ["/api/jobs/core-1/stop"], "the wish to stop is not forgotten"
+    assert handle.poll() == 75 and there.stopped == ["/api/jobs/core-1/stop"], (
+        "the wish to stop is not forgotten"
+    )
     there.state = "SUCCEEDED"
-    assert runner.Runner(runner.Options(address="http://head:8265")).start(jobs.get(number), tmp_path / "log").poll() == 0
+    assert (
+        runner.Runner(runner.Options(address="http://head:8265"))
+        .start(jobs.get(number), tmp_path / "log")
+        .poll()
+        == 0
+    )
 
 
-def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker(monkeypatch, own_artifacts, tmp_path):
+def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker(
+    monkeypatch, own_artifacts, tmp_path
+):
     local = plugins.load("runners", "local")
     one = worker.Worker(local.Runner(local.Options()), slots=("ray",))
     one.name = "w"
@@ -451,27 +687,43 @@ def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker
     class Client:
         def __init__(self, address):
             raise RuntimeError("Failed to connect to Ray")
-    monkeypatch.setattr(runner, "_ray", lambda *_: type("Ray", (), {"JobSubmissionClient": Client, "__version__": "1"}))
+
+    monkeypatch.setattr(
+        runner,
+        "_ray",
+        lambda *_: type("Ray", (), {"JobSubmissionClient": Client, "__version__": "1"}),
+    )
     monkeypatch.setattr(runner, "versions", lambda: {})
     monkeypatch.setattr(cluster, "version", lambda address: "1")
     there = {"address": "http://head:8265", "storage": f"file://{tmp_path}/shared"}
     number = jobs.add("search", {"run": ""}, runner="ray", settings=there, retries=1)
     assert one.start(jobs.claim("w", ("ray",))) == []
     job = jobs.get(number)
-    assert job.state == "queued" and job.error == "the cluster at http://head:8265 did not take the job: Failed to connect to Ray"
+    assert (
+        job.state == "queued"
+        and job.error
+        == "the cluster at http://head:8265 did not take the job: Failed to connect to Ray"
+    )
     assert "failed 1 of 2 times" in job.message and job.remote == ""
     monkeypatch.setattr(runner.Runner, "check", lambda *_: {}["bug"])
     number = jobs.add("search", {"run": ""}, runner="ray", settings=there)
     assert one.start(jobs.claim("w", ("ray",))) == []
-    assert (jobs.get(number).state, jobs.get(number).error) == ("failed", "the job's process could not be started: 'bug'")
+    assert (jobs.get(number).state, jobs.get(number).error) == (
+        "failed",
+        "the job's process could not be started: 'bug'",
+    )
 
 
 def test_a_long_log_is_asked_for_less_often(monkeypatch, tmp_path):
     there = Silent(monkeypatch)
     there.up = True
-    number = jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://head:8265"})
+    number = jobs.add(
+        "train", {"recipe": {}}, runner="ray", settings={"address": "http://head:8265"}
+    )
     jobs.claim("w", ("ray",))
-    handle = runner.RayHandle(jobs.get(number), runner.Options(address="http://head:8265"), tmp_path / "log")
+    handle = runner.RayHandle(
+        jobs.get(number), runner.Options(address="http://head:8265"), tmp_path / "log"
+    )
     handle.read = 50_000_000
     handle.looked = time.monotonic() - 40.0
     there.state = "SUCCEEDED"

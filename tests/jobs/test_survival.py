@@ -1,4 +1,7 @@
-"""What a job survives, for real: a disk that is full to the last byte, and a machine that reboots."""
+"""What a job survives, for real: a disk that is full to the last byte, and a machine that
+reboots.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -22,21 +25,46 @@ from tests import filling
 from tests.conftest import ROOT
 from tests.jobs.test_jobs import dead, wait
 
-OWN_DISK = ["unshare", "--user", "--map-root-user", "--mount"]  # a mount that only the command sees; needs no rights
+OWN_DISK = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--mount",
+]  # a mount that only the command sees; needs no rights
 
 
 def test_a_full_disk_fails_the_job_in_words_and_it_goes_on_when_there_is_room(tmp_path):
     (tmp_path / "try").mkdir()
-    tried = subprocess.run([*OWN_DISK, "mount", "-t", "tmpfs", "none", str(tmp_path / "try")], capture_output=True, text=True)
+    tried = subprocess.run(
+        [*OWN_DISK, "mount", "-t", "tmpfs", "none", str(tmp_path / "try")],
+        capture_output=True,
+        text=True,
+    )
     if tried.returncode:
         pytest.skip(f"nobody may mount a small disk of his own here: {tried.stderr.strip()}")
-    done = subprocess.run([*OWN_DISK, sys.executable, "-m", "tests.filling", str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=900)
+    done = subprocess.run(
+        [*OWN_DISK, sys.executable, "-m", "tests.filling", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["state"] == "failed" and told["error"].splitlines()[-1].startswith("the disk is full"), told
-    assert told["worker"] == 0 and told["listed"] == 1 and told["readable"] and 0 < told["step"] < filling.UPDATES, told
-    assert told["then"] == "done" and told["rows"] == list(range(2, filling.UPDATES + 1, 2)) and told["reports"] == 1, told
+    assert told["state"] == "failed" and told["error"].splitlines()[-1].startswith(
+        "the disk is full"
+    ), told
+    assert (
+        told["worker"] == 0
+        and told["listed"] == 1
+        and told["readable"]
+        and 0 < told["step"] < filling.UPDATES
+    ), told
+    assert (
+        told["then"] == "done"
+        and told["rows"] == list(range(2, filling.UPDATES + 1, 2))
+        and told["reports"] == 1
+    ), told
     assert told["same"] and told["spare"], told
 
 
@@ -46,9 +74,17 @@ def start():
     started = []
 
     def begin() -> subprocess.Popen:
-        started.append(subprocess.Popen([sys.executable, "-m", "core.jobs.worker", "--idle-minutes", "0"], cwd=ROOT, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, text=True))
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "core.jobs.worker", "--idle-minutes", "0"],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
         return started[-1]
+
     yield begin
     for process in started:
         process.kill()
@@ -56,7 +92,9 @@ def start():
 
 
 def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start):
-    """Power goes: nobody says goodbye. Afterwards the worker's number is another program's, so only the heartbeat tells."""
+    """Power goes: nobody says goodbye. Afterwards the worker's number is another program's, so only
+    the heartbeat tells.
+    """
     recipe = filling.recipe()
     experiment.prepare(recipe, lambda *_: True)
     number = jobs.add("train", {"recipe": as_dict(recipe)})
@@ -75,19 +113,45 @@ def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start):
 
     def rebooted(seconds: float) -> None:
         with contextlib.closing(sqlite3.connect(paths.jobs_database())) as db, db:
-            db.execute("update jobs set worker = ?, heartbeat = ?", (f"{host}:{os.getpid()}:{word}", time.time() - seconds))
-            db.execute("update worker set name = ?, heartbeat = ?", (f"{host}:{os.getpid()}:{word}", time.time() - seconds))
+            db.execute(
+                "update jobs set worker = ?, heartbeat = ?",
+                (f"{host}:{os.getpid()}:{word}", time.time() - seconds),
+            )
+            db.execute(
+                "update worker set name = ?, heartbeat = ?",
+                (f"{host}:{os.getpid()}:{word}", time.time() - seconds),
+            )
+
     rebooted(5.0)
     early = start()
-    assert early.wait(30) == 0 and "another worker" in early.stdout.read() and jobs.get(number).state == "running"
+    assert (
+        early.wait(30) == 0
+        and "another worker" in early.stdout.read()
+        and jobs.get(number).state == "running"
+    )
     rebooted(jobs.STALE_S + 1.0)
     assert start().wait(200) == 0
     job = jobs.get(number)
-    assert (job.state, job.attempts, job.run) == ("done", 1, run.name), job  # it had got further: this death does not count
-    steps = [int(line.split("/")[0].removeprefix("update ")) for line in (run / paths.LOG).read_text().splitlines()]
-    again = next(b for a, b in zip(steps, steps[1:]) if b <= a) if sorted(set(steps)) != steps else None
-    assert (again is None or again > reached) and steps[-1] == filling.UPDATES and 8 <= reached < filling.UPDATES, (reached, steps)
+    assert (job.state, job.attempts, job.run) == (
+        "done",
+        1,
+        run.name,
+    ), job  # it had got further: this death does not count
+    steps = [
+        int(line.split("/")[0].removeprefix("update "))
+        for line in (run / paths.LOG).read_text().splitlines()
+    ]
+    again = (
+        next(b for a, b in zip(steps, steps[1:]) if b <= a) if sorted(set(steps)) != steps else None
+    )
+    assert (
+        (again is None or again > reached)
+        and steps[-1] == filling.UPDATES
+        and 8 <= reached < filling.UPDATES
+    ), (reached, steps)
     ended = run.rename(run.with_name("ended"))
     assert experiment.train(recipe, lambda *_: True) == run
     assert (run / paths.WEIGHTS).read_bytes() == (ended / paths.WEIGHTS).read_bytes()
-    assert [r["loss"] for r in history.metrics(run)] == [r["loss"] for r in history.metrics(ended)] and store.reports(ended)
+    assert [r["loss"] for r in history.metrics(run)] == [
+        r["loss"] for r in history.metrics(ended)
+    ] and store.reports(ended)

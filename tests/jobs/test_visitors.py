@@ -1,4 +1,7 @@
-"""The operator's policy and the door to the queue: modes, ownership, clusters, quotas; refused in core, whatever a page shows."""
+"""The operator's policy and the door to the queue: modes, ownership, clusters, quotas; refused in
+core, whatever a page shows.
+"""
+
 from __future__ import annotations
 
 import time
@@ -25,6 +28,7 @@ def server_toml(tmp_path, monkeypatch):
 
 # the policy
 
+
 def test_without_a_file_nothing_is_decided(monkeypatch):
     monkeypatch.delenv(policy.FILE_VARIABLE, raising=False)
     monkeypatch.setattr(paths, "ROOT", paths.ROOT / "nowhere")
@@ -33,25 +37,45 @@ def test_without_a_file_nothing_is_decided(monkeypatch):
 
 
 def test_a_whole_file_is_read_and_the_environment_adds_to_it(server_toml, monkeypatch, tmp_path):
-    server_toml(f'mode = "demo"\nspeech_folders = ["{tmp_path}/a", "$MORE"]\nusers = ["@x.org"]\n[quotas]\njobs = 1\n'
-                '[clusters.lab]\naddress = "http://head:8265"\nstorage = "s3://b/r"\n')
+    server_toml(
+        f'mode = "demo"\nspeech_folders = ["{tmp_path}/a", "$MORE"]\nusers ='
+        ' ["@x.org"]\n[quotas]\njobs = 1\n[clusters.lab]\naddress = "http://head:8265"\nstorage ='
+        ' "s3://b/r"\n'
+    )
     monkeypatch.setenv("MORE", "/more")
     monkeypatch.setenv("SPEECH_ROOT", "/speech")
     found = policy.load()
-    assert found.settings.mode == "demo" and found.quotas == Quotas(jobs=1) and list(found.clusters) == ["lab"]
+    assert (
+        found.settings.mode == "demo"
+        and found.quotas == Quotas(jobs=1)
+        and list(found.clusters) == ["lab"]
+    )
     assert list(map(str, found.folders)) == [f"{tmp_path}/a", "/more", "/speech"]
     monkeypatch.setenv(policy.MODE_VARIABLE, "read-only")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://mine:8265")
     monkeypatch.setenv("SUPERNET_STORAGE", "file:///shared")
     found = policy.load()
-    assert found.settings.mode == "read-only" and found.clusters["default"].storage == "file:///shared" and len(found.clusters) == 2
+    assert (
+        found.settings.mode == "read-only"
+        and found.clusters["default"].storage == "file:///shared"
+        and len(found.clusters) == 2
+    )
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("mode = 'open'", "open"), ("mod = 'full'", "did you mean 'mode'"), ("x = [", "is no TOML"),
-    ("[quotas]\njob = 1", "did you mean 'jobs'"), ("[quotas]\njobs = -1", "at least 0"), ("clusters = 3", "expected tables"),
-    ("[clusters.x]\naddress = 'http://a'", "needs an address and a storage"),
-    ("users = 'me'", "users"), ("a = " + "[" * 5000, "is no TOML")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("mode = 'open'", "open"),
+        ("mod = 'full'", "did you mean 'mode'"),
+        ("x = [", "is no TOML"),
+        ("[quotas]\njob = 1", "did you mean 'jobs'"),
+        ("[quotas]\njobs = -1", "at least 0"),
+        ("clusters = 3", "expected tables"),
+        ("[clusters.x]\naddress = 'http://a'", "needs an address and a storage"),
+        ("users = 'me'", "users"),
+        ("a = " + "[" * 5000, "is no TOML"),
+    ],
+)
 def test_a_wrong_file_is_named(server_toml, text, words):
     server_toml(text)
     with pytest.raises(ValueError, match="server.toml") as problem:
@@ -71,19 +95,34 @@ def test_a_changed_file_counts_at_once_and_a_missing_one_is_named(server_toml):
 
 # modes and ownership
 
+
 @pytest.mark.parametrize("mode", ["read-only", "demo", "nothing"])
 def test_nobody_but_in_full_starts_or_changes_jobs(server_toml, mode):
     server_toml("")
     number, who = jobs.add("train", RECIPE | {"visitor": "v"}), Visitor("v", mode)
-    for act in (lambda: visitors.queue(who, "train", RECIPE), lambda: visitors.cancel(who, number), lambda: visitors.resume(who, number),
-                lambda: visitors.wake_worker(who), lambda: visitors.queue(who, "evaluate", {"run": "r"}),
-                lambda: visitors.queue(who, "export", {"run": "r"})):
-        with pytest.raises(Refused, match=f"is {mode}, so nobody can start, cancel or resume jobs here.*SUPERNET_MODE"):
+    for act in (
+        lambda: visitors.queue(who, "train", RECIPE),
+        lambda: visitors.cancel(who, number),
+        lambda: visitors.resume(who, number),
+        lambda: visitors.wake_worker(who),
+        lambda: visitors.queue(who, "evaluate", {"run": "r"}),
+        lambda: visitors.queue(who, "export", {"run": "r"}),
+    ):
+        with pytest.raises(
+            Refused,
+            match=f"is {mode}, so nobody can start, cancel or resume jobs here.*SUPERNET_MODE",
+        ):
             act()
-    assert len(jobs.list_jobs()) == 1 and jobs.get(number).state == "queued" and not jobs.worker_alive()
+    assert (
+        len(jobs.list_jobs()) == 1
+        and jobs.get(number).state == "queued"
+        and not jobs.worker_alive()
+    )
 
 
-@pytest.mark.parametrize(("mode", "allowed"), [("full", True), ("demo", True), ("read-only", False), ("nothing", False)])
+@pytest.mark.parametrize(
+    ("mode", "allowed"), [("full", True), ("demo", True), ("read-only", False), ("nothing", False)]
+)
 def test_who_may_upload(mode, allowed):
     assert Visitor("v", mode).may(TRANSCRIBE) == allowed
     if not allowed:
@@ -108,18 +147,37 @@ def test_a_visitor_changes_only_their_own_jobs_and_the_operator_all(server_toml)
 
 # clusters
 
+
 def test_a_cluster_is_chosen_by_name_and_nothing_else_of_it_can_be_set(server_toml):
-    server_toml('[clusters.lab]\naddress = "http://head:8265"\nstorage = "s3://b/r"\nartifacts = "/scratch"\n')
-    number = visitors.queue(ANNA, "train", RECIPE, runner="ray", settings={"workers": 3}, cluster="lab")
-    assert jobs.get(number).settings == {"address": "http://head:8265", "storage": "s3://b/r", "artifacts": "/scratch", "workers": 3}
-    for name, given in (("lab", {"address": "http://evil"}), ("lab", {"storage": "file:///"}), ("lab", {"artifacts": "/"}), ("", {}),
-                        ("other", {})):
-        with pytest.raises(Refused, match="can be set for a cluster|expected a cluster that this server offers"):
+    server_toml(
+        '[clusters.lab]\naddress = "http://head:8265"\nstorage = "s3://b/r"\nartifacts ='
+        ' "/scratch"\n'
+    )
+    number = visitors.queue(
+        ANNA, "train", RECIPE, runner="ray", settings={"workers": 3}, cluster="lab"
+    )
+    assert jobs.get(number).settings == {
+        "address": "http://head:8265",
+        "storage": "s3://b/r",
+        "artifacts": "/scratch",
+        "workers": 3,
+    }
+    for name, given in (
+        ("lab", {"address": "http://evil"}),
+        ("lab", {"storage": "file:///"}),
+        ("lab", {"artifacts": "/"}),
+        ("", {}),
+        ("other", {}),
+    ):
+        with pytest.raises(
+            Refused, match="can be set for a cluster|expected a cluster that this server offers"
+        ):
             visitors.queue(ANNA, "train", RECIPE, runner="ray", settings=given, cluster=name)
     assert len(jobs.list_jobs()) == 1
 
 
 # quotas
+
 
 def test_jobs_at_once_and_a_day(server_toml):
     server_toml("")
@@ -160,7 +218,10 @@ def test_minutes_count_over_jobs_and_over_resumes(server_toml, monkeypatch):
     assert not visitors.overdrawn(jobs.get(number))
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 180)
-    assert "11 minutes of computing within 24 hours are used up, and 10 are allowed" in visitors.overdrawn(jobs.get(number))
+    assert (
+        "11 minutes of computing within 24 hours are used up, and 10 are allowed"
+        in visitors.overdrawn(jobs.get(number))
+    )
     with pytest.raises(Refused, match="used up"):
         visitors.queue(who, "train", RECIPE)
     monkeypatch.setattr(time, "time", lambda: now + 2 * visitors.DAY_S)
@@ -202,6 +263,7 @@ def test_the_worker_ends_a_job_whose_visitor_has_no_more_minutes(server_toml, mo
 
 class Handle:
     """A job's process that ends soon after it is told to."""
+
     pid, stays, told = None, False, False
 
     def poll(self):
@@ -215,7 +277,10 @@ class Handle:
 
 
 def test_uploads_and_transcriptions_of_an_hour(monkeypatch):
-    who, book = Visitor("v", "demo", quotas=Quotas(uploads=2, upload_mb=3, transcriptions=2)), Ledger()
+    who, book = (
+        Visitor("v", "demo", quotas=Quotas(uploads=2, upload_mb=3, transcriptions=2)),
+        Ledger(),
+    )
     book.take(who, "a", 1_000_000)
     book.take(who, "a", 1_000_000)  # the same recording again
     with pytest.raises(Refused, match="3 MB of recordings"):
@@ -240,4 +305,6 @@ def test_no_limits_where_the_operator_set_none(server_toml):
     local = Visitor("local", "full", local=True)
     for _ in range(5):
         visitors.queue(local, "train", RECIPE)
-    assert {job.payload["visitor"] for job in jobs.list_jobs()} == {"local"} and JOBS in visitors.ALLOWED
+    assert {job.payload["visitor"] for job in jobs.list_jobs()} == {
+        "local"
+    } and JOBS in visitors.ALLOWED

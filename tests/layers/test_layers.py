@@ -1,4 +1,7 @@
-"""Attention ways agree with a plain reference, dropout uses the numbers it is given, subsampling is causal."""
+"""Attention ways agree with a plain reference, dropout uses the numbers it is given, subsampling is
+causal.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -52,4 +55,7 @@ def test_subsampling_sees_nothing_of_the_future():
     x[:, 20:] += 1.0  # frames of the sixth 40 ms frame and later
     after = stem(subsampling.with_history(x))
     assert torch.equal(before[:, :5], after[:, :5]) and not torch.equal(before[:, 5], after[:, 5])
-    assert subsampling.out_lengths(torch.tensor([40, 41, 44])).tolist() == [10, 11, 11] and before.shape[1] == 10
+    assert (
+        subsampling.out_lengths(torch.tensor([40, 41, 44])).tolist() == [10, 11, 11]
+        and before.shape[1] == 10
+    )

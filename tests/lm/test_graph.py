@@ -1,4 +1,7 @@
-"""Decoding graphs: what brute force over all word sequences says, several languages at once, typed grammars, graphs kept on disk."""
+"""Decoding graphs: what brute force over all word sequences says, several languages at once, typed
+grammars, graphs kept on disk.
+"""
+
 from __future__ import annotations
 
 import itertools
@@ -17,7 +20,8 @@ from core.speech import normalizer, tokenizer
 
 LN10 = math.log(10)
 EXACT = Weights(1.0, 0.0, beam=1000.0, max_active=100_000)
-# homophones (be, bee), beginnings of others (a, ab, abc), a word of two pronunciations (abc); tokens 1, 2, 3
+# homophones (be, bee), beginnings of others (a, ab, abc), a word of two pronunciations (abc);
+# tokens 1, 2, 3
 SAID = {"a": [(1,)], "ab": [(1, 2)], "abc": [(1, 2, 3), (3,)], "be": [(2, 3)], "bee": [(2, 3)]}
 TEXTS = [["a", "be"], ["ab"], ["bee", "a"], ["abc", "abc"], ["be", "ab", "a"]]
 
@@ -25,8 +29,14 @@ TEXTS = [["a", "be"], ["ab"], ["bee", "a"], ["abc", "abc"], ["be", "ab", "a"]]
 def composed(*parts, said=SAID, tokens=4) -> graph.Graph:
     """Of ARPA models and patterns, each as probable as the others."""
     symbols = graph.Symbols(list(said))
-    made = [graph.of_arpa(arpa.write(p), symbols) if isinstance(p, ngrams.NGrams) else grammars.acceptor(grammars.read(p), symbols)
-            for p in parts]
+    made = [
+        (
+            graph.of_arpa(arpa.write(p), symbols)
+            if isinstance(p, ngrams.NGrams)
+            else grammars.acceptor(grammars.read(p), symbols)
+        )
+        for p in parts
+    ]
     g = made[0] if len(made) == 1 else graph.union([(m, math.log(len(made))) for m in made])
     return graph.compose(g, said, symbols, tokens)
 
@@ -58,15 +68,24 @@ def says(made: graph.Graph, text: str, said=SAID) -> str:
 def everything(model: ngrams.NGrams, most: int) -> list[tuple[str, tuple, float]]:
     """(words, tokens, ln) of all word sequences of up to `most` tokens, said in every way."""
     found = []
-    for words in itertools.chain(*(itertools.product(SAID, repeat=count) for count in range(most + 1))):
-        forms = [f for f in itertools.product(*(enumerate(SAID[w]) for w in words)) if sum(len(said) for _, said in f) <= most]
+    for words in itertools.chain(
+        *(itertools.product(SAID, repeat=count) for count in range(most + 1))
+    ):
+        forms = [
+            f
+            for f in itertools.product(*(enumerate(SAID[w]) for w in words))
+            if sum(len(said) for _, said in f) <= most
+        ]
         if forms:
             history, lm = ("<s>",), 0.0
             for word in (*words, "</s>"):
                 lm += LN10 * model.score(history, word)
                 history = model.follow(history, word)
             costs = [sum(graph.VARIANT_COST * (number > 0) for number, _ in f) for f in forms]
-            found += [(" ".join(words), sum((said for _, said in f), ()), lm - cost) for f, cost in zip(forms, costs)]
+            found += [
+                (" ".join(words), sum((said for _, said in f), ()), lm - cost)
+                for f, cost in zip(forms, costs)
+            ]
     return found
 
 
@@ -75,7 +94,9 @@ def brute_force(log_probs: np.ndarray, said: list[tuple[str, tuple, float]]) -> 
     best: dict[tuple, float] = {}
     for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
         tokens = tuple(k for k, _ in itertools.groupby(path) if k)
-        best[tokens] = max(best.get(tokens, -math.inf), sum(float(log_probs[t, k]) for t, k in enumerate(path)))
+        best[tokens] = max(
+            best.get(tokens, -math.inf), sum(float(log_probs[t, k]) for t, k in enumerate(path))
+        )
     return max((best[tokens] + score, words) for words, tokens, score in said if tokens in best)[1]
 
 
@@ -93,7 +114,10 @@ def test_a_graph_decodes_what_brute_force_says():
 def test_homophones_are_told_apart_by_the_words_before_them():
     model = estimation.estimate([["a", "be"], ["a", "be"], ["ab", "bee"], ["ab", "bee"]], 2)
     made = composed(model, said=SAID)
-    assert says(made, "a be") == says(made, "a bee") == "a be" and says(made, "ab be") == says(made, "ab bee") == "ab bee"
+    assert (
+        says(made, "a be") == says(made, "a bee") == "a be"
+        and says(made, "ab be") == says(made, "ab bee") == "ab bee"
+    )
 
 
 def test_words_without_pronunciation_and_n_grams_with_them_are_left_out():
@@ -122,6 +146,7 @@ def test_a_union_is_silent_where_a_part_may_be():
 
 # typed grammars
 
+
 def draws(text: str) -> dict[str, float]:
     """{sentence: probability} of a grammar, by walking its acceptor; loops a few times round."""
     patterns = grammars.read(text)
@@ -136,42 +161,57 @@ def draws(text: str) -> dict[str, float]:
             if p > 1e-3:
                 word = (symbols.words[arc.ilabel],) if 0 < arc.ilabel < len(symbols.words) else ()
                 walk(arc.nextstate, words + word, p * math.exp(-arc.weight.value))
+
     walk(fst.start, (), 1.0)
     return found
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("turn (on | off) # a comment\n\n", {"turn on": 0.5, "turn off": 0.5}),
-    ("Please STOP", {"please stop": 1.0}),
-    ("[please] stop", {"please stop": 0.5, "stop": 0.5}),
-    ("3 go\nstop", {"go": 0.75, "stop": 0.25}),
-    ("0 go\nstop", {"stop": 1.0}),
-    ("set {room} {9..11}\nroom = kitchen | hall", {f"set {r} {n}": 1 / 6 for r in ("kitchen", "hall") for n in ("nine", "ten", "eleven")}),
-    ("{42..42} (a | (b | c))", {"forty two a": 0.5, "forty two b": 0.25, "forty two c": 0.25}),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("turn (on | off) # a comment\n\n", {"turn on": 0.5, "turn off": 0.5}),
+        ("Please STOP", {"please stop": 1.0}),
+        ("[please] stop", {"please stop": 0.5, "stop": 0.5}),
+        ("3 go\nstop", {"go": 0.75, "stop": 0.25}),
+        ("0 go\nstop", {"stop": 1.0}),
+        (
+            "set {room} {9..11}\nroom = kitchen | hall",
+            {f"set {r} {n}": 1 / 6 for r in ("kitchen", "hall") for n in ("nine", "ten", "eleven")},
+        ),
+        ("{42..42} (a | (b | c))", {"forty two a": 0.5, "forty two b": 0.25, "forty two c": 0.25}),
+    ],
+)
 def test_a_grammar_is_drawn_from_as_its_signs_say(text, expected):
     assert draws(text) == pytest.approx(expected)
 
 
 def test_once_or_more():
     found = draws("go+ now")
-    assert [found[" ".join(["go"] * n + ["now"])] for n in (1, 2, 3)] == pytest.approx([0.5, 0.25, 0.125])
+    assert [found[" ".join(["go"] * n + ["now"])] for n in (1, 2, 3)] == pytest.approx(
+        [0.5, 0.25, 0.125]
+    )
     assert "now" not in found
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("turn (on", "line 1, column 6: .*'\\(' is not closed by '\\)'"),
-    ("go\n  turn on) now", "line 2, column 10: .*unexpected '\\)'"),
-    ("go\nstop; now", "line 2, column 5: .*cannot read ';'"),
-    ("go\nroom = hall ?", "line 2, column 13: .*cannot read '\\?'"),
-    ("2 + go", "line 1, column 3: .*'\\+' has nothing in front of it"),
-    ("go {room}", "line 1: no slot {room}; defined are none: add a line 'room = ...'"),
-    ("go {roam}\nroom = hall", "line 1: no slot {roam}; defined are room"),
-    ("go {a}\na = {b}\nb = now {a}", "the slot {a} holds itself"),
-    ("go {a}\na = b\na = c", "line 3: the slot 'a' is defined twice"),
-    ("go {9..5}", "line 1: {9..5} is not allowed"), ("go {0..1000000}", "is not allowed: numbers go up"),
-    ("", "expected 1 to 5000 sentences, got 0"), ("a = b", "expected 1 to 5000 sentences, got 0"), ("0 go", "all weights are 0"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("turn (on", "line 1, column 6: .*'\\(' is not closed by '\\)'"),
+        ("go\n  turn on) now", "line 2, column 10: .*unexpected '\\)'"),
+        ("go\nstop; now", "line 2, column 5: .*cannot read ';'"),
+        ("go\nroom = hall ?", "line 2, column 13: .*cannot read '\\?'"),
+        ("2 + go", "line 1, column 3: .*'\\+' has nothing in front of it"),
+        ("go {room}", "line 1: no slot {room}; defined are none: add a line 'room = ...'"),
+        ("go {roam}\nroom = hall", "line 1: no slot {roam}; defined are room"),
+        ("go {a}\na = {b}\nb = now {a}", "the slot {a} holds itself"),
+        ("go {a}\na = b\na = c", "line 3: the slot 'a' is defined twice"),
+        ("go {9..5}", "line 1: {9..5} is not allowed"),
+        ("go {0..1000000}", "is not allowed: numbers go up"),
+        ("", "expected 1 to 5000 sentences, got 0"),
+        ("a = b", "expected 1 to 5000 sentences, got 0"),
+        ("0 go", "all weights are 0"),
+    ],
+)
 def test_what_is_no_grammar_is_said_with_its_place(text, words):
     with pytest.raises(ValueError, match=words):
         grammars.read(text)
@@ -195,10 +235,14 @@ def test_loops_over_the_same_words_can_be_composed():
 
 # languages
 
+
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory):
-    return tokenizer.train(["the quick brown fox jumps over the lazy dog", "it's"], tokenizer.Options(kind="characters"),
-                           tmp_path_factory.mktemp("letters"))
+    return tokenizer.train(
+        ["the quick brown fox jumps over the lazy dog", "it's"],
+        tokenizer.Options(kind="characters"),
+        tmp_path_factory.mktemp("letters"),
+    )
 
 
 def token_frames(tokens: tokenizer.Tokenizer, text: str, sure: float = 0.9) -> np.ndarray:
@@ -209,11 +253,16 @@ def token_frames(tokens: tokenizer.Tokenizer, text: str, sure: float = 0.9) -> n
 @pytest.mark.slow
 def test_the_built_in_commands_compose_and_hear_their_sentences(letters):
     made = languages.load(Language("", languages.COMMANDS), letters)
-    for text in ("turn on the kitchen lamp", "preheat oven two hundred degrees milk bread and butter"):
+    for text in (
+        "turn on the kitchen lamp",
+        "preheat oven two hundred degrees milk bread and butter",
+    ):
         assert heard(made, token_frames(letters, text), Weights()).split()[:2] == text.split()[:2]
     patterns = grammars.of_corpus(languages._built_in())
     assert sum(share for _, share in patterns.sentences) == pytest.approx(1.0)
-    assert set(grammars.words(patterns)) == languages._built_in().vocabulary(None) | set(made.words) - {graph.EPSILON}
+    assert set(grammars.words(patterns)) == languages._built_in().vocabulary(None) | set(
+        made.words
+    ) - {graph.EPSILON}
     assert all(normalizer.normalise(w) == w for w in made.words[1:])
 
 
@@ -226,13 +275,22 @@ def test_a_graph_is_kept_and_a_damaged_one_is_built_again(letters, monkeypatch):
     def again() -> str:
         languages._IN_MEMORY.clear()
         return heard(languages.load(asked, letters), token_frames(letters, "turn off"), Weights())
+
     assert again() == again() == "turn off" and len(built) == 1
-    folder, = paths.graphs().iterdir()
+    (folder,) = paths.graphs().iterdir()
     assert sorted(f.name for f in folder.iterdir()) == [languages.FST, languages.WORDS]
-    fst, facts = (folder / languages.FST).read_bytes(), json.loads((folder / languages.WORDS).read_text())
-    damages = [(languages.FST, fst[:-100]), (languages.FST, fst[:len(fst) // 2] + bytes(len(fst) - len(fst) // 2)), (languages.FST, b""),
-               (languages.WORDS, b"{"), (languages.WORDS, b"[]"),
-               (languages.WORDS, json.dumps({k: v for k, v in facts.items() if k != "words"}).encode())]
+    fst, facts = (
+        (folder / languages.FST).read_bytes(),
+        json.loads((folder / languages.WORDS).read_text()),
+    )
+    damages = [
+        (languages.FST, fst[:-100]),
+        (languages.FST, fst[: len(fst) // 2] + bytes(len(fst) - len(fst) // 2)),
+        (languages.FST, b""),
+        (languages.WORDS, b"{"),
+        (languages.WORDS, b"[]"),
+        (languages.WORDS, json.dumps({k: v for k, v in facts.items() if k != "words"}).encode()),
+    ]
     for number, (name, data) in enumerate(damages, 2):
         (folder / name).write_bytes(data)
         assert again() == "turn off" and len(built) == number, "damage is never read"
@@ -246,24 +304,44 @@ def test_what_decides_a_graph_is_in_its_name(letters, tmp_path, monkeypatch):
     monkeypatch.setattr(languages, "_IN_MEMORY", {})
     file = tmp_path / "a.arpa"
     file.write_text(arpa.write(estimation.estimate([["go", "now"]], 2)))
-    asked = [Language(str(file)), Language("", "go"), Language("", "stop"), Language(str(file), "go"), Language(str(file), "go", share=0.1),
-             Language(str(file), hot_words=("stop",)), Language(str(file), hot_words=("Stop",))]
+    asked = [
+        Language(str(file)),
+        Language("", "go"),
+        Language("", "stop"),
+        Language(str(file), "go"),
+        Language(str(file), "go", share=0.1),
+        Language(str(file), hot_words=("stop",)),
+        Language(str(file), hot_words=("Stop",)),
+    ]
     for one in asked:
         languages.load(one, letters)
-    assert len(list(paths.graphs().iterdir())) == len(asked) - 1, "hot words are the same in capitals"
+    assert len(list(paths.graphs().iterdir())) == len(asked) - 1, (
+        "hot words are the same in capitals"
+    )
     file.write_text(arpa.write(estimation.estimate([["go", "stop"]], 2)))
     languages.load(asked[0], letters)
     assert len(list(paths.graphs().iterdir())) == len(asked)
-    assert asked[3].name().startswith("a.arpa ") and " + typed grammar " in asked[3].name() and asked[5].name().endswith("1 hot words")
+    assert (
+        asked[3].name().startswith("a.arpa ")
+        and " + typed grammar " in asked[3].name()
+        and asked[5].name().endswith("1 hot words")
+    )
     assert asked[3].name() != Language(str(file), "stop").name()
 
 
 def test_hot_words_are_expected_and_new_ones_known(letters):
-    model = estimation.estimate([["go", w] for w in ("now", "mow", *(f"w{i}" for i in range(40)))], 2)
+    model = estimation.estimate(
+        [["go", w] for w in ("now", "mow", *(f"w{i}" for i in range(40)))], 2
+    )
     boosted = languages.with_hot_words(model, ("mow", "cow"))
     assert boosted.score((), "mow") == pytest.approx(model.score((), "mow") + languages.BOOST)
-    assert boosted.score((), "cow") == pytest.approx(languages.NEW_WORD + languages.BOOST) and "cow" not in model
-    assert boosted.score((), "now") == model.score((), "now") and boosted.score(("go",), "now") == model.score(("go",), "now")
+    assert (
+        boosted.score((), "cow") == pytest.approx(languages.NEW_WORD + languages.BOOST)
+        and "cow" not in model
+    )
+    assert boosted.score((), "now") == model.score((), "now") and boosted.score(
+        ("go",), "now"
+    ) == model.score(("go",), "now")
     assert languages.with_hot_words(model, ()) is model
 
 
@@ -272,15 +350,27 @@ def test_a_hot_word_is_heard(letters, tmp_path):
     file.write_text(arpa.write(estimation.estimate([["call", "now"], ["tall", "men"]], 2)))
     log_probs = token_frames(letters, "call cow", 0.9999)
     assert heard(languages.load(Language(str(file)), letters), log_probs, Weights()) == "call now"
-    assert heard(languages.load(Language(str(file), hot_words=("cow",)), letters), log_probs, Weights()) == "call cow"
+    assert (
+        heard(
+            languages.load(Language(str(file), hot_words=("cow",)), letters), log_probs, Weights()
+        )
+        == "call cow"
+    )
 
 
-@pytest.mark.parametrize(("language", "words"), [
-    (Language("", ""), "both are empty"), (Language("nowhere.arpa"), "cannot be read .*give an ARPA file"),
-    (Language("", "go)"), "line 1, column 3"),
-    (Language("", "go", tuple(f"w{'a' * i}" for i in range(201))), "at most 200 hot words, got 201"),
-    (Language(__file__), "is not a whole ARPA file"),
-])
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        (Language("", ""), "both are empty"),
+        (Language("nowhere.arpa"), "cannot be read .*give an ARPA file"),
+        (Language("", "go)"), "line 1, column 3"),
+        (
+            Language("", "go", tuple(f"w{'a' * i}" for i in range(201))),
+            "at most 200 hot words, got 201",
+        ),
+        (Language(__file__), "is not a whole ARPA file"),
+    ],
+)
 def test_a_language_that_says_nothing_is_refused(letters, language, words):
     with pytest.raises(ValueError, match=words):
         languages.load(language, letters)

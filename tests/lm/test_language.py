@@ -1,4 +1,7 @@
-"""Language models in use: made of training transcripts, beside a run's frames, tuned on dev alone, refused in one sentence."""
+"""Language models in use: made of training transcripts, beside a run's frames, tuned on dev alone,
+refused in one sentence.
+"""
+
 from __future__ import annotations
 
 import shutil
@@ -39,7 +42,10 @@ def run(tmp_path_factory):
 
 # made
 
-def test_text_is_written_as_training_writes_it_and_only_training_is_read(tmp_path, monkeypatch, capsys):
+
+def test_text_is_written_as_training_writes_it_and_only_training_is_read(
+    tmp_path, monkeypatch, capsys
+):
     given = tmp_path / "text.txt"
     given.write_text("Hello, World!\n\nIt's 5 o'clock\n3rd\n", encoding="utf-8")
     assert read_sentences([given]) == ([["hello", "world"], ["it's", "five", "o'clock"]], 1)
@@ -49,30 +55,52 @@ def test_text_is_written_as_training_writes_it_and_only_training_is_read(tmp_pat
 
         def rows(self, split):
             self.asked.append(split)
-            texts = {"train": ["yes no", "yes no", "stop go"], "dev": ["secret dev"], "search": ["secret search"], "test": ["secret test"]}
-            return [SimpleNamespace(speaker=f"s{i // 2}", text=t) for i, t in enumerate(texts[split])]
+            texts = {
+                "train": ["yes no", "yes no", "stop go"],
+                "dev": ["secret dev"],
+                "search": ["secret search"],
+                "test": ["secret test"],
+            }
+            return [
+                SimpleNamespace(speaker=f"s{i // 2}", text=t) for i, t in enumerate(texts[split])
+            ]
+
     monkeypatch.setattr(experiment, "prepared_now", lambda recipe, report: Prepared())
-    made, told = language.make(Recipe(Choice("c"), Choice("m"), Choice("d")), [], 2, lambda *_: True)
-    assert Prepared.asked == ["train"] and made.words == ["go", "no", "stop", "yes"] and "2 training transcripts, 4 words" in told
+    made, told = language.make(
+        Recipe(Choice("c"), Choice("m"), Choice("d")), [], 2, lambda *_: True
+    )
+    assert (
+        Prepared.asked == ["train"]
+        and made.words == ["go", "no", "stop", "yes"]
+        and "2 training transcripts, 4 words" in told
+    )
     out = tmp_path / "made.arpa"
     assert cli.main(["lm", "--text", str(given), "--order", "2", "--out", str(out)]) == 0
     assert arpa.load(out).words == ["five", "hello", "it's", "o'clock", "world"]
     assert "2 lines of text (1 left out" in capsys.readouterr().out
-    assert cli.main(["lm", "--text", str(given), "--order", "2"]) == 0, "where the Transcribe page looks"
+    assert cli.main(["lm", "--text", str(given), "--order", "2"]) == 0, (
+        "where the Transcribe page looks"
+    )
     assert (paths.language_models() / f"{given.stem}.arpa").read_bytes() == out.read_bytes()
 
 
 def test_a_model_can_be_pruned_rounded_and_of_frequent_words_only(tmp_path):
     given, out = tmp_path / "text.txt", tmp_path / "small.arpa.zst"
     given.write_text("\n".join(" ".join(s) for s in sentences()))
-    assert cli.main(["lm", "--text", str(given), "--least", "3", "--prune", "0.01", "--out", str(out)]) == 0
+    assert (
+        cli.main(["lm", "--text", str(given), "--least", "3", "--prune", "0.01", "--out", str(out)])
+        == 0
+    )
     small, whole = arpa.load(out), estimation.estimate(sentences(), 3)
-    assert small.words == ["go", "no", "one", "stop", "two", "yes"] and 0 < sum(small.counts[1:]) < sum(whole.counts[1:])
+    assert small.words == ["go", "no", "one", "stop", "two", "yes"] and 0 < sum(
+        small.counts[1:]
+    ) < sum(whole.counts[1:])
     text = zstandard.ZstdDecompressor().decompressobj().decompress(out.read_bytes()).decode()
     assert len(text.split("\\1-grams:\n")[1].split("\t")[0]) <= 5, "rounded"
 
 
 # beside a run
+
 
 def test_streams_say_what_whole_utterances_say(run, said):
     opened = recognizer.open(run, "s50", 320, language=Language(str(said)))
@@ -80,36 +108,63 @@ def test_streams_say_what_whole_utterances_say(run, said):
     features = [fbank(w) for w in waves]
     talkative(opened, features)
     whole = opened.transcribe(features)
-    assert len(set(whole)) > 2 and {w for text in whole for w in text.split()} <= set(" ".join(map(" ".join, sentences())).split())
+    assert len(set(whole)) > 2 and {w for text in whole for w in text.split()} <= set(
+        " ".join(map(" ".join, sentences())).split()
+    )
     for wave, text in zip(waves, whole):
         stream = opened.stream()
         for packet in np.split(wave, np.sort(rng.integers(0, len(wave), 5))):
             stream.accept(packet)
         assert stream.finish() == text
-    assert opened.conditions["decoder"] == "graph" and opened.conditions["language_model"].startswith("said.arpa ")
+    assert opened.conditions["decoder"] == "graph" and opened.conditions[
+        "language_model"
+    ].startswith("said.arpa ")
 
 
 def test_reports_name_the_condition_and_stand_beside_each_other(tmp_path, said):
     run, waves = standin.make_run(tmp_path, utterances=2), sounds(3)
     (tmp_path / "patterns.txt").write_text("(yes | no | stop)+")
-    material = SimpleNamespace(split="tiny/test", ids=["u0", "u1", "u2"], references=["yes no", "stop", "go"], speakers=["s"] * 3,
-                               seconds=5.0, features=[fbank(w) for w in waves], sounds=[], waves=lambda count: waves[:1])
+    material = SimpleNamespace(
+        split="tiny/test",
+        ids=["u0", "u1", "u2"],
+        references=["yes no", "stop", "go"],
+        speakers=["s"] * 3,
+        seconds=5.0,
+        features=[fbank(w) for w in waves],
+        sounds=[],
+        waves=lambda count: waves[:1],
+    )
     found = []
-    for extra in ({}, {"decoder": "graph", "lm": str(said)}, {"lm": str(said), "scale": 0.5, "blank_penalty": 0.0, "speed_utterances": 1},
-                  {"lm": "", "grammar": str(tmp_path / "patterns.txt")}):
-        options = evaluation.Options(**{"threads": 1, "repetitions": 100, "speed_utterances": 0} | extra)
+    for extra in (
+        {},
+        {"decoder": "graph", "lm": str(said)},
+        {"lm": str(said), "scale": 0.5, "blank_penalty": 0.0, "speed_utterances": 1},
+        {"lm": "", "grammar": str(tmp_path / "patterns.txt")},
+    ):
+        options = evaluation.Options(
+            **{"threads": 1, "repetitions": 100, "speed_utterances": 0} | extra
+        )
         report, rows = evaluation.evaluate(run, store.subnet(run, "s80"), material, options)
         store.save_report(run, report, rows)
         found.append(report)
-        again = store.hypotheses(run, "s80", "tiny/test", 320.0, report.decoder, report.language_model)
+        again = store.hypotheses(
+            run, "s80", "tiny/test", 320.0, report.decoder, report.language_model
+        )
         assert [r["hypothesis"] for r in again] == [r["hypothesis"] for r in rows]
         asked = evaluation.replace(options, decoder=report.decoder)
-        assert evaluation._measured(run, store.subnet(run, "s80"), material, asked) == report, "not measured twice"
+        assert evaluation._measured(run, store.subnet(run, "s80"), material, asked) == report, (
+            "not measured twice"
+        )
     assert len([r for r in store.reports(run) if r.split == "tiny/test"]) == 4
-    assert [r.decoder for r in found] == ["greedy", "graph", "graph", "graph"] and all(r.per is None for r in found)
+    assert [r.decoder for r in found] == ["greedy", "graph", "graph", "graph"] and all(
+        r.per is None for r in found
+    )
     sha = arpa.sha256(said)[:8]
-    assert [r.language_model for r in found[:3]] == ["none", f"said.arpa {sha}, scale 0.8, blank penalty 3, beam 14",
-                                                     f"said.arpa {sha}, scale 0.5, blank penalty 0, beam 14"]
+    assert [r.language_model for r in found[:3]] == [
+        "none",
+        f"said.arpa {sha}, scale 0.8, blank penalty 3, beam 14",
+        f"said.arpa {sha}, scale 0.5, blank penalty 0, beam 14",
+    ]
     assert found[3].language_model.startswith("typed grammar ") and found[2].rtf > 0
 
 
@@ -128,19 +183,31 @@ class Dev:
 
 
 def test_weights_are_chosen_on_dev_and_on_nothing_else(run, said, monkeypatch):
-    rows = [SimpleNamespace(id=i, corpus="c", seconds=2.0, text=t) for i, t in enumerate(["yes no stop", "go one", "two"])]
+    rows = [
+        SimpleNamespace(id=i, corpus="c", seconds=2.0, text=t)
+        for i, t in enumerate(["yes no stop", "go one", "two"])
+    ]
     opened = recognizer.open(run, "dense", language=Language(str(said)))
     prepared = Dev(rows, [fbank(w) for w in sounds(3)])
     monkeypatch.setattr(tuning, "SCALES", (0.5, 1.0))
     monkeypatch.setattr(tuning, "BLANK_PENALTIES", (0.0, 4.0))
     found = tuning.tune(opened, prepared)
-    assert set(found.wer) == {(0.5, 0.0), (0.5, 4.0), (1.0, 0.0), (1.0, 4.0)} and found.utterances == 3
+    assert (
+        set(found.wer) == {(0.5, 0.0), (0.5, 4.0), (1.0, 0.0), (1.0, 4.0)} and found.utterances == 3
+    )
     for scale, penalty in ((0.5, 4.0), found.best):
-        asked = recognizer.open(run, "dense", language=Language(str(said)), weights=recognizer.Weights(scale, penalty))
+        asked = recognizer.open(
+            run, "dense", language=Language(str(said)), weights=recognizer.Weights(scale, penalty)
+        )
         texts = asked.transcribe([prepared.features(r, 1.0) for r in rows])
-        assert evaluation.scoring.word_edits([r.text for r in rows], texts).rate == found.wer[scale, penalty]
+        assert (
+            evaluation.scoring.word_edits([r.text for r in rows], texts).rate
+            == found.wer[scale, penalty]
+        )
     assert found.wer[found.best] == min(found.wer.values())
-    assert f"--scale {found.best[0]:g} --blank-penalty {found.best[1]:g}" in str(found) and "at the edge" in str(found)
+    assert f"--scale {found.best[0]:g} --blank-penalty {found.best[1]:g}" in str(
+        found
+    ) and "at the edge" in str(found)
     with pytest.raises(evaluation.Interrupted):
         tuning.tune(opened, prepared, report=lambda *_: False)
     prepared.splits = ["train", "test"]
@@ -148,47 +215,97 @@ def test_weights_are_chosen_on_dev_and_on_nothing_else(run, said, monkeypatch):
         tuning.tune(opened, prepared)
     with pytest.raises(ValueError, match="needs a decoding graph"):
         tuning.tune(recognizer.open(run, "dense"), prepared)
-    assert tuning.Tuning({(1.3, 0.0): 0.2, (0.8, 1.5): 0.2, (0.5, 0.0): 0.2, (0.8, 3.0): 0.3}, 1, 1.0).best == (0.8, 1.5)
+    assert tuning.Tuning(
+        {(1.3, 0.0): 0.2, (0.8, 1.5): 0.2, (0.5, 0.0): 0.2, (0.8, 3.0): 0.3}, 1, 1.0
+    ).best == (0.8, 1.5)
 
 
 # what cannot be
+
 
 def test_what_does_not_go_together_is_refused(run, said):
     with pytest.raises(ValueError, match="needs decoder 'graph'; came decoder 'greedy'"):
         recognizer.open(run, decoder="greedy", language=Language(str(said)))
     with pytest.raises(ValueError, match="allowed are greedy, graph"):
         recognizer.open(run, decoder="modified_beam_search")
-    for options, words in (({"lm": "nowhere.arpa"}, "cannot be read"),
-                           ({"lm": str(said), "decoder": "modified_beam_search"}, "does not read"),
-                           ({"decoder": "graph", "lm": ""}, "both are empty")):
+    for options, words in (
+        ({"lm": "nowhere.arpa"}, "cannot be read"),
+        ({"lm": str(said), "decoder": "modified_beam_search"}, "does not read"),
+        ({"decoder": "graph", "lm": ""}, "both are empty"),
+    ):
         with pytest.raises(ValueError, match=words):
-            building.check_model(tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(**options))
-    building.check_model(tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(lm=str(said)))
+            building.check_model(
+                tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(**options)
+            )
+    building.check_model(
+        tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(lm=str(said))
+    )
 
 
 def test_the_command_line_means_a_graph_where_words_are_named(said, tmp_path):
     def options(*words):
         return arguments.decoding(arguments.parser().parse_args(["evaluate", "r", *words]))
+
     assert options() == {} and options("--decoder", "greedy") == {"decoder": "greedy"}
     assert options("--lm", str(said)) == {"lm": str(said), "decoder": "graph"}
-    assert options("--grammar", "commands") == {"grammar": "commands", "decoder": "graph", "lm": ""}, "only the grammar"
-    assert options("--grammar", "commands", "--lm", "open", "--scale", "0.5", "--blank-penalty", "1") == {
-        "grammar": "commands", "decoder": "graph", "lm": "open", "scale": 0.5, "blank_penalty": 1.0}
+    assert options("--grammar", "commands") == {
+        "grammar": "commands",
+        "decoder": "graph",
+        "lm": "",
+    }, "only the grammar"
+    assert options(
+        "--grammar", "commands", "--lm", "open", "--scale", "0.5", "--blank-penalty", "1"
+    ) == {
+        "grammar": "commands",
+        "decoder": "graph",
+        "lm": "open",
+        "scale": 0.5,
+        "blank_penalty": 1.0,
+    }
 
 
-@pytest.mark.parametrize(("words", "text"), [
-    (["--lm", "nowhere.arpa"], "nowhere.arpa: there is no such file; `python -m core lm RECIPE --out FILE` makes one, or give 'open'"),
-    (["--grammar", "nowhere.txt"], "nowhere.txt: there is no such file; write sentence patterns into it, one a line, or give 'commands'"),
-    (["--lm", "ARPA", "--scale", "70"], "evaluation.scale must be from 0.01 to 10, but 70"),
-    (["--lm", "ARPA", "--blank-penalty", "-11"], "evaluation.blank_penalty must be from -10 to 20"),
-    (["--decoder", "beam"], "evaluation.decoder must be one of"),
-    (["--decoder", "greedy", "--lm", "ARPA"], "--lm belongs to a decoding graph, but --decoder is 'greedy': leave one out"),
-    (["--decoder", "greedy", "--tune"], "needs a decoding graph: give --decoder graph"),
-    (["--lm", "ARPA", "--tune", "--splits", "dev,librispeech/test-clean"], "librispeech/test-clean"),
-    (["--lm", "ARPA", "--tune", "--subnets", "s50,s70"], "takes one size"),
-    (["--decoder", "modified_beam_search"], "does not read the frames of this model (ctc); allowed are greedy, graph"),
-])
-def test_the_command_line_refuses_before_any_speech_is_prepared(run, own_artifacts, said, monkeypatch, capsys, words, text):
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["--lm", "nowhere.arpa"],
+            (
+                "nowhere.arpa: there is no such file; `python -m core lm RECIPE --out FILE` makes"
+                " one, or give 'open'"
+            ),
+        ),
+        (
+            ["--grammar", "nowhere.txt"],
+            (
+                "nowhere.txt: there is no such file; write sentence patterns into it, one a line,"
+                " or give 'commands'"
+            ),
+        ),
+        (["--lm", "ARPA", "--scale", "70"], "evaluation.scale must be from 0.01 to 10, but 70"),
+        (
+            ["--lm", "ARPA", "--blank-penalty", "-11"],
+            "evaluation.blank_penalty must be from -10 to 20",
+        ),
+        (["--decoder", "beam"], "evaluation.decoder must be one of"),
+        (
+            ["--decoder", "greedy", "--lm", "ARPA"],
+            "--lm belongs to a decoding graph, but --decoder is 'greedy': leave one out",
+        ),
+        (["--decoder", "greedy", "--tune"], "needs a decoding graph: give --decoder graph"),
+        (
+            ["--lm", "ARPA", "--tune", "--splits", "dev,librispeech/test-clean"],
+            "librispeech/test-clean",
+        ),
+        (["--lm", "ARPA", "--tune", "--subnets", "s50,s70"], "takes one size"),
+        (
+            ["--decoder", "modified_beam_search"],
+            "does not read the frames of this model (ctc); allowed are greedy, graph",
+        ),
+    ],
+)
+def test_the_command_line_refuses_before_any_speech_is_prepared(
+    run, own_artifacts, said, monkeypatch, capsys, words, text
+):
     shutil.copytree(run, own_artifacts / "runs" / run.name)
     monkeypatch.setattr(experiment, "prepare", None)
     assert cli.main(["evaluate", "standin", *(str(said) if w == "ARPA" else w for w in words)]) == 2
@@ -196,11 +313,15 @@ def test_the_command_line_refuses_before_any_speech_is_prepared(run, own_artifac
     assert text in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize(("words", "text"), [
-    (["--out", "x.arpa"], "say whose training"), (["smal", "--out", "x.arpa"], "recipe"),
-    (["--text", "nowhere.txt", "--out", "x.arpa"], "text = 'nowhere.txt' cannot be read"),
-    (["--text", "x", "--out", "no/where"], "a folder that exists"),
-])
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--out", "x.arpa"], "say whose training"),
+        (["smal", "--out", "x.arpa"], "recipe"),
+        (["--text", "nowhere.txt", "--out", "x.arpa"], "text = 'nowhere.txt' cannot be read"),
+        (["--text", "x", "--out", "no/where"], "a folder that exists"),
+    ],
+)
 def test_a_model_of_nothing_is_refused(words, text, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["lm", *words]) == 2

@@ -1,4 +1,7 @@
-"""N-gram models: probabilities by hand and KenLM's, sums of 1, ARPA files there and back, pruning that leaves a model whole."""
+"""N-gram models: probabilities by hand and KenLM's, sums of 1, ARPA files there and back, pruning
+that leaves a model whole.
+"""
+
 from __future__ import annotations
 
 import gzip
@@ -11,10 +14,27 @@ import zstandard
 from core.lm import arpa, estimation, ngrams, pruning
 from core.lm.text import read_sentences
 
-SAID = ["yes no stop", "yes yes go", "no stop go go", "one two three", "one two", "stop", "two three yes no", "go one"]
-# log10 of whole sentences as KenLM (in flashlight-text 0.0.7) tells them of the ARPA file that `estimate` makes of SAID
-KENLM = {"yes no stop": -1.844536, "go yes two": -4.416845, "three three": -2.890308, "stop zebra go": -3.973119, "zebra": -2.038654,
-         "": -0.930761, "one two three yes no stop go go": -3.089532}
+SAID = [
+    "yes no stop",
+    "yes yes go",
+    "no stop go go",
+    "one two three",
+    "one two",
+    "stop",
+    "two three yes no",
+    "go one",
+]
+# log10 of whole sentences as KenLM (in flashlight-text 0.0.7) tells them of the ARPA file that
+# `estimate` makes of SAID
+KENLM = {
+    "yes no stop": -1.844536,
+    "go yes two": -4.416845,
+    "three three": -2.890308,
+    "stop zebra go": -3.973119,
+    "zebra": -2.038654,
+    "": -0.930761,
+    "one two three yes no stop go go": -3.089532,
+}
 
 
 def sentences(texts=SAID):
@@ -23,7 +43,10 @@ def sentences(texts=SAID):
 
 def drawn(seed: int = 2, count: int = 60) -> list[list[str]]:
     rng = np.random.default_rng(seed)
-    return [[f"w{min(int(rng.exponential(3)), 9)}" for _ in range(rng.integers(1, 9))] for _ in range(count)]
+    return [
+        [f"w{min(int(rng.exponential(3)), 9)}" for _ in range(rng.integers(1, 9))]
+        for _ in range(count)
+    ]
 
 
 def total(model: ngrams.NGrams, text: str) -> float:
@@ -37,23 +60,41 @@ def total(model: ngrams.NGrams, text: str) -> float:
 def grams(model: ngrams.NGrams, length: int) -> dict[tuple, tuple[float, float]]:
     """{words: (log10 probability, log10 back-off weight)}."""
     table = model.tables[length - 1]
-    return {tuple(model.vocabulary[i] for i in row): (p, b) for row, p, b in zip(model.gram_ids(length), table.log10, table.back_off)}
+    return {
+        tuple(model.vocabulary[i] for i in row): (p, b)
+        for row, p, b in zip(model.gram_ids(length), table.log10, table.back_off)
+    }
 
 
 def sums(model: ngrams.NGrams) -> list[float]:
-    """The sum of p(word | history) over all words, for every history of the model and one that it lacks."""
+    """The sum of p(word | history) over all words, for every history of the model and one that it
+    lacks.
+    """
     vocabulary = [w for w in model.vocabulary if w != ngrams.BEGIN]
-    histories = [(), ("w1", "w9", "nobody"), *(g for n in range(1, model.order) for g in grams(model, n) if g[-1] != ngrams.END)]
+    histories = [
+        (),
+        ("w1", "w9", "nobody"),
+        *(g for n in range(1, model.order) for g in grams(model, n) if g[-1] != ngrams.END),
+    ]
     return [sum(10 ** model.score(h, w) for w in vocabulary) for h in histories]
 
 
 # estimation
 
+
 def test_bigrams_by_hand():
-    """Two sentences, "a b" and "a": the discounts are lmplz's fallback, 0.5 for a count of 1 and 1 for 2."""
+    """Two sentences, "a b" and "a": the discounts are lmplz's fallback, 0.5 for a count of 1 and 1
+    for 2.
+    """
     found = estimation.estimate([["a", "b"], ["a"]], 2)
-    # words by how many different ones stand before them: a 1 (<s>), b 1 (a), </s> 2 (b, a); 0.5 + 0.5 + 1 of 4 shared by 4 with <unk>
-    one = {"a": (0.5 + 2 / 4) / 4, "b": (0.5 + 2 / 4) / 4, "</s>": (1 + 2 / 4) / 4, "<unk>": 2 / 4 / 4}
+    # words by how many different ones stand before them: a 1 (<s>), b 1 (a), </s> 2 (b, a); 0.5 +
+    # 0.5 + 1 of 4 shared by 4 with <unk>
+    one = {
+        "a": (0.5 + 2 / 4) / 4,
+        "b": (0.5 + 2 / 4) / 4,
+        "</s>": (1 + 2 / 4) / 4,
+        "<unk>": 2 / 4 / 4,
+    }
     assert {w: 10 ** found.score((), w) for w in one} == pytest.approx(one)
     # <s> a twice: 1 of 2 is discounted; a b and a </s> once each: 0.5 + 0.5 of 2
     assert 10 ** found.score(("<s>",), "a") == pytest.approx((1 + 1 * one["a"]) / 2)
@@ -65,7 +106,8 @@ def test_bigrams_by_hand():
 def test_discounts_are_chen_and_goodmans():
     y = 6 / (6 + 2 * 3)
     assert estimation._discounts([1] * 6 + [2] * 3 + [3] * 2 + [4]) == pytest.approx(
-        (0, 1 - 2 * y * 3 / 6, 2 - 3 * y * 2 / 3, 3 - 4 * y * 1 / 2))
+        (0, 1 - 2 * y * 3 / 6, 2 - 3 * y * 2 / 3, 3 - 4 * y * 1 / 2)
+    )
     assert estimation._discounts([1, 1, 2]) == (0.0, *estimation.FALLBACK)
 
 
@@ -73,7 +115,11 @@ def test_discounts_are_chen_and_goodmans():
 def test_after_every_history_probabilities_sum_to_one_and_survive_the_file(order):
     made = estimation.estimate(drawn(), order)
     read = arpa.parse(arpa.write(made))
-    assert read.order == made.order == order and read.counts == made.counts and read.words == made.words
+    assert (
+        read.order == made.order == order
+        and read.counts == made.counts
+        and read.words == made.words
+    )
     assert len(sums(made)) >= 2 + (order > 1) * 10
     for model in (made, read):
         assert sums(model) == pytest.approx([1.0] * len(sums(model)), abs=1e-5)
@@ -92,7 +138,9 @@ def test_a_whole_text_is_scored_as_its_words_one_by_one(order):
     ids = model.text_ids(texts)
     scores = np.split(model.text_scores(ids), np.flatnonzero(ids == ngrams.BOS)[1:])
     assert [s.sum() for s in scores] == pytest.approx([total(model, " ".join(t)) for t in texts])
-    assert all(s[0] == 0 for s in scores) and [len(s) for s in scores] == [len(t) + 2 for t in texts]
+    assert all(s[0] == 0 for s in scores) and [len(s) for s in scores] == [
+        len(t) + 2 for t in texts
+    ]
 
 
 def test_perplexity_is_of_known_words_and_ends():
@@ -103,16 +151,21 @@ def test_perplexity_is_of_known_words_and_ends():
 
 def test_a_given_vocabulary_makes_other_words_unknown():
     model = estimation.estimate(sentences(), 3, ["yes", "no"])
-    assert model.words == ["no", "yes"] and all(ngrams.UNKNOWN not in g for n in (2, 3) for g in grams(model, n))
+    assert model.words == ["no", "yes"] and all(
+        ngrams.UNKNOWN not in g for n in (2, 3) for g in grams(model, n)
+    )
     assert model.score(("yes",), "stop") == model.score(("yes",), "zebra")
 
 
-@pytest.mark.parametrize(("call", "words"), [
-    (lambda: estimation.estimate([["a"]], 7), "order must be from 1 to 6, but 7"),
-    (lambda: estimation.estimate([["a"]], 0), "order must be from 1 to 6, but 0"),
-    (lambda: estimation.estimate([[]], 2), "no words"),
-    (lambda: read_sentences(["nowhere.txt"]), "text = 'nowhere.txt' cannot be read"),
-])
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: estimation.estimate([["a"]], 7), "order must be from 1 to 6, but 7"),
+        (lambda: estimation.estimate([["a"]], 0), "order must be from 1 to 6, but 0"),
+        (lambda: estimation.estimate([[]], 2), "no words"),
+        (lambda: read_sentences(["nowhere.txt"]), "text = 'nowhere.txt' cannot be read"),
+    ],
+)
 def test_a_model_of_nothing_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
@@ -120,11 +173,16 @@ def test_a_model_of_nothing_is_refused(call, words):
 
 # ARPA files
 
+
 def test_a_file_holds_every_number_and_comes_back_from_any_packing(tmp_path):
     made = estimation.estimate(drawn(), 3)
     text = arpa.write(made).encode()
-    for name, data in (("a.arpa", text), ("a.arpa.gz", gzip.compress(text)), ("a.arpa.zst", zstandard.ZstdCompressor().compress(text)),
-                       ("b.arpa", b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))):
+    for name, data in (
+        ("a.arpa", text),
+        ("a.arpa.gz", gzip.compress(text)),
+        ("a.arpa.zst", zstandard.ZstdCompressor().compress(text)),
+        ("b.arpa", b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n")),
+    ):
         (tmp_path / name).write_bytes(data)
         read = arpa.load(tmp_path / name)
         for n in (1, 2, 3):
@@ -140,39 +198,69 @@ def test_fewer_digits_make_a_smaller_file_with_the_same_n_grams():
     made = estimation.estimate(drawn(), 3)
     read = arpa.parse(small := arpa.write(made, digits=2))
     assert len(small) < 0.75 * len(arpa.write(made)) and read.counts == made.counts
-    assert max(abs(grams(read, n)[g][i] - v[i]) for n in (1, 2, 3) for g, v in grams(made, n).items() for i in (0, 1)) <= 0.0051
+    assert (
+        max(
+            abs(grams(read, n)[g][i] - v[i])
+            for n in (1, 2, 3)
+            for g, v in grams(made, n).items()
+            for i in (0, 1)
+        )
+        <= 0.0051
+    )
 
 
 def test_a_file_without_unknown_words_hears_none():
-    assert arpa.parse(HEAD.replace("-1 <unk>", "-1 a") + "\\end\\\n").score((), "b") == ngrams.MISSING
+    assert (
+        arpa.parse(HEAD.replace("-1 <unk>", "-1 a") + "\\end\\\n").score((), "b") == ngrams.MISSING
+    )
 
 
 HEAD = "\\data\\\nngram 1=3\n\n\\1-grams:\n-1 <unk>\n-1 <s>\n-1 </s>\n"
 TWO = HEAD.replace("1=3", "1=3\nngram 2=1") + "\\2-grams:\n"
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("hello", "there is no line \\data\\"), (HEAD, "expected \\end\\, but the file ends"),
-    (HEAD + "-1 one more\n\\end\\\n", "line 8 is '-1 one more'"),
-    (HEAD.replace("1=3", "1=4") + "\\end\\\n", "announces 4 n-grams of length 1, it holds 3"),
-    (HEAD.replace("1=3", "2=3"), "announces {2: 3}"),
-    (HEAD.replace("1=3", "1=0"), "announces {1: 0}"), ("\\data\\\n", "announces {}"),
-    (HEAD.replace("1=3", "1=three"), "line 2: 'three' is no number"),
-    (HEAD.replace("1=3", "1=" + "9" * 400), "n-grams of length 1, it holds 3"),
-    (HEAD.replace("ngram 1=3", "gram 1=3"), "line 2: expected 'ngram LENGTH=COUNT', got 'gram 1=3'"),
-    (HEAD.replace("\\1-", "\\2-"), "expected \\1-grams: but line 4 is '\\\\2-grams:'"),
-    (HEAD.replace("-1 <s>", "x <s>") + "\\end\\\n", "line 6: 'x' is no number"),
-    (HEAD.replace("-1 <s>", "nan <s>") + "\\end\\\n", "line 6: log10 of a probability is nan"),
-    (HEAD.replace("-1 <s>", "0.5 <s>") + "\\end\\\n", "line 6: log10 of a probability is 0.5; allowed are numbers up to 0"),
-    (HEAD.replace("-1 <s>", "-1 <s> 0 0") + "\\end\\\n", "line 6: '-1 <s> 0 0' is not a probability, 1 words and at most one weight"),
-    (HEAD.replace("<s>", "a") + "\\end\\\n", "the 1-grams lack <s>"),
-    (HEAD.replace("<s>", "</s>") + "\\end\\\n", "line 7: the n-gram '</s>' is there twice"),
-    (TWO + "-1 <s> zebra\n\\end\\\n", "line 10: the word 'zebra' is not among the 1-grams"),
-    (TWO.replace("2=1", "2=2") + "-1 <s> </s>\n-1 <s> </s>\n\\end\\\n", "line 11: the n-gram '<s> </s>' is there twice"),
-    (TWO.replace("2=1", "2=1\nngram 3=1") + "-1 <s> </s>\n\\3-grams:\n-1 <unk> <unk> </s>\n\\end\\\n",
-     "line 13: the n-gram '<unk> <unk> </s>' stands without its beginning '<unk> <unk>'"),
-    (TWO, "announces 1 n-grams of length 2, it holds 0"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hello", "there is no line \\data\\"),
+        (HEAD, "expected \\end\\, but the file ends"),
+        (HEAD + "-1 one more\n\\end\\\n", "line 8 is '-1 one more'"),
+        (HEAD.replace("1=3", "1=4") + "\\end\\\n", "announces 4 n-grams of length 1, it holds 3"),
+        (HEAD.replace("1=3", "2=3"), "announces {2: 3}"),
+        (HEAD.replace("1=3", "1=0"), "announces {1: 0}"),
+        ("\\data\\\n", "announces {}"),
+        (HEAD.replace("1=3", "1=three"), "line 2: 'three' is no number"),
+        (HEAD.replace("1=3", "1=" + "9" * 400), "n-grams of length 1, it holds 3"),
+        (
+            HEAD.replace("ngram 1=3", "gram 1=3"),
+            "line 2: expected 'ngram LENGTH=COUNT', got 'gram 1=3'",
+        ),
+        (HEAD.replace("\\1-", "\\2-"), "expected \\1-grams: but line 4 is '\\\\2-grams:'"),
+        (HEAD.replace("-1 <s>", "x <s>") + "\\end\\\n", "line 6: 'x' is no number"),
+        (HEAD.replace("-1 <s>", "nan <s>") + "\\end\\\n", "line 6: log10 of a probability is nan"),
+        (
+            HEAD.replace("-1 <s>", "0.5 <s>") + "\\end\\\n",
+            "line 6: log10 of a probability is 0.5; allowed are numbers up to 0",
+        ),
+        (
+            HEAD.replace("-1 <s>", "-1 <s> 0 0") + "\\end\\\n",
+            "line 6: '-1 <s> 0 0' is not a probability, 1 words and at most one weight",
+        ),
+        (HEAD.replace("<s>", "a") + "\\end\\\n", "the 1-grams lack <s>"),
+        (HEAD.replace("<s>", "</s>") + "\\end\\\n", "line 7: the n-gram '</s>' is there twice"),
+        (TWO + "-1 <s> zebra\n\\end\\\n", "line 10: the word 'zebra' is not among the 1-grams"),
+        (
+            TWO.replace("2=1", "2=2") + "-1 <s> </s>\n-1 <s> </s>\n\\end\\\n",
+            "line 11: the n-gram '<s> </s>' is there twice",
+        ),
+        (
+            TWO.replace("2=1", "2=1\nngram 3=1")
+            + "-1 <s> </s>\n\\3-grams:\n-1 <unk> <unk> </s>\n\\end\\\n",
+            "line 13: the n-gram '<unk> <unk> </s>' stands without its beginning '<unk> <unk>'",
+        ),
+        (TWO, "announces 1 n-grams of length 2, it holds 0"),
+    ],
+)
 def test_what_is_no_arpa_file_is_said_with_its_line(tmp_path, text, words):
     file = tmp_path / "bad.arpa"
     file.write_text(text)
@@ -181,9 +269,16 @@ def test_what_is_no_arpa_file_is_said_with_its_line(tmp_path, text, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "data"), [
-    ("a.arpa.gz", HEAD.encode()), ("a.arpa.zst", HEAD.encode()), ("a.arpa.gz", gzip.compress(HEAD.encode(), mtime=0)[:-9]),
-    ("a.arpa.zst", zstandard.ZstdCompressor().compress(HEAD.encode())[:-9]), ("a.arpa", HEAD.encode() + b"\xff")])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.arpa.gz", HEAD.encode()),
+        ("a.arpa.zst", HEAD.encode()),
+        ("a.arpa.gz", gzip.compress(HEAD.encode(), mtime=0)[:-9]),
+        ("a.arpa.zst", zstandard.ZstdCompressor().compress(HEAD.encode())[:-9]),
+        ("a.arpa", HEAD.encode() + b"\xff"),
+    ],
+)
 def test_damaged_packing_is_said(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match="is not a whole ARPA file"):
@@ -192,7 +287,9 @@ def test_damaged_packing_is_said(tmp_path, name, data):
         arpa.load(tmp_path)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress], ids=["gz", "zst"])
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, zstandard.ZstdCompressor().compress], ids=["gz", "zst"]
+)
 def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(monkeypatch, pack):
     monkeypatch.setattr(arpa, "LARGEST", 3_000_000)
     suffix = ".gz" if pack is gzip.compress else ".zst"
@@ -202,6 +299,7 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(monkeypatch, pack):
 
 
 # pruning
+
 
 @pytest.fixture(scope="module")
 def counted():
@@ -215,7 +313,9 @@ def test_a_pruned_model_is_whole(counted, threshold):
     assert sums(pruned) == pytest.approx([1.0] * len(sums(pruned)), abs=1e-6)
     for n in (2, 3):
         ours, theirs = grams(whole, n), grams(pruned, n)
-        assert theirs.keys() <= ours.keys() and all(g[:-1] in grams(pruned, n - 1) for g in theirs), "every history stays"
+        assert theirs.keys() <= ours.keys() and all(
+            g[:-1] in grams(pruned, n - 1) for g in theirs
+        ), "every history stays"
         assert all(theirs[g][0] == ours[g][0] for g in theirs)
     assert grams(pruned, 1).keys() == grams(whole, 1).keys()
 
@@ -226,16 +326,24 @@ def test_the_threshold_decides_how_many_stay(counted):
     assert counts[0] == whole.counts and counts[-1] == [whole.counts[0]]
     assert all(a[n] > b[n] for a, b in zip(counts, counts[1:-1]) for n in (1, 2))
     texts = drawn()
-    perplexities = [pruning.prune(counted, whole, t).perplexity(texts)[0] for t in (0.0, 1e-3, 4e-3, 10.0)]
+    perplexities = [
+        pruning.prune(counted, whole, t).perplexity(texts)[0] for t in (0.0, 1e-3, 4e-3, 10.0)
+    ]
     assert perplexities == sorted(perplexities) and perplexities[1] < 1.3 * perplexities[0]
     assert arpa.parse(arpa.write(pruning.prune(counted, whole, 1e-3))).counts == counts[1]
 
 
 def test_what_is_lost_is_the_relative_entropy(counted):
-    """Stolcke's closed form for one bigram against the sum over all words, the histories weighed as they occur."""
+    """Stolcke's closed form for one bigram against the sum over all words, the histories weighed as
+    they occur.
+    """
     whole = estimation.count(drawn(), 2)
     model = whole.model()
-    lost = pruning._divergence(model, 2, whole.counts[0].times / (whole.counts[0].times.sum() - whole.counts[0].times[ngrams.BOS]))
+    lost = pruning._divergence(
+        model,
+        2,
+        whole.counts[0].times / (whole.counts[0].times.sum() - whole.counts[0].times[ngrams.BOS]),
+    )
     table, words = model.tables[1], [w for w in model.vocabulary if w != ngrams.BEGIN]
     for at in (0, 7, 30):
         keep = np.ones(len(table), bool)
@@ -243,5 +351,9 @@ def test_what_is_lost_is_the_relative_entropy(counted):
         less = pruning._without(model, [np.ones(len(model.tables[0]), bool), keep])
         h = model.vocabulary[table.history[at]]
         p, q = (np.array([10 ** m.score((h,), w) for w in words]) for m in (model, less))
-        often = whole.counts[0].times[table.history[at]] / (whole.counts[0].times.sum() - whole.counts[0].times[ngrams.BOS])
-        assert lost[at] == pytest.approx(often * float((p * np.log(p / q)).sum()), rel=1e-6, abs=1e-12)
+        often = whole.counts[0].times[table.history[at]] / (
+            whole.counts[0].times.sum() - whole.counts[0].times[ngrams.BOS]
+        )
+        assert lost[at] == pytest.approx(
+            often * float((p * np.log(p / q)).sum()), rel=1e-6, abs=1e-12
+        )

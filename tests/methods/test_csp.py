@@ -1,4 +1,7 @@
-"""Compressed sensing: stand-ins are sparse and near in their metric; the method pulls, freezes and ships what it says."""
+"""Compressed sensing: stand-ins are sparse and near in their metric; the method pulls, freezes and
+ships what it says.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -25,7 +28,11 @@ def test_shrinking_keeps_the_count_of_its_pattern(pattern):
     weight, shape = torch.randn(16, 24), unit(pattern)
     z = sensing.shrink(weight, shape, shape.blocks // 2)
     kept = blocks.block_scores(z, shape.block) > 0
-    assert int(kept.sum()) == shape.blocks // 2 and bool((z.abs() <= weight.abs()).all()) and bool((z * weight >= 0).all())
+    assert (
+        int(kept.sum()) == shape.blocks // 2
+        and bool((z.abs() <= weight.abs()).all())
+        and bool((z * weight >= 0).all())
+    )
     if shape.group:
         assert bool((kept.unflatten(1, (-1, 4)).sum(-1) == 2).all()), "two of every four"
     assert torch.equal(sensing.shrink(weight, shape, shape.blocks), weight)
@@ -34,14 +41,18 @@ def test_shrinking_keeps_the_count_of_its_pattern(pattern):
 def test_shrinking_is_the_soft_threshold():
     weight = torch.tensor([[3.0, -2.0, 1.0, 0.5]])
     z = sensing.shrink(weight, unit("1x1", 1, 4), 2)
-    assert torch.allclose(z, torch.tensor([[2.0, -1.0, 0.0, 0.0]]))  # soft(W, 1): the largest that falls
+    assert torch.allclose(
+        z, torch.tensor([[2.0, -1.0, 0.0, 0.0]])
+    )  # soft(W, 1): the largest that falls
 
 
 @pytest.mark.parametrize("pattern", cost.PATTERNS)
 def test_a_stand_in_is_nearer_in_its_metric_than_one_found_without(pattern):
     torch.manual_seed(1)
     weight, shape = torch.randn(16, 24), unit(pattern)
-    x = torch.randn(400, 4) @ torch.randn(4, 24) + 0.2 * torch.randn(400, 24)  # inputs that hang together, as a layer's do
+    x = torch.randn(400, 4) @ torch.randn(4, 24) + 0.2 * torch.randn(
+        400, 24
+    )  # inputs that hang together, as a layer's do
     metric, kept = x.T @ x / 400, shape.blocks // 2
 
     def error(z):
@@ -67,15 +78,27 @@ def test_values_are_refitted_on_their_support():
 
 
 def test_a_loud_input_counts_more_than_a_large_weight():
-    weight, metric = torch.tensor([[3.0, 1.0, 2.0, 0.5]]), torch.diag(torch.tensor([0.01, 100.0, 1.0, 1.0]))
-    assert (sensing.stand_in(weight, unit("1x1", 1, 4), 2, metric) != 0).tolist() == [[False, True, True, False]]
-    assert (sensing.shrink(weight, unit("1x1", 1, 4), 2) != 0).tolist() == [[True, False, True, False]]
+    weight, metric = (
+        torch.tensor([[3.0, 1.0, 2.0, 0.5]]),
+        torch.diag(torch.tensor([0.01, 100.0, 1.0, 1.0])),
+    )
+    assert (sensing.stand_in(weight, unit("1x1", 1, 4), 2, metric) != 0).tolist() == [
+        [False, True, True, False]
+    ]
+    assert (sensing.shrink(weight, unit("1x1", 1, 4), 2) != 0).tolist() == [
+        [True, False, True, False]
+    ]
 
 
 def test_largest_eigenvalue():
     torch.manual_seed(2)
     a = torch.randn(12, 30)
-    assert 0.99 <= sensing.largest_eigenvalue(a.T @ a, 200) / (1.05 * float(torch.linalg.matrix_norm(a, 2)) ** 2) <= 1.001
+    assert (
+        0.99
+        <= sensing.largest_eigenvalue(a.T @ a, 200)
+        / (1.05 * float(torch.linalg.matrix_norm(a, 2)) ** 2)
+        <= 1.001
+    )
 
 
 def method(updates: int = 20, **options) -> csp.Method:
@@ -103,7 +126,10 @@ def test_it_pulls_until_the_ramp_ends_and_then_freezes_the_support(reading):
             made.model.zero_grad()
             penalty.backward()
             pulled = made.model.get_parameter("blocks.0.attention.query.weight").grad
-            z, w = made.stand_ins["blocks.0.attention.query"], made.model.get_parameter("blocks.0.attention.query.weight")
+            z, w = (
+                made.stand_ins["blocks.0.attention.query"],
+                made.model.get_parameter("blocks.0.attention.query.weight"),
+            )
             assert torch.allclose(pulled, 1e-4 * w.sign() + 2e-2 * (w - z), atol=1e-6)
         step(made, at)
     assert made.penalty(10) is None
@@ -112,9 +138,15 @@ def test_it_pulls_until_the_ramp_ends_and_then_freezes_the_support(reading):
     for u in made.anatomy.units:
         support = made.stand_ins[u.name] != 0
         assert int(masks[f"{u.name}.weight"].sum()) == u.blocks // 2
-        assert bool((masks[f"{u.name}.weight"].squeeze(1) | ~support).all()), "the stand-in's weights are all kept"
-        taken = made.model.get_parameter(f"{u.name}.weight")[support] == made.stand_ins[u.name][support]
-        assert bool(taken.all()) == (reading != "weights"), "a refitted stand-in takes the weights' place"
+        assert bool((masks[f"{u.name}.weight"].squeeze(1) | ~support).all()), (
+            "the stand-in's weights are all kept"
+        )
+        taken = (
+            made.model.get_parameter(f"{u.name}.weight")[support] == made.stand_ins[u.name][support]
+        )
+        assert bool(taken.all()) == (reading != "weights"), (
+            "a refitted stand-in takes the weights' place"
+        )
     before = {n: m.clone() for n, m in masks.items()}
     for at in range(10, 20):
         step(made, at)
@@ -128,7 +160,8 @@ def test_outputs_are_those_of_the_update_under_way():
     made = method(reading="outputs")
     seen = {}
     hook = made.model.get_submodule("blocks.1.feed_forward_1.down").register_forward_pre_hook(
-        lambda _, inputs: seen.update(x=inputs[0].detach().flatten(0, -2)))
+        lambda _, inputs: seen.update(x=inputs[0].detach().flatten(0, -2))
+    )
     made.plan(1)
     made.model(tiny.batch(1).features, tiny.batch(1).lengths)
     hook.remove()
@@ -137,7 +170,9 @@ def test_outputs_are_those_of_the_update_under_way():
     assert torch.allclose(made.metrics[name], own, rtol=1e-4)
     made.seen[name] = torch.eye(len(own))
     made.after_step(1)
-    assert made.metrics == {} and torch.allclose(made.seen[name], own + 0.9 * torch.eye(len(own)), rtol=1e-4), "what was seen before fades"
+    assert made.metrics == {} and torch.allclose(
+        made.seen[name], own + 0.9 * torch.eye(len(own)), rtol=1e-4
+    ), "what was seen before fades"
     made.plan(2)  # no new stand-ins after this update: nothing is collected
     made.model(tiny.batch(2).features, tiny.batch(2).lengths)
     assert made.metrics == {}
@@ -149,7 +184,9 @@ def test_with_both_halves_swapped_it_is_gradual_magnitude_pruning():
     theirs = gradual_magnitude.Method(known, ours.model, ours.anatomy, 20, 1)
     for at in range(9):  # at its very end the ramp of CSP has new masks once more
         a, b = (m.mask(m.plan(at)[0].subnet, at) for m in (ours, theirs))
-        assert set(a) == set(b) and all(torch.equal(m, b[n]) for n, m in a.items()) and (at < 2 or a)
+        assert (
+            set(a) == set(b) and all(torch.equal(m, b[n]) for n, m in a.items()) and (at < 2 or a)
+        )
         assert ours.penalty(at) is None
         with torch.no_grad():
             for p in ours.model.parameters():
@@ -158,14 +195,19 @@ def test_with_both_halves_swapped_it_is_gradual_magnitude_pruning():
 
 
 def test_two_of_four_has_its_own_sparsities():
-    with pytest.raises(ValueError, match=r"method.sparsity is 0.7; with the pattern 2:4 it is one of 0.25, 0.5, 0.75"):
+    with pytest.raises(
+        ValueError,
+        match=r"method.sparsity is 0.7; with the pattern 2:4 it is one of 0.25, 0.5, 0.75",
+    ):
         method(pattern="2:4", sparsity=0.7)
     assert method(pattern="2:4", sparsity=0.5).anatomy.units[0].group == 4
 
 
 def test_a_resumed_run_goes_on_with_the_same_bits(tmp_path):
     options = csp.Options(sparsity=0.5, refresh=2, ramp_end=0.7)
-    whole, begun = (trainer(tmp_path / n, csp.Method, options, updates=8) for n in ("whole", "begun"))
+    whole, begun = (
+        trainer(tmp_path / n, csp.Method, options, updates=8) for n in ("whole", "begun")
+    )
     whole.run(lambda *_: True)
     begun.o = dataclasses.replace(begun.o, checkpoint_every=3)
 

@@ -1,4 +1,7 @@
-"""What every model promises: an anatomy that counts right, streaming that equals the whole, gates that skip branches."""
+"""What every model promises: an anatomy that counts right, streaming that equals the whole, gates
+that skip branches.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -24,12 +27,17 @@ def test_anatomy_counts_every_parameter_once(name):
     anatomy = model.anatomy()
     own = dict(model.named_parameters())
     assert cost.parameters(anatomy) == sum(p.numel() for p in own.values())
-    assert all(own[f"{u.name}.weight"].shape == (u.rows, u.columns) and u.rows % 8 == 0 for u in anatomy.units)
+    assert all(
+        own[f"{u.name}.weight"].shape == (u.rows, u.columns) and u.rows % 8 == 0
+        for u in anatomy.units
+    )
     prunable = sum(u.parameters for u in anatomy.units)
     assert prunable >= 0.9 * cost.parameters(anatomy) and 5e6 <= cost.parameters(anatomy) <= 12e6
 
 
-@pytest.mark.parametrize(("name", "chunk"), [(n, c) for n in MODELS for c in built(n).chunks if c in (4, 8, 16, 32)])
+@pytest.mark.parametrize(
+    ("name", "chunk"), [(n, c) for n in MODELS for c in built(n).chunks if c in (4, 8, 16, 32)]
+)
 def test_streaming_equals_the_whole(name, chunk):
     model = built(name)
     torch.manual_seed(1)
@@ -41,11 +49,13 @@ def test_streaming_equals_the_whole(name, chunk):
         state, parts = model.initial_state(), []
         shapes = {n: s.shape for n, s in state.items()}
         for at in range(0, frames, chunk):
-            window = padded[:, 4 * at:4 * (at + chunk) + model.history + model.ahead]
+            window = padded[:, 4 * at : 4 * (at + chunk) + model.history + model.ahead]
             part, state = model.stream(window, torch.tensor([min(chunk, frames - at)]), state)
             parts.append(part)
             assert {n: s.shape for n, s in state.items()} == shapes
-    torch.testing.assert_close(torch.cat(parts, 1)[:, :frames], whole.frames[:, :frames], atol=2e-4, rtol=0)
+    torch.testing.assert_close(
+        torch.cat(parts, 1)[:, :frames], whole.frames[:, :frames], atol=2e-4, rtol=0
+    )
 
 
 def test_padding_changes_nothing():
@@ -68,7 +78,9 @@ def test_a_gate_of_zero_skips_the_branch_and_a_tensor_scales_it():
     assert calls
     torch.testing.assert_close(skipped.log_probs, scaled.log_probs)
     gate = torch.tensor(1.0, requires_grad=True)
-    model(features, lengths, gates={"blocks.0.convolution": gate}).log_probs.square().sum().backward()
+    model(
+        features, lengths, gates={"blocks.0.convolution": gate}
+    ).log_probs.square().sum().backward()
     assert gate.grad.abs() > 0
 
 

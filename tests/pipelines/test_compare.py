@@ -1,4 +1,7 @@
-"""Recipe sets: checked before anything is trained, finished arms reused only while nothing has changed, statistics over seeds."""
+"""Recipe sets: checked before anything is trained, finished arms reused only while nothing has
+changed, statistics over seeds.
+"""
+
 from __future__ import annotations
 
 import itertools
@@ -40,7 +43,9 @@ set = {{ "method.warmup" = 0.5 }}
 @pytest.fixture
 def small_set(tmp_path, monkeypatch):
     """A set of two arms and two seeds on the tiny corpus; its records go to a temporary folder."""
-    (tmp_path / "base.json").write_text(json.dumps(as_dict(recipe(options={"sparsest": 0.8, "warmup": 0.0}))))
+    (tmp_path / "base.json").write_text(
+        json.dumps(as_dict(recipe(options={"sparsest": 0.8, "warmup": 0.0})))
+    )
     (tmp_path / "warm.toml").write_text(SET.format(base=tmp_path / "base.json"))
     monkeypatch.setattr(paths, "COMPARED", tmp_path / "comparison")
     return tmp_path / "warm.toml"
@@ -50,24 +55,41 @@ def test_every_set_of_the_project_is_sound():
     assert "omni_options" in recipe_sets.names()
     for name in recipe_sets.names():
         made = recipe_sets.load(name, ["init_from=some-run"])
-        ids = {json.dumps([as_dict(made.recipe_of(a, s)) | {"title": ""}, a.search]) for a in made.arms for s in made.seeds}
-        assert len(ids) == len(made.arms) * len(made.seeds), "no two trainings of a set are the same"
+        ids = {
+            json.dumps([as_dict(made.recipe_of(a, s)) | {"title": ""}, a.search])
+            for a in made.arms
+            for s in made.seeds
+        }
+        assert len(ids) == len(made.arms) * len(made.seeds), (
+            "no two trainings of a set are the same"
+        )
         assert all(made.recipe_of(a, 1).init_from == "some-run" for a in made.arms)
 
 
-@pytest.mark.parametrize(("old", "new", "said"), [
-    ('"method.warmup" = 0.5', '"method.warmup" = 1.5', "arm 'half' of warm: method.options.warmup"),
-    ('"method.warmup"', '"method.warmpu"', "warmpu"),
-    ('name = "half"', 'name = "half"\nsearch = true', "arm 'half': search is 'search' .* or 'random' .*; True came"),
-    ('name = "half"', 'name = "half"\nsearch = "random"', "what is searched is named in sizes"),
-    ('name = "half"', 'name = "none"', "a name of its own"),
-    ("[0.0, 0.8]", "[0.0, 1.8]", "shares of zeros from 0 to below 1"),
-    ("seeds = [1, 2]", 'seeds = ["one"]', "seeds are a list of whole numbers"),
-    ("seeds = [1, 2]", "seeds = 3", "seeds are a list of whole numbers"),
-    ("[0.0, 0.8]", '["a"]', "shares of zeros from 0 to below 1"),
-    ('name = "half"', 'name = "+ None"', "a name of its own"),
-    ("[measure]", "[mesure]", "mesure"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            '"method.warmup" = 0.5',
+            '"method.warmup" = 1.5',
+            "arm 'half' of warm: method.options.warmup",
+        ),
+        ('"method.warmup"', '"method.warmpu"', "warmpu"),
+        (
+            'name = "half"',
+            'name = "half"\nsearch = true',
+            "arm 'half': search is 'search' .* or 'random' .*; True came",
+        ),
+        ('name = "half"', 'name = "half"\nsearch = "random"', "what is searched is named in sizes"),
+        ('name = "half"', 'name = "none"', "a name of its own"),
+        ("[0.0, 0.8]", "[0.0, 1.8]", "shares of zeros from 0 to below 1"),
+        ("seeds = [1, 2]", 'seeds = ["one"]', "seeds are a list of whole numbers"),
+        ("seeds = [1, 2]", "seeds = 3", "seeds are a list of whole numbers"),
+        ("[0.0, 0.8]", '["a"]', "shares of zeros from 0 to below 1"),
+        ('name = "half"', 'name = "+ None"', "a name of its own"),
+        ("[measure]", "[mesure]", "mesure"),
+    ],
+)
 def test_a_wrong_set_is_said_before_anything_is_trained(small_set, old, new, said):
     small_set.write_text(small_set.read_text().replace(old, new))
     with pytest.raises(ValueError, match=said):
@@ -79,31 +101,50 @@ def test_a_wrong_set_is_said_before_anything_is_trained(small_set, old, new, sai
 def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch):
     trained = []
     really = experiment.train
-    monkeypatch.setattr(experiment, "train", lambda r, report: trained.append((r.method.options["warmup"], r.seed)) or really(r, report))
+    monkeypatch.setattr(
+        experiment,
+        "train",
+        lambda r, report: trained.append((r.method.options["warmup"], r.seed)) or really(r, report),
+    )
     made = recipe_sets.load(str(small_set))
     with pytest.raises(Interrupted):  # asked to stop in the second training
         compare.run(made, lambda progress, text, left: progress < 0.3)
-    assert trained == [(0.0, 1), (0.0, 2)] and "Not finished: none, half." in (paths.COMPARED / "warm.md").read_text()
+    assert (
+        trained == [(0.0, 1), (0.0, 2)]
+        and "Not finished: none, half." in (paths.COMPARED / "warm.md").read_text()
+    )
     page = compare.run(made, go)
     assert trained[2:] == [(0.0, 2), (0.5, 1), (0.5, 2)]
     files = sorted((paths.COMPARED / "warm").glob("*.json"))
-    assert [f.name for f in files] == [f"{a}-seed{s}.json" for a in ("half", "none") for s in (1, 2)]
+    assert [f.name for f in files] == [
+        f"{a}-seed{s}.json" for a in ("half", "none") for s in (1, 2)
+    ]
     record = json.loads(files[0].read_text())
     assert set(record["sizes"]) == {"0 % zeros", "80 % zeros"}
     assert record["sizes"]["80 % zeros"]["sparsity"] == pytest.approx(0.8, abs=0.02)
-    assert all(len(four) == 4 and four[1] > 0 for four in record["sizes"]["0 % zeros"]["speakers"].values())
+    assert all(
+        len(four) == 4 and four[1] > 0 for four in record["sizes"]["0 % zeros"]["speakers"].values()
+    )
     assert all(os.path.getsize(f) < recipe_sets.MOST_BYTES for f in files)
     told = page.read_text()
-    assert "Not finished" not in told and "half of the updates" in told and f"python -m core compare {small_set}" in told
+    assert (
+        "Not finished" not in told
+        and "half of the updates" in told
+        and f"python -m core compare {small_set}" in told
+    )
     assert told.count(record["run"]) == 1
     compare.run(made, go)
     assert len(trained) == 5, "nothing has changed, nothing is trained"
     with monkeypatch.context() as moved:  # the same files, written at another time
         moved.setattr(prepare, "_stamp", lambda path: "copied")
         compare.run(made, go)
-    assert len(trained) == 5 and len([*paths.prepared().glob("*/prepared.json")]) == 2, "prepared again, heard the same"
+    assert len(trained) == 5 and len([*paths.prepared().glob("*/prepared.json")]) == 2, (
+        "prepared again, heard the same"
+    )
     other = recipe_sets.load(str(small_set), ["training.peak_lr=1e-3"])
-    assert compare.run(other, go) != page and len(trained) == 9, "another recipe is another training, kept elsewhere"
+    assert compare.run(other, go) != page and len(trained) == 9, (
+        "another recipe is another training, kept elsewhere"
+    )
     assert page.read_text() == told and "--set training.peak_lr=1e-3" in arms_page.text(other)
 
 
@@ -122,7 +163,9 @@ def test_seeds_and_speakers_are_resampled_together():
 
 
 def test_arms_of_other_methods_name_their_own_sizes(small_set):
-    small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]") + """
+    small_set.write_text(
+        small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]")
+        + """
 [[arms]]
 name = "top-k"
 set = { "method" = "simple_topk", "method.sizes" = [4] }
@@ -131,21 +174,38 @@ sizes = { "0 % zeros" = "dense", "half" = "d4" }
 name = "alone"
 set = { "method" = "individual", "method.blocks" = 1 }
 sizes = { "half" = "dense" }
-""")
+"""
+    )
     page = compare.run(recipe_sets.load(str(small_set)), go).read_text()
     words = page.split("## Loss per frame")[0].split("## Words wrong")[1]
-    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in words.splitlines() if "|" in line}
-    assert rows["arm"] == ["0 % zeros", "80 % zeros", "half"] and rows["alone"][:2] == ["-", "-"] == rows["top-k"][1:2] + ["-"]
+    rows = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
+        for line in words.splitlines()
+        if "|" in line
+    }
+    assert rows["arm"] == ["0 % zeros", "80 % zeros", "half"] and rows["alone"][:2] == [
+        "-",
+        "-",
+    ] == rows["top-k"][1:2] + ["-"]
     assert "p " in rows["top-k"][0] and "p " not in rows["top-k"][2] and "p " in rows["alone"][2]
     record = recipe_sets.record("warm", "top-k", 1)
     half = record["sizes"]["half"]
-    assert half["mmacs_per_second"] < record["sizes"]["0 % zeros"]["mmacs_per_second"] and half["sparsity"] > 0.3
+    assert (
+        half["mmacs_per_second"] < record["sizes"]["0 % zeros"]["mmacs_per_second"]
+        and half["sparsity"] > 0.3
+    )
 
 
-@pytest.mark.parametrize(("old", "new", "said"), [
-    ("seconds = 8.0", 'seconds = 8.0\nsplits = ["tset"]', "there is no split 'tset'"),
-    ('{ "method.warmup" = 0.5 }', '{ "training.chunks_ms" = [50] }', "training.chunks_ms 50")])
-def test_what_only_the_speech_and_the_model_know_is_asked_before_anything_is_trained(small_set, old, new, said):
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seconds = 8.0", 'seconds = 8.0\nsplits = ["tset"]', "there is no split 'tset'"),
+        ('{ "method.warmup" = 0.5 }', '{ "training.chunks_ms" = [50] }', "training.chunks_ms 50"),
+    ],
+)
+def test_what_only_the_speech_and_the_model_know_is_asked_before_anything_is_trained(
+    small_set, old, new, said
+):
     small_set.write_text(small_set.read_text().replace(old, new))
     before = set(paths.runs().glob("*"))
     with pytest.raises(ValueError, match=said):
@@ -154,20 +214,27 @@ def test_what_only_the_speech_and_the_model_know_is_asked_before_anything_is_tra
 
 
 def test_a_size_that_no_training_stores_is_said_before_anything_is_trained(small_set):
-    small_set.write_text(small_set.read_text() + """
+    small_set.write_text(
+        small_set.read_text()
+        + """
 [[arms]]
 name = "top-k"
 set = { "method" = "simple_topk", "method.sizes" = [4] }
 sizes = { "half" = "d5" }
-""")
+"""
+    )
     before = set(paths.runs().glob("*"))
-    with pytest.raises(ValueError, match="arm 'top-k' of warm measures 'd5', but its training stores dense, d4"):
+    with pytest.raises(
+        ValueError, match="arm 'top-k' of warm measures 'd5', but its training stores dense, d4"
+    ):
         compare.run(recipe_sets.load(str(small_set)), go)
     assert set(paths.runs().glob("*")) == before
 
 
 def test_searched_sizes_and_sizes_by_bytes(small_set, monkeypatch):
-    small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]") + """
+    small_set.write_text(
+        small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]")
+        + """
 [[arms]]
 name = "searched"
 search = "search"
@@ -180,24 +247,50 @@ sizes = { "large" = "<= 0.12 MB", "small" = "r80" }
 name = "depth"
 set = { "method" = "simple_topk", "method.sizes" = [5, 2] }
 sizes = { "large" = "<= 0.12 MB" }
-""")
+"""
+    )
     made = recipe_sets.load(str(small_set))
     page = compare.run(made, go).read_text()
-    searched, drawn, depth = (recipe_sets.record("warm", name, 1) for name in ("searched", "drawn", "depth"))
-    assert searched["selection_seconds"] > 0 and searched["selection_evaluations"] == 8 and "minutes of selection" in page
-    assert drawn["run"] == searched["run"] and drawn["selection_evaluations"] == 8 and drawn["sizes"]["small"] != searched["sizes"]["small"]
-    options, rate = experiment.search_options(store.recipe(drawn["run"])), cost.macs_per_second(store.anatomy(drawn["run"])) / 1e12
-    spoken = paths.prepared() / store.read_json(store.run_folder(drawn["run"]) / paths.FINISHED)["prepared"]
+    searched, drawn, depth = (
+        recipe_sets.record("warm", name, 1) for name in ("searched", "drawn", "depth")
+    )
+    assert (
+        searched["selection_seconds"] > 0
+        and searched["selection_evaluations"] == 8
+        and "minutes of selection" in page
+    )
+    assert (
+        drawn["run"] == searched["run"]
+        and drawn["selection_evaluations"] == 8
+        and drawn["sizes"]["small"] != searched["sizes"]["small"]
+    )
+    options, rate = (
+        experiment.search_options(store.recipe(drawn["run"])),
+        cost.macs_per_second(store.anatomy(drawn["run"])) / 1e12,
+    )
+    spoken = (
+        paths.prepared()
+        / store.read_json(store.run_folder(drawn["run"]) / paths.FINISHED)["prepared"]
+    )
     rows = Prepared(spoken).rows("search")
     heard = sum(r.seconds for r in some_of_each(rows, options.seconds, options.seed))
-    times = drawn["selection_tmacs"] / heard / rate  # candidates, and those that word errors compare at the end
+    times = (
+        drawn["selection_tmacs"] / heard / rate
+    )  # candidates, and those that word errors compare at the end
     assert 8 < times <= 8 + options.best * len(options.sparsities) + 0.01
     state = store.own_part(store.run_folder(drawn["run"])) / "random.json"
-    store.write_json(state, {n: v for n, v in store.read_json(state).items() if n != "macs_per_second"})
+    store.write_json(
+        state, {n: v for n, v in store.read_json(state).items() if n != "macs_per_second"}
+    )
     arm, folder = made.arms[-2], store.run_folder(drawn["run"])
     told = compare._search(arm, folder, store.recipe(folder), Prepared(spoken), go)
-    assert told["selection_tmacs"] is None, "a search of an earlier version did not count them: not known, not 0"
-    assert 0.06e6 < depth["sizes"]["large"]["file_bytes"] <= 0.12e6 and "selection_seconds" not in depth
+    assert told["selection_tmacs"] is None, (
+        "a search of an earlier version did not count them: not known, not 0"
+    )
+    assert (
+        0.06e6 < depth["sizes"]["large"]["file_bytes"] <= 0.12e6
+        and "selection_seconds" not in depth
+    )
     assert sum(kept for kept, _ in depth["sizes"]["large"]["branches"].values()) == 5
     assert depth["sizes"]["large"]["branches"]["convolution"][1] == 2
     monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
@@ -209,25 +302,51 @@ kind = "better"
 arm = "depth"
 against = "searched"
 sizes = ["large", "tiny"]"""
-    text = small_set.read_text().replace('sizes = { "large" = "<= 0.12 MB" }', wanted).replace('"small" = "s80"', '"tiny" = "s80"').replace(
-        '"small" = "r80"', '"tiny" = "r80"')
+    text = (
+        small_set.read_text()
+        .replace('sizes = { "large" = "<= 0.12 MB" }', wanted)
+        .replace('"small" = "s80"', '"tiny" = "s80"')
+        .replace('"small" = "r80"', '"tiny" = "r80"')
+    )
     small_set.write_text(text)
     page = compare.run(recipe_sets.load(str(small_set)), go).read_text()
-    assert set(recipe_sets.record("warm", "depth", 1)["sizes"]) == {"large"}, "a budget that no size fits into"
+    assert set(recipe_sets.record("warm", "depth", 1)["sizes"]) == {"large"}, (
+        "a budget that no size fits into"
+    )
     head, _, *rows = page.split("## Words wrong")[1].split("## Loss")[0].strip().splitlines()[2:]
     row = next(r for r in rows if r.startswith("| depth | ")).split("|")
-    assert row[head.split("|").index(" tiny ")] == " - " and row[head.split("|").index(" large ")] != " - "
-    assert [(r["size"], r["verdict"]) for r in claims.rows()][1] == ("tiny", "no size is that small")
+    assert (
+        row[head.split("|").index(" tiny ")] == " - "
+        and row[head.split("|").index(" large ")] != " - "
+    )
+    assert [(r["size"], r["verdict"]) for r in claims.rows()][1] == (
+        "tiny",
+        "no size is that small",
+    )
 
 
-@pytest.mark.parametrize(("kept", "sure", "holds"), [
-    ([(8, 4, 4)] * 3, True, True), ([(1, 12, 3)] * 3, True, False), ([(4, 8, 4)] * 3, False, False),
-    ([(6, 2, 8)] * 3, False, False),       # more often than by chance, but another kind still more often
-    ([(8, 4, 4)] * 2 + [(5, 7, 4)], False, True)])  # one seed could be chance
+@pytest.mark.parametrize(
+    ("kept", "sure", "holds"),
+    [
+        ([(8, 4, 4)] * 3, True, True),
+        ([(1, 12, 3)] * 3, True, False),
+        ([(4, 8, 4)] * 3, False, False),
+        (
+            [(6, 2, 8)] * 3,
+            False,
+            False,
+        ),  # more often than by chance, but another kind still more often
+        ([(8, 4, 4)] * 2 + [(5, 7, 4)], False, True),
+    ],
+)  # one seed could be chance
 def test_what_is_kept_most_is_held_against_chance(kept, sure, holds):
-    found = [{"convolution": [c, 8], "feed-forward": [f, 16], "attention": [a, 8]} for c, f, a in kept]
+    found = [
+        {"convolution": [c, 8], "feed-forward": [f, 16], "attention": [a, 8]} for c, f, a in kept
+    ]
     told = claims._kept_most(found, "convolution")
-    assert (told["p"] < 0.05, told["holds"]) == (sure, holds) and told["seeds"][0][0] == kept[0][0] / 8
+    assert (told["p"] < 0.05, told["holds"]) == (sure, holds) and told["seeds"][0][0] == kept[0][
+        0
+    ] / 8
 
 
 CLAIMED = """
@@ -241,71 +360,137 @@ sizes = ["0 % zeros", "80 % zeros"]
 """
 
 
-@pytest.mark.parametrize(("old", "new"), [('"on par"', '"equal"'), ('"on par"', '"kept most"'),
-                                          ('arm = "half"', 'arm = "halves"'), ('against = "none"', 'against = "half"'),
-                                          ('sizes = ["0 % zeros", "80 % zeros"]', "sizes = []")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"on par"', '"equal"'),
+        ('"on par"', '"kept most"'),
+        ('arm = "half"', 'arm = "halves"'),
+        ('against = "none"', 'against = "half"'),
+        ('sizes = ["0 % zeros", "80 % zeros"]', "sizes = []"),
+    ],
+)
 def test_a_wrong_claim_is_said_before_anything_is_trained(small_set, old, new):
     small_set.write_text(small_set.read_text() + CLAIMED.replace(old, new))
-    with pytest.raises(ValueError, match=r"claim '9' needs a kind \(better, on par, kept most\), two different arms of the set"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"claim '9' needs a kind \(better, on par, kept most\), two different arms of the set"
+        ),
+    ):
         recipe_sets.load(str(small_set))
 
 
 def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     small_set.write_text(small_set.read_text().replace("[1, 2]", "[1, 2, 3]") + CLAIMED)
     monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
-    assert [(r["size"], r["verdict"], r["p"]) for r in claims.rows()] == [(f"{s} % zeros", "not run yet", None) for s in (0, 80)]
+    assert [(r["size"], r["verdict"], r["p"]) for r in claims.rows()] == [
+        (f"{s} % zeros", "not run yet", None) for s in (0, 80)
+    ]
 
-    def leave(arm: str, factor: dict[str, tuple[float, ...]], heavy: float = 1e6) -> None:  # errors of each seed, of those of the first arm
+    def leave(
+        arm: str, factor: dict[str, tuple[float, ...]], heavy: float = 1e6
+    ) -> None:  # errors of each seed, of those of the first arm
         for seed in (1, 2, 3):
             people = {f"p{i}": [5.0, 50.0, 0.0, 100.0] for i in range(40)}
             sizes = {}
             for size, shares in factor.items():
                 noise = np.random.default_rng(seed).integers(-2, 3, 40)
-                sizes[size] = {"file_bytes": heavy, "speakers": {
-                    p: [5.0, 50.0, round(shares[seed - 1] * (30 + noise[i])), 100.0] for i, p in enumerate(people)}}
+                sizes[size] = {
+                    "file_bytes": heavy,
+                    "speakers": {
+                        p: [5.0, 50.0, round(shares[seed - 1] * (30 + noise[i])), 100.0]
+                        for i, p in enumerate(people)
+                    },
+                }
             made = recipe_sets.load(str(small_set))
             chosen = next(a for a in made.arms if a.name == arm)
-            recipe_sets.save_record("warm", {"arm": arm, "seed": seed, "run": "x", "sizes": sizes, "split": "t", "seconds": 60.0 * seed,
-                                             "measure": made.measured(chosen), "recipe": as_dict(made.recipe_of(chosen, seed)),
-                                             "prepared": "p"})
+            recipe_sets.save_record(
+                "warm",
+                {
+                    "arm": arm,
+                    "seed": seed,
+                    "run": "x",
+                    "sizes": sizes,
+                    "split": "t",
+                    "seconds": 60.0 * seed,
+                    "measure": made.measured(chosen),
+                    "recipe": as_dict(made.recipe_of(chosen, seed)),
+                    "prepared": "p",
+                },
+            )
 
     leave("none", {"0 % zeros": (1, 1, 1), "80 % zeros": (1, 1, 1)})
     leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (1.2,) * 3})
     good, bad = claims.rows()
-    assert (good["verdict"], bad["verdict"]) == ("confirmed", "refuted") and good["minutes"] == [2.0, 2.0]
-    assert good["relative"] < 0.03 and good["low"] <= good["relative"] <= good["high"] and bad["relative"] == pytest.approx(0.2, abs=0.03)
+    assert (good["verdict"], bad["verdict"]) == ("confirmed", "refuted") and good["minutes"] == [
+        2.0,
+        2.0,
+    ]
+    assert (
+        good["relative"] < 0.03
+        and good["low"] <= good["relative"] <= good["high"]
+        and bad["relative"] == pytest.approx(0.2, abs=0.03)
+    )
     assert len(bad["seeds"]) == 3 and bad["seeds"][0][0] > bad["seeds"][0][1]
     claims.write()
     told = (paths.COMPARED / "CLAIMS.md").read_text()
-    assert "| confirmed |" in told and "| refuted |" in told and json.loads((paths.COMPARED / paths.CLAIMS).read_text()) == [good, bad]
+    assert (
+        "| confirmed |" in told
+        and "| refuted |" in told
+        and json.loads((paths.COMPARED / paths.CLAIMS).read_text()) == [good, bad]
+    )
     leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (1.2,) * 3}, heavy=1.1e6)
-    assert [r["verdict"] for r in claims.rows()] == ["undecided", "refuted"], "on par with more bytes is not on par"
-    for path in (paths.COMPARED / "warm").glob("half-*.json"):  # its other size is lighter, and as good as the other arm's heavier one
+    assert [r["verdict"] for r in claims.rows()] == [
+        "undecided",
+        "refuted",
+    ], "on par with more bytes is not on par"
+    for path in (paths.COMPARED / "warm").glob(
+        "half-*.json"
+    ):  # its other size is lighter, and as good as the other arm's heavier one
         record = json.loads(path.read_text())
         record["sizes"]["80 % zeros"] = record["sizes"]["0 % zeros"] | {"file_bytes": 0.9e6}
         path.write_text(json.dumps(record))
     lighter = claims.rows()[0]
-    assert (lighter["size"], lighter["verdict"], lighter["megabytes"]) == ("0 % zeros (the arm's 80 % zeros)", "confirmed", [0.9, 1.0])
+    assert (lighter["size"], lighter["verdict"], lighter["megabytes"]) == (
+        "0 % zeros (the arm's 80 % zeros)",
+        "confirmed",
+        [0.9, 1.0],
+    )
     leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (0.9, 1.0, 1.3)})
     assert claims.rows()[1]["verdict"] == "undecided"
     alone = [r["p"] for r in claims.rows()]
     larger = small_set.with_name("larger.toml")
     larger.write_text('extends = "warm"\ninstead_of = "warm"\n')
-    assert {(r["set"], r["smaller"]) for r in claims.rows()} == {("warm", False), ("larger", False)}, "nothing of it has been run"
+    assert {(r["set"], r["smaller"]) for r in claims.rows()} == {
+        ("warm", False),
+        ("larger", False),
+    }, "nothing of it has been run"
     assert "It decides the claims of `warm`" in arms_page.text(recipe_sets.load("larger"))
     for arm, seed in itertools.product(("none", "half"), (1, 2, 3)):
         recipe_sets.save_record("larger", recipe_sets.record("warm", arm, seed))
     assert {(r["set"], r["smaller"]) for r in claims.rows()} == {("warm", True), ("larger", False)}
     for name in ("warm", "larger"):
-        assert [r["p"] for r in claims.rows() if r["set"] == name] == alone, "each table has its own correction"
+        assert [r["p"] for r in claims.rows() if r["set"] == name] == alone, (
+            "each table has its own correction"
+        )
     main, smaller = claims.text(claims.rows()).split("## The same claims from smaller trainings")
-    assert main.count("[larger](larger.md)") == smaller.count("[warm](warm.md)") == 2 and "[warm]" not in main
+    assert (
+        main.count("[larger](larger.md)") == smaller.count("[warm](warm.md)") == 2
+        and "[warm]" not in main
+    )
     larger.write_text('extends = "warm"\ninstead_of = "larger"\n')
-    with pytest.raises(ValueError, match="no recipe set whose claims .*larger.toml may decide called 'larger'"):
+    with pytest.raises(
+        ValueError, match="no recipe set whose claims .*larger.toml may decide called 'larger'"
+    ):
         claims.rows()
     larger.unlink()
-    small_set.write_text(small_set.read_text().replace('"method.warmup" = 0.5', '"method.warmup" = 0.4'))
-    assert [r["verdict"] for r in claims.rows()] == ["not run yet"] * 2, "what was measured was another training"
+    small_set.write_text(
+        small_set.read_text().replace('"method.warmup" = 0.5', '"method.warmup" = 0.4')
+    )
+    assert [r["verdict"] for r in claims.rows()] == ["not run yet"] * 2, (
+        "what was measured was another training"
+    )
 
 
 def test_one_verdict_for_every_size_is_the_least_sure_one():
@@ -317,14 +502,36 @@ def test_one_verdict_for_every_size_is_the_least_sure_one():
         return made["size"], made["p"], made["holds"], made["unequal"]
 
     sure, less = row("a", 0.001, True), row("b", 0.02, True)
-    assert told(sure, less) == ("2 of 2 sizes, shown: b", 0.02, True, False), "it holds at each: the largest p"
-    assert told(sure, less, row("c", 0.004, False)) == ("3 of 3 sizes, shown: c", 0.012, False, False), "one size refutes, times 3"
+    assert told(sure, less) == (
+        "2 of 2 sizes, shown: b",
+        0.02,
+        True,
+        False,
+    ), "it holds at each: the largest p"
+    assert told(sure, less, row("c", 0.004, False)) == (
+        "3 of 3 sizes, shown: c",
+        0.012,
+        False,
+        False,
+    ), "one size refutes, times 3"
     assert told(sure, row("c", 0.8, False))[1] == 1.0
     heavy, light = row("c", 0.03, True, unequal=True), row("d", 0.01, False, unequal=True)
-    assert told(sure, less, heavy) == ("2 of 3 sizes, shown: b", 0.02, True, False), "ahead by more bytes: says nothing"
+    assert told(sure, less, heavy) == (
+        "2 of 3 sizes, shown: b",
+        0.02,
+        True,
+        False,
+    ), "ahead by more bytes: says nothing"
     assert told(heavy) == ("1 of 1 sizes, shown: c", 0.03, True, True), "nothing fair: undecided"
-    assert told(sure, less, light) == ("3 of 3 sizes, shown: d", 0.01, False, True), "behind with fewer bytes: undecided"
-    assert told(sure, less, row("c", None, False))[0] == "2 of 3 sizes, shown: b", "a size that one of the two cannot have"
+    assert told(sure, less, light) == (
+        "3 of 3 sizes, shown: d",
+        0.01,
+        False,
+        True,
+    ), "behind with fewer bytes: undecided"
+    assert told(sure, less, row("c", None, False))[0] == "2 of 3 sizes, shown: b", (
+        "a size that one of the two cannot have"
+    )
     assert told(row("a", None, False), row("b", None, False))[:2] == ("all 2 sizes", None)
 
 
@@ -340,18 +547,38 @@ def test_one_verdict_for_every_size_is_asked_for_in_the_set(small_set, monkeypat
 
 
 def test_other_splits_are_measured_when_the_set_says_so(small_set):
-    text = small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]").replace("seconds = 8.0", 'seconds = 8.0\nsplits = ["test"]')
+    text = (
+        small_set.read_text()
+        .replace("seeds = [1, 2]", "seeds = [1]")
+        .replace("seconds = 8.0", 'seconds = 8.0\nsplits = ["test"]')
+    )
     small_set.write_text(text)
     compare.run(recipe_sets.load(str(small_set)), go)
     record = recipe_sets.record("warm", "none", 1)
-    assert record["split"] == "test" and record["measure"]["splits"] == ["test"] and record["training_tmacs"] > 0
-    by_hand = 3 * 3 * record["audio_hours"] * 3600 * record["sizes"]["0 % zeros"]["mmacs_per_second"] / 1e6
-    assert record["training_tmacs"] == pytest.approx(by_hand, rel=0.01), "three passes, all of the whole net"
+    assert (
+        record["split"] == "test"
+        and record["measure"]["splits"] == ["test"]
+        and record["training_tmacs"] > 0
+    )
+    by_hand = (
+        3
+        * 3
+        * record["audio_hours"]
+        * 3600
+        * record["sizes"]["0 % zeros"]["mmacs_per_second"]
+        / 1e6
+    )
+    assert record["training_tmacs"] == pytest.approx(by_hand, rel=0.01), (
+        "three passes, all of the whole net"
+    )
 
 
 def test_a_claim_about_a_size_that_an_arm_does_not_have_is_said(small_set):
     small_set.write_text(small_set.read_text() + CLAIMED.replace('"80 % zeros"', '"80% zeros"'))
-    with pytest.raises(ValueError, match="claim '9' is about '80% zeros', but arm 'none' is measured at 0 % zeros, 80 % zeros"):
+    with pytest.raises(
+        ValueError,
+        match="claim '9' is about '80% zeros', but arm 'none' is measured at 0 % zeros, 80 % zeros",
+    ):
         recipe_sets.load(str(small_set))
 
 
@@ -363,24 +590,34 @@ def test_pages_are_written_anew_from_records_alone(small_set, monkeypatch, capsy
     assert "One seed: no claim." in told
     for seed, arm in ((1, "none"), (1, "half")):  # as if they had begun elsewhere
         found = recipe_sets.record("warm", arm, seed)
-        recipe_sets.save_record("warm", found | {"recipe": found["recipe"] | {"init_from": "elsewhere"}})
+        recipe_sets.save_record(
+            "warm", found | {"recipe": found["recipe"] | {"init_from": "elsewhere"}}
+        )
     page.unlink()  # records that another machine made come without it
     monkeypatch.setattr(experiment, "train", lambda *_: pytest.fail("nothing is trained"))
     assert cli.main(["compare", "--pages"]) == 0
-    assert page.read_text() == told.replace("core compare warm", "core compare warm --set init_from=elsewhere").replace(
-        "started from `random weights`", "started from `elsewhere`")
+    assert page.read_text() == told.replace(
+        "core compare warm", "core compare warm --set init_from=elsewhere"
+    ).replace("started from `random weights`", "started from `elsewhere`")
     assert cli.main(["compare"]) != 0 and "needs a recipe set" in capsys.readouterr().err
 
 
-def test_a_comparison_whose_start_is_not_here_counts_when_all_of_it_is_recorded(small_set, monkeypatch):
+def test_a_comparison_whose_start_is_not_here_counts_when_all_of_it_is_recorded(
+    small_set, monkeypatch
+):
     small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]"))
     page = compare.run(recipe_sets.load(str(small_set)), go)
     for arm in ("none", "half"):
         found = recipe_sets.record("warm", arm, 1)
-        recipe_sets.save_record("warm", found | {"recipe": found["recipe"] | {"init_from": "elsewhere"}})
+        recipe_sets.save_record(
+            "warm", found | {"recipe": found["recipe"] | {"init_from": "elsewhere"}}
+        )
     page.unlink()
     monkeypatch.setattr(experiment, "train", lambda *_: pytest.fail("nothing is trained"))
-    assert "started from `elsewhere`" in compare.run(recipe_sets.load(str(small_set), ["init_from=elsewhere"]), go).read_text()
+    assert (
+        "started from `elsewhere`"
+        in compare.run(recipe_sets.load(str(small_set), ["init_from=elsewhere"]), go).read_text()
+    )
     for wrong in (["init_from=another"], ["init_from=elsewhere", "seed=1", "training.updates=3"]):
         with pytest.raises(ValueError, match="there is no run called"):
             compare.run(recipe_sets.load(str(small_set), wrong), go)
@@ -392,31 +629,51 @@ def test_a_comparison_whose_start_is_not_here_counts_when_all_of_it_is_recorded(
 def test_a_set_may_extend_another_but_not_itself(small_set, monkeypatch):
     monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
     base, child = recipe_sets.load("warm"), small_set.with_name("child.toml")
-    child.write_text('extends = "warm"\ntitle = "Other"\nseeds = [7]\nclaims = []\n'
-                     '[common]\n"training.updates" = 3\n[measure]\nseconds = 2.0\n')
+    child.write_text(
+        'extends = "warm"\ntitle = "Other"\nseeds = [7]\nclaims = []\n'
+        '[common]\n"training.updates" = 3\n[measure]\nseconds = 2.0\n'
+    )
     made = recipe_sets.load("child")
-    assert (made.name, made.title, made.seeds, made.arms, made.claims) == ("child", "Other", (7,), base.arms, ())
+    assert (made.name, made.title, made.seeds, made.arms, made.claims) == (
+        "child",
+        "Other",
+        (7,),
+        base.arms,
+        (),
+    )
     assert made.measure.seconds == 2.0 and made.measure.sparsities == base.measure.sparsities
-    assert made.recipe.training == base.recipe.training | {"updates": 3} and made.recipe.corpus == base.recipe.corpus
+    assert (
+        made.recipe.training == base.recipe.training | {"updates": 3}
+        and made.recipe.corpus == base.recipe.corpus
+    )
     small_set.with_name("third.toml").write_text('extends = "child"\n')
     child.write_text('extends = "warm"\ninstead_of = "warm"\n')
-    assert (recipe_sets.load("child").instead_of, recipe_sets.load("third").instead_of) == ("warm", ""), "only the set that says so"
+    assert (recipe_sets.load("child").instead_of, recipe_sets.load("third").instead_of) == (
+        "warm",
+        "",
+    ), "only the set that says so"
     child.write_text('without = ["half"]\n' + small_set.read_text())
     with pytest.raises(ValueError, match="extends, which names that set, is missing"):
         recipe_sets.load("child")
     child.write_text('extends = "warm"\ntuning = ["none"]\n')
-    with pytest.raises(ValueError, match="no recipe set that may have tuned .*child.toml called 'none'"):
+    with pytest.raises(
+        ValueError, match="no recipe set that may have tuned .*child.toml called 'none'"
+    ):
         recipe_sets.load("child")
     small_set.with_name("third.toml").unlink()
     child.write_text('extends = "warm"\nwithout = ["half"]\n')
     with pytest.raises(ValueError, match="needs two or more"):
         recipe_sets.load("child")
     child.write_text('extends = "warm"\nwithout = ["halves"]\n')
-    with pytest.raises(ValueError, match="no arm of warm that .*child.toml may leave out called 'halves'"):
+    with pytest.raises(
+        ValueError, match="no arm of warm that .*child.toml may leave out called 'halves'"
+    ):
         recipe_sets.load("child")
     for other in ('"child"', '"none"', "3"):
         child.write_text(f"extends = {other}\n")
-        with pytest.raises(ValueError, match="there is no recipe set that .*child.toml may extend called"):
+        with pytest.raises(
+            ValueError, match="there is no recipe set that .*child.toml may extend called"
+        ):
             recipe_sets.load("child")
     child.write_text('extends = "warm"\n')
     small_set.write_text('extends = "child"\n' + small_set.read_text())
@@ -427,4 +684,7 @@ def test_a_set_may_extend_another_but_not_itself(small_set, monkeypatch):
 def test_settings_may_be_tables(small_set):
     common = '[common]\n"training.shares" = { tiny = 0.5, other = 0.25 }\n[measure]'
     small_set.write_text(small_set.read_text().replace("[measure]", common, 1))
-    assert recipe_sets.load(str(small_set)).recipe.training["shares"] == {"tiny": 0.5, "other": 0.25}
+    assert recipe_sets.load(str(small_set)).recipe.training["shares"] == {
+        "tiny": 0.5,
+        "other": 0.25,
+    }

@@ -1,4 +1,7 @@
-"""From a recipe to a finished run on the built-in corpus, at the smallest real size: every job kind, resume, bad recipes."""
+"""From a recipe to a finished run on the built-in corpus, at the smallest real size: every job
+kind, resume, bad recipes.
+"""
+
 from __future__ import annotations
 
 import os
@@ -20,13 +23,39 @@ TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
 
 
 def recipe(method: str = "omni_sparsity", options: dict | None = None, **changes) -> Recipe:
-    given = {"training": {"updates": 6, "batch_seconds": 20.0, "threads": 1, "log_every": 2, "checkpoint_every": 2,
-                          "wer_every": 4, "wer_seconds": 5.0},
-             "search": {"sparsities": [0.5, 0.8], "population": 8, "evaluations": 8, "seconds": 6.0, "best": 2, "threads": 1},
-             "evaluation": {"splits": ["test"], "speed_utterances": 1, "threads": 1, "repetitions": 200},
-             "tokens": {"kind": "characters"}, "features": {"speed_change": 0.0}} | changes
-    corpus = Choice("voice_commands", {"hours": 0.01, "test_utterances": 6, "dev_utterances": 4, "search_utterances": 4,
-                                       "shard_utterances": 8, "processes": 1})
+    given = {
+        "training": {
+            "updates": 6,
+            "batch_seconds": 20.0,
+            "threads": 1,
+            "log_every": 2,
+            "checkpoint_every": 2,
+            "wer_every": 4,
+            "wer_seconds": 5.0,
+        },
+        "search": {
+            "sparsities": [0.5, 0.8],
+            "population": 8,
+            "evaluations": 8,
+            "seconds": 6.0,
+            "best": 2,
+            "threads": 1,
+        },
+        "evaluation": {"splits": ["test"], "speed_utterances": 1, "threads": 1, "repetitions": 200},
+        "tokens": {"kind": "characters"},
+        "features": {"speed_change": 0.0},
+    } | changes
+    corpus = Choice(
+        "voice_commands",
+        {
+            "hours": 0.01,
+            "test_utterances": 6,
+            "dev_utterances": 4,
+            "search_utterances": 4,
+            "shard_utterances": 8,
+            "processes": 1,
+        },
+    )
     return Recipe(corpus, Choice("conformer_ctc", TINY), Choice(method, options or {}), **given)
 
 
@@ -59,11 +88,17 @@ def go(*_) -> bool:
 def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
     folder = experiment.train(recipe(options={"warmup": 0.5, "sparsest": 0.8}), go)
     assert (folder / paths.FINISHED).exists() and not (folder / paths.CHECKPOINT).exists()
-    assert [r["step"] for r in history.metrics(folder)] == [2, 4, 6] and len(store.rank_steps(folder)) == 2
+    assert [r["step"] for r in history.metrics(folder)] == [2, 4, 6] and len(
+        store.rank_steps(folder)
+    ) == 2
     assert set(history.metrics(folder)[-1]["loss"]) == {"dense", "sparsest", "random"}
-    heard = [r["wer"] for r in history.metrics(folder) if "wer" in r]  # at 4 and at the end; of an untrained net nearly all wrong
+    heard = [
+        r["wer"] for r in history.metrics(folder) if "wer" in r
+    ]  # at 4 and at the end; of an untrained net nearly all wrong
     assert [set(w) for w in heard] == [{"dense", "sparsest"}] * 2
-    assert all(0.5 < rate < 3 for w in heard for by_corpus in w.values() for rate in by_corpus.values())
+    assert all(
+        0.5 < rate < 3 for w in heard for by_corpus in w.values() for rate in by_corpus.values()
+    )
     assert list(heard[0]["dense"]) == ["voice_commands"]
     found = experiment.search(folder.name, go)
     anatomy = store.anatomy(folder)
@@ -74,40 +109,82 @@ def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
         assert max(sizes) <= 1.021 * min(sizes)
     reports = experiment.evaluate(folder.name, ["dense", "s80"], [], go)
     dense, s80 = reports
-    assert s80.file_bytes == len(packing.pack(folder, store.subnet(folder, "s80"))) < dense.file_bytes
+    assert (
+        s80.file_bytes == len(packing.pack(folder, store.subnet(folder, "s80"))) < dense.file_bytes
+    )
     assert dense.delta_wer is None and s80.delta_wer is not None and s80.utterances == 6
     assert len(store.hypotheses(folder, "s80", s80.split, s80.chunk_ms)) == 6
-    monkeypatch.setattr(paths, "RELEASED", tmp_path)  # released without random search: nothing else is searched again
+    monkeypatch.setattr(
+        paths, "RELEASED", tmp_path
+    )  # released without random search: nothing else is searched again
     shipped = shutil.copytree(folder, tmp_path / folder.name)
     for file in (shipped / paths.SUBNETS).glob("r*.json"):
         file.unlink()
     searched, run_ladder = [], ladders.run_ladder
-    monkeypatch.setattr(ladders, "run_ladder", lambda *a, **k: searched.append(k["method"]) or run_ladder(*a, **k))
-    assert {s.name for s in experiment.search(folder.name, go)} == {s.name for s in found} and searched == ["random"]
+    monkeypatch.setattr(
+        ladders, "run_ladder", lambda *a, **k: searched.append(k["method"]) or run_ladder(*a, **k)
+    )
+    assert {s.name for s in experiment.search(folder.name, go)} == {
+        s.name for s in found
+    } and searched == ["random"]
     assert store.reports(shipped, own=False) == store.reports(shipped)
 
 
 def test_a_transducer_goes_the_same_way():
-    changed = recipe(options={"distillation": "none", "warmup": 0.5}).training | {"chunks_ms": [160]}
-    model = {"blocks": 2, "width": 32, "heads": 2, "predictor": "lstm", "embedding": 16, "joint": 32}
-    given = recipe(options={"distillation": "none", "warmup": 0.5}, training=changed,
-                   evaluation={"splits": ["test"], "chunk_ms": 160.0, "speed_utterances": 1, "threads": 1, "repetitions": 200})
+    changed = recipe(options={"distillation": "none", "warmup": 0.5}).training | {
+        "chunks_ms": [160]
+    }
+    model = {
+        "blocks": 2,
+        "width": 32,
+        "heads": 2,
+        "predictor": "lstm",
+        "embedding": 16,
+        "joint": 32,
+    }
+    given = recipe(
+        options={"distillation": "none", "warmup": 0.5},
+        training=changed,
+        evaluation={
+            "splits": ["test"],
+            "chunk_ms": 160.0,
+            "speed_utterances": 1,
+            "threads": 1,
+            "repetitions": 200,
+        },
+    )
     given = Recipe(**{**vars(given), "model": Choice("emformer_transducer", model)})
     with pytest.raises(ValueError, match="evaluation.chunk_ms 320 is not possible.*160"):
         experiment.train(Recipe(**{**vars(given), "evaluation": {}}), go)
     assert not paths.runs().exists()
     folder = experiment.train(given, go)
     assert set(history.metrics(folder)[-1]["wer"]) == {"dense", "sparsest"}
-    assert {s.name for s in experiment.search(folder.name, go)} >= {"s50", "u50", "s80", "m80", "r80"}
+    assert {s.name for s in experiment.search(folder.name, go)} >= {
+        "s50",
+        "u50",
+        "s80",
+        "m80",
+        "r80",
+    }
     dense, s80 = experiment.evaluate(folder.name, ["dense", "s80"], [], go)
-    assert (dense.decoder, dense.chunk_ms, dense.lookahead_ms) == ("greedy", 160.0, 47.5) and s80.rtf > 0 and s80.chunk_p95_ms > 0
-    assert s80.file_bytes == len(packing.pack(folder, store.subnet(folder, "s80"))) < dense.file_bytes
+    assert (
+        (dense.decoder, dense.chunk_ms, dense.lookahead_ms) == ("greedy", 160.0, 47.5)
+        and s80.rtf > 0
+        and s80.chunk_p95_ms > 0
+    )
+    assert (
+        s80.file_bytes == len(packing.pack(folder, store.subnet(folder, "s80"))) < dense.file_bytes
+    )
 
 
 def test_measuring_a_new_size_stores_subnet_and_report():
     folder = experiment.train(recipe(), go)
     anatomy = store.anatomy(folder)
-    new = as_dict(store.subnet(folder, "dense")) | {"name": "u37", "keep": cost.uniform(anatomy, 0.37), "sparsity": 0.37}
+    new = as_dict(store.subnet(folder, "dense")) | {
+        "name": "u37",
+        "keep": cost.uniform(anatomy, 0.37),
+        "sparsity": 0.37,
+    }
     job_kinds.evaluate_job({"run": folder.name, "subnets": [], "splits": ["test"], "new": new}, go)
     assert store.subnet(folder, "u37").sparsity == 0.37
     assert [r.subnet for r in store.reports(folder)] == ["u37"]
@@ -122,6 +199,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights():
     def stop_soon(progress, text, left):
         told.append(text)
         return "update 4/6" not in text
+
     with pytest.raises(Interrupted):
         experiment.train(recipe(), stop_soon)
     assert experiment.train(recipe(), go) == whole
@@ -130,7 +208,9 @@ def test_a_stopped_training_goes_on_to_the_same_weights():
 
 def test_a_stage_continues_from_released_weights_and_the_mask_of_a_pruned_run_ships():
     first = experiment.train(recipe("dense"), go)
-    second = experiment.train(recipe("gradual_magnitude", {"sparsity": 0.8, "refresh": 1}, init_from=first.name), go)
+    second = experiment.train(
+        recipe("gradual_magnitude", {"sparsity": 0.8, "refresh": 1}, init_from=first.name), go
+    )
     subnet = store.subnets(second)[0]
     assert subnet.name == "s80" and subnet.sparsity == pytest.approx(0.8, abs=0.01)
     tensors, _ = packing.unpack(packing.pack(second, subnet))
@@ -146,7 +226,9 @@ def test_a_run_that_was_only_begun_or_lost_its_hypotheses_can_still_be_measured(
     once = experiment.evaluate(folder.name, ["dense", "u50"], [], go)
     for file in (folder / paths.REPORTS).glob("dense.*.jsonl.zst"):
         file.write_bytes(b"torn")
-    (folder / paths.FINISHED).rename(folder / "aside")  # no marker: the speech is looked up as prepare does
+    (folder / paths.FINISHED).rename(
+        folder / "aside"
+    )  # no marker: the speech is looked up as prepare does
     again = experiment.evaluate(folder.name, ["dense", "u50"], [], go)
     assert [r.wer for r in again] == [r.wer for r in once]
 
@@ -166,12 +248,27 @@ def test_other_shapes_are_refused_with_the_tensor_named():
 
 def test_only_individual_nets_start_from_the_first_blocks_of_a_deeper_one():
     first = experiment.train(recipe("dense"), go)
-    still = {"training": {**recipe().training, "updates": 1, "peak_lr": 1e-7, "average": 0.0, "weight_decay": 0.0}}
+    still = {
+        "training": {
+            **recipe().training,
+            "updates": 1,
+            "peak_lr": 1e-7,
+            "average": 0.0,
+            "weight_decay": 0.0,
+        }
+    }
     alone = experiment.train(recipe("individual", {"blocks": 1}, init_from=first.name, **still), go)
-    before, after = (safetensors.numpy.load_file(folder / paths.WEIGHTS) for folder in (first, alone))
+    before, after = (
+        safetensors.numpy.load_file(folder / paths.WEIGHTS) for folder in (first, alone)
+    )
     assert set(after) == {n for n in before if not n.startswith("blocks.1.")}
     assert all(np.allclose(after[n], before[n], atol=2e-3) for n in after)
-    shallow = Recipe(**{**vars(recipe("dense", init_from=first.name)), "model": Choice("conformer_ctc", {**TINY, "blocks": 1})})
+    shallow = Recipe(
+        **{
+            **vars(recipe("dense", init_from=first.name)),
+            "model": Choice("conformer_ctc", {**TINY, "blocks": 1}),
+        }
+    )
     with pytest.raises(ValueError, match="another model"):
         experiment.train(shallow, go)
 
@@ -179,7 +276,7 @@ def test_only_individual_nets_start_from_the_first_blocks_of_a_deeper_one():
 def test_a_run_is_continued_or_refused_never_begun_anew(monkeypatch):
     with pytest.raises(Interrupted):
         experiment.train(recipe(), lambda progress, text, left: "update 4/6" not in text)
-    begun, = paths.runs().iterdir()
+    (begun,) = paths.runs().iterdir()
     monkeypatch.setattr("core.methods.omni_sparsity.VERSION", 99)
     with pytest.raises(ValueError, match="cannot be continued.*recipe.json"):
         experiment.train(store.recipe(begun), go, resume=begun.name)
@@ -219,8 +316,14 @@ def test_prepared_speech_of_a_changed_corpus_is_not_taken_for_todays(monkeypatch
 LSTMS = Choice("lstm_transducer", {"blocks": 2, "width": 32, "embedding": 16, "joint": 32})
 
 
-@pytest.mark.parametrize(("method", "pattern", "sparsity", "model"), [
-    ("gradual_magnitude", "2:4", 0.5, None), ("csp", "1x1", 0.8, None), ("csp", "1x1", 0.8, LSTMS)])
+@pytest.mark.parametrize(
+    ("method", "pattern", "sparsity", "model"),
+    [
+        ("gradual_magnitude", "2:4", 0.5, None),
+        ("csp", "1x1", 0.8, None),
+        ("csp", "1x1", 0.8, LSTMS),
+    ],
+)
 def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, sparsity, model):
     given = recipe(method, {"pattern": pattern, "sparsity": sparsity, "refresh": 1})
     folder = experiment.train(Recipe(**{**vars(given), "model": model or given.model}), go)
@@ -228,12 +331,16 @@ def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, 
     assert subnet.pattern == pattern == cost.pattern_of(anatomy)
     tensors, metadata = packing.unpack(packing.pack(folder, subnet))
     zeros = sum(int((tensors[f"{u.name}.weight"] == 0).sum()) for u in anatomy.units)
-    assert metadata["block"] == 1 and zeros / cost.prunable_parameters(anatomy) == pytest.approx(sparsity, abs=0.005)
+    assert metadata["block"] == 1 and zeros / cost.prunable_parameters(anatomy) == pytest.approx(
+        sparsity, abs=0.005
+    )
     if pattern == "2:4":
         fours = tensors["blocks.0.attention.query.weight"].reshape(-1, 4)
         assert np.all((fours != 0).sum(1) <= 2)
-    report, = experiment.evaluate(folder.name, [], [], go)
-    assert report.file_bytes == len(packing.pack(folder, subnet)) and report.sparsity == pytest.approx(sparsity, abs=0.005)
+    (report,) = experiment.evaluate(folder.name, [], [], go)
+    assert report.file_bytes == len(
+        packing.pack(folder, subnet)
+    ) and report.sparsity == pytest.approx(sparsity, abs=0.005)
     assert abs(cost.file_bytes(anatomy, subnet.keep) - report.file_bytes) < cost.OTHER_BYTES
 
 
@@ -241,12 +348,23 @@ def test_a_size_of_a_budget_is_stored_within_it():
     folder = experiment.train(recipe("ortho_softmax", {"sizes": [0.6], "selection": 0.5}), go)
     dense, size = experiment.evaluate(folder.name, ["dense", "c60"], [], go)
     assert 0.45 * dense.parameters < size.nonzero_parameters <= 0.6 * dense.parameters
-    assert size.file_bytes == len(packing.pack(folder, store.subnet(folder, "c60"))) < 0.8 * dense.file_bytes
+    assert (
+        size.file_bytes
+        == len(packing.pack(folder, store.subnet(folder, "c60")))
+        < 0.8 * dense.file_bytes
+    )
     assert size.mmacs_nonzero_per_second < 0.7 * dense.mmacs_nonzero_per_second
 
 
-@pytest.mark.parametrize("place", ["blocks.", "layers.", "transcriber.transformer.emformer_layers."])
+@pytest.mark.parametrize(
+    "place", ["blocks.", "layers.", "transcriber.transformer.emformer_layers."]
+)
 def test_some_blocks_are_numbered_anew(place):
-    weights = {f"{place}{i}.norm.weight": torch.full((1,), i) for i in range(12)} | {"joiner.weight": torch.zeros(1)}
+    weights = {f"{place}{i}.norm.weight": torch.full((1,), i) for i in range(12)} | {
+        "joiner.weight": torch.zeros(1)
+    }
     taken = building._some_blocks(weights, lambda deeper: [0, deeper - 1])
-    assert set(taken) == {f"{place}0.norm.weight", f"{place}1.norm.weight", "joiner.weight"} and taken[f"{place}1.norm.weight"] == 11
+    assert (
+        set(taken) == {f"{place}0.norm.weight", f"{place}1.norm.weight", "joiner.weight"}
+        and taken[f"{place}1.norm.weight"] == 11
+    )

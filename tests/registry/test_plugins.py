@@ -1,4 +1,5 @@
 """Plug-ins are found by scanning, and wrong names and options are refused with words that help."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -40,29 +41,43 @@ def test_unknown_plugin_lists_what_exists_and_guesses():
 
 
 def test_right_options_become_an_instance_of_the_right_types():
-    made = plugins.make_options(Options, {"layers": 4, "rate": 1, "chunks": [640], "limit": 2, "weights": {"a": 1},
-                                          "on": False, "kind": "slow"}, "model.options")
+    made = plugins.make_options(
+        Options,
+        {
+            "layers": 4,
+            "rate": 1,
+            "chunks": [640],
+            "limit": 2,
+            "weights": {"a": 1},
+            "on": False,
+            "kind": "slow",
+        },
+        "model.options",
+    )
     assert made == Options(4, 1.0, "slow", (640,), 2.0, {"a": 1.0}, False)
     assert isinstance(made.rate, float) and isinstance(made.weights["a"], float)
     assert plugins.make_options(Options, {"limit": None}, "m") == Options()
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"layres": 4}, ["model.options", "'layres'", "did you mean 'layers'", "allowed are"]),
-    ({"layers": 4.5}, ["model.options.layers", "int", "4.5"]),
-    ({"layers": True}, ["model.options.layers", "int", "True"]),
-    ({"layers": 17}, ["model.options.layers", "from 1 to 16", "17"]),
-    ({"rate": -0.5}, ["model.options.rate", "at least 0", "-0.5"]),
-    ({"rate": float("nan")}, ["model.options.rate", "nan"]),
-    ({"rate": "x"}, ["model.options.rate", "float", "'x'"]),
-    ({"kind": "fats"}, ["model.options.kind", "'fast', 'slow'", "'fats'"]),
-    ({"chunks": [320, -1]}, ["model.options.chunks", "at least 0", "-1"]),
-    ({"chunks": ["a"]}, ["model.options.chunks", "tuple[int, ...]"]),
-    ({"limit": 6}, ["model.options.limit", "at most 5", "6"]),
-    ({"weights": {"a": "b"}}, ["model.options.weights", "dict[str, float]"]),
-    ({"on": 1}, ["model.options.on", "bool", "1"]),
-    (["layers"], ["model.options", "table"]),
-])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"layres": 4}, ["model.options", "'layres'", "did you mean 'layers'", "allowed are"]),
+        ({"layers": 4.5}, ["model.options.layers", "int", "4.5"]),
+        ({"layers": True}, ["model.options.layers", "int", "True"]),
+        ({"layers": 17}, ["model.options.layers", "from 1 to 16", "17"]),
+        ({"rate": -0.5}, ["model.options.rate", "at least 0", "-0.5"]),
+        ({"rate": float("nan")}, ["model.options.rate", "nan"]),
+        ({"rate": "x"}, ["model.options.rate", "float", "'x'"]),
+        ({"kind": "fats"}, ["model.options.kind", "'fast', 'slow'", "'fats'"]),
+        ({"chunks": [320, -1]}, ["model.options.chunks", "at least 0", "-1"]),
+        ({"chunks": ["a"]}, ["model.options.chunks", "tuple[int, ...]"]),
+        ({"limit": 6}, ["model.options.limit", "at most 5", "6"]),
+        ({"weights": {"a": "b"}}, ["model.options.weights", "dict[str, float]"]),
+        ({"on": 1}, ["model.options.on", "bool", "1"]),
+        (["layers"], ["model.options", "table"]),
+    ],
+)
 def test_wrong_options_are_refused_by_name(given, words):
     with pytest.raises(ValueError) as error:
         plugins.make_options(Options, given, "model.options")
@@ -73,5 +88,7 @@ def test_wrong_options_are_refused_by_name(given, words):
 def test_an_error_lists_some_of_hundreds_of_names():
     with pytest.raises(ValueError) as told:
         plugins.check_name("run-7x", [f"run-{n}" for n in range(300)], "run")
-    assert "did you mean 'run-7" in str(told.value) and "run-19 and 280 more (python -m core list)" in str(told.value)
+    assert "did you mean 'run-7" in str(
+        told.value
+    ) and "run-19 and 280 more (python -m core list)" in str(told.value)
     assert "run-20," not in str(told.value)

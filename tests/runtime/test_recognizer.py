@@ -1,4 +1,7 @@
-"""The recogniser: names as the model's, streams equal whole utterances whatever the packets, clear errors."""
+"""The recogniser: names as the model's, streams equal whole utterances whatever the packets, clear
+errors.
+"""
+
 from __future__ import annotations
 
 import itertools
@@ -33,13 +36,17 @@ def sounds(count, rng=None):
     made = []
     for n in rng.integers(800, 64000, count):
         t = np.arange(n) / 16000
-        tone = np.sin(2 * np.pi * np.cumsum(rng.uniform(100, 3000, n // 1600 + 1).repeat(1600)[:n]) / 16000)
+        tone = np.sin(
+            2 * np.pi * np.cumsum(rng.uniform(100, 3000, n // 1600 + 1).repeat(1600)[:n]) / 16000
+        )
         made.append((0.3 * tone + 0.05 * rng.normal(size=n) * np.sin(3 * t)).astype(np.float32))
     return made
 
 
 def talkative(heard, features):
-    """The same recogniser with an output layer that listens to what varies most: a random one repeats two tokens."""
+    """The same recogniser with an output layer that listens to what varies most: a random one
+    repeats two tokens.
+    """
     head, hidden = heard.model.heads[0], []
     hook = head.register_forward_hook(lambda module, given, made: hidden.append(given[0][0]))
     with torch.no_grad():
@@ -50,7 +57,9 @@ def talkative(heard, features):
         mean = frames.mean(0)
         _, scale, directions = torch.linalg.svd(frames - mean, full_matrices=False)
         torch.manual_seed(0)
-        mixed = torch.randn(len(head.bias), 8) @ (directions[:8] / scale[:8, None]) * len(frames) ** 0.5
+        mixed = (
+            torch.randn(len(head.bias), 8) @ (directions[:8] / scale[:8, None]) * len(frames) ** 0.5
+        )
         head.weight.copy_(mixed)
         head.bias.copy_(-mixed @ mean)
     return heard
@@ -59,8 +68,12 @@ def talkative(heard, features):
 def test_standin_has_the_names_of_the_real_model(run):
     recipe = store.recipe(run)
     module = plugins.load("models", recipe.model.name)
-    model = module.build(plugins.make_options(module.Options, recipe.model.options, "model"), standin.SYMBOLS)
-    assert {n: tuple(p.shape) for n, p in model.state_dict().items()} == standin.shapes(4, 32, 64, 5)
+    model = module.build(
+        plugins.make_options(module.Options, recipe.model.options, "model"), standin.SYMBOLS
+    )
+    assert {n: tuple(p.shape) for n, p in model.state_dict().items()} == standin.shapes(
+        4, 32, 64, 5
+    )
     assert model.anatomy().units == store.anatomy(run).units
 
 
@@ -89,7 +102,9 @@ def test_a_hundred_real_utterances_stream_token_identically(tmp_path, speech_roo
     waves = [audio.read(u.audio, u.offset, u.seconds) for u in spoken]
     features = [fbank(w) for w in waves]
     run, frames = standin.make_run(tmp_path, utterances=2), np.concatenate(features)
-    store.write_json(run / paths.FEATURE_STATISTICS, {"mean": frames.mean(0), "std": frames.std(0) / 2})
+    store.write_json(
+        run / paths.FEATURE_STATISTICS, {"mean": frames.mean(0), "std": frames.std(0) / 2}
+    )
     heard = talkative(recognizer.open(run, "s30"), features[:20])
     whole = [heard.tokens([f])[0] for f in features]
     assert sum(map(len, whole)) > 1000 and len(set(map(tuple, whole))) > 90
@@ -112,10 +127,17 @@ def test_run_file_and_bytes_give_the_same(run, tmp_path, monkeypatch):
     monkeypatch.setenv("SUPERNET_ARTIFACTS", str(tmp_path / "artifacts"))
     standin.make_run(tmp_path / "artifacts" / "runs", utterances=2)
     features = [fbank(w) for w in sounds(3)]
-    texts = [recognizer.open(s, "s80").transcribe(features) for s in (run, path, path.read_bytes(), "standin")]
+    texts = [
+        recognizer.open(s, "s80").transcribe(features)
+        for s in (run, path, path.read_bytes(), "standin")
+    ]
     assert texts[0] == texts[1] == texts[2] == texts[3]
     conditions = recognizer.open(path).conditions
-    assert (conditions["subnet"], conditions["chunk_ms"], conditions["decoder"]) == ("s80", 320.0, "greedy")
+    assert (conditions["subnet"], conditions["chunk_ms"], conditions["decoder"]) == (
+        "s80",
+        320.0,
+        "greedy",
+    )
     assert conditions["file_bytes"] == path.stat().st_size
 
 

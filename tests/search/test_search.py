@@ -1,4 +1,7 @@
-"""The search: candidates stay in their window, it beats random search on a problem with a known answer, and resumes."""
+"""The search: candidates stay in their window, it beats random search on a problem with a known
+answer, and resumes.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -18,7 +21,10 @@ from tests import standin
 SHAPE = standin.anatomy(4, 64, 4)
 SIZES = [0.5, 0.7, 0.9]
 OPTIONS = Options(sparsities=SIZES, evaluations=150, population=24, minutes=10.0)
-NEED = {u.name: w for u, w in zip(SHAPE.units, np.random.default_rng(0).exponential(1.0, len(SHAPE.units)) ** 2)}
+NEED = {
+    u.name: w
+    for u, w in zip(SHAPE.units, np.random.default_rng(0).exponential(1.0, len(SHAPE.units)) ** 2)
+}
 
 
 def loss(keep):
@@ -29,7 +35,9 @@ def loss(keep):
 @pytest.mark.parametrize("group", ["unit", "branch"])
 def test_candidates_are_new_inside_the_window_and_grouped(group):
     budgets = budgets_of(SHAPE, SIZES)
-    search = Search(SHAPE, budgets, dataclasses.replace(OPTIONS, group=group), [cost.uniform(SHAPE, 0.7)])
+    search = Search(
+        SHAPE, budgets, dataclasses.replace(OPTIONS, group=group), [cost.uniform(SHAPE, 0.7)]
+    )
     seen = set()
     for _ in range(10):
         keeps = search.ask(6)
@@ -37,7 +45,9 @@ def test_candidates_are_new_inside_the_window_and_grouped(group):
             assert min(abs(cost.file_bytes(SHAPE, keep) / b - 1) for b in budgets) <= 0.01
             seen.add(json.dumps(keep))
             if group == "branch":
-                assert len({(u.branch, keep[u.name]) for u in SHAPE.units}) == len({u.branch for u in SHAPE.units})
+                assert len({(u.branch, keep[u.name]) for u in SHAPE.units}) == len(
+                    {u.branch for u in SHAPE.units}
+                )
         search.tell([(k, loss(k)) for k in keeps])
     assert len(seen) == 60 and search.told == 60
     assert all(len(place) >= 8 for place in search.front)
@@ -62,9 +72,11 @@ def test_search_beats_random_search_uniform_and_magnitude():
     for i, (mine, drawn) in enumerate(zip(searched, at_random)):
         budget = budgets_of(SHAPE, SIZES)[i]
         assert loss(mine.keep) < loss(drawn.keep)
-        assert loss(mine.keep) < 0.9 * min(loss(s.keep) for s in others[2 * i:2 * i + 2])
+        assert loss(mine.keep) < 0.9 * min(loss(s.keep) for s in others[2 * i : 2 * i + 2])
         assert abs(cost.file_bytes(SHAPE, mine.keep) / budget - 1) <= 0.01
-        assert mine.sparsity == cost.sparsity_reached(SHAPE, mine.keep) and mine.origin == "searched"
+        assert (
+            mine.sparsity == cost.sparsity_reached(SHAPE, mine.keep) and mine.origin == "searched"
+        )
 
 
 def test_resumed_is_not_stopping(tmp_path):
@@ -72,17 +84,31 @@ def test_resumed_is_not_stopping(tmp_path):
     whole = run_ladder(SHAPE, options, loss, state_path=tmp_path / "whole.json")
     calls = []
     with pytest.raises(Interrupted, match="stopped after 21 of 60"):
-        run_ladder(SHAPE, options, loss, state_path=tmp_path / "part.json",
-                   progress=lambda share, text, left: calls.append(share) or len(calls) < 8)
+        run_ladder(
+            SHAPE,
+            options,
+            loss,
+            state_path=tmp_path / "part.json",
+            progress=lambda share, text, left: calls.append(share) or len(calls) < 8,
+        )
     counted = []
-    again = run_ladder(SHAPE, options, lambda k: counted.append(k) or loss(k), state_path=tmp_path / "part.json")
+    again = run_ladder(
+        SHAPE, options, lambda k: counted.append(k) or loss(k), state_path=tmp_path / "part.json"
+    )
     assert again == whole and len(counted) < 60
     with pytest.raises(ValueError, match="budgets"):
-        run_ladder(SHAPE, dataclasses.replace(options, sparsities=[0.2]), loss, state_path=tmp_path / "part.json")
+        run_ladder(
+            SHAPE,
+            dataclasses.replace(options, sparsities=[0.2]),
+            loss,
+            state_path=tmp_path / "part.json",
+        )
 
 
 def test_rerank_chooses_among_the_best():
-    best_by = run_ladder(SHAPE, dataclasses.replace(OPTIONS, evaluations=60), loss, rerank=lambda keep: -loss(keep))
+    best_by = run_ladder(
+        SHAPE, dataclasses.replace(OPTIONS, evaluations=60), loss, rerank=lambda keep: -loss(keep)
+    )
     plain = run_ladder(SHAPE, dataclasses.replace(OPTIONS, evaluations=60), loss)
     assert all(loss(a.keep) > loss(b.keep) for a, b in zip(best_by, plain))
 
@@ -96,10 +122,14 @@ def test_magnitude_allocation_is_one_threshold_at_the_asked_bytes():
     size = budgets_of(SHAPE, [0.6])[0]
     keep = allocation.global_magnitude(norms, SHAPE, size)
     assert abs(cost.file_bytes(SHAPE, keep) / size - 1) < 0.01
-    dropped = max(np.sort(n.reshape(-1))[::-1][cost.blocks_kept(u, keep[u.name]):].max(initial=0)
-                  for u, n in ((u, norms[u.name]) for u in SHAPE.units))
-    held = min(np.sort(n.reshape(-1))[::-1][:cost.blocks_kept(u, keep[u.name])].min(initial=9e9)
-               for u, n in ((u, norms[u.name]) for u in SHAPE.units))
+    dropped = max(
+        np.sort(n.reshape(-1))[::-1][cost.blocks_kept(u, keep[u.name]) :].max(initial=0)
+        for u, n in ((u, norms[u.name]) for u in SHAPE.units)
+    )
+    held = min(
+        np.sort(n.reshape(-1))[::-1][: cost.blocks_kept(u, keep[u.name])].min(initial=9e9)
+        for u, n in ((u, norms[u.name]) for u in SHAPE.units)
+    )
     assert dropped < held
     with pytest.raises(ValueError, match="too few"):
         allocation.uniform_at(SHAPE, 100)
@@ -115,9 +145,11 @@ def test_unreachable_window_is_said():
 def test_probing_finds_what_matters_and_counts_as_measuring(tmp_path):
     calls = []
     options = dataclasses.replace(OPTIONS, evaluations=200)
-    found = run_ladder(SHAPE, options, lambda k: calls.append(k) or loss(k), state_path=tmp_path / "s.json")
+    found = run_ladder(
+        SHAPE, options, lambda k: calls.append(k) or loss(k), state_path=tmp_path / "s.json"
+    )
     assert len(calls) == 200, "probes are measurements, too"
-    probes = calls[1:1 + len(SHAPE.units)]
+    probes = calls[1 : 1 + len(SHAPE.units)]
     assert all(sum(k[n] != calls[0][n] for n in k) == 1 for k in probes)
     blind = run_ladder(SHAPE, dataclasses.replace(options, probe=False), loss)
     assert all(loss(a.keep) < loss(b.keep) for a, b in zip(found, blind))
@@ -126,7 +158,9 @@ def test_probing_finds_what_matters_and_counts_as_measuring(tmp_path):
     assert not again, "a finished search measures nothing"
     for steepness in (4.0, 16.0):
         keep = allocation.by_harm(NEED, SHAPE, budgets_of(SHAPE, [0.7])[0], steepness)
-        assert min(keep.values()) > 0 and cost.file_bytes(SHAPE, keep) <= budgets_of(SHAPE, [0.7])[0]
+        assert (
+            min(keep.values()) > 0 and cost.file_bytes(SHAPE, keep) <= budgets_of(SHAPE, [0.7])[0]
+        )
 
 
 @pytest.mark.parametrize("group", ["unit", "branch"])
@@ -140,12 +174,16 @@ def test_branches_are_left_out_whole_or_not_at_all(kind, group):
         keeps = search.ask(6)
         for keep in keeps:
             off = cost.branches_off(SHAPE, keep)
-            assert all((keep[u.name] == 0) == (u.branch in off) for u in SHAPE.units), "nothing in half a branch is 0"
+            assert all((keep[u.name] == 0) == (u.branch in off) for u in SHAPE.units), (
+                "nothing in half a branch is 0"
+            )
             assert min(abs(cost.file_bytes(SHAPE, keep) / b - 1) for b in budgets) <= 0.01
             counts.append(len(off))
         search.tell([(k, loss(k)) for k in keeps])
     assert min(counts) == 0 and 1 < max(counts) <= int(0.4 * len(branches)) and len(set(counts)) > 2
-    assert all(not cost.branches_off(SHAPE, k) for k in kind(SHAPE, budgets, OPTIONS).ask(20)), "unless they may be"
+    assert all(not cost.branches_off(SHAPE, k) for k in kind(SHAPE, budgets, OPTIONS).ask(20)), (
+        "unless they may be"
+    )
 
 
 def test_depth_is_found_where_it_pays():
@@ -153,7 +191,10 @@ def test_depth_is_found_where_it_pays():
     useless = sorted({u.branch for u in SHAPE.units})[:4]
 
     def deep(keep):
-        return sum(0.0 if u.branch in useless else NEED[u.name] * (1 - keep[u.name]) ** 2 for u in SHAPE.units)
+        return sum(
+            0.0 if u.branch in useless else NEED[u.name] * (1 - keep[u.name]) ** 2
+            for u in SHAPE.units
+        )
 
     options = dataclasses.replace(OPTIONS, evaluations=400, sparsities=[0.7])
     flat, shallow = (run_ladder(SHAPE, options, deep, left_out=share)[0] for share in (0.0, 0.4))
@@ -162,10 +203,16 @@ def test_depth_is_found_where_it_pays():
     assert cost.macs_per_second(SHAPE, shallow.keep) < cost.macs_per_second(SHAPE, flat.keep)
 
 
-def test_starts_are_made_whole_and_a_finished_search_of_another_depth_is_not_taken_for_this_one(tmp_path):
+def test_starts_are_made_whole_and_a_finished_search_of_another_depth_is_not_taken_for_this_one(
+    tmp_path,
+):
     units = [u.name for u in SHAPE.units]
     branch = SHAPE.units[0].branch
-    start = cost.uniform(SHAPE, 0.6) | {u.name: 0.0 for u in SHAPE.units if u.branch == branch} | {units[-1]: 0.0}
+    start = (
+        cost.uniform(SHAPE, 0.6)
+        | {u.name: 0.0 for u in SHAPE.units if u.branch == branch}
+        | {units[-1]: 0.0}
+    )
     budgets = budgets_of(SHAPE, [0.7])
     for left_out, off in ((0.0, frozenset()), (0.2, frozenset({branch}))):
         made = Search(SHAPE, budgets, OPTIONS, [start], left_out).ask(1)[0]

@@ -1,4 +1,5 @@
 """Masks: exact shares, nested, by norm; masked equals zeroed."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -20,7 +21,9 @@ def test_shares_are_exact_and_masks_are_nested():
         keep = cost.uniform(anatomy, sparsity)
         masks = blocks.block_masks(ranks, anatomy, keep)
         for unit in anatomy.units:
-            assert int(masks[f"{unit.name}.weight"].sum()) == cost.blocks_kept(unit, keep[unit.name])
+            assert int(masks[f"{unit.name}.weight"].sum()) == cost.blocks_kept(
+                unit, keep[unit.name]
+            )
         if before:
             assert all((masks[n] | m).equal(masks[n]) for n, m in before.items())
         before = masks
@@ -31,14 +34,20 @@ def test_the_largest_blocks_are_kept():
     weight[8:, 3] = 50.0
     weight[:8, 0] = 1e-3
     ranks = blocks.block_ranks(blocks.block_scores(weight, 8))
-    assert ranks[1, 3] == 0 and ranks[0, 0] == 9 and sorted(ranks.flatten().tolist()) == list(range(10))
+    assert (
+        ranks[1, 3] == 0
+        and ranks[0, 0] == 9
+        and sorted(ranks.flatten().tolist()) == list(range(10))
+    )
     assert blocks.to_numpy({"a": ranks})["a"].dtype == np.uint32
 
 
 def test_a_masked_forward_pass_equals_zeroed_weights():
     model = tiny.model().eval()
     anatomy, weights = model.anatomy(), dict(model.named_parameters())
-    masks = blocks.block_masks(blocks.rank_all(weights, anatomy.units), anatomy, cost.uniform(anatomy, 0.7))
+    masks = blocks.block_masks(
+        blocks.rank_all(weights, anatomy.units), anatomy, cost.uniform(anatomy, 0.7)
+    )
     masked = blocks.masked(weights, masks)
     zeros = sum(int((masked[f"{u.name}.weight"] == 0).sum()) for u in anatomy.units)
     total = sum(u.parameters for u in anatomy.units)
@@ -53,8 +62,12 @@ def test_a_masked_forward_pass_equals_zeroed_weights():
 def test_pruned_weights_get_no_gradient():
     model = tiny.model()
     anatomy, weights = model.anatomy(), dict(model.named_parameters())
-    masks = blocks.block_masks(blocks.rank_all(weights, anatomy.units), anatomy, cost.uniform(anatomy, 0.5))
-    output = functional_call(model, blocks.masked(weights, masks), (torch.randn(1, 60, 80), torch.tensor([60])))
+    masks = blocks.block_masks(
+        blocks.rank_all(weights, anatomy.units), anatomy, cost.uniform(anatomy, 0.5)
+    )
+    output = functional_call(
+        model, blocks.masked(weights, masks), (torch.randn(1, 60, 80), torch.tensor([60]))
+    )
     output.log_probs.square().sum().backward()
     name = f"{anatomy.units[0].name}.weight"
     gradient = weights[name].grad.unflatten(0, (-1, 8))
@@ -65,11 +78,16 @@ def test_patterns_have_blocks_of_their_own():
     model = tiny.model()
     anatomy, weights = cost.with_pattern(model.anatomy(), "1x1"), dict(model.named_parameters())
     assert cost.pattern_of(anatomy) == "1x1" and cost.pattern_of(model.anatomy()) == "8x1"
-    masks = blocks.block_masks(blocks.rank_all(weights, anatomy.units), anatomy, cost.uniform(anatomy, 0.6))
+    masks = blocks.block_masks(
+        blocks.rank_all(weights, anatomy.units), anatomy, cost.uniform(anatomy, 0.6)
+    )
     for unit in anatomy.units:
         name = f"{unit.name}.weight"
         kept = weights[name].abs()[masks[name].squeeze(1)]
-        assert len(kept) == round(0.4 * unit.parameters) and kept.min() >= weights[name].abs()[~masks[name].squeeze(1)].max()
+        assert (
+            len(kept) == round(0.4 * unit.parameters)
+            and kept.min() >= weights[name].abs()[~masks[name].squeeze(1)].max()
+        )
     with pytest.raises(ValueError, match="there are 8x1, 1x1, 2:4"):
         cost.with_pattern(anatomy, "4x4")
 
@@ -82,9 +100,18 @@ def test_two_of_four_keeps_the_larger_two_of_every_four_inputs():
     thinner = blocks.block_masks(ranks, anatomy, cost.uniform(anatomy, 0.75))
     for unit in anatomy.units:
         name = f"{unit.name}.weight"
-        fours, kept = (t.unflatten(-1, (-1, 4)) for t in (weights[name].abs(), masks[name].squeeze(1)))
-        assert bool((kept.sum(-1) == 2).all()) and bool((thinner[name].squeeze(1).unflatten(-1, (-1, 4)).sum(-1) == 1).all())
-        assert bool((fours.masked_fill(~kept, torch.inf).amin(-1) >= fours.masked_fill(kept, -torch.inf).amax(-1)).all())
+        fours, kept = (
+            t.unflatten(-1, (-1, 4)) for t in (weights[name].abs(), masks[name].squeeze(1))
+        )
+        assert bool((kept.sum(-1) == 2).all()) and bool(
+            (thinner[name].squeeze(1).unflatten(-1, (-1, 4)).sum(-1) == 1).all()
+        )
+        assert bool(
+            (
+                fours.masked_fill(~kept, torch.inf).amin(-1)
+                >= fours.masked_fill(kept, -torch.inf).amax(-1)
+            ).all()
+        )
         assert bool((masks[name] | ~thinner[name]).all()), "nested"
 
 
@@ -97,7 +124,10 @@ def test_rounded_copies_under_yes_or_no_masks_give_the_products_and_gradients_of
         plain = blocks.masked({"a": weight}, multipliers)["a"].to(torch.bfloat16)
         assert ours.dtype == torch.bfloat16 and torch.equal(ours, plain)
         gradient = torch.randn(16, 6).to(torch.bfloat16)
-        (own,), (wanted,) = torch.autograd.grad(ours, weight, gradient), torch.autograd.grad(plain, weight, gradient)
+        (own,), (wanted,) = (
+            torch.autograd.grad(ours, weight, gradient),
+            torch.autograd.grad(plain, weight, gradient),
+        )
         assert own.dtype == torch.float32 and torch.equal(own, wanted)
     soft = torch.rand(2, 1, 6, requires_grad=True)  # a gate that learns needs the weight itself
     made = blocks.masked({"a": weight}, {"a": soft}, copies)["a"]

@@ -1,4 +1,7 @@
-"""Sound files of every kind become mono 16 kHz float32, and broken ones say what is wrong with them."""
+"""Sound files of every kind become mono 16 kHz float32, and broken ones say what is wrong with
+them.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +16,11 @@ def tone(seconds=1.0, rate=16000, hz=440.0):
 
 
 def peak_hz(samples):
-    return np.argmax(np.abs(np.fft.rfft(samples * np.hanning(len(samples))))) * audio.SAMPLE_RATE / len(samples)
+    return (
+        np.argmax(np.abs(np.fft.rfft(samples * np.hanning(len(samples)))))
+        * audio.SAMPLE_RATE
+        / len(samples)
+    )
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
@@ -42,10 +49,15 @@ def test_written_files_read_back(tmp_path, ending):
 @pytest.mark.parametrize("ending", [".wav", ".flac", ".opus"])
 def test_a_stretch_is_the_same_part_of_the_whole(tmp_path, ending):
     rng = np.random.default_rng(0)
-    audio.write(tmp_path / f"a{ending}", np.convolve(rng.standard_normal(64000) * 0.1, np.ones(20) / 4, "same"))
+    audio.write(
+        tmp_path / f"a{ending}",
+        np.convolve(rng.standard_normal(64000) * 0.1, np.ones(20) / 4, "same"),
+    )
     whole = audio.read(tmp_path / f"a{ending}")
     part = audio.read(tmp_path / f"a{ending}", offset=1.5, seconds=0.75)
-    tolerance = 0.02 if ending == ".opus" else 0  # a lossy decoder needs some packets to settle after a seek
+    tolerance = (
+        0.02 if ending == ".opus" else 0
+    )  # a lossy decoder needs some packets to settle after a seek
     assert len(part) == 12000
     np.testing.assert_allclose(part, whole[24000:36000], atol=tolerance)
 
@@ -54,14 +66,23 @@ def test_a_stretch_of_a_long_file_is_not_read_whole(tmp_path, monkeypatch):
     audio.write(tmp_path / "long.flac", np.tile(tone(10.0), 60))  # 10 minutes
     asked = []
     real = soundfile.SoundFile.read
-    monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, frames=-1, *a, **k: asked.append(frames)
-                        or real(self, frames, *a, **k))
+    monkeypatch.setattr(
+        soundfile.SoundFile,
+        "read",
+        lambda self, frames=-1, *a, **k: asked.append(frames) or real(self, frames, *a, **k),
+    )
     assert len(audio.read(tmp_path / "long.flac", offset=500.0, seconds=5.0)) == 80000
     assert asked == [80000]
 
 
-@pytest.mark.parametrize("content, words", [
-    (None, "no such file"), (b"", "empty"), (b"this is no sound at all" * 50, "no sound that can be decoded")])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (None, "no such file"),
+        (b"", "empty"),
+        (b"this is no sound at all" * 50, "no sound that can be decoded"),
+    ],
+)
 def test_files_that_are_no_sound_say_so(tmp_path, content, words):
     path = tmp_path / "a.wav"
     if content is not None:
@@ -83,10 +104,12 @@ def test_truncated_flac_is_an_error_and_no_shorter_sound(tmp_path):
     rng = np.random.default_rng(0)
     audio.write(tmp_path / "a.flac", rng.standard_normal(80000) * 0.1)
     data = (tmp_path / "a.flac").read_bytes()
-    (tmp_path / "a.flac").write_bytes(data[:len(data) // 2])
+    (tmp_path / "a.flac").write_bytes(data[: len(data) // 2])
     with pytest.raises(audio.AudioError, match="truncated"):
         audio.read(tmp_path / "a.flac")
-    assert len(audio.read(tmp_path / "a.flac", 0.0, 1.0)) == 16000  # what is there can still be used
+    assert (
+        len(audio.read(tmp_path / "a.flac", 0.0, 1.0)) == 16000
+    )  # what is there can still be used
 
 
 def test_more_than_the_file_holds_is_an_error_but_rounding_is_not(tmp_path):
@@ -115,7 +138,9 @@ def test_m4a_uploads_go_through_pyav(tmp_path):
         stream = container.add_stream("aac", rate=44100, layout="stereo")
         data = np.stack([tone(2.0, 44100)] * 2)
         for i in range(0, data.shape[1] - 1023, 1024):
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(data[:, i:i + 1024]), "fltp", "stereo")
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(data[:, i : i + 1024]), "fltp", "stereo"
+            )
             frame.sample_rate, frame.pts = 44100, i
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -145,7 +170,10 @@ def test_speed_changes_length_and_pitch(factor):
 @pytest.mark.speech
 def test_real_opus_has_the_length_its_manifest_says(speech_root):
     import json
-    lines = (speech_root / "manifests" / "librispeech.dev-heldout.jsonl").read_text().splitlines()[:5]
+
+    lines = (
+        (speech_root / "manifests" / "librispeech.dev-heldout.jsonl").read_text().splitlines()[:5]
+    )
     for entry in map(json.loads, lines):
         samples = audio.read(speech_root / "manifests" / entry["audio_filepath"])
         assert abs(len(samples) / 16000 - entry["duration"]) < 0.01 and np.abs(samples).max() > 0.01

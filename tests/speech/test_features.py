@@ -1,4 +1,7 @@
-"""Features: the same bits whatever the packets, the known answers of a pure tone, and SpecAugment within its limits."""
+"""Features: the same bits whatever the packets, the known answers of a pure tone, and SpecAugment
+within its limits.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +16,15 @@ def noise(samples, seed=0):
 
 
 def test_frames_are_10_ms_and_padded_at_the_ends():
-    for samples, frames in [(0, 0), (79, 0), (80, 1), (160, 1), (400, 3), (16000, 100), (16080, 101)]:
+    for samples, frames in [
+        (0, 0),
+        (79, 0),
+        (80, 1),
+        (160, 1),
+        (400, 3),
+        (16000, 100),
+        (16080, 101),
+    ]:
         assert features.fbank(noise(samples)).shape == (frames, 80)
 
 
@@ -24,7 +35,7 @@ def test_random_packets_give_the_same_bits_as_the_whole():
         online = features.OnlineFbank()
         while at < len(samples):
             step = int(rng.integers(0, 3000))
-            pieces.append(online.accept(samples[at:at + step]))
+            pieces.append(online.accept(samples[at : at + step]))
             at += step
         pieces.append(online.finish())
         assert np.array_equal(np.concatenate(pieces), features.fbank(samples))
@@ -89,7 +100,9 @@ def test_spec_augment_hides_whole_stripes_within_limits():
 
 def test_spec_augment_can_be_turned_off():
     none = features.SpecAugment(frequency_masks=0, time_masks=0)
-    assert (features.spec_augment(np.ones((600, 80), np.float32), np.random.default_rng(0), none) == 1).all()
+    assert (
+        features.spec_augment(np.ones((600, 80), np.float32), np.random.default_rng(0), none) == 1
+    ).all()
 
 
 def test_chance_depends_on_every_argument_and_nothing_else():
@@ -97,10 +110,24 @@ def test_chance_depends_on_every_argument_and_nothing_else():
         return tuple(utterance_rng(*arguments).integers(0, 1 << 30, 4))
 
     assert draw(1, 2, "a", "x") == draw(1, 2, "a", "x")
-    assert len({draw(1, 2, "a", "x"), draw(2, 2, "a", "x"), draw(1, 3, "a", "x"), draw(1, 2, "b", "x"),
-                draw(1, 2, "a", "y"), draw(1, 21, "", "x"), draw(12, 1, "", "x")}) == 7
+    assert (
+        len(
+            {
+                draw(1, 2, "a", "x"),
+                draw(2, 2, "a", "x"),
+                draw(1, 3, "a", "x"),
+                draw(1, 2, "b", "x"),
+                draw(1, 2, "a", "y"),
+                draw(1, 21, "", "x"),
+                draw(12, 1, "", "x"),
+            }
+        )
+        == 7
+    )
     assert epoch_rng(1, 2, "x").integers(1 << 30) == utterance_rng(1, 2, "", "x").integers(1 << 30)
-    assert utterance_rng(1, 0, "an id", "salt").integers(1 << 30) == GOLDEN  # pinned: old runs must stay repeatable
+    assert (
+        utterance_rng(1, 0, "an id", "salt").integers(1 << 30) == GOLDEN
+    )  # pinned: old runs must stay repeatable
 
 
 GOLDEN = 1036174277

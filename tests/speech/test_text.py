@@ -1,4 +1,7 @@
-"""One way to write words: known answers, nothing changed twice, and what cannot be said is reported."""
+"""One way to write words: known answers, nothing changed twice, and what cannot be said is
+reported.
+"""
+
 from __future__ import annotations
 
 import json
@@ -14,8 +17,10 @@ CASES = {
     "don’t 'tis boys' o'clock": "don't 'tis boys' o'clock",
     "she said 'yes' -- ' - ''": "she said yes",
     "room 12, 3 beds. 0": "room twelve three beds zero",
-    "in 1905; 1,234 of 999,999": "in one thousand nine hundred five one thousand two hundred thirty four of nine "
-                                 "hundred ninety nine thousand nine hundred ninety nine",
+    "in 1905; 1,234 of 999,999": (
+        "in one thousand nine hundred five one thousand two hundred thirty four of nine "
+        "hundred ninety nine thousand nine hundred ninety nine"
+    ),
     "ＡＢＣ": "abc",
     "": "",
     " ... ": "",
@@ -28,10 +33,20 @@ def test_known_answers(given, expected):
     assert text.problems(given) == []
 
 
-@pytest.mark.parametrize("number, words", [
-    (0, "zero"), (13, "thirteen"), (20, "twenty"), (21, "twenty one"), (100, "one hundred"), (110, "one hundred ten"),
-    (1000, "one thousand"), (12_345, "twelve thousand three hundred forty five"),
-    (700_007, "seven hundred thousand seven")])
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (0, "zero"),
+        (13, "thirteen"),
+        (20, "twenty"),
+        (21, "twenty one"),
+        (100, "one hundred"),
+        (110, "one hundred ten"),
+        (1000, "one thousand"),
+        (12_345, "twelve thousand three hundred forty five"),
+        (700_007, "seven hundred thousand seven"),
+    ],
+)
 def test_numbers_are_spelled(number, words):
     assert text.spell(number) == words == text.normalise(f" {number} ")
 
@@ -42,15 +57,49 @@ def test_all_spellings_differ():
         text.spell(1_000_000)
 
 
-@pytest.mark.parametrize("given", ["$5", "5%", "3.5", "1st", "10:30", "1/2", "½", "5-6", "-5", "007", "1000000",
-                                   "12,34", "AT&T", "a@b", "Привет", "20°", "x2", "5's"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "$5",
+        "5%",
+        "3.5",
+        "1st",
+        "10:30",
+        "1/2",
+        "½",
+        "5-6",
+        "-5",
+        "007",
+        "1000000",
+        "12,34",
+        "AT&T",
+        "a@b",
+        "Привет",
+        "20°",
+        "x2",
+        "5's",
+    ],
+)
 def test_what_has_no_sure_words_is_reported_and_kept(given):
     assert text.problems(given)
     assert text.normalise(given).replace(" ", "")
 
 
-@pytest.mark.parametrize("given", [*CASES, "3.5 apples, 5", "-5 5-6 (7)", "a''b ''c'' 'd' '", "½ ² ④", "x1, 2", "1.",
-                                   "5.5.", "‘quoted’ `x´", "a_b*c"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *CASES,
+        "3.5 apples, 5",
+        "-5 5-6 (7)",
+        "a''b ''c'' 'd' '",
+        "½ ² ④",
+        "x1, 2",
+        "1.",
+        "5.5.",
+        "‘quoted’ `x´",
+        "a_b*c",
+    ],
+)
 def test_a_second_time_changes_nothing(given):
     assert text.normalise(text.normalise(given)) == text.normalise(given)
 

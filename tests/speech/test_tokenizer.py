@@ -1,4 +1,7 @@
-"""Words to ids and back: blank first, round trips, files as sherpa-onnx reads them, the same every time."""
+"""Words to ids and back: blank first, round trips, files as sherpa-onnx reads them, the same every
+time.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -6,9 +9,34 @@ import pytest
 from core.speech import tokenizer
 from core.speech.tokenizer import Options, Pieces, load
 
-WORDS = ["turn", "on", "the", "light", "in", "kitchen", "and", "play", "some", "music", "by", "queen", "what", "is",
-         "weather", "like", "tomorrow", "set", "a", "timer", "for", "ten"]
-TEXTS = [" ".join(WORDS[i % 19:] + WORDS[:i * 7 % 19] + [WORDS[i * i % 19] + WORDS[i * 3 % 19]]) for i in range(120)]
+WORDS = [
+    "turn",
+    "on",
+    "the",
+    "light",
+    "in",
+    "kitchen",
+    "and",
+    "play",
+    "some",
+    "music",
+    "by",
+    "queen",
+    "what",
+    "is",
+    "weather",
+    "like",
+    "tomorrow",
+    "set",
+    "a",
+    "timer",
+    "for",
+    "ten",
+]
+TEXTS = [
+    " ".join(WORDS[i % 19 :] + WORDS[: i * 7 % 19] + [WORDS[i * i % 19] + WORDS[i * 3 % 19]])
+    for i in range(120)
+]
 
 
 @pytest.mark.parametrize("options", [Options(size=100), Options(kind="characters")])
@@ -17,19 +45,28 @@ def test_round_trip_and_files(tmp_path, options):
     loaded = load(tmp_path)
     assert loaded.size == made.size == (100 if options.kind == "pieces" else 29)
     assert loaded.symbols == made.symbols and loaded.symbols[0] == "<blk>"
-    for words in [*TEXTS[:20], "jazz quartz vex", "o'clock", ""]:  # every letter has a token, seen in training or not
+    for words in [
+        *TEXTS[:20],
+        "jazz quartz vex",
+        "o'clock",
+        "",
+    ]:  # every letter has a token, seen in training or not
         ids = loaded.encode(words)
         assert loaded.decode(ids) == words and 0 not in ids
         assert loaded.decode([0, *ids, 0]) == words
     lines = (tmp_path / "tokens.txt").read_text().splitlines()
     assert lines[0] == "<blk> 0"
-    assert [line.rsplit(" ", 1) for line in lines] == [[s, str(i)] for i, s in enumerate(loaded.symbols)]
+    assert [line.rsplit(" ", 1) for line in lines] == [
+        [s, str(i)] for i, s in enumerate(loaded.symbols)
+    ]
 
 
 def test_pieces_are_shorter_than_characters(tmp_path):
     pieces = tokenizer.train(TEXTS, Options(size=100), tmp_path / "p")
     letters = tokenizer.train(TEXTS, Options(kind="characters"), tmp_path / "c")
-    assert sum(len(pieces.encode(t)) for t in TEXTS) < 0.5 * sum(len(letters.encode(t)) for t in TEXTS)
+    assert sum(len(pieces.encode(t)) for t in TEXTS) < 0.5 * sum(
+        len(letters.encode(t)) for t in TEXTS
+    )
 
 
 def test_same_text_same_bytes(tmp_path):

@@ -1,4 +1,7 @@
-"""Files to take away: the very ones that were measured, whole or not there, by the command and as a job of the queue."""
+"""Files to take away: the very ones that were measured, whole or not there, by the command and as a
+job of the queue.
+"""
+
 from __future__ import annotations
 
 import errno
@@ -66,7 +69,9 @@ def test_every_size_is_the_file_that_is_packed_and_was_measured(run, capsys):
     assert f"100.0 %  6 files are in {folder}" in error
 
 
-def test_sizes_and_folder_of_ones_own_each_once_and_in_place_of_an_old_file(run, tmp_path, monkeypatch, capsys):
+def test_sizes_and_folder_of_ones_own_each_once_and_in_place_of_an_old_file(
+    run, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "s70.safetensors").write_bytes(b"old")
@@ -82,22 +87,33 @@ def test_what_is_not_the_measured_file_is_refused_until_it_is_measured_again(run
     assert cli.main(["export", run.name, "--subnets", "s70"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     split = store.reports(run)[0].split
-    assert error.startswith("error: s70 of run standin is another file now") and not there(paths.exports(run.name))
-    assert error.endswith(f"python -m core evaluate standin --subnets s70 --splits {split} --chunk-ms 320")
+    assert error.startswith("error: s70 of run standin is another file now") and not there(
+        paths.exports(run.name)
+    )
+    assert error.endswith(
+        f"python -m core evaluate standin --subnets s70 --splits {split} --chunk-ms 320"
+    )
     for file in (run / paths.REPORTS).glob("s70.*"):
         file.unlink()
-    assert cli.main(["export", run.name, "--subnets", "s70"]) == 0, "no report contradicts it any more"
+    assert cli.main(["export", run.name, "--subnets", "s70"]) == 0, (
+        "no report contradicts it any more"
+    )
     assert there(paths.exports(run.name)) == ["s70.safetensors"]
 
 
 @pytest.mark.parametrize("words", [["export"], ["jobs", "add", "export"]])
-def test_an_unknown_size_or_a_file_for_a_folder_is_refused_before_anything_is_written(run, words, tmp_path, monkeypatch, capsys):
+def test_an_unknown_size_or_a_file_for_a_folder_is_refused_before_anything_is_written(
+    run, words, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(jobs, "start_worker", lambda: pytest.fail("no worker is needed"))
     assert cli.main([*words, run.name, "--subnets", "dense,s77"]) == 2
     (tmp_path / "taken").write_text("")
     assert cli.main([*words, run.name, "--out", str(tmp_path / "taken")]) == 2
     first, second = capsys.readouterr().err.splitlines()
-    assert "no subnet in run standin called 's77'" in first and "this is a file; name a folder" in second
+    assert (
+        "no subnet in run standin called 's77'" in first
+        and "this is a file; name a folder" in second
+    )
     assert not paths.exports(run.name).exists() and not jobs.list_jobs()
 
 
@@ -111,19 +127,28 @@ def test_a_stop_between_two_files_leaves_whole_ones(run):
     with pytest.raises(Interrupted, match="stopped after 1 of 6 files"):
         exports.write(run.name, [], "", lambda share, *_: share == 0)
     assert there(paths.exports(run.name)) == ["dense.safetensors"]
-    assert paths.export_file(paths.exports(run.name), "dense").read_bytes() == packing.pack(run, store.subnet(run, "dense"))
+    assert paths.export_file(paths.exports(run.name), "dense").read_bytes() == packing.pack(
+        run, store.subnet(run, "dense")
+    )
 
 
 def test_a_full_disk_is_said_in_the_usual_words_and_leaves_no_half_file(run, monkeypatch, capsys):
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     monkeypatch.setattr(writing.os, "fsync", full)
     assert cli.main(["export", run.name, "--subnets", "s70"]) == 1
-    assert "error: the disk is full" in capsys.readouterr().err and there(paths.exports(run.name)) == []
+    assert (
+        "error: the disk is full" in capsys.readouterr().err
+        and there(paths.exports(run.name)) == []
+    )
     number = jobs.add("export", {"run": run.name, "subnets": ["s70"], "folder": ""})
     jobs.claim("a")
     assert child.run_job(number) == 1
-    assert jobs.get(number).error.splitlines()[-1].startswith("the disk is full") and there(paths.exports(run.name)) == []
+    assert (
+        jobs.get(number).error.splitlines()[-1].startswith("the disk is full")
+        and there(paths.exports(run.name)) == []
+    )
 
 
 def test_what_cannot_be_read_back_is_removed(run, monkeypatch):
@@ -136,6 +161,7 @@ def test_what_cannot_be_read_back_is_removed(run, monkeypatch):
 
 # as a job
 
+
 def test_it_goes_through_the_queue_after_the_job_it_waits_for(run, tmp_path, capsys):
     first = jobs.add("evaluate", {"run": run.name}, run.name)
     words = ["--subnets", "dense,s70", "--priority", "2", "--after", str(first), "--no-worker"]
@@ -145,14 +171,29 @@ def test_it_goes_through_the_queue_after_the_job_it_waits_for(run, tmp_path, cap
     assert job.payload == {"run": "", "subnets": ["dense", "s70"], "folder": ""}
     assert jobs.claim("a").id == first and jobs.claim("a", ("cpu", "cpu")) is None
     jobs.finish(first)
-    subprocess.run([sys.executable, "-m", "core.jobs.worker", "--idle-minutes", "0"], cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-m", "core.jobs.worker", "--idle-minutes", "0"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
     job, folder = jobs.get(job.id), paths.exports(run.name)
-    assert (job.state, job.run, job.message) == ("done", run.name, f"2 files are in {folder}"), job.error
+    assert (job.state, job.run, job.message) == (
+        "done",
+        run.name,
+        f"2 files are in {folder}",
+    ), job.error
     assert there(folder) == ["dense.safetensors", "s70.safetensors"]
     log = jobs.log(job.id)
-    assert f"{packing.sha256(packing.pack(run, store.subnet(run, 's70')))}  {folder}/s70.safetensors" in log
+    assert (
+        f"{packing.sha256(packing.pack(run, store.subnet(run, 's70')))}  {folder}/s70.safetensors"
+        in log
+    )
     capsys.readouterr()
-    assert cli.main(["jobs"]) == 0 and job.message in capsys.readouterr().out, "the folder is told whole"
+    assert cli.main(["jobs"]) == 0 and job.message in capsys.readouterr().out, (
+        "the folder is told whole"
+    )
 
 
 def test_a_job_finds_the_folder_whatever_its_own_is(run, tmp_path, monkeypatch):
@@ -170,11 +211,17 @@ def test_a_cancelled_job_stops_at_the_next_file(run, monkeypatch):
 
 def test_files_are_written_on_this_machine(run, capsys):
     from core.jobs.runners import ray
+
     assert cli.main(["jobs", "add", "export", run.name, "--no-worker"]) == 0
     assert cli.main(["jobs", "clone", "1", "--runner", "ray", "--no-worker"]) == 2
-    assert "an export writes files on this machine" in capsys.readouterr().err and len(jobs.list_jobs()) == 1
+    assert (
+        "an export writes files on this machine" in capsys.readouterr().err
+        and len(jobs.list_jobs()) == 1
+    )
     with pytest.raises(ValueError, match="an export writes files on this machine"):
-        ray.Runner(ray.Options(address="http://head:8265", storage="file:///nowhere")).check(jobs.get(1))
+        ray.Runner(ray.Options(address="http://head:8265", storage="file:///nowhere")).check(
+            jobs.get(1)
+        )
 
 
 def test_every_kind_has_its_function_and_its_words_on_the_command_line():

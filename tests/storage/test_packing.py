@@ -1,4 +1,7 @@
-"""The packed file: what is read back is the masked weight, deterministic, small, and refused when it is not one."""
+"""The packed file: what is read back is the masked weight, deterministic, small, and refused when
+it is not one.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -34,8 +37,10 @@ def test_unpacked_equals_masked(run, name):
     zeros = 0
     for unit, kept in zip(shape.units, cost.counts(shape, chosen.keep)):
         weight = stored[unit.name + ".weight"].astype(np.float32)
-        for i in range(unit.rows // 8):  # the definition, spelled out: block (i, j) = weight[8i:8i+8, j]
-            weight[8 * i:8 * i + 8, ranks[unit.name][i] >= kept] = 0
+        for i in range(
+            unit.rows // 8
+        ):  # the definition, spelled out: block (i, j) = weight[8i:8i+8, j]
+            weight[8 * i : 8 * i + 8, ranks[unit.name][i] >= kept] = 0
         np.testing.assert_array_equal(tensors[unit.name + ".weight"], weight)
         assert cost.blocks_kept(unit, metadata["subnet"]["keep"][unit.name]) == kept
         zeros += int((weight == 0).sum())
@@ -47,11 +52,19 @@ def test_unpacked_equals_masked(run, name):
 def test_sparser_is_smaller_and_deterministic_over_processes(run):
     sizes = [len(packing.pack(run, subnet(run, n))) for n in ("dense", "s30", "s50", "s70", "s90")]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.5 * sizes[0]
-    code = ("import sys,json,pathlib; from core.storage import packing; from core import records; s=records.from_dict(records.Subnet,"
-            "json.load(open(sys.argv[2]))); data=packing.pack(pathlib.Path(sys.argv[1]),s);"
-            "print(packing.sha256(data), 'torch' in sys.modules)")
-    out = subprocess.run([sys.executable, "-c", code, run, paths.subnet_file(run, "s70")], text=True, check=True,
-                         capture_output=True, cwd=paths.ROOT).stdout.split()
+    code = (
+        "import sys,json,pathlib; from core.storage import packing; from core import records;"
+        " s=records.from_dict(records.Subnet,json.load(open(sys.argv[2])));"
+        " data=packing.pack(pathlib.Path(sys.argv[1]),s);print(packing.sha256(data), 'torch' in"
+        " sys.modules)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code, run, paths.subnet_file(run, "s70")],
+        text=True,
+        check=True,
+        capture_output=True,
+        cwd=paths.ROOT,
+    ).stdout.split()
     assert out == [packing.sha256(packing.pack(run, subnet(run, "s70"))), "False"]
 
 
@@ -95,7 +108,10 @@ def test_ranks_that_a_release_leaves_out_are_told_by_the_weights(tmp_path):
     with pytest.raises(ValueError, match="other ranks"):
         packing.pack(folder, dataclasses.replace(subnet(folder, "s70"), ranks_sha256="0" * 64))
     weight = np.array([[3.0, 0.0, -4.0], [0.0, 0.0, 4.0]])
-    assert packing.ranks_by_size(weight, 1).tolist() == [[2, 3, 0], [4, 5, 1]]  # ties by position, zeros last
+    assert packing.ranks_by_size(weight, 1).tolist() == [
+        [2, 3, 0],
+        [4, 5, 1],
+    ]  # ties by position, zeros last
     assert packing.ranks_by_size(weight, 2).tolist() == [[1, 2, 0]]
 
 
@@ -106,7 +122,9 @@ def test_damaged_packed_weights_are_said_to_be_damaged(tmp_path):
     noise, said = np.random.default_rng(1), 0
     for _ in range(150):
         place = int(noise.integers(8, end))
-        (folder / paths.WEIGHTS).write_bytes(good[:place] + bytes([good[place] ^ 1 << int(noise.integers(8))]) + good[place + 1:])
+        (folder / paths.WEIGHTS).write_bytes(
+            good[:place] + bytes([good[place] ^ 1 << int(noise.integers(8))]) + good[place + 1 :]
+        )
         try:
             packing.weights(folder)
         except ValueError as error:

@@ -1,4 +1,7 @@
-"""Finished runs in storages: a file system in memory, a folder, and a real S3-compatible server on this machine."""
+"""Finished runs in storages: a file system in memory, a folder, and a real S3-compatible server on
+this machine.
+"""
+
 from __future__ import annotations
 
 import json
@@ -18,13 +21,19 @@ from tests import standin
 def s3():
     """The address of a bucket of a server that speaks S3."""
     pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server", reason="moto, flask and flask-cors are not installed")
+    server = pytest.importorskip(
+        "moto.server", reason="moto, flask and flask-cors are not installed"
+    )
     thread = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     thread.start()
     host, port = thread.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-                            "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
             patch.setenv(name, value)
         fsspec.filesystem("s3").mkdir("bucket")
         yield "s3://bucket/runs"
@@ -77,11 +86,14 @@ def test_the_list_comes_last_and_a_copy_cut_short_is_no_run(where, run, monkeypa
     written = []
     system = type(fsspec.core.url_to_fs(where)[0])
     put, pipe = system.put_file, system.pipe_file
-    monkeypatch.setattr(system, "put_file", lambda self, a, b, **k: (written.append(b), put(self, a, b, **k))[1])
+    monkeypatch.setattr(
+        system, "put_file", lambda self, a, b, **k: (written.append(b), put(self, a, b, **k))[1]
+    )
 
     def cut(self, path, data, **named):
         written.append(path)
         raise OSError("the line is cut")
+
     monkeypatch.setattr(system, "pipe_file", cut)
     with pytest.raises(ValueError, match="cannot be used now.*the line is cut"):
         storage.push(run, where)
@@ -108,14 +120,23 @@ def test_what_is_stored_never_changes_and_damage_is_seen(where, run):
 
 def test_commands_fetch_a_run_that_only_the_storage_has(run, tmp_path, monkeypatch, capsys):
     where = f"file://{tmp_path}/shared"
-    assert cli.main(["store", "mine", "--at", where]) == 0 and "files of mine were copied" in capsys.readouterr().out
+    assert (
+        cli.main(["store", "mine", "--at", where]) == 0
+        and "files of mine were copied" in capsys.readouterr().out
+    )
     shutil.rmtree(run)
     assert cli.main(["evaluate", "mine", "--subnets", "s99"]) == 2
     assert "no run called 'mine'" in capsys.readouterr().err
     monkeypatch.setenv(storage.VARIABLE, where)
-    assert "mine  " in listing.everything("runs") and "fetched when it is named" in listing.everything("runs")
-    assert cli.main(["evaluate", "mine", "--subnets", "s99"]) == 2  # fetched, and then the size is wrong
-    assert "no subnet in run mine" in capsys.readouterr().err and json.loads((run / paths.RECIPE).read_text())
+    assert "mine  " in listing.everything(
+        "runs"
+    ) and "fetched when it is named" in listing.everything("runs")
+    assert (
+        cli.main(["evaluate", "mine", "--subnets", "s99"]) == 2
+    )  # fetched, and then the size is wrong
+    assert "no subnet in run mine" in capsys.readouterr().err and json.loads(
+        (run / paths.RECIPE).read_text()
+    )
     assert cli.main(["fetch", "theirs"]) == 2 and "there are: mine" in capsys.readouterr().err
 
 
@@ -133,7 +154,11 @@ def test_wrong_storages_are_said(run, monkeypatch):
 
 def test_a_storage_that_does_not_answer_is_said_in_bounded_time(run, monkeypatch):
     pytest.importorskip("s3fs")
-    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}.items():
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }.items():
         monkeypatch.setenv(name, value)
     fsspec.filesystem("s3").clear_instance_cache()
     with pytest.raises(ValueError, match="cannot be used now"):
@@ -142,7 +167,11 @@ def test_a_storage_that_does_not_answer_is_said_in_bounded_time(run, monkeypatch
 
 def test_fetching_from_a_dead_address_says_so(monkeypatch, capsys, own_artifacts):
     pytest.importorskip("s3fs")
-    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}.items():
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+    }.items():
         monkeypatch.setenv(name, value)
     fsspec.filesystem("s3").clear_instance_cache()
     assert cli.main(["fetch", "mine", "--at", "s3://nobody/runs"]) == 2

@@ -1,4 +1,7 @@
-"""Storages that somebody else may write: whatever their lists say, nothing is written or read outside a run's folder."""
+"""Storages that somebody else may write: whatever their lists say, nothing is written or read
+outside a run's folder.
+"""
+
 from __future__ import annotations
 
 import hashlib
@@ -28,7 +31,9 @@ def shared(tmp_path, own_artifacts, monkeypatch):
 def put(stored: Path, entries: dict[str, object]) -> None:
     """One list more, as `core store` names them."""
     text = json.dumps(entries)
-    (stored / f"{storage.LIST}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json").write_text(text)
+    (stored / f"{storage.LIST}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json").write_text(
+        text
+    )
 
 
 def facts(data: bytes) -> list:
@@ -39,10 +44,30 @@ def everything(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*")}
 
 
-NAMES = ["../../evil.txt", "../mine2/recipe.json", "{tmp}/evil.txt", "/recipe.json", "./recipe.json", "reports/../../../evil.json",
-         "ranks/..", "ranks//final.safetensors", "subnets/../weights.safetensors", "reports/.json", "sitecustomize.py",
-         "checkpoint/state.json", "recipe.json\n", "reports/a\\b.json", "", ".", "subnets/x.json/y.json", "RECIPE.JSON",
-         "reports/..json", "subnets/-x.json", "reports/x\0.json", "README.md/x"]
+NAMES = [
+    "../../evil.txt",
+    "../mine2/recipe.json",
+    "{tmp}/evil.txt",
+    "/recipe.json",
+    "./recipe.json",
+    "reports/../../../evil.json",
+    "ranks/..",
+    "ranks//final.safetensors",
+    "subnets/../weights.safetensors",
+    "reports/.json",
+    "sitecustomize.py",
+    "checkpoint/state.json",
+    "recipe.json\n",
+    "reports/a\\b.json",
+    "",
+    ".",
+    "subnets/x.json/y.json",
+    "RECIPE.JSON",
+    "reports/..json",
+    "subnets/-x.json",
+    "reports/x\0.json",
+    "README.md/x",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,17 +78,34 @@ def test_a_list_that_names_another_file_writes_nothing(shared, tmp_path, name, c
         place.write_bytes(evil)
     put(shared / "mine", {name: facts(evil)})
     before = everything(tmp_path)
-    for words in (["fetch", "mine"], ["evaluate", "mine"], ["search", "mine"], ["export", "mine"],
-                  ["transcribe", "mine", "dense", "x.wav"]):
+    for words in (
+        ["fetch", "mine"],
+        ["evaluate", "mine"],
+        ["search", "mine"],
+        ["export", "mine"],
+        ["transcribe", "mine", "dense", "x.wav"],
+    ):
         assert cli(words) == 2, words
         assert "is no file of a run" in capsys.readouterr().err
-    assert everything(tmp_path) - before <= {"artifacts/jobs.db"} and not paths.runs().joinpath("mine").exists()
+    assert (
+        everything(tmp_path) - before <= {"artifacts/jobs.db"}
+        and not paths.runs().joinpath("mine").exists()
+    )
 
 
-@pytest.mark.parametrize(("entry", "words"), [
-    ("x", "expected [bytes, SHA-256]"), ([5], "expected [bytes, SHA-256]"), ([True, "0" * 64], "expected [bytes, SHA-256]"),
-    ([5, "../x"], "expected [bytes, SHA-256]"), ([-1, "0" * 64], "expected at most"), ([1 << 40, "0" * 64], "expected at most"),
-    ([1e3, "0" * 64], "expected [bytes, SHA-256]"), (None, "expected [bytes, SHA-256]")])
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("x", "expected [bytes, SHA-256]"),
+        ([5], "expected [bytes, SHA-256]"),
+        ([True, "0" * 64], "expected [bytes, SHA-256]"),
+        ([5, "../x"], "expected [bytes, SHA-256]"),
+        ([-1, "0" * 64], "expected at most"),
+        ([1 << 40, "0" * 64], "expected at most"),
+        ([1e3, "0" * 64], "expected [bytes, SHA-256]"),
+        (None, "expected [bytes, SHA-256]"),
+    ],
+)
 def test_a_list_of_wrong_facts_is_refused(shared, entry, words, capsys):
     put(shared / "mine", {"reports/x.json": entry})
     assert cli(["fetch", "mine"]) == 2 and words in capsys.readouterr().err
@@ -114,7 +156,9 @@ def test_a_link_in_a_run_and_what_is_no_file_of_it_are_not_stored(shared, tmp_pa
     (run / "notes.txt").write_text("password")
     (run / ".netrc").write_text("password")
     storage.push("mine", f"file://{tmp_path}/other")
-    assert "notes.txt" not in everything(tmp_path / "other" / "mine") and ".netrc" not in everything(tmp_path / "other" / "mine")
+    assert "notes.txt" not in everything(
+        tmp_path / "other" / "mine"
+    ) and ".netrc" not in everything(tmp_path / "other" / "mine")
     (tmp_path / "secret").write_text("{}")
     (run / paths.SUBNETS / "x.json").symlink_to(tmp_path / "secret")
     with pytest.raises(ValueError, match="is a link"):
@@ -130,5 +174,9 @@ def test_a_folder_of_the_storage_that_is_no_name_of_a_run_is_none(shared):
 
 def test_every_file_of_a_released_run_may_be_stored():
     for folder in (p for p in paths.RELEASED.iterdir() if (p / paths.RECIPE).is_file()):
-        wrong = [n for n in (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) if not paths.RUN_FILE.fullmatch(n)]
+        wrong = [
+            n
+            for n in (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+            if not paths.RUN_FILE.fullmatch(n)
+        ]
         assert not wrong, folder

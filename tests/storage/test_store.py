@@ -1,4 +1,7 @@
-"""Runs on disk: written in one step, read back equal, damaged ones named and never a traceback for the pages."""
+"""Runs on disk: written in one step, read back equal, damaged ones named and never a traceback for
+the pages.
+"""
+
 from __future__ import annotations
 
 import dataclasses
@@ -16,15 +19,29 @@ from core.common import writing
 from core.records import Anatomy, Choice, Fixed, Recipe, Report, Subnet, Unit, as_dict
 from core.storage import metrics as history, store
 
-ANATOMY = Anatomy("m", 40.0, 0.0, 2560.0, (Unit("blocks.0.a", "attention", 0, "blocks.0.attention", 16, 8),),
-                  (Fixed("head", 10, 1.0),))
+ANATOMY = Anatomy(
+    "m",
+    40.0,
+    0.0,
+    2560.0,
+    (Unit("blocks.0.a", "attention", 0, "blocks.0.attention", 16, 8),),
+    (Fixed("head", 10, 1.0),),
+)
 RECIPE = Recipe(Choice("voice_commands"), Choice("conformer_ctc"), Choice("dense"), title="A title")
 
 
 def report(run: str, **changes) -> Report:
-    values = {f.name: {"str": "x", "int": 1, "float": 0.5}.get(f.type) for f in dataclasses.fields(Report)}
-    values |= {"run": run, "subnet": "s70", "split": "librispeech/test-clean", "chunk_ms": 320.0, "decoder": "greedy",
-               "language_model": "none"}
+    values = {
+        f.name: {"str": "x", "int": 1, "float": 0.5}.get(f.type) for f in dataclasses.fields(Report)
+    }
+    values |= {
+        "run": run,
+        "subnet": "s70",
+        "split": "librispeech/test-clean",
+        "chunk_ms": 320.0,
+        "decoder": "greedy",
+        "language_model": "none",
+    }
     return Report(**values | changes)
 
 
@@ -44,10 +61,22 @@ def make_run(name="dense-00000001", parent=None, finished=True):
 
 def test_a_run_is_read_back_as_it_was_written():
     folder = make_run()
-    subnets = [Subnet("s70", folder.name, {"blocks.0.a": 0.3}, 0.7), Subnet("dense", folder.name, {}, 0.0)]
+    subnets = [
+        Subnet("s70", folder.name, {"blocks.0.a": 0.3}, 0.7),
+        Subnet("dense", folder.name, {}, 0.0),
+    ]
     for s in subnets:
         store.save_subnet(folder, s)
-    rows = [{"id": "ü", "hypothesis": "a b", "insertions": 0, "deletions": 1, "substitutions": 0, "words": 3}]
+    rows = [
+        {
+            "id": "ü",
+            "hypothesis": "a b",
+            "insertions": 0,
+            "deletions": 1,
+            "substitutions": 0,
+            "words": 3,
+        }
+    ]
     store.save_report(folder, report(folder.name), rows)
     ranks = np.arange(16, dtype=np.uint32).reshape(2, 8)
     store.write_bytes(paths.ranks_file(folder), save({"blocks.0.a": ranks}))
@@ -61,8 +90,14 @@ def test_a_run_is_read_back_as_it_was_written():
         assert store.rank_steps(run) == [20, 100] and len(store.ranks_sha256(run)) == 64
         assert np.array_equal(store.ranks(run, 20)["blocks.0.a"], ranks)
         assert store.ranks(run)["blocks.0.a"].dtype == np.uint32
-    info, = store.runs()
-    assert (info.id, info.finished, info.released, info.title, info.broken) == (folder.name, True, False, "A title", "")
+    (info,) = store.runs()
+    assert (info.id, info.finished, info.released, info.title, info.broken) == (
+        folder.name,
+        True,
+        False,
+        "A title",
+        "",
+    )
 
 
 def test_released_runs_come_first_and_wherever_the_artifacts_are():
@@ -70,7 +105,10 @@ def test_released_runs_come_first_and_wherever_the_artifacts_are():
     make_run("a-00000001")
     (paths.RELEASED / "screenshots").mkdir()
     (paths.runs() / "job-1.log").write_text("no run")
-    assert [(r.id, r.released) for r in store.runs()] == [("b-00000001", True), ("a-00000001", False)]
+    assert [(r.id, r.released) for r in store.runs()] == [
+        ("b-00000001", True),
+        ("a-00000001", False),
+    ]
     assert store.run_folder("b-00000001").parent == paths.RELEASED
 
 
@@ -90,8 +128,10 @@ def test_a_damaged_run_is_listed_unfinished_with_its_reason(file, damage):
         path.unlink()
     else:
         text = path.read_bytes()
-        path.write_bytes({"half": text[:len(text) // 2], "list": b"[1]", "bytes": b"\xff\xfe"}[damage])
-    info, = store.runs()
+        path.write_bytes(
+            {"half": text[: len(text) // 2], "list": b"[1]", "bytes": b"\xff\xfe"}[damage]
+        )
+    (info,) = store.runs()
     assert not info.finished
     assert (file, damage) == (paths.FINISHED, "missing") or str(path) in info.broken
 
@@ -104,8 +144,12 @@ def test_what_is_damaged_inside_a_run_is_said_as_value_error():
         path.write_bytes(path.read_bytes()[:9])
     paths.ranks_file(folder).parent.mkdir()
     paths.ranks_file(folder).write_bytes(b"torn")
-    for read in (lambda: store.subnets(folder), lambda: store.reports(folder), lambda: store.ranks(folder),
-                 lambda: store.hypotheses(folder, "s70", "librispeech/test-clean", 320)):
+    for read in (
+        lambda: store.subnets(folder),
+        lambda: store.reports(folder),
+        lambda: store.ranks(folder),
+        lambda: store.hypotheses(folder, "s70", "librispeech/test-clean", 320),
+    ):
         with pytest.raises(ValueError, match=str(folder)):
             read()
     with pytest.raises(ValueError, match="cannot be read"):
@@ -118,18 +162,27 @@ def test_what_is_damaged_inside_a_run_is_said_as_value_error():
 
 def test_what_is_added_to_a_released_run_is_kept_apart_and_read_with_it():
     folder = make_run("b-00000001", paths.RELEASED)
-    shipped = [Subnet("dense", folder.name, {}, 0.0), Subnet("s7", folder.name, {}, 0.07), Subnet("s70", folder.name, {}, 0.7)]
+    shipped = [
+        Subnet("dense", folder.name, {}, 0.0),
+        Subnet("s7", folder.name, {}, 0.07),
+        Subnet("s70", folder.name, {}, 0.7),
+    ]
     for subnet in shipped:  # as a release writes it
         store.write_json(paths.subnet_file(folder, subnet.name), as_dict(subnet))
         told = report(folder.name, subnet=subnet.name)
         store.write_json(paths.report_file(folder, told.subnet, told.split, 320), as_dict(told))
-        store.write_lines(paths.hypotheses_file(folder, told.subnet, told.split, 320), [{"id": "shipped"}])
+        store.write_lines(
+            paths.hypotheses_file(folder, told.subnet, told.split, 320), [{"id": "shipped"}]
+        )
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     new = Subnet("s65-between", folder.name, {"blocks.0.a": 0.35}, 0.65)
     store.save_subnet(folder.name, new)
     store.save_report(folder.name, report(folder.name, subnet=new.name), [{"id": "own"}])
     assert [s.name for s in store.subnets(folder.name)] == ["dense", "s7", "s65-between", "s70"]
-    assert store.subnet(folder.name, new.name) == new and store.subnets(folder.name, own=False) == shipped
+    assert (
+        store.subnet(folder.name, new.name) == new
+        and store.subnets(folder.name, own=False) == shipped
+    )
     assert {r.subnet for r in store.reports(folder.name)} == {"dense", "s7", "s65-between", "s70"}
     assert {r.subnet for r in store.reports(folder.name, own=False)} == {"dense", "s7", "s70"}
     assert store.hypotheses(folder.name, new.name, "librispeech/test-clean", 320) == [{"id": "own"}]
@@ -141,12 +194,20 @@ def test_what_is_added_to_a_released_run_is_kept_apart_and_read_with_it():
     store.save_subnet(folder.name, shipped[1])  # as it shipped, again: its reports count again
     assert {r.subnet for r in store.reports(folder.name)} == {"dense", "s7", "s65-between", "s70"}
     store.save_subnet(folder.name, other)
-    assert {r.subnet for r in store.reports(folder.name)} == {"dense", "s65-between", "s70"}  # of s7 another file was measured
+    assert {r.subnet for r in store.reports(folder.name)} == {
+        "dense",
+        "s65-between",
+        "s70",
+    }  # of s7 another file was measured
     with pytest.raises(ValueError, match="cannot be read"):
         store.hypotheses(folder.name, "s7", "librispeech/test-clean", 320)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
-    store.write_bytes(paths.ranks_file(folder), b"other weights")  # another release under the same name
-    assert store.subnets(folder.name) == shipped and {r.subnet for r in store.reports(folder.name)} == {"dense", "s7", "s70"}
+    store.write_bytes(
+        paths.ranks_file(folder), b"other weights"
+    )  # another release under the same name
+    assert store.subnets(folder.name) == shipped and {
+        r.subnet for r in store.reports(folder.name)
+    } == {"dense", "s7", "s70"}
     assert [(r.id, r.released) for r in store.runs()] == [("b-00000001", True)]
 
 
@@ -175,6 +236,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
         for i in range(30):
             store.write_json(path, [i] * 20000)
         stop.set()
+
     thread = threading.Thread(target=write)
     thread.start()
     while not stop.is_set():
@@ -192,15 +254,19 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 # recipes
 
+
 @pytest.fixture
 def rooms(tmp_path, monkeypatch):
     """A small house of plug-ins to write recipes for."""
     core = tmp_path / "house"
     plugin = '"""T."""\nVERSION = 1\nclass Options:\n    {}\n'
-    for place, line in (("corpora/tiny", 'hours: float = option(1.0, "h", low=0)'),
-                        ("models/net", 'layers: int = option(8, "n", low=1, high=16)'),
-                        ("methods/dense", "pass"), ("methods/omni_sparsity", 'sparsest: float = option(0.9, "s")'),
-                        ("training/options", 'minutes: float = option(5.0, "m", low=0)')):
+    for place, line in (
+        ("corpora/tiny", 'hours: float = option(1.0, "h", low=0)'),
+        ("models/net", 'layers: int = option(8, "n", low=1, high=16)'),
+        ("methods/dense", "pass"),
+        ("methods/omni_sparsity", 'sparsest: float = option(0.9, "s")'),
+        ("training/options", 'minutes: float = option(5.0, "m", low=0)'),
+    ):
         path = core / f"{place}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(plugin.format(line))
@@ -236,17 +302,20 @@ def test_a_recipe_is_read_by_name_and_by_path(rooms):
     assert store.load_recipe(rooms / "recipe.json") == recipe == store.recipe_from(as_dict(recipe))
 
 
-@pytest.mark.parametrize(("old", "new", "words"), [
-    ("seed = 2", "sede = 2", "unknown option 'sede'.*did you mean 'seed'"),
-    ("seed = 2", 'seed = "2"', "seed must be int, but '2'"),
-    ('name = "tiny"', 'name = "tyni"', "corpus .*'tyni'.*did you mean 'tiny'"),
-    ('name = "tiny"', 'nam = "tiny"', r"corpus: a table \[corpus\] with name"),
-    ("hours = 3", "hours = -3", "corpus.options.hours must be at least 0, but -3"),
-    ("hours = 3", "huors = 3", "corpus.options: unknown option 'huors'"),
-    ("minutes = 1", "minute = 1", "training: unknown option 'minute'.*did you mean 'minutes'"),
-    ("minutes = 1", 'minutes = "1"', "training.minutes must be float"),
-    ("[corpus]", "[corpus", "damaged"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seed = 2", "sede = 2", "unknown option 'sede'.*did you mean 'seed'"),
+        ("seed = 2", 'seed = "2"', "seed must be int, but '2'"),
+        ('name = "tiny"', 'name = "tyni"', "corpus .*'tyni'.*did you mean 'tiny'"),
+        ('name = "tiny"', 'nam = "tiny"', r"corpus: a table \[corpus\] with name"),
+        ("hours = 3", "hours = -3", "corpus.options.hours must be at least 0, but -3"),
+        ("hours = 3", "huors = 3", "corpus.options: unknown option 'huors'"),
+        ("minutes = 1", "minute = 1", "training: unknown option 'minute'.*did you mean 'minutes'"),
+        ("minutes = 1", 'minutes = "1"', "training.minutes must be float"),
+        ("[corpus]", "[corpus", "damaged"),
+    ],
+)
 def test_a_wrong_recipe_is_refused_with_its_file_and_field(rooms, old, new, words):
     path = rooms / "recipes" / "small.toml"
     path.write_text(TOML.replace(old, new))
@@ -265,39 +334,74 @@ def test_a_missing_recipe_lists_what_exists(rooms):
 def test_settings_change_a_recipe(rooms):
     (rooms / "recipes" / "small.toml").write_text(TOML)
     recipe = store.load_recipe("small")
-    changed = store.override(recipe, ["training.minutes=0.5", "seed=3", "corpus.hours=9", "method=dense", "title=a b"])
+    changed = store.override(
+        recipe, ["training.minutes=0.5", "seed=3", "corpus.hours=9", "method=dense", "title=a b"]
+    )
     assert (changed.training, changed.seed, changed.title) == ({"minutes": 0.5}, 3, "a b")
     assert changed.method == Choice("dense") and changed.corpus.options == {"hours": 9}
     assert recipe.training == {"minutes": 1}
-    for setting, words in (("training.minutse=1", "minutes"), ("trainin.minutes=1", "tables are"),
-                           ("seed", "tables are"), ("training=1", "which option")):
+    for setting, words in (
+        ("training.minutse=1", "minutes"),
+        ("trainin.minutes=1", "tables are"),
+        ("seed", "tables are"),
+        ("training=1", "which option"),
+    ):
         with pytest.raises(ValueError, match=words):
             store.override(recipe, [setting])
 
 
 def test_run_ids_are_pinned(rooms):
     """Golden: a changed id would orphan stored runs and restart trainings."""
-    recipe = Recipe(Choice("tiny", {"hours": 3}), Choice("net"), Choice("omni_sparsity", {"sparsest": 0.95}), seed=2)
-    assert store.recipe_id(recipe, "p", {"methods/omni_sparsity": 1}) == "omni_sparsity-sparsest0.95-seed2-3110b792"
-    assert store.recipe_id(Recipe(Choice("tiny"), Choice("net"), Choice("dense")), "p", {}) == "dense-7306de4d"
+    recipe = Recipe(
+        Choice("tiny", {"hours": 3}),
+        Choice("net"),
+        Choice("omni_sparsity", {"sparsest": 0.95}),
+        seed=2,
+    )
+    assert (
+        store.recipe_id(recipe, "p", {"methods/omni_sparsity": 1})
+        == "omni_sparsity-sparsest0.95-seed2-3110b792"
+    )
+    assert (
+        store.recipe_id(Recipe(Choice("tiny"), Choice("net"), Choice("dense")), "p", {})
+        == "dense-7306de4d"
+    )
 
 
 def test_every_field_but_the_title_changes_the_id(rooms):
     base = Recipe(Choice("tiny"), Choice("net"), Choice("dense"))
-    ids = {store.recipe_id(base, data, {"a": version}) for data, version in (("p", 1), ("q", 1), ("p", 2))}
+    ids = {
+        store.recipe_id(base, data, {"a": version})
+        for data, version in (("p", 1), ("q", 1), ("p", 2))
+    }
     for field in dataclasses.fields(Recipe):
         value = getattr(base, field.name)
-        other = Choice(value.name, {"x": 1}) if isinstance(value, Choice) else {"x": 1} if isinstance(value, dict) \
-            else value + 2 if isinstance(value, int) else "other"
+        other = (
+            Choice(value.name, {"x": 1})
+            if isinstance(value, Choice)
+            else (
+                {"x": 1}
+                if isinstance(value, dict)
+                else value + 2
+                if isinstance(value, int)
+                else "other"
+            )
+        )
         ids.add(store.recipe_id(dataclasses.replace(base, **{field.name: other}), "p", {"a": 1}))
     assert len(ids) == 3 + len(dataclasses.fields(Recipe)) - 1
     assert all(store.SAFE.fullmatch(i) for i in ids)
     same = [dataclasses.replace(base, training={"batch_seconds": value}) for value in (40, 40.0)]
-    assert len({store.recipe_id(r, "p", {}) for r in same}) == 1 < len({store.recipe_id(r, "p", {}) for r in (*same, base)})
+    assert (
+        len({store.recipe_id(r, "p", {}) for r in same})
+        == 1
+        < len({store.recipe_id(r, "p", {}) for r in (*same, base)})
+    )
 
 
 def _id(_):
-    return store.recipe_id(Recipe(Choice("tiny"), Choice("net"), Choice("dense")), "p", {"b": 1, "a": 2})
+    return store.recipe_id(
+        Recipe(Choice("tiny"), Choice("net"), Choice("dense")), "p", {"b": 1, "a": 2}
+    )
 
 
 def test_ids_are_the_same_in_another_process():
@@ -306,8 +410,14 @@ def test_ids_are_the_same_in_another_process():
 
 
 def test_a_library_that_cannot_write_is_an_os_error_with_its_path(tmp_path):
-    for text, number in (("System error", errno.EIO), ("I/O error: No space left on device", errno.ENOSPC)):
-        with pytest.raises(OSError, match="cannot be written") as caught, writing.os_errors(tmp_path / "a.flac", KeyError):
+    for text, number in (
+        ("System error", errno.EIO),
+        ("I/O error: No space left on device", errno.ENOSPC),
+    ):
+        with (
+            pytest.raises(OSError, match="cannot be written") as caught,
+            writing.os_errors(tmp_path / "a.flac", KeyError),
+        ):
             raise KeyError(text)
         assert (caught.value.filename, caught.value.errno) == (str(tmp_path / "a.flac"), number)
     with pytest.raises(ZeroDivisionError), writing.os_errors(tmp_path / "a", KeyError):
@@ -320,5 +430,7 @@ def test_reports_of_two_decoders_stand_side_by_side():
     for decoder in ("greedy", "modified_beam_search"):
         store.save_report(folder, report(folder.name, decoder=decoder), [{"id": decoder}])
     assert {r.decoder for r in store.reports(folder)} == {"greedy", "modified_beam_search"}
-    assert store.hypotheses(folder, "s70", "librispeech/test-clean", 320, "modified_beam_search") == [{"id": "modified_beam_search"}]
+    assert store.hypotheses(
+        folder, "s70", "librispeech/test-clean", 320, "modified_beam_search"
+    ) == [{"id": "modified_beam_search"}]
     assert store.hypotheses(folder, "s70", "librispeech/test-clean", 320) == [{"id": "greedy"}]

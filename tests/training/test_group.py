@@ -1,4 +1,7 @@
-"""Processes that train together: what they make is what one makes of the whole batches, all stay equal, stop and go on together."""
+"""Processes that train together: what they make is what one makes of the whole batches, all stay
+equal, stop and go on together.
+"""
+
 from __future__ import annotations
 
 import json
@@ -21,16 +24,33 @@ from tests import together
 from tests.conftest import ROOT
 from tests.pipelines.test_experiment import recipe as given
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port"]
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--nproc-per-node",
+    "2",
+    "--master-addr",
+    "127.0.0.1",
+    "--master-port",
+]
 
 
 def torchrun(port: int, *words: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*TORCHRUN, str(port), *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(
+        [*TORCHRUN, str(port), *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
 
 
 def free_port() -> int:
     import socket
+
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
@@ -50,7 +70,9 @@ def two(tmp_path_factory):
 @pytest.mark.parametrize("case", together.CASES)
 def test_two_processes_make_what_one_makes_of_the_whole_batches(case, two, tmp_path):
     folder, facts = two
-    assert len(set(facts[case])) == 1, "after the same updates both have the same bits, ranks included"
+    assert len(set(facts[case])) == 1, (
+        "after the same updates both have the same bits, ranks included"
+    )
     alone = together.made(tmp_path / case, case)
     before = {n: p.detach().clone() for n, p in alone.averaged.items()}
     alone.run(lambda *_: True)
@@ -70,7 +92,9 @@ def test_one_of_them_writes_and_all_stop_and_go_on_together(two):
     assert facts["stopped"] == [5, 5] and facts["resumed"] == facts["sandwich"]
     assert [r["step"] for r in history.metrics(folder / "stopped")][-1] == together.UPDATES
     own, other = facts["wrong"][1], facts["wrong"][0]
-    assert own.startswith("ZeroDivisionError") and other.startswith("ValueError: process 1 of 2: integer division")
+    assert own.startswith("ZeroDivisionError") and other.startswith(
+        "ValueError: process 1 of 2: integer division"
+    )
 
 
 def test_one_process_alone_has_no_group_and_wrong_variables_are_said(monkeypatch):
@@ -98,6 +122,7 @@ def test_the_group_takes_the_newest_checkpoint(monkeypatch):
     class Third(group.Group):
         def __init__(self):
             self.rank, self.size = 2, 3
+
     one = Third()
     monkeypatch.setattr(one, "gather", lambda step: [4, 8, step])
     monkeypatch.setattr(one, "of_first", lambda value, rank: (value, rank))
@@ -106,15 +131,30 @@ def test_the_group_takes_the_newest_checkpoint(monkeypatch):
     assert one.newest(-1, lambda: torch.empty(0)) is None
 
 
-def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes_up_the_run(tmp_path):
+def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes_up_the_run(
+    tmp_path,
+):
     """Speech made on two machines has other paths and times there, which is no other speech."""
-    store.write_json(tmp_path / "recipe.json", as_dict(given("gradual_magnitude", {"refresh": 1}, training={
-        **given().training, "wer_every": 0, "checkpoint_every": 4, "updates": 10})))
-    stopped = torchrun(free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"), "4")
+    store.write_json(
+        tmp_path / "recipe.json",
+        as_dict(
+            given(
+                "gradual_magnitude",
+                {"refresh": 1},
+                training={**given().training, "wer_every": 0, "checkpoint_every": 4, "updates": 10},
+            )
+        ),
+    )
+    stopped = torchrun(
+        free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"), "4"
+    )
     assert stopped.returncode == 0 and "stopped at update" in stopped.stdout, stopped.stderr[-3000:]
     begun = [p for p in tmp_path.glob("disk*/runs/*") if (p / paths.RECIPE).is_file()]
     assert len(begun) == 2 and len({p.name for p in begun}) == 1
-    assert len({p.name for p in tmp_path.glob("disk*/prepared/*") if (p / "prepared.json").is_file()}) == 2, "or nothing is tested"
+    assert (
+        len({p.name for p in tmp_path.glob("disk*/prepared/*") if (p / "prepared.json").is_file()})
+        == 2
+    ), "or nothing is tested"
     assert len({(p / paths.TOGETHER).read_text() for p in begun}) == 1
     shutil.rmtree(tmp_path / "disk0")  # this machine went away, and another one comes in its place
     done = torchrun(free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"))
@@ -122,8 +162,16 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
     ended = sorted(tmp_path.glob(f"disk*/runs/*/{paths.FINISHED}"))
     assert [p.parent.name for p in ended] == [begun[0].name] * 2
     told = (tmp_path / "disk1" / "runs" / begun[0].name / paths.LOG).read_text().splitlines()
-    assert [int(line.split("/")[0].removeprefix("update ")) for line in told] == [2, 4, 6, 8, 10], "begun anew"
-    assert (ended[0].parent / paths.WEIGHTS).read_bytes() == (ended[1].parent / paths.WEIGHTS).read_bytes()
+    assert [int(line.split("/")[0].removeprefix("update ")) for line in told] == [
+        2,
+        4,
+        6,
+        8,
+        10,
+    ], "begun anew"
+    assert (ended[0].parent / paths.WEIGHTS).read_bytes() == (
+        ended[1].parent / paths.WEIGHTS
+    ).read_bytes()
     told = [{n: v for n, v in store.read_json(file).items() if n != "files"} for file in ended]
     assert told[0] == told[1]  # the storage takes them for one run
 
@@ -132,10 +180,17 @@ def test_an_id_under_which_one_has_begun_goes_before_the_first_ones(monkeypatch,
     class Second(group.Group):
         def __init__(self):
             self.rank, self.size = 1, 2
+
     one, others = Second(), [["theirs"]]
     monkeypatch.setattr(one, "of_first", lambda value, rank=0: "first")
-    monkeypatch.setattr(one, "gather", lambda value: [value if isinstance(value, str) else others[0], value])
-    assert [one.one_name("own", "common") for others[0] in ([], ["first", "x"], ["x"])] == ["first", "first", "x"]
+    monkeypatch.setattr(
+        one, "gather", lambda value: [value if isinstance(value, str) else others[0], value]
+    )
+    assert [one.one_name("own", "common") for others[0] in ([], ["first", "x"], ["x"])] == [
+        "first",
+        "first",
+        "x",
+    ]
     (paths.runs() / "mine").mkdir(parents=True)
     (paths.runs() / "mine" / paths.TOGETHER).write_text("common")
     others[0] = []
@@ -147,7 +202,9 @@ def test_an_id_under_which_one_has_begun_goes_before_the_first_ones(monkeypatch,
 
 def test_torchrun_core_train_makes_the_run_that_one_process_makes(tmp_path):
     recipe = given("omni_sparsity", {"warmup": 0.5, "sparsest": 0.8})
-    recipe = replace(recipe, model=replace(recipe.model, options=recipe.model.options | {"dropout": 0.0}))
+    recipe = replace(
+        recipe, model=replace(recipe.model, options=recipe.model.options | {"dropout": 0.0})
+    )
     alone = experiment.train(recipe, lambda *_: True)
     one = alone.rename(tmp_path / "alone")
     store.write_json(tmp_path / "recipe.json", as_dict(recipe))

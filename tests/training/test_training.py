@@ -1,4 +1,7 @@
-"""The loop: it learns, resuming equals not stopping to the last bit, SIGTERM leaves a checkpoint, bad numbers are said."""
+"""The loop: it learns, resuming equals not stopping to the last bit, SIGTERM leaves a checkpoint,
+bad numbers are said.
+"""
+
 from __future__ import annotations
 
 import os
@@ -51,7 +54,9 @@ def test_muon_moves_as_torchs_own_and_leaves_what_has_no_gradient():
     ours = [torch.nn.Parameter(torch.randn(s)) for s in shapes]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
     made = Muon(ours, 0.1, 0.01, torch.float32)
-    reference = torch.optim.Muon(theirs, 0.1, 0.01, adjust_lr_fn="match_rms_adamw")  # iterates in bf16
+    reference = torch.optim.Muon(
+        theirs, 0.1, 0.01, adjust_lr_fn="match_rms_adamw"
+    )  # iterates in bf16
     for _ in range(3):
         for p, q in zip(ours, theirs):
             p.grad = q.grad = torch.randn(p.shape)
@@ -66,17 +71,27 @@ def test_muon_moves_as_torchs_own_and_leaves_what_has_no_gradient():
     before = ours[0].detach().clone()
     made.param_groups[0]["weight_decay"] = 0.0
     made.step()
-    assert torch.equal(ours[0][:8, 3], before[:8, 3]) and not torch.equal(ours[0][8:, 3], before[8:, 3])
+    assert torch.equal(ours[0][:8, 3], before[:8, 3]) and not torch.equal(
+        ours[0][8:, 3], before[8:, 3]
+    )
 
 
 def test_muon_takes_the_prunable_matrices_and_resumes_bit_for_bit(tmp_path):
-    whole = trainer(tmp_path / "whole", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon")
-    assert len(whole.optimizers["muon"].param_groups[0]["params"]) == len(whole.method.anatomy.units)
+    whole = trainer(
+        tmp_path / "whole", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon"
+    )
+    assert len(whole.optimizers["muon"].param_groups[0]["params"]) == len(
+        whole.method.anatomy.units
+    )
     whole.run(lambda *_: True)
-    first = trainer(tmp_path / "cut", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon")
+    first = trainer(
+        tmp_path / "cut", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon"
+    )
     with pytest.raises(Interrupted):
         first.run(lambda *_: first.step < 4)
-    again = trainer(tmp_path / "cut", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon")
+    again = trainer(
+        tmp_path / "cut", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon"
+    )
     assert again.resume() and again.step == 4
     again.run(lambda *_: True)
     assert all(torch.equal(again.parameters[n], p) for n, p in whole.parameters.items())
@@ -118,12 +133,20 @@ def test_one_cycle_rises_and_falls():
 
 
 def test_a_run_has_one_writer_and_a_dead_one_lets_go(tmp_path):
-    code = "import os, sys, time; from pathlib import Path; from core.training import checkpoints\n" \
-           "with checkpoints.held(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(100)"
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+    code = (
+        "import os, sys, time; from pathlib import Path; from core.training import checkpoints\n"
+        "with checkpoints.held(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(100)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match="is being trained by another process now: wait for it, or stop it"), \
-                checkpoints.held(tmp_path, wait_s=0.1):
+        with (
+            pytest.raises(
+                ValueError, match="is being trained by another process now: wait for it, or stop it"
+            ),
+            checkpoints.held(tmp_path, wait_s=0.1),
+        ):
             pass
         other.kill()
         with checkpoints.held(tmp_path):

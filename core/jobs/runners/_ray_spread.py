@@ -1,4 +1,7 @@
-"""Measuring and searching as Ray tasks: subnets, or a search's candidates, x parts of the speech, on whatever machines are free."""
+"""Measuring and searching as Ray tasks: subnets, or a search's candidates, x parts of the speech,
+on whatever machines are free.
+"""
+
 from __future__ import annotations
 
 import copy
@@ -17,18 +20,25 @@ from core.records import Subnet
 
 
 @ray.remote(max_retries=3)
-def hear(data: bytes, features: list, waves: list, options: MeasureOptions, dense: bytes | None) -> tuple[Heard, str]:
-    """What one packed subnet understands of one part of a split, and where; its speed on `waves`, where there are some, also in turn
-    with `dense`."""
+def hear(
+    data: bytes, features: list, waves: list, options: MeasureOptions, dense: bytes | None
+) -> tuple[Heard, str]:
+    """What one packed subnet understands of one part of a split, and where; its speed on `waves`,
+    where there are some, also in turn
+    with `dense`.
+    """
     opened = evaluation.opened(data, replace(options, threads=1))
     told = evaluation.speed_on(data, waves, options, dense) if waves else None
     return Heard(opened.transcribe(features), told, hardware()), node()
 
 
 @ray.remote(max_retries=3)
-def part_of_loss(fitness: Fitness, keep: dict[str, float], number: int, of: int) -> tuple[float, float, str]:
+def part_of_loss(
+    fitness: Fitness, keep: dict[str, float], number: int, of: int
+) -> tuple[float, float, str]:
     """(loss, encoder frames) of one candidate on one part of the speech, and where."""
     import torch
+
     torch.set_num_threads(1)
     return *fitness.sums(keep, number, of), node()
 
@@ -46,15 +56,31 @@ class Spread:
         self.spread = {"num_cpus": o["cpus"], "scheduling_strategy": "SPREAD"}
         self.places: set[str] = set()
 
-    def evaluate(self, subnets: list[tuple[Subnet, bytes]], material: Material, options: MeasureOptions, dense: bytes | None) -> Any:
-        """Begins all subnets; the function it returns waits for one of them. Only the first part is timed, and needs `dense` for that."""
+    def evaluate(
+        self,
+        subnets: list[tuple[Subnet, bytes]],
+        material: Material,
+        options: MeasureOptions,
+        dense: bytes | None,
+    ) -> Any:
+        """Begins all subnets; the function it returns waits for one of them. Only the first part is
+        timed, and needs `dense` for that.
+        """
         parts = min(self.shards, len(material.ids))
-        features = [ray.put([np.array(f) for f in material.features[i::parts]]) for i in range(parts)]
+        features = [
+            ray.put([np.array(f) for f in material.features[i::parts]]) for i in range(parts)
+        ]
         waves = [ray.put(material.waves(options.speed_utterances))] + [ray.put([])] * (parts - 1)
         rivals = [ray.put(dense)] + [None] * (parts - 1)
-        begun = {subnet.name: [hear.options(name=f"{subnet.name} on {material.split}", **self.spread).remote(
-            data, f, w, options, None if subnet.name == evaluation.DENSE else r) for f, w, r in zip(features, waves, rivals)]
-            for subnet, data in subnets}
+        begun = {
+            subnet.name: [
+                hear.options(name=f"{subnet.name} on {material.split}", **self.spread).remote(
+                    data, f, w, options, None if subnet.name == evaluation.DENSE else r
+                )
+                for f, w, r in zip(features, waves, rivals)
+            ]
+            for subnet, data in subnets
+        }
 
         def listen(subnet: Subnet) -> Heard:
             heard, places = zip(*ray.get(begun.pop(subnet.name)))
@@ -63,6 +89,7 @@ class Spread:
             for i, part in enumerate(heard):
                 texts[i::parts] = part.texts
             return Heard(texts, heard[0].speed, heard[0].hardware)
+
         return listen
 
     def search(self, fitness: Fitness) -> Any:
@@ -74,12 +101,19 @@ class Spread:
         held = ray.put(bare)
 
         def many(keeps: list[dict[str, float]]) -> list[float]:
-            begun = [[part_of_loss.options(**self.spread).remote(held, keep, i, parts) for i in range(parts)] for keep in keeps]
+            begun = [
+                [
+                    part_of_loss.options(**self.spread).remote(held, keep, i, parts)
+                    for i in range(parts)
+                ]
+                for keep in keeps
+            ]
             sums = []
             for losses, frames, places in (zip(*ray.get(parts_of)) for parts_of in begun):
                 self._placed(places)
                 sums.append(sum(losses) / sum(frames))
             return sums
+
         return many
 
     def _placed(self, places: Any) -> None:

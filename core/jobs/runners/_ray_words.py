@@ -1,6 +1,10 @@
-"""What the machine that submits a job and the job on the cluster say to each other: signed lines of JSON, and their versions.
+"""What the machine that submits a job and the job on the cluster say to each other: signed lines of
+JSON, and their versions.
 
-A job's log holds whatever its libraries and its speech print, so a line counts only with a signature (HMAC-SHA256) by the job's key."""
+A job's log holds whatever its libraries and its speech print, so a line counts only with a
+signature (HMAC-SHA256) by the job's key.
+"""
+
 from __future__ import annotations
 
 import hashlib
@@ -32,13 +36,17 @@ def signature(key: str, text: str) -> str:
 def heard(line: str, key: str) -> dict[str, Any] | None:
     """What a line of the log tells; None for one that the job with this key has not signed."""
     signed, _, text = line.removeprefix(MARK).partition(" ")
-    if not line.startswith(MARK) or not hmac.compare_digest(signed.encode(), signature(key, text).encode()):
+    if not line.startswith(MARK) or not hmac.compare_digest(
+        signed.encode(), signature(key, text).encode()
+    ):
         return None
     return json.loads(text)
 
 
 def job_key(name: str) -> str:
-    """The key of a submitted job, the same after a restart: made of its name and a secret of this machine's artifacts."""
+    """The key of a submitted job, the same after a restart: made of its name and a secret of this
+    machine's artifacts.
+    """
     file = paths.artifacts() / ".job_secret"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -51,18 +59,29 @@ def job_key(name: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What both sides must have alike: Python to its second number, Ray, torch, and the text of core."""
+    """What both sides must have alike: Python to its second number, Ray, torch, and the text of
+    core.
+    """
     digest = hashlib.sha256()
     for file in sorted(paths.CORE.rglob("*.py")):
         digest.update(str(file.relative_to(paths.CORE)).encode() + file.read_bytes())
-    found = {"python": f"{sys.version_info[0]}.{sys.version_info[1]}", "core": digest.hexdigest()[:12]}
-    return found | {name: importlib.metadata.version(name).split("+")[0] for name in ("ray", "torch")}
+    found = {
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "core": digest.hexdigest()[:12],
+    }
+    return found | {
+        name: importlib.metadata.version(name).split("+")[0] for name in ("ray", "torch")
+    }
 
 
 def check_versions(theirs: dict[str, str], where: str) -> None:
     """ValueError that names what differs."""
     ours = versions()
-    wrong = [f"{name} is {ours[name]} on {where} and {theirs[name]} on the machine that submitted the job"
-             for name in ours if ours[name] != theirs.get(name)]
+    wrong = [
+        f"{name} is {ours[name]} on {where} and {theirs[name]} on the machine that submitted"
+        " the job"
+        for name in ours
+        if ours[name] != theirs.get(name)
+    ]
     if wrong:
         raise ValueError("; ".join(wrong) + ": install the same versions on all machines")

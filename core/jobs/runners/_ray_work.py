@@ -1,9 +1,12 @@
-"""A job on the cluster, as Ray starts it: `python -m core.jobs.runners._ray_work <words>`. It trains with Ray Train, measures and searches
-in Ray tasks, and tells the machine that submitted it in marked lines.
+"""A job on the cluster, as Ray starts it: `python -m core.jobs.runners._ray_work <words>`. It
+trains with Ray Train, measures and searches in Ray tasks, and tells the machine that submitted it
+in marked lines.
 
-Ray Train places the processes, forms torch.distributed's group and, when one is lost, starts all of them again; they go on from the newest
-checkpoint on their disks. The sum of gradients and everything else is ours (core/training/distributed.py).
+Ray Train places the processes, forms torch.distributed's group and, when one is lost, starts all of
+them again; they go on from the newest checkpoint on their disks. The sum of gradients and
+everything else is ours (core/training/distributed.py).
 """
+
 from __future__ import annotations
 
 import base64
@@ -29,9 +32,17 @@ from core.pipelines import experiment
 from core.records import Interrupted, as_dict
 from core.storage import metrics as history, remote as storage, store
 
-POST, SPACE = "post", "core"  # the actor through which the job's processes speak, and its namespace's beginning
+POST, SPACE = (
+    "post",
+    "core",
+)  # the actor through which the job's processes speak, and its namespace's beginning
 POLL_S = 0.5
-PASSED = ("SUPERNET_ARTIFACTS", storage.VARIABLE, "SPEECH_ROOT", confinement.VARIABLE)  # on to every process of the job, beside AWS_*
+PASSED = (
+    "SUPERNET_ARTIFACTS",
+    storage.VARIABLE,
+    "SPEECH_ROOT",
+    confinement.VARIABLE,
+)  # on to every process of the job, beside AWS_*
 
 
 @ray.remote(num_cpus=0)
@@ -66,7 +77,12 @@ class Job:
     """This job: what was asked, whether to go on, and its report function."""
 
     def __init__(self, asked: dict[str, Any]) -> None:
-        self.kind, self.payload, self.o, self.name = asked["kind"], asked["payload"], asked["settings"], asked["name"]
+        self.kind, self.payload, self.o, self.name = (
+            asked["kind"],
+            asked["payload"],
+            asked["settings"],
+            asked["name"],
+        )
         self.stopped, self.told = False, 0.0
 
     def __call__(self, progress: float, message: str = "", left: float | None = None) -> bool:
@@ -76,38 +92,70 @@ class Job:
         return not self.stopped
 
     def device(self, processes: int | None = None) -> str:
-        """What every process computes on. ValueError, at once instead of waiting for ever, for what the cluster does not have."""
-        machines, o = [n["Resources"] for n in ray.nodes() if n["Alive"]], self.o | {"workers": processes or self.o["workers"]}
-        gpus, cpus = sum(int(m.get("GPU", 0)) for m in machines), [m.get("CPU", 0.0) for m in machines]
+        """What every process computes on. ValueError, at once instead of waiting for ever, for what
+        the cluster does not have.
+        """
+        machines, o = (
+            [n["Resources"] for n in ray.nodes() if n["Alive"]],
+            self.o | {"workers": processes or self.o["workers"]},
+        )
+        gpus, cpus = (
+            sum(int(m.get("GPU", 0)) for m in machines),
+            [m.get("CPU", 0.0) for m in machines],
+        )
         if o["device"] == "cuda" and gpus < o["workers"]:
-            raise ValueError(f"{o['workers']} processes with a GPU each are asked for, and the cluster has {gpus} GPUs: add machines, ask "
-                             f"for fewer workers, or set device to cpu")
+            raise ValueError(
+                f"{o['workers']} processes with a GPU each are asked for, and the cluster has"
+                f" {gpus} GPUs: add machines, ask for fewer workers, or set device to cpu"
+            )
         room = sum(int(have / o["cpus"] + 1e-6) for have in cpus)  # a process is on one machine
         if room < o["workers"]:
-            raise ValueError(f"{o['workers']} processes with {o['cpus']:g} processors each are asked for, and the cluster has room for "
-                             f"{room} (processors of its machines: {', '.join(f'{n:g}' for n in cpus)}): add machines, or ask for fewer "
-                             f"workers or cpus")
+            raise ValueError(
+                f"{o['workers']} processes with {o['cpus']:g} processors each are asked for, and"
+                f" the cluster has room for {room} (processors of its machines:"
+                f" {', '.join(f'{n:g}' for n in cpus)}): add machines, or ask for fewer workers or"
+                " cpus"
+            )
         return "cuda" if o["device"] != "cpu" and gpus >= o["workers"] else "cpu"
 
 
 # training
 
+
 def train(job: Job) -> str:
-    """The recipe's training by Ray Train -> id of the finished run, which is stored. ValueError and Interrupted as one process has them."""
+    """The recipe's training by Ray Train -> id of the finished run, which is stored. ValueError and
+    Interrupted as one process has them.
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+
     device = job.device()
     post = Post.options(name=POST, namespace=f"{SPACE}-{job.name}").remote()
     over = threading.Event()
     listener = threading.Thread(target=_listen, args=(job, post, over), daemon=True)
     listener.start()
-    config = {"recipe": job.payload["recipe"], "name": job.name, "device": device, "environment": _environment()}
+    config = {
+        "recipe": job.payload["recipe"],
+        "name": job.name,
+        "device": device,
+        "environment": _environment(),
+    }
     trainer = TorchTrainer(
-        one_process, train_loop_config=config,
+        one_process,
+        train_loop_config=config,
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"),
-        scaling_config=ScalingConfig(num_workers=job.o["workers"], use_gpu=device == "cuda", placement_strategy="SPREAD",
-                                     resources_per_worker={"CPU": job.o["cpus"]} | ({"GPU": 1} if device == "cuda" else {})),
-        run_config=RunConfig(name=job.name, failure_config=FailureConfig(max_failures=job.o["restarts"]), **_notes(job.o["storage"])))
+        scaling_config=ScalingConfig(
+            num_workers=job.o["workers"],
+            use_gpu=device == "cuda",
+            placement_strategy="SPREAD",
+            resources_per_worker={"CPU": job.o["cpus"]} | ({"GPU": 1} if device == "cuda" else {}),
+        ),
+        run_config=RunConfig(
+            name=job.name,
+            failure_config=FailureConfig(max_failures=job.o["restarts"]),
+            **_notes(job.o["storage"]),
+        ),
+    )
     problem = None
     try:
         trainer.fit()
@@ -127,8 +175,12 @@ def _notes(where: str) -> dict[str, Any]:
     """Where Ray Train keeps its own notes: it wants a place that every machine sees."""
     import fsspec
     import pyarrow.fs
+
     system, root = fsspec.core.url_to_fs(where)
-    return {"storage_filesystem": pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(system)), "storage_path": f"{root.rstrip('/')}/.ray"}
+    return {
+        "storage_filesystem": pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(system)),
+        "storage_path": f"{root.rstrip('/')}/.ray",
+    }
 
 
 def _listen(job: Job, post: Any, over: threading.Event) -> None:
@@ -148,11 +200,14 @@ def _listen(job: Job, post: Any, over: threading.Event) -> None:
 
 
 def one_process(config: dict[str, Any]) -> None:
-    """What each process of Ray Train does: the training of core.pipelines.experiment, in the group that Ray Train has formed."""
+    """What each process of Ray Train does: the training of core.pipelines.experiment, in the group
+    that Ray Train has formed.
+    """
     os.environ.update(config["environment"])
     if config["device"] == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from core.training import distributed as processes
+
     post = ray.get_actor(POST, namespace=f"{SPACE}-{config['name']}")
     if ray.get(post.how.remote()) is not None:  # it was no accident: nothing to begin again
         return
@@ -163,7 +218,9 @@ def one_process(config: dict[str, Any]) -> None:
         if report.first:
             ray.get(post.end.remote("finished", folder.name))
     except (Interrupted, ValueError) as error:
-        ray.get(post.end.remote("stopped" if isinstance(error, Interrupted) else "wrong", str(error)))
+        ray.get(
+            post.end.remote("stopped" if isinstance(error, Interrupted) else "wrong", str(error))
+        )
         if isinstance(error, ValueError):
             raise  # the others wait for this one: Ray Train ends them
 
@@ -174,10 +231,19 @@ class ProcessReport:
     def __init__(self, post: Any, group: Any) -> None:
         self.post, self.first, self.run = post, group is None or group.rank == 0, ""
         self.rows: int | None = None
-        own = (node(), "GPU " + ", ".join(map(str, ray.get_gpu_ids())) if ray.get_gpu_ids() else "cpu", os.getpid())
+        own = (
+            node(),
+            "GPU " + ", ".join(map(str, ray.get_gpu_ids())) if ray.get_gpu_ids() else "cpu",
+            os.getpid(),
+        )
         placed = group.gather(own) if group else [own]
         if self.first:
-            post.tell.remote({"place": ", ".join(f"{ip} {device}" for ip, device, _ in placed), "processes": [p for *_, p in placed]})
+            post.tell.remote(
+                {
+                    "place": ", ".join(f"{ip} {device}" for ip, device, _ in placed),
+                    "processes": [p for *_, p in placed],
+                }
+            )
 
     def belongs_to(self, run: str) -> None:
         self.run = run
@@ -188,10 +254,12 @@ class ProcessReport:
             folder = paths.runs() / self.run
             if self.run and (folder / paths.METRICS).is_file():
                 if self.rows is None:
-                    begun = {name: store.read_json(folder / name) for name in (paths.RECIPE, paths.UNITS)}
+                    begun = {
+                        name: store.read_json(folder / name) for name in (paths.RECIPE, paths.UNITS)
+                    }
                     self.post.tell.remote({"run": self.run, "begun": begun})
                 rows = history.metrics(folder)
-                for row in rows[-1 if self.rows is None else self.rows:]:
+                for row in rows[-1 if self.rows is None else self.rows :]:
                     self.post.tell.remote({"run": self.run, "row": row})
                 self.rows = len(rows)
             self.post.tell.remote(word)
@@ -205,20 +273,41 @@ def evaluate(job: Job, run: str) -> None:
 
     def report(progress: float, message: str = "", left: float | None = None) -> bool:
         for one in store.reports(folder):
-            key = (one.subnet, one.split, one.chunk_ms, one.decoder, one.language_model, one.file_sha256, one.delta_wer)
+            key = (
+                one.subnet,
+                one.split,
+                one.chunk_ms,
+                one.decoder,
+                one.language_model,
+                one.file_sha256,
+                one.delta_wer,
+            )
             if key not in known:
                 known.add(key)
-                rows = store.hypotheses(folder, one.subnet, one.split, one.chunk_ms, one.decoder, one.language_model)
+                rows = store.hypotheses(
+                    folder, one.subnet, one.split, one.chunk_ms, one.decoder, one.language_model
+                )
                 say(report=as_dict(one), rows=rows)
         return job(progress, message, left)
+
     if given.get("new"):
         say(subnet=given["new"] | {"run": run, "ranks_sha256": store.ranks_sha256(folder)})
-    experiment.evaluate(run, given.get("subnets") or [], given.get("splits") or [], report, given.get("new"), given.get("chunk_ms"),
-                        given.get("decoding"), spread=Spread(job.o).evaluate)
+    experiment.evaluate(
+        run,
+        given.get("subnets") or [],
+        given.get("splits") or [],
+        report,
+        given.get("new"),
+        given.get("chunk_ms"),
+        given.get("decoding"),
+        spread=Spread(job.o).evaluate,
+    )
 
 
 def work(job: Job) -> None:
-    module = os.environ.get("SUPERNET_JOB_MODULE")  # for tests and benches, as in core/jobs/process.py
+    module = os.environ.get(
+        "SUPERNET_JOB_MODULE"
+    )  # for tests and benches, as in core/jobs/process.py
     other = getattr(importlib.import_module(module), f"{job.kind}_job", None) if module else None
     if other is not None:
         other(job.payload, job)
@@ -260,6 +349,7 @@ def main(words: str) -> int:
 
         def ask(number: int, frame: FrameType | None) -> None:
             job.stopped = True
+
         signal.signal(signal.SIGTERM, ask)
         work(job)
         say(progress=1.0, message="done")

@@ -1,4 +1,5 @@
 """What the worker needs of a place where jobs run: start a job's process, look at it, stop it."""
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -12,8 +13,9 @@ STOPPED = 75  # exit code of a job's process that stopped because it was told to
 
 class Handle(ABC):
     """One started job."""
+
     pid: int | None = None  # on this machine, where there is one
-    stays: bool = False     # it goes on when the worker leaves, and the next worker follows it
+    stays: bool = False  # it goes on when the worker leaves, and the next worker follows it
 
     @abstractmethod
     def poll(self) -> int | None:
@@ -29,24 +31,33 @@ class Handle(ABC):
 
 
 class Runner(ABC):
-    """A plug-in file holds a docstring, VERSION, a frozen dataclass Options, and class Runner(base.Runner)."""
+    """A plug-in file holds a docstring, VERSION, a frozen dataclass Options, and class
+    Runner(base.Runner).
+    """
+
     elsewhere = 0  # jobs followed at once that need no slot of this machine; 0 = they take one
 
     def __init__(self, options: object) -> None:
         self.options = options
 
     def settings(self) -> dict[str, Any]:
-        """The options, with what this process's environment adds to them: the worker's may be another. ValueError where something lacks."""
+        """The options, with what this process's environment adds to them: the worker's may be
+        another. ValueError where something lacks.
+        """
         return vars(self.options)
 
     def check(self, job: Job) -> None:  # noqa: B027 - most can run everything
-        """ValueError for a job that cannot be run there now; one that is not queued yet has the number 0."""
+        """ValueError for a job that cannot be run there now; one that is not queued yet has the
+        number 0.
+        """
 
     @abstractmethod
     def start(self, job: Job, log: Path) -> Handle:
-        """Start `python -m core.cli.main _job <id>` (or its like elsewhere) with its output added to the file `log`.
+        """Start `python -m core.cli.main _job <id>` (or its like elsewhere) with its output added
+        to the file `log`.
 
-        OSError or ValueError when it cannot be started; the job then fails with these words."""
+        OSError or ValueError when it cannot be started; the job then fails with these words.
+        """
 
     @abstractmethod
     def clear(self, job: Job) -> None:

@@ -1,4 +1,5 @@
 """Runs a job as one child process of the worker on this machine, in a process group of its own."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,13 +16,15 @@ from core.jobs.runners import base
 from core.records import Job, option
 
 VERSION = 1
-MARK = "SUPERNET_JOB"    # environment variable that every process of a job carries
-PR_SET_PDEATHSIG = 1     # Linux: <sys/prctl.h>
+MARK = "SUPERNET_JOB"  # environment variable that every process of a job carries
+PR_SET_PDEATHSIG = 1  # Linux: <sys/prctl.h>
 
 
 @dataclass(frozen=True)
 class Options:
-    threads: int = option(0, "Threads of the job's matrix products; 0 = the library chooses", low=0, high=1024)
+    threads: int = option(
+        0, "Threads of the job's matrix products; 0 = the library chooses", low=0, high=1024
+    )
     niceness: int = option(0, "How far the job gives way to other programs", low=0, high=19)
 
 
@@ -56,12 +59,23 @@ class Runner(base.Runner):
             environment["OMP_NUM_THREADS"] = str(self.options.threads)
         command = [sys.executable, "-m", "core.cli.main", "_job", str(job.id)]
         with log.open("ab") as out:
-            return LocalHandle(subprocess.Popen(
-                command, cwd=paths.ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                start_new_session=True, preexec_fn=_die_with_parent(os.getpid(), self.options.niceness)))
+            return LocalHandle(
+                subprocess.Popen(
+                    command,
+                    cwd=paths.ROOT,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent(os.getpid(), self.options.niceness),
+                )
+            )
 
     def clear(self, job: Job) -> None:
-        """The child dies with its worker (Linux), its own children need not: found by the mark they inherited."""
+        """The child dies with its worker (Linux), its own children need not: found by the mark they
+        inherited.
+        """
         mark = f"{MARK}={_mark(job)}".encode()
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -76,7 +90,9 @@ def _mark(job: Job) -> str:
 
 
 def _die_with_parent(parent: int, niceness: int):
-    """What the child does before it becomes Python: be killed when the worker is, even by kill -9 (Linux only)."""
+    """What the child does before it becomes Python: be killed when the worker is, even by kill -9
+    (Linux only).
+    """
     prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
 
     def prepare() -> None:
@@ -85,4 +101,5 @@ def _die_with_parent(parent: int, niceness: int):
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:  # the worker died before the call
                 os._exit(1)
+
     return prepare
