@@ -19,7 +19,7 @@ core            records paths cost
 common          writing reading randomness hardware
 registry        plugins catalog recipes recipe_sets
 sparsity        blocks sensing
-storage         checksums store metrics packing remote exports
+storage         checksums store metrics packing remote exports spoken
 jobs            policy confinement heartbeat ray_client database queue visitors
 speech          marks audio_limits containers av_decoder decoders loudness pipes audio features
                  augment normalizer phones lexicon tokenizer acoustics shards grammar speaking
@@ -35,7 +35,7 @@ training        consistency muon distributed checkpoints options trainer
 runtime         recognizer
 evaluation      provenance scoring fitness latency evaluate tuning
 search          allocation evolution ladders
-reports         tables arms_page chain claims comparisons samples results card publish
+reports         tables arms_page chain claims comparisons samples sample_texts results card publish
 pipelines       build dry_run experiment language compare handlers
 jobs.runners    *
 jobs            process worker
@@ -49,6 +49,7 @@ DASHBOARD = """
 dashboard            markdown look data visit
 dashboard.charts     *
 dashboard.model      *
+dashboard.live       *
 dashboard.components *
 dashboard.views      *
 dashboard            app
@@ -85,6 +86,7 @@ PAGES_OPEN = (
 
 # to be split: since lines have at most 100 columns these have more than 300
 TOO_LONG = {
+    "core.records",
     "core.bench._scale_page",
     "core.bench.app",
     "core.bench.scale",

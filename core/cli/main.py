@@ -211,7 +211,7 @@ def _bench(given: Any) -> None:
 
 
 def _release(given: Any) -> None:
-    from core.reports import publish, results, samples
+    from core.reports import publish, results, sample_texts, samples
 
     if not (given.run or given.results or given.samples):
         raise ValueError(
@@ -230,6 +230,9 @@ def _release(given: Any) -> None:
             lambda text: print(text, file=sys.stderr, flush=True),
         )
         print(publish.sizes_text(folder))
+        print(
+            sample_texts.write(folder.name, lambda text: print(text, file=sys.stderr, flush=True))
+        )
         print(paths.RELEASED / paths.RESULTS)
     elif given.results:
         print(results.write())

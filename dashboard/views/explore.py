@@ -14,6 +14,7 @@ from core.records import Subnet
 from dashboard import data
 from dashboard.charts import curves, explore as charts
 from dashboard.components import cards, choice, measure, takeaway
+from dashboard.live import component, data as live_data
 from dashboard.look import one_look
 from dashboard.markdown import escape
 from dashboard.model import ladder
@@ -50,7 +51,7 @@ def pick_run(chosen: choice.Chosen) -> None:
     if st.session_state.get("run_menu") != chosen.run:
         st.session_state["run_menu"] = chosen.run
     st.selectbox(
-        "Trained network",
+        "Model",
         ids,
         key="run_menu",
         format_func=data.run_title,
@@ -74,7 +75,7 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
         return points
     first = data.default_split(run)
     split = columns[-2].selectbox(
-        "Recordings it was tested on",
+        "Test set",
         splits,
         key=f"split:{run}",
         index=splits.index(first) if first in splits else 0,
@@ -82,7 +83,7 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
     tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
     found = data.conditions(tested)
     condition = columns[-1].selectbox(
-        "How it listens",
+        "Streaming mode",
         found,
         key=f"condition:{run}:{split}",
         format_func=charts.condition_words,
@@ -139,18 +140,6 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
     }
 
 
-def slide(run: str) -> None:
-    """The slider moved: choose the stored size at this percentage, else the one between its
-    neighbours.
-    """
-    percent = st.session_state["zeros"]
-    rungs = ladder.rungs(run)
-    rung = next((rung for rung in rungs if rung.percent == percent), None)
-    if rung is None and not ladder.mixable(run):
-        rung = min(rungs, key=lambda r: abs(r.percent - percent))
-    choice.choose(subnet=rung.name if rung else choice.between_name(percent))
-
-
 def clicked(key: str) -> None:
     """A point of the chart was clicked: choose its run and subnet."""
     selected = st.session_state.get(key) or {}
@@ -159,35 +148,6 @@ def clicked(key: str) -> None:
         if named is not None and len(named) >= 2:
             choice.choose(run=str(named[0]), subnet=str(named[1]))
             return
-
-
-def slider(chosen: choice.Chosen, subnet: Subnet) -> None:
-    """Percent of zeros in prunable weights, in steps of 1, over what the chosen net offers."""
-    rungs = ladder.rungs(chosen.run)
-    if len(rungs) < 2:
-        st.info(
-            "This network has one size only. For the slider, choose a supernet under “Trained"
-            " network”."
-        )
-        return
-    low, high = rungs[0].percent, rungs[-1].percent
-    percent = min(max(round(100 * subnet.sparsity), low), high)
-    if st.session_state.get("zeros") != percent:
-        st.session_state["zeros"] = percent
-    st.slider(
-        "How many of its weights are zero?",
-        low,
-        high,
-        step=1,
-        key="zeros",
-        format="%d %%",
-        on_change=slide,
-        args=(chosen.run,),
-        help=(
-            "The share of zeros in the weights that can be pruned. More zeros: a smaller file, more"
-            " mistakes."
-        ),
-    )
 
 
 def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
@@ -257,38 +217,57 @@ def board() -> None:
         data.reports(chosen.run)
     except ValueError as error:
         pick_run(chosen)
-        st.error(f"{escape(error)}\n\nChoose another network, or repair this run's folder.")
+        st.error(f"{escape(error)}\n\nChoose another model, or repair this run's folder.")
         return
-    slider(chosen, subnet)
-    card_place, menu_place, chart_place = st.container(), st.container(), st.container()
-    beside = shown_runs(chosen.run)  # its menu stands below the chart, its answer is needed above
-    with menu_place:
-        points = pick_conditions(chosen, data.points(beside))
+    points = pick_conditions(chosen, data.points((chosen.run,)))
+    if points.empty:
+        st.info(
+            "No size of this model has been measured yet. Open **Jobs** to see whether that is"
+            " under way, or run `python -m core evaluate --help` in a terminal."
+        )
+        return
     point = point_of(chosen, subnet, points)
-    with card_place:
-        show_cards(chosen, subnet, points, point)
-    with chart_place:
-        if points.empty:
-            st.info(
-                "No size of this network has been measured yet. Open **Jobs** to see whether that"
-                " is under way, or run `python -m core evaluate --help` in a terminal."
-            )
-            return
-        drawn = chart(points, point)
+    if not screen(chosen, subnet, points):
+        st.info("One measured size so far. For the slider, choose a supernet under “Model”.")
+        cards.row_cards(point, cards.dense_row(points, chosen.run))
+    if not point["measured"]:
+        measure.offer(chosen.run, subnet, points.iloc[0].to_dict())
     fits_column, files_column = st.columns(2)
     with fits_column:
         takeaway.fits_my_device(points)
     with files_column:
-        takeaway.downloads(chosen, subnet, point, drawn)
+        takeaway.downloads(chosen, subnet, point, charts.front(points, charts.AXES["MB on disk"]))
+    comparison(chosen, point, points)
     learning(chosen.run)
     details()
 
 
-def show_cards(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame, point: dict) -> None:
-    """The cards of the chosen size, and the button that measures it when nobody has."""
-    cards.row_cards(point, cards.dense_row(points, chosen.run))
-    if not point["measured"] and len(points):
-        measure.offer(chosen.run, subnet, points.iloc[0].to_dict())
+def screen(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> bool:
+    """The live component; False where the model has too few measured sizes for it."""
+    feed = live_data.payload(chosen.run, points, 100 * subnet.sparsity, [])
+    if feed is None:
+        return False
+    key = f"live:{chosen.run}"
+    component.live(feed, key, lambda: released(chosen.run, key))
+    return True
+
+
+def released(run: str, key: str) -> None:
+    """The thumb was let go: choose the measured size there, else the one between its neighbors."""
+    size = component.chosen_size(key)
+    if size:
+        percent, name = size
+        choice.choose(run=run, subnet=name or choice.between_name(round(percent)))
+
+
+def comparison(chosen: choice.Chosen, point: dict, points: pd.DataFrame) -> None:
+    """Other models' curves beside this one, on demand."""
+    with st.expander("Compare with other models", key="comparison_box", on_change="rerun") as box:
+        if not box.open:
+            return
+        beside = shown_runs(chosen.run)
+        condition = tuple(points.iloc[0][name] for name in data.CONDITION[1:])
+        chart(data.same_condition(data.points(beside), points.iloc[0]["split"], condition), point)
 
 
 def learning(run: str) -> None:
@@ -339,10 +318,9 @@ def details() -> None:
 
 
 def main() -> None:
-    st.title("One network, every size")
     st.markdown(
-        "Drag the slider: the same trained speech recogniser becomes **smaller**, and makes **more"
-        " mistakes**. Find the size that is small enough for you and still good enough."
+        "#### One model, every size\nDrag the slider: the same trained speech recognizer gets"
+        " **smaller** and makes **more errors**. Find the size that fits."
     )
     board()
     broken = data.problems()

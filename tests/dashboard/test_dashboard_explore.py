@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import streamlit as st
@@ -21,7 +22,7 @@ from core.records import as_dict
 from core.storage import metrics as history, store
 from dashboard import data
 from dashboard.charts import explore as charts
-from dashboard.components import measure, takeaway
+from dashboard.components import choice, measure, takeaway
 from dashboard.model import ladder
 from tests import standin
 from tests.conftest import ROOT
@@ -64,8 +65,17 @@ def shown(at: AppTest) -> str:
     )
 
 
-def cards_of(at: AppTest) -> str:
-    return next(e.proto.body for e in at.get("html") if "class='cards'" in e.proto.body)
+def fed(at: AppTest) -> dict:
+    """What the live component of the page was given."""
+    return json.loads(at.get("bidi_component")[0].proto.json)
+
+
+def _view() -> dict:
+    """The page's functions, without running it."""
+    code = Path(VIEW).read_text(encoding="utf-8").rsplit("main()", 1)[0]
+    space: dict = {"__name__": "view", "__file__": VIEW}
+    exec(compile(code, VIEW, "exec"), space)
+    return space
 
 
 def opened(**query) -> AppTest:
@@ -76,49 +86,42 @@ def opened(**query) -> AppTest:
     return at
 
 
-def test_renders_with_a_sentence_under_the_chart(run):
+def test_renders_the_live_component_first(run):
     at = opened()
-    assert at.title[0].value == "One network, every size"
-    assert len(at.get("plotly_chart")) == 1 and "What to see:" in shown(at)
-    assert at.slider(key="zeros").value == 70 and at.query_params == {
-        "run": "aa-supernet",
-        "subnet": "s70",
-    }
-    assert (
-        "70 %" in cards_of(at)
-        and "zeros save bytes, not time" in cards_of(at)
-        and "≈" not in cards_of(at)
-    )
+    assert "One model, every size" in at.markdown[0].value
+    assert len(at.get("bidi_component")) == 1
+    assert at.query_params == {"run": "aa-supernet", "subnet": "s70"}
+    assert fed(at)["percent"] == pytest.approx(70, abs=1)
 
 
-def test_slider_moves_the_numbers_and_the_address(run):
+def test_a_released_thumb_chooses_the_size_and_the_address(run, monkeypatch):
     at = opened()
-    before = cards_of(at)
-    at.slider(key="zeros").set_value(80).run()
-    assert at.query_params["subnet"] == "s80" and cards_of(at) != before and "≈" not in cards_of(at)
-    at.slider(key="zeros").set_value(85).run()
-    assert not at.exception and at.query_params["subnet"] == "s85-between"
-    assert "≈" in cards_of(at) and at.button(key="measure")
-    split = at.selectbox(key="split:aa-supernet").value
-    wer = {r.subnet: r.wer for r in store.reports(run) if r.split == split}
-    assert f"≈ {50 * (wer['s80'] + wer['s90']):.1f} %" in cards_of(at), (
-        "halfway between its neighbours"
-    )
+    chosen = {}
+    monkeypatch.setattr(choice, "choose", lambda **named: chosen.update(named))
+    space = _view()
+    monkeypatch.setattr(space["component"], "chosen_size", lambda key: (80.0, "s80"))
+    space["released"]("aa-supernet", "live")
+    assert chosen == {"run": "aa-supernet", "subnet": "s80"}
+    monkeypatch.setattr(space["component"], "chosen_size", lambda key: (85.0, ""))
+    space["released"]("aa-supernet", "live")
+    assert chosen == {"run": "aa-supernet", "subnet": "s85-between"}
+    assert not at.exception
 
 
-def test_slider_does_no_heavy_work_again(run, monkeypatch):
+def test_another_size_does_no_heavy_work_again(run, monkeypatch):
     at = opened()
     calls = []
     for name in ("reports", "anatomy", "subnets", "ranks"):
         monkeypatch.setattr(store, name, lambda *a, name=name, **k: calls.append(name))
-    at.slider(key="zeros").set_value(61).run()
-    at.slider(key="zeros").set_value(62).run()
-    assert not at.exception and calls == []
+    at.query_params["subnet"] = "s61-between"
+    at.run()
+    assert not at.exception
+    assert calls == []
 
 
 def test_choice_in_the_address_survives_and_wins(run):
     at = opened(run="aa-supernet", subnet="s42-between")
-    assert at.slider(key="zeros").value == 42 and "≈" in cards_of(at)
+    assert fed(at)["percent"] == pytest.approx(42, abs=0.5)
     other = opened(run="bb-dense", subnet="s50")
     assert (
         other.selectbox(key="run_menu").value == "bb-dense"
@@ -130,13 +133,16 @@ def test_choice_in_the_address_survives_and_wins(run):
     assert wrong.query_params["subnet"] == "s70"
 
 
-def test_split_and_axis_menus_change_what_is_compared(run):
+def test_test_set_and_axis_menus_change_what_is_compared(run):
     at = opened()
-    before = cards_of(at)
+    before = fed(at)["stops"]
     menu = at.selectbox(key="split:aa-supernet")
     assert menu.value == standin.SPLITS[0], "strings of words come first"
     menu.set_value(standin.SPLITS[1]).run()
-    assert not at.exception and cards_of(at) != before
+    assert not at.exception
+    assert fed(at)["stops"] != before
+    at.session_state["comparison_box"] = True  # the box is opened
+    at.run()
     for axis in (
         "MB to download",
         "Parameters",
@@ -145,7 +151,8 @@ def test_split_and_axis_menus_change_what_is_compared(run):
         "ms per chunk",
     ):
         at.button_group(key="axis").set_value(axis).run()
-        assert not at.exception and len(at.get("plotly_chart")) == 1
+        assert not at.exception
+        assert len(at.get("plotly_chart")) == 1
 
 
 def test_default_split_is_the_makers(run):
@@ -208,23 +215,23 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(
 
 
 def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
-    assert len(opened().get("plotly_chart")) == 1
+    assert len(opened().get("plotly_chart")) == 0
     for hours in (1.0, 2.0):
         rates = {"dense": {"people": 0.9 / hours}, "sparsest": {"people": 1.0}}
         history.append_metrics(run, {"step": 300, "audio_hours": hours, "wer": rates})
     store.finish(run, {})
     at = opened()
     assert (
-        len(at.get("plotly_chart")) == 1
-        and "How its errors fell" in [e.label for e in at.expander][0]
+        len(at.get("plotly_chart")) == 0
+        and "How its errors fell" in [e.label for e in at.expander][1]
     )
     at.session_state["learning_box"] = True  # the box is opened
-    assert len(at.run().get("plotly_chart")) == 2 and not at.exception
+    assert len(at.run().get("plotly_chart")) == 1 and not at.exception
 
 
 def test_measured_point_replaces_the_estimate(run):
     at = opened(run="aa-supernet", subnet="s85-between")
-    assert "≈" in cards_of(at)
+    assert "s85-between" not in [stop["name"] for stop in fed(at)["stops"]]
     subnet = ladder.between("aa-supernet", 85)
     old = next(r for r in store.reports(run) if r.subnet == "s90" and r.split == standin.SPLITS[0])
     store.save_subnet(run, subnet)
@@ -232,7 +239,7 @@ def test_measured_point_replaces_the_estimate(run):
         run, dataclasses.replace(old, subnet=subnet.name, sparsity=subnet.sparsity, wer=0.321), []
     )
     at.run()
-    assert "32.1 %" in cards_of(at) and "≈" not in cards_of(at)
+    assert {stop["name"]: stop["wer"] for stop in fed(at)["stops"]}["s85-between"] == 0.321
 
 
 def test_a_measured_size_is_a_stop_of_its_own_where_no_other_has_its_percentage(run):
@@ -257,11 +264,9 @@ def test_a_measured_size_is_a_stop_of_its_own_where_no_other_has_its_percentage(
     assert stops == {
         round(100 * size): f"s{100 * size:.0f}" if size else "dense" for size in standin.SIZES
     } | {81: "u81"}
-    at = opened(run="aa-supernet", subnet="s90")
-    at.slider(key="zeros").set_value(81).run()
-    assert (
-        at.query_params["subnet"] == "u81" and "32.1 %" in cards_of(at) and "≈" not in cards_of(at)
-    )
+    at = opened(run="aa-supernet", subnet="u81")
+    assert at.query_params["subnet"] == "u81"
+    assert {stop["name"]: stop["wer"] for stop in fed(at)["stops"]}["u81"] == 0.321
 
 
 def test_fits_my_device_chooses(run):
@@ -334,7 +339,6 @@ def test_torch_is_not_loaded_by_explore_and_layers(run):
     code = (
         "import sys, json\nfrom streamlit.testing.v1 import AppTest\n"
         f"at = AppTest.from_file({APP!r}, default_timeout=300).run()\n"
-        "at.slider(key='zeros').set_value(75).run()\n"
         "at.switch_page('views/layers.py').run()\n"
         "assert not at.exception, at.exception\n"
         "print(json.dumps([m for m in sys.modules if m.split('.')[0] in ('torch', 'torchaudio')]))"
