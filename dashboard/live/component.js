@@ -129,7 +129,7 @@ class Screen {
     e.preventDefault();
     this.stop();
     clearTimeout(this.settle);
-    this.settle = setTimeout(() => this.release(), 250);
+    this.settle = setTimeout(() => this.release(0.3), 250);
   }
 
   set(percent) {
@@ -140,10 +140,10 @@ class Screen {
     this.pending = requestAnimationFrame(() => { this.pending = 0; this.draw(); });
   }
 
-  release() {
+  release(reach = 1) {
     let p = at(this.stops, this.percent);
     const near = this.stops.reduce((a, s) => (Math.abs(s.percent - this.percent) < Math.abs(a.percent - this.percent) ? s : a));
-    if (Math.abs(near.percent - this.percent) <= 1) { this.percent = near.percent; p = at(this.stops, near.percent); } // a stop catches the thumb
+    if (Math.abs(near.percent - this.percent) <= reach) { this.percent = near.percent; p = at(this.stops, near.percent); } // a stop catches the thumb
     else this.percent = Math.round(this.percent);
     this.draw();
     this.live.textContent = this.sentence(p);

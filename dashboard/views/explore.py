@@ -17,7 +17,7 @@ from dashboard.components import cards, choice, measure, takeaway
 from dashboard.live import component, data as live_data
 from dashboard.look import one_look
 from dashboard.markdown import escape
-from dashboard.model import ladder
+from dashboard.model import ladder, test_sets
 
 TITLE = "Explore"
 ICON = ":material/tune:"
@@ -60,35 +60,37 @@ def pick_run(chosen: choice.Chosen) -> None:
 
 
 def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame:
-    """Menus for network, recordings and streaming conditions; the rows measured under exactly
-    these.
+    """Menus for model, test set and streaming mode behind one button that says what is chosen; the
+    rows measured under exactly these.
     """
     run = chosen.run
     own = points[points["run"] == run]
-    splits = sorted((own if len(own) else points)["split"].unique())
-    several = len(data.run_ids()) > 1
-    columns = st.columns(3 if several else 2)
-    if several:
-        with columns[0]:
-            pick_run(chosen)
+    splits = sorted((own if len(own) else points)["split"].unique(), key=test_sets.name)
     if not splits:
+        pick_run(chosen)
         return points
     first = data.default_split(run)
-    split = columns[-2].selectbox(
-        "Test set",
-        splits,
-        key=f"split:{run}",
-        index=splits.index(first) if first in splits else 0,
-    )
-    tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
-    found = data.conditions(tested)
-    condition = columns[-1].selectbox(
-        "Streaming mode",
-        found,
-        key=f"condition:{run}:{split}",
-        format_func=charts.condition_words,
-        index=_headline(found),
-    )
+    first = first if first in splits else splits[0]
+    now = st.session_state.get(f"split:{run}", first)
+    label = f"{escape(data.run_title(run))} · {escape(test_sets.name(now))}"
+    with st.popover(label, icon=":material/tune:", width="content"):
+        pick_run(chosen)
+        split = st.selectbox(
+            "Test set",
+            splits,
+            key=f"split:{run}",
+            index=splits.index(first),
+            format_func=test_sets.name,
+        )
+        tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
+        found = data.conditions(tested)
+        condition = st.selectbox(
+            "Streaming mode",
+            found,
+            key=f"condition:{run}:{split}",
+            format_func=test_sets.mode,
+            index=_headline(found),
+        )
     return data.same_condition(points, split, condition)
 
 

@@ -1,0 +1,139 @@
+"""The live screen in a real headless browser: everything follows the thumb, the choice is reported
+when it is let go, and hostile words stay words.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from core.bench import app
+from tests.test_browser import address, chromium, house, page  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.browser
+HOSTILE = "<img src=x onerror=document.title='owned'>"
+
+
+@pytest.fixture
+def live(house, page):  # noqa: F811
+    page.goto(address(house))
+    page.wait_for_selector(".live canvas")
+    app.settled(page)
+    return page
+
+
+def slider(page):  # noqa: F811
+    return page.locator(".live input[type=range]")
+
+
+def numbers(page) -> list[str]:  # noqa: F811
+    return page.locator(".live .number b").all_inner_texts()
+
+
+def places(page) -> list:  # noqa: F811
+    parts = page.locator(".live .curve, .live .network, .live .words, .live .number")
+    return [part.bounding_box() for part in parts.all()]
+
+
+def picture(page) -> str:  # noqa: F811
+    return page.locator(".live canvas").evaluate("canvas => canvas.toDataURL()")
+
+
+def test_everything_follows_the_thumb_and_the_choice_is_reported_on_release(live):
+    before, shown, where = numbers(live), picture(live), places(live)
+    dot = live.locator(".live svg .here").get_attribute("transform")
+    box = slider(live).bounding_box()
+    middle = box["y"] + box["height"] / 2
+    live.mouse.move(box["x"] + 0.7 / 0.9 * box["width"], middle)
+    live.mouse.down()
+    live.mouse.move(box["x"] + 0.4 * box["width"], middle, steps=8)
+    live.wait_for_timeout(150)
+    assert all(a != b for a, b in zip(numbers(live)[:2], before[:2], strict=True))
+    assert all("≈" in text for text in numbers(live)[:2])
+    assert picture(live) != shown
+    assert live.locator(".live svg .here").get_attribute("transform") != dot
+    assert places(live) == where, "nothing jumps or resizes"
+    assert "subnet=s70" in live.url
+    live.mouse.up()
+    live.wait_for_url("**subnet=s3*")
+
+
+def test_the_keyboard_reaches_every_size_and_the_numbers_are_said(live):
+    thumb = slider(live)
+    thumb.press("Home")
+    live.wait_for_url("**subnet=dense*")
+    thumb.press("PageUp")
+    live.wait_for_url("**subnet=s30*")
+    thumb.press("ArrowRight")
+    live.wait_for_url("**subnet=s31-between*")
+    assert "about" in thumb.get_attribute("aria-valuetext")
+    thumb.press("End")
+    live.wait_for_url("**subnet=s90*")
+    said = thumb.get_attribute("aria-valuetext")
+    assert "90 % sparsity" in said
+    assert "word error rate" in said
+    assert "megabytes" in said
+    assert live.locator(".live [aria-live]").inner_text().startswith("90 % sparsity")
+
+
+def test_play_ends_at_the_smallest_size_and_presets_choose(live):
+    live.get_by_role("button", name="Dense").click()
+    live.wait_for_url("**subnet=dense*")
+    live.emulate_media(reduced_motion="reduce")
+    live.get_by_role("button", name="Play").click()
+    live.wait_for_url("**subnet=s90*")
+    live.emulate_media(reduced_motion="no-preference")
+    live.get_by_role("button", name="Dense").click()
+    live.get_by_role("button", name="Play").click()
+    live.wait_for_timeout(1500)
+    assert 0 < float(slider(live).input_value()) < 90
+    live.get_by_role("button", name="Stop").click()
+
+
+def test_a_point_of_the_curve_chooses_and_back_goes_back(live):
+    live.locator(".live svg .stop").first.click()
+    live.wait_for_url("**subnet=dense*")
+    live.reload()
+    live.wait_for_selector(".live canvas")
+    assert float(slider(live).input_value()) == 0
+
+
+def test_a_frame_is_drawn_once_however_often_the_thumb_moves(live):
+    draws = "() => document.querySelector('[data-testid=stMain]') && window.liveDraws()"
+    live.evaluate(
+        """() => {
+          const find = (root) => { for (const e of root.querySelectorAll('*')) {
+            if (e.classList.contains('live')) return e;
+            const inner = e.shadowRoot && find(e.shadowRoot);
+            if (inner) return inner; } };
+          const root = find(document);
+          window.liveDraws = () => root.screen.draws;
+          window.liveMove = (p) => root.screen.set(p);
+        }"""
+    )
+    before = live.evaluate(draws)
+    live.evaluate("() => { for (let p = 10; p < 60; p++) window.liveMove(p); }")
+    live.wait_for_timeout(200)
+    assert live.evaluate(draws) - before == 1
+
+
+def test_hostile_words_stay_words(house, page):  # noqa: F811
+    page.goto(address(house))
+    page.wait_for_selector(".live canvas")
+    text = page.evaluate(
+        """(hostile) => {
+          const find = (root) => { for (const e of root.querySelectorAll('*')) {
+            if (e.classList.contains('live')) return e;
+            const inner = e.shadowRoot && find(e.shadowRoot);
+            if (inner) return inner; } };
+          const screen = find(document).screen, data = structuredClone(screen.data);
+          data.samples = [{ title: hostile, text: hostile, audio: "",
+            hypotheses: Object.fromEntries(data.stops.map((s) => [s.name, "so " + hostile])) }];
+          screen.load(data);
+          return screen.root.querySelector('.hyp').textContent;
+        }""",
+        HOSTILE,
+    )
+    page.wait_for_timeout(300)
+    assert HOSTILE in text
+    assert page.title() != "owned"
+    assert page.locator(".live img").count() == 0
