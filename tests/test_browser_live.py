@@ -137,3 +137,23 @@ def test_hostile_words_stay_words(house, page):  # noqa: F811
     assert HOSTILE in text
     assert page.title() != "owned"
     assert page.locator(".live img").count() == 0
+
+
+def test_a_report_works_offline_from_a_file(live, page, tmp_path):  # noqa: F811
+    with live.expect_download() as download:
+        live.get_by_role("button", name="Report for stakeholders").click()
+    file = tmp_path / "report.html"
+    download.value.save_as(file)
+    complaints = []
+    live.on("pageerror", lambda error: complaints.append(str(error)))
+    live.context.set_offline(True)
+    try:
+        live.goto(file.as_uri())
+        live.wait_for_selector(".live canvas")
+        before = numbers(live)
+        slider(live).press("Home")
+        live.wait_for_timeout(400)
+        assert numbers(live)[:2] != before[:2]
+        assert not complaints
+    finally:
+        live.context.set_offline(False)

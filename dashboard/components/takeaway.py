@@ -14,8 +14,9 @@ from core.records import Report, Subnet, as_dict
 from core.storage import store
 from dashboard import data
 from dashboard.components import choice
+from dashboard.live import data as live_data, report as live_report
 from dashboard.markdown import escape
-from dashboard.model import fits
+from dashboard.model import fits, test_sets
 
 NEEDED = (
     paths.WEIGHTS,
@@ -86,9 +87,35 @@ def front_csv(drawn: pd.DataFrame) -> bytes:
     return drawn[[c for c in columns if c in drawn]].to_csv(index=False).encode()
 
 
-def downloads(chosen: choice.Chosen, subnet: Subnet, point: dict, drawn: pd.DataFrame) -> None:
+def stakeholders(chosen: choice.Chosen, points: pd.DataFrame, percent: float) -> str:
+    """The live screen of this model and test set as one HTML file."""
+    feed = live_data.payload(chosen.run, points, percent, [])
+    if feed is None:
+        raise ValueError("a report needs at least two measured sizes")
+    rows = points[points["run"] == chosen.run]
+    row = rows.iloc[(100 * rows["sparsity"] - percent).abs().argmin()]
+    facts = {
+        "Model": chosen.run,
+        "Test set": f"{test_sets.name(row['split'])}: {row['utterances']} utterances,"
+        f" {row['audio_seconds'] / 60:.0f} minutes",
+        "Streaming mode": test_sets.mode(tuple(row[name] for name in data.CONDITION[1:])),
+        "Measured": f"{row['date']} on {row['hardware']}, {row['runtime']}",
+        "SHA-256 of the file measured": str(row["file_sha256"]),
+    }
+    commands = [
+        f"python -m core evaluate {chosen.run} --subnets {row['subnet']} --splits {row['split']}",
+        f"python -m core export {chosen.run} --subnets {row['subnet']}",
+    ]
+    return live_report.document(
+        feed, data.run_title(chosen.run), test_sets.name(row["split"]), facts, commands
+    )
+
+
+def downloads(
+    chosen: choice.Chosen, subnet: Subnet, point: dict, drawn: pd.DataFrame, points: pd.DataFrame
+) -> None:
     """Front as CSV (and as picture by the chart's own button), subnet as JSON, subnet as its
-    file.
+    file, everything as a report.
     """
     with st.container(border=True):
         st.markdown("#### Take it with you")
@@ -134,6 +161,17 @@ def downloads(chosen: choice.Chosen, subnet: Subnet, point: dict, drawn: pd.Data
             help=(
                 "Every measured point of the chart with its conditions; estimates (≈) are left out."
             ),
+        )
+        st.download_button(
+            "Report for stakeholders",
+            lambda: stakeholders(chosen, points, 100 * subnet.sparsity),
+            file_name=f"{name}.html",
+            mime="text/html",
+            key="get_report",
+            on_click="ignore",
+            icon=":material/description:",
+            width="stretch",
+            help="One HTML file with the slider inside: opens offline, e.g. from a mail.",
         )
         if missing:
             st.caption(

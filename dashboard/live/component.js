@@ -446,7 +446,7 @@ const MARKS = {
   x: (x, y) => `M${x - 4} ${y - 4}l8 8M${x + 4} ${y - 4}l-8 8`,
 };
 
-export default function (component) {
+export default function mount(component) {
   const { data, parentElement, setStateValue } = component;
   const root = parentElement.querySelector(".live");
   const report = (name, value) => setStateValue?.(name, value);

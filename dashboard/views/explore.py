@@ -238,7 +238,8 @@ def board() -> None:
     with fits_column:
         takeaway.fits_my_device(points)
     with files_column:
-        takeaway.downloads(chosen, subnet, point, charts.front(points, charts.AXES["MB on disk"]))
+        drawn = charts.front(points, charts.AXES["MB on disk"])
+        takeaway.downloads(chosen, subnet, point, drawn, points)
     comparison(chosen, point, points)
     learning(chosen.run)
     details()

@@ -11,7 +11,7 @@ import pytest
 from core import paths
 from core.storage import spoken, store
 from dashboard import data
-from dashboard.live import data as live
+from dashboard.live import data as live, report
 from tests import standin
 
 
@@ -121,3 +121,17 @@ def test_everything_fits_the_budget():
     rows = data.same_condition(rows, split, data.conditions(rows[rows["split"] == split])[0])
     feed = live.payload(run, rows, 70.0, [])
     assert len(json.dumps(feed)) < 600_000
+
+
+def test_a_report_holds_everything_itself_and_words_stay_words(run):
+    feed = live.payload(run, points(run), 70.0, [])
+    hostile = "</script><img src=x>"
+    feed["samples"] = [{"title": hostile, "text": hostile, "audio": "", "hypotheses": {}}]
+    page = report.document(feed, hostile, hostile, {hostile: hostile}, [hostile])
+    assert "<img" not in page
+    assert page.count("</script>") == 2
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "").replace(
+        'http-equiv="Content-Security-Policy"', ""
+    )
+    stop = min(feed["stops"], key=lambda s: abs(s["percent"] - 70))
+    assert f"{100 * stop['wer']:.1f} %" in page
