@@ -55,6 +55,11 @@ def export_file(folder: Path, subnet: str) -> Path:
     return folder / f"{subnet}.safetensors"
 
 
+def checksum_file(file: Path) -> Path:
+    """Beside a packed file that was exported: its SHA-256, as sha256sum writes and checks it."""
+    return file.with_name(f"{file.name}.sha256")
+
+
 def jobs_database() -> Path:
     return artifacts() / "jobs.db"
 

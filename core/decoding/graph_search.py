@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import kaldi_decoder
-import kaldifst
 import numpy as np
 
 from core.lm.graph import Graph
@@ -87,34 +86,26 @@ class GraphSearch:
         """No more frames: the end of the sentence counts from now on."""
         self._ended = True
 
+    def _best_path(self) -> list[tuple[int, int]]:
+        """(token + 1 or 0, word or 0) of each arc of the best path; none before the first frame."""
+        if not self._frames:
+            return []
+        final = self._ended and self._search.reached_final()
+        succeeded, path = self._search.get_best_path(use_final_probs=final)
+        return _arcs(path) if succeeded else []
+
     @property
     def text(self) -> str:
         """The words so far."""
-        return " ".join(self.graph.words[label] for label in self._labels()[1])
-
-    def _labels(self) -> tuple[list[int], list[int]]:
-        """(frames' tokens + 1, words) of the best path; nothing before the first frame."""
-        if not self._frames:
-            return [], []
-        final = self._ended and self._search.reached_final()
-        succeeded, path = self._search.get_best_path(use_final_probs=final)
-        if not succeeded:
-            return [], []
-        _, inputs, outputs, _ = kaldifst.get_linear_symbol_sequence(path)
-        return list(inputs), list(outputs)
+        return " ".join(self.graph.words[label] for _, label in self._best_path() if label)
 
     @property
     def words(self) -> list[Word]:
         """The words so far with times and confidences."""
-        if not self._frames:
-            return []
-        succeeded, path = self._search.get_best_path(
-            use_final_probs=self._ended and self._search.reached_final()
-        )
-        if not succeeded:
+        arcs = self._best_path()
+        if not arcs:
             return []
         rows = np.concatenate(self._rows)
-        arcs = _arcs(path)
         said = _runs(
             [token - 1 for token, _ in arcs if token], rows - rows.max(axis=1, keepdims=True)
         )

@@ -88,13 +88,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Heard:
-    """What a subnet understood elsewhere: one text per utterance of a split, and how fast it was
-    there.
+    """What a subnet understood elsewhere: one text per utterance of a split, how fast it was
+    there, and each utterance's token ids, greedily, where a decoding graph made the texts.
     """
 
     texts: list[str]
     speed: Speed | None
     hardware: str
+    tokens: Sequence[list[int]] = ()
 
 
 # begins all (the last argument: the run's dense subnet, packed, to time them in turn with), waits
@@ -174,8 +175,12 @@ def evaluate(
     folder = store.folder_of(run)
     data = packing.pack(folder, subnet)
     listener = opened(data, options)
-    said = listener.recognize(material.features) if heard is None else []
-    texts = [text for text, _ in said] if heard is None else heard.texts
+    said = (
+        listener.recognize(material.features)
+        if heard is None
+        else list(zip(heard.texts, heard.tokens or [[]] * len(heard.texts), strict=True))
+    )
+    texts = [text for text, _ in said]
     if heard is not None:
         speed = heard.speed or (speed if heard.hardware == provenance.hardware() else None)
     elif (

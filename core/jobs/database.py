@@ -122,6 +122,38 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
     return run
 
 
+def reading(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callable[P, T]:
+    """As transaction(), of work that changes nothing: done where a queue may only be read, too."""
+    changing = transaction(work)
+
+    @functools.wraps(work)
+    def run(*given: P.args, **named: P.kwargs) -> T:
+        path = paths.jobs_database()
+        if path.is_file() and not all(os.access(p, os.W_OK) for p in (path.parent, path)):
+            return _read(path, lambda db: work(db, *given, **named))
+        return changing(*given, **named)
+
+    return run
+
+
+def _read(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+    """QueueError where SQLite cannot. Without a write-ahead log beside it, which it would have to
+    make, nobody has the file open.
+    """
+    how = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
+    where = f"file:{urllib.parse.quote(str(path.absolute()))}?{how}"
+    try:
+        with contextlib.closing(sqlite3.connect(where, uri=True, timeout=BUSY_S)) as db:
+            db.row_factory = sqlite3.Row
+            _check_schema(db, path)
+            return work(db)
+    except (sqlite3.Error, Damaged) as error:
+        raise QueueError(
+            f"the job queue {path} may only be read here, and cannot be: {error}; change its"
+            " rights, or move the artifacts elsewhere with SUPERNET_ARTIFACTS"
+        ) from error
+
+
 def _check_rights(path: Path) -> None:
     """QueueError where the queue may not be written: SQLite would call the file unopenable, which
     is no damage.

@@ -16,7 +16,12 @@ from typing import Any
 
 from core import paths
 from core.jobs import heartbeat as pulse
-from core.jobs.database import Damaged, QueueError, transaction  # noqa: F401 - what it raises
+from core.jobs.database import (  # noqa: F401 - what it raises
+    Damaged,
+    QueueError,
+    reading,
+    transaction,
+)
 from core.records import JOB_KINDS, JOB_STATES, Job
 from core.registry import catalog
 from core.registry.plugins import check_name
@@ -109,7 +114,7 @@ def add(
     ).lastrowid
 
 
-@transaction
+@reading
 def waits_for(db: sqlite3.Connection, job: Job) -> list[Job]:
     """The jobs a queued one waits for; one that has failed or was cancelled holds it until it is
     resumed.
@@ -121,12 +126,12 @@ def waits_for(db: sqlite3.Connection, job: Job) -> list[Job]:
     )
 
 
-@transaction
+@reading
 def get(db: sqlite3.Connection, job_id: int) -> Job:
     return _one(db, job_id)
 
 
-@transaction
+@reading
 def list_jobs(db: sqlite3.Connection, limit: int = 100, visitor: str | None = None) -> list[Job]:
     """The newest jobs, newest first; all those of one `visitor`."""
     which = (
@@ -456,7 +461,7 @@ def worker_leave(db: sqlite3.Connection, name: str) -> None:
     db.execute("delete from worker where name = ?", (name,))
 
 
-@transaction
+@reading
 def worker_alive(db: sqlite3.Connection) -> bool:
     row = db.execute("select * from worker").fetchone()
     return row is not None and not pulse.stopped(row["name"], row["heartbeat"], STALE_S)

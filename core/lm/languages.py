@@ -121,7 +121,11 @@ def _opened(folder: Path, build: Callable[[], graph.Graph], tokens: int) -> grap
     made = _read(folder, tokens)
     if made is None:
         made = build()
-        _write(folder, made)
+        try:
+            _write(folder, made)
+        except OSError as error:  # where nothing may be stored it is built each time
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
     while len(_IN_MEMORY) >= MOST_IN_MEMORY:
         _IN_MEMORY.pop(next(iter(_IN_MEMORY)))
     _IN_MEMORY[folder] = made

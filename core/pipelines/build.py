@@ -149,12 +149,37 @@ def check(recipe: Recipe, vocabulary: int) -> None:
     """
     training = plugins.make_options(TrainingOptions, recipe.training, "training")
     model, _ = build(resolve(recipe, vocabulary), vocabulary, training.updates)
+    check_tokens(recipe, model, evaluation_options(recipe).decoder)
     check_model(model, training, evaluation_options(recipe))
     check_splits(recipe, evaluation_options(recipe).splits)
     if recipe.init_from:
         start_from(
             model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode()
         )
+
+
+def check_tokens(recipe: Recipe, model: Model, decoder: str) -> None:
+    """ValueError for phonemes where no decoding graph makes words of them, which are scored."""
+    if _unit(recipe) != "phonemes":
+        return
+    if decoding.GRAPH not in decoding.DECODERS[model.decoding]:
+        raise ValueError(
+            f"tokens are phonemes, of which a decoding graph makes words, and none reads the frames"
+            f" of model {recipe.model.name!r} ({model.decoding}): set tokens.kind = 'pieces' or"
+            " 'characters', or take a CTC model, e.g. conformer_ctc"
+        )
+    if decoder not in ("", decoding.GRAPH):
+        raise ValueError(
+            f"evaluation.decoder = {decoder!r} gives phonemes, not words, which are scored: set"
+            f" {decoding.GRAPH!r}, or leave it empty"
+        )
+
+
+def _unit(recipe: Recipe) -> str:
+    """What the recipe's tokens are, its own or those of the run that it continues."""
+    if recipe.init_from and not prepare_room.new_tokens(recipe):
+        return tokenizer.load(store.run_folder(recipe.init_from)).unit
+    return plugins.make_options(tokenizer.Options, recipe.tokens, "tokens").kind
 
 
 def check_splits(recipe: Recipe, splits: Sequence[str]) -> None:

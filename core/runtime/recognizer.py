@@ -107,7 +107,7 @@ def packed(source: str | Path | bytes, subnet: str | Subnet = "dense") -> bytes:
     if isinstance(source, bytes | bytearray):
         return bytes(source)
     if Path(source).is_file():
-        return Path(source).read_bytes()
+        return packing.read(Path(source))
     if isinstance(source, Path) and not source.is_dir():
         raise ValueError(f"{source} is neither a packed file nor a run's folder")
     folder = store.folder_of(source)

@@ -7,7 +7,7 @@ files and addresses, which a visitor must not have opened. Letters: N samples, C
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -19,8 +19,19 @@ CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,ogg,flac,mp3,aac,wav,w64,aiff,au,caf,asf,asf_o,avi,flv,"
     "mpegts,mpeg,ac3,eac3,amr,amrnb,amrwb,ape,wv,tta,tak,dts,mpc,mpc8,rm,voc,loas,gsm,nut,oma,sln"
 )
+ID3V1_BYTES = 128
 # zero and full scale of whole numbers
 SCALES = {"u8": (128, 128.0), "s16": (0, 2.0**15), "s32": (0, 2.0**31), "s64": (0, 2.0**63)}
+
+
+def _crc16_of(byte: int) -> int:
+    crc = byte << 8
+    for _ in range(8):
+        crc = (crc << 1) ^ (0x18005 if crc & 0x8000 else 0)
+    return crc
+
+
+CRC16 = tuple(map(_crc16_of, range(256)))
 
 
 def blocks(file: BinaryIO, name: str, first_error: str, note: Note) -> Iterator[Block]:
@@ -50,7 +61,7 @@ def blocks(file: BinaryIO, name: str, first_error: str, note: Note) -> Iterator[
                 stream.codec_context.options = {
                     "err_detect": "crccheck+explode"
                 }  # else damage is played as noise
-                frames = _unbroken(frames, name)
+                frames = _unbroken(container, stream, name, note)
             for block, rate in _joined(frames, name):
                 place += len(block) / rate
                 yield block, rate
@@ -69,16 +80,40 @@ def blocks(file: BinaryIO, name: str, first_error: str, note: Note) -> Iterator[
         ) from error
 
 
-def _unbroken(frames: Iterator, name: str) -> Iterator:
-    """FFmpeg leaves out a frame whose checksum is wrong: the times of the others tell."""
-    first, place = None, 0.0
-    for frame in frames:
-        if frame.time is not None:
-            first = frame.time if first is None else first
-            if frame.time - first - place > GAP_S:
-                raise AudioError(f"{name}: damaged after {place:.1f} s; copy it again")
-        place += frame.samples / frame.sample_rate
-        yield frame
+def _unbroken(container: Any, stream: Any, name: str, note: Note) -> Iterator:
+    """FLAC's frames. FFmpeg leaves out one whose checksum is wrong, which the times of the others
+    tell, and takes a last one whose header is damaged for the end of the one before, whose checksum
+    is then wrong over all its bytes.
+    """
+    first, place, packet_bytes = None, 0.0, b""
+    sizes: list[int] = []  # of the first frame and the last
+    for packet in container.demux(stream):
+        packet_bytes = bytes(packet) or packet_bytes
+        for frame in packet.decode():
+            if frame.time is not None:
+                first = frame.time if first is None else first
+                if frame.time - first - place > GAP_S:
+                    raise AudioError(f"{name}: damaged after {place:.1f} s; copy it again")
+            place += frame.samples / frame.sample_rate
+            sizes = [*sizes[:1], frame.samples]
+            yield frame
+    if packet_bytes[-ID3V1_BYTES:].startswith(b"TAG"):
+        packet_bytes = packet_bytes[:-ID3V1_BYTES]
+    if place and _crc16(packet_bytes):
+        raise AudioError(f"{name}: damaged after about {place:.1f} s; copy it again")
+    if container.format.name == "flac" and len(sizes) == 2 and sizes[0] == sizes[1]:
+        note(
+            f"Its length is not known and it ends with a full block at {place:.1f} s: if it was cut"
+            " there, the rest is missing."
+        )
+
+
+def _crc16(data: bytes) -> int:
+    """0 for a whole frame of FLAC, which ends with the checksum of what is before."""
+    crc = 0
+    for byte in data:
+        crc = (crc << 8 & 0xFFFF) ^ CRC16[crc >> 8 ^ byte]
+    return crc
 
 
 def _joined(frames: Iterator, name: str) -> Iterator[Block]:

@@ -8,6 +8,7 @@ number in it, and a file that was cut still has the old one. Containers without 
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -18,6 +19,12 @@ STREAMED = 0x7FFF0000  # sizes from here on mean "not known yet" (sox, FFmpeg, a
 HEAD = 64  # bytes that tell every container
 MOST_PAGES = 2_000_000  # of an Ogg file: 500 hours of ordinary ones
 MP3_IN_WAV = 0x55
+# what programs write behind the sound of a WAV
+TRAILER = re.compile(
+    b"LIST|id3 |ID3 |bext|iXML|_PMX|cue |fact|smpl|inst|labl|ltxt|note|adtl|plst|PEAK|LGWV|JUNK|"
+    b"junk|PAD |FLLR|DISP|afsp|cart|minf|elm1|regn|umid|MD5 |axml|chna|SAUR|ResU|acid|strc"
+)
+MOST_TRAILER_BYTES = 1 << 24
 BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -25,13 +32,15 @@ BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 class Layout:
     """kind: the container, "" if unknown. known_length: the header's number of samples is exact.
     missing: bytes that the file says it has and has not, -1 if it only lacks its end mark. unread:
-    bytes after the sound that belong to nothing. damaged: what is wrong."""
+    bytes after the sound that belong to nothing. damaged: what is wrong. end: the byte where the
+    sound ends although no length says so, 0 for the end of the file."""
 
     kind: str = ""
     known_length: bool = True
     missing: int = 0
     unread: int = 0
     damaged: str = ""
+    end: int = 0
 
 
 def inspect(file: BinaryIO, size: int) -> Layout:
@@ -73,12 +82,12 @@ def _riff(file: BinaryIO, size: int, head: bytes) -> Layout:
 
 def _data(file: BinaryIO, size: int, start: int, length: int, order: str, known: bool) -> Layout:
     have = size - start
-    if length == 0 and have:  # a stream's header
-        return Layout("wav", False)
+    streamed = STREAMED <= length <= 0xFFFFFFFF
+    if have and (length == 0 or streamed and length > have):
+        end = _sound_end(file, size, start, order)
+        return Layout("wav", known and bool(length) and not end, end=end)
     if length > have:
-        return Layout(
-            "wav", known, missing=0 if STREAMED <= length <= 0xFFFFFFFF else length - have
-        )
+        return Layout("wav", known, missing=length - have)
     at = start + length + length % 2
     while at + 8 <= size:  # lists of titles and the like
         file.seek(at)
@@ -87,6 +96,22 @@ def _data(file: BinaryIO, size: int, start: int, length: int, order: str, known:
             break
         at += 8 + more + more % 2
     return Layout("wav", known, unread=max(0, size - at))
+
+
+def _sound_end(file: BinaryIO, size: int, start: int, order: str) -> int:
+    """Where known chunks begin that end with the file, behind a sound of unknown length; 0 if there
+    are none."""
+    tail_at = max(start, size - MOST_TRAILER_BYTES)
+    file.seek(tail_at)
+    tail = file.read(size - tail_at)
+    for found in TRAILER.finditer(tail):
+        at = found.start()
+        while TRAILER.match(tail, at) and at + 8 <= len(tail):
+            length = struct.unpack_from(order + "I", tail, at + 4)[0]
+            at += 8 + length + length % 2
+        if at in (len(tail), len(tail) + 1):
+            return tail_at + found.start()
+    return 0
 
 
 def _sized(

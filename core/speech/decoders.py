@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import soundfile
 
@@ -35,10 +36,34 @@ def blocks(
     if layout.known_length:
         opened, error = _open_soundfile(file)
     if opened is None:
+        file = io.BufferedReader(_Beginning(file, layout.end)) if layout.end else file
         found = _cut(av_decoder.blocks(file, name, error, note), name, stretch)
     else:
         found = _soundfile_blocks(opened, name, stretch, limits)
     return _limited(found, name, limits)
+
+
+class _Beginning(io.RawIOBase):
+    """A file as if it ended at byte `end`."""
+
+    def __init__(self, file: BinaryIO, end: int):
+        self._file, self._end = file, end
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(max(0, min(len(buffer), self._end - self._file.tell())))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            offset, whence = self._end + offset, os.SEEK_SET
+        return self._file.seek(offset, whence)
 
 
 def header_seconds(file: BinaryIO, layout: Layout, name: str) -> float | None:

@@ -1,5 +1,5 @@
-"""SHA-256 of the files of a run, in its finished.json, compared whenever one is read; and records
-that carry a checksum of their own.
+"""SHA-256 of the files of a run, in its finished.json, compared whenever one is read; records
+that carry a checksum of their own, and the checksum beside an exported file.
 
 What is written once lies in finished.json under "files". Sizes and reports come later and are
 measured anew: their JSON carries its own checksum, compressed rows that of their frame. Runs of
@@ -11,14 +11,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from core import paths
-from core.common.writing import plain
+from core.common.writing import plain, write_bytes
 
+SHA256SUM = re.compile(rb"([0-9a-fA-F]{64})(?:\s|$)")
 FILES, OWN = "files", "checksum"
 # The beginnings of names that are not listed; the card is for people, who may write in it.
 LEFT_OUT = (paths.CHECKPOINT, paths.TENSORBOARD, paths.FINISHED, paths.CARD)
@@ -66,6 +68,34 @@ def opened(record: dict[str, Any], path: Path) -> dict[str, Any]:
 def _of_record(record: dict[str, Any]) -> str:
     as_read = json.loads(json.dumps(record, default=plain))  # keys as text, tuples as lists
     return of(json.dumps(as_read, sort_keys=True).encode())
+
+
+# exported files
+
+
+def write_beside(path: Path, data: bytes) -> None:
+    """The checksum of an exported file, in a file of its own that goes with it."""
+    write_bytes(paths.checksum_file(path), f"{of(data)}  {path.name}\n".encode())
+
+
+def check_beside(path: Path, data: bytes) -> None:
+    """ValueError when the checksum file beside an exported file names other content. None is there
+    when the file was downloaded, or taken without it.
+    """
+    beside = paths.checksum_file(path)
+    if not beside.is_file():
+        return
+    line = SHA256SUM.match(beside.read_bytes())
+    if line is None:
+        raise ValueError(
+            f"{beside}: expected '<SHA-256>  {path.name}' as sha256sum writes it, got something"
+            f" else: export the subnet again, or remove {beside.name} to do without a check"
+        )
+    if line[1].decode().lower() != of(data):
+        raise ValueError(
+            f"{path} is damaged (its SHA-256 begins with {of(data)[:8]}, and {beside.name} says"
+            f" {line[1][:8].decode()}): copy it again from where it was exported"
+        )
 
 
 # files of a run

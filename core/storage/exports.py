@@ -1,5 +1,5 @@
 """Packed files of a run's sizes, written into a folder to be taken elsewhere: the very files that
-were measured, or none.
+were measured, or none, each with its checksum beside it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from core import paths
 from core.common import writing
 from core.records import Interrupted, Report, Subnet
-from core.storage import packing, store
+from core.storage import checksums, packing, store
 
 Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 
@@ -38,6 +38,7 @@ def write(run: str, names: Iterable[str], folder: str | Path, progress: Progress
         data = packing.pack(source, subnet)
         _as_measured(source.name, subnet.name, packing.sha256(data), reports)
         path = _written(paths.export_file(folder, subnet.name), data)
+        checksums.write_beside(path, data)
         done.append(f"{packing.sha256(data)}  {path}")
     progress(1.0, f"{len(done)} {'file is' if len(done) == 1 else 'files are'} in {folder}", 0.0)
     return done
@@ -86,6 +87,7 @@ def _written(path: Path, data: bytes) -> Path:
     not what was written.
     """
     try:
+        paths.checksum_file(path).unlink(missing_ok=True)  # of a file of this name from before
         writing.write_bytes(path, data)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise ValueError(

@@ -24,7 +24,7 @@ from safetensors.numpy import load as load_tensors, save as save_tensors
 
 from core import cost, paths
 from core.records import BLOCK, Anatomy, Subnet, Unit, as_dict
-from core.storage import store
+from core.storage import checksums, store
 
 FORMAT = "supernet-1"
 KEY = "supernet"
@@ -88,7 +88,7 @@ def weights(run: str | Path) -> dict[str, np.ndarray]:
         values = (
             _unpacked(*_opened(data))[0]
             if KEY in _header(data).get("__metadata__", {})
-            else load_tensors(data)
+            else _tensors(data)
         )
     except BROKEN as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
@@ -239,14 +239,14 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
     normaliser, seed. ValueError for anything
     that is not such a file.
     """
-    data = source if isinstance(source, bytes | bytearray) else _read_file(Path(source))
+    data = source if isinstance(source, bytes | bytearray) else read(Path(source))
     try:
         stored, metadata = _opened(data)
         if metadata.get("format") == FORMAT:
             return _unpacked(stored, metadata)
     except BROKEN as error:
         raise ValueError(
-            f"this is not a packed subnet ({type(error).__name__}: {error}); "
+            f"this is no packed subnet, or a damaged one ({type(error).__name__}: {error}); "
             "packed files come from Download on the Explore page or python -m core export"
         ) from None
     raise ValueError(
@@ -255,7 +255,19 @@ def unpack(source: bytes | Path | str) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def _opened(data: bytes) -> tuple[dict[str, np.ndarray], dict]:
-    return load_tensors(bytes(data)), json.loads(_header(data)["__metadata__"][KEY])
+    return _tensors(bytes(data)), json.loads(_header(data)["__metadata__"][KEY])
+
+
+def _tensors(data: bytes) -> dict[str, np.ndarray]:
+    """ValueError for values that are not finite: random bytes have some, and give empty text."""
+    tensors = load_tensors(data)
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values of {name!r} are"
+                " not finite: the file was damaged, or its training diverged"
+            )
+    return tensors
 
 
 def _unpacked(stored: dict[str, np.ndarray], metadata: dict) -> tuple[dict[str, np.ndarray], dict]:
@@ -286,10 +298,13 @@ def _header(data: bytes) -> dict:
     return json.loads(bytes(data[8 : 8 + int.from_bytes(data[:8], "little")]))
 
 
-def _read_file(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """The bytes of a packed file; ValueError when the checksum file beside it names others."""
     if not path.is_file():
         raise ValueError(f"no packed file at {path}")
-    return path.read_bytes()
+    data = path.read_bytes()
+    checksums.check_beside(path, data)
+    return data
 
 
 def write(run_folder: Path | str, subnet: Subnet, path: Path | str) -> Path:

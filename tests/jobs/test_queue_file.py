@@ -195,6 +195,29 @@ def test_what_only_cannot_be_used_is_left_as_it_is(filled, monkeypatch):
     assert filled.is_dir() and not queue_file.damaged()
 
 
+@pytest.mark.parametrize("open_elsewhere", [False, True])
+def test_a_queue_that_may_not_be_written_is_read(filled, monkeypatch, open_elsewhere):
+    """As on a disk that is mounted read-only, where SQLite can make no file beside it."""
+    before, first = jobs.list_jobs(), jobs.get(1)
+    other = sqlite3.connect(filled)
+    if open_elsewhere:
+        other.execute("select * from jobs").fetchone()
+    content = {p.name: p.read_bytes() for p in filled.parent.iterdir() if p.is_file()}
+    monkeypatch.setattr(queue_file.os, "access", lambda path, how: how != os.W_OK)
+    assert jobs.list_jobs() == before and jobs.get(1) == first and not jobs.worker_alive()
+    for change in (lambda: jobs.add("prepare", {}), lambda: jobs.cancel(1)):
+        with pytest.raises(jobs.QueueError, match="may not be written"):
+            change()
+    other.close()
+    if not open_elsewhere:
+        assert content == {p.name: p.read_bytes() for p in filled.parent.iterdir() if p.is_file()}
+    with open(filled, "r+b") as file:
+        file.write(b"x" * 4096)
+    with pytest.raises(jobs.QueueError, match="may only be read here, and cannot be"):
+        jobs.list_jobs()
+    assert filled.is_file() and not queue_file.damaged()
+
+
 def test_a_full_disk_leaves_no_half_queue():
     paths.artifacts().mkdir(parents=True)
     limited = LIMITED.replace("8192, 8192", "2048, 2048")

@@ -415,6 +415,7 @@ def test_only_the_first_part_of_a_split_is_timed_and_that_in_turn_with_dense(mon
                     [f"text {len(features)}"] * len(features),
                     "its speed" if waves else None,
                     "there",
+                    [[i] for i in features],
                 ),
                 "machine",
             )
@@ -435,7 +436,9 @@ def test_only_the_first_part_of_a_split_is_timed_and_that_in_turn_with_dense(mon
         (b"s90", 2, True, b"dense"),
         (b"s90", 1, False, None),
     ]
-    assert listen(sizes[1][0]) == Heard(["text 2", "text 1", "text 2"], "its speed", "there")
+    assert listen(sizes[1][0]) == Heard(
+        ["text 2", "text 1", "text 2"], "its speed", "there", [[0], [1], [2]]
+    )
 
 
 def signed(job, word: dict, key: str = "") -> str:

@@ -4,9 +4,11 @@ grammars, graphs kept on disk.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
+import os
 
 import kaldifst
 import numpy as np
@@ -298,6 +300,25 @@ def test_a_graph_is_kept_and_a_damaged_one_is_built_again(letters, monkeypatch):
     (folder / languages.WORDS).unlink()
     assert again() == "turn off" and len(built) == len(damages) + 2
     assert languages.load(asked, letters) is languages.load(asked, letters), "kept in memory"
+
+
+def test_a_graph_that_may_not_be_kept_is_used_all_the_same(letters, monkeypatch):
+    monkeypatch.setattr(languages, "_IN_MEMORY", {})
+    asked = Language("", "turn (on | off)")
+
+    def refused(number: int):
+        def write(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(languages, "_write", write)
+        languages._IN_MEMORY.clear()
+        return languages.load(asked, letters)
+
+    for number in (errno.EROFS, errno.EACCES):
+        found = heard(refused(number), token_frames(letters, "turn off"), Weights())
+        assert found == "turn off"
+    with pytest.raises(OSError, match="No space left"):
+        refused(errno.ENOSPC)
 
 
 def test_what_decides_a_graph_is_in_its_name(letters, tmp_path, monkeypatch):

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from core import paths
 from core.evaluation import evaluate as evaluation
 from core.lm import arpa, estimation
-from core.pipelines import experiment
+from core.pipelines import dry_run, experiment
 from core.records import Choice, Recipe
 from core.runtime import recognizer
 from core.speech import phones
@@ -98,6 +99,15 @@ def test_phonemes_go_all_the_way(recipe):
         ),
     ):
         experiment.evaluate(folder.name, ["dense"], [], go, decoding={"decoder": "greedy"})
+
+    def spread(subnets, material, options, dense):
+        """As another machine listens: what it says goes through evaluate() alone."""
+        elsewhere = evaluation.opened(subnets[0][1], options)
+        texts, tokens = zip(*elsewhere.recognize(material.features))
+        return lambda subnet: evaluation.Heard(list(texts), None, "there", list(tokens))
+
+    (there,) = experiment.evaluate(folder.name, ["dense"], [], go, again=True, spread=spread)
+    assert there.hardware == "there" and (there.per, there.wer) == (report.per, report.wer)
     heard = recognizer.open(folder, "dense", decoder="greedy")
     (text,) = heard.transcribe([np.random.default_rng(0).normal(-6, 3, (120, 80))])
     assert set(text.split()) <= set(heard.tokenizer.symbols), "the net's own phonemes"
@@ -136,3 +146,22 @@ def test_a_transducer_has_no_posteriors_to_compare(recipe):
     )
     with pytest.raises(ValueError, match="training.consistency compares the token probabilities"):
         experiment.train(other, go)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"model": Choice("lstm_transducer"), "evaluation": {}}, "none reads the frames of model"),
+        ({"evaluation": {"decoder": "greedy"}}, "gives phonemes, not words"),
+    ],
+)
+def test_phonemes_that_no_graph_can_read_are_refused_before_anything_is_prepared(
+    recipe, change, words
+):
+    training = {**recipe.training, "consistency": 0.0}
+    other = replace(recipe, **{"training": training, "method": Choice("dense")} | change)
+    with pytest.raises(ValueError, match=words):
+        experiment.train(other, go)
+    with pytest.raises(ValueError, match=words):
+        dry_run.rehearse(other)
+    assert not paths.prepared().exists() and not paths.runs().exists()

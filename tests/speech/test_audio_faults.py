@@ -120,6 +120,40 @@ def test_bytes_that_are_not_read_are_told():
     assert told == []
 
 
+def test_damage_at_the_end_of_a_flac_of_unknown_length_is_an_error():
+    """FFmpeg takes a last frame whose header is damaged for the end of the one before."""
+    whole = sounds.by_ffmpeg(VOICE, "flac", "flac", piped=True)
+    last = whole.rindex(b"\xff\xf8")
+    notes = []
+    assert len(audio.decode(whole, note=notes.append)) == 32000 and not notes
+    assert len(audio.decode(whole + b"TAG" + bytes(125), note=notes.append)) == 32000 and not notes
+    for start, end in ((last, last + 2), (last + 4, last + 9), (last + 40, last + 60), (-2, None)):
+        bad = bytearray(whole)
+        bad[start:end] = bytes(b ^ 0x55 for b in bad[start:end])
+        with pytest.raises(audio.AudioError, match="damaged"):
+            audio.decode(bytes(bad))
+    for cut in (1, 2, 100, len(whole) - last - 3):
+        with pytest.raises(audio.AudioError, match="damaged"):
+            audio.decode(whole[:-cut])
+    found = audio.decode(whole[:last], note=notes.append)  # nothing tells it, but a full last block
+    assert len(found) % 1152 == 0 and len(notes) == 1 and "if it was cut" in notes[0]
+
+
+LIST = b"LIST" + struct.pack("<I", 26) + b"INFOISFT" + struct.pack("<I", 14) + b"Lavf58.29.100\0"
+ID3 = b"id3 " + struct.pack("<I", 3) + b"abc\0"
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize("after", [LIST, LIST + ID3, ID3 + LIST, LIST + ID3[:-1]])
+def test_a_wav_of_unknown_length_ends_before_its_titles(tmp_path, size, after):
+    file = saved(tmp_path, sounds.wav(VOICE, size, after=after))
+    np.testing.assert_array_equal(audio.read(file), audio.decode(sounds.wav(VOICE)))
+    assert audio.duration(file) == 2.0
+    assert len(audio.read(file, 1.5, 0.5)) == 8000
+    with pytest.raises(audio.AudioError, match="zero length"):
+        audio.decode(sounds.wav(VOICE[:0], size, after=after))
+
+
 # ---- what unfolds
 
 

@@ -22,7 +22,8 @@ from core.common import writing
 from core.jobs import process as child, queue as jobs
 from core.pipelines import handlers as job_kinds
 from core.records import JOB_KINDS, Interrupted
-from core.storage import exports, packing, store
+from core.runtime import recognizer
+from core.storage import checksums, exports, packing, store
 from tests import standin
 from tests.conftest import ROOT
 
@@ -46,7 +47,11 @@ def own_signals():
 
 
 def there(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+    """The packed files in a folder, each with its checksum beside it."""
+    names = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+    packed = [name for name in names if not name.endswith(".sha256")]
+    assert names == sorted([*packed, *(f"{name}.sha256" for name in packed)])
+    return packed
 
 
 def other_weights(run: Path) -> None:
@@ -75,11 +80,54 @@ def test_sizes_and_folder_of_ones_own_each_once_and_in_place_of_an_old_file(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "s70.safetensors").write_bytes(b"old")
+    (tmp_path / "mine" / "s70.safetensors.sha256").write_text("0" * 64)
     assert cli.main(["export", run.name, "--subnets", "s70,s70", "--out", "mine"]) == 0
     assert there(tmp_path / "mine") == ["s70.safetensors"] and not paths.exports(run.name).exists()
     assert packing.unpack(tmp_path / "mine" / "s70.safetensors")[1]["subnet"]["name"] == "s70"
     out, error = capsys.readouterr()
     assert out.count("\n") == 1 and "1 file is in" in error
+
+
+def test_the_checksum_goes_with_the_file_and_every_door_compares_it(run, tmp_path, capsys):
+    exports.write(run.name, ["s70", "dense"], tmp_path / "a", lambda *_: True)
+    (tmp_path / "a").rename(tmp_path / "elsewhere")
+    checked = subprocess.run(
+        ["sha256sum", "--strict", "-c", "s70.safetensors.sha256", "dense.safetensors.sha256"],
+        cwd=tmp_path / "elsewhere",
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0 and checked.stdout.count(": OK") == 2, checked.stderr
+    file = tmp_path / "elsewhere" / "s70.safetensors"
+    whole = file.read_bytes()
+    assert recognizer.packed(file) == recognizer.packed(str(file)) == whole
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # nothing else would notice
+    packing.unpack(file.read_bytes())
+    for door in (packing.unpack, recognizer.packed, lambda path: recognizer.packed(str(path))):
+        with pytest.raises(ValueError, match="s70.safetensors is damaged.*copy it again"):
+            door(file)
+    assert cli.main(["transcribe", str(file), "dense", "no.wav"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    paths.checksum_file(file).write_text("no checksum\n")
+    with pytest.raises(ValueError, match="s70.safetensors.sha256: expected.*got something else"):
+        packing.read(file)
+    paths.checksum_file(file).write_text(checksums.of(whole).upper())
+    file.write_bytes(whole)
+    assert packing.read(file) == whole
+    paths.checksum_file(file).unlink()
+    assert packing.read(file) == whole, "without one there is nothing to compare"
+
+
+def test_a_checksum_from_before_never_lies_beside_a_new_file(run, tmp_path, monkeypatch):
+    (tmp_path / "s70.safetensors.sha256").write_text("0" * 64)
+
+    def stopped(*_):
+        raise Interrupted("killed between the two")
+
+    monkeypatch.setattr(checksums, "write_beside", stopped)
+    with pytest.raises(Interrupted):
+        exports.write(run.name, ["s70"], tmp_path, lambda *_: True)
+    assert packing.unpack(tmp_path / "s70.safetensors")
 
 
 def test_what_is_not_the_measured_file_is_refused_until_it_is_measured_again(run, capsys):

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from core import cost, paths
 from core.records import Subnet, from_dict
@@ -78,9 +78,9 @@ def test_raw_where_a_mask_does_not_pay(run):
 
 
 def test_bad_input_is_named(run, tmp_path):
-    with pytest.raises(ValueError, match="not a packed subnet"):
+    with pytest.raises(ValueError, match="no packed subnet"):
         packing.unpack(b"hello")
-    with pytest.raises(ValueError, match="not a packed subnet"):
+    with pytest.raises(ValueError, match="no packed subnet"):
         packing.unpack(packing.pack(run, subnet(run, "s70"))[:-100])
     with pytest.raises(ValueError, match="other ranks"):
         packing.pack(run, dataclasses.replace(subnet(run, "s70"), ranks_sha256="0" * 64))
@@ -92,6 +92,29 @@ def test_bad_input_is_named(run, tmp_path):
     (other / paths.WEIGHTS).write_bytes((other / paths.WEIGHTS).read_bytes()[:-100])
     with pytest.raises(ValueError, match="weights.safetensors is damaged"):
         packing.weights(other)
+
+
+def test_random_bytes_are_no_weights(run):
+    """Of random half-precision numbers a 32nd is not finite; the text of such a net is empty."""
+    whole, noise = packing.pack(run, subnet(run, "s70")), np.random.default_rng(0)
+    size = 2000
+    assert len(whole) > 3 * size
+    for at in np.linspace(len(whole) // 3, len(whole) - size, 20).astype(int):
+        with pytest.raises(ValueError, match="no packed subnet, or a damaged one"):
+            packing.unpack(whole[:at] + noise.bytes(size) + whole[at + size :])
+
+
+def test_numbers_that_are_not_finite_are_named(tmp_path):
+    folder = standin.make_run(tmp_path, "diverged")
+    values = packing.weights(folder)
+    values["heads.0.bias"] = np.full_like(values["heads.0.bias"], np.nan)
+    save_file(values, folder / paths.WEIGHTS)
+    for door in (
+        lambda: packing.weights(folder),
+        lambda: packing.pack(folder, subnet(folder, "s70")),
+    ):
+        with pytest.raises(ValueError, match=r"29 of 29 values of 'heads.0.bias' are not finite"):
+            door()
 
 
 def test_ranks_that_a_release_leaves_out_are_told_by_the_weights(tmp_path):

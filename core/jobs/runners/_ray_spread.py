@@ -29,7 +29,8 @@ def hear(
     """
     opened = evaluation.opened(data, replace(options, threads=1))
     told = evaluation.speed_on(data, waves, options, dense) if waves else None
-    return Heard(opened.transcribe(features), told, hardware()), node()
+    texts, tokens = zip(*opened.recognize(features), strict=True)
+    return Heard(list(texts), told, hardware(), list(tokens)), node()
 
 
 @ray.remote(max_retries=3)
@@ -85,10 +86,10 @@ class Spread:
         def listen(subnet: Subnet) -> Heard:
             heard, places = zip(*ray.get(begun.pop(subnet.name)))
             self._placed(places)
-            texts = [""] * len(material.ids)
+            texts, tokens = [""] * len(material.ids), [list[int]()] * len(material.ids)
             for i, part in enumerate(heard):
-                texts[i::parts] = part.texts
-            return Heard(texts, heard[0].speed, heard[0].hardware)
+                texts[i::parts], tokens[i::parts] = part.texts, part.tokens
+            return Heard(texts, heard[0].speed, heard[0].hardware, tokens)
 
         return listen
 
