@@ -25,7 +25,7 @@ speech          marks audio_limits containers av_decoder decoders loudness pipes
                  augment normalizer phones lexicon tokenizer acoustics shards grammar
 speech.voices   *
 corpora         *
-lm              ngrams arpa estimation pruning text graph grammars languages
+lm              ngrams arpa estimation pruning interpolation text graph grammars languages
 data            prepared filters extract prepare batches
 layers          dropout subsampling parts lstm predictor convolution feed_forward attention
                 conformer_block emformer
