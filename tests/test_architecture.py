@@ -22,16 +22,17 @@ sparsity        blocks sensing
 storage         checksums store metrics packing remote exports spoken
 jobs            policy confinement heartbeat ray_client database queue visitors
 speech          marks audio_limits containers av_decoder decoders loudness pipes audio features
-                 augment normalizer phones lexicon tokenizer acoustics shards grammar speaking
+                 augment normalizer phones lexicon tokenizer acoustics shards grammar
+speech.voices   *
 corpora         *
-lm              ngrams arpa estimation pruning text graph grammars languages
+lm              ngrams arpa estimation pruning interpolation text graph grammars languages
 data            prepared filters extract prepare batches
 layers          dropout subsampling parts lstm predictor convolution feed_forward attention
                 conformer_block emformer
 models          *
 decoding        graph_search decoders
 methods         *
-training        consistency muon distributed checkpoints options trainer
+training        consistency dealing muon distributed checkpoints options trainer
 runtime         recognizer
 evaluation      provenance scoring fitness latency evaluate tuning
 search          allocation evolution ladders
@@ -54,11 +55,12 @@ dashboard.components *
 dashboard.views      *
 dashboard            app
 """  # the same, but the modules of a starred package may import each other
-PLUGINS = ("corpora", "models", "methods", "jobs.runners", "bench")
+PLUGINS = ("speech.voices", "corpora", "models", "methods", "jobs.runners", "bench")
 STRANGERS = ("corpora", "models", "sparsity")  # never import each other
 NEVER_TORCH = ("core", "common", "registry", "storage", "jobs", "jobs.runners")
 NO_TORCH_ON_TOP = (
     "speech",
+    "speech.voices",
     "corpora",
     "lm",
     "data",
@@ -93,7 +95,6 @@ TOO_LONG = {
     "core.cli.arguments",
     "core.corpora.base",
     "core.corpora.folder",
-    "core.corpora.voice_commands",
     "core.data.batches",
     "core.data.prepare",
     "core.evaluation.evaluate",

@@ -33,7 +33,9 @@ def test_dependencies_and_version_are_written_once():
 def test_extras_have_the_pins_of_the_tests():
     extras = PROJECT["optional-dependencies"]
     own = f"{PROJECT['name']}["
-    asked = {pin for extra in extras.values() for pin in extra if not pin.startswith(own)}
+    tested = [extra for name, extra in extras.items() if name != "voices"]  # too large for tests
+    asked = {pin for extra in tested for pin in extra if not pin.startswith(own)}
+    assert all("==" in pin for pin in extras["voices"])
     wanted = pins("tests/requirements.txt")
     assert asked == wanted, (
         f"pyproject.toml and tests/requirements.txt differ: {sorted(asked ^ wanted)}"

@@ -23,6 +23,7 @@ from core.training.options import Options
 from tests import tiny
 from tests.methods.test_methods import trainer
 
+SPLIT = {"warmup": 0.25, "sparsest": 0.8, "passes": "split", "distillation": "none"}
 CASES = {  # name: (method, its options, training options)
     "dense": ("dense", {}, {}),
     "sandwich": (
@@ -33,6 +34,7 @@ CASES = {  # name: (method, its options, training options)
     "csp": ("csp", {"refresh": 2, "l2": 0.1}, {}),
     "depth": ("iterative_zero_out", {"sizes": [3, 5], "rounds": 2}, {}),
 }
+ALSO = {"split": ("omni_sparsity", SPLIT, {})}  # every process deals its own utterances
 UPDATES = 8
 
 
@@ -64,7 +66,7 @@ class Parts(tiny.Batches):
 def made(folder: Path, case: str, group: processes.Group | None = None, **training):
     from core.registry import plugins
 
-    method, options, more = CASES[case]
+    method, options, more = (CASES | ALSO)[case]
     one = trainer(
         folder,
         name=method,
@@ -89,7 +91,7 @@ def digest(one) -> str:
 def main(folder: Path) -> None:
     group = processes.joined()
     facts = {"keeps": group.gather(group.keeps)}
-    for case in CASES:
+    for case in CASES | ALSO:
         one = made(folder / case, case, group)
         one.run(lambda *_: True)
         facts[case] = group.gather(digest(one))

@@ -18,6 +18,7 @@ from typing import Any
 from core.corpora import voice_commands
 from core.records import Utterance, option
 from core.speech import audio, features, grammar
+from core.speech.voices import espeak
 
 TITLE = "speech made per second: voice_commands with fbank features"
 AIM = 100.0  # times real time
@@ -77,7 +78,7 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
         "processes": processes,
         "cores": len(os.sched_getaffinity(0)),
         "flac_kB_per_s": round(stored / seconds / 1000, 1),
-        "voices": {split: len(voice_commands.split_voices(split)) for split in corpus.splits()},
+        "voices": {split: len(espeak.Voice.of_split(split)) for split in corpus.splits()},
         "words": len(book.vocabulary()),
         "words_per_sentence": round(words, 2),
         "bits_per_sentence": round(bits, 2),

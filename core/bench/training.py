@@ -78,7 +78,7 @@ def _measure(trainer: Trainer, batches: list[Batch]) -> dict:
     macs = cost.macs_per_second(anatomy)
     rows = []
     for batch in batches:
-        passes = len(trainer.method.plan(trainer.step))
+        passes = round(sum(p.share for p in trainer.method.plan(trainer.step)))
         peak = 2 * SIDE**3 / min(_seconds(lambda: square @ square, device) for _ in range(PRODUCTS))
         took = _seconds(lambda b=batch: trainer.update(b.to(device)), device)
         useful = 6 * macs * batch.seconds * passes

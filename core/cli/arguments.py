@@ -169,6 +169,23 @@ def parser() -> Parser:
         help="words that come less often are unknown (%(default)s)",
     )
     c.add_argument(
+        "--with",
+        dest="base",
+        action=Named,
+        default="",
+        metavar="MODEL",
+        help="interpolate with this model: base (the one that ships) or an ARPA file",
+    )
+    c.add_argument(
+        "--weight",
+        type=finite,
+        metavar="X",
+        help=(
+            "share of the text's own model, 0 to 1; when not given, tuned on a tenth of the"
+            " sentences"
+        ),
+    )
+    c.add_argument(
         "--out",
         action=Named,
         metavar="FILE",

@@ -154,6 +154,8 @@ def _lm(given: Any) -> None:
             given.marks,
             given.prune,
             given.least,
+            given.base,
+            given.weight,
         )
     )
 

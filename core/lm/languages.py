@@ -29,6 +29,7 @@ from core.speech import lexicon
 from core.speech.grammar import COMMANDS as COMMANDS_FILE, Grammar
 from core.speech.tokenizer import Tokenizer
 
+BASE = "base"  # the same model, as what a user's text is interpolated with
 OPEN, COMMANDS = "open", "commands"  # the shipped language model, the built-in command grammar
 NEW_WORD = -4.5  # log10 of a hot word that the language model lacks, before it is boosted
 BOOST = 1.0  # log10 added to the probability of a hot word (ours, not tuned)
@@ -249,6 +250,11 @@ def with_hot_words(model: NGrams, hot_words: tuple[str, ...]) -> NGrams:
         np.concatenate([first.back_off, np.zeros(len(new))]),
     )
     return NGrams(vocabulary, [unigrams, *model.tables[1:]])
+
+
+def file_of(model: str) -> Path:
+    """The file of a model to interpolate with: BASE, the one that ships, or an ARPA file."""
+    return _file(OPEN if model == BASE else model)
 
 
 def _file(lm: str) -> Path:

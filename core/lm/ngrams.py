@@ -108,6 +108,27 @@ class NGrams:
             scores = np.where(found >= 0, self.tables[length - 1].log10[found], weight + scores)
         return np.where(ids == BOS, 0.0, scores)
 
+    def gram_scores(self, ids: np.ndarray) -> np.ndarray:
+        """log10 p [N] of the last word of each row [N, length] after those before it; -1 is a word
+        that is not in the vocabulary: before others it is backed off from, as the last its score
+        means nothing.
+        """
+        length = ids.shape[1]
+        scores = self.tables[0].log10[ids[:, -1]].astype(np.float64)
+        for size in range(2, min(length, self.order) + 1):
+            gram = self._found(ids[:, length - size :])
+            before = self._found(ids[:, length - size : -1])
+            weight = np.where(before >= 0, self.tables[size - 2].back_off[before], 0.0)
+            scores = np.where(gram >= 0, self.tables[size - 1].log10[gram], weight + scores)
+        return scores
+
+    def _found(self, ids: np.ndarray) -> np.ndarray:
+        """Where n-grams [N, length] stand in their table, -1 if nowhere."""
+        at = ids[:, 0]
+        for size in range(2, ids.shape[1] + 1):
+            at = np.where(ids[:, size - 1] >= 0, self.find(size, at, ids[:, size - 1]), -1)
+        return at
+
     def text_ids(self, sentences: Iterable[Sequence[str]]) -> np.ndarray:
         """[L]: every sentence between BOS and EOS; words that are not in the vocabulary are UNK."""
         ids: list[int] = []

@@ -40,6 +40,12 @@ class Pass:
     teacher: int | None = None  # index in the plan of the pass this one learns from
     taps: tuple[int, ...] = ()
     drawn: bool = False  # another subnet every step: a curve of its word errors would mean nothing
+    part: tuple[int, int] | None = None  # (number, of how many) of a batch's parts that it runs on
+
+    @property
+    def share(self) -> float:
+        """Of a batch's utterances that it runs on."""
+        return 1 / self.part[1] if self.part else 1.0
 
 
 @dataclass
@@ -90,9 +96,8 @@ class Method:
         )
 
     def loss(self, a_pass: Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
-        """Summed over the batch; the loop divides by the number of encoder frames, equal in all
-        passes. The model's own, unless a method
-        says otherwise.
+        """Summed over the batch, or over the pass's part of it; the loop divides by the number of
+        encoder frames of that. The model's own, unless a method says otherwise.
         """
         return self.model.loss(output, batch)
 
@@ -164,9 +169,13 @@ def training_tmacs(
     `chosen` {name: size}: those that the method chose while it trained, which its plan does not
     know before. Ours.
     """
-    subnets = [a_pass.subnet for step in range(updates) for a_pass in method.plan(step)]
+    passes = [a_pass for step in range(updates) for a_pass in method.plan(step)]
     rates = [
-        cost.macs_per_second(method.anatomy, s and chosen.get(s.name, s).keep) for s in subnets
+        p.share
+        * cost.macs_per_second(
+            method.anatomy, p.subnet and chosen.get(p.subnet.name, p.subnet).keep
+        )
+        for p in passes
     ]
     return round(3 * sum(rates) * audio_hours * 3600 / max(1, updates) / 1e12, 6)
 

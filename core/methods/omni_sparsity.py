@@ -8,7 +8,7 @@ from the densest with the KL or the alpha-divergence of AlphaNet (Wang et al. 20
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,6 +52,12 @@ class Options:
     spread: float = option(
         0.15, "how far a matrix's sparsity may lie from the random subnet's mean", low=0.0, high=1.0
     )
+    passes: str = option(
+        "sandwich",
+        "sandwich: every subnet runs on the whole batch; split: each on its part of the"
+        " utterances alone, so that an update costs one pass (without distillation)",
+        choices=("sandwich", "split"),
+    )
     refresh: int = option(10, "updates between new block ranks", low=1, high=10000)
     adaptive_dropout: bool = option(
         True, "dropout times the share kept, so that small nets are regularised less"
@@ -75,9 +81,22 @@ class Method(_sandwich.Sandwich):
                 f"method.random_from is {options.random_from}; it must lie between 0 and"
                 f" method.sparsest, {options.sparsest}"
             )
+        if options.passes == "split" and options.distillation != "none":
+            raise ValueError(
+                f"method.distillation is {options.distillation!r}: with method.passes 'split' no"
+                " subnet runs on the utterances of the densest, from which it would learn; allowed"
+                " is 'none'"
+            )
 
     def plan(self, step: int) -> list[base.Pass]:
-        passes, end = super().plan(step), self.options.ramp * self.updates
+        passes = self._ramped(super().plan(step), step)
+        if self.options.passes == "sandwich" or len(passes) == 1:
+            return passes
+        return [replace(p, part=(i, len(passes)), teacher=None) for i, p in enumerate(passes)]
+
+    def _ramped(self, passes: list[base.Pass], step: int) -> list[base.Pass]:
+        """With fewer zeros during the first updates, as `ramp` says."""
+        end = self.options.ramp * self.updates
         if step >= end:
             return passes
         share = base.grown(step, end)

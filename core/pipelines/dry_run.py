@@ -96,7 +96,7 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - began)
             got.append((time.process_time() - worked) / times[-1] / torch.get_num_threads())
-        passes = len(method.plan(trainer.step - 1))
+        passes = round(sum(p.share for p in method.plan(trainer.step - 1)))
         whole = average(method, settings.updates, macs) / macs(
             method, trainer.step - 1
         )  # an average update over one of the last
@@ -138,7 +138,8 @@ def average(method: Method, updates: int, of: Callable[[Method, int], float]) ->
 def macs(method: Method, step: int) -> float:
     """Executed multiply-accumulates of an update's passes, per second of speech."""
     return sum(
-        cost.macs_per_second(method.anatomy, p.subnet and p.subnet.keep) for p in method.plan(step)
+        p.share * cost.macs_per_second(method.anatomy, p.subnet and p.subnet.keep)
+        for p in method.plan(step)
     )
 
 

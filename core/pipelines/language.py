@@ -14,12 +14,15 @@ import zstandard
 from core import paths
 from core.data.prepared import TRAIN
 from core.evaluation import evaluate as evaluation, tuning
-from core.lm import arpa, estimation, ngrams, pruning
+from core.lm import arpa, estimation, interpolation, languages, ngrams, pruning
 from core.lm.text import read_sentences
 from core.pipelines import experiment
 from core.records import Recipe
 from core.storage import packing, store
 from core.training.trainer import Report
+
+HELD_OUT = 10  # each tenth sentence tunes an interpolation's weight
+FEWEST = 5  # sentences that it is tuned on
 
 
 def make(
@@ -30,11 +33,16 @@ def make(
     marks: Sequence[str] = (),
     prune: float = 0.0,
     least: int = 1,
+    mixed_with: str = "",
+    weight: float | None = None,
 ) -> tuple[ngrams.NGrams, str]:
     """An n-gram model of a recipe's or a run's training transcripts, of text files, or of both ->
     (model, what it was made from).
     `prune`: entropy that a dropped n-gram may cost at most (lm/pruning.py), 0 = keep all; `least`:
     words that come less often are unknown.
+
+    `mixed_with`: a base model (an ARPA file, or "base" for the shipped one) that it is interpolated
+    with, `weight` of the text against it, None = tuned on a tenth of the sentences.
 
     `marks` of the text files are no words, beside those of core.speech.marks. Of the speech the
     split train and no other is read. What one
@@ -70,10 +78,41 @@ def make(
     made = counted.model()
     if prune:
         made = pruning.prune(counted, made, prune)
+    said = f"{' and '.join(told)}, {sum(map(len, sentences))} words"
+    if mixed_with:
+        base = arpa.load(languages.file_of(mixed_with))
+        interpolation.check_common(made, base)
+        weight, how = (
+            (weight, "as given") if weight is not None else _weight(sentences, order, made, base)
+        )
+        made = interpolation.interpolate(made, base, weight)
+        said += f"; interpolated with {mixed_with}, weight {weight:.2f} of the text ({how})"
     counts = ", ".join(str(n) for n in made.counts)
-    return (
-        made,
-        f"{' and '.join(told)}, {sum(map(len, sentences))} words; n-grams by length: {counts}",
+    return made, f"{said}; n-grams by length: {counts}"
+
+
+def _weight(
+    sentences: list[list[str]], order: int, made: ngrams.NGrams, base: ngrams.NGrams
+) -> tuple[float, str]:
+    """(weight of the text against the base model, how it was found): on each tenth sentence, by a
+    model of the others.
+    """
+    held_out = sentences[::HELD_OUT]
+    others = [s for i, s in enumerate(sentences) if i % HELD_OUT]
+    if len(held_out) < FEWEST:
+        raise ValueError(
+            f"expected at least {FEWEST * HELD_OUT} sentences to tune --weight on a tenth of them,"
+            f" got {len(sentences)}: give more text, or --weight, e.g. 0.5"
+        )
+    own = estimation.estimate(others, order, made.words)
+    weight = interpolation.tuned(own, base, held_out)
+    mixed, common = interpolation.interpolate(own, base, weight), set(own.words) & set(base.words)
+    text, before, both = (
+        interpolation.perplexity(model, held_out, common) for model in (own, base, mixed)
+    )
+    return weight, (
+        f"tuned on {len(held_out)} sentences held out, whose perplexity is {text:.0f} by the text,"
+        f" {before:.0f} by the base and {both:.0f} by both"
     )
 
 
@@ -86,6 +125,8 @@ def write(
     marks: Sequence[str] = (),
     prune: float = 0.0,
     least: int = 1,
+    mixed_with: str = "",
+    weight: float | None = None,
 ) -> str:
     """What make() makes, of the recipe or run named `source` ("" = of text alone), as an ARPA file
     -> what was made. Without `out`
@@ -102,6 +143,8 @@ def write(
             / f"{Path(source or files[0]).stem if not _is_run(source) else source}.arpa"
         )
         paths.language_models().mkdir(parents=True, exist_ok=True)
+    if weight is not None and not mixed_with:
+        raise ValueError("--weight says how much of the text is mixed in: add --with base")
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: give the name of a file in a folder that exists")
     if same := [
@@ -109,7 +152,7 @@ def write(
     ]:
         raise ValueError(f"--out {out} is --text {same[0]}, which would be lost: name another file")
     named = source if _is_run(source) else store.load_recipe(source) if source else None
-    made, told = make(named, files, order, report, marks, prune, least)
+    made, told = make(named, files, order, report, marks, prune, least, mixed_with, weight)
     packed = out.suffix == ".zst"
     content = arpa.write(made, *([2] if packed else [])).encode()
     store.write_bytes(

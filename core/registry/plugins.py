@@ -24,7 +24,8 @@ SIMPLE = {
     "tuple": tuple,
 }
 FOLDERS = {
-    "runners": "jobs/runners"
+    "runners": "jobs/runners",
+    "voices": "speech/voices",
 }  # rooms that lie in another folder of core than the one of their name
 MOST_NAMES = 20  # that an error lists; a machine may have hundreds of runs
 

@@ -28,8 +28,8 @@ from core.models.base import Model, Output, with_weights
 from core.records import Interrupted
 from core.sparsity import blocks
 from core.storage import metrics as history, store
-from core.training import checkpoints
-from core.training.consistency import consistency_loss
+from core.training import checkpoints, dealing
+from core.training.consistency import VIEWS, consistency_loss
 from core.training.distributed import Group
 from core.training.muon import Muon
 from core.training.options import Options, learning_rate
@@ -149,9 +149,8 @@ class Trainer:
                     head=a_pass.head,
                     taps=a_pass.taps,
                 )
-            frames = (
-                output.lengths.sum() if self.group is None else 1.0
-            )  # a group divides when all have added theirs
+            # a group divides when all have added theirs, by the frames of the whole batch
+            frames = output.lengths.sum() if self.group is None else a_pass.share
             loss = self.method.loss(a_pass, output, batch, teacher)
             if self.o.consistency:
                 loss = loss + self.o.consistency * consistency_loss(
@@ -186,18 +185,20 @@ class Trainer:
             else {}
         )
         plan = self.method.plan(self.step)
-        outputs, losses = list[Output](), list[Tensor]()
-        for index, a_pass in enumerate(
-            plan if batch.ids else ()
-        ):  # a process may have no part of a small batch
-            teacher = None if a_pass.teacher is None else outputs[a_pass.teacher]
-            output, loss = self.run_pass(a_pass, batch, chunk, teacher, index)
+        parts = dealing.dealt(plan, batch, rng, VIEWS if self.o.consistency else 1)
+        outputs, losses = list[Output | None](), list[Tensor | None]()
+        for index, (a_pass, part) in enumerate(zip(plan, parts)):
+            output = loss = None
+            if part.ids:  # a small batch may leave a process, or a pass, without a part
+                teacher = None if a_pass.teacher is None else outputs[a_pass.teacher]
+                output, loss = self.run_pass(a_pass, part, chunk, teacher, index)
             outputs.append(output)
             losses.append(loss)
         if self.group is not None:
-            losses = self._with_others(self.group, outputs, losses, len(plan))
+            losses = self._with_others(self.group, plan, outputs, losses)
         for a_pass, loss in zip(plan, losses):
-            self.sums.setdefault(a_pass.name, []).append(loss)
+            if loss is not None:
+                self.sums.setdefault(a_pass.name, []).append(loss)
         penalty = self.method.penalty(self.step)
         if penalty is not None:
             penalty.backward()
@@ -221,21 +222,26 @@ class Trainer:
         self.step += 1
 
     def _with_others(
-        self, group: Group, outputs: list[Output], losses: list[Tensor], passes: int
-    ) -> list[Tensor]:
+        self,
+        group: Group,
+        plan: list[Pass],
+        outputs: list[Output | None],
+        losses: list[Tensor | None],
+    ) -> list[Tensor | None]:
         """Gradients become those of the whole batch, per frame -> losses per frame of the whole
-        batch, one a pass.
+        batch, one a pass; None for a pass that had no part of it anywhere.
         """
-        frames = outputs[0].lengths.sum() if outputs else 0
-        told = torch.tensor(
-            [float(frames), float(self.stop), *(map(float, losses) if losses else [0.0] * passes)],
-            device=self.device,
-        )
+        sums = [0.0 if loss is None else float(loss) * p.share for p, loss in zip(plan, losses)]
+        frames = [0.0 if output is None else float(output.lengths.sum()) for output in outputs]
+        told = torch.tensor([float(self.stop), *sums, *frames], device=self.device)
         parameters = [*self.parameters.values(), *self.method.parameters()]
         group.add_up(parameters, [told, *self.method.sums()])
-        torch._foreach_div_([p.grad for p in parameters if p.grad is not None], told[0])
-        self.stop_agreed = bool(told[1] > 0)
-        return list((told[2:] / told[0]).unbind())
+        whole, heard = told[1:].chunk(2)
+        torch._foreach_div_(
+            [p.grad for p in parameters if p.grad is not None], dealing.frames(plan, heard)
+        )
+        self.stop_agreed = bool(told[0] > 0)
+        return [loss / n if n > 0 else None for loss, n in zip(whole, heard)]
 
     # the run
 

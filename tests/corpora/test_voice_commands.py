@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from core.bench import corpus as bench
-from core.corpora import base, voice_commands
+from core.corpora import _shards, _spoken, base, voice_commands
 from core.records import Choice
-from core.speech import audio, grammar, speaking
+from core.speech import audio, grammar
+from core.speech.voices import espeak
 
 SMALL = {
     "hours": 0.004,
@@ -128,14 +129,14 @@ def test_sentences_and_templates_are_disjoint(book):
 
 def test_voices_are_disjoint_and_many():
     variants = {
-        split: {v.split("+")[1] for v in voice_commands.split_voices(split)}
+        split: {v.split("+")[1] for v in espeak.Voice.of_split(split)}
         for split in ("train", "search", "dev", "test")
     }
-    assert len(voice_commands.split_voices("train")) > 100
+    assert len(espeak.Voice.of_split("train")) > 100
     every = [v for some in variants.values() for v in some]
     assert len(every) == len(set(every))
     with pytest.raises(ValueError, match="nobody"):
-        speaking.voices(["nobody"])
+        espeak.voices(["nobody"])
 
 
 def test_utterances(spoken):
@@ -188,18 +189,14 @@ def test_half_made_shard_is_redone():
     assert list(corpus.utterances("dev")) == before
     assert one.read_bytes() == whole and two.stat().st_mtime_ns == times
     assert not list(corpus.folder.glob("*.tmp-*"))
-    assert corpus._whole("dev", 1)
+    assert corpus.shards.whole("dev", 1)
     two.with_suffix(".jsonl").unlink()
-    assert not corpus._whole("dev", 1), "without its marker a shard is not made"
+    assert not corpus.shards.whole("dev", 1), "without its marker a shard is not made"
 
 
 def test_failure_in_the_child_is_told(monkeypatch):
-    start = voice_commands._start
-    monkeypatch.setattr(
-        voice_commands,
-        "_start",
-        lambda folder, options, split, n: start(folder, options, "none", n),
-    )
+    start = _shards._start
+    monkeypatch.setattr(_shards, "_start", lambda made, split, n: start(made, "none", n))
     with pytest.raises(RuntimeError, match="no sentence for split 'none'"):
         list(make().utterances("dev"))
 
@@ -208,7 +205,7 @@ def test_room_and_noise_are_options():
     options = voice_commands.Options(reverberant=0.0, noisy=1.0, snr_low=10, snr_high=10)
     rng = np.random.default_rng(1)
     clean = np.sin(np.arange(16000) / 20).astype(np.float32)
-    samples, air = voice_commands.into_the_air(clean, options, rng, [clean])
+    samples, air = _spoken.into_the_air(clean, options, rng, [clean])
     assert air["rt60_s"] is None and air["snr_db"] == 10 and air["noise"]
     assert len(samples) > len(clean) and np.abs(samples).max() <= 1
     with pytest.raises(ValueError, match="snr_low"):
@@ -227,10 +224,10 @@ def test_plugin_is_found_and_names_its_licence():
 
 def test_speak_in_a_child_is_repeatable():
     wanted = [
-        speaking.Request("turn on the light", "en+f2"),
-        speaking.Request("stop", "en-us+klatt3", 140, 30),
+        espeak.Request("turn on the light", "en+f2"),
+        espeak.Request("stop", "en-us+klatt3", 140, 30),
     ]
-    first, again = speaking.speak(wanted), speaking.speak(wanted)
+    first, again = espeak.speak(wanted), espeak.speak(wanted)
     for a, b in zip(first, again):
         assert len(a) > 3000 and np.abs(a).max() > 0.05
         np.testing.assert_array_equal(a, b)

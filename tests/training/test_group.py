@@ -86,6 +86,18 @@ def test_two_processes_make_what_one_makes_of_the_whole_batches(case, two, tmp_p
         assert two_["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
+def test_two_processes_that_split_their_batches_stay_equal(two, tmp_path):
+    folder, facts = two
+    assert len(set(facts["split"])) == 1
+    alone = together.made(tmp_path / "split", "split")
+    alone.run(lambda *_: True)
+    own, theirs = (history.metrics(f)[0]["loss"] for f in (tmp_path / "split", folder / "split"))
+    assert theirs["dense"] == pytest.approx(own["dense"], rel=1e-4), "dense updates are the same"
+    assert history.metrics(folder / "split")[-1]["loss"].keys() <= {"dense", "sparsest", "random"}
+    losses = [v for row in history.metrics(folder / "split") for v in row["loss"].values()]
+    assert all(0.2 < v / own["dense"] < 2 for v in losses), "per frame, whatever the part"
+
+
 def test_one_of_them_writes_and_all_stop_and_go_on_together(two):
     folder, facts = two
     assert facts["keeps"] == [True, False] and not list((folder / "artifacts").iterdir())

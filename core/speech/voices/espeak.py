@@ -1,7 +1,7 @@
 """Speech from text by espeak-ng, in child processes; knows voices and knobs, nothing about corpora.
 
 The library comes with the package espeakng-loader (espeak-ng 1.52, licence GPL-3.0-or-later: it is
-used, not shipped, here). It keeps hidden state and is not thread-safe: `Engine` belongs into a
+used, not shipped, here). It keeps hidden state and is not thread-safe: `Voice` belongs into a
 child process of its own and gives the same samples when a fresh process speaks the same requests in
 the same order. `speak` does that for callers.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import random
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,15 +20,14 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-SAMPLE_RATE = 16000
-LICENCE = (
-    "speech made by espeak-ng (GPL-3.0-or-later, through espeakng-loader); words by this project"
-)
+from core.speech.voices import base
+
+VERSION = 1
 RATE, VOLUME, PITCH, RANGE, WORDGAP = 1, 2, 3, 4, 7  # espeak_PARAMETER
 SYNCHRONOUS, POS_CHARACTER, CHARS_UTF8, OK = 2, 1, 1, 0
 LOUDNESS = 55  # of 100: the loudest voices clip inside espeak-ng above about 70
-SILENCE_DB = -45.0  # below the peak: trimmed at both ends
-KEEP_S = 0.03  # of what is trimmed
+SPEED = (120, 170, 230)  # words per minute: lowest, most frequent, highest
+PITCH_DRAWN, RANGE_DRAWN, GAP_DRAWN = (25, 75), (25, 80), (1, 8)
 
 # English accents (espeak-ng's file names; "en" is British) and the voice variants that sound like
 # people: whispering, croaking, robots and those that clip are left out. Checked against the
@@ -122,11 +122,20 @@ class Request:
     gap: int = 0
 
 
+def drawn(text: str, voice: str, rng: random.Random) -> Request:
+    """A voice says it at a pace and pitch of the moment."""
+    gap = rng.randint(*GAP_DRAWN) if rng.random() < 0.25 else 0
+    speed = round(rng.triangular(SPEED[0], SPEED[2], SPEED[1]))
+    return Request(text, voice, speed, rng.randint(*PITCH_DRAWN), rng.randint(*RANGE_DRAWN), gap)
+
+
 @cache
 def available(folder: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(accents, variants) of those above which the installed package really has."""
-    import espeakng_loader
-
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise base.not_installed("espeak", "espeakng-loader", error) from None
     data = Path(folder or espeakng_loader.get_data_path())
     accents = {path.name.lower() for path in (data / "lang" / "gmw").glob("en*")}
     variants = {path.name for path in (data / "voices" / "!v").iterdir()}
@@ -148,10 +157,17 @@ def voices(variants: Iterable[str] | None = None) -> list[str]:
     return [f"{accent}+{variant}" for accent in accents for variant in wanted]
 
 
-class Engine:
+class Voice(base.Voice):
     """espeak-ng in this process. Make one per process, use it from one thread, end the process
     afterwards.
     """
+
+    licence = "speech made by espeak-ng (GPL-3.0-or-later, through espeakng-loader)"
+    held_out = {
+        "test": ("m4", "m7", "f3", "Annie", "Michael", "benjamin", "quincy", "shelby"),
+        "dev": ("m6", "f5", "Reed", "belinda"),
+        "search": ("m2", "Andrea", "boris", "rob"),
+    }
 
     def __init__(self) -> None:
         import espeakng_loader
@@ -182,6 +198,21 @@ class Engine:
         ]
         self.library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
         self._random = ctypes.CDLL(None).srand
+
+    @classmethod
+    def speakers(cls) -> list[str]:
+        return voices()
+
+    @classmethod
+    def of_split(cls, split: str) -> list[str]:
+        """The speakers of a split: a held-out voice is new in all its accents. ValueError if one is
+        missing.
+        """
+        held = {v for some in cls.held_out.values() for v in some}
+        return voices(cls.held_out.get(split) or [v for v in available()[1] if v not in held])
+
+    def say(self, text: str, speaker: str, rng: random.Random) -> np.ndarray:
+        return self.speak(drawn(text, speaker, rng))
 
     def _take(self, wave, count: int, events) -> int:
         if wave and count > 0:
@@ -218,23 +249,9 @@ class Engine:
         if not self._chunks:
             return np.zeros(0, np.float32)
         samples = np.concatenate(self._chunks).astype(np.float32) / 32768
-        return trim(np.asarray(soxr.resample(samples, self.rate, SAMPLE_RATE), np.float32))
-
-
-def trim(samples: np.ndarray) -> np.ndarray:
-    """[N] without the silence at both ends (10 ms windows more than 45 dB below the loudest), but
-    for 30 ms of it.
-    """
-    size = SAMPLE_RATE // 100
-    windows = len(samples) // size
-    if not windows:
-        return samples
-    loud = np.abs(samples[: windows * size]).reshape(windows, size).max(axis=1)
-    above = np.flatnonzero(loud > loud.max() * 10 ** (SILENCE_DB / 20))
-    if not len(above):
-        return samples[:0]
-    keep = int(KEEP_S * SAMPLE_RATE)
-    return samples[max(0, above[0] * size - keep) : (above[-1] + 1) * size + keep]
+        return base.trim(
+            np.asarray(soxr.resample(samples, self.rate, base.SAMPLE_RATE), np.float32)
+        )
 
 
 def speak(requests: list[Request]) -> list[np.ndarray]:
@@ -244,5 +261,5 @@ def speak(requests: list[Request]) -> list[np.ndarray]:
 
 
 def _speak_here(requests: list[Request]) -> list[np.ndarray]:
-    engine = Engine()
+    engine = Voice()
     return [engine.speak(request) for request in requests]
