@@ -1,5 +1,5 @@
-"""A packed file as C reads it (native/supernet.h): one flat little-endian file of 8x1 blocks that are
-not zero, in the order in which a chunk meets them, with a checksum. No torch.
+"""A packed file as C reads it (native/supernet.h): one flat little-endian file of 8x1 blocks that
+are not zero, in the order in which a chunk meets them, with a checksum. No torch.
 
 Layout: 64 bytes of header (magic, version, CRC-32 of what follows from byte 16, size, eight
 numbers), then arrays, each padded to 32 bytes: mean, 1 / std, tokens, the matrices and vectors of

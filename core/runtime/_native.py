@@ -14,10 +14,15 @@ from pathlib import Path
 from core import paths
 
 SOURCES = Path(__file__).parent / "native"
-FLAGS = (  # sums may be reordered, as vectors need; -ffast-math would change the whole process
-    "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math"
-    " -freciprocal-math"
-).split()
+FLAGS = [  # sums may be reordered, as vectors need; -ffast-math would change the whole process
+    "-std=gnu11",
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-signed-zeros",
+    "-fassociative-math",
+    "-freciprocal-math",
+]
 COMPILERS = ("gcc", "clang", "cc")
 NO_COMPILER = (
     f"no C compiler was found ({', '.join(COMPILERS)}): install one, e.g. apt-get install gcc, or"

@@ -4,10 +4,13 @@
 INLINE void rows8(const Matrix *m, int g, const float *x, size_t sx, float *y, size_t sy, const int n) {
   v8 sum[LANES];
   for (int t = 0; t < n; t++) sum[t] = *(const v8 *)(m->bias + LANES * g);
-  for (int32_t i = m->start[g]; i < m->start[g + 1]; i++) {
-    v8 w = load8(m->values + (size_t)LANES * i);
-    const float *at = x + m->column[i];
-    for (int t = 0; t < n; t++) sum[t] += w * at[t * sx];
+  const float *row[LANES];
+  for (int t = 0; t < n; t++) row[t] = x + t * sx;
+  const uint16_t *column = m->column + m->start[g], *end = m->column + m->start[g + 1];
+  for (const weight *from = m->values + (size_t)LANES * m->start[g]; column < end; column++, from += LANES) {
+    v8 w = load8(from);
+    size_t c = *column;
+    for (int t = 0; t < n; t++) sum[t] += w * row[t][c];
   }
   for (int t = 0; t < n; t++) *(v8 *)(y + t * sy + LANES * g) = sum[t];
 }

@@ -20,7 +20,7 @@ SupernetStream *supernet_stream(const Supernet *n, int chunk) {
   size_t wide = (size_t)(n->hidden > 3 * n->width ? n->hidden : 3 * n->width);
   size_t columns = wide > 3 * (size_t)n->bins ? wide : 3 * (size_t)n->bins;
   size_t sizes[] = {B * ((size_t)n->kernel - 1 + T) * D, B * D * S, B * S * D, (2 * T + 1) * D, T * D, T * D, T * wide,
-                    T * D, T * D, S, T * (size_t)n->head.rows};
+                    T * D, T * D, LANES * (S + LANES), T * (size_t)n->head.rows};
   float **parts[] = {&s->history, &s->keys, &s->values, &s->early, &s->x, &s->normed, &s->wide,
                      &s->y, &s->query, &s->p, &s->logits};
   size_t total = 0, count = sizeof sizes / sizeof *sizes;
@@ -60,14 +60,13 @@ static void convolution(SupernetStream *s, const Block *b, float *history) {
     const float *half = s->wide + (size_t)t * 2 * D, *gate = half + D;
     for (int i = 0; i < D; i++) new[t * D + i] = half[i] / (1.0f + fast_exp(-gate[i]));
   }
-  for (int t = 0; t < T; t++) {
-    float *restrict y = s->y + (size_t)t * D;
-    memcpy(y, b->depthwise_bias, sizeof(float) * D);
-    for (int k = 0; k < K; k++) {
-      const float *restrict x = history + (size_t)(t + k) * D, *restrict w = b->depthwise + (size_t)k * D;
-      for (int i = 0; i < D; i++) y[i] += x[i] * w[i];
+  for (int t = 0; t < T; t++)
+    for (int i = 0; i < D; i += LANES) {
+      const float *x = history + (size_t)t * D + i, *w = b->depthwise + i;
+      v8 sum = *(const v8 *)(b->depthwise_bias + i);
+      for (int k = 0; k < K; k++) sum += *(const v8 *)(x + k * D) * *(const v8 *)(w + k * D);
+      *(v8 *)(s->y + t * D + i) = sum;
     }
-  }
   memmove(history, history + (size_t)T * D, sizeof(float) * (size_t)(K - 1) * D);
   norm(&b->inner_norm, s->y, T, D, s->normed);
   silu(s->normed, T * D);
@@ -75,30 +74,43 @@ static void convolution(SupernetStream *s, const Block *b, float *history) {
   add(s->x, s->y, T * D, 1.0f);
 }
 
-/* One frame's attention over one head: query [d] -> y [d]; keys [d][S], values [S][D]. */
-static void attend(SupernetStream *s, const float *query, const float *keys, const float *values, int d, int valid, float *y) {
-  int S = s->S, D = s->net->width, filled = s->filled;
-  float *restrict p = s->p, most = -1e30f, total = 0, scale = 1.0f / sqrtf((float)d);
-  memset(p, 0, sizeof(float) * (size_t)filled);
-  for (int i = 0; i < d; i++) {
-    const float *restrict row = keys + (size_t)i * S, q = query[i] * scale;
-    for (int k = 0; k < filled; k++) p[k] += q * row[k];
-  }
-  for (int k = s->at + valid; k < s->at + s->T; k++) p[k] = -1e30f;
+/* Scores [S] -> shares of the keys that are real: the chunk's frames behind `valid` are not. */
+static void softmax(const SupernetStream *s, float *restrict p, int valid) {
+  float most = -1e30f, total = 0;
+  int filled = s->filled, from = s->at + valid, to = s->at + s->T;
+  for (int k = from; k < to; k++) p[k] = -1e30f;
   for (int k = 0; k < filled; k++) most = p[k] > most ? p[k] : most;
   for (int k = 0; k < filled; k++) p[k] = fast_exp(p[k] - most);
-  for (int k = s->at + valid; k < s->at + s->T; k++) p[k] = 0;
+  for (int k = from; k < to; k++) p[k] = 0;
   for (int k = 0; k < filled; k++) total += p[k];
-  float inverse = 1.0f / total;
-  for (int i = 0; i < d; i++) y[i] = 0;
-  int k = 0;
-  for (; k + 4 <= filled; k += 4) {
-    const float *restrict a = values + (size_t)k * D, *restrict b = a + D, *restrict c = b + D, *restrict e = c + D;
-    for (int i = 0; i < d; i++) y[i] += p[k] * a[i] + p[k + 1] * b[i] + p[k + 2] * c[i] + p[k + 3] * e[i];
+  total = 1.0f / total;
+  for (int k = 0; k < filled; k++) p[k] *= total;
+}
+
+/* n frames over one head: query and y [n][d] in rows of D; keys [d][S], values [S][D]. What is read
+ * behind the last key or value is never used. */
+INLINE void attend(SupernetStream *s, const float *query, const float *keys, const float *values, int d, int valid,
+                   float *y, const int n) {
+  size_t S = (size_t)s->S, D = (size_t)s->net->width, P = S + LANES;
+  float *p = s->p, scale = 1.0f / sqrtf((float)d);
+  for (int k = 0; k < s->filled; k += LANES) {
+    v8 sum[LANES] = {{0}};
+    for (int i = 0; i < d; i++) {
+      v8 key = *(const v8 *)(keys + i * S + k);
+      for (int t = 0; t < n; t++) sum[t] += key * query[t * D + i];
+    }
+    for (int t = 0; t < n; t++) *(v8 *)(p + t * P + k) = sum[t] * scale;
   }
-  for (; k < filled; k++)
-    for (int i = 0; i < d; i++) y[i] += p[k] * values[(size_t)k * D + i];
-  for (int i = 0; i < d; i++) y[i] *= inverse;
+  for (int t = 0; t < n; t++) softmax(s, p + t * P, valid);
+  for (int i = 0; i < d; i += LANES) {
+    v8 sum[LANES] = {{0}};
+    for (int k = 0; k < s->filled; k++) {
+      v8 value = *(const v8 *)(values + k * D + i);
+      for (int t = 0; t < n; t++) sum[t] += value * p[t * P + k];
+    }
+    for (int t = 0; t < n; t++)
+      for (int lane = 0; lane < LANES && i + lane < d; lane++) y[t * D + i + lane] = sum[t][lane];
+  }
 }
 
 static void attention(SupernetStream *s, const Block *b, float *keys, float *values, int valid) {
@@ -109,9 +121,17 @@ static void attention(SupernetStream *s, const Block *b, float *keys, float *val
   for (int i = 0; i < D; i++)
     for (int t = 0; t < T; t++) keys[(size_t)i * S + s->at + t] = s->y[t * D + i];
   times(&b->value, s->normed, D, T, values + (size_t)s->at * D, D, s->codes);
-  for (int t = 0; t < T; t++)
-    for (int at = 0; at < D; at += d)
-      attend(s, s->query + t * D + at, keys + (size_t)at * S, values + at, d, valid, s->normed + t * D + at);
+  for (int t = 0, n; t < T; t += n) {
+    n = T - t >= 8 ? 8 : T - t >= 4 ? 4 : T - t >= 2 ? 2 : 1;
+    for (int at = 0; at < D; at += d) {
+      const float *query = s->query + t * D + at, *own = keys + (size_t)at * S;
+      float *y = s->normed + t * D + at;
+      if (n == 8) attend(s, query, own, values + at, d, valid, y, 8);
+      else if (n == 4) attend(s, query, own, values + at, d, valid, y, 4);
+      else if (n == 2) attend(s, query, own, values + at, d, valid, y, 2);
+      else attend(s, query, own, values + at, d, valid, y, 1);
+    }
+  }
   times(&b->out, s->normed, D, T, s->y, D, s->codes);
   add(s->x, s->y, T * D, 1.0f);
 }

@@ -19,6 +19,7 @@
 enum { LEFT = 64, HISTORY = 3, FACTOR = 4, LANES = 8, ALIGN = 32, HEADER = 64, VERSION = 1 };
 enum { FEED_FORWARD_1 = 1, CONVOLUTION = 2, ATTENTION = 4, FEED_FORWARD_2 = 8 };
 enum { HALF = 0, BYTES = 1 };
+#pragma GCC diagnostic ignored "-Wpsabi" /* vectors never leave this file */
 #define INLINE static inline __attribute__((always_inline))
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
 
