@@ -46,6 +46,11 @@ def graphs() -> Path:
     return artifacts() / "graphs"
 
 
+def native() -> Path:
+    """C code compiled for this machine's processor, by a hash of what it was built from."""
+    return artifacts() / "native"
+
+
 def exports(run: str) -> Path:
     """Files of a run's sizes that `core export` writes, to be taken elsewhere."""
     return artifacts() / "exports" / run

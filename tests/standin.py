@@ -352,3 +352,10 @@ def only_runs(made: Path, monkeypatch, released: Path) -> None:
 
 def _json(path: Path, data: object) -> None:
     path.write_text(json.dumps(data, indent=1))
+
+
+def reference(*given, **asked):
+    """core.runtime.load with the engine that the others are held against."""
+    from core import runtime
+
+    return runtime.load(*given, engine="torch", **asked)

@@ -108,10 +108,10 @@ def test_an_upload_is_transcribed_as_the_recogniser_does(house, page, tmp_path):
     assert page.locator('[data-testid="stException"]').count() == 0
     shown = [box.inner_text() for box in page.locator('[data-testid="stHtml"]').all()]
 
-    from core.runtime import recognizer
+    from core import runtime
     from core.speech import audio
 
-    stream = recognizer.open(house[1], "dense").stream()
+    stream = runtime.load(house[1], "dense").stream()
     stream.accept(audio.read(file))
     expected = " ".join(stream.finish().split())
     assert expected, "the stand-in wrote nothing, so nothing is tested"

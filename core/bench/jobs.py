@@ -190,9 +190,9 @@ def _hear(data: bytes, seconds: float, at: float) -> float:
     """Transcribe so many seconds of noise with one thread, beginning at the time `at`; the time of
     its end.
     """
-    from core.runtime import recognizer
+    from core import runtime
 
-    heard = recognizer.open(data, threads=1)
+    heard = runtime.load(data, engine="torch", threads=1)
     features = [
         np.random.default_rng(i).normal(-8.0, 3.0, (1000, 80)).astype(np.float32)
         for i in range(round(seconds / 10))

@@ -164,7 +164,7 @@ def _transcribe(given: Any) -> None:
     if not Path(given.run).is_file():  # a packed file is a run, too
         storage.here(given.run)
     asked = arguments.decoding(given)
-    from core.runtime import recognizer
+    from core import runtime
     from core.speech import audio, pipes
 
     if asked:
@@ -177,7 +177,7 @@ def _transcribe(given: Any) -> None:
             "language": evaluation.language(options),
             "weights": evaluation.Weights(options.scale, options.blank_penalty),
         }
-    opened = recognizer.open(given.run, given.subnet, given.chunk_ms, **asked)
+    opened = runtime.load(given.run, given.subnet, chunk_ms=given.chunk_ms, **asked)
     as_json, found = getattr(given, "json", False), list[dict[str, Any]]()
     for name in given.files:
         shown = pipes.one_line(name)

@@ -1,76 +1,29 @@
-"""From what a model says of every frame to tokens or words, whole or as a stream: greedy, over a
-decoding graph, transducers' beams.
+"""From what a model says of every frame to tokens, whole or as a stream: greedy, and transducers'
+beams.
 
 Which decoders read a model's frames the model says (`decoding`); its name nobody asks. A transducer
 also offers begin(), predict() and join() (models/_transducer.py). Both of its decoders say one
-token a frame at most, as sherpa-onnx does on devices. The search over a decoding graph, of CTC's
-frames, is core/decoding/graph_search.py.
+token a frame at most, as sherpa-onnx does on devices. What needs no torch, the decoders of CTC's
+frames, is core/decoding/ctc.py; words from a decoding graph are core/decoding/graph_search.py.
 
 Letters: B utterances, T encoder frames, V tokens with blank = 0, E width of encodings, N
-hypotheses. CTC's arrays may be NumPy or torch.
+hypotheses.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from core.decoding.graph_search import GraphSearch, Weights
-from core.lm.graph import Graph
+from core.decoding.ctc import BEAM, BLANK, GRAPH, GREEDY, Decoder, GreedyState, check, greedy
 from core.models.base import Model, Output
-from core.speech.tokenizer import Tokenizer
-
-BLANK = 0
-BEAM = 4  # hypotheses of a transducer's beam search, where nobody says
-GREEDY, BEAM_SEARCH, GRAPH = "greedy", "modified_beam_search", "graph"
-DECODERS = {"ctc": (GREEDY, GRAPH), "transducer": (GREEDY, BEAM_SEARCH)}
-
-
-class Decoder(Protocol):
-    """One stream's decoder."""
-
-    @property
-    def ids(self) -> list[int]:
-        """All tokens so far: a copy, which later frames do not change."""
-
-    def accept(self, frames: Any) -> list[int]:
-        """The next frames [T, ...] -> token ids that are new, [] when nothing changed."""
-
-    def finish(self) -> list[int]:
-        """No more frames -> all that has been said."""
-
-
-def usual(model: Model, unit: str) -> str:
-    """The decoder where nobody asks for one: of phonemes only a graph makes words."""
-    return GRAPH if unit == "phonemes" and model.decoding == "ctc" else GREEDY
-
-
-class WrongDecoder(ValueError):
-    """This decoder cannot read the model's frames."""
-
-
-def check(model: Model, decoder: str) -> str:
-    """The decoder's name; WrongDecoder when it cannot read the model's frames."""
-    allowed = DECODERS[model.decoding]
-    if decoder not in allowed:
-        raise WrongDecoder(
-            f"decoder {decoder!r} does not read the frames of this model ({model.decoding});"
-            f" allowed are {', '.join(allowed)}"
-        )
-    return decoder
-
-
-def labelled(decoder: str, beam: int = 0) -> str:
-    """The decoder as reports name it: with its hypotheses where they are not the usual ones."""
-    return f"{decoder} {beam}" if decoder == BEAM_SEARCH and beam not in (0, BEAM) else decoder
 
 
 def whole(model: Model, output: Output, decoder: str = GREEDY, beam: int = 0) -> list[list[int]]:
     """Token ids of each utterance of a forward pass, under the weights the model has."""
-    if check(model, decoder) == GREEDY and model.decoding == "ctc":
+    if check(model.decoding, decoder) == GREEDY and model.decoding == "ctc":
         return greedy(output.log_probs, output.lengths)
     if decoder == GREEDY:
         state = TransducerGreedy(model, len(output.lengths))
@@ -89,70 +42,11 @@ def _finished(decoder: BeamSearch, frames: Tensor) -> list[int]:
     return decoder.finish()
 
 
-def over_graph(
-    log_probs: Any, lengths: Any, graph: Graph, weights: Weights | None = None
-) -> list[str]:
-    """log_probs [B, T, V], lengths [B] in frames -> the words of each utterance."""
-    rows = log_probs.float().cpu().numpy() if hasattr(log_probs, "cpu") else np.asarray(log_probs)
-    texts = []
-    for row, n in zip(rows, lengths, strict=True):
-        search = GraphSearch(graph, weights)
-        search.accept(row[: int(n)])
-        search.finish()
-        texts.append(search.text)
-    return texts
-
-
 def streaming(model: Model, decoder: str = GREEDY, beam: int = 0) -> Decoder:
     """The decoder of a new stream that gives tokens; `beam` hypotheses, 0 = the usual number."""
-    if check(model, decoder) == GREEDY:
+    if check(model.decoding, decoder) == GREEDY:
         return GreedyState() if model.decoding == "ctc" else TransducerGreedy(model)
     return BeamSearch(model, beam or BEAM)
-
-
-def _best(log_probs: Any) -> np.ndarray:
-    """The most likely token of every frame, [..., V] -> [...]."""
-    best = log_probs.argmax(-1)
-    return best.cpu().numpy() if hasattr(best, "cpu") else np.asarray(best)
-
-
-def _collapse(best: np.ndarray, previous: int) -> list[int]:
-    """Frame-wise tokens [T] -> tokens without repeats (of the frame before, too) and blanks."""
-    before = np.concatenate([[previous], best[:-1]])
-    return best[(best != before) & (best != BLANK)].tolist()
-
-
-def greedy(log_probs: Any, lengths: Any) -> list[list[int]]:
-    """log_probs [B, T, V], lengths [B] in frames -> token ids of each utterance."""
-    best = _best(log_probs)
-    return [_collapse(row[: int(n)], BLANK) for row, n in zip(best, lengths, strict=True)]
-
-
-class GreedyState:
-    """Greedy decoding of one stream: remembers the last frame's token and everything heard so
-    far.
-    """
-
-    def __init__(self) -> None:
-        self._said: list[int] = []
-        self._previous = BLANK
-
-    @property
-    def ids(self) -> list[int]:
-        return list(self._said)
-
-    def accept(self, log_probs: Any) -> list[int]:
-        """log_probs [T, V] of the next frames -> the new token ids."""
-        best = _best(log_probs)
-        if not len(best):
-            return []
-        new = _collapse(best, self._previous)
-        self._previous = int(best[-1])
-        self._said += new
-        return new
-
-    def finish(self) -> list[int]:
-        return self.ids
 
 
 class TransducerGreedy:
@@ -266,21 +160,3 @@ class BeamSearch:
                 torch.tensor([tokens[i] for i in new], device=state.device), state[new]
             )
         self._encoded, self._state = encoded, state
-
-
-class Spelled:
-    """One stream's tokens as text."""
-
-    def __init__(self, decoder: Decoder, tokenizer: Tokenizer):
-        self.decoder, self.tokenizer = decoder, tokenizer
-
-    def accept(self, frames: Any) -> None:
-        self.decoder.accept(frames)
-
-    def finish(self) -> None:
-        self.decoder.finish()
-
-    @property
-    def text(self) -> str:
-        """What was said so far."""
-        return self.tokenizer.decode(self.decoder.ids)

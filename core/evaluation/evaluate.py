@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from core import cost, paths
+from core import cost, paths, runtime
 from core.data.prepared import TRAIN, Prepared
-from core.decoding import decoders as decoding
+from core.decoding import ctc as decoding
 from core.decoding.graph_search import Weights
 from core.evaluation import provenance, scoring
 from core.evaluation.latency import Speed, measure
@@ -26,7 +26,7 @@ from core.jobs import confinement
 from core.lm import languages
 from core.lm.languages import Language
 from core.records import Anatomy, Report, Subnet, option
-from core.runtime import recognizer
+from core.runtime.base import NO_LANGUAGE, PackedRecognizer
 from core.speech import audio
 from core.storage import packing, store
 from core.training.trainer import Interrupted
@@ -237,7 +237,7 @@ def evaluate(
 
 
 def _phoneme_errors(
-    listener: recognizer.TorchRecognizer, said: list[tuple[str, list[int]]], material: Material
+    listener: PackedRecognizer, said: list[tuple[str, list[int]]], material: Material
 ) -> float | None:
     """Phoneme error rate of the net alone, greedily, against each word's likeliest pronunciation;
     None where tokens are others.
@@ -276,10 +276,11 @@ def _pattern_file(file: Path) -> str:
         ) from None
 
 
-def opened(data: bytes, options: Options) -> recognizer.TorchRecognizer:
+def opened(data: bytes, options: Options) -> PackedRecognizer:
     """The recogniser under the options' conditions; ValueError for conditions that cannot be."""
-    opened = recognizer.open(
+    opened = runtime.load(
         data,
+        engine="torch",
         chunk_ms=options.chunk_ms,
         precision=options.precision,
         threads=options.threads,
@@ -500,7 +501,7 @@ def _decoding(options: Options) -> tuple[str, str]:
         (
             f"{understood.name()}, {Weights(options.scale, options.blank_penalty).text()}"
             if understood
-            else recognizer.NO_LANGUAGE
+            else NO_LANGUAGE
         ),
     )
 

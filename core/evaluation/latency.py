@@ -163,11 +163,12 @@ def stream_all(
     weights: dict | None = None,
 ) -> Speed:
     """The measurement itself, in this process."""
-    from core.runtime import recognizer
+    from core import runtime
 
-    def opened(packed: Path) -> recognizer.TorchRecognizer:
-        return recognizer.open(
+    def opened(packed: Path) -> Any:
+        return runtime.load(
             packed,
+            engine="torch",
             chunk_ms=chunk_ms,
             precision=precision,
             threads=threads,

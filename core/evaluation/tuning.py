@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from core.data.prepared import Prepared
-from core.decoding import decoders
+from core.decoding import ctc
 from core.evaluation import evaluate as evaluation, scoring
 from core.evaluation.fitness import some_of_each
-from core.runtime.recognizer import TorchRecognizer
+from core.runtime.base import PackedRecognizer
 
 DEV = "dev"
 SECONDS = 600.0  # of dev at most, the same from every corpus in it
@@ -74,14 +74,14 @@ def check(splits: Sequence[str]) -> None:
         )
 
 
-def check_graph(recognizer: TorchRecognizer) -> None:
+def check_graph(recognizer: PackedRecognizer) -> None:
     """ValueError for a recognizer without a decoding graph: there is nothing to weigh."""
     if recognizer.graph is None:
         raise ValueError("--tune needs a decoding graph: give --decoder graph")
 
 
 def tune(
-    recognizer: TorchRecognizer,
+    recognizer: PackedRecognizer,
     prepared: Prepared,
     *,
     seed: int = 1,
@@ -113,9 +113,7 @@ def tune(
         texts = [
             text
             for output in outputs
-            for text in decoders.over_graph(
-                output.log_probs, output.lengths, recognizer.graph, weights
-            )
+            for text in ctc.over_graph(output.log_probs, output.lengths, recognizer.graph, weights)
         ]
         rates[scale, penalty] = scoring.word_edits([r.text for r in rows], texts).rate
     report(1.0, f"{len(rates)} pairs were tried", 0.0)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from core.data.batches import Batch
 from core.layers.dropout import Noise
 from core.records import Anatomy
+from core.speech import chunks
 
 
 @dataclass
@@ -144,14 +145,7 @@ class Model(nn.Module):
         """Encoder frames of a chunk, 0 = full context; ValueError names the field and lists what is
         possible.
         """
-        frames = round(chunk_ms / self.frame_ms)
-        if frames * self.frame_ms != chunk_ms or frames not in self.chunks:
-            allowed = ", ".join(f"{self.frame_ms * n:g}" for n in self.chunks)
-            raise ValueError(
-                f"{field} {chunk_ms:g} is not possible with this model; allowed are {allowed} "
-                f"({'0 = full context' if 0 in self.chunks else 'fixed when the model is built'})"
-            )
-        return frames
+        return chunks.frames(chunk_ms, self.frame_ms, self.chunks, field)
 
 
 class _Caller(nn.Module):

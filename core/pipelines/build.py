@@ -12,7 +12,7 @@ import torch
 from core import cost, paths
 from core.corpora import base as corpora_base
 from core.data import prepare as prepare_room
-from core.decoding import decoders as decoding
+from core.decoding import ctc as decoding
 from core.evaluation import evaluate as evaluation
 from core.lm import languages
 from core.methods import base as methods_base
@@ -213,7 +213,8 @@ def check_model(model: Model, training: TrainingOptions, measured: evaluation.Op
         model.chunk_frames(chunk_ms, "training.chunks_ms")
     model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
     understood = evaluation.language(measured)
-    decoding.check(model, measured.decoder or (decoding.GRAPH if understood else decoding.GREEDY))
+    usual = decoding.GRAPH if understood else decoding.GREEDY
+    decoding.check(model.decoding, measured.decoder or usual)
     if understood:
         languages.check(understood)
 

@@ -18,18 +18,18 @@ def write(run: str, say: Callable[[str], None] = lambda _: None) -> Path:
     """Transcribe every sample at every size of the run (320 ms chunks, the shipped language model
     where the model takes one) and keep the words.
     """
-    from core.runtime import recognizer
+    from core import runtime
+    from core.decoding.ctc import WrongDecoder
+    from core.lm.languages import Language
 
     sounds = {name: audio.read(spoken.sound_file(name)) for name in spoken.texts()}
     sizes: dict[str, dict[str, str]] = {}
     decoder = ""
     for subnet in store.subnets(run):
         try:
-            opened = recognizer.open(
-                run, subnet.name, CHUNK_MS, threads=1, language=recognizer.Language()
-            )
-        except recognizer.WrongDecoder:  # transducers find words themselves
-            opened = recognizer.open(run, subnet.name, CHUNK_MS, threads=1)
+            opened = runtime.load(run, subnet.name, CHUNK_MS, threads=1, language=Language())
+        except WrongDecoder:  # transducers find words themselves
+            opened = runtime.load(run, subnet.name, CHUNK_MS, threads=1)
         decoder = opened.conditions["decoder"]
         sizes[subnet.name] = {name: _hypothesis(opened, sound) for name, sound in sounds.items()}
         say(f"samples at {subnet.name}")

@@ -1,7 +1,8 @@
 """From the bytes a person hands in to text: clear checks, two at a time, words as they come. No
 Streamlit.
 
-torch is imported by `recogniser` alone, which is called only when something is really transcribed.
+Engines are imported by `recogniser` alone, which is called only when something is really
+transcribed; torch is one of them, for models that no other engine runs.
 """
 
 from __future__ import annotations
@@ -135,24 +136,26 @@ class Way:
 
 
 def recogniser(packed: bytes, chunk_ms: float, way: Way) -> Any:
-    """The one door to torch: opens the very file a user would download, and warms it up with 0.3 s
-    of silence.
+    """The one door to engines: opens the very file a user would download, and warms it up with
+    0.3 s of silence.
     """
-    from core.runtime import recognizer
+    from core import runtime
+    from core.decoding.ctc import WrongDecoder
+    from core.lm.languages import Language
 
-    language = None if way.tokens else recognizer.Language(way.lm, way.grammar, way.hot_words)
+    language = None if way.tokens else Language(way.lm, way.grammar, way.hot_words)
     try:
-        opened = recognizer.open(
+        opened = runtime.load(
             packed,
             chunk_ms=chunk_ms,
             threads=THREADS,
             decoder="greedy" if way.tokens else "",
             language=language,
         )
-    except recognizer.WrongDecoder:
+    except WrongDecoder:
         if way != Way():
             raise
-        opened = recognizer.open(
+        opened = runtime.load(
             packed, chunk_ms=chunk_ms, threads=THREADS
         )  # transducers find words themselves
     stream = opened.stream()

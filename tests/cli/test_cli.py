@@ -291,7 +291,6 @@ def test_audio_errors_do_not_stop_the_other_files(house, monkeypatch, capsys, tm
     from core.speech import audio
 
     run = make_run()
-    module = types.ModuleType("core.runtime.recognizer")
 
     class Stream:
         def accept(self, samples):
@@ -300,9 +299,8 @@ def test_audio_errors_do_not_stop_the_other_files(house, monkeypatch, capsys, tm
         def finish(self):
             return f"{self.n} samples"
 
-    module.open = lambda *given: types.SimpleNamespace(stream=Stream, given=given)
-    monkeypatch.setitem(sys.modules, "core.runtime.recognizer", module)
-    monkeypatch.setattr(runtime, "recognizer", module, raising=False)
+    opened = types.SimpleNamespace(stream=Stream)
+    monkeypatch.setattr(runtime, "load", lambda *_, **__: opened)
 
     def read(name, note):
         if "bad" in name:

@@ -190,7 +190,7 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
 def test_a_size_is_measured_under_the_conditions_of_the_chart(
     run, monkeypatch, decoder, chunk_ms, precision
 ):
-    from core.decoding import decoders as decoding  # torch: not for the other tests here
+    from core.decoding import ctc as decoding
     from core.pipelines import experiment  # torch: not for the other tests here
 
     old = next(r for r in store.reports(run) if r.subnet == "s90" and r.split == standin.SPLITS[0])

@@ -307,14 +307,14 @@ def test_partial_results_are_on_the_page_before_the_end(page, monkeypatch):
     """
     from streamlit.delta_generator import DeltaGenerator
 
-    from core.runtime import recognizer
+    from core import runtime
 
     run, shown, markdown = (
         "omni_sparsity-distillationnone-random_from0.45-subnet_weight-dc9d20c6",
         [],
         DeltaGenerator.markdown,
     )
-    opened = recognizer.open(ROOT / "artifacts" / "released" / run, "s70", 320)
+    opened = runtime.load(ROOT / "artifacts" / "released" / run, "s70", 320)
     monkeypatch.setattr(hearing, "recogniser", lambda *_: opened)
     monkeypatch.setattr(hearing, "REDRAW_S", 0.0)
     monkeypatch.setattr(
@@ -415,8 +415,9 @@ def test_a_language_model_of_this_machine_can_be_chosen(page, own_artifacts):
 
 
 def test_the_page_understands_what_the_command_line_understands(tmp_path):
+    from core import runtime
     from core.lm import arpa, estimation
-    from core.runtime import recognizer
+    from core.lm.languages import Language
     from core.storage import packing, store
     from tests.standin import make_run
 
@@ -425,7 +426,7 @@ def test_the_page_understands_what_the_command_line_understands(tmp_path):
     packed = packing.pack(run, store.subnet(run, "s50"))
     opened = hearing.recogniser(packed, 320, hearing.Way(lm=str(file)))
     heard = hearing.listen({"s50": opened}, tone(1.5), lambda *_: None)[0]
-    stream = recognizer.open(packed, chunk_ms=320, language=recognizer.Language(str(file))).stream()
+    stream = runtime.load(packed, chunk_ms=320, language=Language(str(file))).stream()
     stream.accept(tone(1.5))
     assert heard.text == stream.finish() and heard.conditions["language_model"].startswith(
         "said.arpa"
@@ -444,29 +445,31 @@ def test_the_page_understands_what_the_command_line_understands(tmp_path):
 
 
 def test_a_transducer_finds_words_itself(tmp_path, monkeypatch):
-    from core.runtime import recognizer
+    from core import runtime
+    from core.decoding.ctc import WrongDecoder
+    from core.lm.languages import Language
 
     asked = []
 
     def open_(packed, **given):
         asked.append(given.get("language"))
         if given.get("language"):
-            raise recognizer.WrongDecoder("a transducer")
-        return recognizer.open(make_run(tmp_path), "dense")
+            raise WrongDecoder("a transducer")
+        return runtime.load(make_run(tmp_path), "dense")
 
     from tests.standin import make_run
 
-    real = recognizer.open
+    real = runtime.load
     monkeypatch.setattr(
-        recognizer,
-        "open",
+        runtime,
+        "load",
         lambda packed, *a, **given: (
             open_(packed, **given) if isinstance(packed, bytes) else real(packed, *a, **given)
         ),
     )
     hearing.recogniser(b"x", 320, hearing.Way())
-    assert asked == [recognizer.Language(), None]
-    with pytest.raises(recognizer.WrongDecoder):
+    assert asked == [Language(), None]
+    with pytest.raises(WrongDecoder):
         hearing.recogniser(b"x", 320, hearing.Way(lm="", grammar="commands"))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.decoding.decoders import GreedyState, greedy
+from core.decoding.ctc import GreedyState, greedy
 
 FRAMES = [0, 3, 3, 0, 3, 1, 1, 2, 2, 0, 0, 2, 4]
 ANSWER = [3, 3, 1, 2, 2, 4]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.decoding import decoders
+from core.decoding import ctc
 from core.decoding.graph_search import GraphSearch, Weights, Word, align
 from core.lm import estimation
 from tests.lm.test_graph import EXACT, composed, frames
@@ -31,7 +31,7 @@ def noisy(seed: int, count: int = 60) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(4))
 def test_any_packets_say_the_same_in_the_end(graph, seed):
     log_probs, rng = noisy(seed), np.random.default_rng(seed)
-    (whole,) = decoders.over_graph(
+    (whole,) = ctc.over_graph(
         torch.from_numpy(log_probs)[None], torch.tensor([60]), graph, Weights()
     )
     search, seen = GraphSearch(graph), []
@@ -49,11 +49,11 @@ def test_any_packets_say_the_same_in_the_end(graph, seed):
 def test_lengths_are_heeded(graph):
     log_probs = np.stack([noisy(0), noisy(1)])
     log_probs[0, 20:] = frames([1, 0] * 20)
-    short, _ = decoders.over_graph(log_probs, [20, 60], graph)
+    short, _ = ctc.over_graph(log_probs, [20, 60], graph)
     assert (
         short
-        == decoders.over_graph(log_probs[:1, :20], [20], graph)[0]
-        != decoders.over_graph(log_probs[:1], [60], graph)[0]
+        == ctc.over_graph(log_probs[:1, :20], [20], graph)[0]
+        != ctc.over_graph(log_probs[:1], [60], graph)[0]
     )
 
 
@@ -137,7 +137,7 @@ def test_weights_count(graph):
         + 1e-9
     )
     texts = [
-        decoders.over_graph(sound[None], [3], composed(model), Weights(scale, 2.0))[0]
+        ctc.over_graph(sound[None], [3], composed(model), Weights(scale, 2.0))[0]
         for scale in (0.3, 5.0)
     ]
     assert texts == ["ab", "abc"]

@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from core import paths
-from core.decoding import decoders as decoding
+from core.decoding import ctc as decoding
 from core.lm import arpa, estimation
 from core.lm.languages import Language
 from core.registry import plugins
-from core.runtime import recognizer
+from core.runtime.base import PackedRecognizer
 from core.speech import audio
 from core.speech.features import fbank
 from tests import standin
 from tests.models import test_lstm_transducer, test_transducer
 from tests.runtime import test_recognizer
+from tests.standin import reference
 
 MODELS = plugins.names("models")
 SHIPPED = {
@@ -62,7 +63,7 @@ def small_language(folder) -> Language:
     return Language(str(file))
 
 
-def prefixes(heard: recognizer.TorchRecognizer, wave: np.ndarray) -> list[str]:
+def prefixes(heard: PackedRecognizer, wave: np.ndarray) -> list[str]:
     """The text of the first k chunks of one forward pass over everything, for every k."""
     output = heard.output([fbank(wave)])
     frames = int(output.lengths[0])
@@ -87,7 +88,7 @@ def prefixes(heard: recognizer.TorchRecognizer, wave: np.ndarray) -> list[str]:
     ],
 )
 def test_text_so_far_is_that_of_the_chunks_so_far(runs, tmp_path, name, decoder):
-    heard = recognizer.open(
+    heard = reference(
         runs[name],
         "dense",
         decoder=decoder,
@@ -118,7 +119,7 @@ def test_text_so_far_is_that_of_the_chunks_so_far(runs, tmp_path, name, decoder)
 @pytest.mark.parametrize("run", SHIPPED)
 def test_words_of_a_shipped_sample_appear_while_it_is_spoken(run):
     wave = audio.read(paths.RELEASED / paths.SAMPLES / "07_three_commands_in_a_row.opus")
-    stream, step = recognizer.open(run, "dense", SHIPPED[run]).stream(), SHIPPED[run] * 16
+    stream, step = reference(run, "dense", SHIPPED[run]).stream(), SHIPPED[run] * 16
     seen = [stream.accept(wave[start : start + step]) for start in range(0, len(wave), step)]
     text = stream.finish()
     first = next((i for i, part in enumerate(seen) if part), len(seen))

@@ -13,10 +13,9 @@ from safetensors.torch import load_file
 from torch.func import functional_call
 
 from core import paths
-from core.decoding.decoders import greedy
+from core.decoding.ctc import greedy
 from core.evaluation import evaluate as evaluation, latency as speed, provenance, scoring
 from core.registry import plugins
-from core.runtime import recognizer
 from core.sparsity import blocks
 from core.speech import audio
 from core.speech.features import fbank
@@ -24,6 +23,7 @@ from core.speech.normalizer import NORMALISER as TEXT_NORMALISER
 from core.storage import packing, store
 from core.storage.packing import NORMALISER
 from tests import standin
+from tests.standin import reference
 
 QUICK = evaluation.Options(threads=1, speed_utterances=0, repetitions=500)
 
@@ -122,10 +122,10 @@ def test_error_rate_of_the_file_is_that_of_the_masked_supernet(run, material, na
     ranks = {n: torch.from_numpy(r.astype(np.int64)) for n, r in store.ranks(run).items()}
     weights = {n: w.float() for n, w in load_file(run / paths.WEIGHTS).items()}
     weights = blocks.masked(weights, blocks.block_masks(ranks, anatomy, subnet.keep))
-    heard = recognizer.open(run, name)
+    heard = reference(run, name)
     texts = []
     for features in material.features:
-        one = heard.normalised(features).unsqueeze(0)
+        one = torch.from_numpy(heard.normalized(features)).unsqueeze(0)
         with torch.inference_mode():
             output = functional_call(
                 model, weights, (one, torch.tensor([one.shape[1]])), {"chunk": 8}

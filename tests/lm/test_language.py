@@ -13,19 +13,20 @@ import zstandard
 
 from core import paths
 from core.cli import arguments, main as cli
+from core.decoding.graph_search import Weights
 from core.evaluation import evaluate as evaluation, tuning
 from core.lm import arpa, estimation
 from core.lm.languages import Language
 from core.lm.text import read_sentences
 from core.pipelines import build as building, experiment, language
 from core.records import Choice, Recipe
-from core.runtime import recognizer
 from core.speech.features import fbank
 from core.storage import store
 from core.training.options import Options as TrainingOptions
 from tests import standin, tiny
 from tests.lm.test_ngrams import sentences
 from tests.runtime.test_recognizer import sounds, talkative
+from tests.standin import reference
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_a_model_can_be_pruned_rounded_and_of_frequent_words_only(tmp_path):
 
 
 def test_streams_say_what_whole_utterances_say(run, said):
-    opened = recognizer.open(run, "s50", 320, language=Language(str(said)))
+    opened = reference(run, "s50", 320, language=Language(str(said)))
     waves, rng = sounds(4), np.random.default_rng(0)
     features = [fbank(w) for w in waves]
     talkative(opened, features)
@@ -187,7 +188,7 @@ def test_weights_are_chosen_on_dev_and_on_nothing_else(run, said, monkeypatch):
         SimpleNamespace(id=i, corpus="c", seconds=2.0, text=t)
         for i, t in enumerate(["yes no stop", "go one", "two"])
     ]
-    opened = recognizer.open(run, "dense", language=Language(str(said)))
+    opened = reference(run, "dense", language=Language(str(said)))
     prepared = Dev(rows, [fbank(w) for w in sounds(3)])
     monkeypatch.setattr(tuning, "SCALES", (0.5, 1.0))
     monkeypatch.setattr(tuning, "BLANK_PENALTIES", (0.0, 4.0))
@@ -196,8 +197,8 @@ def test_weights_are_chosen_on_dev_and_on_nothing_else(run, said, monkeypatch):
         set(found.wer) == {(0.5, 0.0), (0.5, 4.0), (1.0, 0.0), (1.0, 4.0)} and found.utterances == 3
     )
     for scale, penalty in ((0.5, 4.0), found.best):
-        asked = recognizer.open(
-            run, "dense", language=Language(str(said)), weights=recognizer.Weights(scale, penalty)
+        asked = reference(
+            run, "dense", language=Language(str(said)), weights=Weights(scale, penalty)
         )
         texts = asked.transcribe([prepared.features(r, 1.0) for r in rows])
         assert (
@@ -214,7 +215,7 @@ def test_weights_are_chosen_on_dev_and_on_nothing_else(run, said, monkeypatch):
     with pytest.raises(ValueError, match="needs the split dev"):
         tuning.tune(opened, prepared)
     with pytest.raises(ValueError, match="needs a decoding graph"):
-        tuning.tune(recognizer.open(run, "dense"), prepared)
+        tuning.tune(reference(run, "dense"), prepared)
     assert tuning.Tuning(
         {(1.3, 0.0): 0.2, (0.8, 1.5): 0.2, (0.5, 0.0): 0.2, (0.8, 3.0): 0.3}, 1, 1.0
     ).best == (0.8, 1.5)
@@ -225,9 +226,9 @@ def test_weights_are_chosen_on_dev_and_on_nothing_else(run, said, monkeypatch):
 
 def test_what_does_not_go_together_is_refused(run, said):
     with pytest.raises(ValueError, match="needs decoder 'graph'; came decoder 'greedy'"):
-        recognizer.open(run, decoder="greedy", language=Language(str(said)))
+        reference(run, decoder="greedy", language=Language(str(said)))
     with pytest.raises(ValueError, match="allowed are greedy, graph"):
-        recognizer.open(run, decoder="modified_beam_search")
+        reference(run, decoder="modified_beam_search")
     for options, words in (
         ({"lm": "nowhere.arpa"}, "cannot be read"),
         ({"lm": str(said), "decoder": "modified_beam_search"}, "does not read"),

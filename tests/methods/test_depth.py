@@ -22,11 +22,11 @@ from core.methods import (
 )
 from core.records import Choice, Recipe, Subnet
 from core.registry import plugins
-from core.runtime import recognizer
 from core.storage import packing, store
 from core.training.trainer import Interrupted
 from tests import standin, tiny
 from tests.methods.test_methods import trainer
+from tests.standin import reference
 
 OFF = ("blocks.0.attention", "blocks.1.feed_forward_2")
 
@@ -71,11 +71,11 @@ def test_a_branch_of_which_nothing_is_kept_is_not_stored_not_run_and_not_counted
 
 
 def test_streams_and_whole_utterances_leave_the_branch_out(run):
-    heard = recognizer.TorchRecognizer(packing.pack(run, without(run)))
+    heard = reference(packing.pack(run, without(run)))
     assert heard.gates == dict.fromkeys(OFF, 0.0)
     rng = np.random.default_rng(0)
     features = rng.standard_normal((80, 80)).astype(np.float32)
-    batch = heard.normalised(features)[None]
+    batch = torch.from_numpy(heard.normalized(features))[None]
     with torch.inference_mode():
         whole = heard.model(
             batch, torch.tensor([80]), chunk=heard.chunk, gates=heard.gates

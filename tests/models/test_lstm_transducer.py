@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from core import cost, paths
+from core import cost, paths, runtime
 from core.evaluation import evaluate as evaluation
 from core.layers.lstm import LSTM
 from core.methods import csp
@@ -22,7 +22,6 @@ from core.models.base import with_weights
 from core.pipelines import build as building
 from core.records import KINDS, Choice, Recipe
 from core.registry import catalog, plugins, recipes as recipe_files
-from core.runtime import recognizer
 from core.sparsity import blocks
 from core.speech.features import fbank
 from core.storage import packing, store
@@ -31,6 +30,7 @@ from core.training.trainer import Trainer
 from dashboard.charts.layers import KIND_STYLE, short_name
 from tests import standin, tiny
 from tests.models import test_transducer
+from tests.standin import reference
 
 SMALL = {"blocks": 2, "width": 32, "embedding": 16, "joint": 32}
 VARIANTS = ({}, {"expansion": 2, "predictor": "lstm"})  # with and without projections
@@ -195,7 +195,7 @@ def test_streams_say_the_same_tokens_as_whole_utterances(run, chunk_ms, decoder,
     fp32.
     """
     heard, waves, rng = (
-        recognizer.open(run, name, chunk_ms=chunk_ms, decoder=decoder),
+        reference(run, name, chunk_ms=chunk_ms, decoder=decoder),
         test_transducer.sounds(8),
         np.random.default_rng(0),
     )
@@ -228,9 +228,9 @@ def test_the_file_read_back_is_the_masked_supernet(run, name):
     }
     ranks = {n: torch.from_numpy(r.astype(np.int64)) for n, r in store.ranks(run).items()}
     weights = blocks.masked(weights, blocks.block_masks(ranks, anatomy, subnet.keep))
-    heard = recognizer.open(run, name)
+    heard = reference(run, name)
     assert set(heard.gates) == ({"layers.1"} if name == "off" else set())
-    stored = set(packing.load_tensors(recognizer.packed(run, name)))
+    stored = set(packing.load_tensors(runtime.packed(run, name)))
     assert any(n.startswith("layers.1.") for n in stored) == (name != "off"), (
         "nothing of a layer that is not run"
     )

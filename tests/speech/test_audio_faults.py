@@ -407,7 +407,7 @@ def test_a_named_pipe_and_standard_input_are_read(tmp_path, monkeypatch):
 
 
 def test_transcribe_writes_one_line_for_each_file_and_tells_changes(tmp_path, monkeypatch, capsys):
-    from core.runtime import recognizer
+    from core import runtime
 
     class Fake:
         def stream(self):
@@ -419,7 +419,7 @@ def test_transcribe_writes_one_line_for_each_file_and_tells_changes(tmp_path, mo
         def finish(self):
             return "hello"
 
-    monkeypatch.setattr(recognizer, "open", lambda *_, **__: Fake())
+    monkeypatch.setattr(runtime, "load", lambda *_, **__: Fake())
     packed = saved(tmp_path, b"x", "packed")
     odd = saved(tmp_path, sounds.encoded(np.stack([VOICE, -VOICE], 1), "WAV"), "a\nb.wav")
     cut = saved(tmp_path, sounds.wav(VOICE)[:9000], "cut.wav")

@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from core import paths
+from core import paths, runtime
 from core.cli import arguments, main as cli
 from core.common import writing
 from core.jobs import process as child, queue as jobs
 from core.pipelines import handlers as job_kinds
 from core.records import JOB_KINDS, Interrupted
-from core.runtime import recognizer
 from core.storage import checksums, exports, packing, store
 from tests import standin
 from tests.conftest import ROOT
@@ -100,10 +99,10 @@ def test_the_checksum_goes_with_the_file_and_every_door_compares_it(run, tmp_pat
     assert checked.returncode == 0 and checked.stdout.count(": OK") == 2, checked.stderr
     file = tmp_path / "elsewhere" / "s70.safetensors"
     whole = file.read_bytes()
-    assert recognizer.packed(file) == recognizer.packed(str(file)) == whole
+    assert runtime.packed(file) == runtime.packed(str(file)) == whole
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # nothing else would notice
     packing.unpack(file.read_bytes())
-    for door in (packing.unpack, recognizer.packed, lambda path: recognizer.packed(str(path))):
+    for door in (packing.unpack, runtime.packed, lambda path: runtime.packed(str(path))):
         with pytest.raises(ValueError, match="s70.safetensors is damaged.*copy it again"):
             door(file)
     assert cli.main(["transcribe", str(file), "dense", "no.wav"]) == 2
