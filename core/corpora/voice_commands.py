@@ -41,7 +41,6 @@ from core.storage import store
 
 VERSION = 1
 SHORTEST_S, LONGEST_S = 0.7, 12.0
-MEAN_S = 2.7  # of 10 hours
 TEMPLATE_SHARE = 0.25  # of test utterances: from templates that training never sees
 SENTENCES = {
     "test": 0.06,
@@ -103,6 +102,7 @@ class Corpus(base.Corpus):
     """
 
     licence = speaking.LICENCE
+    mean_s = 2.7  # of 10 hours
 
     def __init__(self, options: Options):
         super().__init__(options)

@@ -17,7 +17,7 @@ from typing import Any
 from core import paths
 from core.jobs import heartbeat as pulse
 from core.jobs.database import Damaged, QueueError, transaction  # noqa: F401 - what it raises
-from core.records import JOB_KINDS, JOB_STATES, Job
+from core.jobs.job import JOB_KINDS, JOB_STATES, Job
 from core.registry import catalog
 from core.registry.plugins import check_name
 

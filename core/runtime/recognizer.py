@@ -23,8 +23,9 @@ from core.decoding.decoders import WrongDecoder
 from core.decoding.graph_search import GraphSearch, Weights
 from core.lm import languages
 from core.lm.languages import Language
+from core.models import base as models
 from core.models.base import Model, Output
-from core.records import Subnet
+from core.records import Choice, Subnet
 from core.registry import plugins
 from core.speech import tokenizer
 from core.speech.features import FRAME_SHIFT_MS, OnlineFbank
@@ -362,8 +363,7 @@ def _build(
     are not run.
     """
     name, options = metadata["model"]["name"], metadata["model"]["options"]
-    module = plugins.load("models", name)
-    model = module.build(plugins.make_options(module.Options, options, "model"), vocabulary)
+    model = models.build(Choice(name, options), vocabulary)
     off = cost.branches_off(
         cost.with_pattern(model.anatomy(), metadata["subnet"]["pattern"]),
         metadata["subnet"]["keep"],

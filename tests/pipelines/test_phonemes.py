@@ -12,7 +12,7 @@ import pytest
 
 from core.evaluation import evaluate as evaluation
 from core.lm import arpa, estimation
-from core.pipelines import experiment
+from core.pipelines import evaluate as pipelines_evaluate, train as pipelines_train
 from core.records import Choice, Recipe
 from core.runtime import recognizer
 from core.speech import phones
@@ -67,7 +67,7 @@ def recipe(tmp_path, monkeypatch):
 
 
 def test_phonemes_go_all_the_way(recipe):
-    folder = experiment.train(recipe, go)
+    folder = pipelines_train.train(recipe, go)
     assert (folder / "tokens.txt").read_text().startswith("<blk> 0\nAA 1\n") and not (
         folder / "bpe.model"
     ).exists()
@@ -76,7 +76,7 @@ def test_phonemes_go_all_the_way(recipe):
     dense = store.subnet(folder, "dense")
     metadata = packing.unpack(packing.pack(folder, dense))[1]
     assert "bpe" not in metadata and metadata["tokens"] == (folder / "tokens.txt").read_text()
-    (report,) = experiment.evaluate(folder.name, ["dense"], [], go)
+    (report,) = pipelines_evaluate.evaluate(folder.name, ["dense"], [], go)
     assert (
         report.decoder == "graph"
         and report.language_model.startswith("words.arpa ")
@@ -97,7 +97,7 @@ def test_phonemes_go_all_the_way(recipe):
             "decoder 'greedy' gives the phonemes of this model, not words, .*: use decoder 'graph'"
         ),
     ):
-        experiment.evaluate(folder.name, ["dense"], [], go, decoding={"decoder": "greedy"})
+        pipelines_evaluate.evaluate(folder.name, ["dense"], [], go, decoding={"decoder": "greedy"})
     heard = recognizer.open(folder, "dense", decoder="greedy")
     (text,) = heard.transcribe([np.random.default_rng(0).normal(-6, 3, (120, 80))])
     assert set(text.split()) <= set(heard.tokenizer.symbols), "the net's own phonemes"
@@ -135,4 +135,4 @@ def test_a_transducer_has_no_posteriors_to_compare(recipe):
         evaluation={},
     )
     with pytest.raises(ValueError, match="training.consistency compares the token probabilities"):
-        experiment.train(other, go)
+        pipelines_train.train(other, go)
