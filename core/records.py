@@ -7,8 +7,15 @@ Letters in shapes: B utterances, T frames, F feature bins, U tokens, R rows (out
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, Protocol
+
+# (share done 0..1, message, seconds left if known) -> whether to go on
+ProgressCallback = Callable[[float, str, float | None], bool]
+CountCallback = Callable[[int, int, str], None]  # (items done, items in all, what is counted)
 
 # consecutive outputs of one input that are kept or pruned together (METHODS: 8x1 blocks), unless a
 # method wants others
@@ -89,16 +96,12 @@ class Unit:
     name: str
     kind: str  # one of KINDS
     layer: int  # block index, from 0
-    branch: (
-        str  # residual branch it belongs to, e.g. "blocks.3.attention"; "" = none: it is always run
-    )
+    branch: str  # its residual branch, e.g. "blocks.3.attention"; "" = none: it is always run
     rows: int  # outputs, a multiple of `block`
     columns: int  # inputs
     rate: float = 1.0  # how often it is multiplied per encoder frame
     block: int = BLOCK  # consecutive outputs that are kept or pruned together
-    group: int = (
-        0  # inputs among which zeros are shared out evenly (4 of 2:4), 0 = all inputs of the matrix
-    )
+    group: int = 0  # inputs among which zeros are shared out evenly (4 of 2:4), 0 = all inputs
 
     @property
     def parameters(self) -> int:
@@ -130,11 +133,32 @@ class Anatomy:
     fixed: tuple[Fixed, ...]
 
 
+class Origin(StrEnum):
+    """How a subnet's shares kept were chosen; the values are those of stored files."""
+
+    UNIFORM = "uniform"  # the same sparsity everywhere
+    SEARCHED = "searched"  # by evolution
+    RANDOM = "random search"
+    MAGNITUDE = "global magnitude"  # one threshold for the whole model
+    TRAINED = "trained"  # by the method, while it trained
+    BETWEEN = "between"  # interpolated between two stored subnets, not measured
+
+
+# prefixes of names in files older than `origin`, which name a byte budget: s70, u70, ...
+_OLD_NAME = re.compile(r"([surm])\d+(\.\d+)?")
+_OLD_ORIGIN = {
+    "s": Origin.SEARCHED,
+    "u": Origin.UNIFORM,
+    "r": Origin.RANDOM,
+    "m": Origin.MAGNITUDE,
+}
+
+
 @dataclass(frozen=True)
 class Subnet:
-    """One size of a supernet: the share kept of every unit. A block of a unit is kept when rank <
-    k,
-    k = cost.blocks_kept(unit, keep[unit]).
+    """One size of a supernet: the share kept of every unit.
+
+    A block of a unit is kept when its rank < cost.blocks_kept(unit, keep[unit]).
     """
 
     name: str  # e.g. "s70", "dense"
@@ -145,7 +169,15 @@ class Subnet:
     head: int = 0
     bits: int = 16
     ranks_sha256: str = ""  # of ranks/final.safetensors
-    origin: str = "uniform"  # how it was found: uniform | searched | between | trained ...
+    origin: Origin = Origin.UNIFORM
+
+    def __post_init__(self) -> None:
+        """ValueError for an origin that does not exist; its name as text becomes the enum."""
+        if self.origin not in list(Origin):
+            raise ValueError(
+                f"origin: expected {', '.join(Origin)}, got {self.origin!r}: measure the size anew"
+            )
+        object.__setattr__(self, "origin", Origin(self.origin))
 
 
 @dataclass(frozen=True)
@@ -203,94 +235,30 @@ class Report:
     seed: int
     date: str
     resampled: str = ""  # what the intervals resample; "" in reports older than this field
-    per: float | None = (
-        None  # phoneme error rate of the net alone, greedily; None where tokens are no phonemes
-    )
-    bytes_read: int | None = (
-        # from files while loading; None where nobody counted, and in reports older than this field
-        None
-    )
-    speed_ratio: float | None = (
-        # time of this run's dense subnet over this one's, timed in turn: above 1 = faster; median
-        # of rounds
-        None
-    )
-    speed_ratio_low: float | None = (
-        # its lowest and highest round (evaluation/latency.py); all None for dense itself, where the
-        # two
-        None
-    )
-    speed_ratio_high: float | None = (
-        None  # were not timed in turn, and in reports older than these fields
-    )
+    # phoneme error rate of the model alone, greedily; None where tokens are no phonemes
+    per: float | None = None
+    # from files while loading; None where nobody counted, and in reports older than this field
+    bytes_read: int | None = None
+    # time of this run's dense subnet over this one's, timed in turn: above 1 = faster; median,
+    # lowest and highest of the rounds (evaluation/latency.py). None for dense itself, where the two
+    # were not timed in turn, and in reports older than these fields
+    speed_ratio: float | None = None
+    speed_ratio_low: float | None = None
+    speed_ratio_high: float | None = None
 
 
-JOB_KINDS = ("prepare", "train", "search", "evaluate", "export")
-JOB_STATES = ("queued", "running", "done", "failed", "cancelled")
+class RunProgress(Protocol):
+    """A ProgressCallback that is also told which run the work belongs to, as soon as that is
+    known.
+    """
 
+    def __call__(self, progress: float, message: str, eta_s: float | None, /) -> bool: ...
 
-@dataclass(frozen=True)
-class Job:
-    """One piece of background work. Times are seconds since the epoch."""
-
-    id: int
-    kind: str
-    payload: dict[str, Any]
-    state: str
-    run: str = ""
-    created: float = 0.0
-    started: float | None = None
-    ended: float | None = None
-    heartbeat: float | None = None
-    worker: str = ""
-    pid: int | None = None
-    progress: float = 0.0  # 0..1
-    message: str = ""
-    eta_s: float | None = None
-    error: str = ""
-    cancel: bool = False  # asked to stop
-    attempts: int = 0
-    priority: int = 0  # higher ones go first
-    after: tuple[int, ...] = ()  # jobs that must be done before
-    retries: int = 0  # how often it is tried again after a failure
-    failures: int = 0  # since it was queued by a person
-    not_before: float = 0.0  # not tried again before this time
-    device: str = ""  # asked for: "cpu", "cuda", "cuda:1"; "" takes what is free
-    place: str = (
-        ""  # where it runs or ran: the device of its slot, or machines and devices of a cluster
-    )
-    runner: str = "local"  # the plug-in of core/runners that runs it
-    settings: dict[str, Any] = field(default_factory=dict)  # the runner's options
-    remote: str = ""  # what it is called where it goes on without this machine
+    def belongs_to(self, run: str) -> None: ...
 
 
 class Interrupted(Exception):
     """Work stopped because it was asked to; what it had reached is stored and can be resumed."""
-
-
-@dataclass(frozen=True)
-class CardOption:
-    name: str
-    type: str
-    default: Any
-    help: str
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    choices: tuple = ()
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a plug-in says about itself, read from its source without importing it."""
-
-    room: str
-    name: str
-    title: str
-    version: int
-    options: tuple[CardOption, ...]
-    path: str
-    broken: str = ""  # why it could not be read; "" if fine
 
 
 def as_dict(record: Any) -> dict[str, Any]:
@@ -319,6 +287,9 @@ def from_dict(kind: type, data: dict[str, Any]) -> Any:
         k: from_dict(nested[k], v) if k in nested and isinstance(v, dict) else v
         for k, v in data.items()
     }
+    if kind is Subnet and "origin" not in data:
+        match = _OLD_NAME.fullmatch(data["name"])
+        values["origin"] = _OLD_ORIGIN[match[1]] if match else Origin.UNIFORM
     if kind is Anatomy:
         values["units"] = tuple(from_dict(Unit, u) for u in data["units"])
         values["fixed"] = tuple(from_dict(Fixed, f) for f in data["fixed"])

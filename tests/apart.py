@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from core.pipelines import experiment
+from core.pipelines import train as pipelines_train
 from core.records import Interrupted
 from core.storage import store
 from core.training import distributed as processes
@@ -21,7 +21,7 @@ def main(folder: Path, recipe: str, update: str = "") -> None:
     os.environ["SUPERNET_ARTIFACTS"] = str(folder / f"disk{os.environ['RANK']}")
     group = processes.joined()
     try:
-        experiment.train(
+        pipelines_train.train(
             store.load_recipe(recipe),
             lambda _, text, left: not update or f"update {update}/" not in text,
             group=group,

@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import paths
+from core.data.source import SpeechRecipe
 from core.jobs import queue as jobs
-from core.pipelines import experiment
+from core.pipelines import speech as pipelines_speech, train as pipelines_train
 from core.records import as_dict
 from core.storage import metrics as history, store
 from core.training import checkpoints
@@ -83,7 +84,7 @@ def main(home: Path) -> None:
     disk.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)], check=True)
     os.environ["SUPERNET_ARTIFACTS"] = str(disk / "artifacts")
-    experiment.prepare(recipe(), lambda *_: True)
+    pipelines_speech.prepare(SpeechRecipe.of(recipe()), lambda *_: True)
     number = jobs.add("train", {"recipe": as_dict(recipe())})
     process = worker()
     run = wait(lambda: jobs.get(number).run, "a run")
@@ -116,7 +117,7 @@ def main(home: Path) -> None:
         "spare": paths.jobs_database().with_name("jobs.db.spare").exists(),
     }
     ended = (paths.runs() / run).rename(disk / "ended")
-    alone = experiment.train(recipe(), lambda *_: True)
+    alone = pipelines_train.train(recipe(), lambda *_: True)
     told["same"] = (
         alone.name == run
         and (alone / paths.WEIGHTS).read_bytes() == (ended / paths.WEIGHTS).read_bytes()

@@ -17,16 +17,16 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE = """
 core            records paths cost
 common          writing reading randomness hardware
-registry        plugins catalog recipes recipe_sets
+registry        cards plugins catalog recipes recipe_sets
 sparsity        blocks sensing
 storage         checksums store metrics packing remote exports spoken
-jobs            policy confinement heartbeat ray_client database queue visitors
+jobs            job policy confinement heartbeat ray_client database queue visitors
 speech          marks audio_limits containers av_decoder decoders loudness pipes audio features
                  chunks augment normalizer phones lexicon tokenizer acoustics shards grammar
 speech.voices   *
 corpora         *
 lm              ngrams arpa estimation pruning interpolation text graph grammars languages
-data            prepared filters extract prepare batches
+data            prepared filters source extract rows prepare batches
 layers          dropout subsampling parts lstm predictor convolution feed_forward attention
                 conformer_block emformer
 models          *
@@ -37,7 +37,8 @@ runtime         *
 evaluation      provenance scoring fitness latency evaluate tuning
 search          allocation evolution ladders
 reports         tables arms_page chain claims comparisons samples sample_texts results card publish
-pipelines       build dry_run experiment language compare handlers
+pipelines       resolved build speech finish train search evaluate dry_run language compare
+                handlers
 jobs.runners    *
 jobs            process worker
 bench           *
@@ -102,13 +103,11 @@ TOO_LONG = {
     "core.corpora.base",
     "core.corpora.folder",
     "core.data.batches",
-    "core.data.prepare",
     "core.evaluation.evaluate",
     "core.jobs.database",
     "core.jobs.queue",
     "core.jobs.runners._ray_work",
     "core.jobs.runners.ray",
-    "core.pipelines.experiment",
     "core.registry.recipe_sets",
     "core.reports.arms_page",
     "core.reports.card",
@@ -335,8 +334,8 @@ def test_packages_have_a_sentence_and_no_code():
     [
         (
             "core/storage/store.py",
-            "from core.pipelines import experiment",
-            ["core.storage.store imports core.pipelines.experiment", "above"],
+            "from core.pipelines import train",
+            ["core.storage.store imports core.pipelines.train", "above"],
         ),
         (
             "core/registry/catalog.py",
@@ -413,8 +412,8 @@ def test_packages_have_a_sentence_and_no_code():
         ),
         (
             "dashboard/data.py",
-            "def f():\n    from core.pipelines import experiment",
-            ["dashboard.data imports core.pipelines.experiment"],
+            "def f():\n    from core.pipelines import train",
+            ["dashboard.data imports core.pipelines.train"],
         ),
         (
             "dashboard/data.py",
@@ -433,7 +432,7 @@ def test_each_broken_rule_is_said_with_both_names(tmp_path, file, source, words)
         "core/jobs/queue",
         "core/jobs/worker",
         "core/cost",
-        "core/pipelines/experiment",
+        "core/pipelines/train",
         "core/runtime/__init__",
         "core/methods/b",
         "core/models/net",

@@ -24,6 +24,7 @@ from core.cli.main import main as cli
 from core.common import reading
 from core.corpora import folder, kaldi, manifest
 from core.data import filters as sift, prepare, prepared
+from core.data.source import SpeechRecipe
 from core.jobs import queue as jobs
 from core.lm import arpa
 from core.records import Choice, Recipe, Utterance
@@ -338,7 +339,7 @@ def test_prepared_speech(until, tmp_path_factory, home, data):
         tokens={"kind": "characters"},
         features={"speed_change": 0.0},
     )
-    made = prepare.prepare(recipe)
+    made = prepare.prepare(SpeechRecipe.of(recipe))
     right = everything(made)
     file = sorted(p for p in made.iterdir() if p.stat().st_size)[
         data[0] % sum(p.stat().st_size > 0 for p in made.iterdir())

@@ -217,13 +217,13 @@ def _evaluation(data: bytes, seconds: float = 300.0) -> dict[str, float]:
 
 def _checkpoint(name: str) -> dict[str, float]:
     from core.pipelines import build as building, dry_run as rehearsal
-    from core.registry import plugins
-    from core.training.options import Options as TrainingOptions
+    from core.pipelines.resolved import ResolvedRecipe
     from core.training.trainer import Trainer
 
     recipe = dataclasses.replace(store.load_recipe(name), init_from="")
-    settings = plugins.make_options(TrainingOptions, recipe.training, "training")
-    model, method = building.build(building.resolve(recipe, 29), 29, settings.updates)
+    resolved = ResolvedRecipe(recipe)
+    settings = resolved.training
+    model, method = building.build(resolved.built(29), 29, settings.updates)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         updates, checkpoints = [], []

@@ -30,10 +30,11 @@ from core import cost, paths
 from core.bench import _scale_page
 from core.bench._scale_page import FLOPS_PER_MAC, Work
 from core.common import writing
+from core.corpora import base as corpora
 from core.evaluation import provenance
 from core.pipelines import build as building, dry_run as rehearsal
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import option
-from core.registry import plugins
 from core.speech import tokenizer
 from core.speech.features import BINS, FRAMES_PER_SECOND
 from core.storage import store
@@ -125,7 +126,7 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
     o = Options(**options) if isinstance(options, dict) else options
     load = os.getloadavg()[0]
     recipe = store.load_recipe(o.recipe)
-    settings = plugins.make_options(TrainingOptions, recipe.training, "training")
+    settings = ResolvedRecipe(recipe).training
     work, facts = _measured(dataclasses.replace(recipe, init_from=""), settings, o.rounds)
     pair = added_up(work.values, o.rounds)
     facts |= {
@@ -201,12 +202,11 @@ def _measured(recipe: Any, settings: TrainingOptions, rounds: int) -> tuple[Work
     """The recipe's work, and the times of batches of several sizes, of the big product and of
     memory in turn.
     """
-    vocabulary = building.vocabulary(recipe)
-    building.check(recipe, vocabulary)
-    model, method = building.build(
-        building.resolve(recipe, vocabulary), vocabulary, settings.updates
-    )
-    length = min(rehearsal.MEAN_S, settings.batch_seconds / 4)
+    resolved = ResolvedRecipe(recipe)
+    vocabulary = resolved.speech.vocabulary()
+    building.check(resolved, vocabulary)
+    model, method = building.build(resolved.built(vocabulary), vocabulary, settings.updates)
+    length = min(corpora.Corpus.mean_s, settings.batch_seconds / 4)
     counts = sizes(round(settings.batch_seconds / length))
     batches = [
         rehearsal.stand_in(n * length, vocabulary, vocabulary == tokenizer.CHARACTERS, n, length)

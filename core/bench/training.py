@@ -20,11 +20,10 @@ import torch
 from core import cost
 from core.data.batches import Batch, Batches
 from core.data.prepared import Prepared
-from core.pipelines import build as building, dry_run as rehearsal, experiment
+from core.pipelines import build as building, dry_run as rehearsal, speech
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import option
-from core.registry import plugins
 from core.storage import store
-from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 
 SIDE = 4096  # of the square product
@@ -45,9 +44,10 @@ class Options:
 def run(options: Options) -> dict:
     """Prints and returns the ratios. Speech that was never prepared is prepared first."""
     recipe = store.load_recipe(options.recipe)
-    settings = plugins.make_options(TrainingOptions, recipe.training, "training")
+    resolved = ResolvedRecipe(recipe)
+    settings = resolved.training
     if options.prepared:
-        prepared = Prepared(experiment.prepare(recipe, lambda *_: True))
+        prepared = Prepared(speech.prepare(resolved.speech, lambda *_: True))
         vocabulary, batches = (
             prepared.tokenizer.size,
             Batches(prepared, "train", settings.batch_seconds, recipe.seed),
@@ -61,9 +61,7 @@ def run(options: Options) -> dict:
             rehearsal.stand_in(settings.batch_seconds, vocabulary, False, i, seconds)
             for i, seconds in enumerate(lengths)
         ]
-    model, method = building.build(
-        building.resolve(recipe, vocabulary), vocabulary, settings.updates
-    )
+    model, method = building.build(resolved.built(vocabulary), vocabulary, settings.updates)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         trainer.step = settings.updates - options.rounds - 2  # the phase with the most passes

@@ -14,7 +14,8 @@ from typing import Any
 from core import paths
 from core.cli import arguments, listing
 from core.jobs import database as queue_file, process as child, queue as jobs, worker
-from core.records import Interrupted, Job
+from core.jobs.job import Job
+from core.records import Interrupted
 from core.registry import plugins
 from core.storage import remote as storage, store
 

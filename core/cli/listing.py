@@ -13,8 +13,9 @@ from typing import Any
 
 from core.common.writing import plain
 from core.jobs import process as child
-from core.records import Card, Recipe, Report, Subnet
+from core.records import Recipe, Report, Subnet
 from core.registry import catalog, plugins, recipe_sets
+from core.registry.cards import Card
 from core.storage import remote as storage, store
 
 

@@ -72,28 +72,32 @@ def _work(given: Any) -> int:
         decoding = arguments.decoding(given)
     stop = child.Stop()
     report = listing.progress(stop, _quiet(given))
-    from core.pipelines import experiment
-
     if given.command == "prepare":
-        result = experiment.prepare(recipe, report)
+        from core.data.source import SpeechRecipe
+        from core.pipelines import speech
+
+        result = speech.prepare(SpeechRecipe.of(recipe), report)
     elif given.command == "train":
+        from core.pipelines import train
         from core.training import distributed as processes
 
         group = processes.joined()  # of torchrun or Slurm; None for one process
         try:
             quiet = report if group is None or group.rank == 0 else lambda *_: not stop.asked
-            result = experiment.train(recipe, quiet, resume=given.resume, group=group)
+            result = train.train(recipe, quiet, resume=given.resume, group=group)
         finally:
             processes.leave(group)
     elif given.command == "search":
-        result = experiment.search(given.run, report)
+        from core.pipelines import search
+
+        result = search.search(given.run, report)
     else:
         asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
-        if given.tune:
-            from core.pipelines import language
-        elif given.again:
+        from core.pipelines import evaluate, language
+
+        if given.again and not given.tune:
             asked["again"] = True
-        work = language.tune if given.tune else experiment.evaluate
+        work = language.tune if given.tune else evaluate.evaluate
         result = work(given.run, given.subnets, given.splits, report, **asked)
     made = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
     if getattr(given, "json", False):

@@ -22,9 +22,9 @@ from typing import Any
 
 from core import paths
 from core.jobs import confinement
-from core.records import Choice, Utterance
+from core.records import Choice, CountCallback, Utterance
 from core.registry import plugins
-from core.speech import audio as audio_module, shards
+from core.speech import audio as audio_module
 
 ROLES = ("train", "search", "dev")  # every other split name is a test
 LONG_S = 60.0  # longer utterances are not used: then the file itself is asked
@@ -62,15 +62,21 @@ class Corpus(ABC):
     """A source of speech. Constructing it is cheap; `ValueError` if the whole corpus is missing."""
 
     licence: str = "unknown: see the corpus' own documents"
+    mean_s: float = 12.3  # length of an utterance, for the dry run; LibriSpeech's
 
     def __init__(self, options: Any):
         self.options = options
-        self.progress: shards.Progress = print_progress
+        self.progress: CountCallback = print_progress
 
     @property
     def name(self) -> str:
         """The plug-in's name, e.g. "librispeech"."""
         return type(self).__module__.rsplit(".", 1)[-1]
+
+    @classmethod
+    def narrow(cls, options: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
+        """Options that give only `splits`, with the same ids; here all of them."""
+        return options
 
     @abstractmethod
     def splits(self) -> list[str]:
@@ -94,7 +100,7 @@ class Corpus(ABC):
         """The corpora this one is made of; none for a plain one."""
         return []
 
-    def follow(self, progress: shards.Progress) -> None:
+    def follow(self, progress: CountCallback) -> None:
         """Long work (making audio) is told to `progress(done, total, text)` from now on."""
         self.progress = progress
         for part in self.parts():
@@ -112,10 +118,10 @@ class Corpus(ABC):
         """{plug-in: VERSION} of everything that decides what comes out: part of the prepared data's
         key.
         """
-        found = {self.name: int(getattr(sys.modules[type(self).__module__], "VERSION", 1))}
+        result = {self.name: int(sys.modules[type(self).__module__].VERSION)}
         for part in self.parts():
-            found.update(part.versions())
-        return found
+            result.update(part.versions())
+        return result
 
 
 class FileCorpus(Corpus):
@@ -183,9 +189,14 @@ class FileCorpus(Corpus):
 
 def make(choice: Choice, where: str = "") -> Corpus:
     """The corpus a recipe names; ValueError for unknown names and options."""
-    module = plugins.load("corpora", choice.name)
-    options = plugins.make_options(module.Options, choice.options, where or f"corpus {choice.name}")
-    return module.Corpus(options)
+    options = plugins.options("corpora", choice, where or f"corpus {choice.name}")
+    return plugin(choice.name)(options)
+
+
+def plugin(name: str) -> type[Corpus]:
+    """The class of a corpus plug-in; ValueError for unknown names."""
+    corpus: type[Corpus] = plugins.load("corpora", name).Corpus
+    return corpus
 
 
 def checked(items: Iterable[Item]) -> Iterator[Item]:
@@ -229,13 +240,6 @@ def _too_long(item: Utterance) -> str:
         if whole < ends / 100
         else ""
     )
-
-
-def narrow(options: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
-    """Hook: a plug-in may define its own function of this name: options that give only `splits`,
-    with the same ids.
-    """
-    return options
 
 
 # ---- words about paths, speakers and lengths that the plug-ins share

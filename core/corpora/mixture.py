@@ -70,6 +70,26 @@ class Corpus(base.Corpus):
             )
         self._parts[prefix], self._shares[prefix], self._only[prefix] = corpus, float(share), only
 
+    @classmethod
+    def narrow(cls, options: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
+        """Only the parts, and of each only the tests, that `splits` ("<prefix>/<name>") ask for;
+        everything for other names.
+        """
+        wanted = [s.partition("/") for s in splits]
+        parts = []
+        for part in options["parts"]:
+            names = [
+                name
+                for prefix, _, name in wanted
+                if name and prefix == (part.get("prefix") or part["corpus"])
+            ]
+            parts += [{**part, "splits": names}] if names else []
+        return (
+            {**options, "parts": parts}
+            if wanted and sum(len(p["splits"]) for p in parts) == len(wanted)
+            else options
+        )
+
     def splits(self) -> list[str]:
         names = [s for only in self._only.values() for s in only]
         tests = [
@@ -131,23 +151,3 @@ class Corpus(base.Corpus):
 
     def attributions(self) -> list[tuple[str, str]]:
         return list(dict.fromkeys(entry for part in self.parts() for entry in part.attributions()))
-
-
-def narrow(options: dict[str, Any], splits: Iterable[str]) -> dict[str, Any]:
-    """Only the parts, and of each only the tests, that `splits` ("<prefix>/<name>") ask for;
-    everything for other names.
-    """
-    wanted = [s.partition("/") for s in splits]
-    parts = []
-    for part in options["parts"]:
-        names = [
-            name
-            for prefix, _, name in wanted
-            if name and prefix == (part.get("prefix") or part["corpus"])
-        ]
-        parts += [{**part, "splits": names}] if names else []
-    return (
-        {**options, "parts": parts}
-        if wanted and sum(len(p["splits"]) for p in parts) == len(wanted)
-        else options
-    )

@@ -34,7 +34,6 @@ from core.speech.voices import espeak
 
 VERSION = 1
 SHORTEST_S, LONGEST_S = 0.7, 12.0
-MEAN_S = 2.7  # of 10 hours
 TEMPLATE_SHARE = 0.25  # of test utterances: from templates that training never sees
 SENTENCES = {
     "test": 0.06,
@@ -85,6 +84,8 @@ class Corpus(base.Corpus):
     """Made under artifacts/prepared/corpora/voice_commands-<hash>; lengths may change later and
     reuse its shards.
     """
+
+    mean_s = 2.7  # of 10 hours
 
     def __init__(self, options: Options):
         super().__init__(options)

@@ -11,6 +11,7 @@ import itertools
 import multiprocessing
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from core.data.prepared import MARKER, Prepared, Row, Statistics, features_file
-from core.records import Utterance
+from core import paths
+from core.data.prepared import MARKER, TRAIN, Prepared, Row, Statistics, features_file
+from core.records import CountCallback, Utterance
 from core.speech import audio, features
 
 CHUNK = 16  # utterances per message to a process
@@ -231,3 +233,49 @@ class Earlier:
 
 def _place(row: Row) -> tuple:
     return row.audio, row.offset, row.asked, row.stamp
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Features of a corpus: read from folders prepared earlier where the sound is the same, else
+    computed from it.
+    """
+
+    speeds: tuple[float, ...]
+    stamps: dict[str, str]  # {audio file: size and time}
+    progress: CountCallback
+    processes: int | None
+
+    def run(
+        self, utterances: dict[str, list[Utterance]]
+    ) -> Iterator[tuple[str, Utterance, Extracted | str]]:
+        """Every utterance, in order, with its features or the reason why it has none."""
+        work = [
+            (split, u, Task(u.audio, u.offset, u.seconds, self.speeds_of(split)))
+            for split, of_split in utterances.items()
+            for u in of_split
+        ]
+        earlier = Earlier(paths.prepared(), features.settings())
+        known = [earlier.find(u, self.stamps[u.audio], task.speeds) for _, u, task in work]
+        fresh = extract(
+            (task for (*_, task), stored in zip(work, known) if stored is None), self.processes
+        )
+        started, seconds = time.monotonic(), 0.0
+        for number, ((split, utterance, task), stored) in enumerate(zip(work, known), 1):
+            yield split, utterance, next(fresh) if stored is None else _stored(stored, task)
+            seconds += utterance.seconds
+            if number % 50 == 0 or number == len(work):
+                rate = seconds / max(1e-3, time.monotonic() - started)
+                text = f"features, {seconds / 3600:.1f} h at {rate:.0f} times real time"
+                self.progress(number, len(work), text)
+
+    def speeds_of(self, split: str) -> tuple[float, ...]:
+        return self.speeds if split == TRAIN else (1.0,)
+
+
+def _stored(read: Callable[[], Extracted], task: Task) -> Extracted | str:
+    """Features prepared earlier, or computed again where those are damaged."""
+    try:
+        return read()
+    except ValueError:
+        return extract_one(task)

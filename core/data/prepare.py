@@ -16,7 +16,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from typing import Any
 from core import paths
 from core.common import writing
 from core.corpora import base
-from core.data.extract import Earlier, Extracted, Task, Writer, extract, extract_one
-from core.data.filters import Drop, check_bad, gather, length_drop
+from core.data.extract import Extraction, Writer
+from core.data.filters import Drop, check_bad, gather
 from core.data.prepared import (
     DROPPED,
     FEATURES,
@@ -35,79 +35,69 @@ from core.data.prepared import (
     TRAIN,
     Prepared,
     Row,
+    Statistics,
     checksum,
 )
-from core.records import Recipe, Utterance, as_dict
-from core.registry import plugins
+from core.data.rows import row_of, summary
+from core.data.source import SpeechRecipe
+from core.records import CountCallback, Utterance, as_dict
 from core.speech import features, lexicon, normalizer as text, tokenizer
 from core.storage import checksums, store
 
 VERSION = 1  # raise when the same recipe and files would be prepared otherwise
-SUBSAMPLING = 4  # encoder frames are 40 ms, four feature frames
-LOSS_SPLITS = (
-    "train",
-    "search",
-    "dev",
-)  # CTC loss is computed on these: their labels must fit into the frames
 NUMBERS = re.compile(
     r"-?\d+(\.\d+)?"
 )  # particulars of a change in a sound, which are left out for counting
 BYTES_PER_SECOND = features.FRAMES_PER_SECOND * features.BINS * 2
 
-Progress = Callable[[int, int, str], None]
 
-
-def prepare(recipe: Recipe, progress: Progress | None = None, processes: int | None = None) -> Path:
-    """The folder of prepared data for a recipe's corpus, features and tokens; made only if it is
-    not there yet.
+def prepare(
+    speech: SpeechRecipe, progress: CountCallback | None = None, processes: int | None = None
+) -> Path:
+    """The folder of prepared data for a corpus, features and tokens; made only if it is not there
+    yet.
 
     With `init_from` the tokenizer and the feature statistics are those of that run, so that its
-    weights fit; only a run whose encoder
-    alone is continued, under new tokens (new_tokens), leaves both to this recipe.
-    `progress(done, total, text)` counts utterances; `processes` is the number of CPU cores if None.
-    ValueError for a
-    corpus that is missing, more than 5 % bad items in a split, or features larger than
-    `features.cache_gb`.
+    weights fit; only a run whose encoder alone is continued, under new tokens, leaves both to this
+    recipe. `progress(done, total, text)` counts utterances; `processes` is the number of CPU cores
+    if None. ValueError for a corpus that is missing, more than 5 % bad items in a split, or
+    features larger than `features.cache_gb`.
     """
     progress = progress or (lambda done, total, text: None)
-    options = plugins.make_options(features.Options, recipe.features, "features")
-    token_options = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
-    corpus = base.make(recipe.corpus)
+    corpus = base.make(speech.corpus)
     corpus.follow(progress)
-    found, dropped = gather(corpus, token_options.marks)
-    stamps = {
-        audio: _stamp(audio) for audio in sorted({u.audio for mine in found.values() for u in mine})
-    }
-    contents = _contents(recipe, corpus, options, found, dropped, stamps)
-    known = inherited(recipe)[1] if recipe.init_from and not new_tokens(recipe) else {}
-    lexical = (
-        {}
-        if paths.BPE in known or not known and token_options.kind != "phonemes"
-        else {"lexicon": lexicon.version()}
-    )
-    folder = _folder({**contents, "tokens": _told(token_options) | lexical})
-    if known and not (_ready(folder) and _same(folder, known)):
-        folder = _folder(
-            {**contents, "tokens": {n: _sha256(data) for n, data in known.items()} | lexical}
-        )
+    utterances, dropped = gather(corpus, speech.tokens.marks)
+    audio = sorted({u.audio for of_split in utterances.values() for u in of_split})
+    stamps = {file: _stamp(file) for file in audio}
+    contents = _contents(speech, corpus, utterances, dropped, stamps)
+    inherited = speech.inherited()[1] if speech.inherits() else {}
+    folder = _folder_of(speech, contents, inherited)
     if not _ready(folder):
-        check_bad(found, dropped, folder)
-        _check_size(found, options)
-        tokens = known or token_options
-        _make(
-            folder,
-            lambda aside: _build(
-                aside,
-                folder,
-                corpus,
-                found,
-                dropped,
-                tokens,
-                contents,
-                _Extraction(options.speeds, stamps, progress, processes),
-            ),
+        check_bad(utterances, dropped, folder)
+        _check_size(utterances, speech.features)
+        extraction = Extraction(speech.features.speeds, stamps, progress, processes)
+        build = _Build(
+            folder, corpus, utterances, dropped, inherited, speech.tokens, contents, extraction
         )
+        _make(folder, build.write)
     return folder
+
+
+def _folder_of(speech: SpeechRecipe, contents: dict[str, Any], inherited: dict[str, bytes]) -> Path:
+    """The folder that a hash of everything names. Inherited tokens that are those which the recipe
+    would learn share the folder with them.
+    """
+    phonemes = not inherited and speech.tokens.kind == "phonemes"
+    lexical = (
+        {"lexicon": lexicon.version()}
+        if phonemes or (inherited and paths.BPE not in inherited)
+        else {}
+    )
+    folder = _folder({**contents, "tokens": _without_marks(speech.tokens) | lexical})
+    if not inherited or (_ready(folder) and _same(folder, inherited)):
+        return folder
+    digests = {n: _sha256(data) for n, data in inherited.items()}
+    return _folder({**contents, "tokens": digests | lexical})
 
 
 def _check_size(found: dict[str, list[Utterance]], options: features.Options) -> None:
@@ -141,15 +131,14 @@ def _check_size(found: dict[str, list[Utterance]], options: features.Options) ->
 # ---- the key
 
 
-def _told(options: tokenizer.Options) -> dict[str, Any]:
-    """Without the marks: they are in the texts, or rather not, and these are part of the key."""
+def _without_marks(options: tokenizer.Options) -> dict[str, Any]:
+    """The marks are left out: what they change is in the texts, which are part of the key."""
     return {name: value for name, value in as_dict(options).items() if name != "marks"}
 
 
 def _contents(
-    recipe: Recipe,
+    speech: SpeechRecipe,
     corpus: base.Corpus,
-    options: features.Options,
     found: dict[str, list[Utterance]],
     dropped: list[Drop],
     stamps: dict[str, str],
@@ -162,11 +151,11 @@ def _contents(
     for drop in dropped:
         digest.update(json.dumps([drop.split, drop.id, drop.reason]).encode())
     return {
-        "corpus": store.same_numbers(as_dict(recipe.corpus)),
+        "corpus": store.same_numbers(as_dict(speech.corpus)),
         "versions": {"prepare": VERSION, **corpus.versions()},
         "normaliser": text.NORMALISER,
         "features": features.settings(),
-        "speeds": list(options.speeds),
+        "speeds": list(speech.features.speeds),
         "shares": corpus.shares(),
         "utterances": digest.hexdigest(),
     }
@@ -196,40 +185,6 @@ def _ready(folder: Path) -> bool:
     return True
 
 
-def new_tokens(recipe: Recipe) -> bool:
-    """Whether the recipe asks for phonemes where the run it continues has letters or pieces, or the
-    reverse: then the encoder alone
-    is continued.
-    """
-    kind = recipe.tokens.get("kind")
-    phonemes = tokenizer.load(store.run_folder(recipe.init_from)).unit == "phonemes"
-    return kind is not None and (kind == "phonemes") != phonemes
-
-
-def inherited(recipe: Recipe) -> tuple[int, dict[str, bytes]]:
-    """Of the run that this recipe continues: number of tokens, {file name: content} of tokenizer
-    and statistics.
-    """
-    run = store.run_folder(recipe.init_from)
-    names = [
-        n
-        for n in (paths.BPE, paths.TOKENS, paths.FEATURE_STATISTICS)
-        if n != paths.BPE or (run / n).is_file()
-    ]
-    missing = [name for name in names if not (run / name).is_file()]
-    if missing:
-        raise ValueError(
-            f"init_from = '{recipe.init_from}': {run} lacks {missing}, so its weights cannot be"
-            " continued"
-        )
-    size, asked = tokenizer.load(run).size, recipe.tokens.get("size")
-    if asked not in (None, size):
-        raise ValueError(
-            f"tokens.size = {asked}, but '{recipe.init_from}' has {size} tokens: leave tokens out"
-        )
-    return size, {name: store.read(run / name) for name in names}
-
-
 def _same(folder: Path, inherited: dict[str, bytes]) -> bool:
     return all((folder / name).read_bytes() == data for name, data in inherited.items())
 
@@ -252,202 +207,93 @@ def _make(folder: Path, build: Callable[[Path], None]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _build(
-    aside: Path,
-    folder: Path,
-    corpus: base.Corpus,
-    found: dict[str, list[Utterance]],
-    dropped: list[Drop],
-    tokens: tokenizer.Options | dict[str, bytes],
-    contents: dict[str, Any],
-    extraction: _Extraction,
-) -> None:
-    """Writes everything into `aside`, the marker last. `tokens`: how to learn them, or the files of
-    another run.
-    """
-    inherited = tokens if isinstance(tokens, dict) else {}
-    for name, data in inherited.items():
-        store.write_bytes(aside / name, data)
-    if not inherited:
-        tokenizer.train((u.text for u in found.get(TRAIN, [])), tokens, aside)
-    encoder = tokenizer.load(aside)
-    corpus_of = (lambda id: id.partition(":")[0]) if corpus.parts() else (lambda id: corpus.name)
-    rows: dict[str, list[Row]] = {split: [] for split in found}
-    dropped, changed = list(dropped), Counter[str]()
-    with contextlib.closing(Writer(aside, extraction.speeds)) as writer:
-        for split, utterance, result in extraction.run(found):
-            row = _row(split, corpus_of(utterance.id), utterance, result, encoder)
-            if isinstance(row, Drop):
-                dropped.append(row)
-            else:
+@dataclass(frozen=True)
+class _Build:
+    """One folder in the making: what goes into it."""
+
+    folder: Path  # as it is called when it is done
+    corpus: base.Corpus
+    utterances: dict[str, list[Utterance]]
+    dropped: list[Drop]
+    inherited: dict[str, bytes]  # files of another run; none: tokens are learned
+    tokens: tokenizer.Options
+    contents: dict[str, Any]
+    extraction: Extraction
+
+    def write(self, aside: Path) -> None:
+        """Everything, into `aside`; the marker last."""
+        self._tokens(aside)
+        encoder = tokenizer.load(aside)
+        rows, dropped, changed, statistics = self._features(aside, encoder)
+        check_bad(rows, dropped, self.folder)
+        if not self.inherited:
+            store.write_json(aside / paths.FEATURE_STATISTICS, statistics().to_json())
+        store.write_lines(aside / INDEX, [r.to_json() for split in rows.values() for r in split])
+        store.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
+        self._marker(aside, encoder, rows, dropped, changed)
+
+    def _tokens(self, aside: Path) -> None:
+        for name, data in self.inherited.items():
+            store.write_bytes(aside / name, data)
+        if not self.inherited:
+            tokenizer.train((u.text for u in self.utterances.get(TRAIN, [])), self.tokens, aside)
+
+    def _features(
+        self, aside: Path, encoder: tokenizer.Tokenizer
+    ) -> tuple[dict[str, list[Row]], list[Drop], Counter[str], Callable[[], Statistics]]:
+        """Features on disk -> (rows by split, what is left out, how often sounds were changed,
+        the features' statistics).
+        """
+        rows: dict[str, list[Row]] = {split: [] for split in self.utterances}
+        dropped, changed = list(self.dropped), Counter[str]()
+        with contextlib.closing(Writer(aside, self.extraction.speeds)) as writer:
+            for split, utterance, result in self.extraction.run(self.utterances):
+                row = row_of(split, self._corpus_of(utterance.id), utterance, result, encoder)
+                if isinstance(row, Drop):
+                    dropped.append(row)
+                    continue
+                assert not isinstance(result, str)  # else there is no row
                 changed.update(NUMBERS.sub("...", change) for change in result.changes)
                 frames = writer.append(result.features, split == TRAIN)
                 sums = {speed: checksum(array) for speed, array in result.features.items()}
-                rows[split].append(
-                    replace(row, frames=frames, sums=sums, stamp=extraction.stamps[utterance.audio])
-                )
-    check_bad(rows, dropped, folder)
-    if not inherited:
-        store.write_json(aside / paths.FEATURE_STATISTICS, writer.statistics().to_json())
-    store.write_lines(aside / INDEX, [row.to_json() for split in rows.values() for row in split])
-    store.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
-    files = {p.name: p.stat().st_size for p in sorted(aside.iterdir())}
-    sha256 = {
-        name: checksums.of_file(aside / name) for name in files if not name.endswith(FEATURES)
-    }  # those have theirs in the index
-    store.write_json(
-        aside / MARKER,
-        checksums.sealed(
-            {
-                **contents,
-                "format": FORMAT,
-                "hash": folder.name,
-                "files": files,
-                "sha256": sha256,
-                "vocabulary": encoder.size,
-                "tokens": (
-                    {"files_of_another_run": sorted(inherited)} if inherited else as_dict(tokens)
-                ),
-                "splits": {
-                    split: _summary(
-                        mine, [d for d in dropped if d.split == split], rows.get(TRAIN, [])
-                    )
-                    for split, mine in rows.items()
-                },
-                "changed": changed,
-                "attributions": corpus.attributions(),
-                "made": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            }
-        ),
-    )
+                stamp = self.extraction.stamps[utterance.audio]
+                rows[split].append(replace(row, frames=frames, sums=sums, stamp=stamp))
+        return rows, dropped, changed, writer.statistics
 
+    def _corpus_of(self, id: str) -> str:
+        return id.partition(":")[0] if self.corpus.parts() else self.corpus.name
 
-@dataclass(frozen=True)
-class _Extraction:
-    """How features come about: from folders prepared earlier where the sound is the same, else from
-    the sound.
-    """
-
-    speeds: tuple[float, ...]
-    stamps: dict[str, str]
-    progress: Progress
-    processes: int | None
-
-    def run(
-        self, found: dict[str, list[Utterance]]
-    ) -> Iterator[tuple[str, Utterance, Extracted | str]]:
-        """Every utterance, in order, with its features or the reason why it has none."""
-        work = [
-            (split, u, self.speeds if split == TRAIN else (1.0,))
-            for split, mine in found.items()
-            for u in mine
-        ]
-        earlier = Earlier(paths.prepared(), features.settings())
-        known = [earlier.find(u, self.stamps[u.audio], speeds) for _, u, speeds in work]
-        fresh = extract(
-            (
-                Task(u.audio, u.offset, u.seconds, speeds)
-                for (_, u, speeds), have in zip(work, known)
-                if have is None
+    def _marker(
+        self,
+        aside: Path,
+        encoder: tokenizer.Tokenizer,
+        rows: dict[str, list[Row]],
+        dropped: list[Drop],
+        changed: Counter[str],
+    ) -> None:
+        files = {p.name: p.stat().st_size for p in sorted(aside.iterdir())}
+        # features have their checksums in the index
+        hashed = [name for name in files if not name.endswith(FEATURES)]
+        marker = {
+            **self.contents,
+            "format": FORMAT,
+            "hash": self.folder.name,
+            "files": files,
+            "sha256": {name: checksums.of_file(aside / name) for name in hashed},
+            "vocabulary": encoder.size,
+            "tokens": (
+                {"files_of_another_run": sorted(self.inherited)}
+                if self.inherited
+                else as_dict(self.tokens)
             ),
-            self.processes,
-        )
-        started, heard = time.monotonic(), 0.0
-        for number, ((split, utterance, _), have) in enumerate(zip(work, known), 1):
-            yield (
-                split,
-                utterance,
-                (
-                    next(fresh)
-                    if have is None
-                    else _known(
-                        have,
-                        Task(
-                            utterance.audio,
-                            utterance.offset,
-                            utterance.seconds,
-                            self.speeds if split == TRAIN else (1.0,),
-                        ),
-                    )
-                ),
-            )
-            heard += utterance.seconds
-            if number % 50 == 0 or number == len(work):
-                rate = heard / max(1e-3, time.monotonic() - started)
-                self.progress(
-                    number,
-                    len(work),
-                    f"features, {heard / 3600:.1f} h at {rate:.0f} times real time",
+            "splits": {
+                split: summary(
+                    of_split, [d for d in dropped if d.split == split], rows.get(TRAIN, [])
                 )
-
-
-def _known(have: Callable[[], Extracted], task: Task) -> Extracted | str:
-    """Features prepared earlier, or made anew where those are damaged."""
-    try:
-        return have()
-    except ValueError:
-        return extract_one(task)
-
-
-def _row(
-    split: str,
-    corpus: str,
-    utterance: Utterance,
-    result: Extracted | str,
-    tokens: tokenizer.Tokenizer,
-) -> Row | Drop:
-    """The index row of an utterance, its frames not placed yet, or why it is left out."""
-    if isinstance(result, str):
-        return Drop(split, utterance.id, f"audio cannot be used: {result}")
-    drop = length_drop(split, utterance.id, result.seconds)
-    if drop:
-        return drop
-    try:
-        ids = tokens.encode(utterance.text)
-    except ValueError as error:
-        return Drop(split, utterance.id, f"no tokens: {error}")
-    room = min(len(array) for array in result.features.values()) // SUBSAMPLING
-    if not room:
-        return Drop(
-            split, utterance.id, f"no audio: {result.seconds:.3f} s are less than one encoder frame"
-        )
-    needed = len(ids) + tokenizer.repeats(ids)
-    if split in LOSS_SPLITS and needed > room:
-        return Drop(
-            split,
-            utterance.id,
-            f"more labels than frames: {needed} tokens and repeats, {room} frames of "
-            f"{SUBSAMPLING * features.FRAME_SHIFT_MS} ms at the fastest speed",
-        )
-    return Row(
-        utterance.id,
-        split,
-        corpus,
-        utterance.text,
-        utterance.speaker,
-        round(result.seconds, 4),
-        utterance.audio,
-        utterance.offset,
-        utterance.seconds,
-        "",
-        tuple(ids),
-        {},
-    )
-
-
-def _summary(rows: list[Row], dropped: list[Drop], training: list[Row]) -> dict[str, Any]:
-    """What a split holds, for people and for the model card."""
-    speakers, heard = {r.speaker for r in rows}, {r.speaker for r in training}
-    return {
-        "utterances": len(rows),
-        "hours": round(sum(r.seconds for r in rows) / 3600, 3),
-        "speakers": len(speakers),
-        "words": sum(len(r.text.split()) for r in rows),
-        "training_speakers": len(speakers & heard),
-        "hours_by_corpus": {
-            c: round(sum(r.seconds for r in rows if r.corpus == c) / 3600, 3)
-            for c in sorted({r.corpus for r in rows})
-        },
-        "bad": Counter(d.kind for d in dropped if not d.rule),
-        "left_out_by_rule": Counter(d.kind for d in dropped if d.rule),
-    }
+                for split, of_split in rows.items()
+            },
+            "changed": changed,
+            "attributions": self.corpus.attributions(),
+            "made": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        }
+        store.write_json(aside / MARKER, checksums.sealed(marker))

@@ -25,13 +25,11 @@ from core.evaluation.latency import Speed, measure
 from core.jobs import confinement
 from core.lm import languages
 from core.lm.languages import Language
-from core.records import Anatomy, Report, Subnet, option
+from core.records import Anatomy, Interrupted, ProgressCallback, Report, Subnet, option
 from core.runtime.base import NO_LANGUAGE, PackedRecognizer
 from core.speech import audio
 from core.storage import packing, store
-from core.training.trainer import Interrupted
 
-Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 NOT_TESTED = (TRAIN, "search", "dev")
 DENSE = "dense"  # the subnet that the others of a run are paired with, and timed in turn with
 TIMES = tuple(f.name for f in fields(Speed))  # fields of a Report, too
@@ -402,7 +400,7 @@ def evaluate_many(
     subnets: Sequence[Subnet],
     prepared: Prepared,
     options: Options | None = None,
-    progress: Progress = lambda *_: True,
+    progress: ProgressCallback = lambda *_: True,
     again: bool = False,
     spread: Spread | None = None,
 ) -> list[Report]:

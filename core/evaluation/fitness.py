@@ -19,8 +19,8 @@ from core.data.batches import Batch, Batches
 from core.data.prepared import Prepared, Row
 from core.decoding import decoders as decoding
 from core.evaluation import scoring
+from core.models import base as models
 from core.models.base import Model, Output, with_weights
-from core.registry import plugins
 from core.sparsity import blocks
 from core.storage import packing, store
 
@@ -153,10 +153,8 @@ class Fitness:
     ):
         recipe, self.anatomy = store.recipe(run), store.anatomy(run)
         torch.set_num_threads(threads)
-        module = plugins.load("models", recipe.model.name)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        options = plugins.make_options(module.Options, recipe.model.options, "model")
-        self.model = module.build(options, prepared.tokenizer.size).eval().to(device)
+        self.model = models.build(recipe.model, prepared.tokenizer.size).eval().to(device)
         self.weights = {
             n: torch.from_numpy(t).float().to(device) for n, t in packing.weights(run).items()
         }

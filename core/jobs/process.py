@@ -15,8 +15,9 @@ from types import FrameType
 
 from core.common.writing import in_words
 from core.jobs import confinement, queue as jobs
+from core.jobs.job import Job
 from core.jobs.runners.base import STOPPED
-from core.records import Interrupted, Job
+from core.records import Interrupted
 
 ASK_S = 0.5  # the queue is told and asked at most this often
 

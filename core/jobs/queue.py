@@ -22,7 +22,7 @@ from core.jobs.database import (  # noqa: F401 - what it raises
     reading,
     transaction,
 )
-from core.records import JOB_KINDS, JOB_STATES, Job
+from core.jobs.job import JOB_KINDS, JOB_STATES, Job
 from core.registry import catalog
 from core.registry.plugins import check_name
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from core import paths
 from core.jobs import confinement, policy, queue as jobs
+from core.jobs.job import Job
 from core.jobs.policy import DEMO, FULL, Quotas
-from core.records import Job
 
 JOBS, TRANSCRIBE = "start, cancel or resume jobs", "upload or transcribe recordings"
 ALLOWED = {JOBS: (FULL,), TRANSCRIBE: (FULL, DEMO)}

@@ -17,8 +17,8 @@ from pathlib import Path
 from core import paths
 from core.common import writing
 from core.jobs import heartbeat as pulse, queue as jobs, ray_client as cluster, visitors
+from core.jobs.job import Job
 from core.jobs.runners.base import STOPPED, Handle, Runner
-from core.records import Job
 from core.registry import plugins
 
 POLL_S = 0.5  # between two looks at the queue or the child

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +23,11 @@ from torch import Tensor
 
 from core import cost
 from core.methods import base
-from core.records import Anatomy, Choice, Recipe, Subnet
-from core.registry import plugins
+from core.models import base as models
+from core.records import Anatomy, Origin, Recipe, Subnet
 
-SUPERNET = 1.0  # weight of the largest net's loss
+SUPERNET = 1.0  # weight of the largest size's loss
+VOCABULARY = 8  # of a model that is built to count its branches
 
 
 def branches(anatomy: Anatomy) -> list[str]:
@@ -36,24 +38,9 @@ def branches(anatomy: Anatomy) -> list[str]:
 def subnet(anatomy: Anatomy, kept: Sequence[str], head: int, name: str) -> Subnet:
     """The size that runs only these branches."""
     keep = {u.name: 0.0 for u in anatomy.units if u.branch and u.branch not in set(kept)}
-    return Subnet(name, "", keep, cost.sparsity_reached(anatomy, keep), head=head, origin="trained")
-
-
-def resolve(recipe: Recipe, sizes: Sequence[int]) -> Recipe:
-    """The recipe with one output layer per size; ValueError for sizes the model does not have."""
-    base.need_outputs(recipe)
-    module = plugins.load("models", recipe.model.name)
-    options = {**recipe.model.options, "outputs": len(sizes) + 1}
-    count = len(
-        branches(module.build(plugins.make_options(module.Options, options, "model"), 8).anatomy())
+    return Subnet(
+        name, "", keep, cost.sparsity_reached(anatomy, keep), head=head, origin=Origin.TRAINED
     )
-    wrong = [s for s in sizes if not 1 <= s < count]
-    if wrong or not sizes or len(set(sizes)) < len(sizes):
-        raise ValueError(
-            f"method.sizes are numbers of residual branches kept, each once, from 1 to {count - 1}:"
-            f" this model has {count}; came {list(sizes)}"
-        )
-    return replace(recipe, model=Choice(recipe.model.name, options))
 
 
 class Depth(base.Method):
@@ -61,8 +48,23 @@ class Depth(base.Method):
     become gates and a choice.
     """
 
-    nested = False  # its sizes are those that were trained; the largest is the dense net
+    nested = False  # its sizes are those that were trained; the largest is the dense model
     initial_score = 0.0
+
+    @classmethod
+    def resolve(cls, recipe: Recipe, options: Any, vocabulary: int) -> Recipe:
+        """One output layer per size; ValueError for sizes that the model does not have."""
+        base.need_outputs(recipe)
+        sizes = options.sizes
+        model = models.changed(recipe.model, outputs=len(sizes) + 1)
+        count = len(branches(models.build(model, VOCABULARY).anatomy()))
+        wrong = [s for s in sizes if not 1 <= s < count]
+        if wrong or not sizes or len(set(sizes)) < len(sizes):
+            raise ValueError(
+                "method.sizes are numbers of residual branches kept, each once, from 1 to"
+                f" {count - 1}: this model has {count}; came {list(sizes)}"
+            )
+        return replace(recipe, model=model)
 
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
@@ -161,7 +163,7 @@ class Depth(base.Method):
         self.scores.requires_grad_(not bool(self.chosen.any()))
 
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
-        dense = Subnet("dense", "", {}, 0.0, origin="trained")
+        dense = Subnet("dense", "", {}, 0.0, origin=Origin.TRAINED)
         return base.Results(
             base.blocks.rank_all(averaged, self.anatomy.units),
             [dense, *map(self.size, range(len(self.sizes)))],

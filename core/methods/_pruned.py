@@ -7,11 +7,13 @@ Ramp: Zhu & Gupta 2017 (arXiv 1710.01878), s(t) = s_f (1 - (1 - t/n)^3) from the
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from core import cost
 from core.methods import base
-from core.records import Subnet
+from core.records import Origin, Subnet
 from core.sparsity import blocks
 
 
@@ -19,6 +21,10 @@ class Pruned(base.Ranked):
     """Options need sparsity, pattern, ramp_end, refresh and adaptive_dropout."""
 
     nested = False  # only one size of the result has been trained
+
+    @classmethod
+    def pattern(cls, options: Any) -> str:
+        return options.pattern
 
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
@@ -40,7 +46,7 @@ class Pruned(base.Ranked):
         # The ramp moves with the ranks: between two refreshes the mask stands still.
         sparsity = self.sparsity_at(step - step % self.options.refresh if step < self.end else step)
         subnet = Subnet(
-            "pruned", "", cost.uniform(self.anatomy, sparsity), sparsity, origin="trained"
+            "pruned", "", cost.uniform(self.anatomy, sparsity), sparsity, origin=Origin.TRAINED
         )
         return [
             base.Pass(
@@ -62,5 +68,5 @@ class Pruned(base.Ranked):
         )
         reached = cost.sparsity_reached(self.anatomy, keep)
         return base.Results(
-            ranks, [Subnet(f"s{100 * reached:.0f}", "", keep, reached, origin="trained")]
+            ranks, [Subnet(f"s{100 * reached:.0f}", "", keep, reached, origin=Origin.TRAINED)]
         )

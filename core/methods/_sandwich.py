@@ -8,6 +8,8 @@ et al. 2021).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
@@ -35,9 +37,17 @@ class Sandwich(base.Ranked):
                 " before); allowed is 'none'"
             )
 
+    @classmethod
+    def pattern(cls, options: Any) -> str:
+        return options.pattern
+
+    @classmethod
+    def sparsest(cls, options: Any) -> float:
+        return options.sparsest
+
     # what a method adds
 
-    def sparsest(self) -> dict[str, float]:
+    def smallest(self) -> dict[str, float]:
         """{unit: share kept} of the smallest subnet."""
         raise NotImplementedError
 
@@ -53,7 +63,7 @@ class Sandwich(base.Ranked):
         if not self.ranks:
             self._refresh()
         rng = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        subnets = [("sparsest", self.sparsest())]
+        subnets = [("sparsest", self.smallest())]
         subnets += [("random", self.draw(rng)) for _ in range(self.options.randoms)]
         return [base.Pass("dense"), *(self._pass(name, keep) for name, keep in subnets)]
 

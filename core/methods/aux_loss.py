@@ -14,11 +14,17 @@ from torch import Tensor
 
 from core.data.batches import Batch
 from core.methods import _depth, base
+from core.models import base as models
 from core.models.base import Output, ctc_loss
-from core.records import Choice, Recipe, Subnet, option
-from core.registry import plugins
+from core.records import Origin, Recipe, Subnet, option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="early exits (Aux-Loss)",
+    color="#E69F00",
+    marker="cross",
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,20 @@ class Options:
 
 class Method(base.Method):
     nested = False
+
+    @classmethod
+    def resolve(cls, recipe: Recipe, options: Options, vocabulary: int) -> Recipe:
+        """One output layer per exit; ValueError for exits that the model does not have."""
+        base.need_outputs(recipe)
+        exits = options.exits
+        model = models.changed(recipe.model, outputs=len(exits) + 1)
+        count = models.options(model).blocks
+        if not exits or len(set(exits)) < len(exits) or not all(1 <= e < count for e in exits):
+            raise ValueError(
+                f"method.exits are numbers of bottom blocks, each once, from 1 to {count - 1}: this"
+                f" model has {count}; came {list(exits)}"
+            )
+        return replace(recipe, model=model)
 
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
@@ -49,25 +69,10 @@ class Method(base.Method):
         return total
 
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
-        sizes = [Subnet("dense", "", {}, 0.0, origin="trained")]
+        sizes = [Subnet("dense", "", {}, 0.0, origin=Origin.TRAINED)]
         for head, blocks in enumerate(self.exits, start=1):
             kept = list(
                 dict.fromkeys(u.branch for u in self.anatomy.units if u.layer < blocks and u.branch)
             )
             sizes.append(_depth.subnet(self.anatomy, kept, head, f"b{blocks}"))
         return base.Results(base.blocks.rank_all(averaged, self.anatomy.units), sizes)
-
-
-def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    """One output layer per exit; ValueError for exits the model does not have."""
-    base.need_outputs(recipe)
-    exits = plugins.make_options(Options, recipe.method.options, "method").exits
-    module = plugins.load("models", recipe.model.name)
-    options = {**recipe.model.options, "outputs": len(exits) + 1}
-    count = plugins.make_options(module.Options, options, "model").blocks
-    if not exits or len(set(exits)) < len(exits) or not all(1 <= e < count for e in exits):
-        raise ValueError(
-            f"method.exits are numbers of bottom blocks, each once, from 1 to {count - 1}: this"
-            f" model has {count}; came {list(exits)}"
-        )
-    return replace(recipe, model=Choice(recipe.model.name, options))

@@ -1,8 +1,8 @@
 """The questions a training method answers; every answer has a default, so the dense baseline
 answers none.
 
-An option called `sparsest` says how sparse the sparsest trained size is: nothing sparser is listed
-or searched.
+A plug-in file holds a docstring, VERSION, DISPLAY (how charts and cards show it), a frozen
+dataclass Options and `class Method(base.Method)`.
 
 One step of the loop: for each Pass of plan(step), run the model under mask() and gates(), add
 weight * loss() to the gradient; then one optimiser step, then after_step(). Gradients of all passes
@@ -11,7 +11,7 @@ are summed before the step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -65,6 +65,39 @@ class Method:
     """Base of all methods and, as it stands, dense training."""
 
     nested = True  # one rank array serves every size
+
+    # asked of the options alone, before anything is built
+
+    @classmethod
+    def resolve(cls, recipe: Recipe, options: Any, vocabulary: int) -> Recipe:
+        """The recipe to build, where the method trains another architecture than the recipe's.
+        Resolving twice changes nothing. ValueError for options that the model does not allow.
+        """
+        return recipe
+
+    @classmethod
+    def blocks_of(cls, options: Any, deeper: int) -> list[int] | None:
+        """Which blocks of a model of `deeper` blocks the training starts from; None = a deeper
+        model is another one.
+        """
+        return None
+
+    @classmethod
+    def pattern(cls, options: Any) -> str:
+        """Where zeros may lie, one of cost.PATTERNS."""
+        return "8x1"
+
+    @classmethod
+    def sparsest(cls, options: Any) -> float:
+        """Sparsity of the sparsest size it trains; nothing sparser is listed or searched."""
+        return 1.0
+
+    @classmethod
+    def left_out(cls, options: Any) -> float:
+        """Largest share of the residual branches that its sizes leave out, for the search."""
+        return 0.0
+
+    # asked while it trains
 
     def __init__(self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int):
         self.options, self.model, self.anatomy, self.updates, self.seed = (
@@ -182,17 +215,9 @@ def training_tmacs(
 
 def need_outputs(recipe: Recipe) -> None:
     """ValueError when the recipe's model cannot have one output layer per size, read by CTC."""
-    if "outputs" not in {f.name for f in fields(plugins.load("models", recipe.model.name).Options)}:
+    if "outputs" not in plugins.defaults("models", recipe.model.name):
         raise ValueError(
             f"method {recipe.method.name} gives every size an output layer of its own"
             f" (model.outputs), which the model {recipe.model.name} does not have: choose another"
             " method or model"
         )
-
-
-def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    """Hook for a method that trains another architecture than the recipe's: a plug-in may define
-    its own function of this
-    name, which returns the recipe to build. Resolving twice changes nothing.
-    """
-    return recipe

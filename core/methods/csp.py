@@ -24,9 +24,16 @@ from torch import Tensor
 from core import cost
 from core.methods import _pruned, base
 from core.records import Unit, option
+from core.registry.cards import Display
 from core.sparsity import blocks, sensing
 
 VERSION = 2
+DISPLAY = Display(
+    name="compressed sensing",
+    color="#8C8C8C",
+    marker="x",
+    sentence="It was pruned to one size while it was trained, by compressed sensing.",
+)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,15 @@ from dataclasses import dataclass
 
 from core.methods import base
 from core.records import option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="dense net",
+    color="#CC79A7",
+    marker="triangle-up",
+    sentence="It is a net without zeros, trained in the ordinary way.",
+)
 
 
 @dataclass(frozen=True)

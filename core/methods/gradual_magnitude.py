@@ -12,8 +12,18 @@ from dataclasses import dataclass
 
 from core.methods import _pruned
 from core.records import option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="pruned one by one",
+    color="#009E73",
+    marker="diamond",
+    line="none",
+    sentence="It was pruned to one size while it was trained, and is the baseline that the "
+    "supernet's sizes are held against: what a net gives that is trained for one size "
+    "only.",
+)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from core.methods import base
-from core.records import Choice, Recipe, option
-from core.registry import plugins
+from core.models import base as models
+from core.records import Recipe, option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="shallower nets one by one",
+    color="#F0E442",
+    marker="hexagon",
+    sentence="It is a net of fewer blocks, trained alone: what a net gives that is trained for one "
+    "depth only.",
+)
 
 
 @dataclass(frozen=True)
@@ -33,24 +41,19 @@ class Options:
 class Method(base.Method):
     nested = False
 
+    @classmethod
+    def resolve(cls, recipe: Recipe, options: Options, vocabulary: int) -> Recipe:
+        """The recipe with that many blocks; ValueError when the model of the recipe has fewer."""
+        full = models.options(recipe.model).blocks
+        if options.blocks > full:
+            raise ValueError(
+                f"method.blocks is {options.blocks}, but the recipe's model has {full}; ask for 1"
+                f" to {full}"
+            )
+        return replace(recipe, model=models.changed(recipe.model, blocks=options.blocks))
 
-def blocks_of(recipe: Recipe, deeper: int) -> list[int]:
-    """Which blocks of a net of `deeper` blocks the training starts from."""
-    options = plugins.make_options(Options, recipe.method.options, "method")
-    if options.start == "first" or options.blocks == 1:
-        return list(range(options.blocks))
-    return [round(i * (deeper - 1) / (options.blocks - 1)) for i in range(options.blocks)]
-
-
-def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    """The recipe with that many blocks; ValueError when the model of the recipe has fewer."""
-    module = plugins.load("models", recipe.model.name)
-    full = plugins.make_options(module.Options, recipe.model.options, "model").blocks
-    blocks = plugins.make_options(Options, recipe.method.options, "method").blocks
-    if blocks > full:
-        raise ValueError(
-            f"method.blocks is {blocks}, but the recipe's model has {full}; ask for 1 to {full}"
-        )
-    return replace(
-        recipe, model=Choice(recipe.model.name, {**recipe.model.options, "blocks": blocks})
-    )
+    @classmethod
+    def blocks_of(cls, options: Options, deeper: int) -> list[int]:
+        if options.start == "first" or options.blocks == 1:
+            return list(range(options.blocks))
+        return [round(i * (deeper - 1) / (options.blocks - 1)) for i in range(options.blocks)]

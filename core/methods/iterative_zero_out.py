@@ -16,10 +16,15 @@ import torch
 from torch import Tensor
 
 from core.methods import _depth
-from core.records import Recipe, option
-from core.registry import plugins
+from core.records import option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="parts left out (Iterative-Zero-Out)",
+    color="#D55E00",
+    marker="square-open",
+)
 ZEROED = -5.0
 
 
@@ -117,10 +122,3 @@ class Method(_depth.Depth):
     def load_state(self, state: dict[str, Tensor]) -> None:
         super().load_state(state)
         self.scores.requires_grad_(not bool(self.chosen.any(1).all()))
-
-
-def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    """One output layer per size."""
-    return _depth.resolve(
-        recipe, plugins.make_options(Options, recipe.method.options, "method").sizes
-    )

@@ -9,14 +9,21 @@ branch left out is neither stored nor run: it saves time, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from core import cost
 from core.methods import _depth, _sandwich
 from core.records import option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="supernet of zeros and depth",
+    color="#56B4E9",
+    marker="star",
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,11 @@ class Options:
 
 
 class Method(_sandwich.Sandwich):
-    def sparsest(self) -> dict[str, float]:
+    @classmethod
+    def left_out(cls, options: Any) -> float:
+        return options.left_out
+
+    def smallest(self) -> dict[str, float]:
         return cost.uniform(self.anatomy, self.options.sparsest)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:

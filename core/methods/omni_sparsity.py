@@ -15,8 +15,15 @@ import numpy as np
 from core import cost
 from core.methods import _sandwich, base
 from core.records import option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="supernet",
+    color="#0072B2",
+    marker="circle",
+    main=True,
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class Method(_sandwich.Sandwich):
             for p in passes
         ]
 
-    def sparsest(self) -> dict[str, float]:
+    def smallest(self) -> dict[str, float]:
         return cost.uniform(self.anatomy, self.options.sparsest)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:

@@ -21,11 +21,21 @@ from core import cost
 from core.data.batches import Batch
 from core.methods import _depth, base
 from core.methods._components import Components
+from core.models import base as models
 from core.models.base import Output
-from core.records import Choice, Recipe, Subnet, option
-from core.registry import plugins
+from core.records import Origin, Recipe, Subnet, option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="parts left out (OrthoSoftmax)",
+    color="#009E73",
+    marker="diamond-open",
+    sentence="It is a *supernet*: one set of weights out of which every size below is cut without "
+    "training again, by leaving out quarters of feed-forwards, attention heads and "
+    "convolutions that it learned to do without while it was trained. Time is saved by "
+    "feed-forwards, attentions and convolutions of which nothing is left.",
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,27 @@ class Options:
 
 
 class Method(_depth.Depth):
+    @classmethod
+    def resolve(cls, recipe: Recipe, options: Options, vocabulary: int) -> Recipe:
+        """One output layer per size; ValueError for shares that no size can have."""
+        base.need_outputs(recipe)
+        sizes, changed = options.sizes, models.changed(recipe.model, outputs=len(options.sizes) + 1)
+        model = models.build(changed, vocabulary)
+        components = Components(model.anatomy(), model.cuts())
+        whole = torch.ones(len(components), dtype=torch.bool)
+        # the parts of a branch cost the same
+        alone = whole.diag()[[components.names.index(n) for n in components.firsts]]
+        cheapest = min(components.cost(one, options.budget) for one in alone)
+        least = cheapest / components.cost(whole, options.budget)
+        wrong = [s for s in sizes if not least <= s < 1]
+        if wrong or not sizes or len(set(sizes)) < len(sizes):
+            raise ValueError(
+                f"method.sizes are shares of the dense net's {options.budget}, each once, below 1"
+                f" and at least {least:.3f} (what is never left out, and one component); came"
+                f" {list(sizes)}"
+            )
+        return replace(recipe, model=changed)
+
     def __init__(self, options, model, anatomy, updates, seed):
         super().__init__(options, model, anatomy, updates, seed)
         self.components = Components(anatomy, model.cuts())
@@ -152,7 +183,7 @@ class Method(_depth.Depth):
             keep,
             cost.sparsity_reached(self.anatomy, keep),
             head=index + 1,
-            origin="trained",
+            origin=Origin.TRAINED,
         )
 
     def freeze(self) -> None:
@@ -162,7 +193,7 @@ class Method(_depth.Depth):
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
         choices = self._choices()
         places = (~choices).sum(0)  # how many sizes lack a component: sizes are nested
-        dense = Subnet("dense", "", {}, 0.0, origin="trained")
+        dense = Subnet("dense", "", {}, 0.0, origin=Origin.TRAINED)
         return base.Results(
             self.components.ranks(averaged, places),
             [dense, *map(self._subnet, range(len(choices)), choices)],
@@ -175,28 +206,3 @@ def overlap(rows: Tensor) -> Tensor:
     """
     product = rows @ rows.T
     return (product - torch.eye(len(rows), device=rows.device)).square().sum() / len(rows)
-
-
-def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    """One output layer per size; ValueError for shares that no size can have."""
-    base.need_outputs(recipe)
-    options = plugins.make_options(Options, recipe.method.options, "method")
-    module = plugins.load("models", recipe.model.name)
-    changed = {**recipe.model.options, "outputs": len(options.sizes) + 1}
-    model = module.build(plugins.make_options(module.Options, changed, "model"), vocabulary)
-    components = Components(model.anatomy(), model.cuts())
-    whole = torch.ones(len(components), dtype=torch.bool)
-    alone = whole.diag()[
-        [components.names.index(n) for n in components.firsts]
-    ]  # parts of a branch are alike
-    least = min(components.cost(one, options.budget) for one in alone) / components.cost(
-        whole, options.budget
-    )
-    wrong = [s for s in options.sizes if not least <= s < 1]
-    if wrong or not options.sizes or len(set(options.sizes)) < len(options.sizes):
-        raise ValueError(
-            f"method.sizes are shares of the dense net's {options.budget}, each once, below 1 and"
-            f" at least {least:.3f} (what is never left out, and one component); came"
-            f" {list(options.sizes)}"
-        )
-    return replace(recipe, model=Choice(recipe.model.name, changed))

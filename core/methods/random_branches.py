@@ -15,10 +15,15 @@ import torch
 from torch import Tensor
 
 from core.methods import _depth
-from core.records import Recipe, option
-from core.registry import plugins
+from core.records import option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="parts left out at random",
+    color="#8C8C8C",
+    marker="x-open",
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,3 @@ class Method(_depth.Depth):
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return []
-
-
-def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    """One output layer per size."""
-    return _depth.resolve(
-        recipe, plugins.make_options(Options, recipe.method.options, "method").sizes
-    )

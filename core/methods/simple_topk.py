@@ -15,10 +15,15 @@ import torch
 from torch import Tensor
 
 from core.methods import _depth
-from core.records import Recipe, option
-from core.registry import plugins
+from core.records import option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="parts left out (Simple-Top-k)",
+    color="#CC79A7",
+    marker="triangle-up-open",
+)
 
 
 @dataclass(frozen=True)
@@ -77,10 +82,3 @@ def relaxed_topk(scores: Tensor, k: int) -> Tensor:
         p = a.softmax(-1)
         z = z + p
     return z
-
-
-def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    """One output layer per size."""
-    return _depth.resolve(
-        recipe, plugins.make_options(Options, recipe.method.options, "method").sizes
-    )

@@ -1,7 +1,7 @@
 """A smaller dense model trained from scratch at the stored bytes of a pruned one: the honest
 baseline every user would ask for.
 
-The width is the largest multiple of 8 (or of the model's WIDTH_STEP) and of heads, if any, whose
+The width is the largest multiple of 8 (or of the model's width_step) and of heads, if any, whose
 fp16 file is no bigger than the 8x1-pruned file of the recipe's full model at `same_bytes_as` zeros;
 everything else stays as in the recipe. Ours.
 """
@@ -12,10 +12,20 @@ from dataclasses import dataclass, replace
 
 from core import cost
 from core.methods import base
-from core.records import BLOCK, Anatomy, Choice, Recipe, option
-from core.registry import plugins
+from core.models import base as models
+from core.records import Choice, Recipe, option
+from core.registry.cards import Display
 
 VERSION = 1
+DISPLAY = Display(
+    name="small dense nets",
+    color="#D55E00",
+    marker="square",
+    line="dash",
+    ranked=False,
+    sentence="It is a narrower net without zeros, trained from scratch, and is the baseline that "
+    "the supernet's sizes are held against: what the same bytes give without any pruning.",
+)
 
 
 @dataclass(frozen=True)
@@ -31,35 +41,21 @@ class Options:
 class Method(base.Method):
     nested = False
 
-
-def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    """The recipe with the width that fits the bytes; ValueError when even the narrowest is too
-    big.
-    """
-    module = plugins.load("models", recipe.model.name)
-    options = plugins.make_options(Options, recipe.method.options, "method")
-
-    def anatomy(width: int) -> Anatomy:
-        changed = plugins.make_options(
-            module.Options, {**recipe.model.options, "width": width}, "model"
+    @classmethod
+    def resolve(cls, recipe: Recipe, options: Options, vocabulary: int) -> Recipe:
+        """The recipe with the width that fits the bytes; ValueError when even the narrowest is too
+        large.
+        """
+        reference = options.reference_width or models.options(recipe.model).width
+        full = models.build(models.changed(recipe.model, width=reference), vocabulary)
+        anatomy = full.anatomy()
+        budget = cost.file_bytes(anatomy, cost.uniform(anatomy, options.same_bytes_as))
+        for width in filter(full.can_have_width, range(reference, 0, -full.width_step)):
+            model = models.changed(recipe.model, width=width)
+            if cost.file_bytes(models.build(model, vocabulary).anatomy(), {}) <= budget:
+                given = {**recipe.method.options, "reference_width": reference}
+                return replace(recipe, model=model, method=Choice(recipe.method.name, given))
+        raise ValueError(
+            f"method.same_bytes_as {options.same_bytes_as}: no dense {recipe.model.name} fits into "
+            f"{budget / 1e6:.2f} MB; ask for a lower sparsity"
         )
-        return module.build(changed, vocabulary).anatomy()
-
-    given = plugins.make_options(module.Options, recipe.model.options, "model")
-    reference = options.reference_width or given.width
-    full = anatomy(reference)
-    budget = cost.file_bytes(full, cost.uniform(full, options.same_bytes_as))
-    for width in range(reference, 0, -getattr(module, "WIDTH_STEP", BLOCK)):
-        if (
-            width % getattr(given, "heads", 1) == 0
-            and cost.file_bytes(anatomy(width), {}) <= budget
-        ):
-            model = Choice(recipe.model.name, {**recipe.model.options, "width": width})
-            method = Choice(
-                recipe.method.name, {**recipe.method.options, "reference_width": reference}
-            )
-            return replace(recipe, model=model, method=method)
-    raise ValueError(
-        f"method.same_bytes_as {options.same_bytes_as}: no dense {recipe.model.name} fits into "
-        f"{budget / 1e6:.2f} MB; ask for a lower sparsity"
-    )

@@ -34,6 +34,7 @@ class Transducer(Model):
     frame_ms = FRAME_MS
     posteriors = False
     decoding = "transducer"
+    width_step = WIDTH_STEP
     predictor: nn.Module
     joiner: nn.Module
 

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from core.data.batches import Batch
 from core.layers.dropout import Noise
-from core.records import Anatomy
+from core.records import BLOCK, Anatomy, Choice
+from core.registry import plugins
 from core.speech import chunks
 
 
@@ -87,6 +88,7 @@ class Model(nn.Module):
         0,
     )  # chunk lengths in encoder frames it can run with; 0 = full context
     default_chunk_ms = 320.0  # where nobody asks for one
+    width_step = BLOCK  # widths are multiples of it
     history, ahead = 0, 0  # frames of 10 ms that stream() needs before and after those of its chunk
 
     def forward(
@@ -118,6 +120,10 @@ class Model(nn.Module):
     def anatomy(self) -> Anatomy:
         raise NotImplementedError
 
+    def can_have_width(self, width: int) -> bool:
+        """Whether a model of these options could be so wide; asked of multiples of width_step."""
+        return True
+
     def cuts(self) -> dict[str, Cut]:
         """{residual branch: how it can be cut}; the others are run whole or not at all."""
         return {}
@@ -146,6 +152,22 @@ class Model(nn.Module):
         possible.
         """
         return chunks.frames(chunk_ms, self.frame_ms, self.chunks, field)
+
+
+def options(choice: Choice) -> Any:
+    """The typed options of a chosen model. ValueError names a wrong one."""
+    return plugins.options("models", choice, "model")
+
+
+def changed(choice: Choice, **options: Any) -> Choice:
+    """The same model with other options."""
+    return Choice(choice.name, {**choice.options, **options})
+
+
+def build(choice: Choice, vocabulary: int) -> Model:
+    """A freshly initialized model; `vocabulary` counts the blank. The caller seeds torch."""
+    model: Model = plugins.load("models", choice.name).build(options(choice), vocabulary)
+    return model
 
 
 class _Caller(nn.Module):

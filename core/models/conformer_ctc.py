@@ -49,6 +49,9 @@ class ConformerCTC(Model):
     chunks = (0, *(n for n in range(1, SPAN + 1) if SPAN % n == 0))
     history = HISTORY
 
+    def can_have_width(self, width: int) -> bool:
+        return width % self.options.heads == 0
+
     def __init__(self, options: Options, vocabulary: int):
         super().__init__()
         if options.width % BLOCK:

@@ -75,6 +75,9 @@ class Options:
 
 
 class EmformerTransducer(Transducer):
+    def can_have_width(self, width: int) -> bool:
+        return width % self.options.heads == 0
+
     def __init__(self, options: Options, vocabulary: int):
         super().__init__()
         _check(options)

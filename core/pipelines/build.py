@@ -5,18 +5,20 @@ before any speech is prepared.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from core import cost, paths
 from core.corpora import base as corpora_base
-from core.data import prepare as prepare_room
+from core.data.source import SpeechRecipe
 from core.decoding import ctc as decoding
 from core.evaluation import evaluate as evaluation
 from core.lm import languages
-from core.methods import base as methods_base
+from core.methods.base import Method
 from core.models.base import Model
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import Recipe
 from core.registry import plugins
 from core.speech import tokenizer
@@ -34,25 +36,14 @@ def versions(recipe: Recipe) -> dict[str, int]:
     return {f"{room}/{c.name}": plugins.load(room, c.name).VERSION for room, c in chosen}
 
 
-def build(recipe: Recipe, vocabulary: int, updates: int):
-    """Model and method of a resolved recipe, seeded -> (model, method)."""
-    model_room, method_room = (
-        plugins.load("models", recipe.model.name),
-        plugins.load("methods", recipe.method.name),
-    )
+def build(resolved: ResolvedRecipe, vocabulary: int, updates: int) -> tuple[Model, Method]:
+    """Model and method of a recipe as its method builds it, seeded."""
+    recipe = resolved.recipe
     torch.manual_seed(recipe.seed)
-    model = model_room.build(
-        plugins.make_options(model_room.Options, recipe.model.options, "model"), vocabulary
-    )
-    options = plugins.make_options(method_room.Options, recipe.method.options, "method")
-    anatomy = cost.with_pattern(model.anatomy(), getattr(options, "pattern", "8x1"))
-    return model, method_room.Method(options, model, anatomy, updates, recipe.seed)
-
-
-def resolve(recipe: Recipe, vocabulary: int) -> Recipe:
-    return getattr(plugins.load("methods", recipe.method.name), "resolve", methods_base.resolve)(
-        recipe, vocabulary
-    )
+    model: Model = plugins.load("models", recipe.model.name).build(resolved.model, vocabulary)
+    method = resolved.method_class
+    anatomy = cost.with_pattern(model.anatomy(), method.pattern(resolved.method))
+    return model, method(resolved.method, model, anatomy, updates, recipe.seed)
 
 
 def check_version(run_id: str, field: str) -> None:
@@ -65,66 +56,75 @@ def check_version(run_id: str, field: str) -> None:
         noted = store.read_json(folder / paths.FINISHED).get("versions", {}).get(room)
     except store.FileProblem:  # not finished yet: what is missing then is said by name elsewhere
         return
-    own = plugins.load(*room.split("/")).VERSION
-    if noted not in (None, own):
+    here = plugins.load(*room.split("/")).VERSION
+    if noted not in (None, here):
         raise ValueError(
             f"{field}: run {run_id} was trained with version {noted} of core/{room}.py, and only"
-            f" version {own} is here: use a run of version {own}, or the project as it was when the"
-            " run was trained"
+            f" version {here} is here: use a run of version {here}, or the project as it was when"
+            " the run was trained"
         )
 
 
-def start_from(model: torch.nn.Module, recipe: Recipe, tokens: str) -> None:
+def start_from(model: torch.nn.Module, resolved: ResolvedRecipe, tokens: str) -> None:
     """Load the released weights of the recipe's earlier stage; ValueError when its version, tokens
     or shapes are others.
 
-    Where the recipe asks for another kind of tokens (prepare.new_tokens), the output layers stay as
-    the model was built.
-    Output layers it lacks (one per size) begin as its first one; a method with blocks_of() takes
-    some of its blocks.
+    Where the recipe asks for another kind of tokens (SpeechRecipe.new_tokens), the output layers
+    stay as the model was built. Output layers it lacks (one per size) begin as its first one; a
+    method with blocks_of() takes some of its blocks.
     """
-    run_id, blocks_of = (
-        recipe.init_from,
-        getattr(plugins.load("methods", recipe.method.name), "blocks_of", None),
-    )
+    run_id = resolved.speech.init_from
     folder = store.run_folder(run_id)
     check_version(run_id, "init_from")
-    new_tokens = prepare_room.new_tokens(recipe)
+    new_tokens = resolved.speech.new_tokens()
     if not new_tokens and store.read(folder / paths.TOKENS).decode() != tokens:
         raise ValueError(
             f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of"
             " its recipe"
         )
     weights = {n: torch.from_numpy(t) for n, t in packing.weights(folder).items()}
-    own = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     if new_tokens:
         weights = {n: t for n, t in weights.items() if not n.startswith(packing.HEADS)}
-        own = {n: p for n, p in own.items() if not n.startswith(packing.HEADS)}
-    if blocks_of:  # for all others a deeper net is another one
-        weights = _some_blocks(weights, lambda deeper: blocks_of(recipe, deeper))
-    for name in [n for n in own if n.startswith(packing.HEADS) and n not in weights]:
+        parameters = {n: p for n, p in parameters.items() if not n.startswith(packing.HEADS)}
+    method, options = resolved.method_class, resolved.method
+    weights = _some_blocks(weights, lambda deeper: method.blocks_of(options, deeper))
+    _add_outputs(weights, parameters)
+    _check_shapes(run_id, weights, parameters)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name].float())
+
+
+def _add_outputs(weights: dict[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+    """Output layers that the earlier stage lacks are its first one."""
+    for name in [n for n in parameters if n.startswith(packing.HEADS) and n not in weights]:
         weights[name] = weights.get(f"{packing.HEADS}0.{name.rsplit('.', 1)[-1]}", torch.empty(0))
-    wrong = [n for n in own if n not in weights or weights[n].shape != own[n].shape]
-    wrong += [n for n in weights if n not in own and not n.startswith(packing.HEADS)]
+
+
+def _check_shapes(
+    run_id: str, weights: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
+) -> None:
+    wrong = [n for n in parameters if n not in weights or weights[n].shape != parameters[n].shape]
+    wrong += [n for n in weights if n not in parameters and not n.startswith(packing.HEADS)]
     if wrong:
         raise ValueError(
             f"init_from: run {run_id} has another model; {len(wrong)} tensors differ, the first is"
             f" {wrong[0]}"
         )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(weights[name].float())
 
 
 def _some_blocks(
-    weights: dict[str, torch.Tensor], chosen: Callable[[int], list[int]]
-) -> dict[str, torch.Tensor]:
-    """The weights of a net that has only the chosen blocks, numbered anew."""
+    weights: dict[str, Tensor], blocks_of: Callable[[int], list[int] | None]
+) -> dict[str, Tensor]:
+    """The weights of those blocks that a method starts from, numbered anew; all where it does not
+    say which.
+    """
     places = {n: m for n in weights if (m := BLOCK.match(n))}
-    new = {
-        old: i
-        for i, old in enumerate(chosen(1 + max((int(m[2]) for m in places.values()), default=-1)))
-    }
+    chosen = blocks_of(1 + max((int(m[2]) for m in places.values()), default=-1))
+    if chosen is None:
+        return weights
+    new = {old: i for i, old in enumerate(chosen)}
     return {
         n if n not in places else f"{places[n][1]}{new[int(places[n][2])]}{places[n][3]}": t
         for n, t in weights.items()
@@ -132,41 +132,35 @@ def _some_blocks(
     }
 
 
-def vocabulary(recipe: Recipe) -> int:
-    """The number of tokens, before any speech is prepared. ValueError where the recipe contradicts
-    the run it starts from.
+def check(resolved: ResolvedRecipe, vocabulary: int) -> None:
+    """ValueError, before any speech is prepared, for options, sizes, chunks and decoders that
+    cannot be, and for a run to begin from that is of another model or version.
     """
-    if recipe.init_from and not prepare_room.new_tokens(recipe):
-        return prepare_room.inherited(recipe)[0]
-    options = plugins.make_options(tokenizer.Options, recipe.tokens, "tokens")
-    return options.vocabulary
+    training, evaluation = resolved.training, resolved.evaluation
+    built = resolved.built(vocabulary)
+    model, _ = build(built, vocabulary, training.updates)
+    check_tokens(resolved, model)
+    check_model(model, training, evaluation)
+    check_splits(resolved.recipe, evaluation.splits)
+    if resolved.speech.init_from:
+        start_from(model, built, tokens_of(resolved))
 
 
-def check(recipe: Recipe, vocabulary: int) -> None:
-    """ValueError, before any speech is prepared, for sizes, chunks and decoders that the model
-    cannot do, and for a run to begin from
-    that is of another model or version.
-    """
-    training = plugins.make_options(TrainingOptions, recipe.training, "training")
-    model, _ = build(resolve(recipe, vocabulary), vocabulary, training.updates)
-    check_tokens(recipe, model, evaluation_options(recipe).decoder)
-    check_model(model, training, evaluation_options(recipe))
-    check_splits(recipe, evaluation_options(recipe).splits)
-    if recipe.init_from:
-        start_from(
-            model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode()
-        )
+def tokens_of(resolved: ResolvedRecipe) -> str:
+    """The tokens of the run that the recipe continues."""
+    return store.read(store.run_folder(resolved.speech.init_from) / paths.TOKENS).decode()
 
 
-def check_tokens(recipe: Recipe, model: Model, decoder: str) -> None:
+def check_tokens(resolved: ResolvedRecipe, model: Model) -> None:
     """ValueError for phonemes where no decoding graph makes words of them, which are scored."""
-    if _unit(recipe) != "phonemes":
+    speech, decoder = resolved.speech, resolved.evaluation.decoder
+    if _unit(speech) != "phonemes":
         return
     if decoding.GRAPH not in decoding.DECODERS[model.decoding]:
         raise ValueError(
             f"tokens are phonemes, of which a decoding graph makes words, and none reads the frames"
-            f" of model {recipe.model.name!r} ({model.decoding}): set tokens.kind = 'pieces' or"
-            " 'characters', or take a CTC model, e.g. conformer_ctc"
+            f" of model {resolved.recipe.model.name!r} ({model.decoding}): set tokens.kind ="
+            " 'pieces' or 'characters', or take a CTC model, e.g. conformer_ctc"
         )
     if decoder not in ("", decoding.GRAPH):
         raise ValueError(
@@ -175,11 +169,11 @@ def check_tokens(recipe: Recipe, model: Model, decoder: str) -> None:
         )
 
 
-def _unit(recipe: Recipe) -> str:
+def _unit(speech: SpeechRecipe) -> str:
     """What the recipe's tokens are, its own or those of the run that it continues."""
-    if recipe.init_from and not prepare_room.new_tokens(recipe):
-        return tokenizer.load(store.run_folder(recipe.init_from)).unit
-    return plugins.make_options(tokenizer.Options, recipe.tokens, "tokens").kind
+    if speech.inherits():
+        return tokenizer.load(store.run_folder(speech.init_from)).unit
+    return speech.tokens.kind
 
 
 def check_splits(recipe: Recipe, splits: Sequence[str]) -> None:
@@ -217,7 +211,3 @@ def check_model(model: Model, training: TrainingOptions, measured: evaluation.Op
     decoding.check(model.decoding, measured.decoder or usual)
     if understood:
         languages.check(understood)
-
-
-def evaluation_options(recipe: Recipe) -> evaluation.Options:
-    return plugins.make_options(evaluation.Options, recipe.evaluation, "evaluation")

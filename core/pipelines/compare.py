@@ -15,20 +15,19 @@ from core import cost, paths
 from core.data.prepared import Prepared
 from core.evaluation import provenance
 from core.evaluation.fitness import Fitness, some_of_each
-from core.pipelines import build as building, experiment
-from core.records import Anatomy, Recipe, Subnet, as_dict
-from core.registry import plugins, recipe_sets
+from core.pipelines import build as building, finish, search, train
+from core.pipelines.resolved import ResolvedRecipe
+from core.records import Anatomy, Origin, ProgressCallback, Recipe, Subnet, as_dict
+from core.registry import recipe_sets
 from core.registry.recipe_sets import Arm, RecipeSet
 from core.reports import arms_page, claims
 from core.search import allocation
 from core.storage import metrics as history, store
-from core.training.options import Options as TrainingOptions
-from core.training.trainer import Report
 
 CURVE_ROWS = 40  # of the loss, kept with an arm
 
 
-def run(recipe_set: RecipeSet, report: Report) -> Path:
+def run(recipe_set: RecipeSet, report: ProgressCallback) -> Path:
     """Train and measure what is missing, in the order of the set, and write its page -> the page.
 
     Interrupted when `report` says stop: the training under way has a checkpoint, and the same
@@ -58,13 +57,17 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
                     left,
                 )
 
-            recipe, prepared, _ = experiment.identify(recipe_set.recipe_of(arm, seed), tell, speech)
+            built, prepared, _ = train.identify(
+                ResolvedRecipe(recipe_set.recipe_of(arm, seed)), tell, speech
+            )
             before = recipe_sets.record(recipe_set.name, arm.name, seed)
-            if before is None or not _same(before, recipe, prepared, recipe_set.measured(arm)):
-                folder = experiment.train(recipe, tell)
-                selection = _search(arm, folder, recipe, prepared, tell) if arm.search else {}
+            if before is None or not _same(
+                before, built.recipe, prepared, recipe_set.measured(arm)
+            ):
+                folder = train.train(built.recipe, tell)
+                selection = _search(arm, folder, built, prepared, tell) if arm.search else {}
                 recipe_sets.save_record(
-                    recipe_set.name, _record(recipe_set, arm, recipe, folder, prepared) | selection
+                    recipe_set.name, _record(recipe_set, arm, built, folder, prepared) | selection
                 )
     finally:  # stopped in the midst: the page has what is finished and says what is not
         _write(recipe_set, page)
@@ -111,7 +114,7 @@ def _same(
     )
 
 
-def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
+def _check(recipe_set: RecipeSet, report: ProgressCallback) -> Prepared:
     """The speech that all arms hear. ValueError, before anything is trained: arms that hear
     different things, splits and sizes that
     will not be there, chunks that an arm's model cannot do.
@@ -122,7 +125,8 @@ def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
     for arm in recipe_set.arms:
         asked = recipe_set.recipe_of(arm, recipe_set.seeds[0])
         key = repr((asked.corpus, asked.features, asked.tokens, asked.init_from))
-        recipe, prepared, _ = experiment.identify(asked, report, speech.get(key))
+        resolved = ResolvedRecipe(asked)
+        built, prepared, _ = train.identify(resolved, report, speech.get(key))
         speech[key] = prepared
         if len({p.hash for p in speech.values()}) > 1:
             raise ValueError(
@@ -131,12 +135,12 @@ def _check(recipe_set: RecipeSet, report: Report) -> Prepared:
             )
         for split in recipe_set.measure.splits:
             prepared.rows(split)
-        building.check(recipe, prepared.tokenizer.size)
-        known = experiment.size_names(recipe, prepared.tokenizer.size) if arm.sizes else []
+        building.check(built, prepared.tokenizer.size)
+        known = finish.size_names(built, prepared.tokenizer.size) if arm.sizes else []
         if arm.search:
             known += [
-                allocation.name_of(experiment.ORIGINS[arm.search], s)
-                for s in experiment.search_options(recipe).sparsities
+                allocation.name_of(search.ORIGINS[arm.search], s)
+                for s in search.search_options(built).sparsities
             ]
         if missing := [
             name
@@ -159,7 +163,7 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
         own = [
             s
             for s in store.subnets(folder)
-            if s.origin == experiment.ORIGINS.get(arm.search, "trained")
+            if s.origin == search.ORIGINS.get(arm.search, Origin.TRAINED)
         ]
         found = {}
         for column, name in arm.sizes:
@@ -181,14 +185,14 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
 
 
 def _search(
-    arm: Arm, folder: Path, recipe: Recipe, prepared: Prepared, report: Report
+    arm: Arm, folder: Path, built: ResolvedRecipe, prepared: Prepared, report: ProgressCallback
 ) -> dict[str, Any]:
     """Sizes searched as the arm says, or those that were -> what choosing them took."""
-    if experiment.ORIGINS[arm.search] not in {s.origin for s in store.subnets(folder)}:
-        experiment.search(folder.name, report, methods=[arm.search])
+    if search.ORIGINS[arm.search] not in {s.origin for s in store.subnets(folder)}:
+        search.search(folder.name, report, methods=[arm.search])
     told, options = (
         store.read_json(store.own_part(folder) / f"{arm.search}.json"),
-        experiment.search_options(recipe),
+        search.search_options(built),
     )
     heard = sum(
         row.seconds for row in some_of_each(prepared.rows("search"), options.seconds, options.seed)
@@ -232,19 +236,18 @@ def _sums(found: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list
 
 
 def _record(
-    recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepared: Prepared
+    recipe_set: RecipeSet, arm: Arm, built: ResolvedRecipe, folder: Path, prepared: Prepared
 ) -> dict[str, Any]:
     finished = store.read_json(folder / paths.FINISHED)
     rows = history.metrics(folder)
-    options = plugins.make_options(TrainingOptions, recipe.training, "training")
-    chunk_ms = building.evaluation_options(recipe).chunk_ms
+    chunk_ms = built.evaluation.chunk_ms
     anatomy = store.anatomy(folder)
     fitness = Fitness(
         folder,
         prepared,
         recipe_set.measure.seconds,
         chunk_ms,
-        options.threads,
+        built.training.threads,
         seed=1,
         splits=recipe_set.measure.splits,
     )
@@ -263,9 +266,9 @@ def _record(
     return {
         "set": recipe_set.name,
         "arm": arm.name,
-        "seed": recipe.seed,
+        "seed": built.recipe.seed,
         "run": folder.name,
-        "recipe": as_dict(recipe),
+        "recipe": as_dict(built.recipe),
         "measure": recipe_set.measured(arm),
         "split": ", ".join(recipe_set.measure.splits),
         "chunk_ms": chunk_ms,

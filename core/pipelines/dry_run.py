@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from core import cost, paths
+from core import cost
+from core.corpora import base as corpora
 from core.data.batches import Batch
 from core.evaluation import provenance
 from core.methods.base import Method
 from core.pipelines import build as building
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import Recipe
-from core.registry import plugins
 from core.speech import tokenizer
-from core.storage import store
-from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 
 PHASES = 200  # moments of the training whose passes are looked at
@@ -31,12 +30,15 @@ LONG_S = 20.0  # an update that takes longer is timed once, not twice
 # share of its threads' time below which others had the machine (a guess: some operators use one
 # thread alone)
 BUSY = 0.6
-MEAN_S = 12.3  # an utterance of LibriSpeech; a corpus with others says its own MEAN_S
 CHARACTERS_S = 14.5  # characters spoken in a second, spaces included, about
 
 
 def stand_in(
-    batch_seconds: float, vocabulary: int, characters: bool, seed: int, utterance_s: float = MEAN_S
+    batch_seconds: float,
+    vocabulary: int,
+    characters: bool,
+    seed: int,
+    utterance_s: float = corpora.Corpus.mean_s,
 ) -> Batch:
     """About `batch_seconds` of seeded noise in utterances of nearly one length, with as many tokens
     as such speech has.
@@ -68,19 +70,15 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
     ValueError as a training would raise it: options, sizes, chunks. A recipe that starts from
     another run takes its tokens.
     """
-    settings = plugins.make_options(TrainingOptions, recipe.training, "training")
-    vocabulary = building.vocabulary(recipe)
-    building.check(recipe, vocabulary)
-    recipe = building.resolve(recipe, vocabulary)
-    utterance_s = min(
-        getattr(plugins.load("corpora", recipe.corpus.name), "MEAN_S", MEAN_S),
-        settings.batch_seconds,
-    )
-    model, method = building.build(recipe, vocabulary, settings.updates)
+    resolved = ResolvedRecipe(recipe)
+    settings, vocabulary = resolved.training, resolved.speech.vocabulary()
+    building.check(resolved, vocabulary)
+    built = resolved.built(vocabulary)
+    mean_s = corpora.plugin(recipe.corpus.name).mean_s
+    utterance_s = min(mean_s, settings.batch_seconds)
+    model, method = building.build(built, vocabulary, settings.updates)
     if recipe.init_from:
-        building.start_from(
-            model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode()
-        )
+        building.start_from(model, built, building.tokens_of(built))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         trainer.step = max(0, settings.updates - 3)  # of the last phase

@@ -1,45 +1,46 @@
 """What each kind of job does with its payload: a function `<kind>_job(payload, report)` for every
-one of records.JOB_KINDS.
+one of core.jobs.job.JOB_KINDS.
 
-Torch is loaded with core.pipelines.experiment, by the kinds that need it.
+Torch is loaded with the other modules of core.pipelines, by the kinds that need it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.storage import exports, store
-
-Report = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
-
-
-def prepare_job(payload: dict[str, Any], report: Report) -> None:
-    from core.pipelines import experiment
-
-    experiment.prepare(store.recipe_from(payload["recipe"]), report)
+from core.records import ProgressCallback, RunProgress
+from core.registry import recipes
+from core.storage import exports
 
 
-def train_job(payload: dict[str, Any], report: Report) -> Path:
+def prepare_job(payload: dict[str, Any], report: ProgressCallback) -> None:
+    from core.data.source import SpeechRecipe
+    from core.pipelines import speech
+
+    speech.prepare(SpeechRecipe.of(recipes.recipe_from(payload["recipe"])), report)
+
+
+def train_job(payload: dict[str, Any], report: RunProgress) -> Path:
     """Training, and then the measuring that makes the run appear in the charts."""
-    from core.pipelines import experiment
+    from core.pipelines import evaluate, train
 
-    folder = experiment.train(store.recipe_from(payload["recipe"]), report)
-    experiment.evaluate(folder.name, [], [], report)
+    recipe = recipes.recipe_from(payload["recipe"])
+    folder = train.train(recipe, report, begun=report.belongs_to)
+    evaluate.evaluate(folder.name, [], [], report)
     return folder
 
 
-def search_job(payload: dict[str, Any], report: Report) -> None:
-    from core.pipelines import experiment
+def search_job(payload: dict[str, Any], report: ProgressCallback) -> None:
+    from core.pipelines import search
 
-    experiment.search(payload["run"], report)
+    search.search(payload["run"], report)
 
 
-def evaluate_job(payload: dict[str, Any], report: Report) -> None:
-    from core.pipelines import experiment
+def evaluate_job(payload: dict[str, Any], report: ProgressCallback) -> None:
+    from core.pipelines import evaluate
 
-    experiment.evaluate(
+    evaluate.evaluate(
         payload["run"],
         payload.get("subnets") or [],
         payload.get("splits") or [],
@@ -50,7 +51,7 @@ def evaluate_job(payload: dict[str, Any], report: Report) -> None:
     )
 
 
-def export_job(payload: dict[str, Any], report: Report) -> None:
+def export_job(payload: dict[str, Any], report: ProgressCallback) -> None:
     for line in exports.write(
         payload["run"], payload.get("subnets") or [], payload.get("folder") or "", report
     ):

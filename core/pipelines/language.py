@@ -13,13 +13,15 @@ import zstandard
 
 from core import paths
 from core.data.prepared import TRAIN
+from core.data.source import SpeechRecipe
 from core.evaluation import evaluate as evaluation, tuning
 from core.lm import arpa, estimation, interpolation, languages, ngrams, pruning
 from core.lm.text import read_sentences
-from core.pipelines import experiment
-from core.records import Recipe
+from core.pipelines.evaluate import conditions
+from core.pipelines.resolved import ResolvedRecipe
+from core.pipelines.speech import prepared_now, prepared_of
+from core.records import ProgressCallback, Recipe
 from core.storage import packing, store
-from core.training.trainer import Report
 
 HELD_OUT = 10  # each tenth sentence tunes an interpolation's weight
 FEWEST = 5  # sentences that it is tuned on
@@ -29,7 +31,7 @@ def make(
     source: Recipe | str | None,
     files: Sequence[str],
     order: int,
-    report: Report,
+    report: ProgressCallback,
     marks: Sequence[str] = (),
     prune: float = 0.0,
     least: int = 1,
@@ -64,9 +66,9 @@ def make(
     )
     if source is not None:
         prepared = (
-            experiment.prepared_of(store.run_folder(source), store.recipe(source), report)
+            prepared_of(store.run_folder(source), SpeechRecipe.of(store.recipe(source)), report)
             if isinstance(source, str)
-            else experiment.prepared_now(source, report)
+            else prepared_now(SpeechRecipe.of(source), report)
         )
         different = dict.fromkeys((row.speaker, row.text) for row in prepared.rows(TRAIN))
         sentences += [text.split() for _, text in different]
@@ -121,7 +123,7 @@ def write(
     files: Sequence[str],
     order: int,
     out: Path | None,
-    report: Report,
+    report: ProgressCallback,
     marks: Sequence[str] = (),
     prune: float = 0.0,
     least: int = 1,
@@ -169,7 +171,7 @@ def tune(
     run_id: str,
     subnets: Sequence[str],
     splits: Sequence[str],
-    report: Report,
+    report: ProgressCallback,
     chunk_ms: float | None = None,
     decoding: dict[str, Any] | None = None,
 ) -> tuning.Tuning:
@@ -178,7 +180,7 @@ def tune(
     """
     tuning.check(splits)
     folder = store.run_folder(run_id)
-    recipe = store.recipe(folder)
+    resolved = ResolvedRecipe(store.recipe(folder))
     if len(subnets) > 1:
         raise ValueError(
             f"--tune takes one size, but --subnets names {', '.join(subnets)}; the weights of one"
@@ -186,9 +188,9 @@ def tune(
         )
     subnet = store.subnet(folder, subnets[0]) if subnets else store.subnets(folder)[0]
     recognizer = evaluation.opened(
-        packing.pack(folder, subnet), experiment.measured_so(recipe, splits, chunk_ms, decoding)
+        packing.pack(folder, subnet), conditions(resolved.evaluation, splits, chunk_ms, decoding)
     )
     tuning.check_graph(recognizer)  # before any speech is prepared
     return tuning.tune(
-        recognizer, experiment.prepared_of(folder, recipe, report, [tuning.DEV]), report=report
+        recognizer, prepared_of(folder, resolved.speech, report, [tuning.DEV]), report=report
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
-from core.records import Card, CardOption
 from core.registry import plugins
+from core.registry.cards import Card, CardOption, Display
 
 SETTINGS = {
     "features": "speech/features.py",
@@ -63,7 +63,9 @@ def _read(path: Path, room: str, written: int, size: int) -> Card:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
         title = (ast.get_docstring(tree) or "").strip().split("\n")[0]
         version = _version(tree, required=room not in ("settings", "bench", "core"))
-        return Card(room, path.stem, title, version, _options(tree), str(path))
+        return Card(
+            room, path.stem, title, version, _options(tree), str(path), display=_display(tree)
+        )
     except SyntaxError as error:
         broken = f"line {error.lineno}: {error.msg}"
     except (ValueError, OSError) as error:
@@ -90,16 +92,45 @@ def defaults(card: Card) -> dict[str, Any]:
 
 
 def _version(tree: ast.Module, required: bool) -> int:
+    assigned = _assigned(tree, "VERSION")
+    if assigned is None:
+        if required:
+            raise ValueError("there is no VERSION; add a line like VERSION = 1")
+        return 1
+    value = _literal(assigned, "VERSION")
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"VERSION must be a whole number from 1, but {value!r} came")
+    return value
+
+
+def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
+    """The expression that a module gives to `name`; None where it does not."""
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(t, ast.Name) and t.id == "VERSION" for t in targets):
-            value = _literal(node.value, "VERSION")
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"VERSION must be a whole number from 1, but {value!r} came")
-            return value
-    if required:
-        raise ValueError("there is no VERSION; add a line like VERSION = 1")
-    return 1
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        if any(isinstance(t, ast.Name) and t.id == name for t in targets):
+            return node.value
+    return None
+
+
+def _display(tree: ast.Module) -> Display:
+    call = _assigned(tree, "DISPLAY")
+    if call is None:
+        return Display()
+    if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
+        raise ValueError('DISPLAY: expected Display(name="...", ...), fields by name')
+    given = {str(k.arg): _literal(k.value, f"DISPLAY.{k.arg}") for k in call.keywords}
+    fields = {f.name: type(f.default) for f in dataclasses.fields(Display)}
+    plugins.check_known(given, fields, "DISPLAY")
+    wrong = [n for n, value in given.items() if not isinstance(value, fields[n])]
+    if wrong:
+        raise ValueError(
+            f"DISPLAY.{wrong[0]}: expected {fields[wrong[0]].__name__}, got {given[wrong[0]]!r}"
+        )
+    return Display(**given)
 
 
 def _options(tree: ast.Module) -> tuple[CardOption, ...]:

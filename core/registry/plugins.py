@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from core import paths
+from core.records import Choice
 
 SIMPLE = {
     "int": int,
@@ -56,6 +57,18 @@ def load(room: str, name: str) -> ModuleType:
         raise ValueError(
             f"core/{place}/{name}.py cannot be loaded: {type(error).__name__}: {error}"
         ) from error
+
+
+def options(room: str, choice: Choice, where: str) -> Any:
+    """The typed, frozen options of a chosen plug-in. ValueError names a wrong one as
+    `where.option`.
+    """
+    return make_options(load(room, choice.name).Options, choice.options, where)
+
+
+def defaults(room: str, name: str) -> dict[str, Any]:
+    """{option of a plug-in: its default}."""
+    return vars(load(room, name).Options())
 
 
 def check_name(name: Any, allowed: Iterable[str], what: str) -> None:

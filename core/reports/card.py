@@ -9,6 +9,7 @@ from typing import Any
 
 from core import cost, paths
 from core.records import Anatomy, Report
+from core.registry import catalog
 from core.reports import chain, comparisons, tables
 from core.storage import metrics as history, store
 
@@ -26,29 +27,6 @@ BOTH = (
     " again, by leaving out blocks of 8 numbers (8x1), the least important ones first, or whole"
     " parts ({parts}), or both. Only parts that are left out save time, too."
 )
-COMPONENTS = (
-    "It is a *supernet*: one set of weights out of which every size below is cut without training"
-    " again, by leaving out quarters of feed-forwards, attention heads and convolutions that it"
-    " learned to do without while it was trained. Time is saved by feed-forwards, attentions and"
-    " convolutions of which nothing is left."
-)
-SINGLE = {
-    "gradual_magnitude": (
-        "It was pruned to one size while it was trained, and is the baseline that the "
-        "supernet's sizes are held against: what a net gives that is trained for one size only."
-    ),
-    "csp": "It was pruned to one size while it was trained, by compressed sensing.",
-    "individual": (
-        "It is a net of fewer blocks, trained alone: what a net gives that is trained for one depth"
-        " only."
-    ),
-    "small_dense": (
-        "It is a narrower net without zeros, trained from scratch, and is the baseline that the "
-        "supernet's sizes are held against: what the same bytes give without any pruning."
-    ),
-    "ortho_softmax": COMPONENTS,
-    "dense": "It is a net without zeros, trained in the ordinary way.",
-}
 CURVE_ROWS = 8
 SPEED_NOTE = (
     "Zeros save bytes, not time: the runtime multiplies them like other numbers, which is why the"
@@ -102,9 +80,8 @@ def _what(folder: Path, reports: list[Report]) -> str:
     parts = ", ".join(
         f"{kind}s" for kind in dict.fromkeys(u.kind for u in anatomy.units if u.branch)
     )
-    kind = SINGLE.get(
-        recipe.method.name,
-        (BOTH if zeros else SHALLOWER).format(parts=parts) if shallower else NESTED,
+    kind = catalog.card("methods", recipe.method.name).display.sentence or (
+        (BOTH if zeros else SHALLOWER).format(parts=parts) if shallower else NESTED
     )
     return (
         f"# {recipe.title or folder.name}\n\nA speech recogniser for English: it writes down what"
@@ -370,7 +347,8 @@ def _limits(folder: Path, reports: list[Report], stages: list[dict[str, Any]]) -
         ),
         "Reports hold hypotheses and edit counts, no reference text of third-party corpora.",
     ]
-    if any(r.method == "omni_sparsity" for r in reports):
+    options = catalog.card("methods", store.recipe(folder).method.name).options
+    if any(o.name == "sparsest" for o in options):
         lines.append(
             "Sizes sparser than the sparsest trained are not offered: they were never learnt."
         )

@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
-from core.records import Recipe
+from core.records import Origin, Recipe
 from core.registry import catalog
 from core.storage import metrics as history, store
 
 LONGEST_COMMAND = 500  # characters; a longer one is less readable than the recipe file itself
-SEARCHED = (
-    "searched",
-    "random search",
-    "global magnitude",
-)  # origins of subnets that `core search` makes
+# origins of subnets that `core search` makes
+SEARCHED = (Origin.SEARCHED, Origin.RANDOM, Origin.MAGNITUDE)
 
 
 def chain(run: str | Path) -> list[dict[str, Any]]:

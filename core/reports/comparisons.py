@@ -13,15 +13,12 @@ import numpy as np
 from core import paths
 from core.data.prepared import Prepared
 from core.evaluation import scoring
-from core.records import Report
+from core.records import Origin, Report
 from core.reports import chain, tables
+from core.search import allocation
 from core.storage import store
 
-OTHERS = {
-    "u": "uniform",
-    "m": "global magnitude",
-    "r": "random search",
-}  # by first letter; "s" = searched
+OTHERS = (Origin.UNIFORM, Origin.MAGNITUDE, Origin.RANDOM)  # what searched subnets are held against
 SAME_BYTES = 0.01  # files further apart than this are no fair pair and are marked
 SPEAKERS, UTTERANCES = (
     "speakers, then utterances",
@@ -38,14 +35,16 @@ def compare(folder: Path) -> dict[str, Any]:
     "resampled" says so.
     """
     prepared = _prepared(folder)
+    searched = {s.name: s for s in store.subnets(folder) if s.origin is Origin.SEARCHED}
     rows = []
     for same in tables.by_condition(store.reports(folder)).values():
         by_name = {r.subnet: r for r in same}
         for report in same:
+            subnet = searched.get(report.subnet)
             rows += [
-                _pair(folder, report, by_name[letter + report.subnet[1:]], origin, prepared)
-                for letter, origin in OTHERS.items()
-                if _is_searched(report.subnet) and letter + report.subnet[1:] in by_name
+                _pair(folder, report, by_name[name], origin, prepared)
+                for origin in OTHERS
+                if subnet and (name := allocation.counterpart(subnet, origin)) in by_name
             ]
     for row, holm in zip(rows, scoring.holm([r["p"] for r in rows])):
         row["holm"] = holm
@@ -55,10 +54,6 @@ def compare(folder: Path) -> dict[str, Any]:
         "seed": scoring.SEED,
         "rows": rows,
     }
-
-
-def _is_searched(name: str) -> bool:
-    return name[:1] == "s" and name[1:].replace(".", "", 1).isdigit()
 
 
 def _prepared(folder: Path) -> list[Prepared]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from core import cost
-from core.records import Anatomy, Subnet
+from core.records import Anatomy, Origin, Subnet
 
 Keep = dict[str, float]
 LEAST = 0.01  # kept of any matrix, so that no branch vanishes
@@ -106,16 +106,27 @@ def budgets_of(anatomy: Anatomy, sparsities: Sequence[float]) -> list[int]:
     return [cost.file_bytes(anatomy, cost.uniform(anatomy, s)) for s in sorted(sparsities)]
 
 
-LETTERS = {"searched": "s", "random search": "r", "uniform": "u", "global magnitude": "m"}
+# of names of subnets of one byte budget, which share a number
+PREFIXES = {Origin.SEARCHED: "s", Origin.RANDOM: "r", Origin.UNIFORM: "u", Origin.MAGNITUDE: "m"}
 
 
-def name_of(origin: str, sparsity: float) -> str:
+def name_of(origin: Origin, sparsity: float) -> str:
     """ "s70" of a searched size at a budget of 0.7, "r70" of random search, ..."""
-    return f"{LETTERS[origin]}{round(100 * sparsity, 1):g}"
+    return f"{PREFIXES[origin]}{round(100 * sparsity, 1):g}"
+
+
+def counterpart(subnet: Subnet, origin: Origin) -> str:
+    """The name of the subnet of the same budget and another origin."""
+    return PREFIXES[origin] + subnet.name.removeprefix(PREFIXES[subnet.origin])
 
 
 def subnet_of(
-    anatomy: Anatomy, keep: Keep, budget_sparsity: float, run: str, ranks_sha256: str, origin: str
+    anatomy: Anatomy,
+    keep: Keep,
+    budget_sparsity: float,
+    run: str,
+    ranks_sha256: str,
+    origin: Origin,
 ) -> Subnet:
     """A Subnet named after the budget, e.g. "s70": subnets of one budget differ in the letter and
     share the number.
@@ -142,8 +153,8 @@ def baselines(
     made = []
     for sparsity, size in zip(sorted(sparsities), budgets_of(anatomy, sparsities)):
         for keep, origin in (
-            (cost.uniform(anatomy, sparsity), "uniform"),
-            (global_magnitude(norms, anatomy, size), "global magnitude"),
+            (cost.uniform(anatomy, sparsity), Origin.UNIFORM),
+            (global_magnitude(norms, anatomy, size), Origin.MAGNITUDE),
         ):
             made.append(subnet_of(anatomy, keep, sparsity, run, ranks_sha256, origin))
     return made

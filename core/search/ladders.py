@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from core import cost
-from core.records import Anatomy, Subnet
+from core.records import Anatomy, Interrupted, ProgressCallback, Subnet
 from core.search.allocation import (
     Keep,
     budgets_of,
@@ -24,9 +24,7 @@ from core.search.allocation import (
 )
 from core.search.evolution import Options, RandomSearch, Search
 from core.storage import store
-from core.training.trainer import Interrupted
 
-Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 STEEPNESS = (4.0, 8.0, 16.0)  # of the allocations by harm that the search starts from
 
 
@@ -37,7 +35,7 @@ def run_ladder(
     *,
     rerank: Callable[[Keep], float] | None = None,
     norms: dict[str, np.ndarray] | None = None,
-    progress: Progress = lambda *_: True,
+    progress: ProgressCallback = lambda *_: True,
     state_path: Path | None = None,
     run: str = "",
     ranks_sha256: str = "",
@@ -167,7 +165,7 @@ def _harm(
     budget: int,
     many: Callable[[list[Keep]], list[float]],
     at_once: int,
-    progress: Progress,
+    progress: ProgressCallback,
     minutes: float,
 ) -> dict[str, float]:
     """{unit: rise of the loss when it alone keeps half as much} at the uniform size of a budget; {}

@@ -24,6 +24,7 @@ import numpy as np
 import soundfile
 
 from core.common.writing import beside, os_errors
+from core.records import CountCallback
 
 SAMPLE_RATE = 16000
 INDEX, MADE = "index.jsonl", "made.json"
@@ -34,8 +35,6 @@ FORMATS = {
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
     "opus": {"format": "OGG", "subtype": "OPUS"},
 }
-
-Progress = Callable[[int, int, str], None]  # done, total, text
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def make(
     *,
     ending: str = "flac",
     processes: int = 0,
-    progress: Progress | None = None,
+    progress: CountCallback | None = None,
     about: dict | None = None,
 ) -> Path:
     """`folder` filled with what `work` makes of each task {file name: task}; at once if it is

@@ -5,18 +5,18 @@ were measured, or none, each with its checksum beside it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from core import paths
 from core.common import writing
-from core.records import Interrupted, Report, Subnet
+from core.records import Interrupted, ProgressCallback, Report, Subnet
 from core.storage import checksums, packing, store
 
-Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 
-
-def write(run: str, names: Iterable[str], folder: str | Path, progress: Progress) -> list[str]:
+def write(
+    run: str, names: Iterable[str], folder: str | Path, progress: ProgressCallback
+) -> list[str]:
     """Write these sizes of a run (all when none is named) into `folder`, "" = paths.exports ->
     "<sha256>  <file>" of each, as sha256sum
     says it. Raises Interrupted when `progress` says stop: what is there then is whole.

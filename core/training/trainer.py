@@ -25,7 +25,7 @@ from core.data.batches import Batch, Batches
 from core.layers.dropout import Noise, uniform
 from core.methods.base import Method, Pass, Results
 from core.models.base import Model, Output, with_weights
-from core.records import Interrupted
+from core.records import Interrupted, ProgressCallback
 from core.sparsity import blocks
 from core.storage import metrics as history, store
 from core.training import checkpoints, dealing
@@ -34,9 +34,6 @@ from core.training.distributed import Group
 from core.training.muon import Muon
 from core.training.options import Options, learning_rate
 
-Report = Callable[
-    [float, str, float | None], bool
-]  # (progress 0..1, message, seconds left) -> go on?
 Listen = Callable[
     ..., dict[str, float]
 ]  # (model, weights, gates=, head=) -> {corpus: word error rate} on held-out speech
@@ -245,7 +242,7 @@ class Trainer:
 
     # the run
 
-    def run(self, report: Report) -> None:
+    def run(self, report: ProgressCallback) -> None:
         """Train from the present step to the last; raises Interrupted when asked to stop (SIGTERM
         or report says no).
         """

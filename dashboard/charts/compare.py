@@ -10,15 +10,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core import cost
-from core.records import KINDS, Anatomy, Subnet
+from core.records import KINDS, Anatomy, Origin, Subnet
 from dashboard.charts.explore import AXES, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, style
 from dashboard.charts.layers import branch_name
 
-RIVALS = (
-    "u",
-    "r",
-    "m",
-)  # names of sizes that nothing chose: uniform keeps all alike; the searches' rivals
+# sizes that nothing chose: uniform keeps all alike, the others are what searches are held against
+UNCHOSEN = (Origin.UNIFORM, Origin.RANDOM, Origin.MAGNITUDE)
 SPENT = (
     ("minutes", "minutes a training", 1),
     ("selection_minutes", "minutes of choosing sizes", 1),
@@ -68,7 +65,7 @@ def kept_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
     """
     columns = {}
     for subnet in sorted(subnets, key=lambda s: (s.sparsity, s.name)):
-        if subnet.sparsity <= 0 or subnet.name.startswith(RIVALS):
+        if subnet.sparsity <= 0 or subnet.origin in UNCHOSEN:
             continue
         kept = dict(zip(anatomy.units, cost.counts(anatomy, subnet.keep)))
         kinds = [k for k in KINDS if any(u.kind == k for u in anatomy.units)]
@@ -165,7 +162,7 @@ def parts_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
     """
     columns: dict[tuple[str, str], dict[int, float]] = {}
     for subnet in sorted(subnets, key=lambda s: (s.sparsity, s.name)):
-        if not cost.branches_off(anatomy, subnet.keep) or subnet.name.startswith(RIVALS):
+        if not cost.branches_off(anatomy, subnet.keep) or subnet.origin in UNCHOSEN:
             continue
         totals: dict[tuple[int, str], list[int]] = {}
         for unit, kept in zip(anatomy.units, cost.counts(anatomy, subnet.keep)):

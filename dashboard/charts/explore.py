@@ -8,12 +8,14 @@ its own as well.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from core.registry import catalog, plugins
+from core.registry.cards import Display
 from dashboard.markdown import plot_text
 
 BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GREY = (
@@ -96,26 +98,6 @@ AXES = {
     )
 }
 
-NAMES = {
-    "omni_sparsity": "supernet",
-    "small_dense": "small dense nets",
-    "dense": "dense net",
-    "gradual_magnitude": "pruned one by one",
-    "csp": "compressed sensing",
-    "individual": "shallower nets one by one",
-    "simple_topk": "parts left out (Simple-Top-k)",
-    "iterative_zero_out": "parts left out (Iterative-Zero-Out)",
-    "ortho_softmax": "parts left out (OrthoSoftmax)",
-    "omni": "supernet of zeros and depth",
-    "aux_loss": "early exits (Aux-Loss)",
-    "random_branches": "parts left out at random",
-}
-STYLES = {
-    "omni_sparsity": (BLUE, "circle"),
-    "small_dense": (VERMILLION, "square"),
-    "gradual_magnitude": (GREEN, "diamond"),
-    "dense": (PURPLE, "triangle-up"),
-}
 SPARE = (
     (ORANGE, "cross"),
     (GREY, "x"),
@@ -132,14 +114,21 @@ SPARE = (
 )  # far from the supernet's blue first: it is sky blue on a dark page
 
 
+def display(method: str) -> Display:
+    """How a method's plug-in wants to be shown; of a method that is not here only its name."""
+    known = method in plugins.names("methods")
+    shown = catalog.card("methods", method).display if known else Display()
+    return shown if shown.name else replace(shown, name=method.replace("_", " "))
+
+
 def style(method: str, methods: list[str], dark: bool = False) -> tuple[str, str]:
-    """(colour, marker) of a method; blue becomes sky blue on a dark page."""
-    if method in STYLES:
-        colour, marker = STYLES[method]
-    else:
-        others = sorted(m for m in methods if m not in STYLES)
-        colour, marker = SPARE[others.index(method) % len(SPARE)] if method in others else SPARE[-1]
-    return (SKY if dark and colour == BLUE else colour), marker
+    """(color, marker) of a method; blue becomes sky blue on a dark page."""
+    shown = display(method)
+    color, marker = shown.color, shown.marker
+    if not color or not marker:
+        others = sorted(m for m in methods if not display(m).color)
+        color, marker = SPARE[others.index(method) % len(SPARE)] if method in others else SPARE[-1]
+    return (SKY if dark and color == BLUE else color), marker
 
 
 def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -284,9 +273,8 @@ def front_figure(
         points.itertuples()
     ):  # plain rows: each selection of a frame of sixty columns takes milliseconds
         by_method.setdefault(row.method, []).append(row)
-    methods = sorted(
-        by_method, key=lambda m: (m == "omni_sparsity", m)
-    )  # the supernet is drawn on top
+    # the main method is drawn on top
+    methods = sorted(by_method, key=lambda m: (display(m).main, m))
     traces = [t for m in methods for t in _method_traces(by_method[m], m, style(m, methods, dark))]
     if chosen and chosen["x"] is not None and chosen["wer"] is not None:
         traces.append(_chosen_trace(chosen, dark))
@@ -321,9 +309,10 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
     colour, marker = look
     traces: list[dict] = []
     kind, _, run = method.partition(" ")  # the network, too, where several of one method are shown
-    name = plot_text(f"{NAMES.get(kind, kind.replace('_', ' '))} {run}".rstrip())
-    line = [row for row in rows if method == "small_dense" or not row.beaten]
-    if method != "gradual_magnitude" and len(line) > 1:  # sizes pruned one by one are no line
+    shown = display(kind)
+    name = plot_text(f"{shown.name} {run}".rstrip())
+    line = [row for row in rows if not shown.ranked or not row.beaten]
+    if shown.line != "none" and len(line) > 1:
         traces.append(
             {
                 "type": "scatter",
@@ -336,11 +325,11 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                 "line": {
                     "color": colour,
                     "width": 2,
-                    "dash": "dash" if method == "small_dense" else "solid",
+                    "dash": shown.line,
                 },
             }
         )
-    faint = [row for row in rows if method != "small_dense" and row.beaten]
+    faint = [row for row in rows if shown.ranked and row.beaten]
     for part, opacity in ((line, 1.0), (faint, FAINT)):
         if not part:
             continue
@@ -354,7 +343,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                 "legendgroup": method,
                 "showlegend": opacity == 1.0,
                 "opacity": opacity,
-                "legendrank": 1 if method == "omni_sparsity" else 1000,
+                "legendrank": 1 if shown.main and not run else 1000,
                 "marker": {"color": colour, "symbol": marker, "size": 11},
                 "selected": {"marker": {"opacity": opacity}},
                 "unselected": {"marker": {"opacity": opacity}},

@@ -12,8 +12,8 @@ from typing import Any
 
 import streamlit as st
 
-from core.records import Card, CardOption
 from core.registry import catalog, plugins
+from core.registry.cards import Card, CardOption
 from dashboard.markdown import escape
 
 BARE = re.compile(r"[A-Za-z0-9_-]+")

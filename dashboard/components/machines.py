@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from core.jobs import ray_client as cluster
-from core.records import Job
+from core.jobs.job import Job
 from dashboard.markdown import escape
 
 WAIT_S = 2.0  # a page waits no longer for a cluster

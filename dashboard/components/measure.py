@@ -9,7 +9,8 @@ from typing import Any
 import streamlit as st
 
 from core.jobs import visitors
-from core.records import Job, Subnet, as_dict
+from core.jobs.job import Job
+from core.records import Subnet, as_dict
 from dashboard import data, visit
 from dashboard.markdown import escape
 

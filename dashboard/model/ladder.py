@@ -9,19 +9,14 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core import cost
-from core.records import Subnet
+from core.records import Origin, Subnet
 from dashboard import data
 
 # points of sparsity within which only one of several subnets is a rung, if they share a percentage
 # or are not measured
 NEAR = 1.5
-ORIGINS = (
-    "searched",
-    "trained",
-    "uniform",
-    "between",
-    "dense",
-)  # the first wins among measured ones
+# the first wins among measured ones
+ORIGINS = (Origin.SEARCHED, Origin.TRAINED, Origin.UNIFORM, Origin.BETWEEN)
 
 
 @dataclass(frozen=True)
@@ -125,5 +120,5 @@ def _between(run: str, percent: int, key: tuple) -> Subnet:
         bits=a.bits,
         sparsity=cost.sparsity_reached(data.anatomy(run), keep),
         ranks_sha256=a.ranks_sha256,
-        origin="between",
+        origin=Origin.BETWEEN,
     )

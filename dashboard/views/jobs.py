@@ -9,7 +9,7 @@ import time
 import streamlit as st
 
 from core.jobs import database as queue_file, queue as jobs, visitors
-from core.records import Job
+from core.jobs.job import Job
 from core.storage import metrics as history
 from dashboard import visit
 from dashboard.charts import curves

@@ -10,8 +10,9 @@ from typing import Any
 import streamlit as st
 
 from core.jobs import visitors
-from core.records import Card, as_dict
+from core.records import as_dict
 from core.registry import catalog, recipes as recipe_files
+from core.registry.cards import Card
 from core.storage import store
 from dashboard import data, visit
 from dashboard.components import forms, links

@@ -826,11 +826,11 @@ def test_a_mixture_narrowed_to_a_test_needs_no_other_speech():
     gone = {"corpus": "librispeech", "options": {"root": "$NO_SUCH_FOLDER"}, "prefix": "books"}
     built_in = {"corpus": "voice_commands", "options": {"hours": 1.0}}
     options = {"parts": [gone, built_in]}
-    narrowed = mixture.narrow(options, ["voice_commands/test"])
+    narrowed = mixture.Corpus.narrow(options, ["voice_commands/test"])
     assert base.make(Choice("mixture", narrowed)).splits() == ["voice_commands/test"]
     assert narrowed["parts"] == [{**built_in, "splits": ["test"]}]
     assert [
-        mixture.narrow(options, s)
+        mixture.Corpus.narrow(options, s)
         for s in ([], ["search"], ["voice_commands/test", "dev"], ["x/y"])
     ] == [options] * 4
 

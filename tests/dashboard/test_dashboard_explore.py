@@ -191,7 +191,8 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(
     run, monkeypatch, decoder, chunk_ms, precision
 ):
     from core.decoding import ctc as decoding
-    from core.pipelines import experiment  # torch: not for the other tests here
+    from core.pipelines import evaluate as pipelines_evaluate  # torch: not for the others
+    from core.pipelines.resolved import ResolvedRecipe
 
     old = next(r for r in store.reports(run) if r.subnet == "s90" and r.split == standin.SPLITS[0])
     row = as_dict(dataclasses.replace(old, decoder=decoder, chunk_ms=chunk_ms, precision=precision))
@@ -201,8 +202,11 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(
     assert measure.measuring("aa-supernet", subnet.name, asked) and not measure.measuring(
         "aa-supernet", subnet.name, measure.conditions(row | {"decoder": "modified_beam_search 9"})
     )
-    given = experiment.measured_so(
-        store.recipe(run), payload["splits"], payload["chunk_ms"], payload["decoding"]
+    given = pipelines_evaluate.conditions(
+        ResolvedRecipe(store.recipe(run)).evaluation,
+        payload["splits"],
+        payload["chunk_ms"],
+        payload["decoding"],
     )
     assert (given.splits, given.chunk_ms, given.precision) == ([row["split"]], chunk_ms, precision)
     assert decoding.labelled(given.decoder, given.beam) == decoder and not given.lm

@@ -11,7 +11,7 @@ import pytest
 
 from core import paths
 from core.jobs import database as queue_file, queue as jobs, ray_client as cluster
-from core.records import JOB_KINDS
+from core.jobs.job import JOB_KINDS
 from dashboard.charts import curves, explore as charts
 from tests.conftest import ROOT
 

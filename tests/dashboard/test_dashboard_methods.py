@@ -15,7 +15,13 @@ from streamlit.testing.v1 import AppTest
 
 from core import cost, paths
 from core.evaluation import evaluate as evaluation
-from core.pipelines import build as building, dry_run as rehearsal, experiment
+from core.pipelines import (
+    build as building,
+    dry_run as rehearsal,
+    finish as pipelines_finish,
+    train as pipelines_train,
+)
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Recipe
 from core.registry import plugins
 from core.speech import audio, tokenizer
@@ -91,8 +97,9 @@ def finished(method: str, model: str):
         evaluation={"chunk_ms": float(chunk)},
         title=f"{method} on {model}",
     )
-    recipe = building.resolve(recipe, tokenizer.CHARACTERS)
-    built, made = building.build(recipe, tokenizer.CHARACTERS, 2)
+    resolved = ResolvedRecipe(recipe).built(tokenizer.CHARACTERS)
+    recipe = resolved.recipe
+    built, made = building.build(resolved, tokenizer.CHARACTERS, 2)
     folder = paths.runs() / f"{method}-{model}"
     words = paths.artifacts() / "words"
     words.mkdir(parents=True, exist_ok=True)
@@ -105,7 +112,7 @@ def finished(method: str, model: str):
         json.dumps({"mean": [0.0] * 80, "std": [4.0] * 80})
     )
     prepared = SimpleNamespace(folder=words, hash="0", info={"attributions": []})
-    experiment._begin(folder, recipe, prepared, made.anatomy, None)
+    pipelines_train._begin(folder, recipe, prepared, made.anatomy)
 
     def noise(*_, **__):
         yield from (rehearsal.stand_in(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
@@ -119,7 +126,9 @@ def finished(method: str, model: str):
         folder,
     )
     trainer.run(lambda *_: True)
-    experiment._finish(trainer, folder, recipe, experiment._facts(trainer, recipe, prepared))
+    pipelines_finish.finish(
+        trainer, folder, resolved, pipelines_finish.facts_of(trainer, recipe, prepared)
+    )
     sound = wave(1.0)
     material = evaluation.Material("tiny/test", ["u"], ["yes no"], ["s"], 1.0, [fbank(sound)], [])
     options = evaluation.Options(

@@ -11,8 +11,8 @@ import tomllib
 import pytest
 
 from core.jobs import queue as jobs
-from core.records import Card, CardOption
 from core.registry import catalog, recipes as recipe_files
+from core.registry.cards import Card, CardOption
 from dashboard.components import forms
 from tests.conftest import ROOT
 

@@ -16,6 +16,7 @@ from core.common.randomness import utterance_rng
 from core.data import prepare
 from core.data.batches import Batches, capped_seconds
 from core.data.prepared import Prepared
+from core.data.source import SpeechRecipe
 from core.speech import augment
 from core.speech.features import SpecAugment, spec_augment
 from core.speech.tokenizer import repeats
@@ -35,7 +36,7 @@ def data(tmp_path_factory):
         give(
             patch, Stub({"train": train, "search": write_split(folder, "search", 9, 2)}, mixed=True)
         )
-        return Prepared(prepare.prepare(RECIPE, processes=1))
+        return Prepared(prepare.prepare(SpeechRecipe.of(RECIPE), processes=1))
 
 
 def ids(plan):
@@ -106,7 +107,7 @@ def test_the_corpus_own_shares_are_the_default(tmp_path, monkeypatch):
         for i, u in enumerate(write_split(tmp_path / "s", "train", 40, 1))
     ]
     give(monkeypatch, Stub({"train": train}, caps={"a": 0.25}, mixed=True))
-    data = Prepared(prepare.prepare(RECIPE))
+    data = Prepared(prepare.prepare(SpeechRecipe.of(RECIPE)))
     plan = Batches(data).plan(0)
     seconds = Counter()
     for row in (row for items in plan for row, _ in items):
@@ -303,7 +304,9 @@ def one_speed(tmp_path_factory):
             ),
         )
         return Prepared(
-            prepare.prepare(replace(RECIPE, features={"speed_change": 0.0}), processes=1)
+            prepare.prepare(
+                SpeechRecipe.of(replace(RECIPE, features={"speed_change": 0.0})), processes=1
+            )
         )
 
 

@@ -17,6 +17,7 @@ from core import paths
 from core.corpora.base import Dropped, spoken
 from core.data import extract, filters as sift, prepare
 from core.data.prepared import Prepared, Statistics
+from core.data.source import SpeechRecipe
 from core.speech import audio, features
 from core.storage import store
 from tests.speech_stub import RECIPE, Stub, give, write_split
@@ -39,7 +40,7 @@ def dropped_of(folder):
 
 def test_a_clean_corpus_comes_out_whole(corpus):
     said = []
-    folder = prepare.prepare(RECIPE, lambda *a: said.append(a))
+    folder = prepare.prepare(SpeechRecipe.of(RECIPE), lambda *a: said.append(a))
     data = Prepared(folder)
     assert folder == paths.prepared() / data.hash and data.splits == ["train", "search", "test"]
     assert said[-1][:2] == (51, 51) and "real time" in said[-1][2] and dropped_of(folder) == []
@@ -66,7 +67,7 @@ def test_a_clean_corpus_comes_out_whole(corpus):
 
 
 def test_statistics_are_those_of_clean_training_speech(corpus):
-    data = Prepared(prepare.prepare(RECIPE))
+    data = Prepared(prepare.prepare(SpeechRecipe.of(RECIPE)))
     frames = np.concatenate([data.features(r) for r in data.rows("train")]).astype(np.float64)
     np.testing.assert_allclose(data.statistics.mean, frames.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(data.statistics.std, frames.std(axis=0), rtol=1e-5)
@@ -75,17 +76,21 @@ def test_statistics_are_those_of_clean_training_speech(corpus):
 
 
 def test_the_same_again_is_reused_and_a_change_is_not(corpus, monkeypatch):
-    folder = prepare.prepare(RECIPE)
+    folder = prepare.prepare(SpeechRecipe.of(RECIPE))
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "_build", lambda *a: pytest.fail("made again"))
+        patch.setattr(prepare, "_make", lambda *a: pytest.fail("made again"))
         assert (
-            prepare.prepare(replace(RECIPE, title="another", training={"updates": 3}, seed=7))
+            prepare.prepare(
+                SpeechRecipe.of(replace(RECIPE, title="another", training={"updates": 3}, seed=7))
+            )
             == folder
         )
-    assert prepare.prepare(replace(RECIPE, features={"speed_change": 0.05})) != folder
+    assert (
+        prepare.prepare(SpeechRecipe.of(replace(RECIPE, features={"speed_change": 0.05}))) != folder
+    )
     first = corpus.items["train"][0]
     audio.write(first.audio, audio.read(first.audio) * 0.5)
-    changed = prepare.prepare(RECIPE)
+    changed = prepare.prepare(SpeechRecipe.of(RECIPE))
     assert changed != folder
     loud, quiet = (
         Prepared(f).features(Prepared(f).rows("train")[0]).mean() for f in (folder, changed)
@@ -94,26 +99,32 @@ def test_the_same_again_is_reused_and_a_change_is_not(corpus, monkeypatch):
 
 
 def test_other_tokens_do_not_compute_features_again(corpus, monkeypatch):
-    folder = prepare.prepare(RECIPE)
+    folder = prepare.prepare(SpeechRecipe.of(RECIPE))
     monkeypatch.setattr(extract, "extract_one", lambda task: pytest.fail("computed again"))
-    again = prepare.prepare(replace(RECIPE, tokens={"kind": "pieces", "size": 40}))
+    again = prepare.prepare(SpeechRecipe.of(replace(RECIPE, tokens={"kind": "pieces", "size": 40})))
     assert again != folder and Prepared(again).tokenizer.size == 40
     for name in ("features-0.9.f16", "features-1.0.f16", "features-1.1.f16"):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_what_a_dead_preparation_left_is_redone(corpus):
-    folder = prepare.prepare(RECIPE)
+    folder = prepare.prepare(SpeechRecipe.of(RECIPE))
     whole = (folder / "features-1.0.f16").read_bytes()
     (folder / "prepared.json").unlink()  # died before the marker
     (folder / "features-1.0.f16").write_bytes(whole[:100])
     with pytest.raises(ValueError, match="no finished prepared data"):
         Prepared(folder)
-    assert prepare.prepare(RECIPE) == folder and (folder / "features-1.0.f16").read_bytes() == whole
+    assert (
+        prepare.prepare(SpeechRecipe.of(RECIPE)) == folder
+        and (folder / "features-1.0.f16").read_bytes() == whole
+    )
     (folder / "features-1.0.f16").write_bytes(whole[:100])  # damaged after the marker
     with pytest.raises(ValueError, match="100 bytes, written were"):
         Prepared(folder)
-    assert prepare.prepare(RECIPE) == folder and (folder / "features-1.0.f16").read_bytes() == whole
+    assert (
+        prepare.prepare(SpeechRecipe.of(RECIPE)) == folder
+        and (folder / "features-1.0.f16").read_bytes() == whole
+    )
 
 
 def test_a_preparation_that_fails_leaves_no_folder(corpus, monkeypatch):
@@ -122,7 +133,7 @@ def test_a_preparation_that_fails_leaves_no_folder(corpus, monkeypatch):
         store, "write_lines", lambda *a: (_ for _ in ()).throw(OSError("disk full"))
     )
     with pytest.raises(OSError, match="disk full"):
-        prepare.prepare(RECIPE)
+        prepare.prepare(SpeechRecipe.of(RECIPE))
     assert not abandoned.exists() and list(paths.prepared().iterdir()) == []
 
 
@@ -152,7 +163,7 @@ def test_bad_items_are_dropped_with_their_reasons(corpus, tmp_path):
         Dropped("shared", "speaker 'a' is also in split 'test'"),
     ]
     train += bad + rules
-    folder = prepare.prepare(RECIPE)
+    folder = prepare.prepare(SpeechRecipe.of(RECIPE))
     rows = {d["id"]: d for d in dropped_of(folder)}
     said = {
         "missing": "no such file",
@@ -195,7 +206,7 @@ def test_sound_of_any_kind_is_prepared_and_forty_minutes_are_left_to_streaming(c
         items.append(spoken(name, tmp_path / f"{name}.wav", "seven", "train-0"))
     soundfile.write(tmp_path / "lecture.flac", np.zeros(2400 * 8000, np.int16), 8000)
     items.append(spoken("lecture", tmp_path / "lecture.flac", "seven", "train-0"))
-    folder = prepare.prepare(RECIPE)
+    folder = prepare.prepare(SpeechRecipe.of(RECIPE))
     rows = {row.id: row for row in Prepared(folder).rows("train")}
     assert {
         name: (rows[name].seconds, rows[name].frames[1.0][1]) for name in kinds
@@ -214,7 +225,7 @@ def test_tests_keep_short_and_long_speech_but_leave_lectures_to_streaming(corpus
         replace(base, id="slice", audio=str(tmp_path / "a.wav"), offset=7.5, seconds=2.0),
         replace(base, id="lecture", audio=str(tmp_path / "a.wav"), seconds=61.0),
     ]
-    data = Prepared(prepare.prepare(RECIPE))
+    data = Prepared(prepare.prepare(SpeechRecipe.of(RECIPE)))
     assert {r.id: r.frames[1.0][1] for r in data.rows("test")} == {
         "long": 3000,
         "short": 20,
@@ -229,21 +240,21 @@ def test_more_than_five_percent_bad_is_an_error_with_reasons_and_the_list(corpus
     with pytest.raises(
         ValueError, match=r"3 of 40 items of split 'train' are bad \(8%.*3 x characters outside"
     ) as e:
-        prepare.prepare(RECIPE)
+        prepare.prepare(SpeechRecipe.of(RECIPE))
     listed = str(e.value).split("listed in ")[1].split(": mend")[0]
     assert Counter(json.loads(line)["split"] for line in Path(listed).read_text().splitlines()) == {
         "train": 3
     }
     train[:] = train[1:]  # 2 of 39 are still too many, 2 of 42 are not
     train += write_split(paths.artifacts() / "more", "more", 3, 9)
-    assert len(Prepared(prepare.prepare(RECIPE)).rows("train")) == 40
+    assert len(Prepared(prepare.prepare(SpeechRecipe.of(RECIPE))).rows("train")) == 40
 
 
 def test_unreadable_sound_counts_too(corpus):
     for utterance in corpus.items["train"][:3]:
         Path(utterance.audio).write_bytes(b"")
     with pytest.raises(ValueError, match="3 x audio cannot be used"):
-        prepare.prepare(RECIPE)
+        prepare.prepare(SpeechRecipe.of(RECIPE))
     assert [p.name for p in paths.prepared().iterdir() if p.is_dir()] == []
 
 
@@ -257,44 +268,45 @@ def test_the_size_cap_says_what_is_needed(corpus):
     with pytest.raises(
         ValueError, match=r"need 1.74 GB \(10.0 h .* 3 speeds\), features.cache_gb allows 1 GB"
     ):
-        prepare.prepare(replace(RECIPE, features={"cache_gb": 1.0}))
+        prepare.prepare(SpeechRecipe.of(replace(RECIPE, features={"cache_gb": 1.0})))
 
 
 def test_options_are_checked_by_name(corpus):
     with pytest.raises(ValueError, match="features.*spead"):
-        prepare.prepare(replace(RECIPE, features={"spead": 1}))
+        prepare.prepare(SpeechRecipe.of(replace(RECIPE, features={"spead": 1})))
     with pytest.raises(ValueError, match="tokens.kind"):
-        prepare.prepare(replace(RECIPE, tokens={"kind": "words"}))
+        prepare.prepare(SpeechRecipe.of(replace(RECIPE, tokens={"kind": "words"})))
 
 
 def test_a_later_stage_keeps_tokens_and_statistics(corpus, tmp_path):
-    first = prepare.prepare(RECIPE)
+    first = prepare.prepare(SpeechRecipe.of(RECIPE))
     run = paths.runs() / "stage-1"
     for name in ("bpe.model", "tokens.txt", "statistics.json"):
         store.write_bytes(run / name, (first / name).read_bytes())
     store.write_json(run / "recipe.json", RECIPE)
     later = replace(RECIPE, init_from="stage-1")
-    assert prepare.prepare(later) == first  # same speech: the very same folder
+    assert prepare.prepare(SpeechRecipe.of(later)) == first  # same speech: the very same folder
     corpus.items["train"] += write_split(tmp_path / "more", "more", 10, 8)
-    second = prepare.prepare(later)
+    second = prepare.prepare(SpeechRecipe.of(later))
     assert (
-        second not in (first, prepare.prepare(RECIPE)) and len(Prepared(second).rows("train")) == 50
+        second not in (first, prepare.prepare(SpeechRecipe.of(RECIPE)))
+        and len(Prepared(second).rows("train")) == 50
     )
     for name in ("bpe.model", "tokens.txt", "statistics.json"):
         assert (second / name).read_bytes() == (first / name).read_bytes()
     with pytest.raises(ValueError, match="has 29 tokens"):
-        prepare.prepare(replace(later, tokens={"size": 64}))
+        prepare.prepare(SpeechRecipe.of(replace(later, tokens={"size": 64})))
     (run / "bpe.model").unlink()
     with pytest.raises(ValueError, match="bpe.model"):
-        prepare.prepare(later)
+        prepare.prepare(SpeechRecipe.of(later))
 
 
 def test_processes_give_the_same_bytes_as_one(corpus, tmp_path):
     corpus.items["train"] = write_split(tmp_path / "many", "train", 80, 5)
-    one = prepare.prepare(RECIPE, processes=1)
+    one = prepare.prepare(SpeechRecipe.of(RECIPE), processes=1)
     kept = {p.name: p.read_bytes() for p in one.iterdir() if p.name != "prepared.json"}
     (one / "prepared.json").unlink()
-    two = prepare.prepare(RECIPE, processes=2)
+    two = prepare.prepare(SpeechRecipe.of(RECIPE), processes=2)
     assert (
         two == one
         and {p.name: p.read_bytes() for p in two.iterdir() if p.name != "prepared.json"} == kept
@@ -340,7 +352,7 @@ def test_what_was_changed_in_sounds_is_counted(tmp_path, monkeypatch):
         samples, rate = soundfile.read(item.audio)
         soundfile.write(item.audio, np.stack([samples, -samples], 1), rate)
     give(monkeypatch, Stub({"train": train}))
-    made = Prepared(prepare.prepare(RECIPE, processes=1))
+    made = Prepared(prepare.prepare(SpeechRecipe.of(RECIPE), processes=1))
     ((sentence, times),) = made.info["changed"].items()
     assert times == 2 and "channel" in sentence and len(made.rows("train")) == 6
     assert (

@@ -26,7 +26,7 @@ from core import cost, paths
 from core.bench._jobs_on_ray import PATIENT
 from core.jobs import queue as jobs, ray_client as cluster, worker
 from core.jobs.runners import _ray_words, ray as runner
-from core.pipelines import experiment
+from core.pipelines import evaluate as pipelines_evaluate, train as pipelines_train
 from core.records import Subnet, as_dict
 from core.registry import plugins
 from core.storage import metrics as history, remote as storage, store
@@ -193,7 +193,7 @@ def test_a_training_loses_a_process_and_its_follower_and_comes_to_the_right_end(
     assert storage.runs(settings["storage"]) == [job.run] and len(store.reports(folder)) == len(
         store.subnets(folder)
     )
-    alone = experiment.train(recipe, lambda *_: True)
+    alone = pipelines_train.train(recipe, lambda *_: True)
     for mine, other in zip(history.metrics(alone), history.metrics(folder), strict=True):
         assert (
             other["loss"] == pytest.approx(mine["loss"], rel=0.01)
@@ -228,7 +228,7 @@ def test_twenty_sizes_are_measured_on_both_machines_and_searched(settings):
     assert job.state == other.state == "done", (job.error, other.error, jobs.log(number))
     assert job.place.count("(") == 2 and {r.subnet for r in store.reports(run)} >= set(names)
     assert len(store.hypotheses(run, "x3", "voice_commands/test", 320.0)) == 6
-    (again,) = experiment.evaluate(run, ["x3"], ["test"], lambda *_: True, chunk_ms=640.0)
+    (again,) = pipelines_evaluate.evaluate(run, ["x3"], ["test"], lambda *_: True, chunk_ms=640.0)
     assert again.utterances == 6 and {s.name for s in store.subnets(run)} >= {
         "s50",
         "u50",

@@ -16,8 +16,9 @@ import time
 import pytest
 
 from core import paths
+from core.data.source import SpeechRecipe
 from core.jobs import queue as jobs
-from core.pipelines import experiment
+from core.pipelines import speech as pipelines_speech, train as pipelines_train
 from core.records import as_dict
 from core.storage import metrics as history, store
 from core.training import checkpoints
@@ -96,7 +97,7 @@ def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start):
     the heartbeat tells.
     """
     recipe = filling.recipe()
-    experiment.prepare(recipe, lambda *_: True)
+    pipelines_speech.prepare(SpeechRecipe.of(recipe), lambda *_: True)
     number = jobs.add("train", {"recipe": as_dict(recipe)})
     worker = start()
     wait(lambda: jobs.get(number).run, 60)
@@ -150,7 +151,7 @@ def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start):
         and 8 <= reached < filling.UPDATES
     ), (reached, steps)
     ended = run.rename(run.with_name("ended"))
-    assert experiment.train(recipe, lambda *_: True) == run
+    assert pipelines_train.train(recipe, lambda *_: True) == run
     assert (run / paths.WEIGHTS).read_bytes() == (ended / paths.WEIGHTS).read_bytes()
     assert [r["loss"] for r in history.metrics(run)] == [
         r["loss"] for r in history.metrics(ended)

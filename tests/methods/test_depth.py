@@ -20,6 +20,7 @@ from core.methods import (
     random_branches,
     simple_topk,
 )
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Recipe, Subnet
 from core.registry import plugins
 from core.storage import packing, store
@@ -270,25 +271,24 @@ def test_sizes_and_exits_and_blocks_are_checked():
         (aux_loss, {"exits": [1, 3]}, 3),
     ):
         name = module.__name__.rsplit(".", 1)[-1]
-        made = module.resolve(recipe(name, given), 20)
-        assert made.model.options["outputs"] == outputs and module.resolve(made, 20) == made
+        built = ResolvedRecipe(recipe(name, given)).built(20)
+        assert built.model.outputs == outputs
+        assert built.built(20) == built
         field = next(iter(given))
         for wrong in ([16], [0], [2, 2], []):
             with pytest.raises(ValueError, match=f"method.{field} are numbers"):
-                module.resolve(recipe(name, {field: wrong}), 20)
-    assert individual.resolve(recipe("individual", {"blocks": 2}), 20).model.options["blocks"] == 2
+                ResolvedRecipe(recipe(name, {field: wrong})).built(20)
+    assert ResolvedRecipe(recipe("individual", {"blocks": 2})).built(20).model.blocks == 2
     with pytest.raises(ValueError, match="1 to 4"):
-        individual.resolve(recipe("individual", {"blocks": 5}), 20)
+        ResolvedRecipe(recipe("individual", {"blocks": 5})).built(20)
     for blocks, start, taken in (
         (3, "first", [0, 1, 2]),
         (3, "even", [0, 4, 7]),
         (1, "even", [0]),
         (8, "even", list(range(8))),
     ):
-        assert (
-            individual.blocks_of(recipe("individual", {"blocks": blocks, "start": start}), 8)
-            == taken
-        )
+        options = individual.Options(blocks=blocks, start=start)
+        assert individual.Method.blocks_of(options, 8) == taken
     assert {"simple_topk", "iterative_zero_out", "aux_loss", "individual"} <= set(
         plugins.names("methods")
     )

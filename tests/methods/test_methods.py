@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from core import cost
-from core.methods import _sandwich, base, gradual_magnitude, omni, omni_sparsity, small_dense
+from core.methods import _sandwich, base, gradual_magnitude, omni, omni_sparsity
 from core.models.base import ctc_loss
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Recipe
 from core.registry import plugins
 from core.training.options import Options
@@ -169,7 +170,8 @@ def test_small_dense_fits_the_bytes_and_resolves_once():
     recipe = Recipe(
         Choice("manifest"), Choice("conformer_ctc"), Choice("small_dense", {"same_bytes_as": 0.7})
     )
-    resolved = small_dense.resolve(recipe, 257)
+    built = ResolvedRecipe(recipe).built(257)
+    resolved = built.recipe
     module = plugins.load("models", "conformer_ctc")
 
     def bytes_of(r, sparsity):
@@ -179,16 +181,15 @@ def test_small_dense_fits_the_bytes_and_resolves_once():
         return cost.file_bytes(anatomy, cost.uniform(anatomy, sparsity))
 
     assert 0.8 * bytes_of(recipe, 0.7) < bytes_of(resolved, 0.0) <= bytes_of(recipe, 0.7)
-    assert small_dense.resolve(resolved, 257) == resolved
+    assert built.built(257) == built
     with pytest.raises(ValueError, match="same_bytes_as"):
-        small_dense.resolve(
+        ResolvedRecipe(
             dataclasses.replace(
                 recipe,
                 method=Choice("small_dense", {"same_bytes_as": 0.99}),
                 model=Choice("conformer_ctc", {"heads": 22}),
-            ),
-            257,
-        )
+            )
+        ).built(257)
 
 
 class SimpleTopK(base.Method):

@@ -18,7 +18,7 @@ from core.layers.feed_forward import FeedForward
 from core.layers.parts import Parts
 from core.methods import ortho_softmax
 from core.methods._components import MEASURES, Components
-from core.pipelines import build as building
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Recipe
 from core.sparsity import blocks
 from tests import tiny
@@ -269,15 +269,16 @@ def test_sizes_are_checked_and_resolving_twice_changes_nothing():
             Choice(NAME, options),
         )
 
-    made = building.resolve(recipe(), 20)
-    assert made.model.options["outputs"] == 3 and building.resolve(made, 20) == made
+    made = ResolvedRecipe(recipe()).built(20)
+    assert made.recipe.model.options["outputs"] == 3
+    assert made.built(20) == made
     with pytest.raises(ValueError, match=r"method.sizes must be list\[float\], but \['half'\]"):
-        building.resolve(recipe(sizes=["half"]), 20)
+        ResolvedRecipe(recipe(sizes=["half"])).built(20)
     for wrong in ([1.0], [0.01], [0.5, 0.5], []):
         with pytest.raises(
             ValueError,
             match=r"method.sizes are shares of the dense net's parameters.*at least 0\.\d+",
         ):
-            building.resolve(recipe(sizes=wrong), 20)
+            ResolvedRecipe(recipe(sizes=wrong)).built(20)
     with pytest.raises(ValueError, match="emformer_transducer does not have"):
-        building.resolve(dataclasses.replace(recipe(), model=Choice("emformer_transducer")), 20)
+        ResolvedRecipe(dataclasses.replace(recipe(), model=Choice("emformer_transducer"))).built(20)

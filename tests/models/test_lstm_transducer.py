@@ -20,6 +20,7 @@ from core.methods import csp
 from core.models import lstm_transducer
 from core.models.base import with_weights
 from core.pipelines import build as building
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import KINDS, Choice, Recipe
 from core.registry import catalog, plugins, recipes as recipe_files
 from core.sparsity import blocks
@@ -445,10 +446,10 @@ def test_methods_that_need_what_it_lacks_say_so_before_anything_is_trained():
         with pytest.raises(
             ValueError, match=f"{method}.*model.outputs.*lstm_transducer does not have"
         ):
-            building.resolve(recipe_of(method), 29)
+            ResolvedRecipe(recipe_of(method)).built(29)
     for method in ("omni_sparsity", "omni"):
         with pytest.raises(ValueError, match="method.distillation is 'kl'.*allowed is 'none'"):
-            building.build(recipe_of(method), 29, 10)
+            building.build(ResolvedRecipe(recipe_of(method)), 29, 10)
     with pytest.raises(ValueError, match="training.chunks_ms 120 is not possible.*40, 80, 160"):
         building.check_model(built(), TrainingOptions(chunks_ms=[120]), evaluation.Options())
     building.check_model(built(), TrainingOptions(), evaluation.Options())
@@ -459,17 +460,17 @@ def test_other_architectures_can_be_made_of_it():
         recipe_of("small_dense", same_bytes_as=0.6),
         model=Choice("lstm_transducer", SMALL | {"width": 160}),
     )
-    assert building.resolve(wide, 29).model.options["width"] in (64, 96)
-    assert building.resolve(recipe_of("individual", blocks=1), 29).model.options["blocks"] == 1
+    assert ResolvedRecipe(wide).built(29).model.width in (64, 96)
+    assert ResolvedRecipe(recipe_of("individual", blocks=1)).built(29).model.blocks == 1
 
 
 def test_the_recipe_and_the_card_say_the_same_model():
     recipe = recipe_files.load_recipe("lstm_transducer_commands")
-    model, method = building.build(recipe, recipe.tokens["size"], 100)
+    model, method = building.build(ResolvedRecipe(recipe), recipe.tokens["size"], 100)
     building.check_model(
         model,
         plugins.make_options(TrainingOptions, recipe.training, "training"),
-        building.evaluation_options(recipe),
+        ResolvedRecipe(recipe).evaluation,
     )
     assert (
         isinstance(model, lstm_transducer.LSTMTransducer)

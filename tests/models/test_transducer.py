@@ -24,6 +24,7 @@ from core.evaluation.fitness import Fitness
 from core.methods import omni_sparsity
 from core.models import conformer_ctc, emformer_transducer
 from core.pipelines import build as building
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Recipe, Subnet, as_dict
 from core.registry import plugins, recipes as recipe_files
 from core.sparsity import blocks
@@ -477,7 +478,7 @@ def test_the_paper_has_76_7_million_parameters_and_the_recipes_load():
         building.check_model(
             model,
             plugins.make_options(TrainingOptions, recipe.training, "training"),
-            building.evaluation_options(recipe),
+            ResolvedRecipe(recipe).evaluation,
         )
         made = omni_sparsity.Options(**recipe.method.options)
         omni_sparsity.Method(made, model, model.anatomy(), 10, 1)
@@ -583,11 +584,11 @@ def test_methods_that_need_what_it_lacks_say_so_before_anything_is_trained():
         with pytest.raises(
             ValueError, match=f"{method}.*model.outputs.*emformer_transducer does not have"
         ):
-            building.resolve(recipe_of(method), 29)
+            ResolvedRecipe(recipe_of(method)).built(29)
     for method in ("omni_sparsity", "omni"):
         with pytest.raises(ValueError, match="method.distillation is 'kl'.*allowed is 'none'"):
-            building.build(recipe_of(method), 29, 10)
-        building.build(recipe_of(method, distillation="none"), 29, 10)
+            building.build(ResolvedRecipe(recipe_of(method)), 29, 10)
+        building.build(ResolvedRecipe(recipe_of(method, distillation="none")), 29, 10)
     for field, training, measured in (
         ("training.chunks_ms 320", {"chunks_ms": [160, 320]}, {"chunk_ms": 160.0}),
         ("evaluation.chunk_ms 320", {"chunks_ms": [160]}, {}),
@@ -609,8 +610,8 @@ def test_other_architectures_can_be_made_of_it():
         recipe_of("small_dense", same_bytes_as=0.6),
         model=Choice("emformer_transducer", SMALL | {"width": 160}),
     )
-    assert building.resolve(wide, 29).model.options["width"] in (64, 96)
-    assert building.resolve(recipe_of("individual", blocks=1), 29).model.options["blocks"] == 1
+    assert ResolvedRecipe(wide).built(29).model.width in (64, 96)
+    assert ResolvedRecipe(recipe_of("individual", blocks=1)).built(29).model.blocks == 1
 
 
 # what searches, curves and reports hear

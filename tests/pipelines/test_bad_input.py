@@ -12,7 +12,13 @@ import pytest
 
 from core import paths
 from core.cli import main as cli
-from core.pipelines import build as building, experiment
+from core.data import prepare as preparing
+from core.pipelines import (
+    build as building,
+    evaluate as pipelines_evaluate,
+    search as pipelines_search,
+    train as pipelines_train,
+)
 from core.records import Choice, Recipe
 from core.registry import plugins
 from core.storage import store
@@ -120,7 +126,7 @@ OTHERS = [
 @pytest.fixture
 def said(monkeypatch, capsys):
     """Trains by the command line what must be refused -> what it said."""
-    monkeypatch.setattr(experiment, "prepare", None)  # would be a TypeError
+    monkeypatch.setattr(preparing, "prepare", None)  # would be a TypeError
 
     def train(*settings: str) -> str:
         assert (
@@ -178,7 +184,7 @@ def test_a_run_of_another_version_or_model(own_artifacts, monkeypatch):
         Choice("dense"),
         init_from=run.name,
     )
-    monkeypatch.setattr(experiment, "prepare", None)
+    monkeypatch.setattr(preparing, "prepare", None)
     wider = dataclasses.replace(
         recipe, model=Choice("conformer_ctc", recipe.model.options | {"width": 64})
     )
@@ -188,15 +194,18 @@ def test_a_run_of_another_version_or_model(own_artifacts, monkeypatch):
             "init_from: run standin has another model; .* tensors differ, the first is subsampling"
         ),
     ):
-        experiment.train(wider, lambda *_: True)
+        pipelines_train.train(wider, lambda *_: True)
     store.write_json(run / paths.FINISHED, {"versions": {"models/conformer_ctc": 7}})
     words = (
         "run standin was trained with version 7 of core/models/conformer_ctc.py, and only version 1"
         " is here: use a run of version 1"
     )
     with pytest.raises(ValueError, match="init_from: " + words):
-        experiment.train(recipe, lambda *_: True)
-    for work in (experiment.search, lambda *a: experiment.evaluate(a[0], [], [], a[1])):
+        pipelines_train.train(recipe, lambda *_: True)
+    for work in (
+        pipelines_search.search,
+        lambda *a: pipelines_evaluate.evaluate(a[0], [], [], a[1]),
+    ):
         with pytest.raises(ValueError, match="run: " + words):
             work(run.name, lambda *_: True)
     store.write_json(
@@ -209,5 +218,5 @@ def test_a_run_of_another_version_or_model(own_artifacts, monkeypatch):
         json.dumps(json.loads((run / paths.RECIPE).read_text()) | {"from_tomorrow": 1})
     )
     with pytest.raises(ValueError, match="unknown fields \\['from_tomorrow'\\].*allowed are"):
-        experiment.train(recipe, lambda *_: True)
+        pipelines_train.train(recipe, lambda *_: True)
     shutil.rmtree(run)

@@ -17,7 +17,8 @@ from core.data import prepare
 from core.data.prepared import Prepared
 from core.evaluation import scoring
 from core.evaluation.fitness import some_of_each
-from core.pipelines import compare, experiment
+from core.pipelines import compare, search as pipelines_search, train as pipelines_train
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import Interrupted, as_dict
 from core.registry import recipe_sets
 from core.reports import arms_page, claims
@@ -100,9 +101,9 @@ def test_a_wrong_set_is_said_before_anything_is_trained(small_set, old, new, sai
 
 def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch):
     trained = []
-    really = experiment.train
+    really = pipelines_train.train
     monkeypatch.setattr(
-        experiment,
+        pipelines_train,
         "train",
         lambda r, report: trained.append((r.method.options["warmup"], r.seed)) or really(r, report),
     )
@@ -265,7 +266,7 @@ sizes = { "large" = "<= 0.12 MB" }
         and drawn["sizes"]["small"] != searched["sizes"]["small"]
     )
     options, rate = (
-        experiment.search_options(store.recipe(drawn["run"])),
+        pipelines_search.search_options(ResolvedRecipe(store.recipe(drawn["run"]))),
         cost.macs_per_second(store.anatomy(drawn["run"])) / 1e12,
     )
     spoken = (
@@ -594,7 +595,7 @@ def test_pages_are_written_anew_from_records_alone(small_set, monkeypatch, capsy
             "warm", found | {"recipe": found["recipe"] | {"init_from": "elsewhere"}}
         )
     page.unlink()  # records that another machine made come without it
-    monkeypatch.setattr(experiment, "train", lambda *_: pytest.fail("nothing is trained"))
+    monkeypatch.setattr(pipelines_train, "train", lambda *_: pytest.fail("nothing is trained"))
     assert cli.main(["compare", "--pages"]) == 0
     assert page.read_text() == told.replace(
         "core compare warm", "core compare warm --set init_from=elsewhere"
@@ -613,7 +614,7 @@ def test_a_comparison_whose_start_is_not_here_counts_when_all_of_it_is_recorded(
             "warm", found | {"recipe": found["recipe"] | {"init_from": "elsewhere"}}
         )
     page.unlink()
-    monkeypatch.setattr(experiment, "train", lambda *_: pytest.fail("nothing is trained"))
+    monkeypatch.setattr(pipelines_train, "train", lambda *_: pytest.fail("nothing is trained"))
     assert (
         "started from `elsewhere`"
         in compare.run(recipe_sets.load(str(small_set), ["init_from=elsewhere"]), go).read_text()

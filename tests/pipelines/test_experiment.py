@@ -13,7 +13,16 @@ import safetensors.numpy
 import torch
 
 from core import cost, paths
-from core.pipelines import build as building, experiment, handlers as job_kinds
+from core.data.source import SpeechRecipe
+from core.pipelines import (
+    build as building,
+    evaluate as pipelines_evaluate,
+    handlers as job_kinds,
+    search as pipelines_search,
+    speech as pipelines_speech,
+    train as pipelines_train,
+)
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Interrupted, Recipe, as_dict
 from core.registry import plugins
 from core.search import ladders
@@ -66,7 +75,7 @@ def prepared_once(tmp_path_factory):
     before = os.environ.get("SUPERNET_ARTIFACTS")
     os.environ["SUPERNET_ARTIFACTS"] = str(home)
     try:
-        experiment.prepare(recipe(), lambda *_: True)
+        pipelines_speech.prepare(SpeechRecipe.of(recipe()), lambda *_: True)
     finally:
         os.environ.pop("SUPERNET_ARTIFACTS")
         if before:
@@ -86,7 +95,7 @@ def go(*_) -> bool:
 
 
 def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
-    folder = experiment.train(recipe(options={"warmup": 0.5, "sparsest": 0.8}), go)
+    folder = pipelines_train.train(recipe(options={"warmup": 0.5, "sparsest": 0.8}), go)
     assert (folder / paths.FINISHED).exists() and not (folder / paths.CHECKPOINT).exists()
     assert [r["step"] for r in history.metrics(folder)] == [2, 4, 6] and len(
         store.rank_steps(folder)
@@ -100,14 +109,14 @@ def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
         0.5 < rate < 3 for w in heard for by_corpus in w.values() for rate in by_corpus.values()
     )
     assert list(heard[0]["dense"]) == ["voice_commands"]
-    found = experiment.search(folder.name, go)
+    found = pipelines_search.search(folder.name, go)
     anatomy = store.anatomy(folder)
     for number in ("50", "80"):
         same = [s for s in found if s.name[1:] == number]
         assert {s.name[0] for s in same} == set("sumr")
         sizes = [cost.file_bytes(anatomy, s.keep) for s in same]
         assert max(sizes) <= 1.021 * min(sizes)
-    reports = experiment.evaluate(folder.name, ["dense", "s80"], [], go)
+    reports = pipelines_evaluate.evaluate(folder.name, ["dense", "s80"], [], go)
     dense, s80 = reports
     assert (
         s80.file_bytes == len(packing.pack(folder, store.subnet(folder, "s80"))) < dense.file_bytes
@@ -124,7 +133,7 @@ def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
     monkeypatch.setattr(
         ladders, "run_ladder", lambda *a, **k: searched.append(k["method"]) or run_ladder(*a, **k)
     )
-    assert {s.name for s in experiment.search(folder.name, go)} == {
+    assert {s.name for s in pipelines_search.search(folder.name, go)} == {
         s.name for s in found
     } and searched == ["random"]
     assert store.reports(shipped, own=False) == store.reports(shipped)
@@ -155,18 +164,18 @@ def test_a_transducer_goes_the_same_way():
     )
     given = Recipe(**{**vars(given), "model": Choice("emformer_transducer", model)})
     with pytest.raises(ValueError, match="evaluation.chunk_ms 320 is not possible.*160"):
-        experiment.train(Recipe(**{**vars(given), "evaluation": {}}), go)
+        pipelines_train.train(Recipe(**{**vars(given), "evaluation": {}}), go)
     assert not paths.runs().exists()
-    folder = experiment.train(given, go)
+    folder = pipelines_train.train(given, go)
     assert set(history.metrics(folder)[-1]["wer"]) == {"dense", "sparsest"}
-    assert {s.name for s in experiment.search(folder.name, go)} >= {
+    assert {s.name for s in pipelines_search.search(folder.name, go)} >= {
         "s50",
         "u50",
         "s80",
         "m80",
         "r80",
     }
-    dense, s80 = experiment.evaluate(folder.name, ["dense", "s80"], [], go)
+    dense, s80 = pipelines_evaluate.evaluate(folder.name, ["dense", "s80"], [], go)
     assert (
         (dense.decoder, dense.chunk_ms, dense.lookahead_ms) == ("greedy", 160.0, 47.5)
         and s80.rtf > 0
@@ -178,7 +187,7 @@ def test_a_transducer_goes_the_same_way():
 
 
 def test_measuring_a_new_size_stores_subnet_and_report():
-    folder = experiment.train(recipe(), go)
+    folder = pipelines_train.train(recipe(), go)
     anatomy = store.anatomy(folder)
     new = as_dict(store.subnet(folder, "dense")) | {
         "name": "u37",
@@ -191,7 +200,7 @@ def test_measuring_a_new_size_stores_subnet_and_report():
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights():
-    whole = experiment.train(recipe(), go)
+    whole = pipelines_train.train(recipe(), go)
     expected = (whole / paths.WEIGHTS).read_bytes()
     shutil.rmtree(whole)
     told = []
@@ -201,14 +210,14 @@ def test_a_stopped_training_goes_on_to_the_same_weights():
         return "update 4/6" not in text
 
     with pytest.raises(Interrupted):
-        experiment.train(recipe(), stop_soon)
-    assert experiment.train(recipe(), go) == whole
+        pipelines_train.train(recipe(), stop_soon)
+    assert pipelines_train.train(recipe(), go) == whole
     assert (whole / paths.WEIGHTS).read_bytes() == expected
 
 
 def test_a_stage_continues_from_released_weights_and_the_mask_of_a_pruned_run_ships():
-    first = experiment.train(recipe("dense"), go)
-    second = experiment.train(
+    first = pipelines_train.train(recipe("dense"), go)
+    second = pipelines_train.train(
         recipe("gradual_magnitude", {"sparsity": 0.8, "refresh": 1}, init_from=first.name), go
     )
     subnet = store.subnets(second)[0]
@@ -222,32 +231,34 @@ def test_a_stage_continues_from_released_weights_and_the_mask_of_a_pruned_run_sh
 
 
 def test_a_run_that_was_only_begun_or_lost_its_hypotheses_can_still_be_measured():
-    folder = experiment.train(recipe("dense"), go)
-    once = experiment.evaluate(folder.name, ["dense", "u50"], [], go)
+    folder = pipelines_train.train(recipe("dense"), go)
+    once = pipelines_evaluate.evaluate(folder.name, ["dense", "u50"], [], go)
     for file in (folder / paths.REPORTS).glob("dense.*.jsonl.zst"):
         file.write_bytes(b"torn")
     (folder / paths.FINISHED).rename(
         folder / "aside"
     )  # no marker: the speech is looked up as prepare does
-    again = experiment.evaluate(folder.name, ["dense", "u50"], [], go)
+    again = pipelines_evaluate.evaluate(folder.name, ["dense", "u50"], [], go)
     assert [r.wer for r in again] == [r.wer for r in once]
 
 
 def test_chunks_that_cannot_be_are_said_before_the_training():
     with pytest.raises(ValueError, match="chunk_ms 480 is not possible"):
-        experiment.train(recipe("dense", evaluation={"splits": ["test"], "chunk_ms": 480.0}), go)
+        pipelines_train.train(
+            recipe("dense", evaluation={"splits": ["test"], "chunk_ms": 480.0}), go
+        )
 
 
 def test_other_shapes_are_refused_with_the_tensor_named():
-    first = experiment.train(recipe("dense"), go)
+    first = pipelines_train.train(recipe("dense"), go)
     other = recipe("dense", init_from=first.name)
     other = Recipe(**{**vars(other), "model": Choice("conformer_ctc", {**TINY, "width": 48})})
     with pytest.raises(ValueError, match="another model"):
-        experiment.train(other, go)
+        pipelines_train.train(other, go)
 
 
 def test_only_individual_nets_start_from_the_first_blocks_of_a_deeper_one():
-    first = experiment.train(recipe("dense"), go)
+    first = pipelines_train.train(recipe("dense"), go)
     still = {
         "training": {
             **recipe().training,
@@ -257,7 +268,9 @@ def test_only_individual_nets_start_from_the_first_blocks_of_a_deeper_one():
             "weight_decay": 0.0,
         }
     }
-    alone = experiment.train(recipe("individual", {"blocks": 1}, init_from=first.name, **still), go)
+    alone = pipelines_train.train(
+        recipe("individual", {"blocks": 1}, init_from=first.name, **still), go
+    )
     before, after = (
         safetensors.numpy.load_file(folder / paths.WEIGHTS) for folder in (first, alone)
     )
@@ -270,47 +283,47 @@ def test_only_individual_nets_start_from_the_first_blocks_of_a_deeper_one():
         }
     )
     with pytest.raises(ValueError, match="another model"):
-        experiment.train(shallow, go)
+        pipelines_train.train(shallow, go)
 
 
 def test_a_run_is_continued_or_refused_never_begun_anew(monkeypatch):
     with pytest.raises(Interrupted):
-        experiment.train(recipe(), lambda progress, text, left: "update 4/6" not in text)
+        pipelines_train.train(recipe(), lambda progress, text, left: "update 4/6" not in text)
     (begun,) = paths.runs().iterdir()
     monkeypatch.setattr("core.methods.omni_sparsity.VERSION", 99)
     with pytest.raises(ValueError, match="cannot be continued.*recipe.json"):
-        experiment.train(store.recipe(begun), go, resume=begun.name)
+        pipelines_train.train(store.recipe(begun), go, resume=begun.name)
     assert [p.name for p in paths.runs().iterdir()] == [begun.name]
     monkeypatch.undo()
     monkeypatch.setenv("SUPERNET_ARTIFACTS", str(begun.parents[1]))
-    assert experiment.train(store.recipe(begun), go, resume=begun.name) == begun
+    assert pipelines_train.train(store.recipe(begun), go, resume=begun.name) == begun
     shipped = begun.rename(begun.parent / "shipped")
     monkeypatch.setattr(store, "recipe", lambda run: recipe())
     with pytest.raises(ValueError, match="was not trained on this machine"):
-        experiment.train(recipe(), go, resume=begun.name)
+        pipelines_train.train(recipe(), go, resume=begun.name)
     assert shipped.is_dir() and not begun.exists()
 
 
 def test_nothing_sparser_than_what_was_trained_is_listed_or_searched():
-    folder = experiment.train(recipe(options={"sparsest": 0.7}), go)
+    folder = pipelines_train.train(recipe(options={"sparsest": 0.7}), go)
     assert max(s.sparsity for s in store.subnets(folder)) == pytest.approx(0.7, abs=0.01)
     with pytest.raises(ValueError, match="goes to 0.8; the run was trained to 0.7"):
-        experiment.search(folder.name, go)
+        pipelines_search.search(folder.name, go)
 
 
 def test_bad_options_are_said_before_anything_is_made():
     with pytest.raises(ValueError, match="updates"):
-        experiment.train(recipe(training={"updates": 0}), go)
+        pipelines_train.train(recipe(training={"updates": 0}), go)
     with pytest.raises(ValueError, match="sparsest"):
-        experiment.train(recipe(options={"sparsest": 1.5}), go)
+        pipelines_train.train(recipe(options={"sparsest": 1.5}), go)
     assert not paths.runs().exists()
 
 
 def test_prepared_speech_of_a_changed_corpus_is_not_taken_for_todays(monkeypatch):
-    prepared = experiment.identify(recipe(), go)[1]
-    assert experiment._still_good(prepared, ["test"])
+    prepared = pipelines_train.identify(ResolvedRecipe(recipe()), go)[1]
+    assert pipelines_speech._still_good(prepared, ["test"])
     monkeypatch.setattr(plugins.load("corpora", "voice_commands"), "VERSION", 99)
-    assert not experiment._still_good(prepared, ["test"])
+    assert not pipelines_speech._still_good(prepared, ["test"])
 
 
 LSTMS = Choice("lstm_transducer", {"blocks": 2, "width": 32, "embedding": 16, "joint": 32})
@@ -326,7 +339,7 @@ LSTMS = Choice("lstm_transducer", {"blocks": 2, "width": 32, "embedding": 16, "j
 )
 def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, sparsity, model):
     given = recipe(method, {"pattern": pattern, "sparsity": sparsity, "refresh": 1})
-    folder = experiment.train(Recipe(**{**vars(given), "model": model or given.model}), go)
+    folder = pipelines_train.train(Recipe(**{**vars(given), "model": model or given.model}), go)
     subnet, anatomy = store.subnets(folder)[0], store.anatomy(folder)
     assert subnet.pattern == pattern == cost.pattern_of(anatomy)
     tensors, metadata = packing.unpack(packing.pack(folder, subnet))
@@ -337,7 +350,7 @@ def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, 
     if pattern == "2:4":
         fours = tensors["blocks.0.attention.query.weight"].reshape(-1, 4)
         assert np.all((fours != 0).sum(1) <= 2)
-    (report,) = experiment.evaluate(folder.name, [], [], go)
+    (report,) = pipelines_evaluate.evaluate(folder.name, [], [], go)
     assert report.file_bytes == len(
         packing.pack(folder, subnet)
     ) and report.sparsity == pytest.approx(sparsity, abs=0.005)
@@ -345,8 +358,8 @@ def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, 
 
 
 def test_a_size_of_a_budget_is_stored_within_it():
-    folder = experiment.train(recipe("ortho_softmax", {"sizes": [0.6], "selection": 0.5}), go)
-    dense, size = experiment.evaluate(folder.name, ["dense", "c60"], [], go)
+    folder = pipelines_train.train(recipe("ortho_softmax", {"sizes": [0.6], "selection": 0.5}), go)
+    dense, size = pipelines_evaluate.evaluate(folder.name, ["dense", "c60"], [], go)
     assert 0.45 * dense.parameters < size.nonzero_parameters <= 0.6 * dense.parameters
     assert (
         size.file_bytes

@@ -13,7 +13,7 @@ import pytest
 from core import paths
 from core.evaluation import evaluate as evaluation
 from core.lm import arpa, estimation
-from core.pipelines import dry_run, experiment
+from core.pipelines import dry_run, evaluate as pipelines_evaluate, train as pipelines_train
 from core.records import Choice, Recipe
 from core.speech import phones
 from core.speech.tokenizer import BLANK_SYMBOL, Phonemes
@@ -68,7 +68,7 @@ def recipe(tmp_path, monkeypatch):
 
 
 def test_phonemes_go_all_the_way(recipe):
-    folder = experiment.train(recipe, go)
+    folder = pipelines_train.train(recipe, go)
     assert (folder / "tokens.txt").read_text().startswith("<blk> 0\nAA 1\n") and not (
         folder / "bpe.model"
     ).exists()
@@ -77,7 +77,7 @@ def test_phonemes_go_all_the_way(recipe):
     dense = store.subnet(folder, "dense")
     metadata = packing.unpack(packing.pack(folder, dense))[1]
     assert "bpe" not in metadata and metadata["tokens"] == (folder / "tokens.txt").read_text()
-    (report,) = experiment.evaluate(folder.name, ["dense"], [], go)
+    (report,) = pipelines_evaluate.evaluate(folder.name, ["dense"], [], go)
     assert (
         report.decoder == "graph"
         and report.language_model.startswith("words.arpa ")
@@ -98,7 +98,7 @@ def test_phonemes_go_all_the_way(recipe):
             "decoder 'greedy' gives the phonemes of this model, not words, .*: use decoder 'graph'"
         ),
     ):
-        experiment.evaluate(folder.name, ["dense"], [], go, decoding={"decoder": "greedy"})
+        pipelines_evaluate.evaluate(folder.name, ["dense"], [], go, decoding={"decoder": "greedy"})
 
     def spread(subnets, material, options, dense):
         """As another machine listens: what it says goes through evaluate() alone."""
@@ -106,7 +106,9 @@ def test_phonemes_go_all_the_way(recipe):
         texts, tokens = zip(*elsewhere.recognize(material.features))
         return lambda subnet: evaluation.Heard(list(texts), None, "there", list(tokens))
 
-    (there,) = experiment.evaluate(folder.name, ["dense"], [], go, again=True, spread=spread)
+    (there,) = pipelines_evaluate.evaluate(
+        folder.name, ["dense"], [], go, again=True, spread=spread
+    )
     assert there.hardware == "there" and (there.per, there.wer) == (report.per, report.wer)
     heard = reference(folder, "dense", decoder="greedy")
     (text,) = heard.transcribe([np.random.default_rng(0).normal(-6, 3, (120, 80))])
@@ -145,7 +147,7 @@ def test_a_transducer_has_no_posteriors_to_compare(recipe):
         evaluation={},
     )
     with pytest.raises(ValueError, match="training.consistency compares the token probabilities"):
-        experiment.train(other, go)
+        pipelines_train.train(other, go)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_phonemes_that_no_graph_can_read_are_refused_before_anything_is_prepared
     training = {**recipe.training, "consistency": 0.0}
     other = replace(recipe, **{"training": training, "method": Choice("dense")} | change)
     with pytest.raises(ValueError, match=words):
-        experiment.train(other, go)
+        pipelines_train.train(other, go)
     with pytest.raises(ValueError, match=words):
         dry_run.rehearse(other)
     assert not paths.prepared().exists() and not paths.runs().exists()

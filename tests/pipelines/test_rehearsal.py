@@ -11,6 +11,7 @@ import torch
 from core import cost, paths
 from core.cli import main as cli
 from core.pipelines import build as building, dry_run as rehearsal
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Recipe
 from core.registry import plugins
 from core.storage import store
@@ -27,7 +28,7 @@ SMALL = Recipe(
 
 def test_a_dry_run_needs_no_speech_and_leaves_nothing(own_artifacts):
     found = rehearsal.rehearse(SMALL)
-    model, method = building.build(SMALL, 29, 1000)
+    model, method = building.build(ResolvedRecipe(SMALL), 29, 1000)
     assert found["parameters"] == cost.parameters(method.anatomy) and found["passes"] == 3
     assert found["hours"] == pytest.approx(0.8 * found["seconds_per_update"] / 3.6, rel=0.01), (
         "0.3 of it trains the dense net alone"
@@ -137,7 +138,7 @@ def test_papers_recipes_are_rehearsed_by_the_command_line(name, capsys, own_arti
     )
     pieces = int(settings[-3].removeprefix("tokens.size="))
     _, method = building.build(
-        building.resolve(store.override(recipe, settings), pieces), pieces, 100
+        ResolvedRecipe(store.override(recipe, settings)).built(pieces), pieces, 100
     )
     assert f"built: {cost.parameters(method.anatomy) / 1e6:.1f} million" in told
     assert not own_artifacts.exists() or not list(own_artifacts.iterdir())
@@ -151,8 +152,11 @@ def test_variants_in_papers_comments_can_be_trained(name, settings):
     wide = [s for s in settings if s.startswith("model.")]
     assert (
         building.check(
-            store.override(
-                recipe, [s for s in SHRUNK[recipe.model.name] if s.split("=")[0] not in str(wide)]
+            ResolvedRecipe(
+                store.override(
+                    recipe,
+                    [s for s in SHRUNK[recipe.model.name] if s.split("=")[0] not in str(wide)],
+                )
             ),
             64,
         )
@@ -176,7 +180,7 @@ def test_the_papers_schedules_are_the_papers():
     def method(name):
         recipe = store.load_recipe(name)
         changed = store.override(recipe, SHRUNK["conformer_ctc"])
-        return building.build(building.resolve(changed, 32), 32, recipe.training["updates"])[1]
+        return building.build(ResolvedRecipe(changed).built(32), 32, recipe.training["updates"])[1]
 
     for name, d, r, smallest in (
         ("paper_librispeech", 14_640, 1, 16),

@@ -16,6 +16,7 @@ import torch
 from core import paths
 from core.cli.main import main as cli
 from core.data import prepare, prepared
+from core.data.source import SpeechRecipe
 from core.records import Choice, Recipe
 from core.speech import features, tokenizer
 from core.storage import checksums, metrics as history, packing, store
@@ -216,7 +217,7 @@ def speech(tmp_path):
 
 
 def test_prepared_speech_is_compared_when_it_is_read(speech):
-    folder = prepare.prepare(speech)
+    folder = prepare.prepare(SpeechRecipe.of(speech))
     for name in sorted(p.name for p in folder.iterdir()):
         kept = (folder / name).read_bytes()
         if not kept:
@@ -245,12 +246,12 @@ def test_prepared_speech_is_compared_when_it_is_read(speech):
 
 
 def test_damaged_lists_are_made_again_and_damaged_features_are_not_taken_over(speech):
-    folder = prepare.prepare(speech)
+    folder = prepare.prepare(SpeechRecipe.of(speech))
     (folder / prepared.INDEX).write_bytes(
         (folder / prepared.INDEX).read_bytes().replace(b"three", b"threx")
     )
     assert (
-        prepare.prepare(speech) == folder
+        prepare.prepare(SpeechRecipe.of(speech)) == folder
         and prepared.Prepared(folder).rows("train")[0].text == "one two three"
     )
     right = [
@@ -259,7 +260,9 @@ def test_damaged_lists_are_made_again_and_damaged_features_are_not_taken_over(sp
     ]
     flip(folder / prepared.features_file(1.0))
     other = prepared.Prepared(
-        prepare.prepare(Recipe(**{**speech.__dict__, "tokens": {"kind": "pieces", "size": 32}}))
+        prepare.prepare(
+            SpeechRecipe.of(Recipe(**{**speech.__dict__, "tokens": {"kind": "pieces", "size": 32}}))
+        )
     )
     assert other.folder != folder
     for row, wanted in zip(other.rows("train"), right, strict=True):
@@ -267,7 +270,7 @@ def test_damaged_lists_are_made_again_and_damaged_features_are_not_taken_over(sp
 
 
 def test_prepared_speech_of_an_earlier_version_is_read_as_before(speech):
-    folder = prepare.prepare(speech)
+    folder = prepare.prepare(SpeechRecipe.of(speech))
     info = json.loads((folder / prepared.MARKER).read_text())
     index = [json.loads(line) for line in (folder / prepared.INDEX).read_text().splitlines()]
     text = "".join(

@@ -20,8 +20,9 @@ from core import paths, runtime
 from core.cli import arguments, main as cli
 from core.common import writing
 from core.jobs import process as child, queue as jobs
+from core.jobs.job import JOB_KINDS
 from core.pipelines import handlers as job_kinds
-from core.records import JOB_KINDS, Interrupted
+from core.records import Interrupted
 from core.storage import checksums, exports, packing, store
 from tests import standin
 from tests.conftest import ROOT

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from core import paths
-from core.pipelines import experiment
+from core.pipelines import train as pipelines_train
 from core.records import as_dict
 from core.storage import metrics as history, store
 from core.training import distributed as group
@@ -217,7 +217,7 @@ def test_torchrun_core_train_makes_the_run_that_one_process_makes(tmp_path):
     recipe = replace(
         recipe, model=replace(recipe.model, options=recipe.model.options | {"dropout": 0.0})
     )
-    alone = experiment.train(recipe, lambda *_: True)
+    alone = pipelines_train.train(recipe, lambda *_: True)
     one = alone.rename(tmp_path / "alone")
     store.write_json(tmp_path / "recipe.json", as_dict(recipe))
     done = torchrun(free_port(), "-m", "core", "train", str(tmp_path / "recipe.json"))

@@ -28,8 +28,9 @@ from core import paths
 from core.jobs import confinement
 from core.jobs.runners._ray_spread import Spread, node
 from core.jobs.runners._ray_words import check_versions, say
-from core.pipelines import experiment
+from core.pipelines import evaluate as evaluating, search, train as training
 from core.records import Interrupted, as_dict
+from core.registry import recipes
 from core.storage import metrics as history, remote as storage, store
 
 POST, SPACE = (
@@ -200,7 +201,7 @@ def _listen(job: Job, post: Any, over: threading.Event) -> None:
 
 
 def one_process(config: dict[str, Any]) -> None:
-    """What each process of Ray Train does: the training of core.pipelines.experiment, in the group
+    """What each process of Ray Train does: the training of core.pipelines.train, in the group
     that Ray Train has formed.
     """
     os.environ.update(config["environment"])
@@ -214,7 +215,9 @@ def one_process(config: dict[str, Any]) -> None:
     group = processes.joined()
     report = ProcessReport(post, group)
     try:
-        folder = experiment.train(store.recipe_from(config["recipe"]), report, group=group)
+        folder = training.train(
+            recipes.recipe_from(config["recipe"]), report, group=group, begun=report.belongs_to
+        )
         if report.first:
             ray.get(post.end.remote("finished", folder.name))
     except (Interrupted, ValueError) as error:
@@ -292,7 +295,7 @@ def evaluate(job: Job, run: str) -> None:
 
     if given.get("new"):
         say(subnet=given["new"] | {"run": run, "ranks_sha256": store.ranks_sha256(folder)})
-    experiment.evaluate(
+    evaluating.evaluate(
         run,
         given.get("subnets") or [],
         given.get("splits") or [],
@@ -326,7 +329,7 @@ def work(job: Job) -> None:
     say(run=run)
     job.device(1)
     if job.kind == "search":
-        for subnet in experiment.search(run, job, Spread(job.o).search):
+        for subnet in search.search(run, job, Spread(job.o).search):
             say(subnet=as_dict(subnet))
     else:
         evaluate(job, run)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from core.records import Job
+from core.jobs.job import Job
 
 STOPPED = 75  # exit code of a job's process that stopped because it was told to (EX_TEMPFAIL)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import paths
+from core.jobs.job import Job
 from core.jobs.runners import base
-from core.records import Job, option
+from core.records import option
 
 VERSION = 1
 MARK = "SUPERNET_JOB"  # environment variable that every process of a job carries

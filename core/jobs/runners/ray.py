@@ -22,9 +22,10 @@ from typing import Any
 
 from core import paths
 from core.jobs import queue as jobs, ray_client as cluster, visitors
+from core.jobs.job import Job
 from core.jobs.runners import base
 from core.jobs.runners._ray_words import KEY, heard, job_key, versions
-from core.records import Job, Report, Subnet, from_dict, option
+from core.records import Report, Subnet, from_dict, option
 from core.storage import metrics as history, remote as storage, store
 
 VERSION = 1

@@ -1,0 +1,82 @@
+"""What decides prepared speech: a recipe's corpus, features and tokens, and the run it continues.
+
+Reads tokens and statistics of that run; prepares nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from core import paths
+from core.records import Choice, Recipe
+from core.registry import plugins
+from core.speech import features, tokenizer
+from core.storage import store
+
+
+@dataclass(frozen=True)
+class SpeechRecipe:
+    """The part of a recipe that prepared speech depends on, its tables as typed options.
+
+    The corpus checks its own options when it is made (core/corpora/base.py).
+    """
+
+    corpus: Choice
+    features: features.Options
+    tokens: tokenizer.Options
+    named_tokens: dict[str, Any]  # the options of `tokens` that the recipe itself gives
+    init_from: str  # run whose weights are continued; "" = none
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> SpeechRecipe:
+        """ValueError for a wrong option, e.g. "features.cache_gb must be ..."."""
+        return cls(
+            recipe.corpus,
+            plugins.make_options(features.Options, recipe.features, "features"),
+            plugins.make_options(tokenizer.Options, recipe.tokens, "tokens"),
+            recipe.tokens,
+            recipe.init_from,
+        )
+
+    def new_tokens(self) -> bool:
+        """Whether phonemes are asked for where the continued run has letters or pieces, or the
+        reverse: then the encoder alone is continued.
+        """
+        kind = self.named_tokens.get("kind")
+        phonemes = tokenizer.load(store.run_folder(self.init_from)).unit == "phonemes"
+        return kind is not None and (kind == "phonemes") != phonemes
+
+    def inherits(self) -> bool:
+        """Whether tokens and statistics are those of another run."""
+        return bool(self.init_from) and not self.new_tokens()
+
+    def inherited(self) -> tuple[int, dict[str, bytes]]:
+        """Of the continued run: number of tokens, {file name: content} of tokenizer and statistics.
+        ValueError when a file is missing, and for another number of tokens.
+        """
+        run = store.run_folder(self.init_from)
+        names = [
+            n
+            for n in (paths.BPE, paths.TOKENS, paths.FEATURE_STATISTICS)
+            if n != paths.BPE or (run / n).is_file()
+        ]
+        missing = [name for name in names if not (run / name).is_file()]
+        if missing:
+            raise ValueError(
+                f"init_from = '{self.init_from}': {run} lacks {missing}, so its weights cannot be"
+                " continued"
+            )
+        size, wanted = tokenizer.load(run).size, self.named_tokens.get("size")
+        if wanted not in (None, size):
+            raise ValueError(
+                f"tokens.size = {wanted}, but '{self.init_from}' has {size} tokens: leave tokens"
+                " out"
+            )
+        return size, {name: store.read(run / name) for name in names}
+
+    def vocabulary(self) -> int:
+        """The number of tokens, before any speech is prepared. ValueError where the recipe
+        contradicts the run it starts from.
+        """
+        return self.inherited()[0] if self.inherits() else self.tokens.vocabulary

@@ -1,0 +1,85 @@
+"""What a finished training leaves: weights as fp16, their ranks, sizes, the marker."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from core import cost, paths
+from core.data.prepared import Prepared
+from core.evaluation import provenance
+from core.methods import base as methods
+from core.methods.base import Method
+from core.pipelines import build as building
+from core.pipelines.resolved import ResolvedRecipe
+from core.records import Anatomy, Recipe, Subnet
+from core.sparsity import blocks
+from core.storage import store
+from core.training import checkpoints
+from core.training.trainer import Trainer
+
+# sparsities of the uniform sizes that are listed for a nested run
+LADDER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
+
+
+def facts_of(trainer: Trainer, recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
+    """What finished.json says of a training."""
+    return {
+        "seconds": trainer.seconds_spent,
+        "audio_hours": trainer.seconds_heard / 3600,
+        "updates": trainer.step,
+        "threads": trainer.o.threads,
+        "device": trainer.device,
+        "precision": "bf16" if trainer.bf16 else "fp32",
+        "hardware": provenance.hardware(trainer.device),
+        "versions": building.versions(recipe),
+        "prepared": prepared.hash,
+        "attributions": prepared.info["attributions"],
+        "code_version": provenance.code_version(),
+    }
+
+
+def finish(trainer: Trainer, folder: Path, resolved: ResolvedRecipe, facts: dict[str, Any]) -> None:
+    """Weights as fp16, ranks of those very weights, sizes, marker."""
+    half = {n: t.half().cpu().contiguous() for n, t in trainer.averaged.items()}
+    # ranks must order the weights that ship
+    trainer.averaged = {n: t.float() for n, t in half.items()}
+    results = trainer.write_ranks(None)
+    method, anatomy = trainer.method, trainer.method.anatomy
+    if not method.nested and results.subnets:  # one size was trained: what it prunes is not kept
+        masks = blocks.block_masks(results.ranks, anatomy, results.subnets[0].keep)
+        half = blocks.masked(half, {n: m.cpu() for n, m in masks.items()})
+    store.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
+    sha, pattern = store.ranks_sha256(folder), cost.pattern_of(anatomy)
+    for subnet in _sizes(method, results.subnets, resolved.sparsest):
+        stored = replace(subnet, run=folder.name, pattern=pattern, ranks_sha256=sha)
+        store.save_subnet(folder, stored)
+    chosen = {s.name: s for s in results.subnets}
+    tmacs = methods.training_tmacs(method, facts["updates"], facts["audio_hours"], chosen)
+    store.finish(folder, facts | {"training_tmacs": tmacs})
+    checkpoints.remove(folder)
+
+
+def size_names(resolved: ResolvedRecipe, vocabulary: int) -> list[str]:
+    """Names of the sizes that a training of this recipe, as it is built, will store."""
+    model, method = building.build(resolved, vocabulary, 1)
+    trained = method.results(dict(model.named_parameters())).subnets
+    return [s.name for s in _sizes(method, trained, resolved.sparsest)]
+
+
+def _sizes(method: Method, trained: list[Subnet], sparsest: float) -> list[Subnet]:
+    """The sizes that are stored of a run: the method's own, and uniform ones where any sparsity may
+    be chosen.
+    """
+    if method.nested:
+        trained = trained + [_uniform(method.anatomy, s) for s in LADDER if s <= sparsest]
+    return trained or [_uniform(method.anatomy, 0.0)]
+
+
+def _uniform(anatomy: Anatomy, sparsity: float) -> Subnet:
+    keep = cost.uniform(anatomy, sparsity)
+    name = "dense" if sparsity == 0 else f"u{100 * sparsity:.0f}"
+    return Subnet(name, "", keep, cost.sparsity_reached(anatomy, keep))
