@@ -1,0 +1,1 @@
+"""Voices that speak text: one file each, behind the contract in base.py."""
