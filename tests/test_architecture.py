@@ -19,7 +19,7 @@ core            records paths cost
 common          writing reading randomness hardware
 registry        cards plugins catalog recipes recipe_sets
 sparsity        blocks sensing
-storage         checksums store metrics packing remote exports spoken
+storage         checksums store metrics packing remote spoken
 jobs            job policy confinement heartbeat ray_client database queue visitors
 speech          marks audio_limits containers av_decoder decoders loudness pipes audio features
                  chunks augment normalizer phones lexicon tokenizer acoustics shards grammar
@@ -36,6 +36,7 @@ training        consistency dealing muon distributed checkpoints options trainer
 runtime         *
 evaluation      provenance scoring fitness latency evaluate tuning
 search          allocation evolution ladders
+export          *
 reports         tables arms_page chain claims comparisons samples sample_texts results card publish
 pipelines       resolved build speech finish train search evaluate dry_run language compare
                 handlers
@@ -56,8 +57,21 @@ dashboard.components *
 dashboard.views      *
 dashboard            app
 """  # the same, but the modules of a starred package may import each other
-PLUGINS = ("speech.voices", "corpora", "models", "methods", "runtime", "jobs.runners", "bench")
-DOORS = ("core.bench", "core.runtime")  # packages whose __init__ has what finds and runs a plug-in
+PLUGINS = (
+    "speech.voices",
+    "corpora",
+    "models",
+    "methods",
+    "runtime",
+    "export",
+    "jobs.runners",
+    "bench",
+)
+DOORS = (  # packages whose __init__ has what finds and runs a plug-in
+    "core.bench",
+    "core.export",
+    "core.runtime",
+)
 STRANGERS = ("corpora", "models", "sparsity")  # never import each other
 NEVER_TORCH = ("core", "common", "registry", "storage", "jobs", "jobs.runners")
 NO_TORCH_ON_TOP = (
@@ -71,6 +85,7 @@ NO_TORCH_ON_TOP = (
     "decoding.graph_search",
     "decoding.ctc",
     "runtime",
+    "export",
     "evaluation.scoring",
     "cli",
     "core.__main__",

@@ -14,7 +14,7 @@ from core import __version__
 from core.cli.option_types import Named, finite, names, numbers, whole
 from core.jobs import queue as jobs, worker
 from core.records import Recipe
-from core.registry import catalog, recipe_sets, recipes as recipe_files
+from core.registry import catalog, plugins, recipe_sets, recipes as recipe_files
 from core.storage import remote as storage, store
 
 EXIT_CODES = (
@@ -358,9 +358,19 @@ def _work_commands(commands: Any, background: bool = False) -> None:
         default="",
         metavar="FOLDER",
         help=(
-            "where SUBNET.safetensors is written, in place of files of that name; when "
+            "where the files are written, in place of files of their names; when "
             "not given, artifacts/exports/RUN/"
         ),
+    )
+    c.add_argument(
+        "--format",
+        action=Named,
+        default="packed",
+        metavar="NAME",
+        help=f"{', '.join(plugins.names('export'))}; packed when not given",
+    )
+    c.add_argument(
+        "--int8", action="store_true", help="matrices in 8 bits, where the format has that"
     )
     for c in commands.choices.values() if background else ():
         c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")

@@ -145,7 +145,14 @@ def _payload(given: Any) -> dict[str, Any]:
     if run:
         arguments.check_subnets(given)
     if given.kind == "export":
-        return {"run": run, "subnets": given.subnets, "folder": arguments.out_folder(given)}
+        from core import export
+
+        if run:
+            export.check(run, given.subnets, given.format, given.int8)
+        else:
+            export.check_format(given.format, given.int8)
+        form = {"format": given.format, "int8": given.int8}
+        return {"run": run, "subnets": given.subnets, "folder": arguments.out_folder(given)} | form
     decoding = arguments.decoding(given)
     return {
         "run": run,

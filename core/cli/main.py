@@ -114,11 +114,11 @@ def _quiet(given: Any) -> bool:
 def _export(given: Any) -> int:
     storage.here(given.run)
     stop = child.Stop()
-    from core.storage import exports
+    from core import export
 
-    for line in exports.write(
-        given.run, given.subnets, arguments.out_folder(given), listing.progress(stop, _quiet(given))
-    ):
+    progress = listing.progress(stop, _quiet(given))
+    folder = arguments.out_folder(given)
+    for line in export.write(given.run, given.subnets, folder, progress, given.format, given.int8):
         print(line)
     return STOPPED if stop.asked else 0
 
@@ -165,7 +165,7 @@ def _lm(given: Any) -> None:
 
 
 def _transcribe(given: Any) -> None:
-    if not Path(given.run).is_file():  # a packed file is a run, too
+    if "/" not in given.run and not Path(given.run).is_file():  # a packed file is a run, too
         storage.here(given.run)
     asked = arguments.decoding(given)
     from core import runtime

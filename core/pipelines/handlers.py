@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from core import export
 from core.records import ProgressCallback, RunProgress
 from core.registry import recipes
-from core.storage import exports
 
 
 def prepare_job(payload: dict[str, Any], report: ProgressCallback) -> None:
@@ -52,7 +52,12 @@ def evaluate_job(payload: dict[str, Any], report: ProgressCallback) -> None:
 
 
 def export_job(payload: dict[str, Any], report: ProgressCallback) -> None:
-    for line in exports.write(
-        payload["run"], payload.get("subnets") or [], payload.get("folder") or "", report
+    for line in export.write(
+        payload["run"],
+        payload.get("subnets") or [],
+        payload.get("folder") or "",
+        report,
+        payload.get("format") or export.USUAL,
+        bool(payload.get("int8")),
     ):
         print(line, flush=True)

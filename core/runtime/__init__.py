@@ -68,6 +68,8 @@ def packed(source: str | Path | bytes, subnet: str | Subnet = "dense") -> bytes:
         return bytes(source)
     if Path(source).is_file():
         return packing.read(Path(source))
+    if isinstance(source, str) and "/" in source and Path(source).is_dir():
+        source = Path(source)
     if isinstance(source, Path) and not source.is_dir():
         raise ValueError(f"{source} is neither a packed file nor a run's folder")
     folder = store.folder_of(source)

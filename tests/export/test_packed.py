@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from core import paths, runtime
+from core import export, paths, runtime
 from core.cli import arguments, main as cli
 from core.common import writing
 from core.jobs import process as child, queue as jobs
 from core.jobs.job import JOB_KINDS
 from core.pipelines import handlers as job_kinds
 from core.records import Interrupted
-from core.storage import checksums, exports, packing, store
+from core.storage import checksums, packing, store
 from tests import standin
 from tests.conftest import ROOT
 
@@ -89,7 +89,7 @@ def test_sizes_and_folder_of_ones_own_each_once_and_in_place_of_an_old_file(
 
 
 def test_the_checksum_goes_with_the_file_and_every_door_compares_it(run, tmp_path, capsys):
-    exports.write(run.name, ["s70", "dense"], tmp_path / "a", lambda *_: True)
+    export.write(run.name, ["s70", "dense"], tmp_path / "a", lambda *_: True)
     (tmp_path / "a").rename(tmp_path / "elsewhere")
     checked = subprocess.run(
         ["sha256sum", "--strict", "-c", "s70.safetensors.sha256", "dense.safetensors.sha256"],
@@ -126,7 +126,7 @@ def test_a_checksum_from_before_never_lies_beside_a_new_file(run, tmp_path, monk
 
     monkeypatch.setattr(checksums, "write_beside", stopped)
     with pytest.raises(Interrupted):
-        exports.write(run.name, ["s70"], tmp_path, lambda *_: True)
+        export.write(run.name, ["s70"], tmp_path, lambda *_: True)
     assert packing.unpack(tmp_path / "s70.safetensors")
 
 
@@ -168,12 +168,12 @@ def test_an_unknown_size_or_a_file_for_a_folder_is_refused_before_anything_is_wr
 def test_a_file_in_the_folders_way_is_said(run, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(ValueError, match="cannot be written.*name another folder"):
-        exports.write(run.name, ["s70"], tmp_path / "taken" / "deeper", lambda *_: True)
+        export.write(run.name, ["s70"], tmp_path / "taken" / "deeper", lambda *_: True)
 
 
 def test_a_stop_between_two_files_leaves_whole_ones(run):
-    with pytest.raises(Interrupted, match="stopped after 1 of 6 files"):
-        exports.write(run.name, [], "", lambda share, *_: share == 0)
+    with pytest.raises(Interrupted, match="stopped after 1 of 6 subnets"):
+        export.write(run.name, [], "", lambda share, *_: share == 0)
     assert there(paths.exports(run.name)) == ["dense.safetensors"]
     assert paths.export_file(paths.exports(run.name), "dense").read_bytes() == packing.pack(
         run, store.subnet(run, "dense")
@@ -203,7 +203,7 @@ def test_what_cannot_be_read_back_is_removed(run, monkeypatch):
     write = writing.write_bytes
     monkeypatch.setattr(writing, "write_bytes", lambda path, data: write(path, data[:-1]))
     with pytest.raises(ValueError, match="read back and is not what was written"):
-        exports.write(run.name, ["s70"], "", lambda *_: True)
+        export.write(run.name, ["s70"], "", lambda *_: True)
     assert there(paths.exports(run.name)) == []
 
 
@@ -216,7 +216,13 @@ def test_it_goes_through_the_queue_after_the_job_it_waits_for(run, tmp_path, cap
     assert cli.main(["jobs", "add", "export", "-", *words]) == 0
     job = jobs.list_jobs()[0]
     assert (job.kind, job.priority, job.after) == ("export", 2, (first,))
-    assert job.payload == {"run": "", "subnets": ["dense", "s70"], "folder": ""}
+    assert job.payload == {
+        "run": "",
+        "subnets": ["dense", "s70"],
+        "folder": "",
+        "format": "packed",
+        "int8": False,
+    }
     assert jobs.claim("a").id == first and jobs.claim("a", ("cpu", "cpu")) is None
     jobs.finish(first)
     subprocess.run(
@@ -247,7 +253,7 @@ def test_it_goes_through_the_queue_after_the_job_it_waits_for(run, tmp_path, cap
 def test_a_job_finds_the_folder_whatever_its_own_is(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["jobs", "add", "export", run.name, "--out", "mine", "--no-worker"]) == 0
-    assert jobs.get(1).payload == {"run": run.name, "subnets": [], "folder": str(tmp_path / "mine")}
+    assert jobs.get(1).payload["folder"] == str(tmp_path / "mine")
 
 
 def test_a_cancelled_job_stops_at_the_next_file(run, monkeypatch):

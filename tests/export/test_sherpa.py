@@ -1,0 +1,173 @@
+"""Stock sherpa-onnx loads the bundle, computes our features and gives our text."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file, save_file
+
+from core import export, paths, runtime
+from core.decoding.graph_search import Weights
+from core.export import _sherpa_graph as graphs, sherpa
+from core.lm import arpa, estimation, languages
+from core.lm.languages import Language
+from core.runtime._conformer import Shape
+from core.speech import audio, phones
+from core.speech.features import fbank
+from core.speech.tokenizer import BLANK_SYMBOL, Phonemes
+from tests import standin
+from tests.runtime.test_engines import DEPTH, OMNI, streamed
+from tests.runtime.test_recognizer import sounds
+
+sherpa_onnx = pytest.importorskip("sherpa_onnx")
+TAIL = np.zeros(8000, np.float32)
+STEPS = 1000  # of the probe's scale from -16 to 8
+
+
+def exported(run: str | Path, size: str, folder: Path, int8: bool = False) -> Path:
+    name = run if isinstance(run, str) else run.name
+    lines = export.write(name, [size], folder, lambda *_: True, "sherpa", int8)
+    assert len(lines) == 1 and lines[0].endswith(".onnx")
+    return Path(lines[0].split("  ")[1]).parent
+
+
+def stock(folder: Path, **given) -> sherpa_onnx.OnlineRecognizer:
+    return sherpa_onnx.OnlineRecognizer.from_zipformer2_ctc(
+        tokens=str(folder / "tokens.txt"),
+        model=str(next(folder.glob("*.onnx"))),
+        num_threads=1,
+        **given,
+    )
+
+
+def heard(recognizer: sherpa_onnx.OnlineRecognizer, wave: np.ndarray, packet: int = 1600):
+    """(number of partial results, whole result)."""
+    stream, so_far = recognizer.create_stream(), set()
+    for i in range(0, len(wave), packet):
+        stream.accept_waveform(audio.SAMPLE_RATE, wave[i : i + packet])
+        while recognizer.is_ready(stream):
+            recognizer.decode_stream(stream)
+            so_far.add(recognizer.get_result(stream))
+    return len(so_far), recognizer.get_result_all(stream)
+
+
+@pytest.mark.parametrize(("run", "size"), [(OMNI, "s70"), (DEPTH, "d16")])
+def test_it_gives_our_text_of_a_shipped_run(run, size, tmp_path):
+    folder = exported(run, size, tmp_path)
+    ours, recognizer = runtime.load(run, size), stock(folder)
+    for file in sorted((folder / "test_wavs").glob("*.wav")):
+        wave = np.concatenate([audio.read(file), TAIL])
+        partial, result = heard(recognizer, wave)
+        assert result.text.strip() == streamed(ours, wave)[1] != "" and partial > 3
+
+
+def test_the_bundle_is_complete(tmp_path):
+    folder = exported(OMNI, "s70", tmp_path, int8=True)
+    assert folder.name == "sherpa-s70-int8"
+    wavs = ["01_volume_in_the_garden.wav", "02_kitchen_blinds.wav", "transcripts.txt"]
+    assert sorted(p.name for p in (folder / "test_wavs").iterdir()) == wavs
+    text = (folder / "README.md").read_text()
+    for word in re.findall(r"([\w/.]+\.(?:onnx|txt|wav))\b", text):
+        assert (folder / word).is_file(), word
+    assert text.partition("```")[2].partition("```")[0].strip().count("\n") == 2
+    assert importlib.metadata.version("sherpa-onnx") == sherpa.TESTED
+    wave = np.concatenate([audio.read(folder / "test_wavs" / wavs[0]), TAIL])
+    assert "garden" in heard(stock(folder), wave)[1].text
+
+
+@pytest.fixture
+def phonemes(own_artifacts, tmp_path, monkeypatch):
+    """A run of phonemes, and a small language model as that of open speech."""
+    run = standin.make_run(paths.runs(), "phonemes")
+    symbols = Phonemes([BLANK_SYMBOL, *phones.PHONES])
+    (run / paths.TOKENS).write_text(symbols.tokens_txt())
+    (run / paths.BPE).unlink()
+    weights, random = load_file(run / paths.WEIGHTS), np.random.default_rng(3)
+    weights["heads.0.weight"] = random.normal(0, 0.3, (symbols.size, 32)).astype(np.float16)
+    weights["heads.0.bias"] = np.zeros(symbols.size, np.float16)
+    save_file(weights, run / paths.WEIGHTS)
+    shutil.rmtree(run / paths.REPORTS)
+    said = tmp_path / "open.arpa"
+    texts = [["yes", "no"], ["stop", "go"], ["seven", "nine", "one"]]
+    said.write_text(arpa.write(estimation.estimate(texts, 2)))
+    monkeypatch.setattr(languages, "shipped", lambda: said)
+    return run
+
+
+def test_phonemes_come_with_the_graph_that_makes_words_of_them(phonemes, tmp_path):
+    folder = exported(phonemes, "dense", tmp_path)
+    words = [line.split()[0] for line in (folder / "words.txt").read_text().splitlines()]
+    assert "seven" in words and "--ctc-graph=HLG.fst" in (folder / "README.md").read_text()
+    recognizer = stock(folder, ctc_graph=str(folder / "HLG.fst"))
+    ours = runtime.load(phonemes, "dense", language=Language(), weights=Weights(beam=16))
+    texts = []
+    for wave in sounds(3):
+        size = len(wave) // 5120 * 5120 + 5120  # whole chunks of 320 ms
+        wave = np.concatenate([wave, np.zeros(size - len(wave) + 5120, np.float32)])
+        result = heard(recognizer, wave)[1]
+        texts.append(" ".join(words[i] for i in result.words))
+        assert texts[-1] == streamed(ours, wave)[1]
+    assert any(texts)
+
+
+# features
+
+
+def probe(bin: int) -> bytes:
+    """A model whose tokens are the value of one feature bin every 40 ms, the first by odd and even
+    frames, so that no neighbors are equal.
+    """
+    shape = Shape(blocks=1, width=8, hidden=8, heads=1, kernel=3, bins=80, vocabulary=1 + 2 * STEPS)
+    nodes, constants = [], {}
+
+    def op(kind: str, *inputs: str, **attributes) -> str:
+        nodes.append(helper.make_node(kind, inputs, [out := f"t{len(nodes)}"], **attributes))
+        return out
+
+    def constant(value) -> str:
+        constants[name := f"c{len(constants)}"] = np.asarray(value)
+        return name
+
+    x = op("Slice", "x", constant([0]), constant([32]), constant([1]), constant([4]))
+    x = op("Gather", x, constant(np.int64(bin)), axis=2)  # [N, 8]
+    x = op("Div", op("Add", x, constant(np.float32(16))), constant(np.float32(24 / STEPS)))
+    x = op("Clip", op("Round", x), constant(np.float32(0)), constant(np.float32(STEPS - 1)))
+    x = op("Add", op("Mul", x, constant(np.float32(2))), constant(np.arange(8, dtype="f4") % 2 + 1))
+    x = op("Cast", x, to=TensorProto.INT64)
+    one = constant(np.array([0, 1], np.float32))
+    hot = op("OneHot", x, constant(np.int64(shape.vocabulary)), one)
+    nodes.append(helper.make_node("Identity", [hot], ["log_probs"]))
+    value, states = helper.make_tensor_value_info, graphs.states(shape)
+    inputs = [value("x", TensorProto.FLOAT, ("N", 32, 80))]
+    outputs = [value("log_probs", TensorProto.FLOAT, ("N", 8, shape.vocabulary))]
+    for name, dims in states.items():
+        kind = TensorProto.INT64 if name == "processed_lens" else TensorProto.FLOAT
+        inputs.append(value(name, kind, dims))
+        outputs.append(value(f"new_{name}", kind, dims))
+        nodes.append(helper.make_node("Identity", [name], [f"new_{name}"]))
+    initial = [numpy_helper.from_array(v, n) for n, v in constants.items()]
+    graph = helper.make_graph(nodes, "probe", inputs, outputs, initial)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {n: str(v) for n, v in graphs.metadata(shape, 8).items()})
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("bin", [5, 40, 75])
+def test_the_loader_computes_our_features(bin, tmp_path):
+    tokens = ["<blk>", *(f"t{i}" for i in range(1, 1 + 2 * STEPS))]
+    (tmp_path / "tokens.txt").write_text("".join(f"{t} {i}\n" for i, t in enumerate(tokens)))
+    (tmp_path / "model.onnx").write_bytes(probe(bin))
+    wave = audio.read(sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus"))[0])
+    result = heard(stock(tmp_path), wave)[1]
+    said = np.array([int(t[1:]) for t in result.tokens])
+    got, wanted = (said - 1) // 2 * 24 / STEPS - 16, fbank(wave)[::4, bin]
+    assert len(got) > 0.8 * len(wanted)
+    assert np.abs(got - wanted[: len(got)]).max() < 0.6 * 24 / STEPS, "other features: other words"
