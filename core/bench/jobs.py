@@ -25,6 +25,7 @@ import numpy as np
 from core import paths
 from core.jobs import queue as jobs
 from core.records import option
+from core.registry import recipes
 from core.storage import store
 
 TITLE = "background jobs"
@@ -221,7 +222,7 @@ def _checkpoint(name: str) -> dict[str, float]:
     from core.training.options import Options as TrainingOptions
     from core.training.trainer import Trainer
 
-    recipe = dataclasses.replace(store.load_recipe(name), init_from="")
+    recipe = dataclasses.replace(recipes.load_recipe(name), init_from="")
     settings = plugins.make_options(TrainingOptions, recipe.training, "training")
     model, method = building.build(building.resolve(recipe, 29), 29, settings.updates)
     with tempfile.TemporaryDirectory() as folder:

@@ -22,8 +22,7 @@ from core.data.batches import Batch, Batches
 from core.data.prepared import Prepared
 from core.pipelines import build as building, dry_run as rehearsal, experiment
 from core.records import option
-from core.registry import plugins
-from core.storage import store
+from core.registry import plugins, recipes
 from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 
@@ -44,7 +43,7 @@ class Options:
 
 def run(options: Options) -> dict:
     """Prints and returns the ratios. Speech that was never prepared is prepared first."""
-    recipe = store.load_recipe(options.recipe)
+    recipe = recipes.load_recipe(options.recipe)
     settings = plugins.make_options(TrainingOptions, recipe.training, "training")
     if options.prepared:
         prepared = Prepared(experiment.prepare(recipe, lambda *_: True))

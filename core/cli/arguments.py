@@ -432,8 +432,10 @@ def recipe(given: Any) -> Recipe:
             "train: --resume RUN goes on with that run's own recipe; leave out RECIPE and --set, or"
             " leave out --resume to train another run"
         )
-    found = store.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
-    return store.override(found, given.settings) if given.settings else found
+    found = (
+        recipe_files.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
+    )
+    return recipe_files.override(found, given.settings) if given.settings else found
 
 
 def check_subnets(given: Any) -> None:
@@ -461,7 +463,7 @@ def options(settings: list[str], word: str) -> dict[str, Any]:
         if "=" not in setting:
             raise ValueError(f"{word} {setting}: write it as option=value")
     return {
-        s.partition("=")[0].strip(): store.setting_value(s.partition("=")[2].strip())
+        s.partition("=")[0].strip(): recipe_files.setting_value(s.partition("=")[2].strip())
         for s in settings
     }
 

@@ -38,7 +38,7 @@ from core.data.prepared import (
     checksum,
 )
 from core.records import Recipe, Utterance, as_dict
-from core.registry import plugins
+from core.registry import plugins, recipes
 from core.speech import features, lexicon, normalizer as text, tokenizer
 from core.storage import checksums, store
 
@@ -162,7 +162,7 @@ def _contents(
     for drop in dropped:
         digest.update(json.dumps([drop.split, drop.id, drop.reason]).encode())
     return {
-        "corpus": store.same_numbers(as_dict(recipe.corpus)),
+        "corpus": recipes.same_numbers(as_dict(recipe.corpus)),
         "versions": {"prepare": VERSION, **corpus.versions()},
         "normaliser": text.NORMALISER,
         "features": features.settings(),
@@ -267,7 +267,7 @@ def _build(
     """
     inherited = tokens if isinstance(tokens, dict) else {}
     for name, data in inherited.items():
-        store.write_bytes(aside / name, data)
+        writing.write_bytes(aside / name, data)
     if not inherited:
         tokenizer.train((u.text for u in found.get(TRAIN, [])), tokens, aside)
     encoder = tokenizer.load(aside)
@@ -288,14 +288,14 @@ def _build(
                 )
     check_bad(rows, dropped, folder)
     if not inherited:
-        store.write_json(aside / paths.FEATURE_STATISTICS, writer.statistics().to_json())
-    store.write_lines(aside / INDEX, [row.to_json() for split in rows.values() for row in split])
-    store.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
+        writing.write_json(aside / paths.FEATURE_STATISTICS, writer.statistics().to_json())
+    writing.write_lines(aside / INDEX, [row.to_json() for split in rows.values() for row in split])
+    writing.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
     files = {p.name: p.stat().st_size for p in sorted(aside.iterdir())}
     sha256 = {
         name: checksums.of_file(aside / name) for name in files if not name.endswith(FEATURES)
     }  # those have theirs in the index
-    store.write_json(
+    writing.write_json(
         aside / MARKER,
         checksums.sealed(
             {

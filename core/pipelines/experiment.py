@@ -14,6 +14,7 @@ from typing import Any
 import safetensors.torch
 
 from core import cost, paths, records
+from core.common import writing
 from core.corpora import base as corpora_base
 from core.data import prepare as prepare_room
 from core.data.prepared import Prepared
@@ -22,7 +23,7 @@ from core.evaluation.fitness import Fitness, HeldOut
 from core.methods import base as methods_base
 from core.pipelines import build as building
 from core.records import Recipe, Subnet, as_dict
-from core.registry import plugins
+from core.registry import plugins, recipes
 from core.search import allocation, evolution as searching, ladders
 from core.sparsity import blocks
 from core.speech import features, normalizer as text
@@ -71,7 +72,7 @@ def identify(
     """
     prepared = prepared or prepared_now(recipe, report)
     recipe = building.resolve(recipe, prepared.tokenizer.size)
-    return recipe, prepared, store.recipe_id(recipe, prepared.hash, building.versions(recipe))
+    return recipe, prepared, recipes.recipe_id(recipe, prepared.hash, building.versions(recipe))
 
 
 def train(
@@ -91,7 +92,7 @@ def train(
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
     building.check(recipe, building.vocabulary(recipe))
     recipe, prepared, run_id = _together(group, lambda: identify(recipe, report))
-    together = group and store.recipe_id(recipe, prepared.content, building.versions(recipe))
+    together = group and recipes.recipe_id(recipe, prepared.content, building.versions(recipe))
     if group is not None:
         run_id = group.one_name(run_id, together)
     if resume not in (None, run_id):
@@ -196,9 +197,9 @@ def _begin(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if together:
-        store.write_bytes(folder / paths.TOGETHER, together.encode())
-    store.write_json(folder / paths.RECIPE, as_dict(recipe))
-    store.write_json(folder / paths.UNITS, as_dict(anatomy))
+        writing.write_bytes(folder / paths.TOGETHER, together.encode())
+    writing.write_json(folder / paths.RECIPE, as_dict(recipe))
+    writing.write_json(folder / paths.UNITS, as_dict(anatomy))
     for name in (paths.TOKENS, paths.BPE, paths.FEATURE_STATISTICS):
         if (prepared.folder / name).exists():
             shutil.copyfile(prepared.folder / name, folder / name)
@@ -232,7 +233,7 @@ def _finish(trainer: Trainer, folder: Path, recipe: Recipe, facts: dict[str, Any
     ):  # only one size was trained: what it prunes is not kept
         masks = blocks.block_masks(results.ranks, trainer.method.anatomy, results.subnets[0].keep)
         half = blocks.masked(half, {n: m.cpu() for n, m in masks.items()})
-    store.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
+    writing.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
     sha = store.ranks_sha256(folder)
     anatomy = trainer.method.anatomy
     for subnet in _sizes(trainer.method, results.subnets, recipe):

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.storage import exports, store
+from core.registry import recipes
+from core.storage import exports
 
 Report = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 
@@ -18,14 +19,14 @@ Report = Callable[[float, str, float | None], bool]  # (0..1, message, seconds l
 def prepare_job(payload: dict[str, Any], report: Report) -> None:
     from core.pipelines import experiment
 
-    experiment.prepare(store.recipe_from(payload["recipe"]), report)
+    experiment.prepare(recipes.recipe_from(payload["recipe"]), report)
 
 
 def train_job(payload: dict[str, Any], report: Report) -> Path:
     """Training, and then the measuring that makes the run appear in the charts."""
     from core.pipelines import experiment
 
-    folder = experiment.train(store.recipe_from(payload["recipe"]), report)
+    folder = experiment.train(recipes.recipe_from(payload["recipe"]), report)
     experiment.evaluate(folder.name, [], [], report)
     return folder
 

@@ -12,12 +12,14 @@ from typing import Any
 import zstandard
 
 from core import paths
+from core.common import writing
 from core.data.prepared import TRAIN
 from core.evaluation import evaluate as evaluation, tuning
 from core.lm import arpa, estimation, ngrams, pruning
 from core.lm.text import read_sentences
 from core.pipelines import experiment
 from core.records import Recipe
+from core.registry import recipes
 from core.storage import packing, store
 from core.training.trainer import Report
 
@@ -108,11 +110,11 @@ def write(
         file for file in files if out.exists() and Path(file).exists() and out.samefile(file)
     ]:
         raise ValueError(f"--out {out} is --text {same[0]}, which would be lost: name another file")
-    named = source if _is_run(source) else store.load_recipe(source) if source else None
+    named = source if _is_run(source) else recipes.load_recipe(source) if source else None
     made, told = make(named, files, order, report, marks, prune, least)
     packed = out.suffix == ".zst"
     content = arpa.write(made, *([2] if packed else [])).encode()
-    store.write_bytes(
+    writing.write_bytes(
         out, zstandard.ZstdCompressor(level=19).compress(content) if packed else content
     )
     return f"{out}: {told}"

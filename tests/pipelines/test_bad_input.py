@@ -12,6 +12,7 @@ import pytest
 
 from core import paths
 from core.cli import main as cli
+from core.common import writing
 from core.pipelines import build as building, experiment
 from core.records import Choice, Recipe
 from core.registry import plugins
@@ -189,7 +190,7 @@ def test_a_run_of_another_version_or_model(own_artifacts, monkeypatch):
         ),
     ):
         experiment.train(wider, lambda *_: True)
-    store.write_json(run / paths.FINISHED, {"versions": {"models/conformer_ctc": 7}})
+    writing.write_json(run / paths.FINISHED, {"versions": {"models/conformer_ctc": 7}})
     words = (
         "run standin was trained with version 7 of core/models/conformer_ctc.py, and only version 1"
         " is here: use a run of version 1"
@@ -199,7 +200,7 @@ def test_a_run_of_another_version_or_model(own_artifacts, monkeypatch):
     for work in (experiment.search, lambda *a: experiment.evaluate(a[0], [], [], a[1])):
         with pytest.raises(ValueError, match="run: " + words):
             work(run.name, lambda *_: True)
-    store.write_json(
+    writing.write_json(
         run / paths.FINISHED, {"versions": {"models/conformer_ctc": 1, "methods/omni_sparsity": 5}}
     )
     building.check_version(

@@ -30,6 +30,7 @@ from core.jobs.runners._ray_spread import Spread, node
 from core.jobs.runners._ray_words import check_versions, say
 from core.pipelines import experiment
 from core.records import Interrupted, as_dict
+from core.registry import recipes
 from core.storage import metrics as history, remote as storage, store
 
 POST, SPACE = (
@@ -214,7 +215,7 @@ def one_process(config: dict[str, Any]) -> None:
     group = processes.joined()
     report = ProcessReport(post, group)
     try:
-        folder = experiment.train(store.recipe_from(config["recipe"]), report, group=group)
+        folder = experiment.train(recipes.recipe_from(config["recipe"]), report, group=group)
         if report.first:
             ray.get(post.end.remote("finished", folder.name))
     except (Interrupted, ValueError) as error:
