@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import paths
-from core.jobs import queue as jobs
+from core.jobs import queue
 from core.pipelines import experiment
 from core.records import as_dict
 from core.storage import metrics as history, store
@@ -47,7 +47,7 @@ def wait(condition, what: str, seconds: float = 300.0):
     until = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > until:
-            raise SystemExit(f"waited in vain for {what}: {jobs.list_jobs()}")
+            raise SystemExit(f"waited in vain for {what}: {queue.list_jobs()}")
         time.sleep(0.05)
     return found
 
@@ -73,8 +73,8 @@ def worker() -> subprocess.Popen:
         )
 
 
-def state(number: int, *wanted: str) -> jobs.Job | None:
-    job = jobs.get(number)
+def state(number: int, *wanted: str) -> queue.Job | None:
+    job = queue.get(number)
     return job if job.state in wanted else None
 
 
@@ -84,9 +84,9 @@ def main(home: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)], check=True)
     os.environ["SUPERNET_ARTIFACTS"] = str(disk / "artifacts")
     experiment.prepare(recipe(), lambda *_: True)
-    number = jobs.add("train", {"recipe": as_dict(recipe())})
+    number = queue.add("train", {"recipe": as_dict(recipe())})
     process = worker()
-    run = wait(lambda: jobs.get(number).run, "a run")
+    run = wait(lambda: queue.get(number).run, "a run")
     wait(
         lambda: (checkpoints.load(paths.runs() / run) or (0, {"step": 0}))[1]["step"],
         "a checkpoint",
@@ -97,7 +97,7 @@ def main(home: Path) -> None:
         "state": job.state,
         "error": job.error,
         "worker": process.wait(100),
-        "listed": len(jobs.list_jobs()),
+        "listed": len(queue.list_jobs()),
         "readable": (
             store.runs()[-1].id == run
             and len(history.metrics(run)) > 0
@@ -106,11 +106,11 @@ def main(home: Path) -> None:
         "step": checkpoints.load(paths.runs() / run)[1]["step"],
     }
     (disk / "filler").unlink()
-    jobs.resume(number)
+    queue.resume(number)
     worker().wait(300)
     told |= {
-        "then": jobs.get(number).state,
-        "why": jobs.get(number).error,
+        "then": queue.get(number).state,
+        "why": queue.get(number).error,
         "rows": [r["step"] for r in history.metrics(run)],
         "reports": len(store.reports(run)),
         "spare": paths.jobs_database().with_name("jobs.db.spare").exists(),

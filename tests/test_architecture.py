@@ -20,7 +20,7 @@ common          writing reading randomness hardware
 registry        plugins catalog recipes recipe_sets
 sparsity        blocks sensing
 storage         checksums store metrics packing remote exports
-jobs            policy confinement heartbeat ray_client database queue visitors
+jobs            policy confinement heartbeat ray_client schema spare database queue leases visitors
 speech          marks audio_limits containers av_decoder decoders loudness pipes audio features
                  augment normalizer phones lexicon tokenizer acoustics shards grammar speaking
 corpora         *
@@ -72,6 +72,7 @@ TORCH = (
     "common.hardware",
     "data.batches",
     "jobs.runners._ray_spread",
+    "jobs.runners._ray_train",
     "jobs.runners._ray_work",
 )  # may, although their package may not
 PAGES_KNOW = ("core", "common", "registry", "storage", "jobs")  # what the dashboard imports of core
@@ -93,10 +94,6 @@ TOO_LONG = {
     "core.data.batches",
     "core.data.prepare",
     "core.evaluation.evaluate",
-    "core.jobs.database",
-    "core.jobs.queue",
-    "core.jobs.runners._ray_work",
-    "core.jobs.runners.ray",
     "core.pipelines.experiment",
     "core.registry.recipe_sets",
     "core.reports.arms_page",

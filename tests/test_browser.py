@@ -11,7 +11,7 @@ import signal
 import pytest
 
 from core.bench import app
-from core.jobs import queue as jobs
+from core.jobs import queue
 from tests.conftest import ROOT
 from tests.jobs.test_jobs import STUB, dead, wait
 
@@ -211,18 +211,18 @@ def test_a_job_goes_on_when_the_browser_closes_and_the_app_restarts_and_both_app
         "PYTHONPATH": str(tmp_path),
     }
     monkeypatch.setenv("SUPERNET_ARTIFACTS", own["SUPERNET_ARTIFACTS"])
-    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True, "steps": 2000})
-    steps = lambda: int(jobs.get(number).message.removeprefix("step ") or 0)  # noqa: E731
+    number = queue.add("train", {"note": str(tmp_path / "n"), "slow": True, "steps": 2000})
+    steps = lambda: int(queue.get(number).message.removeprefix("step ") or 0)  # noqa: E731
     try:
         with app.served(own) as server:
             page = chromium.new_page()
             page.goto(f"{server.address}/jobs")
             page.get_by_role("button", name="Start a worker").click()
-            wait(lambda: jobs.get(number).message.startswith("step"), 60)
+            wait(lambda: queue.get(number).message.startswith("step"), 60)
             page.close()
             seen = steps()
             wait(lambda: steps() > seen, 30)  # the browser is gone
-            seen, worker = steps(), jobs.get(number).worker
+            seen, worker = steps(), queue.get(number).worker
         assert server.process.poll() is not None
         wait(lambda: steps() > seen, 30)  # so is the app
         with app.served(own) as server, app.served(own) as other:
@@ -235,16 +235,16 @@ def test_a_job_goes_on_when_the_browser_closes_and_the_app_restarts_and_both_app
             page = chromium.new_page()
             page.goto(f"{other.address}/jobs")
             page.get_by_role("button", name="Cancel").click()
-            wait(lambda: jobs.get(number).state == "cancelled", 60)
+            wait(lambda: queue.get(number).state == "cancelled", 60)
             page.close()
         assert (
-            jobs.get(number).worker == worker
-            and jobs.get(number).attempts == 1
+            queue.get(number).worker == worker
+            and queue.get(number).attempts == 1
             and len((tmp_path / "n").read_text().split()) == 1
         )
         assert (tmp_path / "n.checkpoint").exists()
     finally:
-        name = jobs.get(number).worker
+        name = queue.get(number).worker
         if name and not dead(int(name.split(":")[1])):
             os.kill(int(name.split(":")[1]), signal.SIGTERM)
 

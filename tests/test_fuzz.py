@@ -24,7 +24,7 @@ from core.cli.main import main as cli
 from core.common import reading
 from core.corpora import folder, kaldi, manifest
 from core.data import filters as sift, prepare, prepared
-from core.jobs import queue as jobs
+from core.jobs import leases, queue
 from core.lm import arpa
 from core.records import Choice, Recipe, Utterance
 from core.registry import recipes as recipe_files
@@ -364,7 +364,7 @@ def test_the_queue(until, own_artifacts, data):
     database = paths.jobs_database()
     for file in own_artifacts.glob("jobs.db*") if own_artifacts.exists() else ():
         file.unlink()
-    numbers = [jobs.add("train", {"recipe": f"r{n}"}) for n in range(5)]
+    numbers = [queue.add("train", {"recipe": f"r{n}"}) for n in range(5)]
     db = sqlite3.connect(database)
     db.execute("pragma wal_checkpoint(truncate)")
     db.close()
@@ -375,10 +375,10 @@ def test_the_queue(until, own_artifacts, data):
         del whole[len(whole) - length % 7 * 100 or len(whole) :]
     database.write_bytes(whole)
     for work in (
-        lambda: jobs.list_jobs(10),
-        lambda: jobs.add("train", {}),
-        lambda: jobs.claim("a:1:b"),
-        lambda: [jobs.get(n) for n in numbers],
+        lambda: queue.list_jobs(10),
+        lambda: queue.add("train", {}),
+        lambda: leases.claim("a:1:b"),
+        lambda: [queue.get(n) for n in numbers],
     ):
         read_or_refused(work)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from core import paths
 from core.common import writing
-from core.jobs import queue as jobs, ray_client as cluster
+from core.jobs import queue, ray_client as cluster
 from core.records import Recipe, as_dict
 from core.registry import recipes
 
@@ -117,19 +117,19 @@ def _here(recipe: Recipe, folder: Path) -> None:
         )
 
 
-def _done(kind: str, payload: dict[str, Any], settings: dict[str, Any]) -> jobs.Job:
+def _done(kind: str, payload: dict[str, Any], settings: dict[str, Any]) -> queue.Job:
     number, until = (
-        jobs.add(kind, payload, runner="ray", settings=settings),
+        queue.add(kind, payload, runner="ray", settings=settings),
         time.monotonic() + PATIENCE_S,
     )
-    while (job := jobs.get(number)).state in ("queued", "running"):
+    while (job := queue.get(number)).state in ("queued", "running"):
         if time.monotonic() > until:
             raise RuntimeError(
                 f"job {number} on Ray has not ended within {PATIENCE_S:g} s: {job.message}"
             )
         time.sleep(0.02)
     if job.state != "done":
-        raise RuntimeError(f"job {number} on Ray {job.state}: {job.error}\n{jobs.log(number, 20)}")
+        raise RuntimeError(f"job {number} on Ray {job.state}: {job.error}\n{queue.log(number, 20)}")
     return job
 
 

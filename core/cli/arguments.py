@@ -12,7 +12,7 @@ from typing import Any
 
 from core import __version__
 from core.cli.option_types import Named, finite, names, numbers, whole
-from core.jobs import queue as jobs, worker
+from core.jobs import queue, worker
 from core.records import Recipe
 from core.registry import catalog, recipe_sets, recipes as recipe_files
 from core.storage import remote as storage, store
@@ -570,7 +570,7 @@ def _jobs_commands(top: argparse.ArgumentParser) -> None:
     c = todo.add_parser("work", help="work on the queue here, in the foreground")
     c.add_argument("--idle-minutes", type=finite, default=worker.IDLE_MINUTES)
     c.add_argument("--grace-s", type=finite, default=worker.GRACE_S)
-    c.add_argument("--stale-s", type=finite, default=jobs.STALE_S)
+    c.add_argument("--stale-s", type=finite, default=queue.STALE_S)
     c.add_argument(
         "--slots",
         action=Named,

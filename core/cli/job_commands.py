@@ -13,7 +13,7 @@ from typing import Any
 
 from core import paths
 from core.cli import arguments, listing
-from core.jobs import database as queue_file, process as child, queue as jobs, worker
+from core.jobs import database, leases, process as child, queue, worker
 from core.records import Interrupted, Job
 from core.registry import plugins, recipes
 from core.storage import remote as storage, store
@@ -26,7 +26,7 @@ def run(given: Any) -> int:
     """`python -m core jobs ...`."""
     as_json = getattr(given, "json", False)
     if given.todo in (None, "list"):
-        found = jobs.list_jobs(getattr(given, "limit", 20))
+        found = queue.list_jobs(getattr(given, "limit", 20))
         print(
             listing.as_json(found)
             if as_json
@@ -34,7 +34,7 @@ def run(given: Any) -> int:
                 ("id", "kind", "state", "done", "run", "message"), [_job_row(j) for j in found]
             )
         )
-        if lost := queue_file.said(queue_file.damaged()):
+        if lost := database.said(database.damaged()):
             print(lost, file=sys.stderr)
     elif given.todo == "work":
         words = [
@@ -49,7 +49,7 @@ def run(given: Any) -> int:
         ]
         return worker.main([str(w) for w in words])
     elif given.todo == "log":
-        text, job = jobs.log(given.id, given.lines), jobs.get(given.id)
+        text, job = queue.log(given.id, given.lines), queue.get(given.id)
         print(
             listing.as_json({"id": job.id, "state": job.state, "log": text, "error": job.error})
             if as_json
@@ -58,7 +58,7 @@ def run(given: Any) -> int:
     elif given.todo == "add":
         _queued(given, given.kind, _payload(given))
     elif given.todo == "clone":
-        job = jobs.get(given.id)
+        job = queue.get(given.id)
         same = given.runner in (None, job.runner)
         for name in ("priority", "after", "retries", "device", "runner"):
             setattr(
@@ -69,21 +69,21 @@ def run(given: Any) -> int:
         given.settings_before = job.settings if same else {}
         _queued(given, job.kind, _changed(job, given.settings))
     else:
-        {"cancel": jobs.cancel, "resume": jobs.resume}[given.todo](given.id)
+        {"cancel": queue.cancel, "resume": queue.resume}[given.todo](given.id)
         print(
-            listing.as_json(jobs.get(given.id))
+            listing.as_json(queue.get(given.id))
             if as_json
-            else f"job {given.id} is {_state(jobs.get(given.id))}"
+            else f"job {given.id} is {_state(queue.get(given.id))}"
         )
     elsewhere = (
-        given.todo == "cancel" and jobs.get(given.id).remote
+        given.todo == "cancel" and queue.get(given.id).remote
     )  # somebody must tell the cluster
     if (
         (given.todo in ("add", "clone") and not given.no_worker)
         or given.todo == "resume"
         or elsewhere
     ):
-        jobs.start_worker()
+        queue.start_worker()
     return 0
 
 
@@ -94,7 +94,7 @@ def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
             " to do: leave out --runner"
         )
     settings = getattr(given, "settings_before", {}) | arguments.runner_settings(given)
-    number = jobs.add(
+    number = queue.add(
         kind,
         payload,
         priority=given.priority,
@@ -105,7 +105,7 @@ def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
         settings=settings,
     )
     print(
-        listing.as_json(jobs.get(number))
+        listing.as_json(queue.get(number))
         if getattr(given, "json", False)
         else f"job {number} is queued"
     )
@@ -132,7 +132,7 @@ def _payload(given: Any) -> dict[str, Any]:
     if given.kind in ("prepare", "train"):
         return {"recipe": dataclasses.asdict(arguments.recipe(given))}
     run = "" if given.run == "-" and given.after else given.run
-    if not run and given.after and jobs.get(given.after[0]).kind == "prepare":
+    if not run and given.after and queue.get(given.after[0]).kind == "prepare":
         raise ValueError(
             f"job {given.after[0]} prepares speech and makes no run: name a training first in"
             " --after, or say which RUN"
@@ -165,7 +165,7 @@ def _job_row(job: Job) -> tuple[str, ...]:
         if job.error.strip() and job.state != "queued"
         else job.message
     )
-    waiting = ", ".join(f"{b.id} ({_state(b)})" for b in jobs.waits_for(job))
+    waiting = ", ".join(f"{b.id} ({_state(b)})" for b in queue.waits_for(job))
     message = f"waits for job {waiting}" if waiting else message
     left = f" ({listing.duration(job.eta_s)} left)" if job.eta_s else ""
     told = (
@@ -211,7 +211,7 @@ def elsewhere(given: Any) -> int:
     )
     same = [
         j
-        for j in jobs.list_jobs(1000)
+        for j in queue.list_jobs(1000)
         if j.state in ("queued", "running")
         and not j.cancel
         and (j.kind, j.payload, j.runner, j.settings)
@@ -223,8 +223,8 @@ def elsewhere(given: Any) -> int:
         print(f"job {job.id} is this already, and is followed", file=sys.stderr)
     else:
         there.check(job)
-        job = jobs.get(
-            jobs.add(job.kind, payload, job.run, runner=job.runner, settings=job.settings)
+        job = queue.get(
+            queue.add(job.kind, payload, job.run, runner=job.runner, settings=job.settings)
         )
         print(
             f"job {job.id} is queued: it goes on if this command dies, for a worker of this machine"
@@ -265,9 +265,9 @@ def _followed(job: Job, quiet: bool) -> Job:
     stop, begun = child.Stop(), -START_S
     report = listing.progress(stop, quiet)
     while job.state in ("queued", "running"):
-        if time.monotonic() - begun > START_S and not jobs.worker_alive():
+        if time.monotonic() - begun > START_S and not queue.worker_alive():
             begun = time.monotonic()
-            jobs.start_worker()
+            queue.start_worker()
         message = (
             "it stops, a training after its checkpoint"
             if job.cancel
@@ -278,9 +278,9 @@ def _followed(job: Job, quiet: bool) -> Job:
             and not job.cancel
         ):
             with contextlib.suppress(ValueError):  # it has ended meanwhile
-                jobs.cancel(job.id)
+                queue.cancel(job.id)
         time.sleep(LOOK_S)
-        job = jobs.kept(job)
+        job = leases.kept(job)
     if job.state == "done":
         report(1.0, "done")
     return job

@@ -18,7 +18,7 @@ import pytest
 from core import paths, pipelines, runtime
 from core.cli import arguments, listing, main as cli
 from core.common import writing
-from core.jobs import queue as jobs
+from core.jobs import queue
 from core.records import Choice, Recipe, Report, Subnet, as_dict, from_dict
 from core.registry import recipes
 from core.storage import store
@@ -261,7 +261,7 @@ def test_bench_options_are_checked(house, monkeypatch, capsys):
 
 def test_jobs_are_added_listed_cancelled_and_resumed(house, monkeypatch, capsys):
     started = []
-    monkeypatch.setattr(jobs, "start_worker", lambda: started.append(1))
+    monkeypatch.setattr(queue, "start_worker", lambda: started.append(1))
     run = make_run()
     assert (
         cli.main(["jobs", "add", "train", "small", "--set", "training.minutes=1", "--no-worker"])
@@ -272,8 +272,8 @@ def test_jobs_are_added_listed_cancelled_and_resumed(house, monkeypatch, capsys)
         == 0
     )
     assert started == [1]
-    assert recipes.recipe_from(jobs.get(1).payload["recipe"]).training == {"minutes": 1}
-    assert jobs.get(2).payload == {
+    assert recipes.recipe_from(queue.get(1).payload["recipe"]).training == {"minutes": 1}
+    assert queue.get(2).payload == {
         "run": run,
         "subnets": ["dense"],
         "splits": ["dev", "test"],
@@ -285,7 +285,7 @@ def test_jobs_are_added_listed_cancelled_and_resumed(house, monkeypatch, capsys)
     assert cli.main(["jobs"]) == 0
     out = capsys.readouterr().out
     assert "cancelled" in out and "queued" in out and run in out
-    assert cli.main(["jobs", "resume", "1"]) == 0 and jobs.get(1).state == "queued"
+    assert cli.main(["jobs", "resume", "1"]) == 0 and queue.get(1).state == "queued"
     assert cli.main(["jobs", "log", "1"]) == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 
 from core import paths
-from core.jobs import queue as jobs
+from core.jobs import leases, queue
 from core.storage import store
 from dashboard import markdown
 from dashboard.charts import explore as charts
@@ -229,15 +229,15 @@ def evil_run(own_artifacts, tmp_path, monkeypatch):
     broken = standin.make_run(own_artifacts / "runs", "broken", title=TITLE)
     units = json.loads((run / paths.UNITS).read_text())
     (broken / paths.UNITS).write_text(json.dumps(units | {"model": 7, TITLE: 1}))
-    number = jobs.add(
+    number = queue.add(
         "train",
         {"recipe": {"title": TITLE, "method": {"name": TITLE}}, "visitor": "local"},
         run=TITLE,
     )
-    jobs.claim("w")
-    jobs.beat(number, "w", 0.5, TITLE)
-    jobs.note(number, "w", place=TITLE)
-    jobs.fail(number, f"Traceback\nValueError: {TITLE}", "w")
+    leases.claim("w")
+    leases.beat(number, "w", 0.5, TITLE)
+    leases.note(number, "w", place=TITLE)
+    leases.fail(number, f"Traceback\nValueError: {TITLE}", "w")
     assert store.recipe(run).title == TITLE
     return run
 

@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import paths
 from core.common import writing
-from core.jobs import queue as jobs
+from core.jobs import queue
 from core.records import as_dict
 from core.storage import metrics as history, store
 from dashboard import data
@@ -155,10 +155,10 @@ def test_default_split_is_the_makers(run):
 
 
 def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
-    monkeypatch.setattr(jobs, "start_worker", lambda: None)
+    monkeypatch.setattr(queue, "start_worker", lambda: None)
     at = opened(run="aa-supernet", subnet="s85-between")
     at.button(key="measure").click().run()
-    queued = jobs.list_jobs(10)
+    queued = queue.list_jobs(10)
     assert [job.kind for job in queued] == ["evaluate"] and queued[0].payload["new"][
         "name"
     ] == "s85-between"
@@ -189,9 +189,9 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(
 
     old = next(r for r in store.reports(run) if r.subnet == "s90" and r.split == standin.SPLITS[0])
     row = as_dict(dataclasses.replace(old, decoder=decoder, chunk_ms=chunk_ms, precision=precision))
-    monkeypatch.setattr(jobs, "start_worker", lambda: None)
+    monkeypatch.setattr(queue, "start_worker", lambda: None)
     subnet, asked = ladder.between("aa-supernet", 85), measure.conditions(row)
-    payload = jobs.get(measure.queue("aa-supernet", subnet, asked)).payload
+    payload = queue.get(measure.queue("aa-supernet", subnet, asked)).payload
     assert measure.measuring("aa-supernet", subnet.name, asked) and not measure.measuring(
         "aa-supernet", subnet.name, measure.conditions(row | {"decoder": "modified_beam_search 9"})
     )
