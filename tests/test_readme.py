@@ -90,11 +90,13 @@ def check(line: str) -> None:
     if "--help" in words:
         words.remove("--help")
         commands = next(
-            a.choices for a in arguments.parser()._actions if hasattr(a, "choices") and a.choices
+            a.choices
+            for a in arguments.top_parser()._actions
+            if hasattr(a, "choices") and a.choices
         )
         assert not words or words[0] in commands, f"`{line}`: no such command"
         return
-    given = arguments.parser().parse_args(words)
+    given = arguments.top_parser().parse_args(words)
     recipe = getattr(given, "recipe", None)
     if recipe and recipe not in PLACEHOLDERS and not recipe.startswith("my"):
         loaded = recipe_files.load_recipe(recipe if "/" not in recipe else ROOT / recipe)

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from core import paths
-from core.cli import arguments, listing
+from core.cli import listing, requests
 from core.jobs import database, leases, process as child, queue, worker
 from core.records import Interrupted, Job
 from core.registry import plugins, recipes
@@ -93,7 +93,7 @@ def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
             f"an export writes files on this machine, where the runner {given.runner} has nothing"
             " to do: leave out --runner"
         )
-    settings = getattr(given, "settings_before", {}) | arguments.runner_settings(given)
+    settings = getattr(given, "settings_before", {}) | requests.runner_settings(given)
     number = queue.add(
         kind,
         payload,
@@ -130,7 +130,7 @@ def _changed(job: Job, settings: list[str]) -> dict[str, Any]:
 def _payload(given: Any) -> dict[str, Any]:
     """What a job of this kind needs, checked now rather than when its turn comes."""
     if given.kind in ("prepare", "train"):
-        return {"recipe": dataclasses.asdict(arguments.recipe(given))}
+        return {"recipe": dataclasses.asdict(requests.recipe(given))}
     run = "" if given.run == "-" and given.after else given.run
     if not run and given.after and queue.get(given.after[0]).kind == "prepare":
         raise ValueError(
@@ -142,10 +142,10 @@ def _payload(given: Any) -> dict[str, Any]:
     if given.kind == "search":
         return {"run": run}
     if run:
-        arguments.check_subnets(given)
+        requests.check_subnets(given)
     if given.kind == "export":
-        return {"run": run, "subnets": given.subnets, "folder": arguments.out_folder(given)}
-    decoding = arguments.decoding(given)
+        return {"run": run, "subnets": given.subnets, "folder": requests.out_folder(given)}
+    decoding = requests.decoding(given)
     return {
         "run": run,
         "subnets": given.subnets,
@@ -198,7 +198,7 @@ def elsewhere(given: Any) -> int:
     payload = json.loads(json.dumps(_payload(given)))
     module = plugins.load("runners", given.runner)
     there = module.Runner(
-        plugins.make_options(module.Options, arguments.runner_settings(given), "runner")
+        plugins.make_options(module.Options, requests.runner_settings(given), "runner")
     )
     job = Job(
         0,

@@ -40,7 +40,7 @@ from core.data.prepared import (
 from core.records import Recipe, Utterance, as_dict
 from core.registry import plugins, recipes
 from core.speech import features, lexicon, normalizer as text, tokenizer
-from core.storage import checksums, store
+from core.storage import checksums, run_files, store
 
 VERSION = 1  # raise when the same recipe and files would be prepared otherwise
 SUBSAMPLING = 4  # encoder frames are 40 ms, four feature frames
@@ -227,7 +227,7 @@ def inherited(recipe: Recipe) -> tuple[int, dict[str, bytes]]:
         raise ValueError(
             f"tokens.size = {asked}, but '{recipe.init_from}' has {size} tokens: leave tokens out"
         )
-    return size, {name: store.read(run / name) for name in names}
+    return size, {name: run_files.read(run / name) for name in names}
 
 
 def _same(folder: Path, inherited: dict[str, bytes]) -> bool:

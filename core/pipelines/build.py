@@ -20,7 +20,7 @@ from core.models.base import Model
 from core.records import Recipe
 from core.registry import plugins
 from core.speech import tokenizer
-from core.storage import packing, store
+from core.storage import packing, run_files, store
 from core.training.options import Options as TrainingOptions
 
 BLOCK = re.compile(
@@ -62,8 +62,10 @@ def check_version(run_id: str, field: str) -> None:
     folder = store.run_folder(run_id)
     room = f"models/{store.recipe(folder).model.name}"
     try:
-        noted = store.read_json(folder / paths.FINISHED).get("versions", {}).get(room)
-    except store.FileProblem:  # not finished yet: what is missing then is said by name elsewhere
+        noted = run_files.read_json(folder / paths.FINISHED).get("versions", {}).get(room)
+    except (
+        run_files.FileProblem
+    ):  # not finished yet: what is missing then is said by name elsewhere
         return
     own = plugins.load(*room.split("/")).VERSION
     if noted not in (None, own):
@@ -90,7 +92,7 @@ def start_from(model: torch.nn.Module, recipe: Recipe, tokens: str) -> None:
     folder = store.run_folder(run_id)
     check_version(run_id, "init_from")
     new_tokens = prepare_room.new_tokens(recipe)
-    if not new_tokens and store.read(folder / paths.TOKENS).decode() != tokens:
+    if not new_tokens and run_files.read(folder / paths.TOKENS).decode() != tokens:
         raise ValueError(
             f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of"
             " its recipe"
@@ -153,7 +155,9 @@ def check(recipe: Recipe, vocabulary: int) -> None:
     check_splits(recipe, evaluation_options(recipe).splits)
     if recipe.init_from:
         start_from(
-            model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode()
+            model,
+            recipe,
+            run_files.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode(),
         )
 
 

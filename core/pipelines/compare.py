@@ -20,9 +20,9 @@ from core.pipelines import build as building, experiment
 from core.records import Anatomy, Recipe, Subnet, as_dict
 from core.registry import plugins, recipe_sets
 from core.registry.recipe_sets import Arm, RecipeSet
-from core.reports import arms_page, claims
+from core.reports import arms_page, claims_page
 from core.search import allocation
-from core.storage import metrics as history, store
+from core.storage import metrics as history, run_files, store
 from core.training.options import Options as TrainingOptions
 from core.training.trainer import Report
 
@@ -74,7 +74,7 @@ def run(recipe_set: RecipeSet, report: Report) -> Path:
 
 def _write(recipe_set: RecipeSet, page: Path) -> Path:
     writing.write_bytes(page, arms_page.text(recipe_set).encode())
-    claims.write()
+    claims_page.write()
     return page
 
 
@@ -188,7 +188,7 @@ def _search(
     if experiment.ORIGINS[arm.search] not in {s.origin for s in store.subnets(folder)}:
         experiment.search(folder.name, report, methods=[arm.search])
     told, options = (
-        store.read_json(store.own_part(folder) / f"{arm.search}.json"),
+        run_files.read_json(store.own_part(folder) / f"{arm.search}.json"),
         experiment.search_options(recipe),
     )
     heard = sum(
@@ -235,7 +235,7 @@ def _sums(found: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list
 def _record(
     recipe_set: RecipeSet, arm: Arm, recipe: Recipe, folder: Path, prepared: Prepared
 ) -> dict[str, Any]:
-    finished = store.read_json(folder / paths.FINISHED)
+    finished = run_files.read_json(folder / paths.FINISHED)
     rows = history.metrics(folder)
     options = plugins.make_options(TrainingOptions, recipe.training, "training")
     chunk_ms = building.evaluation_options(recipe).chunk_ms

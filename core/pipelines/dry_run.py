@@ -22,7 +22,7 @@ from core.pipelines import build as building
 from core.records import Recipe
 from core.registry import plugins
 from core.speech import tokenizer
-from core.storage import store
+from core.storage import run_files, store
 from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 
@@ -79,7 +79,9 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
     model, method = building.build(recipe, vocabulary, settings.updates)
     if recipe.init_from:
         building.start_from(
-            model, recipe, store.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode()
+            model,
+            recipe,
+            run_files.read(store.run_folder(recipe.init_from) / paths.TOKENS).decode(),
         )
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))

@@ -13,7 +13,7 @@ from typing import Any
 from core import paths
 from core.records import Recipe
 from core.registry import catalog, recipes
-from core.storage import metrics as history, store
+from core.storage import metrics as history, run_files, store
 
 LONGEST_COMMAND = 500  # characters; a longer one is less readable than the recipe file itself
 SEARCHED = (
@@ -29,7 +29,7 @@ def chain(run: str | Path) -> list[dict[str, Any]]:
     """
     folder = store.folder_of(run)
     if (folder / paths.CHAIN).is_file():
-        return store.read_json(folder / paths.CHAIN)["stages"]
+        return run_files.read_json(folder / paths.CHAIN)["stages"]
     earlier = store.recipe(folder).init_from
     return [*(_earlier(earlier, {folder.name}) if earlier else []), stage(folder)]
 
@@ -44,7 +44,7 @@ def _earlier(run_id: str, seen: set[str]) -> list[dict[str, Any]]:
     except ValueError:
         return _told_elsewhere(run_id)
     if (folder / paths.CHAIN).is_file():
-        return store.read_json(folder / paths.CHAIN)["stages"]
+        return run_files.read_json(folder / paths.CHAIN)["stages"]
     before = store.recipe(folder).init_from
     return [*(_earlier(before, seen | {run_id}) if before else []), stage(folder)]
 
@@ -52,7 +52,7 @@ def _earlier(run_id: str, seen: set[str]) -> list[dict[str, Any]]:
 def _told_elsewhere(run_id: str) -> list[dict[str, Any]]:
     """The stages up to a run that is not here, as far as another released run tells them."""
     for file in sorted(paths.RELEASED.glob(f"*/{paths.CHAIN}")):
-        stages = store.read_json(file)["stages"]
+        stages = run_files.read_json(file)["stages"]
         for i, one in enumerate(stages):
             if run_id in (one["run"], one.get("trained_as")):
                 return stages[: i + 1]
@@ -94,14 +94,18 @@ def stage(folder: Path) -> dict[str, Any]:
 
 
 def finished(folder: Path) -> dict[str, Any]:
-    return store.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
+    return (
+        run_files.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
+    )
 
 
 def data_hours(prepared_hash: str | None) -> dict[str, float] | None:
     """{corpus: hours of training speech} of prepared data that is still here, else None."""
     file = paths.prepared() / str(prepared_hash) / "prepared.json"
     return (
-        store.read_json(file)["splits"]["train"].get("hours_by_corpus") if file.is_file() else None
+        run_files.read_json(file)["splits"]["train"].get("hours_by_corpus")
+        if file.is_file()
+        else None
     )
 
 

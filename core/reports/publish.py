@@ -18,7 +18,7 @@ from core import cost, paths
 from core.common import writing
 from core.records import Subnet, as_dict
 from core.reports import card, chain, comparisons, results
-from core.storage import packing, store
+from core.storage import packing, run_files, store
 
 MOST_MB = 60.0  # of everything under artifacts/released/, compressed by zlib as git keeps it
 FILES = (
@@ -57,7 +57,7 @@ def release(run_id: str, name: str = "", snapshots: bool = True, say: Say = lamb
         _move(aside, name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    store.forget_shipped(paths.RELEASED / name)
+    _forget_shipped(paths.RELEASED / name)
     results.write()
     return paths.RELEASED / name
 
@@ -88,7 +88,7 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
     target.mkdir(parents=True)
     for file in FILES:
         if (source / file).is_file():
-            (target / file).write_bytes(store.read(source / file))
+            (target / file).write_bytes(run_files.read(source / file))
     for folder, ending in (
         (paths.RANKS, "*.safetensors"),
         (paths.SUBNETS, "*.json"),
@@ -98,7 +98,7 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
         for file in store.files(source, folder, ending):
             if snapshots or not file.name.startswith("step-"):
                 (target / folder).mkdir(exist_ok=True)
-                (target / folder / file.name).write_bytes(store.read(file))
+                (target / folder / file.name).write_bytes(run_files.read(file))
     if store.ranks_left_out(source):
         paths.left_out_file(target).parent.mkdir(exist_ok=True)
         shutil.copyfile(paths.left_out_file(source), paths.left_out_file(target))
@@ -127,7 +127,7 @@ def _comparisons(source: Path, target: Path) -> dict[str, Any]:
     made = comparisons.compare(source)
     old = paths.RELEASED / target.name / paths.COMPARISONS
     if old.is_file():
-        before = store.read_json(old)
+        before = run_files.read_json(old)
         same = [
             (r["searched"], r["other"], r["split"], r["wer"], r["wer_other"]) for r in made["rows"]
         ] == [
@@ -266,3 +266,13 @@ def sizes_text(folder: Path) -> str:
         f"{folder}: {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB, "
         f"{len(stages)} stage{'s' if len(stages) > 1 else ''}, {len(store.reports(folder))} reports"
     )
+
+
+def _forget_shipped(folder: Path) -> None:
+    """Of what was added to a released run, remove the files that ship with it by now."""
+    added = store.own_part(folder)
+    for part in (paths.SUBNETS, paths.REPORTS):
+        for file in (added / part).glob("*"):
+            shipped = folder / part / file.name
+            if shipped.is_file() and shipped.read_bytes() == file.read_bytes():
+                file.unlink()

@@ -12,7 +12,7 @@ from core import paths
 from core.common import writing
 from core.records import Report
 from core.reports import chain, comparisons, tables
-from core.storage import store
+from core.storage import run_files, store
 
 PREFERRED = {"d": 0, "s": 1, "u": 2}  # dense, searched, uniform; then the others
 NEAR = 0.02  # a goal's share of zeros may be missed by this much
@@ -79,7 +79,7 @@ def text(folders: list[Path]) -> str:
     parts += ["## Search, uniform, global magnitude and random search at equal bytes"]
     for folder in folders:
         told = (
-            store.read_json(folder / paths.COMPARISONS)
+            run_files.read_json(folder / paths.COMPARISONS)
             if (folder / paths.COMPARISONS).is_file()
             else {"rows": []}
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from core import paths
 from core.common import writing
 from core.records import Interrupted, Report, Subnet
-from core.storage import packing, store
+from core.storage import packing, run_files, store
 
 Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 
@@ -91,7 +91,7 @@ def _written(path: Path, data: bytes) -> Path:
         raise ValueError(
             f"{path} cannot be written, {error.filename}: {error.strerror}; name another folder"
         ) from None
-    found = store.read(path)
+    found = run_files.read(path)
     if found != data:
         path.unlink(missing_ok=True)
         raise ValueError(

@@ -330,7 +330,7 @@ def test_looking_loads_no_torch():
 def test_every_command_has_help():
     for command in COMMANDS:
         with pytest.raises(SystemExit) as stop:
-            arguments.parser().parse_args([command, "--help"])
+            arguments.top_parser().parse_args([command, "--help"])
         assert stop.value.code == 0
 
 

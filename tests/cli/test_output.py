@@ -96,7 +96,7 @@ def test_version_and_exit_codes_are_told():
         [sys.executable, "-m", "core", "--version"], capture_output=True, text=True, cwd=paths.ROOT
     )
     assert (done.returncode, done.stdout) == (0, f"core {__version__}\n")
-    help = " ".join(arguments.parser().format_help().split())
+    help = " ".join(arguments.top_parser().format_help().split())
     assert (
         "exit codes: 0 done; 1 failed" in help
         and "2 wrong input" in help

@@ -22,7 +22,7 @@ from core.sparsity import blocks
 from core.speech import audio
 from core.speech.features import fbank
 from core.speech.normalizer import NORMALISER as TEXT_NORMALISER
-from core.storage import packing, store
+from core.storage import packing, run_files, store
 from core.storage.packing import NORMALISER
 from tests import standin
 
@@ -289,7 +289,7 @@ def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
         file = paths.report_file(run, "s90", f"tiny/{split}", 320.0)
         writing.write_json(
             file,
-            {n: v for n, v in store.read_json(file).items() if not n.startswith("speed_ratio")},
+            {n: v for n, v in run_files.read_json(file).items() if not n.startswith("speed_ratio")},
         )
     file.unlink()
     old, new = [

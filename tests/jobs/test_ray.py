@@ -29,7 +29,7 @@ from core.jobs.runners import _ray_handle, _ray_words, ray as runner
 from core.pipelines import experiment
 from core.records import Subnet, as_dict
 from core.registry import plugins
-from core.storage import metrics as history, remote as storage, store
+from core.storage import metrics as history, remote as storage, run_files, store
 from tests import standin
 from tests.conftest import ROOT
 from tests.pipelines.test_experiment import recipe as given
@@ -573,7 +573,7 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(
     number = queue.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://x"})
     job = leases.claim("w", ("cpu", "ray"))
     assert job.id == number and job.place == "ray" and leases.claim("w", ("cpu", "ray")) is None
-    begun = {name: store.read_json(run / name) for name in (paths.RECIPE, paths.UNITS)}
+    begun = {name: run_files.read_json(run / name) for name in (paths.RECIPE, paths.UNITS)}
     text = [
         {"place": "10.0.0.1 cpu, 10.0.0.2 cpu"},
         {"run": "far", "begun": begun},

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from core import paths
-from core.cli import arguments, main as cli
+from core.cli import arguments, main as cli, requests
 from core.evaluation import evaluate as evaluation, tuning
 from core.lm import arpa, estimation
 from core.lm.languages import Language
@@ -244,7 +244,7 @@ def test_what_does_not_go_together_is_refused(run, said):
 
 def test_the_command_line_means_a_graph_where_words_are_named(said, tmp_path):
     def options(*words):
-        return arguments.decoding(arguments.parser().parse_args(["evaluate", "r", *words]))
+        return requests.decoding(arguments.top_parser().parse_args(["evaluate", "r", *words]))
 
     assert options() == {} and options("--decoder", "greedy") == {"decoder": "greedy"}
     assert options("--lm", str(said)) == {"lm": str(said), "decoder": "graph"}

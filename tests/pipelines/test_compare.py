@@ -21,8 +21,8 @@ from core.evaluation.fitness import some_of_each
 from core.pipelines import compare, experiment
 from core.records import Interrupted, as_dict
 from core.registry import recipe_sets
-from core.reports import arms_page, claims
-from core.storage import store
+from core.reports import arms_page, claims, claims_page
+from core.storage import run_files, store
 from tests.pipelines.test_experiment import go, recipe
 
 SET = """
@@ -271,7 +271,7 @@ sizes = { "large" = "<= 0.12 MB" }
     )
     spoken = (
         paths.prepared()
-        / store.read_json(store.run_folder(drawn["run"]) / paths.FINISHED)["prepared"]
+        / run_files.read_json(store.run_folder(drawn["run"]) / paths.FINISHED)["prepared"]
     )
     rows = Prepared(spoken).rows("search")
     heard = sum(r.seconds for r in some_of_each(rows, options.seconds, options.seed))
@@ -281,7 +281,7 @@ sizes = { "large" = "<= 0.12 MB" }
     assert 8 < times <= 8 + options.best * len(options.sparsities) + 0.01
     state = store.own_part(store.run_folder(drawn["run"])) / "random.json"
     writing.write_json(
-        state, {n: v for n, v in store.read_json(state).items() if n != "macs_per_second"}
+        state, {n: v for n, v in run_files.read_json(state).items() if n != "macs_per_second"}
     )
     arm, folder = made.arms[-2], store.run_folder(drawn["run"])
     told = compare._search(arm, folder, store.recipe(folder), Prepared(spoken), go)
@@ -434,7 +434,7 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
         and bad["relative"] == pytest.approx(0.2, abs=0.03)
     )
     assert len(bad["seeds"]) == 3 and bad["seeds"][0][0] > bad["seeds"][0][1]
-    claims.write()
+    claims_page.write()
     told = (paths.COMPARED / "CLAIMS.md").read_text()
     assert (
         "| confirmed |" in told
@@ -475,7 +475,9 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
         assert [r["p"] for r in claims.rows() if r["set"] == name] == alone, (
             "each table has its own correction"
         )
-    main, smaller = claims.text(claims.rows()).split("## The same claims from smaller trainings")
+    main, smaller = claims_page.text(claims.rows()).split(
+        "## The same claims from smaller trainings"
+    )
     assert (
         main.count("[larger](larger.md)") == smaller.count("[warm](warm.md)") == 2
         and "[warm]" not in main

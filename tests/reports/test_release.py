@@ -19,7 +19,7 @@ from core.common import writing
 from core.records import Choice, as_dict
 from core.registry import recipes
 from core.reports import card, chain, comparisons, publish, results, samples, tables
-from core.storage import checksums, metrics as history, packing, remote as storage, store
+from core.storage import checksums, metrics as history, packing, remote as storage, run_files, store
 from tests import standin
 
 FACTS = {
@@ -153,7 +153,10 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
     folder = publish.release("alone-1", snapshots=False)
     assert not paths.ranks_file(folder).exists() and (folder / paths.WEIGHTS).read_bytes() == data
     assert packing.pack(folder, store.subnet(folder, "s70")) == data
-    told, before = store.read_json(folder / paths.FINISHED), store.read_json(run / paths.FINISHED)
+    told, before = (
+        run_files.read_json(folder / paths.FINISHED),
+        run_files.read_json(run / paths.FINISHED),
+    )
     assert (
         told["files"] == checksums.of_folder(folder)
         and before.pop("files") != told.pop("files")

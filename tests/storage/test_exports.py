@@ -231,5 +231,7 @@ def test_files_are_written_on_this_machine(run, capsys):
 def test_every_kind_has_its_function_and_its_words_on_the_command_line():
     for kind in JOB_KINDS:
         assert callable(getattr(job_kinds, f"{kind}_job"))
-        assert arguments.parser().parse_args(["jobs", "add", kind, "x"]).kind == kind
-        assert arguments.parser().parse_args([kind, "x"]).command == kind and kind in cli.COMMANDS
+        assert arguments.top_parser().parse_args(["jobs", "add", kind, "x"]).kind == kind
+        assert (
+            arguments.top_parser().parse_args([kind, "x"]).command == kind and kind in cli.COMMANDS
+        )

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from core import cost, paths
 from core.common import writing
 from core.records import Subnet, from_dict
-from core.storage import packing, store
+from core.storage import block_arrays, packing, store
 from tests import standin
 
 
@@ -109,11 +109,11 @@ def test_ranks_that_a_release_leaves_out_are_told_by_the_weights(tmp_path):
     with pytest.raises(ValueError, match="other ranks"):
         packing.pack(folder, dataclasses.replace(subnet(folder, "s70"), ranks_sha256="0" * 64))
     weight = np.array([[3.0, 0.0, -4.0], [0.0, 0.0, 4.0]])
-    assert packing.ranks_by_size(weight, 1).tolist() == [
+    assert block_arrays.ranks_by_size(weight, 1).tolist() == [
         [2, 3, 0],
         [4, 5, 1],
     ]  # ties by position, zeros last
-    assert packing.ranks_by_size(weight, 2).tolist() == [[1, 2, 0]]
+    assert block_arrays.ranks_by_size(weight, 2).tolist() == [[1, 2, 0]]
 
 
 def test_damaged_packed_weights_are_said_to_be_damaged(tmp_path):

@@ -19,7 +19,7 @@ from core import paths
 from core.common import writing
 from core.pipelines import experiment
 from core.records import as_dict
-from core.storage import metrics as history, store
+from core.storage import metrics as history, run_files
 from core.training import distributed as group
 from tests import together
 from tests.conftest import ROOT
@@ -173,7 +173,7 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
     assert (ended[0].parent / paths.WEIGHTS).read_bytes() == (
         ended[1].parent / paths.WEIGHTS
     ).read_bytes()
-    told = [{n: v for n, v in store.read_json(file).items() if n != "files"} for file in ended]
+    told = [{n: v for n, v in run_files.read_json(file).items() if n != "files"} for file in ended]
     assert told[0] == told[1]  # the storage takes them for one run
 
 

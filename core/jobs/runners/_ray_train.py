@@ -19,7 +19,7 @@ from core.jobs.runners._ray_words import say
 from core.pipelines import experiment
 from core.records import Interrupted
 from core.registry import recipes
-from core.storage import metrics as history, remote as storage, store
+from core.storage import metrics as history, remote as storage, run_files
 
 POLL_S = 0.5
 POST, SPACE = (
@@ -197,7 +197,8 @@ class ProcessReport:
             if self.run and (folder / paths.METRICS).is_file():
                 if self.rows is None:
                     begun = {
-                        name: store.read_json(folder / name) for name in (paths.RECIPE, paths.UNITS)
+                        name: run_files.read_json(folder / name)
+                        for name in (paths.RECIPE, paths.UNITS)
                     }
                     self.post.tell.remote({"run": self.run, "begun": begun})
                 rows = history.metrics(folder)
