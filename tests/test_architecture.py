@@ -47,7 +47,7 @@ core            __main__
 # a module imports what stands above it or to its left on its line; * are plug-ins, which import
 # their base and _modules only
 DASHBOARD = """
-dashboard            markdown look data visit
+dashboard            markdown look data measurements visit
 dashboard.charts     *
 dashboard.model      *
 dashboard.components *
@@ -98,12 +98,6 @@ TOO_LONG = {
     "core.runtime.recognizer",
     "core.speech.grammar",
     "core.training.trainer",
-    "dashboard.charts.compare",
-    "dashboard.charts.explore",
-    "dashboard.data",
-    "dashboard.views.compare",
-    "dashboard.views.explore",
-    "dashboard.views.transcribe",
 }
 
 

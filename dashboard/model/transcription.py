@@ -12,9 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from core import paths
 
 RATE = 16000
 MOST_MB = 100
@@ -35,7 +38,7 @@ class NotUsable(ValueError):
 
 
 @dataclass(frozen=True)
-class Heard:
+class Transcript:
     """One subnet's transcript. `seconds` is computing time alone, in s; rtf = seconds /
     audio_seconds.
     """
@@ -134,7 +137,7 @@ class Way:
     changed: int = 0
 
 
-def recogniser(packed: bytes, chunk_ms: float, way: Way) -> Any:
+def recognizer(packed: bytes, chunk_ms: float, way: Way) -> Any:
     """The one door to torch: opens the very file a user would download, and warms it up with 0.3 s
     of silence.
     """
@@ -161,9 +164,9 @@ def recogniser(packed: bytes, chunk_ms: float, way: Way) -> Any:
     return opened
 
 
-def listen(
+def transcribe(
     recognisers: dict[str, Any], samples: np.ndarray, tell: Callable[[float, dict[str, str]], None]
-) -> list[Heard]:
+) -> list[Transcript]:
     """Stream samples [N] through every recogniser in turn, packet by packet; only its own time
     counts for each.
 
@@ -189,7 +192,7 @@ def listen(
     tell(1.0, dict(texts))
     length = len(samples) / RATE
     return [
-        Heard(
+        Transcript(
             name,
             texts[name],
             spent[name],
@@ -201,7 +204,7 @@ def listen(
     ]
 
 
-def as_document(name: str, run: str, reference: str, heard: list[Heard]) -> dict[str, Any]:
+def as_document(name: str, run: str, reference: str, heard: list[Transcript]) -> dict[str, Any]:
     """What the JSON download holds."""
     return {
         "audio": name,
@@ -209,3 +212,13 @@ def as_document(name: str, run: str, reference: str, heard: list[Heard]) -> dict
         "reference": reference,
         "transcripts": [asdict(one) for one in heard],
     }
+
+
+def language_models() -> list[Path]:
+    """ARPA files made by `core lm` on this machine."""
+    folder = paths.language_models()
+    return (
+        sorted(p for p in folder.iterdir() if p.name.endswith((".arpa", ".arpa.gz")))
+        if folder.is_dir()
+        else []
+    )

@@ -11,9 +11,9 @@ import streamlit as st
 
 from core import cost
 from core.records import Subnet
-from dashboard import data
+from dashboard import data, measurements
 from dashboard.charts import curves, explore as charts
-from dashboard.components import cards, choice, measure, takeaway
+from dashboard.components import cards, choice, conditions, measure, takeaway
 from dashboard.look import one_look
 from dashboard.markdown import escape
 from dashboard.model import ladder
@@ -21,80 +21,6 @@ from dashboard.model import ladder
 TITLE = "Explore"
 ICON = ":material/tune:"
 ORDER = 1
-
-
-def shown_runs(run: str) -> tuple[str, ...]:
-    """The runs of the chart: the chosen one and those to compare with, which are the released ones
-    at first.
-    """
-    infos = [info for info in data.run_infos() if info.id != run]
-    if not infos:
-        return (run,)
-    start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
-    beside = st.multiselect(
-        "Compare with",
-        [info.id for info in infos],
-        default=start,
-        key=f"beside:{run}",
-        format_func=data.run_title,
-        placeholder="other networks",
-    )
-    return (run, *beside)
-
-
-def pick_run(chosen: choice.Chosen) -> None:
-    """A menu of runs, when there are several."""
-    ids = data.run_ids()
-    if len(ids) < 2:
-        return
-    if st.session_state.get("run_menu") != chosen.run:
-        st.session_state["run_menu"] = chosen.run
-    st.selectbox(
-        "Trained network",
-        ids,
-        key="run_menu",
-        format_func=data.run_title,
-        on_change=lambda: choice.choose(run=st.session_state["run_menu"]),
-    )
-
-
-def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame:
-    """Menus for network, recordings and streaming conditions; the rows measured under exactly
-    these.
-    """
-    run = chosen.run
-    own = points[points["run"] == run]
-    splits = sorted((own if len(own) else points)["split"].unique())
-    several = len(data.run_ids()) > 1
-    columns = st.columns(3 if several else 2)
-    if several:
-        with columns[0]:
-            pick_run(chosen)
-    if not splits:
-        return points
-    first = data.default_split(run)
-    split = columns[-2].selectbox(
-        "Recordings it was tested on",
-        splits,
-        key=f"split:{run}",
-        index=splits.index(first) if first in splits else 0,
-    )
-    tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
-    found = data.conditions(tested)
-    condition = columns[-1].selectbox(
-        "How it listens",
-        found,
-        key=f"condition:{run}:{split}",
-        format_func=charts.condition_words,
-        index=_headline(found),
-    )
-    return data.same_condition(points, split, condition)
-
-
-def _headline(found: list[tuple]) -> int:
-    """320 ms chunks, greedy, no language model come first where they were measured."""
-    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in found]
-    return scores.index(max(scores)) if scores else 0
 
 
 def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dict:
@@ -256,14 +182,16 @@ def board() -> None:
         subnet = choice.record(chosen)
         data.reports(chosen.run)
     except ValueError as error:
-        pick_run(chosen)
+        conditions.pick_run(chosen)
         st.error(f"{escape(error)}\n\nChoose another network, or repair this run's folder.")
         return
     slider(chosen, subnet)
     card_place, menu_place, chart_place = st.container(), st.container(), st.container()
-    beside = shown_runs(chosen.run)  # its menu stands below the chart, its answer is needed above
+    beside = conditions.shown_runs(
+        chosen.run
+    )  # its menu stands below the chart, its answer is needed above
     with menu_place:
-        points = pick_conditions(chosen, data.points(beside))
+        points = conditions.pick_conditions(chosen, measurements.points(beside))
     point = point_of(chosen, subnet, points)
     with card_place:
         show_cards(chosen, subnet, points, point)

@@ -14,8 +14,8 @@ import streamlit as st
 from core import paths
 from core.jobs import leases, queue
 from core.storage import store
-from dashboard import markdown
-from dashboard.charts import explore as charts
+from dashboard import markdown, measurements
+from dashboard.charts import hover
 from tests import standin
 from tests.conftest import ROOT
 
@@ -76,7 +76,7 @@ OURS = {
     "gpus",
     "threads",
     "name",
-    "hearing.AT_ONCE",
+    "transcription.AT_ONCE",
     "who.mode",
     "text",
     "share",
@@ -273,17 +273,16 @@ def test_no_page_obeys_a_title_an_address_or_an_error(evil_run, name):
 
 
 def test_charts_show_tags_of_names(evil_run):
-    from dashboard import data
 
     st.cache_data.clear(), st.cache_resource.clear()
-    points = data.points(("mine",))
+    points = measurements.points(("mine",))
     points = points.assign(
         split="<a href='http://evil.example'>x</a>",
         hardware="<b>y",
         title="<a href='http://evil.example'>t</a>",
     )
     for row in points.itertuples():
-        text = charts.hover(row)
+        text = hover.hover(row)
         assert (
             "<a" not in text and "<b>y" not in text and "&lt;a" in text and text.startswith("<b>")
         )

@@ -20,7 +20,7 @@ from core.common import writing
 from core.jobs import queue
 from core.records import as_dict
 from core.storage import metrics as history, store
-from dashboard import data
+from dashboard import data, measurements
 from dashboard.charts import explore as charts
 from dashboard.components import measure, takeaway
 from dashboard.model import ladder
@@ -277,7 +277,7 @@ def test_fits_my_device_chooses(run):
 
 
 def test_csv_holds_measured_points_only_and_the_file_is_the_packed_one(run):
-    points = data.points(("aa-supernet",))
+    points = measurements.points(("aa-supernet",))
     text = takeaway.front_csv(charts.front(points, charts.AXES["MB on disk"])).decode()
     assert (
         len(text.splitlines()) == len(points) + 1

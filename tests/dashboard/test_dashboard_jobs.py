@@ -12,7 +12,7 @@ import pytest
 from core import paths
 from core.jobs import database, leases, queue, ray_client as cluster
 from core.records import JOB_KINDS
-from dashboard.charts import curves, explore as charts
+from dashboard.charts import curves, looks
 from tests.conftest import ROOT
 
 VIEW = str(ROOT / "dashboard" / "views" / "jobs.py")
@@ -215,7 +215,7 @@ def test_curves_of_nested_and_flat_metrics():
     light, dark = (
         [line.line for line in curves.figure(many, "loss", dark=on).data] for on in (False, True)
     )
-    assert (light[0].color, dark[0].color) == (charts.BLUE, charts.SKY) and charts.BLUE not in {
+    assert (light[0].color, dark[0].color) == (looks.BLUE, looks.SKY) and looks.BLUE not in {
         line.color for line in dark
     }
     for drawn in (light, dark):

@@ -241,10 +241,10 @@ def test_what_others_jobs_printed_is_not_shown(page, monkeypatch):
 def test_uploads_count_for_their_visitor(page, monkeypatch, tmp_path):
     (tmp_path / "server.toml").write_text("[quotas]\ntranscriptions = 1\n")
     monkeypatch.setenv(policy.FILE_VARIABLE, str(tmp_path / "server.toml"))
-    from dashboard.model import transcription as hearing
+    from dashboard.model import transcription
     from tests.dashboard.test_dashboard_transcribe import Fake
 
-    monkeypatch.setattr(hearing, "recogniser", lambda *_: Fake("one two"))
+    monkeypatch.setattr(transcription, "recognizer", lambda *_: Fake("one two"))
     found = page("transcribe", "demo")
     found.button(key="go").click().run()
     assert not found.exception and "What was heard" in [s.value for s in found.subheader]

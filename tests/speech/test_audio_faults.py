@@ -276,14 +276,14 @@ KINDS = {
 
 
 def test_every_door_reads_every_kind_alike(tmp_path):
-    from dashboard.model import transcription as hearing
+    from dashboard.model import transcription
 
     root = tmp_path / "r"
     root.mkdir()
     for name, data in KINDS.items():
         file = saved(root, data(), name)
         file.with_suffix(".txt").write_text("hello")
-        np.testing.assert_array_equal(audio.read(file), hearing.load(data(), name))
+        np.testing.assert_array_equal(audio.read(file), transcription.load(data(), name))
     (
         saved(root, b"no sound", "._a.wav"),
         saved(root, b"", "cover.png"),
