@@ -5,7 +5,6 @@ repeat them.
 from __future__ import annotations
 
 import functools
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -169,7 +168,7 @@ def differences(base: Recipe, wanted: Recipe) -> list[str]:
     for field in recipes.CARD_OF:
         settings += _changed(field, getattr(base, field), getattr(wanted, field), _defaults(field))
     return settings + [
-        f"{n}={toml(getattr(wanted, n))}"
+        f"{n}={setting(getattr(wanted, n))}"
         for n in ("seed", "init_from")
         if getattr(base, n) != getattr(wanted, n)
     ]
@@ -181,32 +180,13 @@ def _changed(
     """Settings of one table; an option that only `old` has goes back to its default."""
     changed = {k: v for k, v in new.items() if k not in old or old[k] != v}
     changed |= {k: defaults[k] for k in old if k not in new and old[k] != defaults.get(k)}
-    return [f"{table}.{key}={toml(value)}" for key, value in changed.items()]
+    return [f"{table}.{key}={setting(value)}" for key, value in changed.items()]
 
 
-def toml(value: Any, inside: bool = False) -> str:
-    """A value as --set takes it; texts stay bare at the top where that is read back as the same
-    text.
-    """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        bare = (
-            not inside
-            and value
-            and value == value.strip()
-            and recipes.setting_value(value) == value
-        )
-        return value if bare else json.dumps(value)
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(toml(v, True) for v in value) + "]"
-    if isinstance(value, dict):
-        return (
-            "{ " + ", ".join(f"{json.dumps(k)} = {toml(v, True)}" for k, v in value.items()) + " }"
-        )
-    raise ValueError(f"{value!r} cannot be written into --set")
+def setting(value: Any) -> str:
+    """A value as --set takes it; texts stay bare where that is read back as the same text."""
+    bare = isinstance(value, str) and value and value == value.strip()
+    return value if bare and recipes.setting_value(value) == value else recipes.setting_text(value)
 
 
 def commands(folder: Path, stages: list[dict[str, Any]]) -> list[str]:

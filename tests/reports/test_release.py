@@ -467,8 +467,8 @@ def test_commands_give_back_the_very_recipe():
     ) == chain.spelled_out(other)
     pile = replace(other, model=Choice("conformer_ctc", {f"option{i}": None for i in range(3)}))
     assert chain.command(pile, "x") == "python -m core train artifacts/released/x/recipe.json"
-    assert recipes.setting_value(chain.toml({"a b": ["x", 1, True]})) == {"a b": ["x", 1, True]}
-    assert chain.toml("3") == '"3"' and chain.toml("plain") == "plain"
+    assert recipes.setting_value(chain.setting({"a b": ["x", 1, True]})) == {"a b": ["x", 1, True]}
+    assert chain.setting("3") == '"3"' and chain.setting("plain") == "plain"
 
 
 def test_search_is_compared_whichever_way_it_falls(run):
