@@ -463,6 +463,7 @@ def test_what_is_allowed_is_not_refused(tmp_path):
     assert broken(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_importing_what_needs_no_torch_loads_none():
     free = {*NEVER_TORCH, *NO_TORCH_ON_TOP} - {"core.__main__"}
     known = modules(ROOT, "core")

@@ -15,7 +15,7 @@ from core.jobs import queue
 from tests.conftest import ROOT
 from tests.jobs.test_jobs import STUB, dead, wait
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PAGES = sorted(
     file.stem
     for file in (ROOT / "dashboard" / "views").glob("*.py")

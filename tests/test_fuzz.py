@@ -34,6 +34,8 @@ from core.training import checkpoints
 from tests import standin
 from tests.pipelines.test_wrong_input import ARPA
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("SUPERNET_FUZZ_S", 3))
 ODD = [
     "\ufeff",

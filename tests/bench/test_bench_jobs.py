@@ -15,6 +15,8 @@ from core.common import writing
 from core.records import as_dict
 from tests.pipelines.test_experiment import recipe as given
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_figure_is_a_number_and_has_a_line(tmp_path):
     writing.write_json(tmp_path / "small.json", as_dict(given()))

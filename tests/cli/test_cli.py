@@ -184,6 +184,7 @@ def test_wrong_input_is_one_line_and_code_2(house, experiment, capsys, words, te
     )
 
 
+@pytest.mark.slow
 def test_commands_reach_the_experiment(house, experiment, capsys):
     run = make_run()
     store.save_subnet(paths.runs() / run, Subnet("s70", run, {}, 0.7))
@@ -211,6 +212,7 @@ def test_commands_reach_the_experiment(house, experiment, capsys):
     assert "/made/train\n" in out and "50.0 %  half  (0 min 3 s left)" in error
 
 
+@pytest.mark.slow
 def test_dry_run_shows_every_option_and_trains_nothing(house, experiment, capsys, monkeypatch):
     tried = []
     monkeypatch.setitem(
@@ -317,6 +319,7 @@ def test_audio_errors_do_not_stop_the_other_files(house, monkeypatch, capsys, tm
     assert out == "good.wav\t40000 samples\n" and "bad.wav: zero length" in error
 
 
+@pytest.mark.slow
 def test_looking_loads_no_torch():
     code = (
         "import sys\nfrom core.cli import main as cli\nfor w in (['list'], ['jobs'], ['train',"
@@ -327,6 +330,7 @@ def test_looking_loads_no_torch():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_every_command_has_help():
     for command in COMMANDS:
         with pytest.raises(SystemExit) as stop:
@@ -334,6 +338,7 @@ def test_every_command_has_help():
         assert stop.value.code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "text"),
     [

@@ -24,6 +24,8 @@ from core.registry import plugins, recipes
 from core.storage import store
 from tests.jobs.test_jobs import STUB, wait
 
+pytestmark = pytest.mark.slow
+
 AWAY = ["--runner", "ray", "--address", "http://head:8265", "--with", "workers=3"]
 
 

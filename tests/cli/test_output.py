@@ -20,6 +20,8 @@ from core.jobs import queue, worker
 from core.storage import store
 from tests import standin
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

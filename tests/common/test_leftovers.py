@@ -17,6 +17,8 @@ from core.common import writing
 from core.jobs import leases, queue, worker
 from core.training import checkpoints
 
+pytestmark = pytest.mark.slow
+
 
 def left_by(code: str) -> None:
     """Files of a process that was killed while it wrote them."""

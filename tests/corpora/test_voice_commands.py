@@ -15,6 +15,8 @@ from core.corpora import base, voice_commands
 from core.records import Choice
 from core.speech import audio, grammar, speaking
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "hours": 0.004,
     "test_utterances": 8,

@@ -19,6 +19,8 @@ from dashboard.charts import hover
 from tests import standin
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 MARKDOWN = {
     "markdown",
     "caption",

@@ -107,6 +107,7 @@ def test_slider_moves_the_numbers_and_the_address(run):
     )
 
 
+@pytest.mark.slow
 def test_slider_does_no_heavy_work_again(run, monkeypatch):
     at = opened()
     calls = []
@@ -117,6 +118,7 @@ def test_slider_does_no_heavy_work_again(run, monkeypatch):
     assert not at.exception and calls == []
 
 
+@pytest.mark.slow
 def test_choice_in_the_address_survives_and_wins(run):
     at = opened(run="aa-supernet", subnet="s42-between")
     assert at.slider(key="zeros").value == 42 and "≈" in cards_of(at)
@@ -131,6 +133,7 @@ def test_choice_in_the_address_survives_and_wins(run):
     assert wrong.query_params["subnet"] == "s70"
 
 
+@pytest.mark.slow
 def test_split_and_axis_menus_change_what_is_compared(run):
     at = opened()
     before = cards_of(at)
@@ -149,11 +152,13 @@ def test_split_and_axis_menus_change_what_is_compared(run):
         assert not at.exception and len(at.get("plotly_chart")) == 1
 
 
+@pytest.mark.slow
 def test_default_split_is_the_makers(run):
     writing.write_json(run / paths.FINISHED, {"default_split": standin.SPLITS[1]})
     assert opened().selectbox(key="split:aa-supernet").value == standin.SPLITS[1]
 
 
+@pytest.mark.slow
 def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
     monkeypatch.setattr(queue, "start_worker", lambda: None)
     at = opened(run="aa-supernet", subnet="s85-between")
@@ -173,6 +178,7 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
     assert "waits for its turn" in shown(at) and not [b for b in at.button if b.key == "measure"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decoder", "chunk_ms", "precision"),
     [
@@ -208,6 +214,7 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(
     )
 
 
+@pytest.mark.slow
 def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
     assert len(opened().get("plotly_chart")) == 1
     for hours in (1.0, 2.0):
@@ -236,6 +243,7 @@ def test_measured_point_replaces_the_estimate(run):
     assert "32.1 %" in cards_of(at) and "≈" not in cards_of(at)
 
 
+@pytest.mark.slow
 def test_a_measured_size_is_a_stop_of_its_own_where_no_other_has_its_percentage(run):
     old = next(r for r in store.reports(run) if r.subnet == "s80" and r.split == standin.SPLITS[0])
 
@@ -265,6 +273,7 @@ def test_a_measured_size_is_a_stop_of_its_own_where_no_other_has_its_percentage(
     )
 
 
+@pytest.mark.slow
 def test_fits_my_device_chooses(run):
     at = opened()
     at.number_input(key="limit_wer").set_value(100.0).run()
@@ -276,6 +285,7 @@ def test_fits_my_device_chooses(run):
     assert "None fits" in shown(at) and "12.0 ms" in shown(at)
 
 
+@pytest.mark.slow
 def test_csv_holds_measured_points_only_and_the_file_is_the_packed_one(run):
     points = measurements.points(("aa-supernet",))
     text = takeaway.front_csv(charts.front(points, charts.AXES["MB on disk"])).decode()
@@ -289,6 +299,7 @@ def test_csv_holds_measured_points_only_and_the_file_is_the_packed_one(run):
     assert hashlib.sha256(packed).hexdigest() == report.file_sha256
 
 
+@pytest.mark.slow
 def test_without_any_run_the_page_says_what_to_do(own_artifacts, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
     st.cache_data.clear()
@@ -297,6 +308,7 @@ def test_without_any_run_the_page_says_what_to_do(own_artifacts, monkeypatch, tm
     assert "Nothing to show yet" in at.subheader[0].value and "Train" in shown(at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part", ["units.json", "recipe.json", "subnets/s70.json", "reports", "ranks", "finished.json"]
 )
@@ -319,6 +331,7 @@ def test_a_damaged_run_is_told_and_breaks_nothing(run, part, page):
     assert len(shown(at)) > 100
 
 
+@pytest.mark.slow
 def test_pages_are_found_by_scanning_and_a_broken_one_hides_nothing(tmp_path):
     source = ROOT / "dashboard" / "app.py"
     code = source.read_text(encoding="utf-8").rsplit("main()", 1)[0]
@@ -331,6 +344,7 @@ def test_pages_are_found_by_scanning_and_a_broken_one_hides_nothing(tmp_path):
     assert space["page_facts"](ROOT / "dashboard" / "views" / "explore.py")["ORDER"] == 1
 
 
+@pytest.mark.slow
 def test_torch_is_not_loaded_by_explore_and_layers(run):
     code = (
         "import sys, json\nfrom streamlit.testing.v1 import AppTest\n"

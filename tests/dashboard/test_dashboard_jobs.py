@@ -15,6 +15,8 @@ from core.records import JOB_KINDS
 from dashboard.charts import curves, looks
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 VIEW = str(ROOT / "dashboard" / "views" / "jobs.py")
 RECIPE = {"method": {"name": "omni_sparsity", "options": {}}, "title": "A small one"}
 

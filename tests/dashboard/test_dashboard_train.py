@@ -16,6 +16,8 @@ from core.registry import catalog, recipes as recipe_files
 from dashboard.components import forms
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 VIEW = str(ROOT / "dashboard" / "views" / "train.py")
 
 

@@ -18,6 +18,8 @@ from dashboard.components import diff
 from dashboard.model import transcription
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 VIEW = str(ROOT / "dashboard" / "views" / "transcribe.py")
 
 

@@ -18,6 +18,8 @@ from tests import standin
 from tests.conftest import ROOT
 from tests.dashboard.test_dashboard_transcribe import encoded, tone
 
+pytestmark = pytest.mark.slow
+
 VIEWS = ROOT / "dashboard" / "views"
 
 

@@ -181,6 +181,7 @@ def test_bad_items_are_dropped_with_their_reasons(corpus, tmp_path):
     assert data.info["splits"]["train"]["bad"]["duplicate id"] == 1
 
 
+@pytest.mark.slow
 def test_sound_of_any_kind_is_prepared_and_forty_minutes_are_left_to_streaming(corpus, tmp_path):
     rng, items = np.random.default_rng(0), corpus.items["train"]
     kinds = {
@@ -290,6 +291,7 @@ def test_a_later_stage_keeps_tokens_and_statistics(corpus, tmp_path):
         prepare.prepare(later)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_bytes_as_one(corpus, tmp_path):
     corpus.items["train"] = write_split(tmp_path / "many", "train", 80, 5)
     one = prepare.prepare(RECIPE, processes=1)
@@ -302,6 +304,7 @@ def test_processes_give_the_same_bytes_as_one(corpus, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_sound_that_ends_the_process_is_found_and_left_out(monkeypatch):
     class Killer:
         path = "killer.wav"

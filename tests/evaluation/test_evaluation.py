@@ -103,6 +103,7 @@ def test_paired_test_and_holm():
     assert scoring.holm([]) == []
 
 
+@pytest.mark.slow
 def test_false_alarms_are_as_rare_as_promised():
     rng = np.random.default_rng(2)
     speakers = [f"s{i % 20}" for i in range(100)]
@@ -160,6 +161,7 @@ class Prepared:
         return self.material.features[int(row.id[1:])]
 
 
+@pytest.mark.slow
 def test_many_are_stored_paired_and_not_measured_twice(tmp_path, material, monkeypatch):
     run = standin.make_run(tmp_path, utterances=2)
     subnets = [store.subnet(run, n) for n in ("s90", "dense")]
@@ -229,6 +231,7 @@ class Net:
         pass
 
 
+@pytest.mark.slow
 def test_a_ratio_of_times_is_that_of_the_nets_on_a_machine_that_gets_slower(monkeypatch):
     machine, opened, waves = Machine(), [], [np.zeros(10 * 16000, np.float32)] * 5
     monkeypatch.setattr(speed.time, "perf_counter", lambda: machine.now)
@@ -258,6 +261,7 @@ def test_a_ratio_of_times_is_that_of_the_nets_on_a_machine_that_gets_slower(monk
 SPEED = speed.Speed(0.03, 8.0, 9.0, 100.0, 300.0, 1, 1000)
 
 
+@pytest.mark.slow
 def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
     tmp_path, material, monkeypatch
 ):

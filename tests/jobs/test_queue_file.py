@@ -21,7 +21,7 @@ from core import paths
 from core.cli import main as cli
 from core.jobs import database, leases, queue, spare
 from tests.conftest import ROOT
-from tests.jobs.test_jobs import stub, wait  # noqa: F401 - a fixture
+from tests.jobs.test_jobs import PATIENCE_S, stub, wait  # noqa: F401 - a fixture
 
 PAGE = 4096
 LIMITED = """
@@ -151,6 +151,7 @@ def _use(start, number):
         queue.list_jobs(1000)
 
 
+@pytest.mark.slow
 def test_many_who_meet_it_at_once_move_it_once_and_lose_nothing_new(filled):
     """Nobody moves the healthy file that another has put in its place: every job added afterwards
     is there.
@@ -169,6 +170,7 @@ def test_many_who_meet_it_at_once_move_it_once_and_lose_nothing_new(filled):
         assert len(database.damaged()) == round_ + 1 and len(queue.list_jobs(1000)) == 12
 
 
+@pytest.mark.slow
 def test_what_only_cannot_be_used_is_left_as_it_is(filled, monkeypatch):
     monkeypatch.setattr(database, "BUSY_S", 0.2)
     other = sqlite3.connect(filled, isolation_level=None)
@@ -195,6 +197,7 @@ def test_what_only_cannot_be_used_is_left_as_it_is(filled, monkeypatch):
     assert filled.is_dir() and not database.damaged()
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_half_queue():
     paths.artifacts().mkdir(parents=True)
     limited = LIMITED.replace("8192, 8192", "2048, 2048")
@@ -251,6 +254,7 @@ def test_a_folder_that_another_program_has_locked_is_said(monkeypatch):
     assert queue.list_jobs() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nothing left", "garbage in every later page"])
 def test_a_running_job_goes_on_when_the_queue_is_damaged_under_its_worker(kind, stub, tmp_path):  # noqa: F811
     waiting = queue.add("search", {"note": "x" * 9000})
@@ -268,7 +272,7 @@ def test_a_running_job_goes_on_when_the_queue_is_damaged_under_its_worker(kind, 
         str(tmp_path / "n"),
         "train",
     ) and queue.worker_alive()
-    assert worker.wait(40) == 0
+    assert worker.wait(PATIENCE_S) == 0
     assert [(j.id, j.state) for j in queue.list_jobs()] == [(number, "done")], (
         "the waiting one is in the file that was kept aside"
     )
@@ -282,6 +286,7 @@ def test_a_running_job_goes_on_when_the_queue_is_damaged_under_its_worker(kind, 
     )
 
 
+@pytest.mark.slow
 def test_a_running_job_can_be_cancelled_after_the_queue_was_damaged(stub, tmp_path):  # noqa: F811
     number = queue.add("train", {"note": str(tmp_path / "n"), "slow": True})
     process = stub()
@@ -290,7 +295,7 @@ def test_a_running_job_can_be_cancelled_after_the_queue_was_damaged(stub, tmp_pa
     wait(lambda: [j.id for j in queue.list_jobs()] == [number])
     queue.cancel(number)
     assert (
-        process.wait(20) == 0
+        process.wait(PATIENCE_S) == 0
         and queue.get(number).state == "cancelled"
         and (tmp_path / "n.checkpoint").exists()
     )

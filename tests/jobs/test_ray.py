@@ -34,6 +34,8 @@ from tests import standin
 from tests.conftest import ROOT
 from tests.pipelines.test_experiment import recipe as given
 
+pytestmark = pytest.mark.slow
+
 LONG_S = 1200.0  # a machine that is slow because others work on it, too, is no failure
 
 

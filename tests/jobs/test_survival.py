@@ -25,6 +25,8 @@ from tests import filling
 from tests.conftest import ROOT
 from tests.jobs.test_jobs import dead, wait
 
+pytestmark = pytest.mark.slow
+
 OWN_DISK = [
     "unshare",
     "--user",

@@ -243,6 +243,7 @@ def test_disk(server_toml):
         visitors.add(who, "train", RECIPE)
 
 
+@pytest.mark.slow
 def test_the_worker_ends_a_job_whose_visitor_has_no_more_minutes(server_toml, monkeypatch):
     """And a job of the command line goes on."""
     server_toml("")

@@ -27,6 +27,8 @@ from tests import standin, tiny
 from tests.lm.test_ngrams import sentences
 from tests.runtime.test_recognizer import sounds, talkative
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):

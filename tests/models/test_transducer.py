@@ -36,6 +36,8 @@ from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 from tests import standin, tiny
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "blocks": 2,
     "width": 32,

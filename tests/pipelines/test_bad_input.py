@@ -19,6 +19,8 @@ from core.registry import plugins
 from core.storage import store
 from tests import standin
 
+pytestmark = pytest.mark.slow
+
 TINY = ["model.blocks=2", "model.width=32", "model.heads=2", "model.kernel=5"]
 COUNTS = "{field} are numbers of {what}, each once, from 1 to {most}: this model has"
 SHARES = "method.options.{} must be from 0 to 0.99, but {} came"

@@ -52,6 +52,7 @@ def small_set(tmp_path, monkeypatch):
     return tmp_path / "warm.toml"
 
 
+@pytest.mark.slow
 def test_every_set_of_the_project_is_sound():
     assert "omni_options" in recipe_sets.names()
     for name in recipe_sets.names():
@@ -99,6 +100,7 @@ def test_a_wrong_set_is_said_before_anything_is_trained(small_set, old, new, sai
         recipe_sets.load("omni_optoins")
 
 
+@pytest.mark.slow
 def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch):
     trained = []
     really = experiment.train
@@ -163,6 +165,7 @@ def test_seeds_and_speakers_are_resampled_together():
     assert low < 0 < high and p > 0.2
 
 
+@pytest.mark.slow
 def test_arms_of_other_methods_name_their_own_sizes(small_set):
     small_set.write_text(
         small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]")
@@ -197,6 +200,7 @@ sizes = { "half" = "dense" }
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -214,6 +218,7 @@ def test_what_only_the_speech_and_the_model_know_is_asked_before_anything_is_tra
     assert set(paths.runs().glob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_size_that_no_training_stores_is_said_before_anything_is_trained(small_set):
     small_set.write_text(
         small_set.read_text()
@@ -232,6 +237,7 @@ sizes = { "half" = "d5" }
     assert set(paths.runs().glob("*")) == before
 
 
+@pytest.mark.slow
 def test_searched_sizes_and_sizes_by_bytes(small_set, monkeypatch):
     small_set.write_text(
         small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]")
@@ -549,6 +555,7 @@ def test_one_verdict_for_every_size_is_asked_for_in_the_set(small_set, monkeypat
             recipe_sets.load(str(other))
 
 
+@pytest.mark.slow
 def test_other_splits_are_measured_when_the_set_says_so(small_set):
     text = (
         small_set.read_text()
@@ -585,6 +592,7 @@ def test_a_claim_about_a_size_that_an_arm_does_not_have_is_said(small_set):
         recipe_sets.load(str(small_set))
 
 
+@pytest.mark.slow
 def test_pages_are_written_anew_from_records_alone(small_set, monkeypatch, capsys):
     monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
     small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]"))
@@ -605,6 +613,7 @@ def test_pages_are_written_anew_from_records_alone(small_set, monkeypatch, capsy
     assert cli.main(["compare"]) != 0 and "needs a recipe set" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_comparison_whose_start_is_not_here_counts_when_all_of_it_is_recorded(
     small_set, monkeypatch
 ):

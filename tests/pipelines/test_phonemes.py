@@ -20,6 +20,8 @@ from core.speech.tokenizer import BLANK_SYMBOL, Phonemes
 from core.storage import metrics as history, packing, store
 from tests.speech_stub import WORDS, Stub, give, write_split
 
+pytestmark = pytest.mark.slow
+
 
 def go(*_) -> bool:
     return True

@@ -15,6 +15,8 @@ from core.records import Choice, Recipe
 from core.registry import plugins, recipes
 from tests.pipelines.test_experiment import TINY
 
+pytestmark = pytest.mark.slow
+
 SMALL = Recipe(
     Choice("librispeech", {"root": "nowhere"}),
     Choice("conformer_ctc", TINY),

@@ -471,6 +471,7 @@ def test_commands_give_back_the_very_recipe():
     assert chain.setting("3") == '"3"' and chain.setting("plain") == "plain"
 
 
+@pytest.mark.slow
 def test_search_is_compared_whichever_way_it_falls(run):
     rival(run, "u70", "s70", "uniform", worse=1)
     rival(run, "r70", "s70", "random search", worse=0)
@@ -545,6 +546,7 @@ def test_results_never_mix_conditions_and_show_goals(run, released):
     assert "not recorded" not in text.split("## Where")[1] and "--splits" in text
 
 
+@pytest.mark.slow
 def test_the_command_line(run, capsys):
     assert cli.main(["release", "omni-1"]) == 0
     assert "1 stage, 12 reports" in capsys.readouterr().out
@@ -553,6 +555,7 @@ def test_the_command_line(run, capsys):
     assert cli.main(["release", "--name", "x", "--results"]) == 2
 
 
+@pytest.mark.slow
 def test_samples_are_held_out_small_and_labelled(released):
     samples.check()
     folder = samples.write()
@@ -573,6 +576,7 @@ def test_a_training_voice_is_no_sample(monkeypatch):
         samples.check()
 
 
+@pytest.mark.slow
 def test_shipped_chains_and_cards_belong_to_their_runs():
     for file in (paths.ROOT / "artifacts" / "released").glob(f"*/{paths.CHAIN}"):
         stages = json.loads(file.read_text())["stages"]

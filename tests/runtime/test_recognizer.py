@@ -94,6 +94,7 @@ def test_stream_equals_whole_utterances(run, chunk_ms):
         assert stream.finish() == text
 
 
+@pytest.mark.slow
 @pytest.mark.speech
 def test_a_hundred_real_utterances_stream_token_identically(tmp_path, speech_root):
     """From raw samples in random packets through fbank to tokens, end flush included, in fp32."""
@@ -142,6 +143,7 @@ def test_run_file_and_bytes_give_the_same(run, tmp_path, monkeypatch):
     assert conditions["file_bytes"] == path.stat().st_size
 
 
+@pytest.mark.slow
 def test_long_sound_streams_in_bounded_state(run):
     stream = recognizer.open(run).stream()
     before = {n: t.shape for n, t in stream.state.items()}

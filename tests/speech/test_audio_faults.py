@@ -60,6 +60,7 @@ def test_the_length_is_what_was_decoded(tmp_path, data, samples):
         audio.read(file, 0.5, 9.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, data",
     [
@@ -123,6 +124,7 @@ def test_bytes_that_are_not_read_are_told():
 # ---- what unfolds
 
 
+@pytest.mark.slow
 def test_sound_that_unfolds_is_decoded_in_blocks_and_stopped_at_the_limits(monkeypatch):
     monkeypatch.setattr(audio_limits, "BLOCK_VALUES", 1 << 14)
     most = []
@@ -275,6 +277,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 def test_every_door_reads_every_kind_alike(tmp_path):
     from dashboard.model import transcription
 
@@ -372,6 +375,7 @@ def test_a_named_pipe_and_standard_input_are_read(tmp_path, monkeypatch):
         audio.read_once("-")
 
 
+@pytest.mark.slow
 def test_transcribe_writes_one_line_for_each_file_and_tells_changes(tmp_path, monkeypatch, capsys):
     from core.runtime import recognizer
 

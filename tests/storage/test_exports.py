@@ -196,6 +196,7 @@ def test_it_goes_through_the_queue_after_the_job_it_waits_for(run, tmp_path, cap
     )
 
 
+@pytest.mark.slow
 def test_a_job_finds_the_folder_whatever_its_own_is(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["jobs", "add", "export", run.name, "--out", "mine", "--no-worker"]) == 0

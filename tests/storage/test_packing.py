@@ -50,6 +50,7 @@ def test_unpacked_equals_masked(run, name):
     assert all(value.dtype == np.float32 for value in tensors.values())
 
 
+@pytest.mark.slow
 def test_sparser_is_smaller_and_deterministic_over_processes(run):
     sizes = [len(packing.pack(run, subnet(run, n))) for n in ("dense", "s30", "s50", "s70", "s90")]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.5 * sizes[0]

@@ -25,6 +25,8 @@ from tests import together
 from tests.conftest import ROOT
 from tests.pipelines.test_experiment import recipe as given
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = [
     sys.executable,
     "-m",
