@@ -15,11 +15,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from core import cost, paths
-from core.records import Anatomy, Report, Subnet, as_dict
+from core.records import Anatomy, Report, Subnet
 from core.storage import metrics as history, packing, store
 from dashboard.look import once
 
@@ -30,16 +29,6 @@ UNREADABLE = (
     TypeError,
     AttributeError,
 )  # what a damaged folder raises
-CONDITION = (
-    "split",
-    "chunk_ms",
-    "lookahead_ms",
-    "left_context_ms",
-    "decoder",
-    "language_model",
-    "normaliser",
-    "precision",
-)
 
 
 # --- runs
@@ -291,68 +280,6 @@ def _reports(run: str, key: tuple) -> list[Report]:
 def reports(run: str) -> list[Report]:
     """All Reports of the run. ValueError when one of them is damaged."""
     return guard(run, "measurements", _reports, run, stamp(run))
-
-
-def points(runs: tuple[str, ...]) -> pd.DataFrame:
-    """One row per Report of the runs, its fields plus origin and percent; runs that cannot be read
-    are left out.
-    """
-    readable = []
-    for run in runs:
-        try:
-            readable.append((run, stamp(run)))
-            reports(run), subnets(run)
-        except ValueError:
-            readable = [item for item in readable if item[0] != run]
-    return _points(tuple(readable))
-
-
-@st.cache_data(max_entries=16, show_spinner=False)
-def _points(keyed: tuple) -> pd.DataFrame:
-    rows = []
-    for run, _ in keyed:
-        known = subnets(run)
-        for report in reports(run):
-            origin = known[report.subnet].origin if report.subnet in known else ""
-            rows.append(
-                {
-                    **as_dict(report),
-                    "run": run,
-                    "origin": origin,
-                    "percent": round(100 * report.sparsity),
-                }
-            )
-    columns = [*Report.__dataclass_fields__, "origin", "percent"]
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame[np.isfinite(frame["wer"].astype(float))].reset_index(drop=True)
-
-
-def conditions(frame: pd.DataFrame) -> list[tuple]:
-    """The different conditions in `frame` (values of CONDITION without split), the most measured
-    first.
-    """
-    if frame.empty:
-        return []
-    sizes = frame.groupby(list(CONDITION[1:]), dropna=False).size()
-    return list(sizes.sort_values(ascending=False, kind="stable").index)
-
-
-def same_condition(frame: pd.DataFrame, split: str, condition: tuple) -> pd.DataFrame:
-    """The rows measured on `split` under exactly this condition: what one chart may hold."""
-    keep = frame["split"] == split
-    for name, value in zip(CONDITION[1:], condition):
-        keep &= frame[name] == value
-    return frame[keep].reset_index(drop=True)
-
-
-def language_models() -> list[Path]:
-    """ARPA files made by `core lm` on this machine."""
-    folder = paths.language_models()
-    return (
-        sorted(p for p in folder.iterdir() if p.name.endswith((".arpa", ".arpa.gz")))
-        if folder.is_dir()
-        else []
-    )
 
 
 # --- files

@@ -14,7 +14,7 @@ from typing import Any
 from core.common.writing import plain
 from core.jobs import process as child
 from core.records import Recipe, Report, Subnet
-from core.registry import catalog, plugins, recipe_sets
+from core.registry import catalog, plugins, recipe_sets, recipes
 from core.registry.cards import Card
 from core.storage import remote as storage, store
 
@@ -80,9 +80,9 @@ def _runs() -> list[dict[str, Any]]:
 
 def _recipes() -> list[dict[str, Any]]:
     rows = []
-    for name in store.recipe_names():
+    for name in recipes.recipe_names():
         try:
-            rows.append((name, store.load_recipe(name).title))
+            rows.append((name, recipes.load_recipe(name).title))
         except ValueError as error:
             rows.append((name, f"BROKEN: {error}"))
     return [dict(zip(("recipe", "title"), row)) for row in rows]
@@ -145,7 +145,7 @@ def resolved(recipe: Recipe) -> str:
 
     data = {
         field: {"name": choice.name, "options": full(room, choice.name, choice.options)}
-        for field, room in store.ROOM_OF.items()
+        for field, room in recipes.ROOM_OF.items()
         for choice in [getattr(recipe, field)]
     }
     known = {c.name for c in catalog.cards("settings")}
@@ -155,7 +155,7 @@ def resolved(recipe: Recipe) -> str:
             if name in known
             else getattr(recipe, field)
         )
-        for field, name in store.CARD_OF.items()
+        for field, name in recipes.CARD_OF.items()
     }
     data |= {"seed": recipe.seed, "init_from": recipe.init_from, "title": recipe.title}
     return json.dumps(data, indent=1, ensure_ascii=False)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from core import bench, paths
-from core.cli import arguments, job_commands, listing
+from core.cli import arguments, job_commands, listing, requests
 from core.common.writing import in_words, sweep
 from core.jobs import process as child
 from core.jobs.runners.base import STOPPED
 from core.records import Interrupted
 from core.registry import recipe_sets
+from core.reports import claims_page
 from core.storage import remote as storage
 
 
@@ -26,7 +27,7 @@ def main(words: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong input (one line on
     stderr), 75 stopped.
     """
-    given = arguments.parser().parse_args(words)
+    given = arguments.top_parser().parse_args(words)
     if given.command == "_job":
         return child.run_job(given.id)
     try:
@@ -55,11 +56,11 @@ def main(words: list[str] | None = None) -> int:
 def _work(given: Any) -> int:
     """prepare, train, search, evaluate: here and now, or now on other machines."""
     sweep(paths.artifacts())
-    if arguments.elsewhere(given):
+    if requests.elsewhere(given):
         return job_commands.elsewhere(given)
     recipe = None
     if given.command in ("prepare", "train"):
-        recipe = arguments.recipe(given)
+        recipe = requests.recipe(given)
         if getattr(given, "dry_run", False):
             print(listing.resolved(recipe))
             from core.pipelines import dry_run as rehearsal
@@ -68,8 +69,8 @@ def _work(given: Any) -> int:
             return 0
     else:
         storage.here(given.run)
-        arguments.check_subnets(given)
-        decoding = arguments.decoding(given)
+        requests.check_subnets(given)
+        decoding = requests.decoding(given)
     stop = child.Stop()
     report = listing.progress(stop, _quiet(given))
     if given.command == "prepare":
@@ -117,7 +118,7 @@ def _export(given: Any) -> int:
     from core.storage import exports
 
     for line in exports.write(
-        given.run, given.subnets, arguments.out_folder(given), listing.progress(stop, _quiet(given))
+        given.run, given.subnets, requests.out_folder(given), listing.progress(stop, _quiet(given))
     ):
         print(line)
     return STOPPED if stop.asked else 0
@@ -125,9 +126,7 @@ def _export(given: Any) -> int:
 
 def _compare(given: Any) -> int:
     if given.pages:
-        from core.reports import claims
-
-        claims.write_all()
+        claims_page.write_all()
         print(paths.COMPARED)
         return 0
     if not given.set:
@@ -167,7 +166,7 @@ def _lm(given: Any) -> None:
 def _transcribe(given: Any) -> None:
     if not Path(given.run).is_file():  # a packed file is a run, too
         storage.here(given.run)
-    asked = arguments.decoding(given)
+    asked = requests.decoding(given)
     from core import runtime
     from core.speech import audio, pipes
 
@@ -211,7 +210,7 @@ def _transcribe(given: Any) -> None:
 
 
 def _bench(given: Any) -> None:
-    result = bench.run(given.name, arguments.options(given.settings, "--set"))
+    result = bench.run(given.name, requests.options(given.settings, "--set"))
     if result is not None:
         print(result if isinstance(result, str) else json.dumps(result, indent=1, default=str))
 

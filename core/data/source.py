@@ -12,7 +12,7 @@ from core import paths
 from core.records import Choice, Recipe
 from core.registry import plugins
 from core.speech import features, tokenizer
-from core.storage import store
+from core.storage import run_files, store
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SpeechRecipe:
                 f"tokens.size = {wanted}, but '{self.init_from}' has {size} tokens: leave tokens"
                 " out"
             )
-        return size, {name: store.read(run / name) for name in names}
+        return size, {name: run_files.read(run / name) for name in names}
 
     def vocabulary(self) -> int:
         """The number of tokens, before any speech is prepared. ValueError where the recipe

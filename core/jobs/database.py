@@ -3,9 +3,7 @@ one transaction at a time; knows nothing about jobs.
 
 Every transaction holds a shared lock on the queue's folder, and whoever makes or moves the file an
 exclusive one: so a file is only moved while nobody has it open, and of two who meet a damaged one
-only the first moves it. Beside it lies a file of nothing that is given up when the disk is full: so
-a job can still be told that this is why it failed.
-"""
+only the first moves it."""
 
 from __future__ import annotations
 
@@ -14,7 +12,6 @@ import fcntl
 import functools
 import os
 import re
-import shutil
 import sqlite3
 import sys
 import time
@@ -25,53 +22,13 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from core import paths
 from core.common.writing import beside
+from core.jobs import schema, spare
 
-SCHEMA = 4  # stored as the database's user_version; raised when a table changes
 BUSY_S = 30.0  # how long to wait for another process's transaction
 ASIDE = ".damaged-"  # what a damaged file is called from then on, with the time
 BESIDE = ("", "-wal", "-shm")  # the database and what SQLite keeps beside it
 LEAST = 512  # bytes of SQLite's smallest file
-SPARE, SPARE_BYTES = (
-    ".spare",
-    1 << 18,
-)  # room for many changes: what SQLite keeps beside the file goes when a change is made
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-TABLES = """
-create table jobs (id integer primary key autoincrement, kind text not null, payload text not null,
-  state text not null, run text not null default '', created real not null, started real,
-  ended real, heartbeat real, worker text not null default '', pid integer,
-  progress real not null default 0, message text not null default '', eta_s real,
-  error text not null default '', cancel integer not null default 0,
-  attempts integer not null default 0);
-create index jobs_state on jobs (state);
-create table worker (slot integer primary key check (slot = 1), name text not null,
-  heartbeat real not null);
-"""
-UPDATES = {
-    1: (
-        """
-alter table jobs add column priority integer not null default 0;
-alter table jobs add column after text not null default '[]';
-alter table jobs add column retries integer not null default 0;
-alter table jobs add column failures integer not null default 0;
-alter table jobs add column not_before real not null default 0
-"""
-    ),
-    2: (
-        """
-alter table jobs add column device text not null default '';
-alter table jobs add column place text not null default ''
-"""
-    ),
-    3: (
-        """
-alter table jobs add column runner text not null default 'local';
-alter table jobs add column settings text not null default '{}';
-alter table jobs add column remote text not null default ''
-"""
-    ),
-}  # from which format, to the next one
 
 
 class QueueError(ValueError):
@@ -104,7 +61,7 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
             with _folder(path.parent, fcntl.LOCK_SH):
                 found = _which(path)
                 if found is not None:
-                    _keep_spare(path)
+                    spare.keep(path)
                     try:
                         return _once(path, lambda db: work(db, *given, **named))
                     except Damaged as error:
@@ -201,34 +158,9 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
             error
         ):
             raise Damaged(str(error)) from error
-        if _give_up_spare(path):
+        if spare.give_up(path):
             return _once(path, work)
         raise QueueError(f"the job queue {path} cannot be used now: {error}") from error
-
-
-def _keep_spare(path: Path) -> None:
-    """Room on the disk for later, while there is much more of it. Random, for some disks keep no
-    zeros.
-    """
-    spare = path.with_name(path.name + SPARE)
-    if spare.exists() or shutil.disk_usage(path.parent).free < 8 * SPARE_BYTES:
-        return
-    new = beside(spare)
-    try:
-        with contextlib.suppress(OSError):
-            new.write_bytes(os.urandom(SPARE_BYTES))
-            new.rename(spare)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _give_up_spare(path: Path) -> bool:
-    """Whether the disk is full and there is room now."""
-    with contextlib.suppress(OSError):
-        if shutil.disk_usage(path.parent).free < SPARE_BYTES:
-            path.with_name(path.name + SPARE).unlink()
-            return True
-    return False
 
 
 def _which(path: Path) -> tuple[int, int] | None:
@@ -374,20 +306,10 @@ def _prepare(db: sqlite3.Connection) -> None:
 
 
 def _check_schema(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("pragma user_version").fetchone()[0]
-    if version == 0:
-        _run(db, TABLES)
-    for step in range(max(version, 1), SCHEMA):
-        _run(db, UPDATES[step])
-    if version < SCHEMA:
-        db.execute(f"pragma user_version = {SCHEMA}")
-    elif version > SCHEMA:
+    version = schema.update(db)
+    if version > schema.SCHEMA:
         raise QueueError(
-            f"the job queue {path} has format {version}, this program reads format {SCHEMA}; "
-            "use the newer program, or move the file away to begin an empty queue"
+            f"the job queue {path} has format {version}, this program reads format"
+            f" {schema.SCHEMA}; use the newer program, or move the file away to begin an empty"
+            " queue"
         )
-
-
-def _run(db: sqlite3.Connection, statements: str) -> None:
-    for statement in statements.split(";"):
-        db.execute(statement)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import paths
-from core.jobs import confinement, policy, queue as jobs
+from core.jobs import confinement, policy, queue
 from core.jobs.job import Job
 from core.jobs.policy import DEMO, FULL, Quotas
 
@@ -67,7 +67,7 @@ def how_to_change(action: str) -> str:
     )
 
 
-def queue(
+def add(
     visitor: Visitor,
     kind: str,
     payload: dict[str, Any],
@@ -96,32 +96,32 @@ def queue(
         marked |= {"limit_minutes": visitor.quotas.minutes, "limit_gb": visitor.quotas.disk_gb}
     with _ONE:
         _within_limits(visitor)
-        return jobs.add(kind, marked, run=run, runner=runner, settings=settings, device=device)
+        return queue.add(kind, marked, run=run, runner=runner, settings=settings, device=device)
 
 
 def cancel(visitor: Visitor, number: int) -> None:
-    """See jobs.cancel; a visitor's own jobs only."""
+    """See queue.cancel; a visitor's own jobs only."""
     _own(visitor, number)
-    jobs.cancel(number)
+    queue.cancel(number)
 
 
 def resume(visitor: Visitor, number: int) -> None:
-    """See jobs.resume; a visitor's own jobs only, within the limits."""
+    """See queue.resume; a visitor's own jobs only, within the limits."""
     _own(visitor, number)
     with _ONE:
         _within_limits(visitor)
-        jobs.resume(number)
+        queue.resume(number)
 
 
 def wake_worker(visitor: Visitor) -> None:
     """Start a worker if none lives."""
     visitor.check(JOBS)
-    jobs.start_worker()
+    queue.start_worker()
 
 
 def _own(visitor: Visitor, number: int) -> None:
     visitor.check(JOBS)
-    if not visitor.local and jobs.get(number).payload.get("visitor") != visitor.name:
+    if not visitor.local and queue.get(number).payload.get("visitor") != visitor.name:
         raise Refused(
             f"job {number} is somebody else's: only who queued it, or the operator on this machine,"
             " can change it"
@@ -223,7 +223,7 @@ def _used_up(own: list[Job], minutes: float, disk_gb: float) -> str:
 
 
 def _jobs_of(name: str) -> list[Job]:
-    return jobs.list_jobs(visitor=name)
+    return queue.list_jobs(visitor=name)
 
 
 def _seconds(job: Job) -> float:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
+from core.common import writing
 from core.records import Report
 from core.reports import chain, comparisons, tables
-from core.storage import store
+from core.storage import run_files, store
 
 PREFERRED = {"d": 0, "s": 1, "u": 2}  # dense, searched, uniform; then the others
 NEAR = 0.02  # a goal's share of zeros may be missed by this much
@@ -40,7 +41,7 @@ def write() -> Path:
     """(Re)write RESULTS.md from all released runs and return its path."""
     folders = [r.folder for r in store.runs() if r.released and r.finished]
     path = paths.RELEASED / paths.RESULTS
-    store.write_bytes(path, text(folders).encode())
+    writing.write_bytes(path, text(folders).encode())
     return path
 
 
@@ -78,7 +79,7 @@ def text(folders: list[Path]) -> str:
     parts += ["## Search, uniform, global magnitude and random search at equal bytes"]
     for folder in folders:
         told = (
-            store.read_json(folder / paths.COMPARISONS)
+            run_files.read_json(folder / paths.COMPARISONS)
             if (folder / paths.COMPARISONS).is_file()
             else {"rows": []}
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from core import cost
 from core.records import Anatomy, Origin, Subnet
+from core.storage import block_arrays
 
 Keep = dict[str, float]
 LEAST = 0.01  # kept of any matrix, so that no branch vanishes
@@ -17,13 +18,12 @@ LEAST = 0.01  # kept of any matrix, so that no branch vanishes
 
 def block_norms(weights: dict[str, np.ndarray], anatomy: Anatomy) -> dict[str, np.ndarray]:
     """L2 norms [R/b, C] of every unit's blocks, from weights {parameter name: [R, C]}."""
-    norms = {}
-    for unit in anatomy.units:
-        weight = np.asarray(weights[f"{unit.name}.weight"], np.float32).reshape(
-            -1, unit.block, unit.columns
+    return {
+        u.name: block_arrays.block_norms(
+            weights[f"{u.name}.weight"].reshape(u.rows, u.columns), u.block
         )
-        norms[unit.name] = np.linalg.norm(weight, axis=1)
-    return norms
+        for u in anatomy.units
+    }
 
 
 def uniform_at(anatomy: Anatomy, size: int) -> dict[str, float]:

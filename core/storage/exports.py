@@ -11,7 +11,7 @@ from pathlib import Path
 from core import paths
 from core.common import writing
 from core.records import Interrupted, ProgressCallback, Report, Subnet
-from core.storage import checksums, packing, store
+from core.storage import checksums, packing, run_files, store
 
 
 def write(
@@ -93,7 +93,7 @@ def _written(path: Path, data: bytes) -> Path:
         raise ValueError(
             f"{path} cannot be written, {error.filename}: {error.strerror}; name another folder"
         ) from None
-    found = store.read(path)
+    found = run_files.read(path)
     if found != data:
         path.unlink(missing_ok=True)
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from core import paths
 from core.common import writing
-from core.storage import store
+from core.storage import run_files, store
 
 
 def append_metrics(run: str | Path, row: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ def metrics(run: str | Path) -> list[dict[str, Any]]:
     path = store.folder_of(run) / paths.METRICS
     if not path.exists():
         return []
-    lines = store.read(path).split(b"\n")
+    lines = run_files.read(path).split(b"\n")
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -85,7 +85,7 @@ def stages(run: str | Path) -> list[dict[str, Any]]:
     """
     folder = store.folder_of(run)
     if (folder / paths.CHAIN).is_file():
-        return store.read_json(folder / paths.CHAIN)["stages"]
+        return run_files.read_json(folder / paths.CHAIN)["stages"]
     recipe = store.recipe(folder)
     before = recipe.init_from
     here = [
@@ -93,7 +93,9 @@ def stages(run: str | Path) -> list[dict[str, Any]]:
         for p in (paths.RELEASED / before, paths.runs() / before)
         if before and p != folder and (p / paths.RECIPE).is_file()
     ]
-    done = store.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
+    done = (
+        run_files.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
+    )
     told = {
         n: done.get(n) for n in ("updates", "audio_hours", "seconds", "training_tmacs", "hardware")
     }

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from core import paths
+from core.common import writing
 from core.common.hardware import native_bf16
 from core.common.randomness import utterance_rng
 from core.data.batches import Batch, Batches
@@ -27,7 +28,7 @@ from core.methods.base import Method, Pass, Results
 from core.models.base import Model, Output, with_weights
 from core.records import Interrupted, ProgressCallback
 from core.sparsity import blocks
-from core.storage import metrics as history, store
+from core.storage import metrics as history
 from core.training import checkpoints, dealing
 from core.training.consistency import VIEWS, consistency_loss
 from core.training.distributed import Group
@@ -391,7 +392,7 @@ class Trainer:
             told = self.group.newest(step, lambda: (*found, history.metrics(self.folder)))
             found = told and told[:2]
             if found and found[1]["step"] != step and self.keeps:
-                store.write_lines(self.folder / paths.METRICS, told[2])
+                writing.write_lines(self.folder / paths.METRICS, told[2])
         if (
             self.keeps
         ):  # rows that are computed again, also of an attempt that died before its first checkpoint
@@ -419,7 +420,7 @@ class Trainer:
     def write_ranks(self, step: int | None) -> Results:
         """Store the block ranks of the averaged weights as they are now."""
         results = self.method.results(self.averaged)
-        store.write_bytes(
+        writing.write_bytes(
             paths.ranks_file(self.folder, step),
             safetensors.numpy.save(blocks.to_numpy(results.ranks)),
         )

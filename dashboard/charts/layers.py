@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from core import cost
 from core.records import KINDS, Anatomy, Subnet
-from dashboard.charts.explore import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from dashboard.charts.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 
 KIND_STYLE = {
     "feed-forward": (BLUE, "circle"),

@@ -105,10 +105,10 @@ def measuring(run: str, name: str, asked: dict[str, Any]) -> Job | None:
     """The newest job that measures this new size under these conditions, in whatever state; None if
     there never was.
     """
-    from core.jobs import queue as jobs
+    from core.jobs import queue
 
     try:
-        known = jobs.list_jobs(50)
+        known = queue.list_jobs(50)
     except data.UNREADABLE:
         return None
     for job in sorted(known, key=lambda job: -job.id):
@@ -127,7 +127,7 @@ def queue(run: str, chosen: Subnet, asked: dict[str, Any]) -> int:
     """Queue the evaluation of a new size and make sure that a worker lives; returns the job's
     id.
     """
-    number = visitors.queue(
+    number = visitors.add(
         visit.visitor(),
         "evaluate",
         {"run": run, "subnets": [], "new": as_dict(chosen), **asked},

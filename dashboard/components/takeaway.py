@@ -12,7 +12,7 @@ import streamlit as st
 from core import paths
 from core.records import Report, Subnet, as_dict
 from core.storage import store
-from dashboard import data
+from dashboard import data, measurements
 from dashboard.components import choice
 from dashboard.live import data as live_data, report as live_report
 from dashboard.markdown import escape
@@ -98,7 +98,7 @@ def stakeholders(chosen: choice.Chosen, points: pd.DataFrame, percent: float) ->
         "Model": chosen.run,
         "Test set": f"{test_sets.name(row['split'])}: {row['utterances']} utterances,"
         f" {row['audio_seconds'] / 60:.0f} minutes",
-        "Streaming mode": test_sets.mode(tuple(row[name] for name in data.CONDITION[1:])),
+        "Streaming mode": test_sets.mode(tuple(row[name] for name in measurements.CONDITION[1:])),
         "Measured": f"{row['date']} on {row['hardware']}, {row['runtime']}",
         "SHA-256 of the file measured": str(row["file_sha256"]),
     }

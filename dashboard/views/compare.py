@@ -9,8 +9,9 @@ import streamlit as st
 
 from core import paths
 from core.storage import metrics as history
-from dashboard import data
+from dashboard import data, measurements
 from dashboard.charts import compare as compare_charts, explore as charts
+from dashboard.components import arms
 from dashboard.markdown import escape
 from dashboard.model import comparisons
 
@@ -43,11 +44,11 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
         key=lambda s: (-points[points["split"] == s]["run"].nunique(), "strings" not in s, s),
     )
     split = left.selectbox("Recordings they were tested on", splits, key="compared_split")
-    found = data.conditions(points[points["split"] == split])
+    found = measurements.conditions(points[points["split"] == split])
     condition = right.selectbox(
         "How they listen", found, key="compared_condition", format_func=charts.condition_words
     )
-    same = data.same_condition(points, split, condition)
+    same = measurements.same_condition(points, split, condition)
     absent = [run for run in runs if run not in set(same["run"])]
     if absent:
         st.info(
@@ -218,63 +219,13 @@ def pages() -> None:
             text.splitlines()[0].removeprefix("# "), key=f"page:{page.stem}", on_change="rerun"
         ) as box:
             if box.open:
-                learning(page.stem)
+                arms.learning(page.stem)
                 st.markdown("\n".join(text.splitlines()[1:]))
-
-
-def learning(name: str) -> None:
-    """Words wrong and size of all arms; how the losses of one arm's passes fell, a line per pass
-    and seed; which parts the sizes keep.
-    """
-    try:
-        arms = comparisons.arms(name)
-    except ValueError as error:
-        st.warning(escape(error))
-        return
-    if not arms:
-        return
-    points = compare_charts.arms_points(arms)
-    if len(points):
-        st.plotly_chart(
-            compare_charts.arms_figure(points, st.context.theme.type == "dark"),
-            key=f"arms:{name}",
-            config={"displayModeBar": False},
-            alt="Words wrong over megabytes, a line per way of training",
-        )
-        st.caption(
-            "**What to see:** lower is better, further left is smaller. Every point is the mean of"
-            " the trainings from different seeds, its thin bar goes from the best to the worst of"
-            " them: where bars overlap, the difference may be chance."
-        )
-    arm = st.selectbox("How the errors fell while it was trained", list(arms), key=f"arm:{name}")
-    st.plotly_chart(
-        compare_charts.learning_figure(arms[arm], st.context.theme.type == "dark"),
-        key=f"learning:{name}",
-        config={"displayModeBar": False},
-        alt=f"Training loss of {arm} over hours of speech heard, a line per size and seed",
-    )
-    st.caption(
-        "**What to see:** a lower line has learned more; lines of one colour are the same pass of a"
-        " training that was done again from another seed. A pass called random or shrinking is"
-        " another size at every step."
-    )
-    table = compare_charts.arms_kept_table(arms)
-    if len(table):
-        st.plotly_chart(
-            compare_charts.kept_figure(table),
-            key=f"kept:{name}",
-            config={"displayModeBar": False},
-            alt="Share of the parts of each kind that every size keeps",
-        )
-        st.caption(
-            "**What to see:** which parts are kept by sizes that leave some out, mean of the"
-            f" seeds. {escape(compare_charts.arms_kept_sentence(table))}"
-        )
 
 
 def of_networks(runs: list[str]) -> None:
     """Fronts, costs and what is kept."""
-    points = data.points(tuple(runs))
+    points = measurements.points(tuple(runs))
     if points.empty:
         st.info("None of these networks has been measured yet: `python -m core evaluate --help`.")
     else:

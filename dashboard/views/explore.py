@@ -11,93 +11,17 @@ import streamlit as st
 
 from core import cost
 from core.records import Subnet
-from dashboard import data
+from dashboard import data, measurements
 from dashboard.charts import curves, explore as charts
-from dashboard.components import cards, choice, measure, takeaway
+from dashboard.components import cards, choice, conditions, measure, takeaway
 from dashboard.live import component, data as live_data
 from dashboard.look import one_look
 from dashboard.markdown import escape
-from dashboard.model import ladder, test_sets
+from dashboard.model import ladder
 
 TITLE = "Explore"
 ICON = ":material/tune:"
 ORDER = 1
-
-
-def shown_runs(run: str) -> tuple[str, ...]:
-    """The runs of the chart: the chosen one and those to compare with, which are the released ones
-    at first.
-    """
-    infos = [info for info in data.run_infos() if info.id != run]
-    if not infos:
-        return (run,)
-    start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
-    beside = st.multiselect(
-        "Compare with",
-        [info.id for info in infos],
-        default=start,
-        key=f"beside:{run}",
-        format_func=data.run_title,
-        placeholder="other networks",
-    )
-    return (run, *beside)
-
-
-def pick_run(chosen: choice.Chosen) -> None:
-    """A menu of runs, when there are several."""
-    ids = data.run_ids()
-    if len(ids) < 2:
-        return
-    if st.session_state.get("run_menu") != chosen.run:
-        st.session_state["run_menu"] = chosen.run
-    st.selectbox(
-        "Model",
-        ids,
-        key="run_menu",
-        format_func=data.run_title,
-        on_change=lambda: choice.choose(run=st.session_state["run_menu"]),
-    )
-
-
-def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame:
-    """Menus for model, test set and streaming mode behind one button that says what is chosen; the
-    rows measured under exactly these.
-    """
-    run = chosen.run
-    own = points[points["run"] == run]
-    splits = sorted((own if len(own) else points)["split"].unique(), key=test_sets.name)
-    if not splits:
-        pick_run(chosen)
-        return points
-    first = data.default_split(run)
-    first = first if first in splits else splits[0]
-    now = st.session_state.get(f"split:{run}", first)
-    label = f"{escape(data.run_title(run))} · {escape(test_sets.name(now))}"
-    with st.popover(label, icon=":material/tune:", width="content"):
-        pick_run(chosen)
-        split = st.selectbox(
-            "Test set",
-            splits,
-            key=f"split:{run}",
-            index=splits.index(first),
-            format_func=test_sets.name,
-        )
-        tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
-        found = data.conditions(tested)
-        condition = st.selectbox(
-            "Streaming mode",
-            found,
-            key=f"condition:{run}:{split}",
-            format_func=test_sets.mode,
-            index=_headline(found),
-        )
-    return data.same_condition(points, split, condition)
-
-
-def _headline(found: list[tuple]) -> int:
-    """320 ms chunks, greedy, no language model come first where they were measured."""
-    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in found]
-    return scores.index(max(scores)) if scores else 0
 
 
 def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dict:
@@ -218,10 +142,10 @@ def board() -> None:
         subnet = choice.record(chosen)
         data.reports(chosen.run)
     except ValueError as error:
-        pick_run(chosen)
+        conditions.pick_run(chosen)
         st.error(f"{escape(error)}\n\nChoose another model, or repair this run's folder.")
         return
-    points = pick_conditions(chosen, data.points((chosen.run,)))
+    points = conditions.pick_conditions(chosen, measurements.points((chosen.run,)))
     if points.empty:
         st.info(
             "No size of this model has been measured yet. Open **Jobs** to see whether that is"
@@ -268,9 +192,14 @@ def comparison(chosen: choice.Chosen, point: dict, points: pd.DataFrame) -> None
     with st.expander("Compare with other models", key="comparison_box", on_change="rerun") as box:
         if not box.open:
             return
-        beside = shown_runs(chosen.run)
-        condition = tuple(points.iloc[0][name] for name in data.CONDITION[1:])
-        chart(data.same_condition(data.points(beside), points.iloc[0]["split"], condition), point)
+        beside = conditions.shown_runs(chosen.run)
+        condition = tuple(points.iloc[0][name] for name in measurements.CONDITION[1:])
+        chart(
+            measurements.same_condition(
+                measurements.points(beside), points.iloc[0]["split"], condition
+            ),
+            point,
+        )
 
 
 def learning(run: str) -> None:

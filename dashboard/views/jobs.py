@@ -8,7 +8,7 @@ import time
 
 import streamlit as st
 
-from core.jobs import database as queue_file, queue as jobs, visitors
+from core.jobs import database, queue, visitors
 from core.jobs.job import Job
 from core.storage import metrics as history
 from dashboard import visit
@@ -93,7 +93,7 @@ def subject(job: Job) -> str:
 def name_of(number: int) -> str:
     """A job in one line, for the list to choose from."""
     try:
-        job = jobs.get(number)
+        job = queue.get(number)
     except (ValueError, OSError):
         return f"{number}"
     return f"{number} · {WORDS.get(job.kind, job.kind)} · {subject(job)}"
@@ -103,7 +103,7 @@ def act(action, number: int) -> None:
     """Run a button's action on a job; what is refused is told at the top of the page."""
     try:
         action(visit.visitor(), number)
-        if action is visitors.resume or jobs.get(number).remote:  # a cluster is told by a worker
+        if action is visitors.resume or queue.get(number).remote:  # a cluster is told by a worker
             visitors.wake_worker(visit.visitor())
     except (ValueError, OSError) as problem:
         st.session_state["refused"] = (str(problem), time.time() + TOLD_FOR)
@@ -165,7 +165,7 @@ def card(job: Job, now: float) -> None:
 
 def worker_line(waiting: bool) -> None:
     """Whether something works on the queue, and a button that starts it."""
-    if jobs.worker_alive():
+    if queue.worker_alive():
         st.caption(
             ":material/check_circle: A worker is alive: it takes the jobs in their order, one at a"
             " time for every device, also after you close this page."
@@ -193,8 +193,8 @@ def worker_line(waiting: bool) -> None:
 def board() -> None:
     """The list of jobs; a fragment, redrawn on its own while the rest of the page stays."""
     try:
-        found = jobs.list_jobs(SHOWN)
-        if lost := queue_file.said(queue_file.damaged()):
+        found = queue.list_jobs(SHOWN)
+        if lost := database.said(database.damaged()):
             st.warning(escape(lost), icon=":material/healing:")
         worker_line(any(job.state == "queued" for job in found))
     except (ValueError, OSError) as problem:
@@ -234,7 +234,7 @@ def board() -> None:
 def closer(number: int) -> None:
     """Curves and log of one job; a fragment, live while it runs."""
     try:
-        job = jobs.get(number)
+        job = queue.get(number)
     except (ValueError, OSError) as problem:
         st.error(escape(problem))
         return
@@ -243,7 +243,7 @@ def closer(number: int) -> None:
         st.caption("What it wrote is shown to whoever queued it.")
         return
     st.markdown("**Log**")
-    written = jobs.log(job.id, LOG_LINES).strip()
+    written = queue.log(job.id, LOG_LINES).strip()
     if written:
         st.caption(f"The last {LOG_LINES} lines it wrote, the newest at the top.")
         st.code(

@@ -13,7 +13,7 @@ import pytest
 from core import cost
 from core.records import as_dict
 from core.storage import store
-from dashboard.charts import explore as charts, layers as layer_charts
+from dashboard.charts import explore as charts, hover, layers as layer_charts, looks
 from dashboard.components import cards
 from dashboard.model import fits
 from tests import standin
@@ -68,7 +68,7 @@ def test_every_axis_draws_every_point_with_its_interval(points, axis):
 
 def test_hover_shows_every_condition(points):
     row = next(points.assign(chunk_median_ms=None).itertuples())
-    text = charts.hover(row)
+    text = hover.hover(row)
     for part in (
         row.subnet,
         row.split,
@@ -84,7 +84,7 @@ def test_hover_shows_every_condition(points):
     ):
         assert part in text, part
     texts = {
-        row.subnet: charts.hover(row)
+        row.subnet: hover.hover(row)
         for row in points.assign(bytes_read=[1234567.0] * len(points)).itertuples()
     }
     assert "points against" not in texts["dense"] and "1,234,567 bytes read" in texts["dense"]
@@ -95,7 +95,7 @@ def test_hover_shows_every_condition(points):
     row = next(
         points.assign(speed_ratio=1.02, speed_ratio_low=0.97, speed_ratio_high=1.05).itertuples()
     )
-    assert "1 thread(s), 1.02 times as fast as its dense net (0.97 to 1.05)" in charts.hover(row)
+    assert "1 thread(s), 1.02 times as fast as its dense net (0.97 to 1.05)" in hover.hover(row)
 
 
 def test_estimates_are_hollow_and_have_no_camera(points):
@@ -110,7 +110,7 @@ def test_estimates_are_hollow_and_have_no_camera(points):
 
 def test_methods_differ_in_colour_and_in_shape():
     methods = ["omni_sparsity", "small_dense", "gradual_magnitude", "dense", "new_one", "newer_one"]
-    looks = [charts.style(m, methods) for m in methods]
+    looks = [looks.style(m, methods) for m in methods]
     assert len({marker for _, marker in looks}) == len(methods) and len(
         {colour for colour, _ in looks}
     ) == len(methods)
@@ -286,8 +286,8 @@ def test_a_dozen_networks_of_few_methods_look_different_and_say_their_method(poi
         for n in range(4)
     ]
     assert (
-        len({charts.style(m, methods) for m in methods})
-        == len({charts.style(m, methods, dark=True) for m in methods})
+        len({looks.style(m, methods) for m in methods})
+        == len({looks.style(m, methods, dark=True) for m in methods})
         == 12
     )
     drawn = charts.front(points.assign(method="simple_topk 70f30f28"), DISK)

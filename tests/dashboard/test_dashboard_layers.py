@@ -18,6 +18,8 @@ from dashboard.model import ladder, masks
 from tests import standin
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 APP = str(ROOT / "dashboard" / "app.py")
 
 

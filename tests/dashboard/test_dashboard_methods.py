@@ -31,6 +31,8 @@ from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 APP = str(ROOT / "dashboard" / "app.py")
 MODELS = {
     "conformer_ctc": {"blocks": 2, "width": 32, "heads": 2, "kernel": 5},

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from core import paths
+from core.common import writing
 from core.corpora.base import Dropped, spoken
 from core.data import extract, filters as sift, prepare
 from core.data.prepared import Prepared, Statistics
@@ -191,6 +192,7 @@ def test_bad_items_are_dropped_with_their_reasons(corpus, tmp_path):
     assert data.info["splits"]["train"]["bad"]["duplicate id"] == 1
 
 
+@pytest.mark.slow
 def test_sound_of_any_kind_is_prepared_and_forty_minutes_are_left_to_streaming(corpus, tmp_path):
     rng, items = np.random.default_rng(0), corpus.items["train"]
     kinds = {
@@ -282,8 +284,8 @@ def test_a_later_stage_keeps_tokens_and_statistics(corpus, tmp_path):
     first = prepare.prepare(SpeechRecipe.of(RECIPE))
     run = paths.runs() / "stage-1"
     for name in ("bpe.model", "tokens.txt", "statistics.json"):
-        store.write_bytes(run / name, (first / name).read_bytes())
-    store.write_json(run / "recipe.json", RECIPE)
+        writing.write_bytes(run / name, (first / name).read_bytes())
+    writing.write_json(run / "recipe.json", RECIPE)
     later = replace(RECIPE, init_from="stage-1")
     assert prepare.prepare(SpeechRecipe.of(later)) == first  # same speech: the very same folder
     corpus.items["train"] += write_split(tmp_path / "more", "more", 10, 8)
@@ -301,6 +303,7 @@ def test_a_later_stage_keeps_tokens_and_statistics(corpus, tmp_path):
         prepare.prepare(SpeechRecipe.of(later))
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_bytes_as_one(corpus, tmp_path):
     corpus.items["train"] = write_split(tmp_path / "many", "train", 80, 5)
     one = prepare.prepare(SpeechRecipe.of(RECIPE), processes=1)
@@ -313,6 +316,7 @@ def test_processes_give_the_same_bytes_as_one(corpus, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_sound_that_ends_the_process_is_found_and_left_out(monkeypatch):
     class Killer:
         path = "killer.wav"

@@ -28,6 +28,8 @@ from core.registry import plugins
 from core.search import ladders
 from core.storage import metrics as history, packing, store
 
+pytestmark = pytest.mark.slow
+
 TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
 
 

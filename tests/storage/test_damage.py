@@ -19,7 +19,7 @@ from core.data import prepare, prepared
 from core.data.source import SpeechRecipe
 from core.records import Choice, Recipe
 from core.speech import features, tokenizer
-from core.storage import checksums, metrics as history, packing, store
+from core.storage import checksums, metrics as history, packing, run_files, store
 from core.training import checkpoints
 from tests import standin
 
@@ -139,9 +139,9 @@ def test_released_runs_are_as_they_were_released():
     folders = [p.parent for p in sorted(paths.RELEASED.glob(f"*/{paths.RECIPE}"))]
     assert folders
     for folder in folders:
-        assert store.read_json(folder / paths.FINISHED)["files"] == checksums.of_folder(folder), (
-            folder.name
-        )
+        assert run_files.read_json(folder / paths.FINISHED)["files"] == checksums.of_folder(
+            folder
+        ), folder.name
 
 
 # checkpoints

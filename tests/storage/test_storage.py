@@ -13,7 +13,7 @@ import pytest
 
 from core import paths
 from core.cli import listing, main as cli
-from core.storage import remote as storage, store
+from core.storage import remote as storage, remote_files, store
 from tests import standin
 
 
@@ -97,7 +97,7 @@ def test_the_list_comes_last_and_a_copy_cut_short_is_no_run(where, run, monkeypa
     monkeypatch.setattr(system, "pipe_file", cut)
     with pytest.raises(ValueError, match="cannot be used now.*the line is cut"):
         storage.push(run, where)
-    assert storage.LIST in written[-1] and len(written) > 20 and storage.runs(where) == []
+    assert remote_files.LIST in written[-1] and len(written) > 20 and storage.runs(where) == []
     monkeypatch.setattr(system, "pipe_file", pipe)
     tried = len(written) - 1
     assert len(storage.push(run, where)) == tried and storage.runs(where) == ["mine"]

@@ -1,0 +1,111 @@
+"""Transcripts side by side, with their differences in color, and as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import streamlit as st
+
+from core.records import Subnet
+from dashboard.components import diff
+from dashboard.markdown import escape
+from dashboard.model import transcription
+
+
+def speed_words(rtf: float) -> str:
+    return (
+        f"{1 / rtf:.0f} times faster than speech"
+        if rtf < 0.67
+        else ("about as fast as speech" if rtf <= 1 else f"{rtf:.1f} times slower than speech")
+    )
+
+
+def show_results(
+    run: str,
+    sizes: dict[str, Subnet],
+    name: str,
+    heard: list[transcription.Transcript],
+    reference: str,
+) -> None:
+    st.subheader("What was heard")
+    full = next((one for one in heard if one.subnet == "dense"), None)
+    ways = (["what was said"] if reference else []) + (
+        ["the whole network (dense)"] if full and len(heard) > 1 else []
+    )
+    way = (
+        st.segmented_control(
+            "Colour the differences from",
+            ways,
+            default=ways[0],
+            required=True,
+            key=f"way.{len(ways)}.{bool(reference)}",
+        )
+        if ways
+        else None
+    )
+    if way:
+        st.html(diff.legend())
+    else:
+        st.caption(
+            "Type what was said, or add “dense” to the sizes, to see the differences in colour."
+        )
+    for column, one in zip(st.columns(len(heard)), heard):
+        with column.container(border=True):
+            st.markdown(
+                f"**{escape(one.subnet)}** &nbsp; :gray[{100 * sizes[one.subnet].sparsity:.0f} %"
+                " zeros]"
+            )
+            target = (
+                reference
+                if way == "what was said"
+                else full.text
+                if way and one is not full
+                else one.text
+            )
+            pieces = diff.align(target, one.text)
+            st.html(diff.markup(pieces))
+            if way and target is not one.text:
+                st.markdown(diff.sentence(pieces))
+            st.caption(
+                f"{one.seconds:.2f} s of computing for {one.audio_seconds:.1f} s of sound: "
+                f"{speed_words(one.rtf)} (RTF {one.rtf:.3f})."
+            )
+    threads, decoder = (
+        heard[0].conditions.get("threads"),
+        heard[0].conditions.get("decoder", "greedy"),
+    )
+    if decoder != "greedy":
+        st.caption(
+            f"Words were found by {escape(decoder.replace('_', ' '))}; language model: "
+            f"{escape(heard[0].conditions['language_model'])}."
+        )
+    st.caption(
+        "RTF is computing time divided by the length of the sound, smaller is faster"
+        + (f"; {threads} processor thread{'s' if threads != 1 else ''}" if threads else "")
+        + ". The sizes take turns on one machine, so small differences in time are chance."
+    )
+    downloads(run, name, heard, reference)
+
+
+def downloads(run: str, name: str, heard: list[transcription.Transcript], reference: str) -> None:
+    lines = [f"{one.subnet}: {one.text}" for one in heard] if len(heard) > 1 else [heard[0].text]
+    document = transcription.as_document(name, run, reference, heard)
+    stem = Path(name).stem
+    with st.container(horizontal=True):
+        st.download_button(
+            "Text (.txt)",
+            "\n".join(lines) + "\n",
+            f"{stem}.txt",
+            "text/plain",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+        st.download_button(
+            "Everything (.json)",
+            json.dumps(document, indent=1, ensure_ascii=False),
+            f"{stem}.json",
+            "application/json",
+            on_click="ignore",
+            icon=":material/download:",
+        )
