@@ -11,6 +11,7 @@ import pytest
 from core import paths
 from core.jobs import leases, policy, queue, visitors, worker
 from core.jobs.policy import Quotas
+from core.jobs.runners import ray
 from core.jobs.visitors import JOBS, TRANSCRIBE, Ledger, Refused, Visitor
 
 ANNA, BERT = Visitor("anna", "full", quotas=Quotas()), Visitor("bert", "full", quotas=Quotas())
@@ -174,6 +175,24 @@ def test_a_cluster_is_chosen_by_name_and_nothing_else_of_it_can_be_set(server_to
         ):
             visitors.add(ANNA, "train", RECIPE, runner="ray", settings=given, cluster=name)
     assert len(queue.list_jobs()) == 1
+
+
+@pytest.mark.parametrize("change", ["address", "storage", "artifacts", ""])
+def test_nothing_is_sent_to_a_cluster_that_is_not_the_operators_any_more(
+    server_toml, tmp_path, change
+):
+    lab = {"address": "http://head:8265", "storage": "s3://b/r", "artifacts": "/scratch"}
+    text = "[clusters.lab]\n" + "".join(f"{name} = '{value}'\n" for name, value in lab.items())
+    server_toml(text)
+    number = visitors.queue(ANNA, "train", RECIPE, runner="ray", cluster="lab")
+    visitors.check_cluster(jobs.get(number))
+    server_toml(text.replace(lab[change], "http://elsewhere") if change else "")
+    own = jobs.get(jobs.add("train", RECIPE, runner="ray", settings=lab))
+    visitors.check_cluster(own)  # the operator's own, from the command line
+    runner = ray.Runner(ray.Options(**lab))
+    with pytest.raises(ValueError, match="that server.toml does not name.*nothing was sent"):
+        runner.start(jobs.get(number), tmp_path / "log.txt")
+    assert not (tmp_path / "log.txt").exists()
 
 
 # quotas
