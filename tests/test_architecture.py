@@ -32,7 +32,7 @@ layers          dropout subsampling parts lstm predictor convolution feed_forwar
 models          *
 decoding        graph_search decoders
 methods         *
-training        consistency dealing muon distributed checkpoints options trainer
+training        consistency dealing intermediate muon distributed checkpoints options trainer
 runtime         recognizer
 evaluation      provenance scoring fitness latency evaluate tuning
 search          allocation evolution ladders
