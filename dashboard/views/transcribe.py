@@ -54,6 +54,7 @@ PATTERNS = (
     "One sentence a line. `(a | b)` is a choice, `[a]` may be left out, `{1..60}` is a number, `a+`"
     " comes once or more, and `thing = light | radio` says what `{thing}` stands for."
 )
+NO_SPEECH = "No speech found."
 QUIET = {"displayModeBar": False}
 
 
@@ -239,7 +240,7 @@ def transcribe(
     def progress(share: float, texts: dict[str, str]) -> None:
         bar.progress(share, f"{share:.0%} heard")
         for name, text in texts.items():
-            boxes[name].markdown(escape(text) + " ▌" if share < 1 else escape(text))
+            boxes[name].markdown(escape(text) + " ▌" if share < 1 else escape(text or NO_SPEECH))
 
     with seats().taken(lambda seconds: waiting(note, seconds)):
         note.caption(
@@ -299,6 +300,8 @@ def show_results(
                 else one.text
             )
             pieces = diff.align(target, one.text)
+            if not one.text:
+                st.caption(NO_SPEECH)
             st.html(diff.markup(pieces))
             if way and target is not one.text:
                 st.markdown(diff.sentence(pieces))
