@@ -34,7 +34,7 @@ layers          dropout subsampling parts lstm predictor convolution feed_forwar
 models          *
 decoding        graph_search ctc decoders
 methods         *
-training        consistency dealing muon distributed checkpoints options trainer
+training        consistency dealing intermediate muon distributed checkpoints options trainer
 runtime         *
 evaluation      provenance scoring fitness latency evaluate tuning
 search          allocation space evolution ladders

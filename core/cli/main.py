@@ -201,6 +201,8 @@ def _transcribe(given: Any) -> None:
                 "seconds": round(len(samples) / audio.SAMPLE_RATE, 3),
             }
         )
+        if not found[-1]["text"]:
+            print(f"{shown}: no speech found", file=sys.stderr)
         if not as_json:
             print(f"{shown}\t{found[-1]['text']}", flush=True)
     if as_json:

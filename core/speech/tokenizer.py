@@ -126,6 +126,11 @@ class Tokenizer:
         """Number of symbols, the blank included: outputs of the network."""
         return len(self.symbols)
 
+    @property
+    def space(self) -> int | None:
+        """The token that parts words and is no sound, if there is one."""
+        return self.symbols.index(SPACE) if SPACE in self.symbols else None
+
     def encode(self, text: str) -> list[int]:
         """Ids [U] of normalized `text`; ValueError for what has no token."""
         raise NotImplementedError

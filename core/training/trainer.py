@@ -29,7 +29,7 @@ from core.models.base import Model, Output, with_weights
 from core.records import Interrupted, ProgressCallback
 from core.sparsity import blocks
 from core.storage import metrics as history
-from core.training import checkpoints, dealing
+from core.training import checkpoints, dealing, intermediate
 from core.training.consistency import VIEWS, consistency_loss
 from core.training.distributed import Group
 from core.training.muon import Muon
@@ -79,6 +79,7 @@ class Trainer:
                 "training.consistency compares the token probabilities of every frame, and this"
                 " model has none (they depend on the tokens before): leave it at 0"
             )
+        self.intermediate = intermediate.chosen(options.intermediate, model, method.anatomy)
         self.model.to(self.device).train()
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16())
         self.parameters = dict(model.named_parameters())
@@ -145,11 +146,12 @@ class Trainer:
                     gates=gates,
                     noise=noise,
                     head=a_pass.head,
-                    taps=a_pass.taps,
+                    taps=(*a_pass.taps, *self.intermediate.taps),
                 )
             # a group divides when all have added theirs, by the frames of the whole batch
             frames = output.lengths.sum() if self.group is None else a_pass.share
             loss = self.method.loss(a_pass, output, batch, teacher)
+            loss = self.intermediate.mixed(loss, model, output, batch, a_pass.head)
             if self.o.consistency:
                 loss = loss + self.o.consistency * consistency_loss(
                     output.log_probs, output.lengths

@@ -12,6 +12,8 @@ from dashboard.components import diff
 from dashboard.markdown import escape
 from dashboard.model import transcription
 
+NO_SPEECH = "No speech found."
+
 
 def speed_words(rtf: float) -> str:
     return (
@@ -64,6 +66,8 @@ def show_results(
                 else one.text
             )
             pieces = diff.align(target, one.text)
+            if not one.text:
+                st.caption(NO_SPEECH)
             st.html(diff.markup(pieces))
             if way and target is not one.text:
                 st.markdown(diff.sentence(pieces))

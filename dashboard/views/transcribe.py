@@ -172,7 +172,9 @@ def transcribe(
     def progress(share: float, texts: dict[str, str]) -> None:
         bar.progress(share, f"{share:.0%} heard")
         for name, text in texts.items():
-            boxes[name].markdown(escape(text) + " ▌" if share < 1 else escape(text))
+            boxes[name].markdown(
+                escape(text) + " ▌" if share < 1 else escape(text or transcripts.NO_SPEECH)
+            )
 
     with seats().taken(lambda seconds: waiting(note, seconds)):
         note.caption(

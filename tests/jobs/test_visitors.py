@@ -185,13 +185,13 @@ def test_nothing_is_sent_to_a_cluster_that_is_not_the_operators_any_more(
     text = "[clusters.lab]\n" + "".join(f"{name} = '{value}'\n" for name, value in lab.items())
     server_toml(text)
     number = visitors.queue(ANNA, "train", RECIPE, runner="ray", cluster="lab")
-    visitors.check_cluster(jobs.get(number))
+    visitors.check_cluster(queue.get(number))
     server_toml(text.replace(lab[change], "http://elsewhere") if change else "")
-    own = jobs.get(jobs.add("train", RECIPE, runner="ray", settings=lab))
+    own = queue.get(queue.add("train", RECIPE, runner="ray", settings=lab))
     visitors.check_cluster(own)  # the operator's own, from the command line
     runner = ray.Runner(ray.Options(**lab))
     with pytest.raises(ValueError, match="that server.toml does not name.*nothing was sent"):
-        runner.start(jobs.get(number), tmp_path / "log.txt")
+        runner.start(queue.get(number), tmp_path / "log.txt")
     assert not (tmp_path / "log.txt").exists()
 
 
