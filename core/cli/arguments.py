@@ -14,7 +14,7 @@ from core import __version__
 from core.cli.option_types import Named, finite, names, numbers, whole
 from core.jobs import queue as jobs, worker
 from core.records import Recipe
-from core.registry import catalog, recipe_sets, recipes as recipe_files
+from core.registry import catalog, plugins, recipe_sets, recipes as recipe_files
 from core.storage import remote as storage, store
 
 EXIT_CODES = (
@@ -115,6 +115,12 @@ def parser() -> Parser:
         type=finite,
         metavar="MS",
         help="latency of one step in ms (what the model prefers, mostly 320)",
+    )
+    c.add_argument(
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        help="auto (onnx, else torch), or one of: " + ", ".join(plugins.names("runtime")),
     )
     _decoding(c)
     c = commands.add_parser(

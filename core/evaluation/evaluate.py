@@ -25,11 +25,10 @@ from core.evaluation.latency import Speed, measure
 from core.jobs import confinement
 from core.lm import languages
 from core.lm.languages import Language
-from core.records import Anatomy, Report, Subnet, option
+from core.records import Anatomy, Interrupted, Report, Subnet, option
 from core.runtime.base import NO_LANGUAGE, PackedRecognizer
 from core.speech import audio
 from core.storage import packing, store
-from core.training.trainer import Interrupted
 
 Progress = Callable[[float, str, float | None], bool]  # (0..1, message, seconds left) -> go on?
 NOT_TESTED = (TRAIN, "search", "dev")
