@@ -75,6 +75,7 @@ NO_TORCH_ON_TOP = (
     "decoding.ctc",
     "runtime",
     "evaluation.scoring",
+    "evaluation.provenance",
     "cli",
     "core.__main__",
 )  # may load it inside functions

@@ -7,7 +7,7 @@ from __future__ import annotations
 from core import __version__
 from core.cli import parser, work_arguments
 from core.cli.option_types import Named, finite, names, whole
-from core.registry import recipe_sets
+from core.registry import plugins, recipe_sets
 from core.storage import remote as storage
 
 
@@ -56,6 +56,12 @@ def top_parser() -> parser.Parser:
         type=finite,
         metavar="MS",
         help="latency of one step in ms (what the model prefers, mostly 320)",
+    )
+    c.add_argument(
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        help="auto (onnx, else torch), or one of: " + ", ".join(plugins.names("runtime")),
     )
     work_arguments.decoding(c)
     c = commands.add_parser(

@@ -180,7 +180,7 @@ def _transcribe(given: Any) -> None:
             "language": evaluation.language(options),
             "weights": evaluation.Weights(options.scale, options.blank_penalty),
         }
-    opened = runtime.load(given.run, given.subnet, chunk_ms=given.chunk_ms, **asked)
+    opened = runtime.load(given.run, given.subnet, given.chunk_ms, engine=given.engine, **asked)
     as_json, found = getattr(given, "json", False), list[dict[str, Any]]()
     for name in given.files:
         shown = pipes.one_line(name)

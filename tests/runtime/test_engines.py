@@ -14,7 +14,7 @@ from core import paths, runtime
 from core.lm import arpa, estimation
 from core.lm.languages import Language
 from core.registry import plugins
-from core.runtime import _conformer as conformer, _flat, _native, _onnx_graph, base, sparse
+from core.runtime import _conformer as conformer, _native, _onnx_graph, base, sparse
 from core.speech import audio
 from core.speech.features import fbank
 from core.storage import packing, store
@@ -135,6 +135,8 @@ def test_auto_needs_no_compiler_and_leaves_transducers_to_torch(run, monkeypatch
     assert runtime.load(transducer).conditions["runtime"].startswith("torch ")
     with pytest.raises(base.NotPossible, match="'emformer_transducer'.*use engine 'torch'"):
         runtime.load(transducer, engine="onnx")
+    with pytest.raises(base.NotPossible, match="no flat file of this: model 'emformer_transducer'"):
+        runtime.flat(transducer)
     with pytest.raises(base.NotPossible, match="install one, e.g. apt-get install gcc"):
         runtime.load(run, engine="sparse")
 
@@ -165,7 +167,7 @@ def test_what_cannot_be_is_named(run, monkeypatch):
     ],
 )
 def test_damaged_flat_files_are_refused(run, damage, words):
-    whole = _flat.flat(*packing.unpack(runtime.packed(run, "s80")), "fp32")
+    whole = runtime.flat(run, "s80")
     sparse._Net(whole)
     with pytest.raises(ValueError, match=words):
         sparse._Net(damage(whole))
@@ -176,7 +178,8 @@ def test_transcribing_imports_no_torch(run, tmp_path):
     sample = next((paths.RELEASED / paths.SAMPLES).glob("*.opus"))
     code = (
         "import sys\nfrom core.cli import main as cli\n"
-        "assert cli.main(['transcribe', sys.argv[1], 'dense', sys.argv[2]]) == 0\n"
+        "words = ['transcribe', sys.argv[1], 'dense', sys.argv[2]]\n"
+        "assert cli.main(words) == cli.main([*words, '--decoder', 'greedy']) == 0\n"
         "assert 'onnxruntime' in sys.modules and 'torch' not in sys.modules\n"
         "from dashboard.model import transcription\n"
         "way = transcription.Way(tokens=True)\n"
