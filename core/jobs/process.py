@@ -27,14 +27,14 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         signal.signal(signal.SIGTERM, self._ask)
         signal.signal(signal.SIGINT, self._ask)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
 
 class JobReport:
@@ -43,12 +43,12 @@ class JobReport:
     """
 
     def __init__(self, job: Job, stop: Stop) -> None:
-        self.job, self.stop, self.told = job, stop, 0.0
+        self.job, self.stop, self.reported = job, stop, 0.0
 
     def __call__(self, progress: float, message: str = "", eta_s: float | None = None) -> bool:
         now = time.monotonic()
-        if now - self.told >= ASK_S or progress >= 1:
-            self.told = now
+        if now - self.reported >= ASK_S or progress >= 1:
+            self.reported = now
             if not leases.beat(self.job.id, self.job.worker, progress, message, eta_s):
                 self.stop.asked = True
         return not self.stop.asked

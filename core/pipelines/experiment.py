@@ -349,7 +349,7 @@ def search(
     many = spread(fitness) if spread else None
     found = allocation.baselines(anatomy, options.sparsities, norms, folder.name, sha)
     shipped = (
-        {s.name: s for s in store.subnets(folder, own=False)}
+        {s.name: s for s in store.subnets(folder, added=False)}
         if store.own_part(folder) != folder
         else {}
     )

@@ -20,29 +20,29 @@ def arms_kept_table(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     columns: dict[str, dict[str, float]] = {}
     for arm, records in arms.items():
         for size in records[0].get("sizes", {}):
-            found = [
+            result = [
                 r["sizes"][size]["branches"]
                 for r in records
                 if "branches" in r["sizes"].get(size, {})
             ]
-            if any(kept < many for one in found for kept, many in one.values()):
+            if any(kept < many for item in result for kept, many in item.values()):
                 columns[f"{arm}: {size}"] = {
-                    kind: sum(one[kind][0] / one[kind][1] for one in found) / len(found)
-                    for kind in found[0]
+                    kind: sum(item[kind][0] / item[kind][1] for item in result) / len(result)
+                    for kind in result[0]
                 }
     return pd.DataFrame(columns)
 
 
 def arms_kept_sentence(table: pd.DataFrame) -> str:
     """What each arm's smallest size keeps, most first; halves are rounded up, as the chart does."""
-    told = []
+    facts = []
     for column in {name.rsplit(": ", 1)[0]: name for name in table.columns}.values():
         kinds = table[column].sort_values(ascending=False, kind="stable")
-        told.append(
+        facts.append(
             f"{column} keeps "
             + ", ".join(f"{100 * share + 1e-9:.0f} % of {kind}" for kind, share in kinds.items())
         )
-    return "; ".join(told) + "."
+    return "; ".join(facts) + "."
 
 
 def arms_points(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
@@ -53,20 +53,20 @@ def arms_points(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     rows = []
     for arm, records in arms.items():
         for size in records[0].get("sizes", {}):
-            found = [r["sizes"][size] for r in records if "speakers" in r["sizes"].get(size, {})]
-            if len(found) < len(records):
+            result = [r["sizes"][size] for r in records if "speakers" in r["sizes"].get(size, {})]
+            if len(result) < len(records):
                 continue
             wers = [
                 100
-                * sum(s[2] for s in one["speakers"].values())
-                / sum(s[3] for s in one["speakers"].values())
-                for one in found
+                * sum(s[2] for s in item["speakers"].values())
+                / sum(s[3] for s in item["speakers"].values())
+                for item in result
             ]
             rows.append(
                 {
                     "arm": arm,
                     "size": size,
-                    "megabytes": sum(one["file_bytes"] for one in found) / len(found) / 1e6,
+                    "megabytes": sum(item["file_bytes"] for item in result) / len(result) / 1e6,
                     "wer": sum(wers) / len(wers),
                     "low": min(wers),
                     "high": max(wers),

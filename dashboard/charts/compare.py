@@ -187,20 +187,21 @@ def parts_figure(table: pd.DataFrame) -> go.Figure:
 
 def parts_sentence(table: pd.DataFrame) -> str:
     """For each size how many of each kind of branch are kept, most kept first."""
-    told = []
+    facts = []
     for size in dict.fromkeys(size for size, _ in table.columns):
-        own = table[size]
+        local = table[size]
         counts = {
-            kind: (int((own[kind] > 0).sum()), int(own[kind].notna().sum())) for kind in own.columns
+            kind: (int((local[kind] > 0).sum()), int(local[kind].notna().sum()))
+            for kind in local.columns
         }
         order = sorted(counts, key=lambda kind: -counts[kind][0] / counts[kind][1])
-        told.append(
+        facts.append(
             f"{size} keeps " + ", ".join(f"{counts[k][0]} of {counts[k][1]} {k}" for k in order)
         )
-    return "; ".join(told) + "."
+    return "; ".join(facts) + "."
 
 
-def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
+def claims_table(result: list[dict[str, Any]]) -> pd.DataFrame:
     """The claims as sentences; the verdict stands first, for a phone shows two columns."""
 
     def more(row: dict[str, Any]) -> str:
@@ -228,6 +229,6 @@ def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
                     for part, name, digits in SPENT
                 },
             }
-            for row in found
+            for row in result
         ]
     )

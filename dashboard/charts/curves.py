@@ -45,16 +45,16 @@ def flat(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
     """Nested metrics as one level, {"wer": {"dense": 0.1}} -> {"wer_dense": 0.1}; finite numbers
     only.
     """
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     for key, value in row.items():
         name = f"{prefix}_{key}" if prefix else str(key)
         if isinstance(value, dict):
-            found |= flat(value, name)
+            result |= flat(value, name)
         elif (
             isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         ):
-            found[name] = float(value)
-    return found
+            result[name] = float(value)
+    return result
 
 
 def series(
@@ -76,7 +76,7 @@ def series(
             rest = " ".join(part for part in parts if part != word)
             line = " ".join(str(part) for part in (about, rest) if part) or "all passes together"
             points.setdefault(line, []).append((numbers.get(over, float(number)), value))
-    return {line: thin(np.array(found)) for line, found in list(points.items())[:MOST_LINES]}
+    return {line: thin(np.array(result)) for line, result in list(points.items())[:MOST_LINES]}
 
 
 def thin(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

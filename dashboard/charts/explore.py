@@ -113,15 +113,15 @@ def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
     """The points that have a value on this axis, sorted by it; adds x, on_front (of all), beaten
     (by its method).
     """
-    found = points[points[axis.column].notna()].reset_index(drop=True)
-    found["x"] = found[axis.column].astype(float) / axis.divisor
-    found["on_front"] = pareto(found["x"].to_numpy(), found["wer"].to_numpy())
-    found["beaten"] = True  # by a size of the same method: what is drawn faint
-    for _, rows in found.groupby("method"):
+    result = points[points[axis.column].notna()].reset_index(drop=True)
+    result["x"] = result[axis.column].astype(float) / axis.divisor
+    result["on_front"] = pareto(result["x"].to_numpy(), result["wer"].to_numpy())
+    result["beaten"] = True  # by a size of the same method: what is drawn faint
+    for _, rows in result.groupby("method"):
         x, wer = rows["x"].to_numpy(), rows["wer"].to_numpy()
         better = (x <= (1 + SAME_SIZE) * x[:, None]) & (wer < wer[:, None])  # [beaten, by]
-        found.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
-    return found.sort_values(["x", "wer"]).reset_index(drop=True)
+        result.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
+    return result.sort_values(["x", "wer"]).reset_index(drop=True)
 
 
 def condition_words(condition: tuple) -> str:

@@ -53,8 +53,8 @@ def speed_ratio(point: dict) -> Ratio | None:
     Times from different reports are never divided: on a shared machine the same net takes 7 ms now
     and 11 ms a minute later.
     """
-    told = [point.get(name) for name in ("speed_ratio", "speed_ratio_low", "speed_ratio_high")]
-    return None if any(pd.isna(value) for value in told) else Ratio(*told)
+    facts = [point.get(name) for name in ("speed_ratio", "speed_ratio_low", "speed_ratio_high")]
+    return None if any(pd.isna(value) for value in facts) else Ratio(*facts)
 
 
 def speed_words(ratio: Ratio | None, work: float = 1.0, chunk: str = "") -> tuple[str, str]:
@@ -93,12 +93,12 @@ def grid(items: list[tuple[str, str, str]]) -> None:
     """Cards (label, headline, sentence) side by side, two in a row on a phone. Texts are
     escaped.
     """
-    made = "".join(
+    created = "".join(
         f'<div class="card"><div class="label">{html.escape(label)}</div>'
         f'<div class="headline">{html.escape(headline)}</div><div>{html.escape(text)}</div></div>'
         for label, headline, text in items
     )
-    st.html(f"{STYLE}<div class='cards'>{made}</div>")
+    st.html(f"{STYLE}<div class='cards'>{created}</div>")
 
 
 def row_cards(point: dict, dense: dict | None) -> None:

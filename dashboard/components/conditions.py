@@ -50,8 +50,8 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
     these.
     """
     run = chosen.run
-    own = points[points["run"] == run]
-    splits = sorted((own if len(own) else points)["split"].unique())
+    local = points[points["run"] == run]
+    splits = sorted((local if len(local) else points)["split"].unique())
     several = len(data.run_ids()) > 1
     columns = st.columns(3 if several else 2)
     if several:
@@ -66,19 +66,19 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
         key=f"split:{run}",
         index=splits.index(first) if first in splits else 0,
     )
-    tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
-    found = measurements.conditions(tested)
+    tested = local[local["split"] == split] if len(local) else points[points["split"] == split]
+    result = measurements.conditions(tested)
     condition = columns[-1].selectbox(
         "How it listens",
-        found,
+        result,
         key=f"condition:{run}:{split}",
         format_func=charts.condition_words,
-        index=_headline(found),
+        index=_headline(result),
     )
     return measurements.same_condition(points, split, condition)
 
 
-def _headline(found: list[tuple]) -> int:
+def _headline(result: list[tuple]) -> int:
     """320 ms chunks, greedy, no language model come first where they were measured."""
-    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in found]
+    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in result]
     return scores.index(max(scores)) if scores else 0

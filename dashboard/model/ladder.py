@@ -75,9 +75,9 @@ def first_subnet(run: str) -> str:
     """The size a visitor sees first: the rung nearest to 70 % zeros, else any stored size, else
     "dense".
     """
-    found = rungs(run)
-    if found:
-        return min(found, key=lambda rung: abs(rung.percent - 70)).name
+    result = rungs(run)
+    if result:
+        return min(result, key=lambda rung: abs(rung.percent - 70)).name
     return next(iter(data.subnet_names(run)), "dense")
 
 

@@ -172,7 +172,7 @@ def transcribe(
 
     `tell(share done, {subnet: text so far})` is called when words changed, at most every REDRAW_S.
     """
-    streams = {name: one.stream() for name, one in recognisers.items()}
+    streams = {name: item.stream() for name, item in recognisers.items()}
     texts, spent = dict.fromkeys(streams, ""), dict.fromkeys(streams, 0.0)
     shown, last = dict(texts), 0.0
     for start in range(0, len(samples), PACKET):
@@ -204,13 +204,13 @@ def transcribe(
     ]
 
 
-def as_document(name: str, run: str, reference: str, heard: list[Transcript]) -> dict[str, Any]:
+def as_document(name: str, run: str, reference: str, received: list[Transcript]) -> dict[str, Any]:
     """What the JSON download holds."""
     return {
         "audio": name,
         "run": run,
         "reference": reference,
-        "transcripts": [asdict(one) for one in heard],
+        "transcripts": [asdict(item) for item in received],
     }
 
 

@@ -27,8 +27,8 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
     """The chosen size as the cards and the chart show it: measured, or estimated from its measured
     neighbours.
     """
-    own = points[points["run"] == chosen.run]
-    rows = own[own["subnet"] == subnet.name]
+    local = points[points["run"] == chosen.run]
+    rows = local[local["subnet"] == subnet.name]
     if len(rows):
         row = rows.iloc[0]
         return {**row.to_dict(), "low": row["wer_low"], "high": row["wer_high"], "measured": True}
@@ -42,12 +42,12 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
         "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
         "chunk_median_ms": None,
     }
-    rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(own["subnet"])]
+    rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(local["subnet"])]
     percent = 100 * subnet.sparsity
     below = [rung for rung in rungs if 100 * rung.sparsity <= percent]
     above = [rung for rung in rungs if 100 * rung.sparsity >= percent]
     if below and above:
-        a, b = (own[own["subnet"] == rung.name].iloc[0] for rung in (below[-1], above[0]))
+        a, b = (local[local["subnet"] == rung.name].iloc[0] for rung in (below[-1], above[0]))
         width = b["sparsity"] - a["sparsity"]
         share = (subnet.sparsity - a["sparsity"]) / width if width > 0 else 0.0
         for column in ("wer", "zstd_bytes", "mmacs_per_second", "chunk_median_ms"):

@@ -153,8 +153,8 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
     if not others:
         st.info("There is no second size to compare with yet.")
         return
-    own = [name for run, name in others if run == chosen.run]
-    start = next((i for i, (_, name) in enumerate(others) if name != "dense"), 0) if own else 0
+    local = [name for run, name in others if run == chosen.run]
+    start = next((i for i, (_, name) in enumerate(others) if name != "dense"), 0) if local else 0
     run, name = st.selectbox(
         "Compare with",
         others,
@@ -164,14 +164,14 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
     )
     try:
         other = data.subnet(run, name)
-        found = masks.compare(chosen.run, subnet, run, other)
+        result = masks.compare(chosen.run, subnet, run, other)
     except ValueError as error:
         st.info(escape(error))
         return
     first, second = subnet.name, name if run == chosen.run else f"{name} ({data.run_title(run)})"
-    st.markdown(found.words.format(a=escape(first), b=escape(second)))
+    st.markdown(result.words.format(a=escape(first), b=escape(second)))
     st.plotly_chart(
-        layer_charts.heat_figure(found.units, "difference", "kept %"),
+        layer_charts.heat_figure(result.units, "difference", "kept %"),
         key="difference",
         config=layer_charts.CONFIG,
         alt=f"Where {second} keeps more or fewer weights than {first}",

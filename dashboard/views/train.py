@@ -42,9 +42,9 @@ TABLES = {
 
 def starts() -> dict[str, tuple[str, str]]:
     """{line in the list: (kind, name)} of everything a form can start from."""
-    found = {f"Recipe: {name}": ("recipe", name) for name in recipe_files.recipe_names()}
-    found |= {SCRATCH: ("scratch", "")}
-    return found | {
+    result = {f"Recipe: {name}": ("recipe", name) for name in recipe_files.recipe_names()}
+    result |= {SCRATCH: ("scratch", "")}
+    return result | {
         f"As run: {info.title} ({info.id})": ("run", info.id)
         for info in store.runs()
         if info.recipe
@@ -90,8 +90,8 @@ def part(field: str, start: dict[str, Any], key: str) -> tuple[dict[str, Any], l
     )
     st.caption(escape(cards[name].title))
     options = given["options"] if name == given["name"] else {}
-    values, found = options_of(cards[name], options, f"{field}.options", f"{key}.{field}.{name}")
-    return {"name": name, "options": values}, found
+    values, result = options_of(cards[name], options, f"{field}.options", f"{key}.{field}.{name}")
+    return {"name": name, "options": values}, result
 
 
 def options_of(
@@ -119,8 +119,8 @@ def settings(start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]
             continue
         with st.expander(heading + (f" ({len(given)} set by the start)" if given else "")):
             st.caption(about)
-            tables[field], found = forms.fill(card, given, field, f"{key}.{field}")
-            problems += found
+            tables[field], result = forms.fill(card, given, field, f"{key}.{field}")
+            problems += result
     return tables, problems
 
 
@@ -188,24 +188,24 @@ def place() -> tuple[dict[str, Any], list[str]]:
     )
     st.caption(escape(cards[name].title))
     if name == "local":
-        values, found = options_of(cards[name], {}, "runner", f"runner.{name}")
-        return {"runner": name, "settings": values, "device": device}, found
+        values, result = options_of(cards[name], {}, "runner", f"runner.{name}")
+        return {"runner": name, "settings": values, "device": device}, result
     known = visit.clusters()
     cluster = st.selectbox("Cluster", known, key=f"runner.{name}.cluster") if known else ""
     limited = tuple(option for option in cards[name].options if option.name in visitors.LIMITED)
-    values, found = options_of(
+    values, result = options_of(
         replace(cards[name], options=limited), {}, "runner", f"runner.{name}"
     )
     if not known:
-        found = [
-            *found,
+        result = [
+            *result,
             (
                 "runner: no cluster is named on this server; its operator names one in server.toml"
                 " ([clusters.NAME] with address and storage), or sets RAY_API_SERVER_ADDRESS and"
                 " SUPERNET_STORAGE"
             ),
         ]
-    return {"runner": name, "settings": values, "cluster": cluster}, found
+    return {"runner": name, "settings": values, "cluster": cluster}, result
 
 
 def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
@@ -249,13 +249,13 @@ def main() -> None:
     recipe: dict[str, Any] = {}
     problems: list[str] = []
     for field in PARTS:
-        recipe[field], found = part(field, start, key)
-        problems += found
-    tables, found = settings(start, key)
-    problems += found
+        recipe[field], result = part(field, start, key)
+        problems += result
+    tables, result = settings(start, key)
+    problems += result
     recipe = {**plain(start, key), **recipe, **tables}
-    where, found = place()
-    problems += found
+    where, result = place()
+    problems += result
     st.divider()
     if problems:
         st.error(

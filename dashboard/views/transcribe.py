@@ -229,12 +229,12 @@ def main() -> None:
         try:
             visit.ledger().take(visit.visitor(), f"{time.time()}")
             with place.container():
-                heard = transcribe(chosen.run, sizes, chunk, way, samples)
+                received = transcribe(chosen.run, sizes, chunk, way, samples)
         except (ValueError, RuntimeError, OSError, ImportError) as problem:
             place.empty()
             st.error(f"This size could not be used to transcribe: {escape(problem)}")
             return
-        st.session_state["heard"] = (mark, heard)
+        st.session_state["heard"] = (mark, received)
         place.empty()
     kept = st.session_state.get("heard")
     if kept and kept[0] == mark:

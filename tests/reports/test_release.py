@@ -169,7 +169,7 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
     # what is measured since ships with the next release; and a release of the release is the same
     store.save_report("alone-1", replace(store.reports(folder)[0], split="elsewhere/test"), [])
     assert publish.release("alone-1", snapshots=False) == folder and "elsewhere/test" in {
-        r.split for r in store.reports(folder, own=False)
+        r.split for r in store.reports(folder, added=False)
     }
     assert not storage.push("alone-1", where)[0].startswith(
         "weights"

@@ -28,8 +28,8 @@ def hear(
     with `dense`.
     """
     opened = evaluation.opened(data, replace(options, threads=1))
-    told = evaluation.speed_on(data, waves, options, dense) if waves else None
-    return Heard(opened.transcribe(features), told, hardware()), node()
+    facts = evaluation.speed_on(data, waves, options, dense) if waves else None
+    return Heard(opened.transcribe(features), facts, hardware()), node()
 
 
 @ray.remote(max_retries=3)
@@ -83,12 +83,12 @@ class Spread:
         }
 
         def listen(subnet: Subnet) -> Heard:
-            heard, places = zip(*ray.get(begun.pop(subnet.name)))
+            transcripts, places = zip(*ray.get(begun.pop(subnet.name)))
             self._placed(places)
             texts = [""] * len(material.ids)
-            for i, part in enumerate(heard):
+            for i, part in enumerate(transcripts):
                 texts[i::parts] = part.texts
-            return Heard(texts, heard[0].speed, heard[0].hardware)
+            return Heard(texts, transcripts[0].speed, transcripts[0].hardware)
 
         return listen
 
