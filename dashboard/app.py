@@ -60,7 +60,7 @@ def pages(folder: Path = HERE / "views") -> list:
 
 def main() -> None:
     st.set_page_config(
-        page_title="One network, every size", page_icon=str(HERE / "icon.svg"), layout="wide"
+        page_title="One model, every size", page_icon=str(HERE / "icon.svg"), layout="wide"
     )
     st.html(STYLE)
     page = st.navigation(pages(), position="sidebar")

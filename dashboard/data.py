@@ -163,7 +163,7 @@ def _learning(run: str, key: tuple) -> list[dict]:
 
 
 def learning(run: str) -> list[dict]:
-    """Words wrong on held-out speech over hours heard, through all stages of the run; [] where
+    """WER on held-out speech over training audio, hours, through all stages of the run; [] where
     nothing was noted.
     """
     return guard(run, "curve of training", _learning, run, stamp(run))

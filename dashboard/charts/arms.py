@@ -76,13 +76,13 @@ def arms_points(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
 
 
 def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
-    """Words wrong over MB: a line per arm through the mean of its seeds, thin bars from the best to
+    """WER over MB: a line per arm through the mean of its seeds, thin bars from the best to
     the worst seed.
     """
     arms = list(dict.fromkeys(points["arm"]))
     traces = []
     for arm, rows in points.sort_values("megabytes", kind="stable").groupby("arm", sort=False):
-        colour, marker = style(str(arm), arms, dark)
+        color, marker = style(str(arm), arms, dark)
         traces.append(
             {
                 "type": "scatter",
@@ -90,19 +90,19 @@ def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
                 "y": rows["wer"].tolist(),
                 "mode": "lines+markers",
                 "name": arm,
-                "line": {"color": colour, "width": 2},
-                "marker": {"color": colour, "symbol": marker, "size": 10},
+                "line": {"color": color, "width": 2},
+                "marker": {"color": color, "symbol": marker, "size": 10},
                 "error_y": {
                     "type": "data",
                     "array": (rows["high"] - rows["wer"]).tolist(),
-                    "color": colour,
+                    "color": color,
                     "arrayminus": (rows["wer"] - rows["low"]).tolist(),
                     "thickness": 1.2,
                     "width": 3,
                 },
                 "text": rows["size"].tolist(),
                 "hovertemplate": (
-                    f"{arm}, %{{text}}: %{{y:.1f}} % wrong at %{{x:.2f}} MB<extra></extra>"
+                    f"{arm}, %{{text}}: %{{y:.1f}} % WER at %{{x:.2f}} MB<extra></extra>"
                 ),
             }
         )
@@ -115,16 +115,17 @@ def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
             "dragmode": False,
             "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0},
             "xaxis": {"title": {"text": AXES["MB on disk"].title}, "automargin": True},
-            "yaxis": {"title": {"text": "Words wrong (WER, %)"}, "automargin": True},
+            "yaxis": {"title": {"text": "WER (%)"}, "automargin": True},
         },
     )
 
 
 def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Figure:
-    """Loss per frame over hours heard: a line per pass and seed, one colour per pass; blue becomes
+    """Loss per frame over hours of training audio: a line per pass and seed, one color per pass;
+    blue becomes
     sky blue on a dark page.
     """
-    colours = [SKY if dark and colour == BLUE else colour for colour in PASSES]
+    colors = [SKY if dark and color == BLUE else color for color in PASSES]
     passes = list(
         dict.fromkeys(name for record in records for row in record["curve"] for name in row["loss"])
     )
@@ -141,7 +142,7 @@ def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Fig
                     "name": name,
                     "legendgroup": name,
                     "showlegend": record is records[0],
-                    "line": {"color": colours[place % len(colours)], "width": 2},
+                    "line": {"color": colors[place % len(colors)], "width": 2},
                     "hovertemplate": (
                         f"{name}, seed {record['seed']}: %{{y:.3f}} after %{{x:.2f}}"
                         " h<extra></extra>"
@@ -155,7 +156,7 @@ def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Fig
             "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
             "dragmode": False,
             "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
-            "xaxis": {"title": {"text": "Hours of speech heard"}, "automargin": True},
+            "xaxis": {"title": {"text": "Training audio (hours)"}, "automargin": True},
             "yaxis": {"title": {"text": "Loss per frame"}, "automargin": True},
         },
     )

@@ -27,7 +27,7 @@ SPENT = (
 
 
 def told_apart(points: pd.DataFrame) -> pd.DataFrame:
-    """`method` names the network, too, where several of one method are shown: each is a series of
+    """`method` names the model, too, where several of one method are shown: each is a series of
     its own.
     """
     runs = points.groupby("method")["run"].nunique()
@@ -53,7 +53,7 @@ def cost_row(
         "trainings": " → ".join(str(s.get("method") or "not here") for s in stages),
         "sizes": len(subnets),
         "updates": total("updates"),
-        "hours heard": total("audio_hours"),
+        "training audio, hours": total("audio_hours"),
         "minutes": total("seconds", 60.0),
         "10^12 MACs": total("training_tmacs"),
         "on": ", ".join(dict.fromkeys(str(s.get("hardware") or "not noted") for s in stages)),
@@ -70,7 +70,7 @@ def kept_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
             continue
         kept = dict(zip(anatomy.units, cost.counts(anatomy, subnet.keep)))
         kinds = [k for k in KINDS if any(u.kind == k for u in anatomy.units)]
-        columns[f"{subnet.name}: {100 * subnet.sparsity:.0f} % zeros"] = {
+        columns[f"{subnet.name}: {100 * subnet.sparsity:.0f} % sparsity"] = {
             kind: (
                 sum(n for u, n in kept.items() if u.kind == kind)
                 / sum(u.blocks for u in kept if u.kind == kind)

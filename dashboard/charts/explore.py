@@ -1,7 +1,7 @@
 """DataFrames and arrays to Plotly figures for the Explore and Compare pages; no Streamlit, no
 files, no torch.
 
-Colours are Okabe and Ito's (safe for colour-blind people), and every method has a marker shape of
+Colors are Okabe and Ito's (safe for color-blind people), and every method has a marker shape of
 its own as well.
 """
 
@@ -129,7 +129,7 @@ def condition_words(condition: tuple) -> str:
     precision.
     """
     chunk, lookahead, left, decoder, model, normaliser, precision = condition
-    listens = "whole recording at once" if chunk == 0 else f"live, {chunk:g} ms pieces"
+    listens = "whole recording at once" if chunk == 0 else f"chunk {chunk:g} ms"
     ahead = f", {lookahead:g} ms look-ahead" if lookahead else ""
     return (
         f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} ·"
@@ -170,7 +170,7 @@ def front_figure(
             "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
             "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero", "automargin": True},
             "yaxis": {
-                "title": {"text": "Words wrong (WER, %)"},
+                "title": {"text": "WER (%)"},
                 "rangemode": "tozero",
                 "automargin": True,
             },
@@ -182,7 +182,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
     """One method: a line through its best points, the points that count in full, the beaten ones
     faint.
     """
-    colour, marker = look
+    color, marker = look
     traces: list[dict] = []
     kind, _, run = method.partition(" ")  # the network, too, where several of one method are shown
     name = plot_text(f"{NAMES.get(kind, kind.replace('_', ' '))} {run}".rstrip())
@@ -198,7 +198,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                 "showlegend": False,
                 "legendgroup": method,
                 "line": {
-                    "color": colour,
+                    "color": color,
                     "width": 2,
                     "dash": "dash" if method == "small_dense" else "solid",
                 },
@@ -219,7 +219,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                 "showlegend": opacity == 1.0,
                 "opacity": opacity,
                 "legendrank": 1 if method == "omni_sparsity" else 1000,
-                "marker": {"color": colour, "symbol": marker, "size": 11},
+                "marker": {"color": color, "symbol": marker, "size": 11},
                 "selected": {"marker": {"opacity": opacity}},
                 "unselected": {"marker": {"opacity": opacity}},
                 "error_y": {
@@ -228,7 +228,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                     "arrayminus": [100 * (row.wer - row.wer_low) for row in part],
                     "thickness": 1.2,
                     "width": 3,
-                    "color": colour,
+                    "color": color,
                 },
                 "customdata": [[row.run, row.subnet] for row in part],
                 "text": [hover(row) for row in part],

@@ -18,15 +18,15 @@ BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GREY = (
 
 NAMES = {
     "omni_sparsity": "supernet",
-    "small_dense": "small dense nets",
-    "dense": "dense net",
-    "gradual_magnitude": "pruned one by one",
+    "small_dense": "small dense baseline",
+    "dense": "dense subnet",
+    "gradual_magnitude": "individually pruned",
     "csp": "compressed sensing",
-    "individual": "shallower nets one by one",
+    "individual": "individually trained, shallower",
     "simple_topk": "parts left out (Simple-Top-k)",
     "iterative_zero_out": "parts left out (Iterative-Zero-Out)",
     "ortho_softmax": "parts left out (OrthoSoftmax)",
-    "omni": "supernet of zeros and depth",
+    "omni": "supernet of sparsity and depth",
     "aux_loss": "early exits (Aux-Loss)",
     "random_branches": "parts left out at random",
 }
@@ -57,10 +57,10 @@ SPARE = (
 
 
 def style(method: str, methods: list[str], dark: bool = False) -> tuple[str, str]:
-    """(colour, marker) of a method; blue becomes sky blue on a dark page."""
+    """(color, marker) of a method; blue becomes sky blue on a dark page."""
     if method in STYLES:
-        colour, marker = STYLES[method]
+        color, marker = STYLES[method]
     else:
         others = sorted(m for m in methods if m not in STYLES)
-        colour, marker = SPARE[others.index(method) % len(SPARE)] if method in others else SPARE[-1]
-    return (SKY if dark and colour == BLUE else colour), marker
+        color, marker = SPARE[others.index(method) % len(SPARE)] if method in others else SPARE[-1]
+    return (SKY if dark and color == BLUE else color), marker

@@ -24,7 +24,7 @@ def shown_runs(run: str) -> tuple[str, ...]:
         default=start,
         key=f"beside:{run}",
         format_func=data.run_title,
-        placeholder="other networks",
+        placeholder="other models",
     )
     return (run, *beside)
 
@@ -37,7 +37,7 @@ def pick_run(chosen: choice.Chosen) -> None:
     if st.session_state.get("run_menu") != chosen.run:
         st.session_state["run_menu"] = chosen.run
     st.selectbox(
-        "Trained network",
+        "Model",
         ids,
         key="run_menu",
         format_func=data.run_title,
@@ -61,7 +61,7 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
         return points
     first = data.default_split(run)
     split = columns[-2].selectbox(
-        "Recordings it was tested on",
+        "Test set",
         splits,
         key=f"split:{run}",
         index=splits.index(first) if first in splits else 0,
@@ -69,7 +69,7 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
     tested = local[local["split"] == split] if len(local) else points[points["split"] == split]
     result = measurements.conditions(tested)
     condition = columns[-1].selectbox(
-        "How it listens",
+        "Streaming mode",
         result,
         key=f"condition:{run}:{split}",
         format_func=charts.condition_words,

@@ -1,5 +1,5 @@
-"""Two texts laid over each other word by word, as counts and as coloured HTML that does not rely on
-colour alone.
+"""Two texts laid over each other word by word, as counts and as colored HTML that does not rely on
+color alone.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
-# Okabe-Ito hues (safe for colour-blind eyes), thin enough to read on white and on black; each kind
+# Okabe-Ito hues (safe for color-blind eyes), thin enough to read on white and on black; each kind
 # has its own mark too
 STYLES = {
     "changed": "background:rgba(230,159,0,.28);border-bottom:2px solid #e69f00;",
@@ -84,8 +84,8 @@ def _word(piece: Piece) -> str:
         return f"<span>{transcripts}</span>"
     said, text = {
         "changed": (f"instead of: {expected}", f"{transcripts} <small>(for {expected})</small>"),
-        "missing": ("missing here", expected),
-        "extra": ("extra here", f"+{transcripts}"),
+        "missing": ("deleted here", expected),
+        "extra": ("inserted here", f"+{transcripts}"),
     }[piece.kind]
     return f'<span title="{said}" style="{WORD}{STYLES[piece.kind]}">{text}</span>'
 
@@ -94,8 +94,8 @@ def legend() -> str:
     """One line that says what the three marks mean."""
     marks = {
         "changed": "other word (for the expected one)",
-        "missing": "missing word",
-        "extra": "+extra word",
+        "missing": "deleted word",
+        "extra": "+inserted word",
     }
     shown = (
         f'<span style="{WORD}{STYLES[kind]}white-space:nowrap">{text}</span>'
@@ -105,7 +105,7 @@ def legend() -> str:
 
 
 def sentence(pieces: list[Piece]) -> str:
-    """The same in plain words, e.g. '2 of 8 words differ (1 changed, 1 missing, 0 extra): 25.0 %
+    """The same in words, e.g. '2 of 8 words differ (1 substituted, 1 deleted, 0 inserted): 25.0 %
     word error rate.'
     """
     edits, rate = counts(pieces), error_rate(pieces)
@@ -113,8 +113,9 @@ def sentence(pieces: list[Piece]) -> str:
         return "Nothing to compare with: the expected text has no words."
     wrong = sum(edits[kind] for kind in STYLES)
     if not wrong:
-        return f"All {edits['words']} words are the same: 0 % word error rate."
+        return f"All {edits['words']} words are the same: WER 0 %."
     return (
-        f"{wrong} differences over {edits['words']} words ({edits['changed']} changed,"
-        f" {edits['missing']} missing, {edits['extra']} extra): {100 * rate:.1f} % word error rate."
+        f"{wrong} differences over {edits['words']} words ({edits['changed']} substituted,"
+        f" {edits['missing']} deleted, {edits['extra']} inserted): WER"
+        f" {100 * rate:.1f} %."
     )

@@ -28,14 +28,14 @@ def show_results(
     transcripts: list[transcription.Transcript],
     reference: str,
 ) -> None:
-    st.subheader("What was heard")
+    st.subheader("Transcripts")
     full = next((item for item in transcripts if item.subnet == "dense"), None)
-    ways = (["what was said"] if reference else []) + (
-        ["the whole network (dense)"] if full and len(transcripts) > 1 else []
+    ways = (["the reference"] if reference else []) + (
+        ["the dense subnet"] if full and len(transcripts) > 1 else []
     )
     way = (
         st.segmented_control(
-            "Colour the differences from",
+            "Color the differences from",
             ways,
             default=ways[0],
             required=True,
@@ -48,7 +48,7 @@ def show_results(
         st.html(diff.legend())
     else:
         st.caption(
-            "Type what was said, or add “dense” to the sizes, to see the differences in colour."
+            "Type the reference, or add “dense” to the sizes, to see the differences in color."
         )
     for column, item in zip(st.columns(len(transcripts)), transcripts):
         with column.container(border=True):
@@ -58,7 +58,7 @@ def show_results(
             )
             target = (
                 reference
-                if way == "what was said"
+                if way == "the reference"
                 else full.text
                 if way and item is not full
                 else item.text

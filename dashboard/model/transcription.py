@@ -1,7 +1,7 @@
 """From the bytes a person hands in to text: clear checks, two at a time, words as they come. No
 Streamlit.
 
-torch is imported by `recogniser` alone, which is called only when something is really transcribed.
+torch is imported by `recognizer` alone, which is called only when something is really transcribed.
 """
 
 from __future__ import annotations
@@ -167,10 +167,11 @@ def recognizer(packed: bytes, chunk_ms: float, way: Way) -> Any:
 def transcribe(
     recognisers: dict[str, Any], samples: np.ndarray, tell: Callable[[float, dict[str, str]], None]
 ) -> list[Transcript]:
-    """Stream samples [N] through every recogniser in turn, packet by packet; only its own time
+    """Stream samples [N] through every recognizer in turn, packet by packet; only its own time
     counts for each.
 
-    `tell(share done, {subnet: text so far})` is called when words changed, at most every REDRAW_S.
+    `tell(share done, {subnet: text so far})` is called when words change, at most
+    every REDRAW_S.
     """
     streams = {name: item.stream() for name, item in recognisers.items()}
     texts, spent = dict.fromkeys(streams, ""), dict.fromkeys(streams, 0.0)

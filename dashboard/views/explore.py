@@ -21,6 +21,20 @@ from dashboard.model import ladder
 TITLE = "Explore"
 ICON = ":material/tune:"
 ORDER = 1
+WORDS = """
+- **Sparsity**: a model is a large table of numbers (weights). Pruning sets many of them to zero, in
+  blocks (of 8, mostly), and zeros need not be stored. One training yields *all* sizes; the slider
+  picks one.
+- **WER (word error rate)**: substituted, deleted and inserted words, divided by the words spoken.
+  The thin bars are 95 % confidence intervals: with other speakers the number would likely fall
+  within them.
+- **≈ and a hollow dot**: nobody has measured this size; the number is read off the straight line
+  between the measured sizes beside it and is never written to a file.
+- **Beaten (faint)**: another measured point has no more bytes (to 1 %) *and* fewer errors.
+- One chart only ever shows one test set, one streaming mode, one decoder, one language model and
+  one way of writing words (normalizer). Spoken by people and spoken by a computer are never
+  averaged.
+"""
 
 
 def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dict:
@@ -91,10 +105,7 @@ def slider(chosen: choice.Chosen, subnet: Subnet) -> None:
     """Percent of zeros in prunable weights, in steps of 1, over what the chosen net offers."""
     rungs = ladder.rungs(chosen.run)
     if len(rungs) < 2:
-        st.info(
-            "This network has one size only. For the slider, choose a supernet under “Trained"
-            " network”."
-        )
+        st.info("This model has one size only. For the slider, choose a supernet under “Model”.")
         return
     low, high = rungs[0].percent, rungs[-1].percent
     percent = min(max(round(100 * subnet.sparsity), low), high)
@@ -109,10 +120,7 @@ def slider(chosen: choice.Chosen, subnet: Subnet) -> None:
         format="%d %%",
         on_change=slide,
         args=(chosen.run,),
-        help=(
-            "The share of zeros in the weights that can be pruned. More zeros: a smaller file, more"
-            " mistakes."
-        ),
+        help=("Share of prunable weights set to zero. Higher: a smaller file, more errors."),
     )
 
 
@@ -130,7 +138,7 @@ def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
     ]
     drawn = charts.front(points, axis)
     if drawn.empty:
-        st.info(f"No size has been measured for “{axis.short}” on these recordings.")
+        st.info(f"No size has been measured for “{axis.short}” on this test set.")
         return drawn
     if axis.column == "chunk_median_ms":
         drawn = same_machine(drawn, axis)
@@ -183,7 +191,7 @@ def board() -> None:
         data.reports(chosen.run)
     except ValueError as error:
         conditions.pick_run(chosen)
-        st.error(f"{escape(error)}\n\nChoose another network, or repair this run's folder.")
+        st.error(f"{escape(error)}\n\nChoose another model, or repair this run's folder.")
         return
     slider(chosen, subnet)
     card_place, menu_place, chart_place = st.container(), st.container(), st.container()
@@ -198,7 +206,7 @@ def board() -> None:
     with chart_place:
         if points.empty:
             st.info(
-                "No size of this network has been measured yet. Open **Jobs** to see whether that"
+                "No size of this model has been measured yet. Open **Jobs** to see whether that"
                 " is under way, or run `python -m core evaluate --help` in a terminal."
             )
             return
@@ -220,7 +228,7 @@ def show_cards(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame, poin
 
 
 def learning(run: str) -> None:
-    """How the errors fell while the network was trained."""
+    """How the errors fell while the model was trained."""
     try:
         rows = data.learning(run)
     except ValueError as error:
@@ -234,42 +242,30 @@ def learning(run: str) -> None:
         if not box.open:  # drawn when somebody looks: the slider need not draw it again and again
             return
         figure = curves.figure(
-            rows, "wer", "audio_hours", "hours of speech heard", st.context.theme.type == "dark"
+            rows, "wer", "audio_hours", "hours of training audio", st.context.theme.type == "dark"
         )
         st.plotly_chart(
             figure,
             key="learning",
             config={"displayModeBar": False},
-            alt="Word error rate on held-out speech over hours of speech heard in training",
+            alt="Word error rate on held-out speech over hours of training audio",
         )
         st.caption(
-            "**What to see:** how fast words wrong fall with the speech heard, and which recordings"
-            " are hard. “Dense” is the whole network, “sparsest” the smallest size trained with it."
+            "**What to see:** how fast the WER falls with the training audio, and which test sets"
+            " are hard. “Dense” is the whole model, “sparsest” the smallest size trained with it."
             " Measured on a little speech held out of training."
         )
 
 
 def details() -> None:
     with st.expander("What do these words mean?"):
-        st.markdown(
-            "- **Zeros**: a network is a large table of numbers (weights). Pruning sets many of"
-            " them to zero, in blocks (of 8, mostly), and zeros need not be stored. One training"
-            " run yields *all* sizes; the slider picks one.\n- **Words wrong (WER)**: wrong,"
-            " missing and extra words, divided by the words spoken. The thin bars are 95 %"
-            " intervals: with other speakers the number would likely fall within them.\n- **≈ and a"
-            " hollow dot**: nobody has measured this size; the number is read off the straight line"
-            " between the measured sizes beside it and is never written to a file.\n- **Beaten"
-            " (faint)**: another measured point has no more bytes (to 1 %) *and* fewer errors.\n-"
-            " One chart only ever shows one set of recordings, one way of listening, one decoder,"
-            " one language model and one way of writing words (normaliser). Spoken by people and"
-            " spoken by a computer are never averaged."
-        )
+        st.markdown(WORDS)
 
 
 def main() -> None:
-    st.title("One network, every size")
+    st.title("One model, every size")
     st.markdown(
-        "Drag the slider: the same trained speech recogniser becomes **smaller**, and makes **more"
+        "Drag the slider: the same trained speech recognizer becomes **smaller**, and makes **more"
         " mistakes**. Find the size that is small enough for you and still good enough."
     )
     board()

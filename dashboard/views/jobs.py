@@ -34,7 +34,7 @@ WORDS = {
     "evaluate": "Measure",
     "export": "Write files to take away",
 }
-STATES = {  # colour-blind safe: each state has a sign and a word as well as a colour
+STATES = {  # color-blind safe: each state has a sign and a word as well as a color
     "queued": ("gray", ":material/schedule:", "waiting"),
     "running": ("blue", ":material/play_arrow:", "running"),
     "done": ("green", ":material/check:", "done"),
@@ -122,13 +122,13 @@ def changeable(job: Job) -> bool:
 
 
 def card(job: Job, now: float) -> None:
-    colour, icon, word = STATES[job.state]
+    color, icon, word = STATES[job.state]
     if job.cancel and job.state == "running":
         word = "stopping"
     with st.container(border=True):
         left, right = st.columns([5, 1], vertical_alignment="center")
         left.markdown(
-            f"**{job.id} · {escape(WORDS.get(job.kind, job.kind))}** &nbsp; :{colour}-badge[{icon}"
+            f"**{job.id} · {escape(WORDS.get(job.kind, job.kind))}** &nbsp; :{color}-badge[{icon}"
             f" {word}]  \n{escape(subject(job))}"
         )
         if job.state in ("queued", "running"):

@@ -24,18 +24,18 @@ SCRATCH = "An empty form"
 PARTS = {  # field of a recipe: (heading, what it decides, what a new form starts with)
     "corpus": (
         "Speech",
-        "The recordings and their words that the network learns from.",
+        "The recordings and their words that the model learns from.",
         "voice_commands",
     ),
-    "model": ("Network", "The kind of network and its dimensions.", "conformer_ctc"),
-    "method": ("Way of training", "How the network learns to work at every size.", "omni_sparsity"),
+    "model": ("Network", "The kind of model and its dimensions.", "conformer_ctc"),
+    "method": ("Way of training", "How the model learns to work at every size.", "omni_sparsity"),
 }
 DEVICES = {"": "a GPU where there is one", "cpu": "processors", "cuda": "a GPU"}
 TABLES = {
     "training": ("Training", "How long, how fast, how much at once."),
-    "tokens": ("Word pieces", "The units of text the network writes."),
-    "features": ("Sound features", "What the network sees of the sound."),
-    "search": ("Search for good sizes", "How the share of zeros is spread over the layers."),
+    "tokens": ("Word pieces", "The units of text the model writes."),
+    "features": ("Sound features", "What the model sees of the sound."),
+    "search": ("Search for good sizes", "How the sparsity is spread over the layers."),
     "evaluation": ("Measuring", "What is measured after training."),
 }
 
@@ -138,7 +138,7 @@ def plain(start: dict[str, Any], key: str) -> dict[str, Any]:
         step=1,
         key=f"{key}.seed",
         help=(
-            "Same seed, same recipe, same machine: the same network. Another seed: a fresh "
+            "Same seed, same recipe, same machine: the same model. Another seed: a fresh "
             "roll of the dice."
         ),
     )
@@ -233,7 +233,7 @@ def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
 def main() -> None:
     st.title("Train")
     st.markdown(
-        "Make a network of your own. Pick the speech it learns from and how, press start, and watch"
+        "Train a model of your own. Pick the speech it learns from and how, press start, and watch"
         " it on Jobs: it runs in the background, also after you close this page."
     )
     offered = starts()

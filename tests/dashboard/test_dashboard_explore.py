@@ -79,7 +79,7 @@ def opened(**query) -> AppTest:
 
 def test_renders_with_a_sentence_under_the_chart(run):
     at = opened()
-    assert at.title[0].value == "One network, every size"
+    assert at.title[0].value == "One model, every size"
     assert len(at.get("plotly_chart")) == 1 and "What to see:" in shown(at)
     assert at.slider(key="zeros").value == 70 and at.query_params == {
         "run": "aa-supernet",

@@ -407,6 +407,7 @@ def _id(_):
     )
 
 
+@pytest.mark.slow
 def test_ids_are_the_same_in_another_process():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.map(_id, [0]) == [_id(0)]
