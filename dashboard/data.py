@@ -36,10 +36,10 @@ UNREADABLE = (
 
 def _folder_times() -> tuple:
     """Name and times of every run's folder and marker: what the list of runs hangs on."""
-    found = []
+    result = []
     for parent in (paths.RELEASED, paths.runs()):
         for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-            found.append(
+            result.append(
                 (
                     str(folder),
                     *(
@@ -48,7 +48,7 @@ def _folder_times() -> tuple:
                     ),
                 )
             )
-    return tuple(found)
+    return tuple(result)
 
 
 def time_of(file: str | Path) -> int:
@@ -102,15 +102,15 @@ def run_title(run: str) -> str:
 
 def problems() -> dict[str, str]:
     """{run id: why it cannot be read} over the runs on disk; empty when all is well."""
-    found = {info.id: info.broken for info in _runs() if info.broken}
+    result = {info.id: info.broken for info in _runs() if info.broken}
     for run in run_ids():
         for read in (anatomy, subnets, reports):
             try:
                 read(run)
             except ValueError as error:
-                found[run] = str(error)
+                result[run] = str(error)
                 break
-    return found
+    return result
 
 
 def stamp(run: str) -> tuple[int, ...]:
@@ -120,12 +120,15 @@ def stamp(run: str) -> tuple[int, ...]:
 
 def _stamp(run: str) -> tuple[int, ...]:
     try:
-        folder, own = store.run_folder(run), store.own_part(run)
+        folder, local = store.run_folder(run), store.own_part(run)
     except UNREADABLE as error:
         raise ValueError(f"There is no run “{run}”: {error}") from error
     names = ("", paths.SUBNETS, paths.REPORTS, paths.RANKS, paths.FINISHED, paths.UNITS)
     return tuple(
-        map(time_of, [*(folder / name for name in names), own / paths.SUBNETS, own / paths.REPORTS])
+        map(
+            time_of,
+            [*(folder / name for name in names), local / paths.SUBNETS, local / paths.REPORTS],
+        )
     )
 
 
@@ -160,7 +163,7 @@ def _learning(run: str, key: tuple) -> list[dict]:
 
 
 def learning(run: str) -> list[dict]:
-    """Words wrong on held-out speech over hours heard, through all stages of the run; [] where
+    """WER on held-out speech over training audio, hours, through all stages of the run; [] where
     nothing was noted.
     """
     return guard(run, "curve of training", _learning, run, stamp(run))
@@ -263,10 +266,10 @@ def rank_steps(run: str) -> list[int]:
 def mask(run: str, chosen: Subnet, unit_name: str, step: int | None = None) -> np.ndarray:
     """bool [R/b, C]: which blocks of one matrix are kept."""
     units = {unit.name: unit for unit in anatomy(run).units}
-    found = ranks(run, step)
-    if unit_name not in found or unit_name not in units:
+    result = ranks(run, step)
+    if unit_name not in result or unit_name not in units:
         raise ValueError(f"Run “{run}” keeps no mask of “{unit_name}”.")
-    return found[unit_name] < cost.blocks_kept(units[unit_name], chosen.keep.get(unit_name, 1.0))
+    return result[unit_name] < cost.blocks_kept(units[unit_name], chosen.keep.get(unit_name, 1.0))
 
 
 # --- measurements

@@ -91,7 +91,7 @@ def as_tokens(page) -> None:
         box.press("ArrowDown")
         page.wait_for_timeout(150)
     box.press("Enter")
-    page.get_by_text("What the network itself writes").wait_for()
+    page.get_by_text("What the model itself writes").wait_for()
     _browser.settled(page)
 
 
@@ -103,7 +103,7 @@ def test_an_upload_is_transcribed_as_the_recogniser_does(house, page, tmp_path):
     _browser.settled(page)
     as_tokens(page)
     page.get_by_role("button", name="Transcribe", exact=True).click()
-    page.get_by_text("What was heard").wait_for()
+    page.get_by_text("Transcripts").wait_for()
     _browser.settled(page)
     assert page.locator('[data-testid="stException"]').count() == 0
     shown = [box.inner_text() for box in page.locator('[data-testid="stHtml"]').all()]
@@ -135,7 +135,7 @@ def test_a_voice_is_recorded_and_transcribed(house, chromium):
     button.click()
     as_tokens(page)
     page.get_by_role("button", name="Transcribe", exact=True).click()
-    page.get_by_text("What was heard").wait_for()
+    page.get_by_text("Transcripts").wait_for()
     _browser.settled(page)
     assert page.locator('[data-testid="stException"]').count() == 0
     seconds = float(
@@ -159,7 +159,7 @@ def test_two_visitors_at_once_get_their_own_words(house, chromium, tmp_path):
         as_tokens(page)
         page.get_by_role("button", name="Transcribe", exact=True).click()
     for page, own, other in zip(pages, ("s50", "s90"), ("s90", "s50")):
-        page.get_by_text("What was heard").wait_for()
+        page.get_by_text("Transcripts").wait_for()
         _browser.settled(page)
         told = page.locator('[data-testid="stMain"]').inner_text()
         assert (

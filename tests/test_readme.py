@@ -233,7 +233,7 @@ def measured(row: dict[str, str], split: str) -> Report | None:
     found = [
         r
         for run in runs
-        for r in store.reports(run, own=False)
+        for r in store.reports(run, added=False)
         if (r.subnet, r.split, r.decoder, f"{r.file_bytes / 1e6:.2f}")
         == (row["subnet"], split, "greedy", row["file, MB"])
         and r.chunk_ms > 0

@@ -40,8 +40,8 @@ class Server:
         """Resident bytes of the server and its children."""
         import psutil
 
-        own = psutil.Process(self.process.pid)
-        return sum(p.memory_info().rss for p in (own, *own.children(recursive=True)))
+        local = psutil.Process(self.process.pid)
+        return sum(p.memory_info().rss for p in (local, *local.children(recursive=True)))
 
 
 @contextlib.contextmanager
@@ -104,7 +104,7 @@ def _wait_until_up(server: Server) -> None:
 @contextlib.contextmanager
 def browser(program: str = "", flags: Sequence[str] = ()) -> Iterator[Any]:
     """A headless Chromium driven by playwright. ValueError when one of the two is missing."""
-    program = program or next((found for name in BROWSERS if (found := shutil.which(name))), "")
+    program = program or next((result for name in BROWSERS if (result := shutil.which(name))), "")
     if not program:
         raise ValueError(
             f"no browser found: install one of {', '.join(BROWSERS)}, or say browser=<program>"

@@ -175,7 +175,7 @@ def transcribe(chromium: Any, address: str) -> float:
                 _browser.settled(page)
         start = time.perf_counter()
         page.get_by_role("button", name="Transcribe", exact=True).click()
-        page.get_by_text("What was heard").wait_for(timeout=_browser.PATIENCE_S * 1000)
+        page.get_by_text("Transcripts").wait_for(timeout=_browser.PATIENCE_S * 1000)
         return round(time.perf_counter() - start, 2)
     finally:
         page.close()

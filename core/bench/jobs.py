@@ -113,16 +113,17 @@ def _on_ray(count: int, updates: int) -> dict[str, Any]:
         return {}
     from core.bench import _jobs_on_ray
 
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     with _own_queue() as folder:
         try:
-            _jobs_on_ray.measure(folder, count, updates, MODULE, found)
+            _jobs_on_ray.measure(folder, count, updates, MODULE, result)
         except Exception as error:  # Ray has many
-            found["ray_failed"] = f"{type(error).__name__}: {error}"
+            result["ray_failed"] = f"{type(error).__name__}: {error}"
             print(
-                f"what its way costs was not measured whole: {found['ray_failed']}", file=sys.stderr
+                f"what its way costs was not measured whole: {result['ray_failed']}",
+                file=sys.stderr,
             )
-    return found
+    return result
 
 
 @contextlib.contextmanager
@@ -193,13 +194,13 @@ def _hear(data: bytes, seconds: float, at: float) -> float:
     """
     from core import runtime
 
-    heard = runtime.load(data, engine="torch", threads=1)
+    transcripts = runtime.load(data, engine="torch", threads=1)
     features = [
         np.random.default_rng(i).normal(-8.0, 3.0, (1000, 80)).astype(np.float32)
         for i in range(round(seconds / 10))
     ]
     time.sleep(max(0.0, at - time.time()))
-    heard.transcribe(features)
+    transcripts.transcribe(features)
     return time.time()
 
 

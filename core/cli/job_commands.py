@@ -33,12 +33,12 @@ def run(given: Any) -> int:
     """`python -m core jobs ...`."""
     as_json = getattr(given, "json", False)
     if given.todo in (None, "list"):
-        found = queue.list_jobs(getattr(given, "limit", 20))
+        result = queue.list_jobs(getattr(given, "limit", 20))
         print(
-            listing.as_json(found)
+            listing.as_json(result)
             if as_json
             else listing.table(
-                ("id", "kind", "state", "done", "run", "message"), [_job_row(j) for j in found]
+                ("id", "kind", "state", "done", "run", "message"), [_job_row(j) for j in result]
             )
         )
         if lost := database.said(database.damaged()):
@@ -175,10 +175,10 @@ def _job_row(job: Job) -> tuple[str, ...]:
     waiting = ", ".join(f"{b.id} ({_state(b)})" for b in queue.waits_for(job))
     message = f"waits for job {waiting}" if waiting else message
     left = f" ({listing.duration(job.eta_s)} left)" if job.eta_s else ""
-    told = (
+    facts = (
         message if job.state == "done" else (message + left)[:80]
     )  # a folder that is cut off is none
-    return str(job.id), job.kind, _state(job), f"{100 * job.progress:.0f} %", job.run, told
+    return str(job.id), job.kind, _state(job), f"{100 * job.progress:.0f} %", job.run, facts
 
 
 # in the foreground, on other machines
@@ -251,15 +251,15 @@ def elsewhere(given: Any) -> int:
             f"job {job.id} was stopped; the same command goes on where it was, a training from its"
             " checkpoint"
         )
-    made = (
+    created = (
         [paths.runs() / job.run]
         if job.kind == "train"
         else [m for m in _made(job) if m not in before]
     )
     print(
-        listing.as_json(made)
+        listing.as_json(created)
         if getattr(given, "json", False)
-        else "\n".join(map(listing.short, made))
+        else "\n".join(map(listing.short, created))
     )
     return 0
 

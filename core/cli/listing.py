@@ -92,8 +92,8 @@ def _sets() -> list[dict[str, Any]]:
     rows = []
     for name in recipe_sets.names():
         try:
-            made = recipe_sets.load(name)
-            rows.append((name, str(len(made.arms) * len(made.seeds)), made.title))
+            created = recipe_sets.load(name)
+            rows.append((name, str(len(created.arms) * len(created.seeds)), created.title))
         except ValueError as error:
             rows.append((name, "", f"BROKEN: {error}"))
     return [dict(zip(("set", "trainings", "title"), row)) for row in rows]
@@ -161,16 +161,17 @@ def resolved(recipe: Recipe) -> str:
     return json.dumps(data, indent=1, ensure_ascii=False)
 
 
-def short(made: Any) -> str:
+def short(item: Any) -> str:
     """A subnet or a report in one line; everything of it is in the run's folder."""
-    if isinstance(made, Subnet):
-        return f"{made.name}: {made.sparsity:.1%} zeros, {made.origin}"
-    if isinstance(made, Report):
+    if isinstance(item, Subnet):
+        return f"{item.name}: {item.sparsity:.1%} zeros, {item.origin}"
+    if isinstance(item, Report):
         return (
-            f"{made.subnet} on {made.split}, chunk {made.chunk_ms:g} ms: {made.wer:.1%} of words"
-            f" wrong ({made.wer_low:.1%} to {made.wer_high:.1%}), {made.file_bytes / 1e6:.2f} MB"
+            f"{item.subnet} on {item.split}, chunk {item.chunk_ms:g} ms: WER"
+            f" {item.wer:.1%} ({item.wer_low:.1%} to {item.wer_high:.1%}),"
+            f" {item.file_bytes / 1e6:.2f} MB"
         )
-    return str(made)
+    return str(item)
 
 
 def progress(stop: child.Stop, quiet: bool = False) -> Callable[..., bool]:
@@ -192,7 +193,7 @@ def progress(stop: child.Stop, quiet: bool = False) -> Callable[..., bool]:
                 file=sys.stderr,
                 flush=True,
             )
-        return not stop.asked
+        return not stop.requested
 
     return report
 

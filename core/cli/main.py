@@ -84,7 +84,7 @@ def _work(given: Any) -> int:
 
         group = processes.joined()  # of torchrun or Slurm; None for one process
         try:
-            quiet = report if group is None or group.rank == 0 else lambda *_: not stop.asked
+            quiet = report if group is None or group.rank == 0 else lambda *_: not stop.requested
             result = train.train(recipe, quiet, resume=given.resume, group=group)
         finally:
             processes.leave(group)
@@ -100,12 +100,12 @@ def _work(given: Any) -> int:
             asked["again"] = True
         work = language.tune if given.tune else evaluate.evaluate
         result = work(given.run, given.subnets, given.splits, report, **asked)
-    made = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
+    created = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
     if getattr(given, "json", False):
-        print(listing.as_json(made))
-    for line in [] if getattr(given, "json", False) else made:
+        print(listing.as_json(created))
+    for line in [] if getattr(given, "json", False) else created:
         print(listing.short(line))
-    return STOPPED if stop.asked else 0
+    return STOPPED if stop.requested else 0
 
 
 def _quiet(given: Any) -> bool:
@@ -121,7 +121,7 @@ def _export(given: Any) -> int:
         given.run, given.subnets, requests.out_folder(given), listing.progress(stop, _quiet(given))
     ):
         print(line)
-    return STOPPED if stop.asked else 0
+    return STOPPED if stop.requested else 0
 
 
 def _compare(given: Any) -> int:
@@ -140,7 +140,7 @@ def _compare(given: Any) -> int:
     from core.pipelines import compare
 
     print(compare.run(recipe_set, report))
-    return STOPPED if stop.asked else 0
+    return STOPPED if stop.requested else 0
 
 
 def _lm(given: Any) -> None:
@@ -166,22 +166,22 @@ def _lm(given: Any) -> None:
 def _transcribe(given: Any) -> None:
     if not Path(given.run).is_file():  # a packed file is a run, too
         storage.here(given.run)
-    asked = requests.decoding(given)
+    request = requests.decoding(given)
     from core import runtime
     from core.speech import audio, pipes
 
-    if asked:
+    if request:
         from core.evaluation import evaluate as evaluation
 
-        options = evaluation.Options(**asked)
-        asked = {
+        options = evaluation.Options(**request)
+        request = {
             "decoder": options.decoder,
             "beam": options.beam,
             "language": evaluation.language(options),
             "weights": evaluation.Weights(options.scale, options.blank_penalty),
         }
-    opened = runtime.load(given.run, given.subnet, given.chunk_ms, engine=given.engine, **asked)
-    as_json, found = getattr(given, "json", False), list[dict[str, Any]]()
+    opened = runtime.load(given.run, given.subnet, given.chunk_ms, engine=given.engine, **request)
+    as_json, result = getattr(given, "json", False), list[dict[str, Any]]()
     for name in given.files:
         shown = pipes.one_line(name)
         try:
@@ -189,25 +189,25 @@ def _transcribe(given: Any) -> None:
                 name, lambda text, shown=shown: print(f"{shown}: {text}", file=sys.stderr)
             )
         except ValueError as error:  # the other files are still transcribed
-            found.append({"file": name, "error": str(error)})
+            result.append({"file": name, "error": str(error)})
             continue
         stream = opened.stream()
         for start in range(0, len(samples), audio.SAMPLE_RATE):
             stream.accept(samples[start : start + audio.SAMPLE_RATE])
-        found.append(
+        result.append(
             {
                 "file": name,
                 "text": stream.finish(),
                 "seconds": round(len(samples) / audio.SAMPLE_RATE, 3),
             }
         )
-        if not found[-1]["text"]:
+        if not result[-1]["text"]:
             print(f"{shown}: no speech found", file=sys.stderr)
         if not as_json:
-            print(f"{shown}\t{found[-1]['text']}", flush=True)
+            print(f"{shown}\t{result[-1]['text']}", flush=True)
     if as_json:
-        print(listing.as_json(found))
-    if wrong := [one["error"] for one in found if "error" in one]:
+        print(listing.as_json(result))
+    if wrong := [item["error"] for item in result if "error" in item]:
         raise ValueError("; ".join(wrong))
 
 

@@ -54,10 +54,10 @@ def recipe(given: Any) -> Recipe:
             "train: --resume RUN goes on with that run's own recipe; leave out RECIPE and --set, or"
             " leave out --resume to train another run"
         )
-    found = (
+    result = (
         recipe_files.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
     )
-    return recipe_files.override(found, given.settings) if given.settings else found
+    return recipe_files.override(result, given.settings) if given.settings else result
 
 
 def check_subnets(given: Any) -> None:

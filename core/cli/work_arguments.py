@@ -86,13 +86,13 @@ def work_commands(commands: Any, background: bool = False) -> None:
     )
     decoding(c)
     if not background:
-        one = c.add_mutually_exclusive_group()
-        one.add_argument(
+        item = c.add_mutually_exclusive_group()
+        item.add_argument(
             "--tune",
             action="store_true",
             help="try weights of the language model on dev, store nothing",
         )
-        one.add_argument(
+        item.add_argument(
             "--again",
             action="store_true",
             help="measure anew what is stored already, its speed, too",

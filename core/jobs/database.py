@@ -59,8 +59,8 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
         reason = ""
         for _ in range(3):  # the file is missing or damaged, perhaps damaged again
             with _folder(path.parent, fcntl.LOCK_SH):
-                found = _which(path)
-                if found is not None:
+                result = _which(path)
+                if result is not None:
                     spare.keep(path)
                     try:
                         return _once(path, lambda db: work(db, *given, **named))
@@ -71,7 +71,7 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
                             "a number is too large for the job queue: it keeps whole numbers below"
                             " 2^63"
                         ) from None
-            _begin(path, found, reason)
+            _begin(path, result, reason)
         raise QueueError(
             f"the job queue {path} is damaged again and again ({reason}): is its disk sound?"
         )
@@ -166,8 +166,8 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
 def _which(path: Path) -> tuple[int, int] | None:
     """Which file this is, whatever its name; None where there is none."""
     with contextlib.suppress(FileNotFoundError):
-        found = path.stat()
-        return found.st_dev, found.st_ino
+        result = path.stat()
+        return result.st_dev, result.st_ino
     return None
 
 
@@ -198,19 +198,19 @@ def _folder(folder: Path, kind: int) -> Iterator[None]:
         os.close(opened)
 
 
-def _begin(path: Path, found: tuple[int, int] | None, reason: str) -> None:
-    """An empty queue where none is, or in place of the damaged file `found`, unless another process
-    has done so.
+def _begin(path: Path, identity: tuple[int, int] | None, reason: str) -> None:
+    """An empty queue where none is, or in place of the damaged file `identity`, unless another
+    process has done so.
     """
     with _folder(path.parent, fcntl.LOCK_EX):
-        if _which(path) != found:
+        if _which(path) != identity:
             return
         try:
             aside = _keep_aside(path)
             _make(path)
         except (OSError, sqlite3.Error) as error:
             raise QueueError(f"no job queue could be begun at {path}: {error}") from error
-    if found is not None:
+    if identity is not None:
         print(
             f"The job queue {path} was damaged ({reason}) and is kept as {aside.name}; an empty one"
             f" is in its place. {WHAT_NOW}",
@@ -225,10 +225,10 @@ def _keep_aside(path: Path) -> Path:
     """
     stem = f"{path.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
     aside = next(
-        one
+        item
         for n in range(10_000)
-        for one in [path.with_name(stem + (f".{n}" if n else ""))]
-        if not any(one.with_name(one.name + end).exists() for end in BESIDE)
+        for item in [path.with_name(stem + (f".{n}" if n else ""))]
+        if not any(item.with_name(item.name + end).exists() for end in BESIDE)
     )
     for end in BESIDE:
         with contextlib.suppress(FileNotFoundError):
@@ -277,13 +277,13 @@ def damaged() -> list[Path]:
     )
 
 
-def said(found: list[Path]) -> str:
+def said(files: list[Path]) -> str:
     """The same for people, "" for none."""
-    names = ", ".join(p.name for p in found)
+    names = ", ".join(p.name for p in files)
     return (
-        f"The job queue was damaged and kept aside: {names} in {found[0].parent}. {WHAT_NOW} To end"
-        f" this message, delete {'that file' if len(found) == 1 else 'those files'}."
-        if found
+        f"The job queue was damaged and kept aside: {names} in {files[0].parent}. {WHAT_NOW} To end"
+        f" this message, delete {'that file' if len(files) == 1 else 'those files'}."
+        if files
         else ""
     )
 

@@ -96,12 +96,12 @@ def beat(
     """Say that the job lives, and how far it is. False: stop, it was asked to or is another
     worker's. One that was lost goes on: `kept`.
     """
-    told: dict[str, Any] = {"heartbeat": time.time()}
+    facts: dict[str, Any] = {"heartbeat": time.time()}
     if progress is not None:
-        told |= {"progress": min(1.0, max(0.0, float(progress))), "eta_s": eta_s}
+        facts |= {"progress": min(1.0, max(0.0, float(progress))), "eta_s": eta_s}
     if message is not None:
-        told["message"] = message
-    if _change(db, job_id, worker, told):
+        facts["message"] = message
+    if _change(db, job_id, worker, facts):
         return not fetch(db, job_id).cancel
     return db.execute("select 1 from jobs where id = ?", (job_id,)).fetchone() is None
 
@@ -131,16 +131,16 @@ def kept(db: sqlite3.Connection, job: Job) -> Job:
 
 
 @transaction
-def note(db: sqlite3.Connection, job_id: int, worker: str, **told: Any) -> None:
+def note(db: sqlite3.Connection, job_id: int, worker: str, **facts: Any) -> None:
     """Remember the child's process id (`pid`, also its group's), the `run` it writes, its `place`,
     or its name elsewhere (`remote`).
     """
-    assert set(told) <= {"pid", "run", "place", "remote"}, told
+    assert set(facts) <= {"pid", "run", "place", "remote"}, facts
     _change(
         db,
         job_id,
         worker,
-        {k: v for k, v in told.items() if v is not None} or {"heartbeat": time.time()},
+        {k: v for k, v in facts.items() if v is not None} or {"heartbeat": time.time()},
     )
 
 

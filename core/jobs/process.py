@@ -28,14 +28,14 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         signal.signal(signal.SIGTERM, self._ask)
         signal.signal(signal.SIGINT, self._ask)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
 
 class JobReport:
@@ -44,15 +44,15 @@ class JobReport:
     """
 
     def __init__(self, job: Job, stop: Stop) -> None:
-        self.job, self.stop, self.told = job, stop, 0.0
+        self.job, self.stop, self.reported = job, stop, 0.0
 
     def __call__(self, progress: float, message: str = "", eta_s: float | None = None) -> bool:
         now = time.monotonic()
-        if now - self.told >= ASK_S or progress >= 1:
-            self.told = now
+        if now - self.reported >= ASK_S or progress >= 1:
+            self.reported = now
             if not leases.beat(self.job.id, self.job.worker, progress, message, eta_s):
-                self.stop.asked = True
-        return not self.stop.asked
+                self.stop.requested = True
+        return not self.stop.requested
 
     def belongs_to(self, run: str) -> None:
         """Tell as soon as it is known which run the job writes, so that the pages can show its
@@ -86,7 +86,7 @@ def run_job(job_id: int) -> int:
         with contextlib.suppress(OSError):  # the log may be on the disk that is full
             traceback.print_exc()
         if (
-            not stop.asked and not queue.get(job_id).cancel
+            not stop.requested and not queue.get(job_id).cancel
         ):  # what breaks because it was told to stop is no failure
             text = traceback.format_exc()
             words = (
@@ -101,4 +101,4 @@ def run_job(job_id: int) -> int:
             )
             return 1
         return STOPPED
-    return STOPPED if stop.asked else 0
+    return STOPPED if stop.requested else 0

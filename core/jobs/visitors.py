@@ -171,20 +171,20 @@ def check_cluster(job: Job) -> None:
 def _within_limits(visitor: Visitor) -> None:
     if (limits := visitor.quotas) is None:
         return
-    own = _jobs_of(visitor.name)
-    unfinished = sum(job.state in UNFINISHED for job in own)
+    local = _jobs_of(visitor.name)
+    unfinished = sum(job.state in UNFINISHED for job in local)
     if limits.jobs and unfinished >= limits.jobs:
         raise Refused(
             f"you have {unfinished} jobs that wait or run, and {limits.jobs} are allowed: wait for"
             " one, or cancel it"
         )
-    queued = sum(job.created > time.time() - DAY_S for job in own)
+    queued = sum(job.created > time.time() - DAY_S for job in local)
     if limits.queued and queued >= limits.queued:
         raise Refused(
             f"you have queued {queued} jobs within 24 hours, and {limits.queued} are allowed: try"
             " again tomorrow"
         )
-    if reason := _used_up(own, limits.minutes, limits.disk_gb):
+    if reason := _used_up(local, limits.minutes, limits.disk_gb):
         raise Refused(reason)
 
 
@@ -201,15 +201,15 @@ def overdrawn(job: Job) -> str:
     )
 
 
-def _used_up(own: list[Job], minutes: float, disk_gb: float) -> str:
-    used = sum(map(_seconds, own)) / 60
+def _used_up(jobs: list[Job], minutes: float, disk_gb: float) -> str:
+    used = sum(map(_seconds, jobs)) / 60
     if minutes and used >= minutes:
         return (
             f"{used:.0f} minutes of computing within 24 hours are used up, and {minutes:g} are"
             " allowed: try again tomorrow"
         )
     size = (
-        sum(_bytes(run) for run in {job.run for job in own if job.run and job.kind == "train"})
+        sum(_bytes(run) for run in {job.run for job in jobs if job.run and job.kind == "train"})
         / 1e9
         if disk_gb
         else 0.0
@@ -264,10 +264,10 @@ class Ledger:
             return
         with self._lock:
             self._forget()
-            own = self._taken[visitor.name]
-            if key in own:
+            local = self._taken[visitor.name]
+            if key in local:
                 return
-            sizes = [known for _, known in own.values() if bool(known) == bool(size)]
+            sizes = [known for _, known in local.values() if bool(known) == bool(size)]
             most = limits.uploads if size else limits.transcriptions
             if most and len(sizes) >= most:
                 raise Refused(
@@ -279,7 +279,7 @@ class Ledger:
                     f"{limits.upload_mb:g} MB of recordings within an hour are allowed: try again"
                     " later"
                 )
-            own[key] = time.time(), size
+            local[key] = time.time(), size
 
     def _forget(self) -> None:
         until = time.time() - HOUR_S

@@ -122,14 +122,14 @@ class Worker:
         """One started job to its end, whatever that is."""
         try:
             leases.note(job.id, self.name, pid=handle.pid)
-            code, told = self._watch(job, handle)
+            code, facts = self._watch(job, handle)
         finally:
             if not handle.stays or leases.kept(job).cancel:
                 handle.kill()
         job = leases.kept(job)
-        if told and not job.cancel and (reason := visitors.overdrawn(job)):
+        if facts and not job.cancel and (reason := visitors.overdrawn(job)):
             leases.fail(job.id, f"stopped: {reason}", self.name, again=False)
-        elif told or code == STOPPED:
+        elif facts or code == STOPPED:
             leases.stopped(job.id, self.name)
         elif code == 0:
             leases.finish(job.id, self.name)
@@ -139,7 +139,7 @@ class Worker:
 
     def _watch(self, job: Job, handle: Handle) -> tuple[int | None, bool]:
         """The child's exit code, and whether it had been told to stop."""
-        beaten, told = 0.0, 0.0
+        beaten, facts = 0.0, 0.0
         while (code := handle.poll()) is None:
             now = time.monotonic()
             if now - beaten > BEAT_S:
@@ -152,19 +152,19 @@ class Worker:
                 )
                 if job.worker != self.name:  # this machine slept and another worker took over
                     return None, True
-                if not go_on and not told:
-                    told = now
+                if not go_on and not facts:
+                    facts = now
                     handle.stop()
-            if self.stop and not told:
+            if self.stop and not facts:
                 if handle.stays and not leases.kept(job).cancel:
                     return None, True
-                told = now
+                facts = now
                 handle.stop()
-            if told and now - told > self.grace_s:
+            if facts and now - facts > self.grace_s:
                 _say(f"job {job.id} did not stop in {self.grace_s:g} s and is killed")
                 return None, True
             time.sleep(POLL_S / 5)
-        return code, bool(told)
+        return code, bool(facts)
 
 
 def _reason(code: int, job_id: int) -> str:
@@ -194,7 +194,7 @@ def slots_elsewhere() -> tuple[str, ...]:
 
 def read_slots(text: str) -> tuple[str, ...]:
     """("cuda:0", "cuda:0", "cpu") from "cuda:0=2,cpu"; ValueError for anything else."""
-    found: list[str] = []
+    result: list[str] = []
     for part in text.split(","):
         match = re.fullmatch(r"(cpu|cuda:\d+)(?:=(\d+))?", part.strip())
         if match is None:
@@ -207,8 +207,8 @@ def read_slots(text: str) -> tuple[str, ...]:
                 f"slots: expected 1 to {MOST_SLOTS} jobs at once on {match.group(1)}, got"
                 f" {count[:20]}"
             )
-        found += [match.group(1)] * int(count)
-    return tuple(found)
+        result += [match.group(1)] * int(count)
+    return tuple(result)
 
 
 def _say(text: str) -> None:

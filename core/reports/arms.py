@@ -18,14 +18,14 @@ def finished(recipe_set: RecipeSet) -> dict[str, list[dict[str, Any]]]:
         arm.name: [recipe_set.current(arm.name, s) for s in recipe_set.seeds]
         for arm in recipe_set.arms
     }
-    return {name: found for name, found in records.items() if all(found)}
+    return {name: result for name, result in records.items() if all(result)}
 
 
-def sizes_of(found: list[dict[str, Any]]) -> list[str]:
+def sizes_of(result: list[dict[str, Any]]) -> list[str]:
     """The columns that an arm has for every seed: a budget may be too small for all sizes of a
     training.
     """
-    return [c for c in found[0]["sizes"] if all(c in r["sizes"] for r in found)]
+    return [c for c in result[0]["sizes"] if all(c in r["sizes"] for r in result)]
 
 
 def noise(whole: dict[str, list[dict[str, Any]]], size: str, part: int) -> tuple[float, int] | None:
@@ -34,29 +34,29 @@ def noise(whole: dict[str, list[dict[str, Any]]], size: str, part: int) -> tuple
     """
     totals = np.array(
         [
-            [total(r, size, part) for r in found]
-            for found in whole.values()
-            if size in sizes_of(found)
+            [total(r, size, part) for r in result]
+            for result in whole.values()
+            if size in sizes_of(result)
         ]
     )
     return scoring.seed_noise(totals) if min(totals.shape) > 1 else None
 
 
 def by_person(
-    found: list[dict[str, Any]],
+    result: list[dict[str, Any]],
     reference: list[dict[str, Any]],
     size: str,
     part: int,
     base: int,
-    own: str = "",
+    local: str = "",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sums [S, P] of S seeds and P speakers of both sides, and what they are divided by [P]; of the
-    size `own` of the first side.
+    size `local` of the first side.
     """
     people = sorted(reference[0]["sizes"][size]["speakers"])
     ours, theirs = (
         np.array([[r["sizes"][column]["speakers"][p][part] for p in people] for r in side])
-        for side, column in ((found, own or size), (reference, size))
+        for side, column in ((result, local or size), (reference, size))
     )
     return (
         ours,

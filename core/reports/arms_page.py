@@ -24,7 +24,7 @@ def text(recipe_set: RecipeSet) -> str:
     out.
     """
     whole = arms.finished(recipe_set)
-    columns = list(dict.fromkeys(c for found in whole.values() for c in arms.sizes_of(found)))
+    columns = list(dict.fromkeys(c for result in whole.values() for c in arms.sizes_of(result)))
     parts = [f"# {recipe_set.title}", _opening(recipe_set, whole)]
     missing = [arm.name for arm in recipe_set.arms if arm.name not in whole]
     if missing:
@@ -56,36 +56,36 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
         + (f" (`{' '.join(arm.settings)}`)" if arm.settings else "")
         for arm in recipe_set.arms
     ]
-    told = (
+    opening = (
         "What is compared, on which speech and for how long, stands below; elsewhere and for longer"
         " it may come out otherwise."
     )
     if some:
-        one = some[0]
-        size = next(iter(one["sizes"]))
-        people, words = len(one["sizes"][size]["speakers"]), arms.total(one, size, arms.WORDS)
-        told += (
-            f" The first arm: {one['updates']} updates, {one['audio_hours']:.2f} h heard,"
-            f" {one['seconds'] / 60:.1f} minutes "
-            f"({one['hardware']}, {one['threads']} threads, {one['precision']}), seeds"
+        run = some[0]
+        size = next(iter(run["sizes"]))
+        people, words = len(run["sizes"][size]["speakers"]), arms.total(run, size, arms.WORDS)
+        opening += (
+            f" The first arm: {run['updates']} updates, {run['audio_hours']:.2f} h heard,"
+            f" {run['seconds'] / 60:.1f} minutes "
+            f"({run['hardware']}, {run['threads']} threads, {run['precision']}), seeds"
             f" {', '.join(map(str, recipe_set.seeds))}, "
-            f"started from `{one['recipe']['init_from'] or 'random weights'}`. Measured on {people}"
+            f"started from `{run['recipe']['init_from'] or 'random weights'}`. Measured on {people}"
             " people and voices "
-            f"held out of training ({words:.0f} words, the `{one['split']}` split),"
-            f" {one['chunk_ms']:g} ms chunks, greedy, no "
+            f"held out of training ({words:.0f} words, the `{run['split']}` split),"
+            f" {run['chunk_ms']:g} ms chunks, greedy, no "
             "language model. Intervals resample"
             f" {'seeds and ' if len(recipe_set.seeds) > 1 else ''}speakers"
             f"{T_TEST if len(recipe_set.seeds) > 1 else '. One seed: no claim'}."
         )
     if recipe_set.tuning:
-        told += (
+        opening += (
             " Trainings that options were chosen by, on other speech, are those of"
             f" {' and '.join(f'`{name}`' for name in recipe_set.tuning)}; what is not there was not"
             " tuned."
         )
     if recipe_set.instead_of:
-        told += f" It decides the claims of `{recipe_set.instead_of}`, which is smaller."
-    return told + "\n\n```sh\n" + _command(recipe_set, some) + "\n```\n\n" + "\n".join(lines)
+        opening += f" It decides the claims of `{recipe_set.instead_of}`, which is smaller."
+    return opening + "\n\n```sh\n" + _command(recipe_set, some) + "\n```\n\n" + "\n".join(lines)
 
 
 def _command(recipe_set: RecipeSet, some: list[dict[str, Any]] | None) -> str:
@@ -105,25 +105,27 @@ def _table(
     digits: int,
 ) -> str:
     first = {
-        c: next(name for name, found in whole.items() if c in arms.sizes_of(found)) for c in columns
+        c: next(name for name, result in whole.items() if c in arms.sizes_of(result))
+        for c in columns
     }
     cells = {
         (name, c): scoring.paired_seeds(
-            *arms.by_person(found, whole[first[c]], c, part, base), noise=arms.noise(whole, c, part)
+            *arms.by_person(result, whole[first[c]], c, part, base),
+            noise=arms.noise(whole, c, part),
         )
-        for name, found in whole.items()
+        for name, result in whole.items()
         for c in columns
-        if c in arms.sizes_of(found) and name != first[c]
+        if c in arms.sizes_of(result) and name != first[c]
     }
     adjusted = dict(zip(cells, scoring.holm([c[3] for c in cells.values()])))
     rows = []
-    for name, found in whole.items():
+    for name, result in whole.items():
         row = [name]
         for c in columns:
-            if c not in arms.sizes_of(found):
+            if c not in arms.sizes_of(result):
                 row.append("-")
                 continue
-            mean = np.mean([arms.total(r, c, part) / arms.total(r, c, base) for r in found])
+            mean = np.mean([arms.total(r, c, part) / arms.total(r, c, base) for r in result])
             text = f"{scale * mean:.{digits}f}"
             if (name, c) in cells:
                 delta, low, high, _ = cells[name, c]
@@ -143,9 +145,9 @@ def _rate(sums: list[float]) -> float:
 def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Words wrong in every corpus alone, of trainings that tell."""
     rows = []
-    for name, found in whole.items():
-        for c in arms.sizes_of(found):
-            sums = [r["sizes"][c].get("corpora", {}) for r in found]
+    for name, result in whole.items():
+        for c in arms.sizes_of(result):
+            sums = [r["sizes"][c].get("corpora", {}) for r in result]
             rows += [
                 (
                     name,
@@ -171,10 +173,10 @@ def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
 def _agreement(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Whether seeds keep the same residual branches, of sizes that leave some out."""
     rows = []
-    for name, found in whole.items():
-        for c in arms.sizes_of(found):
-            sizes = [r["sizes"][c] for r in found]
-            if len(found) < 2 or not all(s.get("left_out") for s in sizes):
+    for name, result in whole.items():
+        for c in arms.sizes_of(result):
+            sizes = [r["sizes"][c] for r in result]
+            if len(result) < 2 or not all(s.get("left_out") for s in sizes):
                 continue
             every, off = (
                 sum(many for _, many in sizes[0]["branches"].values()),
@@ -222,10 +224,10 @@ def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
             tables.megabytes(s["file_bytes"]),
             f"{s['mmacs_per_second']:.0f}",
         )
-        for name, found in whole.items()
+        for name, result in whole.items()
         for c in columns
-        if c in arms.sizes_of(found)
-        for s in [found[0]["sizes"][c]]
+        if c in arms.sizes_of(result)
+        for s in [result[0]["sizes"][c]]
     ]
     head = [
         "arm",
@@ -257,8 +259,8 @@ def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
             r["date"],
             r["code_version"],
         )
-        for name, found in whole.items()
-        for r in found
+        for name, result in whole.items()
+        for r in result
     ]
     return tables.table(
         [

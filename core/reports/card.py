@@ -43,19 +43,19 @@ TURN_NOTE = (
 def text(folder: Path, stages: list[dict[str, Any]]) -> str:
     """The card of the run in `folder`, whose other files are all in place."""
     reports = store.reports(folder)
-    told = run_files.read_json(folder / paths.COMPARISONS)
+    facts = run_files.read_json(folder / paths.COMPARISONS)
     parts = [
         ("", _what(folder, reports)),
         ("What it is for, and what not", _use(reports)),
         ("Results", _results(reports)),
-        ("Search against simpler ways at the same bytes", comparisons.text(told)),
+        ("Search against simpler ways at the same bytes", comparisons.text(facts)),
         ("Data", card_training.data(stages)),
         ("How it was trained", card_training.training(folder, stages)),
         ("Decoding conditions", _conditions(reports)),
         ("What limits it", _limits(folder, reports, stages)),
         ("How to use it", _how(folder)),
     ]
-    if not told["rows"]:
+    if not facts["rows"]:
         parts = [p for p in parts if not p[0].startswith("Search against")]
     return "\n\n".join((f"## {title}\n\n" if title else "") + body for title, body in parts) + "\n"
 
@@ -205,10 +205,10 @@ def _conditions(reports: list[Report]) -> str:
         ("code version", "code_version"),
         ("date", "date"),
     ]
-    told = [
+    data = [
         f"{what}: {', '.join(sorted({str(getattr(r, n)) for r in reports}))}" for what, n in facts
     ]
-    return "\n".join(f"- {t}" for t in [*texts, *told])
+    return "\n".join(f"- {t}" for t in [*texts, *data])
 
 
 def _limits(folder: Path, reports: list[Report], stages: list[dict[str, Any]]) -> str:

@@ -49,8 +49,8 @@ def _told_elsewhere(run_id: str) -> list[dict[str, Any]]:
     """The stages up to a run that is not here, as far as another released run tells them."""
     for file in sorted(paths.RELEASED.glob(f"*/{paths.CHAIN}")):
         stages = run_files.read_json(file)["stages"]
-        for i, one in enumerate(stages):
-            if run_id in (one["run"], one.get("trained_as")):
+        for i, item in enumerate(stages):
+            if run_id in (item["run"], item.get("trained_as")):
                 return stages[: i + 1]
     return [{"run": run_id, "missing": True}]
 
@@ -113,22 +113,22 @@ def command(recipe: Recipe, run_id: str) -> str:
     short.
     """
     _defaults.cache_clear()  # plug-ins may have changed since
-    found = []
+    result = []
     for name in recipes.recipe_names():
         try:
             base = recipes.load_recipe(name)
             settings = differences(base, recipe)
-            made = recipes.override(base, settings) if settings else base
+            created = recipes.override(base, settings) if settings else base
         except ValueError:  # a broken recipe, or one from which this cannot be reached
             continue
         words = " ".join(
             [f"python -m core train {name}", *(f"--set {shlex.quote(s)}" for s in settings)]
         )
-        if len(words) <= LONGEST_COMMAND and spelled_out(made) == spelled_out(recipe):
-            found.append((len(settings), words))
+        if len(words) <= LONGEST_COMMAND and spelled_out(created) == spelled_out(recipe):
+            result.append((len(settings), words))
     return (
-        min(found)[1]
-        if found
+        min(result)[1]
+        if result
         else f"python -m core train artifacts/released/{run_id}/{paths.RECIPE}"
     )
 
@@ -188,16 +188,16 @@ def setting(value: Any) -> str:
 
 def commands(folder: Path, stages: list[dict[str, Any]]) -> list[str]:
     """Every command from the first training to the last measurement of a run."""
-    made = [s["command"] for s in stages if s.get("command")]
-    if any(s.origin in SEARCHED for s in store.subnets(folder, own=False)):
-        made.append(f"python -m core search {folder.name}")
-    return made + evaluate_commands(folder)
+    created = [s["command"] for s in stages if s.get("command")]
+    if any(s.origin in SEARCHED for s in store.subnets(folder, added=False)):
+        created.append(f"python -m core search {folder.name}")
+    return created + evaluate_commands(folder)
 
 
 def evaluate_commands(folder: Path) -> list[str]:
     """One `core evaluate` for every set of subnets measured on the same splits."""
     recipe, splits_of = store.recipe(folder), {}
-    for report in store.reports(folder, own=False):
+    for report in store.reports(folder, added=False):
         whole = (
             recipe.corpus.name == "mixture"
         )  # a single corpus' splits are listed without its name

@@ -38,47 +38,47 @@ def rows() -> list[dict[str, Any]]:
     """
     sets = [(a_set, arms.finished(a_set)) for a_set in map(recipe_sets.load, recipe_sets.names())]
     smaller = {a_set.instead_of for a_set, whole in sets if whole}
-    made = [
+    created = [
         row | {"smaller": a_set.name in smaller}
         for a_set, whole in sets
         for claim in a_set.claims
         for row in _rows(a_set, whole, claim)
     ]
     for table in (False, True):
-        measured = [r for r in made if r["p"] is not None and r["smaller"] == table]
+        measured = [r for r in created if r["p"] is not None and r["smaller"] == table]
         for row, adjusted in zip(measured, scoring.holm([r["p"] for r in measured])):
             row["p"] = adjusted
             if adjusted < SURE and not row["unequal"]:
                 row["verdict"] = "confirmed" if row["holds"] else "refuted"
             else:
                 row["verdict"] = "undecided"
-    return sorted(made, key=lambda r: (r["number"], r["set"]))
+    return sorted(created, key=lambda r: (r["number"], r["set"]))
 
 
 def _rows(
     a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim
 ) -> list[dict[str, Any]]:
-    found = [_row(a_set, whole, claim, size) for size in claim.sizes]
-    return [_every(found)] if claim.every else found
+    result = [_row(a_set, whole, claim, size) for size in claim.sizes]
+    return [_every(result)] if claim.every else result
 
 
-def _every(found: list[dict[str, Any]]) -> dict[str, Any]:
+def _every(result: list[dict[str, Any]]) -> dict[str, Any]:
     """One row for all sizes: of the size that decides it. A size that one of the two cannot have,
     or at which the arm is ahead by
     more bytes alone, says nothing; one at which it loses with fewer bytes leaves the whole
     undecided.
     """
-    measured = [r for r in found if r["p"] is not None]
+    measured = [r for r in result if r["p"] is not None]
     fair = [r for r in measured if not (r["holds"] and r["unequal"])] or measured
     if not fair:
-        return found[0] | {"size": f"all {len(found)} sizes"}
+        return result[0] | {"size": f"all {len(result)} sizes"}
     against = [r for r in fair if not r["holds"] and not r["unequal"]]
     if against:
         worst = min(against, key=lambda r: r["p"])
         worst = worst | {"p": min(1.0, len(fair) * worst["p"])}
     else:
         worst = max(fair, key=lambda r: (r["unequal"], r["p"]))
-    return worst | {"size": f"{len(fair)} of {len(found)} sizes, shown: {worst['size']}"}
+    return worst | {"size": f"{len(fair)} of {len(result)} sizes, shown: {worst['size']}"}
 
 
 def _row(
@@ -139,23 +139,23 @@ def _row(
     }
     if claim.kind == MOST:
         return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
-    own, weigh = (
+    local, weigh = (
         size,
         lambda side, column: float(np.mean([r["sizes"][column]["file_bytes"] for r in side])),
     )
     limit = (1 + SAME_BYTES) * weigh(theirs, size)
-    tested = _test(whole, claim, size, own)
+    tested = _test(whole, claim, size, local)
     if (
         tested["holds"]
         and weigh(ours, size) > limit
         and (fits := [c for c in arms.sizes_of(ours) if weigh(ours, c) <= limit])
     ):
-        own = max(fits, key=lambda c: weigh(ours, c))
-        tested = _test(whole, claim, size, own)
-        row["size"] += f" (the arm's {own})"
+        local = max(fits, key=lambda c: weigh(ours, c))
+        tested = _test(whole, claim, size, local)
+        row["size"] += f" (the arm's {local})"
     heavy, light = (
-        weigh(ours, own) > limit,
-        weigh(ours, own) < (1 - SAME_BYTES) * weigh(theirs, size),
+        weigh(ours, local) > limit,
+        weigh(ours, local) < (1 - SAME_BYTES) * weigh(theirs, size),
     )
     return (
         row
@@ -164,21 +164,21 @@ def _row(
             "unequal": heavy if tested["holds"] else light,
             "megabytes": [
                 round(weigh(side, column) / 1e6, 2)
-                for side, column in ((ours, own), (theirs, size))
+                for side, column in ((ours, local), (theirs, size))
             ],
         }
     )
 
 
 def _test(
-    whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str, own: str
+    whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str, local: str
 ) -> dict[str, Any]:
-    """The size `own` of the claim's arm against the other arm's `size`."""
+    """The size `local` of the claim's arm against the other arm's `size`."""
     errors, base, words = arms.by_person(
-        whole[claim.arm], whole[claim.against], size, arms.ERRORS, arms.WORDS, own
+        whole[claim.arm], whole[claim.against], size, arms.ERRORS, arms.WORDS, local
     )
     relative, low, high = scoring.relative_seeds(errors, base)
-    noises = [arms.noise(whole, column, arms.ERRORS) for column in (own, size)]
+    noises = [arms.noise(whole, column, arms.ERRORS) for column in (local, size)]
     noise = (
         None
         if None in noises
@@ -199,29 +199,29 @@ def _test(
     }
 
 
-def _kept_most(found: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
+def _kept_most(result: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
     """Of every seed's {kind: [kept, all]}. p (two-sided): as many branches of this kind, or fewer,
     among as many drawn at random; the
     largest of all seeds.
     """
     sides = []
-    for one in found:
+    for item in result:
         every, many, drawn = (
-            sum(n for _, n in one.values()),
-            one[kind][1],
-            sum(k for k, _ in one.values()),
+            sum(n for _, n in item.values()),
+            item[kind][1],
+            sum(k for k, _ in item.values()),
         )
-        chance, kept = stats.hypergeom(every, many, drawn).pmf(np.arange(many + 1)), one[kind][0]
+        chance, kept = stats.hypergeom(every, many, drawn).pmf(np.arange(many + 1)), item[kind][0]
         sides.append((float(chance[kept:].sum()), float(chance[: kept + 1].sum())))
-    shares = {k: float(np.mean([one[k][0] / one[k][1] for one in found])) for k in found[0]}
+    shares = {k: float(np.mean([item[k][0] / item[k][1] for item in result])) for k in result[0]}
     others = [share for k, share in shares.items() if k != kind]
     most = shares[kind] > max(others)
     p = max(min(1.0, 2 * (above if most else below)) for above, below in sides)
     shown = [
         [
-            one[kind][0] / one[kind][1],
-            sum(one[k][0] for k in one if k != kind) / sum(one[k][1] for k in one if k != kind),
+            item[kind][0] / item[kind][1],
+            sum(item[k][0] for k in item if k != kind) / sum(item[k][1] for k in item if k != kind),
         ]
-        for one in found
+        for item in result
     ]
     return {"p": p, "holds": most, "seeds": [[round(a, 5), round(b, 5)] for a, b in shown]}

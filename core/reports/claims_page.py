@@ -25,7 +25,7 @@ COSTS = (
 )  # part of a row, digits
 
 
-def text(found: list[dict[str, Any]]) -> str:
+def text(result: list[dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
         [
@@ -47,7 +47,7 @@ def text(found: list[dict[str, Any]]) -> str:
                 *(" / ".join(f"{m:.{digits}f}" for m in r[part]) or "-" for part, digits in COSTS),
                 f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"],
             )
-            for r in found
+            for r in result
             if r["smaller"] == table
         ]
         for table in (False, True)
@@ -104,7 +104,7 @@ def write_all() -> None:
 
 def write() -> None:
     """Both files beside the sets' pages: CLAIMS.md for people, claims.json for the dashboard."""
-    found = claims.rows()
+    result = claims.rows()
     paths.COMPARED.mkdir(parents=True, exist_ok=True)
-    write_json(paths.COMPARED / paths.CLAIMS, found)
-    write_bytes(paths.COMPARED / paths.CLAIMS_PAGE, text(found).encode())
+    write_json(paths.COMPARED / paths.CLAIMS, result)
+    write_bytes(paths.COMPARED / paths.CLAIMS_PAGE, text(result).encode())

@@ -66,8 +66,8 @@ def _source(run_id: str) -> Path:
     """The run to release: the released one with what was measured since, unless this machine
     trained other weights.
     """
-    own, released = paths.runs() / run_id, paths.RELEASED / run_id
-    folder = own if (own / paths.RECIPE).is_file() else store.run_folder(run_id)
+    local, released = paths.runs() / run_id, paths.RELEASED / run_id
+    folder = local if (local / paths.RECIPE).is_file() else store.run_folder(run_id)
     if (released / paths.RECIPE).is_file() and (
         folder == released or store.ranks_sha256(folder) == store.ranks_sha256(released)
     ):
@@ -124,19 +124,20 @@ def _comparisons(source: Path, target: Path) -> dict[str, Any]:
     hand.
     """
     # the marker, which names the prepared data, is still only in the source
-    made = comparisons.compare(source)
+    created = comparisons.compare(source)
     old = paths.RELEASED / target.name / paths.COMPARISONS
     if old.is_file():
         before = run_files.read_json(old)
         same = [
-            (r["searched"], r["other"], r["split"], r["wer"], r["wer_other"]) for r in made["rows"]
+            (r["searched"], r["other"], r["split"], r["wer"], r["wer_other"])
+            for r in created["rows"]
         ] == [
             (r["searched"], r["other"], r["split"], r["wer"], r["wer_other"])
             for r in before["rows"]
         ]
-        if same and any(r["resampled"] == comparisons.UTTERANCES for r in made["rows"]):
+        if same and any(r["resampled"] == comparisons.UTTERANCES for r in created["rows"]):
             return before
-    return made
+    return created
 
 
 def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
@@ -166,9 +167,9 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
         "file_sha256": packing.sha256(new),
     }
     for report in reports:
-        told = replace(report, run=target.name, **sizes)
-        where = (told.subnet, told.split, told.chunk_ms, told.decoder, told.language_model)
-        writing.write_json(paths.report_file(target, *where), as_dict(told))
+        facts = replace(report, run=target.name, **sizes)
+        where = (facts.subnet, facts.split, facts.chunk_ms, facts.decoder, facts.language_model)
+        writing.write_json(paths.report_file(target, *where), as_dict(facts))
 
 
 def _check_equal(old: bytes, new: bytes, name: str) -> None:

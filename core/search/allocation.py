@@ -150,11 +150,11 @@ def baselines(
     ranks_sha256: str = "",
 ) -> list[Subnet]:
     """Uniform ("u70") and global-magnitude ("m70") subnets of the same bytes as a ladder's."""
-    made = []
+    created = []
     for sparsity, size in zip(sorted(sparsities), budgets_of(anatomy, sparsities)):
         for keep, origin in (
             (cost.uniform(anatomy, sparsity), Origin.UNIFORM),
             (global_magnitude(norms, anatomy, size), Origin.MAGNITUDE),
         ):
-            made.append(subnet_of(anatomy, keep, sparsity, run, ranks_sha256, origin))
-    return made
+            created.append(subnet_of(anatomy, keep, sparsity, run, ranks_sha256, origin))
+    return created

@@ -14,7 +14,7 @@ import numpy as np
 
 from core import cost
 from core.common import writing
-from core.records import Anatomy, Interrupted, ProgressCallback, Subnet
+from core.records import Anatomy, Interrupted, Origin, ProgressCallback, Subnet
 from core.search.allocation import (
     Keep,
     budgets_of,
@@ -124,7 +124,7 @@ def run_ladder(
                 sparsity,
                 run,
                 ranks_sha256,
-                "random search" if method == "random" else "searched",
+                Origin.RANDOM if method == "random" else Origin.SEARCHED,
             )
         )
     if state_path is not None:

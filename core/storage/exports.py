@@ -93,12 +93,12 @@ def _written(path: Path, data: bytes) -> Path:
         raise ValueError(
             f"{path} cannot be written, {error.filename}: {error.strerror}; name another folder"
         ) from None
-    found = run_files.read(path)
-    if found != data:
+    result = run_files.read(path)
+    if result != data:
         path.unlink(missing_ok=True)
         raise ValueError(
             f"{path} was read back and is not what was written, so it was removed: try again, or"
             " name a folder elsewhere"
         )
-    packing.unpack(found)
+    packing.unpack(result)
     return path

@@ -69,12 +69,12 @@ def learning(run: str | Path) -> list[dict[str, Any]]:
     "stage", too.
     """
     rows, before = [], 0.0
-    for number, one in enumerate(stages(run), 1):
+    for number, item in enumerate(stages(run), 1):
         rows += [
             {**r, "stage": number, "audio_hours": before + r["audio_hours"]}
-            for r in one.get("curve") or []
+            for r in item.get("curve") or []
         ]
-        before += one.get("audio_hours") or 0.0
+        before += item.get("audio_hours") or 0.0
     return rows
 
 
@@ -96,7 +96,7 @@ def stages(run: str | Path) -> list[dict[str, Any]]:
     done = (
         run_files.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
     )
-    told = {
+    facts = {
         n: done.get(n) for n in ("updates", "audio_hours", "seconds", "training_tmacs", "hardware")
     }
     earlier = (
@@ -104,5 +104,5 @@ def stages(run: str | Path) -> list[dict[str, Any]]:
     )  # gone: what it took is not known
     return [
         *earlier,
-        {"run": folder.name, "method": recipe.method.name, **told, "curve": curve(folder)},
+        {"run": folder.name, "method": recipe.method.name, **facts, "curve": curve(folder)},
     ]

@@ -33,20 +33,20 @@ def url(given: str = "") -> str:
     """The storage that was given, or that the environment variable SUPERNET_STORAGE names;
     ValueError without either.
     """
-    found = given or os.environ.get(VARIABLE, "")
-    if not found:
+    result = given or os.environ.get(VARIABLE, "")
+    if not result:
         raise ValueError(
             "no storage is named: say where, e.g. s3://bucket/runs or file:///shared/runs, or set"
             f" {VARIABLE}"
         )
-    return found.rstrip("/")
+    return result.rstrip("/")
 
 
 def runs(where: str = "") -> list[str]:
     """Ids of the runs that are there whole, by name."""
     with remote_files.opened(url(where)) as (system, root):
-        found = remote_files.matching(system, root, f"*/{remote_files.LIST}*.json")
-        ids = {name.rsplit("/", 2)[-2] for name in found}
+        result = remote_files.matching(system, root, f"*/{remote_files.LIST}*.json")
+        ids = {name.rsplit("/", 2)[-2] for name in result}
         return sorted(name for name in ids if store.SAFE.fullmatch(name))
 
 
@@ -60,16 +60,16 @@ def push(run: str | Path, where: str = "") -> list[str]:
         raise ValueError(f"run {folder.name} is not finished: only finished runs are stored")
     with remote_files.opened(url(where)) as (system, root):
         there = remote_files.listed_files(system, f"{root}/{folder.name}")
-        own = {
+        local = {
             name: path
             for name, path in _files(folder).items()
             if name not in there or name.split("/")[0] not in (paths.REPORTS, paths.SUBNETS)
         }
-        told = {name: [path.stat().st_size, _sha256(path)] for name, path in own.items()}
+        data = {name: [path.stat().st_size, _sha256(path)] for name, path in local.items()}
         other = [
             name
             for name in (paths.FINISHED, paths.WEIGHTS)
-            if name in there and there[name] != told.get(name)
+            if name in there and there[name] != data.get(name)
         ]
         if paths.FINISHED in other and _same_training(system, f"{root}/{folder.name}", folder):
             other.remove(paths.FINISHED)  # a release lists other files
@@ -82,10 +82,10 @@ def push(run: str | Path, where: str = "") -> list[str]:
                 f"another run of the id {folder.name} is in {where or url()}: its {other[0]}"
                 " differs, and what is stored never changes; store this one elsewhere"
             )
-        new = {name: facts for name, facts in told.items() if name not in there}
+        new = {name: facts for name, facts in data.items() if name not in there}
         for name in new:
             system.makedirs(f"{root}/{folder.name}/{name}".rsplit("/", 1)[0], exist_ok=True)
-            system.put_file(str(own[name]), f"{root}/{folder.name}/{name}")
+            system.put_file(str(local[name]), f"{root}/{folder.name}/{name}")
         if new:
             text = json.dumps(new, indent=1)
             system.pipe_file(
@@ -176,12 +176,12 @@ def here(run_id: str) -> Path:
 
 def _files(folder: Path) -> dict[str, Path]:
     """{name: file} of what is copied, with what this machine added to a released run."""
-    found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*"))}
+    result = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*"))}
     for part in (paths.SUBNETS, paths.REPORTS):
-        found |= {f"{part}/{p.name}": p for p in (store.own_part(folder) / part).glob("*")}
+        result |= {f"{part}/{p.name}": p for p in (store.own_part(folder) / part).glob("*")}
     files = {
         name: path
-        for name, path in found.items()
+        for name, path in result.items()
         if paths.RUN_FILE.fullmatch(name) and path.is_file()
     }
     _check_links(folder, files)
@@ -200,10 +200,10 @@ def _same_training(system: Any, stored: str, folder: Path) -> bool:
         len(
             {
                 json.dumps(
-                    {n: v for n, v in one.items() if n not in (checksums.FILES, checksums.OWN)},
+                    {n: v for n, v in item.items() if n not in (checksums.FILES, checksums.OWN)},
                     sort_keys=True,
                 )
-                for one in both
+                for item in both
             }
         )
         == 1
@@ -214,14 +214,14 @@ def _same_ranks(system: Any, stored: str, there: dict[str, list], folder: Path) 
     """Whether one of two copies of a run left its ranks out, and they are those of the other."""
     if LEFT_OUT not in there and not store.ranks_left_out(folder):
         return False
-    told = (
+    facts = (
         there[RANKS][1]
         if RANKS in there
         else json.loads(
             remote_files.content(system, f"{stored}/{LEFT_OUT}", remote_files.MOST_BYTES)
         ).get("ranks_sha256")
     )
-    return told == store.ranks_sha256(folder)
+    return facts == store.ranks_sha256(folder)
 
 
 def _facts(path: Path) -> list:

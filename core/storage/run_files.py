@@ -21,14 +21,14 @@ def record(kind: type, path: Path) -> Any:
 def read_json(path: Path) -> dict[str, Any]:
     data = read(path)
     try:
-        found = json.loads(data)
+        result = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(checksums.damaged(path, str(error))) from None
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         raise ValueError(
-            f"{path} is damaged: a JSON object is needed, but it holds a {type(found).__name__}"
+            f"{path} is damaged: a JSON object is needed, but it holds a {type(result).__name__}"
         )
-    return checksums.opened(found, path)
+    return checksums.opened(result, path)
 
 
 class FileProblem(ValueError):

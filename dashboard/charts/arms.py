@@ -20,29 +20,29 @@ def arms_kept_table(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     columns: dict[str, dict[str, float]] = {}
     for arm, records in arms.items():
         for size in records[0].get("sizes", {}):
-            found = [
+            result = [
                 r["sizes"][size]["branches"]
                 for r in records
                 if "branches" in r["sizes"].get(size, {})
             ]
-            if any(kept < many for one in found for kept, many in one.values()):
+            if any(kept < many for item in result for kept, many in item.values()):
                 columns[f"{arm}: {size}"] = {
-                    kind: sum(one[kind][0] / one[kind][1] for one in found) / len(found)
-                    for kind in found[0]
+                    kind: sum(item[kind][0] / item[kind][1] for item in result) / len(result)
+                    for kind in result[0]
                 }
     return pd.DataFrame(columns)
 
 
 def arms_kept_sentence(table: pd.DataFrame) -> str:
     """What each arm's smallest size keeps, most first; halves are rounded up, as the chart does."""
-    told = []
+    facts = []
     for column in {name.rsplit(": ", 1)[0]: name for name in table.columns}.values():
         kinds = table[column].sort_values(ascending=False, kind="stable")
-        told.append(
+        facts.append(
             f"{column} keeps "
             + ", ".join(f"{100 * share + 1e-9:.0f} % of {kind}" for kind, share in kinds.items())
         )
-    return "; ".join(told) + "."
+    return "; ".join(facts) + "."
 
 
 def arms_points(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
@@ -53,20 +53,20 @@ def arms_points(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     rows = []
     for arm, records in arms.items():
         for size in records[0].get("sizes", {}):
-            found = [r["sizes"][size] for r in records if "speakers" in r["sizes"].get(size, {})]
-            if len(found) < len(records):
+            result = [r["sizes"][size] for r in records if "speakers" in r["sizes"].get(size, {})]
+            if len(result) < len(records):
                 continue
             wers = [
                 100
-                * sum(s[2] for s in one["speakers"].values())
-                / sum(s[3] for s in one["speakers"].values())
-                for one in found
+                * sum(s[2] for s in item["speakers"].values())
+                / sum(s[3] for s in item["speakers"].values())
+                for item in result
             ]
             rows.append(
                 {
                     "arm": arm,
                     "size": size,
-                    "megabytes": sum(one["file_bytes"] for one in found) / len(found) / 1e6,
+                    "megabytes": sum(item["file_bytes"] for item in result) / len(result) / 1e6,
                     "wer": sum(wers) / len(wers),
                     "low": min(wers),
                     "high": max(wers),
@@ -76,13 +76,13 @@ def arms_points(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
 
 
 def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
-    """Words wrong over MB: a line per arm through the mean of its seeds, thin bars from the best to
+    """WER over MB: a line per arm through the mean of its seeds, thin bars from the best to
     the worst seed.
     """
     arms = list(dict.fromkeys(points["arm"]))
     traces = []
     for arm, rows in points.sort_values("megabytes", kind="stable").groupby("arm", sort=False):
-        colour, marker = style(str(arm), arms, dark)
+        color, marker = style(str(arm), arms, dark)
         traces.append(
             {
                 "type": "scatter",
@@ -90,19 +90,19 @@ def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
                 "y": rows["wer"].tolist(),
                 "mode": "lines+markers",
                 "name": arm,
-                "line": {"color": colour, "width": 2},
-                "marker": {"color": colour, "symbol": marker, "size": 10},
+                "line": {"color": color, "width": 2},
+                "marker": {"color": color, "symbol": marker, "size": 10},
                 "error_y": {
                     "type": "data",
                     "array": (rows["high"] - rows["wer"]).tolist(),
-                    "color": colour,
+                    "color": color,
                     "arrayminus": (rows["wer"] - rows["low"]).tolist(),
                     "thickness": 1.2,
                     "width": 3,
                 },
                 "text": rows["size"].tolist(),
                 "hovertemplate": (
-                    f"{arm}, %{{text}}: %{{y:.1f}} % wrong at %{{x:.2f}} MB<extra></extra>"
+                    f"{arm}, %{{text}}: %{{y:.1f}} % WER at %{{x:.2f}} MB<extra></extra>"
                 ),
             }
         )
@@ -115,16 +115,17 @@ def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
             "dragmode": False,
             "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0},
             "xaxis": {"title": {"text": AXES["MB on disk"].title}, "automargin": True},
-            "yaxis": {"title": {"text": "Words wrong (WER, %)"}, "automargin": True},
+            "yaxis": {"title": {"text": "WER (%)"}, "automargin": True},
         },
     )
 
 
 def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Figure:
-    """Loss per frame over hours heard: a line per pass and seed, one colour per pass; blue becomes
+    """Loss per frame over hours of training audio: a line per pass and seed, one color per pass;
+    blue becomes
     sky blue on a dark page.
     """
-    colours = [SKY if dark and colour == BLUE else colour for colour in PASSES]
+    colors = [SKY if dark and color == BLUE else color for color in PASSES]
     passes = list(
         dict.fromkeys(name for record in records for row in record["curve"] for name in row["loss"])
     )
@@ -141,7 +142,7 @@ def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Fig
                     "name": name,
                     "legendgroup": name,
                     "showlegend": record is records[0],
-                    "line": {"color": colours[place % len(colours)], "width": 2},
+                    "line": {"color": colors[place % len(colors)], "width": 2},
                     "hovertemplate": (
                         f"{name}, seed {record['seed']}: %{{y:.3f}} after %{{x:.2f}}"
                         " h<extra></extra>"
@@ -155,7 +156,7 @@ def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Fig
             "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
             "dragmode": False,
             "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
-            "xaxis": {"title": {"text": "Hours of speech heard"}, "automargin": True},
+            "xaxis": {"title": {"text": "Training audio (hours)"}, "automargin": True},
             "yaxis": {"title": {"text": "Loss per frame"}, "automargin": True},
         },
     )

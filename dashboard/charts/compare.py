@@ -24,7 +24,7 @@ SPENT = (
 
 
 def told_apart(points: pd.DataFrame) -> pd.DataFrame:
-    """`method` names the network, too, where several of one method are shown: each is a series of
+    """`method` names the model, too, where several of one method are shown: each is a series of
     its own.
     """
     runs = points.groupby("method")["run"].nunique()
@@ -50,7 +50,7 @@ def cost_row(
         "trainings": " → ".join(str(s.get("method") or "not here") for s in stages),
         "sizes": len(subnets),
         "updates": total("updates"),
-        "hours heard": total("audio_hours"),
+        "training audio, hours": total("audio_hours"),
         "minutes": total("seconds", 60.0),
         "10^12 MACs": total("training_tmacs"),
         "on": ", ".join(dict.fromkeys(str(s.get("hardware") or "not noted") for s in stages)),
@@ -67,7 +67,7 @@ def kept_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
             continue
         kept = dict(zip(anatomy.units, cost.counts(anatomy, subnet.keep)))
         kinds = [k for k in KINDS if any(u.kind == k for u in anatomy.units)]
-        columns[f"{subnet.name}: {100 * subnet.sparsity:.0f} % zeros"] = {
+        columns[f"{subnet.name}: {100 * subnet.sparsity:.0f} % sparsity"] = {
             kind: (
                 sum(n for u, n in kept.items() if u.kind == kind)
                 / sum(u.blocks for u in kept if u.kind == kind)
@@ -184,20 +184,21 @@ def parts_figure(table: pd.DataFrame) -> go.Figure:
 
 def parts_sentence(table: pd.DataFrame) -> str:
     """For each size how many of each kind of branch are kept, most kept first."""
-    told = []
+    facts = []
     for size in dict.fromkeys(size for size, _ in table.columns):
-        own = table[size]
+        local = table[size]
         counts = {
-            kind: (int((own[kind] > 0).sum()), int(own[kind].notna().sum())) for kind in own.columns
+            kind: (int((local[kind] > 0).sum()), int(local[kind].notna().sum()))
+            for kind in local.columns
         }
         order = sorted(counts, key=lambda kind: -counts[kind][0] / counts[kind][1])
-        told.append(
+        facts.append(
             f"{size} keeps " + ", ".join(f"{counts[k][0]} of {counts[k][1]} {k}" for k in order)
         )
-    return "; ".join(told) + "."
+    return "; ".join(facts) + "."
 
 
-def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
+def claims_table(result: list[dict[str, Any]]) -> pd.DataFrame:
     """The claims as sentences; the verdict stands first, for a phone shows two columns."""
 
     def more(row: dict[str, Any]) -> str:
@@ -225,6 +226,6 @@ def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
                     for part, name, digits in SPENT
                 },
             }
-            for row in found
+            for row in result
         ]
     )

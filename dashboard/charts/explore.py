@@ -1,7 +1,7 @@
 """DataFrames and arrays to Plotly figures for the Explore and Compare pages; no Streamlit, no
 files, no torch.
 
-Colours are Okabe and Ito's (safe for colour-blind people), and every method has a marker shape of
+Colors are Okabe and Ito's (safe for color-blind people), and every method has a marker shape of
 its own as well.
 """
 
@@ -113,15 +113,15 @@ def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
     """The points that have a value on this axis, sorted by it; adds x, on_front (of all), beaten
     (by its method).
     """
-    found = points[points[axis.column].notna()].reset_index(drop=True)
-    found["x"] = found[axis.column].astype(float) / axis.divisor
-    found["on_front"] = pareto(found["x"].to_numpy(), found["wer"].to_numpy())
-    found["beaten"] = True  # by a size of the same method: what is drawn faint
-    for _, rows in found.groupby("method"):
+    result = points[points[axis.column].notna()].reset_index(drop=True)
+    result["x"] = result[axis.column].astype(float) / axis.divisor
+    result["on_front"] = pareto(result["x"].to_numpy(), result["wer"].to_numpy())
+    result["beaten"] = True  # by a size of the same method: what is drawn faint
+    for _, rows in result.groupby("method"):
         x, wer = rows["x"].to_numpy(), rows["wer"].to_numpy()
         better = (x <= (1 + SAME_SIZE) * x[:, None]) & (wer < wer[:, None])  # [beaten, by]
-        found.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
-    return found.sort_values(["x", "wer"]).reset_index(drop=True)
+        result.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
+    return result.sort_values(["x", "wer"]).reset_index(drop=True)
 
 
 def condition_words(condition: tuple) -> str:
@@ -129,7 +129,7 @@ def condition_words(condition: tuple) -> str:
     precision.
     """
     chunk, lookahead, left, decoder, model, normaliser, precision = condition
-    listens = "whole recording at once" if chunk == 0 else f"live, {chunk:g} ms pieces"
+    listens = "whole recording at once" if chunk == 0 else f"chunk {chunk:g} ms"
     ahead = f", {lookahead:g} ms look-ahead" if lookahead else ""
     return (
         f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} ·"
@@ -169,7 +169,7 @@ def front_figure(
             "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
             "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero", "automargin": True},
             "yaxis": {
-                "title": {"text": "Words wrong (WER, %)"},
+                "title": {"text": "WER (%)"},
                 "rangemode": "tozero",
                 "automargin": True,
             },
@@ -181,7 +181,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
     """One method: a line through its best points, the points that count in full, the beaten ones
     faint.
     """
-    colour, marker = look
+    color, marker = look
     traces: list[dict] = []
     kind, _, run = method.partition(" ")  # the network, too, where several of one method are shown
     shown = display(kind)
@@ -198,7 +198,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                 "showlegend": False,
                 "legendgroup": method,
                 "line": {
-                    "color": colour,
+                    "color": color,
                     "width": 2,
                     "dash": shown.line,
                 },
@@ -219,7 +219,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                 "showlegend": opacity == 1.0,
                 "opacity": opacity,
                 "legendrank": 1 if shown.main and not run else 1000,
-                "marker": {"color": colour, "symbol": marker, "size": 11},
+                "marker": {"color": color, "symbol": marker, "size": 11},
                 "selected": {"marker": {"opacity": opacity}},
                 "unselected": {"marker": {"opacity": opacity}},
                 "error_y": {
@@ -228,7 +228,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                     "arrayminus": [100 * (row.wer - row.wer_low) for row in part],
                     "thickness": 1.2,
                     "width": 3,
-                    "color": colour,
+                    "color": color,
                 },
                 "customdata": [[row.run, row.subnet] for row in part],
                 "text": [hover(row) for row in part],

@@ -32,7 +32,7 @@ def hover(row) -> str:
         if pd.isna(row.delta_wer)
         else (
             (
-                f"{100 * row.delta_wer:+.1f} points against its dense net"
+                f"{100 * row.delta_wer:+.1f} points against its dense subnet"
                 f" ({100 * row.delta_low:+.1f} to {100 * row.delta_high:+.1f}, p"
                 f" {'< 0.001' if row.p_value < 0.001 else f'{row.p_value:.3f}'})"
             ),
@@ -42,7 +42,8 @@ def hover(row) -> str:
         ""
         if pd.isna(row.speed_ratio)
         else (
-            f", {row.speed_ratio:.2f} times as fast as its dense net ({row.speed_ratio_low:.2f} to"
+            f", {row.speed_ratio:.2f} times as fast as its dense subnet"
+            f" ({row.speed_ratio_low:.2f} to"
             f" {row.speed_ratio_high:.2f})"
         )
     )
@@ -50,7 +51,7 @@ def hover(row) -> str:
         (
             f"<b>{plot_text(row.subnet)}</b> · {plot_text(row.title or row.run)}",
             (
-                f"WER {100 * row.wer:.1f} % (95 % interval {100 * row.wer_low:.1f} to"
+                f"WER {100 * row.wer:.1f} % (95 % CI {100 * row.wer_low:.1f} to"
                 f" {100 * row.wer_high:.1f}), CER {100 * row.cer:.1f} %"
             ),
             *against,

@@ -10,7 +10,7 @@ from dashboard.model import comparisons
 
 
 def learning(name: str) -> None:
-    """Words wrong and size of all arms; how the losses of one arm's passes fell, a line per pass
+    """WER and size of all arms; how the losses of one arm's passes fell, a line per pass
     and seed; which parts the sizes keep.
     """
     try:
@@ -26,7 +26,7 @@ def learning(name: str) -> None:
             arm_charts.arms_figure(points, st.context.theme.type == "dark"),
             key=f"arms:{name}",
             config={"displayModeBar": False},
-            alt="Words wrong over megabytes, a line per way of training",
+            alt="WER over megabytes, a line per way of training",
         )
         st.caption(
             "**What to see:** lower is better, further left is smaller. Every point is the mean of"
@@ -38,10 +38,10 @@ def learning(name: str) -> None:
         arm_charts.learning_figure(arms[arm], st.context.theme.type == "dark"),
         key=f"learning:{name}",
         config={"displayModeBar": False},
-        alt=f"Training loss of {arm} over hours of speech heard, a line per size and seed",
+        alt=f"Training loss of {arm} over hours of training audio, a line per size and seed",
     )
     st.caption(
-        "**What to see:** a lower line has learned more; lines of one colour are the same pass of a"
+        "**What to see:** a lower line has learned more; lines of one color are the same pass of a"
         " training that was done again from another seed. A pass called random or shrinking is"
         " another size at every step."
     )

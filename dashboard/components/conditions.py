@@ -81,7 +81,7 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
     return measurements.same_condition(points, split, condition)
 
 
-def _headline(found: list[tuple]) -> int:
+def _headline(result: list[tuple]) -> int:
     """320 ms chunks, greedy, no language model come first where they were measured."""
-    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in found]
+    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in result]
     return scores.index(max(scores)) if scores else 0

@@ -43,7 +43,7 @@ def fits_my_device(points: pd.DataFrame) -> None:
             key="preset",
             on_change=_preset,
             help="; ".join(
-                f"{name}: {x.mb:g} MB, {x.ms:g} ms, {x.wer:g} % words wrong"
+                f"{name}: {x.mb:g} MB, {x.ms:g} ms, {x.wer:g} % WER"
                 for name, x in fits.PRESETS.items()
             ),
         )
@@ -63,9 +63,7 @@ def fits_my_device(points: pd.DataFrame) -> None:
                 "not on your device."
             ),
         )
-        wer = columns[2].number_input(
-            "% words wrong", 0.1, 200.0, step=5.0, key="limit_wer", format="%g"
-        )
+        wer = columns[2].number_input("% WER", 0.1, 200.0, step=5.0, key="limit_wer", format="%g")
         answer = fits.pick(points, fits.Limits(mb, ms, wer))
         if answer.best is None:
             st.warning(answer.text, icon=":material/block:")

@@ -27,17 +27,17 @@ def show_results(
     run: str,
     sizes: dict[str, Subnet],
     name: str,
-    heard: list[transcription.Transcript],
+    transcripts: list[transcription.Transcript],
     reference: str,
 ) -> None:
-    st.subheader("What was heard")
-    full = next((one for one in heard if one.subnet == "dense"), None)
-    ways = (["what was said"] if reference else []) + (
-        ["the whole network (dense)"] if full and len(heard) > 1 else []
+    st.subheader("Transcripts")
+    full = next((item for item in transcripts if item.subnet == "dense"), None)
+    ways = (["the reference"] if reference else []) + (
+        ["the dense subnet"] if full and len(transcripts) > 1 else []
     )
     way = (
         st.segmented_control(
-            "Colour the differences from",
+            "Color the differences from",
             ways,
             default=ways[0],
             required=True,
@@ -50,51 +50,57 @@ def show_results(
         st.html(diff.legend())
     else:
         st.caption(
-            "Type what was said, or add “dense” to the sizes, to see the differences in colour."
+            "Type the reference, or add “dense” to the sizes, to see the differences in color."
         )
-    for column, one in zip(st.columns(len(heard)), heard):
+    for column, item in zip(st.columns(len(transcripts)), transcripts):
         with column.container(border=True):
             st.markdown(
-                f"**{escape(one.subnet)}** &nbsp; :gray[{100 * sizes[one.subnet].sparsity:.0f} %"
+                f"**{escape(item.subnet)}** &nbsp; :gray[{100 * sizes[item.subnet].sparsity:.0f} %"
                 " zeros]"
             )
             target = (
                 reference
-                if way == "what was said"
+                if way == "the reference"
                 else full.text
-                if way and one is not full
-                else one.text
+                if way and item is not full
+                else item.text
             )
-            pieces = diff.align(target, one.text)
-            if not one.text:
+            pieces = diff.align(target, item.text)
+            if not item.text:
                 st.caption(NO_SPEECH)
             st.html(diff.markup(pieces))
-            if way and target is not one.text:
+            if way and target is not item.text:
                 st.markdown(diff.sentence(pieces))
             st.caption(
-                f"{one.seconds:.2f} s of computing for {one.audio_seconds:.1f} s of sound: "
-                f"{speed_words(one.rtf)} (RTF {one.rtf:.3f})."
+                f"{item.seconds:.2f} s of computing for {item.audio_seconds:.1f} s of sound: "
+                f"{speed_words(item.rtf)} (RTF {item.rtf:.3f})."
             )
     threads, decoder = (
-        heard[0].conditions.get("threads"),
-        heard[0].conditions.get("decoder", "greedy"),
+        transcripts[0].conditions.get("threads"),
+        transcripts[0].conditions.get("decoder", "greedy"),
     )
     if decoder != "greedy":
         st.caption(
             f"Words were found by {escape(decoder.replace('_', ' '))}; language model: "
-            f"{escape(heard[0].conditions['language_model'])}."
+            f"{escape(transcripts[0].conditions['language_model'])}."
         )
     st.caption(
         "RTF is computing time divided by the length of the sound, smaller is faster"
         + (f"; {threads} processor thread{'s' if threads != 1 else ''}" if threads else "")
         + ". The sizes take turns on one machine, so small differences in time are chance."
     )
-    downloads(run, name, heard, reference)
+    downloads(run, name, transcripts, reference)
 
 
-def downloads(run: str, name: str, heard: list[transcription.Transcript], reference: str) -> None:
-    lines = [f"{one.subnet}: {one.text}" for one in heard] if len(heard) > 1 else [heard[0].text]
-    document = transcription.as_document(name, run, reference, heard)
+def downloads(
+    run: str, name: str, transcripts: list[transcription.Transcript], reference: str
+) -> None:
+    lines = (
+        [f"{item.subnet}: {item.text}" for item in transcripts]
+        if len(transcripts) > 1
+        else [transcripts[0].text]
+    )
+    document = transcription.as_document(name, run, reference, transcripts)
     stem = Path(name).stem
     with st.container(horizontal=True):
         st.download_button(

@@ -19,7 +19,7 @@ OPEN, COMMANDS, TYPED, TOKENS = (
 UNDERSTOOD = {
     OPEN: (
         "Any English sentence of some 46 000 words. A language model made from books helps with"
-        " what was said unclearly."
+        " unclear speech."
     ),
     COMMANDS: (
         "Home, phone, travel, timer and media commands, as in the built-in test set, and nothing"
@@ -27,7 +27,7 @@ UNDERSTOOD = {
     ),
     TYPED: "A recognizer for exactly these sentences, at any size, without training.",
     TOKENS: (
-        "What the network itself writes, without knowing any words. Transducers always work so."
+        "What the model itself writes, without knowing any words. Transducers always work so."
     ),
 }
 

@@ -173,9 +173,10 @@ def transcribe(
     """Stream samples [N] through every recognizer in turn, packet by packet; only its own time
     counts for each.
 
-    `tell(share done, {subnet: text so far})` is called when words changed, at most every REDRAW_S.
+    `tell(share done, {subnet: text so far})` is called when words change, at most
+    every REDRAW_S.
     """
-    streams = {name: one.stream() for name, one in recognizers.items()}
+    streams = {name: item.stream() for name, item in recognizers.items()}
     texts, spent = dict.fromkeys(streams, ""), dict.fromkeys(streams, 0.0)
     shown, last = dict(texts), 0.0
     for start in range(0, len(samples), PACKET):
@@ -207,13 +208,13 @@ def transcribe(
     ]
 
 
-def as_document(name: str, run: str, reference: str, heard: list[Transcript]) -> dict[str, Any]:
+def as_document(name: str, run: str, reference: str, received: list[Transcript]) -> dict[str, Any]:
     """What the JSON download holds."""
     return {
         "audio": name,
         "run": run,
         "reference": reference,
-        "transcripts": [asdict(one) for one in heard],
+        "transcripts": [asdict(item) for item in received],
     }
 
 

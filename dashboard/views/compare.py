@@ -1,4 +1,4 @@
-"""Compare: several networks on one chart, what each cost to train, and which parts each keeps at
+"""Compare: several models on one chart, what each cost to train, and which parts each keeps at
 which size.
 """
 
@@ -25,7 +25,7 @@ def pick_runs() -> list[str]:
     infos = data.run_infos()
     start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
     return st.multiselect(
-        "Trained networks",
+        "Models",
         [info.id for info in infos],
         default=start,
         key="compared",
@@ -43,19 +43,19 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
         points["split"].unique(),
         key=lambda s: (-points[points["split"] == s]["run"].nunique(), "strings" not in s, s),
     )
-    split = left.selectbox("Recordings they were tested on", splits, key="compared_split")
-    found = measurements.conditions(points[points["split"] == split])
+    split = left.selectbox("Test set", splits, key="compared_split")
+    result = measurements.conditions(points[points["split"] == split])
     condition = right.selectbox(
-        "How they listen", found, key="compared_condition", format_func=charts.condition_words
+        "Streaming mode", result, key="compared_condition", format_func=charts.condition_words
     )
     same = measurements.same_condition(points, split, condition)
     absent = [run for run in runs if run not in set(same["run"])]
     if absent:
         st.info(
-            "Left out, because nobody measured them on these recordings in this way of listening,"
+            "Left out, because nobody measured them on this test set in this streaming mode,"
             " and numbers from different conditions cannot be compared: "
             + "; ".join(escape(data.run_title(run)) for run in absent)
-            + ". Networks that can listen so are measured with python -m core evaluate RUN"
+            + ". Measure them with python -m core evaluate RUN"
             f" --splits {escape(split)} --chunk-ms {condition[0]:g}."
         )
     return same
@@ -63,7 +63,7 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
 
 def fronts(points: pd.DataFrame) -> None:
     """Every measured size of every network."""
-    st.subheader("Mistakes and size")
+    st.subheader("WER and size")
     axis = charts.AXES[
         st.segmented_control(
             "Size means",
@@ -76,7 +76,7 @@ def fronts(points: pd.DataFrame) -> None:
     ]
     drawn = charts.front(points, axis)
     if drawn.empty:
-        st.info(f"No size has been measured for “{axis.short}” on these recordings.")
+        st.info(f"No size has been measured for “{axis.short}” on this test set.")
         return
     if (
         axis.column == "chunk_median_ms"
@@ -91,11 +91,11 @@ def fronts(points: pd.DataFrame) -> None:
         charts.front_figure(drawn, axis, None, st.context.theme.type == "dark"),
         key="fronts",
         config=charts.config(True),
-        alt=f"Word error rate over {axis.title} for every size of the compared networks",
+        alt=f"Word error rate over {axis.title} for every size of the compared models",
     )
     st.caption(
         "**What to see:** lower is better, further left is smaller. A method wins where its points"
-        " lie below the others' at the same size and the thin bars (95 % intervals) do not overlap"
+        " lie below the others' at the same size and the thin bars (95 % CI) do not overlap"
         " much; faint points are beaten by the same method."
     )
 
@@ -125,7 +125,7 @@ def costs(runs: list[str]) -> None:
             },
         )
         st.caption(
-            "**What to see:** how many sizes one training gives. Stages that several networks share"
+            "**What to see:** how many sizes one training gives. Stages that several models share"
             " (a common dense start) are counted for each of them. Minutes from different machines"
             " cannot be compared; multiplications really executed (MACs) can."
         )
@@ -144,7 +144,7 @@ def kept(runs: list[str]) -> None:
             tables[run] = table
     if not tables:
         st.info(
-            "None of these networks has sizes that chose what to keep: a uniform size (u..) keeps"
+            "None of these models has sizes that chose what to keep: a uniform size (u..) keeps"
             " the same share of every part."
         )
         return
@@ -177,16 +177,16 @@ def kept(runs: list[str]) -> None:
 def claims() -> None:
     """What the comparisons say of the claims, sentence by sentence."""
     try:
-        found = comparisons.claims()
+        result = comparisons.claims()
     except ValueError as error:
         st.warning(escape(error))
         return
-    if not found:
+    if not result:
         return
     st.subheader("What has been claimed, and what we measured")
     wide = {"claim": st.column_config.TextColumn(width="large")}
     st.dataframe(
-        compare_charts.claims_table([r for r in found if not r["smaller"]]),
+        compare_charts.claims_table([r for r in result if not r["smaller"]]),
         hide_index=True,
         column_config=wide,
     )
@@ -196,7 +196,7 @@ def claims() -> None:
         " “More errors” is relative: +10 % means 11 wrong words instead of 10, with the range it"
         " likely lies in. All of it is small: minutes of training each."
     )
-    if smaller := [r for r in found if r["smaller"]]:
+    if smaller := [r for r in result if r["smaller"]]:
         with st.expander("The same claims from smaller trainings"):
             st.dataframe(compare_charts.claims_table(smaller), hide_index=True, column_config=wide)
             st.caption(
@@ -206,14 +206,14 @@ def claims() -> None:
 
 def pages() -> None:
     """Every comparison, written by `python -m core compare`."""
-    found = (
+    result = (
         [p for p in sorted(paths.COMPARED.glob("*.md")) if p.name != paths.CLAIMS_PAGE]
         if paths.COMPARED.is_dir()
         else []
     )
-    if found:
+    if result:
         st.subheader("Every comparison, one by one")
-    for page in found:
+    for page in result:
         text = page.read_text(encoding="utf-8")
         with st.expander(
             text.splitlines()[0].removeprefix("# "), key=f"page:{page.stem}", on_change="rerun"
@@ -227,7 +227,7 @@ def of_networks(runs: list[str]) -> None:
     """Fronts, costs and what is kept."""
     points = measurements.points(tuple(runs))
     if points.empty:
-        st.info("None of these networks has been measured yet: `python -m core evaluate --help`.")
+        st.info("None of these models has been measured yet: `python -m core evaluate --help`.")
     else:
         fronts(compare_charts.told_apart(same_conditions(points, runs)))
     costs(runs)
@@ -237,7 +237,7 @@ def of_networks(runs: list[str]) -> None:
 def main() -> None:
     st.title("Side by side")
     st.markdown(
-        "Different ways to make a speech recogniser small, on one chart. Only numbers measured in"
+        "Different ways to make a speech recognizer small, on one chart. Only numbers measured in"
         " the same way are shown together."
     )
     runs = pick_runs()
@@ -245,9 +245,9 @@ def main() -> None:
         of_networks(runs)
     else:
         st.info(
-            "Choose at least one network above."
+            "Choose at least one model above."
             if data.run_infos()
-            else "No network has been trained yet: start one on **Train**."
+            else "No model has been trained yet: start one on **Train**."
         )
     claims()
     pages()

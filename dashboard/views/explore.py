@@ -22,14 +22,28 @@ from dashboard.model import ladder
 TITLE = "Explore"
 ICON = ":material/tune:"
 ORDER = 1
+WORDS = """
+- **Sparsity**: a model is a large table of numbers (weights). Pruning sets many of them to zero, in
+  blocks (of 8, mostly), and zeros need not be stored. One training yields *all* sizes; the slider
+  picks one.
+- **WER (word error rate)**: substituted, deleted and inserted words, divided by the words spoken.
+  The thin bars are 95 % confidence intervals: with other speakers the number would likely fall
+  within them.
+- **≈ and a hollow dot**: nobody has measured this size; the number is read off the straight line
+  between the measured sizes beside it and is never written to a file.
+- **Beaten (faint)**: another measured point has no more bytes (to 1 %) *and* fewer errors.
+- One chart only ever shows one test set, one streaming mode, one decoder, one language model and
+  one way of writing words (normalizer). Spoken by people and spoken by a computer are never
+  averaged.
+"""
 
 
 def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dict:
     """The chosen size as the cards and the chart show it: measured, or estimated from its measured
     neighbours.
     """
-    own = points[points["run"] == chosen.run]
-    rows = own[own["subnet"] == subnet.name]
+    local = points[points["run"] == chosen.run]
+    rows = local[local["subnet"] == subnet.name]
     if len(rows):
         row = rows.iloc[0]
         return {**row.to_dict(), "low": row["wer_low"], "high": row["wer_high"], "measured": True}
@@ -43,12 +57,12 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
         "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
         "chunk_median_ms": None,
     }
-    rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(own["subnet"])]
+    rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(local["subnet"])]
     percent = 100 * subnet.sparsity
     below = [rung for rung in rungs if 100 * rung.sparsity <= percent]
     above = [rung for rung in rungs if 100 * rung.sparsity >= percent]
     if below and above:
-        a, b = (own[own["subnet"] == rung.name].iloc[0] for rung in (below[-1], above[0]))
+        a, b = (local[local["subnet"] == rung.name].iloc[0] for rung in (below[-1], above[0]))
         width = b["sparsity"] - a["sparsity"]
         share = (subnet.sparsity - a["sparsity"]) / width if width > 0 else 0.0
         for column in ("wer", "zstd_bytes", "mmacs_per_second", "chunk_median_ms"):
@@ -90,7 +104,7 @@ def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
     ]
     drawn = charts.front(points, axis)
     if drawn.empty:
-        st.info(f"No size has been measured for “{axis.short}” on these recordings.")
+        st.info(f"No size has been measured for “{axis.short}” on this test set.")
         return drawn
     if axis.column == "chunk_median_ms":
         drawn = same_machine(drawn, axis)
@@ -203,7 +217,7 @@ def comparison(chosen: choice.Chosen, point: dict, points: pd.DataFrame) -> None
 
 
 def learning(run: str) -> None:
-    """How the errors fell while the network was trained."""
+    """How the errors fell while the model was trained."""
     try:
         rows = data.learning(run)
     except ValueError as error:
@@ -217,36 +231,24 @@ def learning(run: str) -> None:
         if not box.open:  # drawn when somebody looks: the slider need not draw it again and again
             return
         figure = curves.figure(
-            rows, "wer", "audio_hours", "hours of speech heard", st.context.theme.type == "dark"
+            rows, "wer", "audio_hours", "hours of training audio", st.context.theme.type == "dark"
         )
         st.plotly_chart(
             figure,
             key="learning",
             config={"displayModeBar": False},
-            alt="Word error rate on held-out speech over hours of speech heard in training",
+            alt="Word error rate on held-out speech over hours of training audio",
         )
         st.caption(
-            "**What to see:** how fast words wrong fall with the speech heard, and which recordings"
-            " are hard. “Dense” is the whole network, “sparsest” the smallest size trained with it."
+            "**What to see:** how fast the WER falls with the training audio, and which test sets"
+            " are hard. “Dense” is the whole model, “sparsest” the smallest size trained with it."
             " Measured on a little speech held out of training."
         )
 
 
 def details() -> None:
     with st.expander("What do these words mean?"):
-        st.markdown(
-            "- **Zeros**: a network is a large table of numbers (weights). Pruning sets many of"
-            " them to zero, in blocks (of 8, mostly), and zeros need not be stored. One training"
-            " run yields *all* sizes; the slider picks one.\n- **Words wrong (WER)**: wrong,"
-            " missing and extra words, divided by the words spoken. The thin bars are 95 %"
-            " intervals: with other speakers the number would likely fall within them.\n- **≈ and a"
-            " hollow dot**: nobody has measured this size; the number is read off the straight line"
-            " between the measured sizes beside it and is never written to a file.\n- **Beaten"
-            " (faint)**: another measured point has no more bytes (to 1 %) *and* fewer errors.\n-"
-            " One chart only ever shows one set of recordings, one way of listening, one decoder,"
-            " one language model and one way of writing words (normaliser). Spoken by people and"
-            " spoken by a computer are never averaged."
-        )
+        st.markdown(WORDS)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ WORDS = {
     "evaluate": "Measure",
     "export": "Write files to take away",
 }
-STATES = {  # colour-blind safe: each state has a sign and a word as well as a colour
+STATES = {  # color-blind safe: each state has a sign and a word as well as a color
     "queued": ("gray", ":material/schedule:", "waiting"),
     "running": ("blue", ":material/play_arrow:", "running"),
     "done": ("green", ":material/check:", "done"),
@@ -74,20 +74,20 @@ def placed(job: Job) -> str:
 def subject(job: Job) -> str:
     """What the job is about: its run, or the title or method of the recipe it brings."""
     recipe = job.payload.get("recipe")
-    told = job.run or job.payload.get("run", "")
+    facts = job.run or job.payload.get("run", "")
     if isinstance(recipe, dict):
         method = recipe.get("method", {})
         return (
             recipe.get("title")
-            or told
+            or facts
             or (method.get("name", "") if isinstance(method, dict) else "")
         )
     if job.kind in ("evaluate", "export"):
         new = (job.payload.get("new") or {}).get("name")
         sizes = [new] if new else job.payload.get("subnets", [])
         named = ", ".join(sizes[:3]) + (" ..." if len(sizes) > 3 else "")
-        return ": ".join(filter(None, (told, named or "all sizes")))
-    return told or str(recipe or "")
+        return ": ".join(filter(None, (facts, named or "all sizes")))
+    return facts or str(recipe or "")
 
 
 def name_of(number: int) -> str:
@@ -122,13 +122,13 @@ def changeable(job: Job) -> bool:
 
 
 def card(job: Job, now: float) -> None:
-    colour, icon, word = STATES[job.state]
+    color, icon, word = STATES[job.state]
     if job.cancel and job.state == "running":
         word = "stopping"
     with st.container(border=True):
         left, right = st.columns([5, 1], vertical_alignment="center")
         left.markdown(
-            f"**{job.id} · {escape(WORDS.get(job.kind, job.kind))}** &nbsp; :{colour}-badge[{icon}"
+            f"**{job.id} · {escape(WORDS.get(job.kind, job.kind))}** &nbsp; :{color}-badge[{icon}"
             f" {word}]  \n{escape(subject(job))}"
         )
         if job.state in ("queued", "running"):
@@ -193,17 +193,17 @@ def worker_line(waiting: bool) -> None:
 def board() -> None:
     """The list of jobs; a fragment, redrawn on its own while the rest of the page stays."""
     try:
-        found = queue.list_jobs(SHOWN)
+        result = queue.list_jobs(SHOWN)
         if lost := database.said(database.damaged()):
             st.warning(escape(lost), icon=":material/healing:")
-        worker_line(any(job.state == "queued" for job in found))
+        worker_line(any(job.state == "queued" for job in result))
     except (ValueError, OSError) as problem:
         st.error(f"The queue cannot be read: {escape(problem)}")
         return
     refused, until = st.session_state.get("refused", ("", 0.0))
     if time.time() < until:
         st.warning(escape(refused))
-    if not found:
+    if not result:
         st.info(
             "No job has been started yet. **Train** starts one, and so does “Measure this size” on"
             " **Explore**."
@@ -211,23 +211,23 @@ def board() -> None:
         links.to_page("train", "Go to Train", ":material/school:")
         return
     order = {"running": 0, "queued": 1}
-    found.sort(
+    result.sort(
         key=lambda job: (order.get(job.state, 2), job.id if job.state == "queued" else -job.id)
     )
-    known, states = st.session_state.get("known jobs"), {job.id: job.state for job in found}
+    known, states = st.session_state.get("known jobs"), {job.id: job.state for job in result}
     st.session_state["known jobs"] = states
     if known is not None and known != states:
         # what stands outside this fragment depends on it: how often to look, which jobs to look
         # closer at
         st.rerun()
     now = time.time()
-    for job in found[:8]:
+    for job in result[:8]:
         card(job, now)
     if visit.visitor().may(visit.JOBS):
-        machines.show(found)
-    if len(found) > 8:
-        with st.expander(f"{len(found) - 8} older jobs"):
-            for job in found[8:]:
+        machines.show(result)
+    if len(result) > 8:
+        with st.expander(f"{len(result) - 8} older jobs"):
+            for job in result[8:]:
                 card(job, now)
 
 

@@ -1,4 +1,4 @@
-"""Transcribe: hear the network at up to three sizes side by side, on your own voice, a file or a
+"""Transcribe: hear the model at up to three sizes side by side, on your own voice, a file or a
 sample.
 """
 
@@ -82,7 +82,7 @@ def pick_audio(sources: tuple[str, ...]) -> tuple[bytes, str, str] | None:
     is.
     """
     source = st.segmented_control(
-        "What should be listened to?",
+        "Audio",
         sources,
         required=True,
         key="source",
@@ -141,7 +141,7 @@ def pick_sizes(chosen: choice.Chosen) -> tuple[dict[str, Subnet], int]:
         max_selections=2,
         key=f"beside.{chosen.run}.{chosen.subnet}",
         help=(
-            "“dense” is the whole network, nothing cut away. The number in “s70” is the share of"
+            "“dense” is the whole model, nothing cut away. The number in “s70” is the share of"
             " weights that are zero, in percent: the higher, the smaller the file."
         ),
     )
@@ -170,27 +170,25 @@ def transcribe(
             boxes[name] = column.empty()
 
     def progress(share: float, texts: dict[str, str]) -> None:
-        bar.progress(share, f"{share:.0%} heard")
+        bar.progress(share, f"{share:.0%}")
         for name, text in texts.items():
             boxes[name].markdown(
                 escape(text) + " ▌" if share < 1 else escape(text or transcripts.NO_SPEECH)
             )
 
     with seats().taken(lambda seconds: waiting(note, seconds)):
-        note.caption(
-            "Loading the network; a new vocabulary takes about a minute the first time ..."
-        )
+        note.caption("Loading the model; a new vocabulary takes about a minute the first time ...")
         loaded = {
             name: opened(run, data.stamp(run), subnet, chunk, way) for name, subnet in sizes.items()
         }
-        note.caption("Listening ...")
+        note.caption("Transcribing ...")
         return transcription.transcribe(loaded, samples, progress)
 
 
 def main() -> None:
     st.title("Transcribe")
     st.markdown(
-        "Speak, and read what networks of different sizes understand. Smaller ones fit smaller"
+        "Speak, and read what models of different sizes understand. Smaller ones fit smaller"
         " devices and mishear more: here you see how much more."
     )
     chosen = choice.need_run()
@@ -217,7 +215,7 @@ def main() -> None:
         st.error(f"This size cannot be opened: {escape(problem)}")
         return
     spoken = st.text_input(
-        "What was said (if you know it)",
+        "Reference (if you know it)",
         known,
         key=f"said.{name}",
         help="Then the words each size got wrong are counted.",
@@ -231,12 +229,12 @@ def main() -> None:
         try:
             visit.ledger().take(visit.visitor(), f"{time.time()}")
             with place.container():
-                heard = transcribe(chosen.run, sizes, chunk, way, samples)
+                received = transcribe(chosen.run, sizes, chunk, way, samples)
         except (ValueError, RuntimeError, OSError, ImportError) as problem:
             place.empty()
             st.error(f"This size could not be used to transcribe: {escape(problem)}")
             return
-        st.session_state["heard"] = (mark, heard)
+        st.session_state["heard"] = (mark, received)
         place.empty()
     kept = st.session_state.get("heard")
     if kept and kept[0] == mark:

@@ -109,6 +109,7 @@ def make_run(name="dense-00000001"):
     return name
 
 
+@pytest.mark.slow
 def test_help_shows_every_command():
     done = subprocess.run(
         [sys.executable, "-m", "core", "--help"], cwd=ROOT, capture_output=True, text=True

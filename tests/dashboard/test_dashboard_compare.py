@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from core import cost, paths
 from core.common import writing
 from core.storage import store
-from dashboard.charts import arms as arm_charts, compare as compare_charts
+from dashboard.charts import arms as arm_charts, compare as compare_charts, looks
 from dashboard.model import comparisons
 from tests import standin
 from tests.conftest import ROOT
@@ -116,7 +116,7 @@ def test_cost_sums_stages_and_says_what_is_unknown():
         "trainings": "dense → omni_sparsity",
         "sizes": 0,
         "updates": "15",
-        "hours heard": "3",
+        "training audio, hours": "3",
         "minutes": "-",
         "10^12 MACs": "5",
         "on": "X",
@@ -190,7 +190,7 @@ def test_claims_and_learning_curves_of_comparisons(run):
             "text": "A is as good",
             "arm": "a",
             "against": "b",
-            "size": "70 % zeros",
+            "size": "70 % sparsity",
             "verdict": "confirmed",
             "relative": 0.01,
             "low": -0.02,
@@ -254,11 +254,11 @@ def test_claims_and_learning_curves_of_comparisons(run):
         ("dense", False, [0.9, 0.8]),
         ("sparsest", False, [1.9, 1.8]),
     ]
-    looks = [
+    styles = [
         [t.line.color for t in arm_charts.learning_figure(comparisons.arms("small")["a"], on).data]
         for on in (False, True)
     ]
-    assert looks == [[looks.BLUE, looks.VERMILLION] * 2, [looks.SKY, looks.VERMILLION] * 2]
+    assert styles == [[looks.BLUE, looks.VERMILLION] * 2, [looks.SKY, looks.VERMILLION] * 2]
     writing.write_json(paths.COMPARED / paths.CLAIMS, [rows[1], rows[0] | {"smaller": True}])
     at = opened()
     assert "smaller trainings" in at.expander[0].label, "in a table of its own, below"

@@ -66,7 +66,7 @@ OURS = {
     "axis.short",
     "icon",
     "word",
-    "colour",
+    "color",
     "LOG_LINES",
     "cell",
     "outputs",

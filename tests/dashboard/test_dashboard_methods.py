@@ -222,7 +222,7 @@ def home(made, monkeypatch, tmp_path):
 @pytest.mark.parametrize("chosen", CHOSEN, ids="-".join)
 def test_every_page_shows_the_run(made, home, chosen):
     said = pages(made[chosen])
-    assert "What was heard" in said["transcribe"] and "RTF" in said["transcribe"]
+    assert "Transcripts" in said["transcribe"] and "RTF" in said["transcribe"]
     if chosen not in TOLD:
         return
     left = chosen[0] == "simple_topk"

@@ -253,7 +253,7 @@ def test_text_appears_as_it_streams(monkeypatch):
 
 @pytest.fixture
 def page(own_artifacts, tmp_path, monkeypatch):
-    """The page on a stand-in run with one sample and recognisers that need no torch."""
+    """The page on a stand-in run with one sample and recognizers that need no torch."""
     import streamlit as st
     from streamlit.testing.v1 import AppTest
 

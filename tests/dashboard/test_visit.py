@@ -1,4 +1,4 @@
-"""Who is looking at a page: this machine, the network, behind a proxy, logged in; and what each
+"""Who is looking at a page: this machine, the model, behind a proxy, logged in; and what each
 page then lets them do.
 """
 
@@ -249,7 +249,7 @@ def test_uploads_count_for_their_visitor(page, monkeypatch, tmp_path):
     monkeypatch.setattr(transcription, "recognizer", lambda *_: Fake("one two"))
     found = page("transcribe", "demo")
     found.button(key="go").click().run()
-    assert not found.exception and "What was heard" in [s.value for s in found.subheader]
+    assert not found.exception and "Transcripts" in [s.value for s in found.subheader]
     found.button(key="go").click().run()
     assert not found.exception and "1 transcriptions within an hour are allowed" in text(found)
 

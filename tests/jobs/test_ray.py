@@ -664,7 +664,7 @@ def test_a_submitted_job_whose_cluster_does_not_answer_is_waited_for_and_never_s
         queue.get(number), tmp_path / "log"
     )
     assert handle.poll() is None and "the cluster does not answer for" in queue.get(number).message
-    handle.heard -= 100_000  # however long
+    handle.answered -= 100_000  # however long
     assert handle.poll() is None and queue.get(number).state == "running"
     handle.stop()  # somebody cancels meanwhile
     handle.kill()

@@ -138,7 +138,7 @@ def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
     assert {s.name for s in pipelines_search.search(folder.name, go)} == {
         s.name for s in found
     } and searched == ["random"]
-    assert store.reports(shipped, own=False) == store.reports(shipped)
+    assert store.reports(shipped, added=False) == store.reports(shipped)
 
 
 def test_a_transducer_goes_the_same_way():

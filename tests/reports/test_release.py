@@ -169,7 +169,7 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
     # what is measured since ships with the next release; and a release of the release is the same
     store.save_report("alone-1", replace(store.reports(folder)[0], split="elsewhere/test"), [])
     assert publish.release("alone-1", snapshots=False) == folder and "elsewhere/test" in {
-        r.split for r in store.reports(folder, own=False)
+        r.split for r in store.reports(folder, added=False)
     }
     assert not storage.push("alone-1", where)[0].startswith(
         "weights"
@@ -194,6 +194,7 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
         packing.pack(folder, store.subnet(folder, "s70"))
 
 
+@pytest.mark.slow
 def test_a_release_keeps_what_its_sizes_need(run):
     assert paths.ranks_file(publish.release("omni-1")).is_file()  # cut at many places: a supernet
     chosen = make("chosen-1")  # one size, but not of the largest blocks
@@ -384,6 +385,7 @@ def test_another_name_gives_the_same_weights_in_a_file_of_that_name(run):
     assert (last["run"], last["trained_as"]) == ("family", "omni-1")
 
 
+@pytest.mark.slow
 def test_the_chain_is_told_also_when_earlier_stages_are_not_released(run, monkeypatch):
     monkeypatch.setattr(
         chain, "command", lambda recipe, run_id: f"python -m core train {run_id}"
@@ -441,6 +443,7 @@ def test_the_card_says_what_the_records_say(run):
     assert str(paths.ROOT) not in card and "None" not in card and "nan" not in card
 
 
+@pytest.mark.slow
 def test_commands_give_back_the_very_recipe():
     base = recipes.load_recipe("commands_and_books_omni")
     wanted = recipes.override(

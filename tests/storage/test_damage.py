@@ -74,6 +74,7 @@ def read_all(run) -> None:
 UNREAD = {paths.LOG, paths.CARD, paths.TOKENS}  # for people; the tokens are those of bpe.model
 
 
+@pytest.mark.slow
 def test_every_file_of_a_finished_run_is_compared_when_it_is_read(run):
     read_all(run)
     names = sorted(p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file())

@@ -210,6 +210,7 @@ def test_what_cannot_be_read_back_is_removed(run, monkeypatch):
 # as a job
 
 
+@pytest.mark.slow
 def test_it_goes_through_the_queue_after_the_job_it_waits_for(run, tmp_path, capsys):
     first = queue.add("evaluate", {"run": run.name}, run.name)
     words = ["--subnets", "dense,s70", "--priority", "2", "--after", str(first), "--no-worker"]

@@ -140,6 +140,7 @@ def test_ranks_that_a_release_leaves_out_are_told_by_the_weights(tmp_path):
     assert block_arrays.ranks_by_size(weight, 2).tolist() == [[1, 2, 0]]
 
 
+@pytest.mark.slow
 def test_damaged_packed_weights_are_said_to_be_damaged(tmp_path):
     folder = standin.make_run(tmp_path, "alone")
     good = packing.pack(folder, subnet(folder, "s70"))

@@ -182,10 +182,10 @@ def test_what_is_added_to_a_released_run_is_kept_apart_and_read_with_it():
     assert [s.name for s in store.subnets(folder.name)] == ["dense", "s7", "s65-between", "s70"]
     assert (
         store.subnet(folder.name, new.name) == new
-        and store.subnets(folder.name, own=False) == shipped
+        and store.subnets(folder.name, added=False) == shipped
     )
     assert {r.subnet for r in store.reports(folder.name)} == {"dense", "s7", "s65-between", "s70"}
-    assert {r.subnet for r in store.reports(folder.name, own=False)} == {"dense", "s7", "s70"}
+    assert {r.subnet for r in store.reports(folder.name, added=False)} == {"dense", "s7", "s70"}
     assert store.hypotheses(folder.name, new.name, "librispeech/test-clean", 320) == [{"id": "own"}]
 
     store.save_subnet(folder.name, shipped[2])  # equal: nothing is written
@@ -407,6 +407,7 @@ def _id(_):
     )
 
 
+@pytest.mark.slow
 def test_ids_are_the_same_in_another_process():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.map(_id, [0]) == [_id(0)]

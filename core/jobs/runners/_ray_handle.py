@@ -14,7 +14,7 @@ from core.common import writing
 from core.jobs import leases, queue, ray_client as cluster
 from core.jobs.job import Job
 from core.jobs.runners import base
-from core.jobs.runners._ray_words import heard, job_key
+from core.jobs.runners._ray_words import job_key, parse
 from core.records import Report, Subnet, from_dict
 from core.storage import metrics as history, remote as storage, store
 
@@ -33,8 +33,8 @@ class RayHandle(base.Handle):
 
     def __init__(self, job: Job, options: Any, log: Path) -> None:
         self.job, self.o, self.log = job, options, log
-        self.read, self.looked, self.heard, self.code = 0, 0.0, time.monotonic(), None
-        self.asked, self.key, self.run = (
+        self.read, self.looked, self.answered, self.code = 0, 0.0, time.monotonic(), None
+        self.stopping, self.key, self.run = (
             False,
             job_key(job.remote),
             job.payload.get("run") or job.run,
@@ -48,15 +48,15 @@ class RayHandle(base.Handle):
         if self.code is None and now - self.looked >= max(LOOK_S, self.read / READ_BS):
             self.looked = now
             try:
-                if self.asked:
+                if self.stopping:
                     self.stop()
                 self._look()
-                self.heard = now
+                self.answered = now
             except cluster.Unreachable:
                 leases.beat(
                     self.job.id,
                     self.job.worker,
-                    message=f"the cluster does not answer for {now - self.heard:.0f} s",
+                    message=f"the cluster does not answer for {now - self.answered:.0f} s",
                 )
             except (
                 ValueError,
@@ -74,8 +74,8 @@ class RayHandle(base.Handle):
         return self.code
 
     def _look(self) -> None:
-        found = cluster.status(self.o.address, self.job.remote)
-        if found is None:
+        result = cluster.status(self.o.address, self.job.remote)
+        if result is None:
             leases.fail(
                 self.job.id,
                 f"the cluster does not know job {self.job.remote}: it was begun anew since; resume"
@@ -84,7 +84,7 @@ class RayHandle(base.Handle):
             )
             self.code = 1
             return
-        state, message = found
+        state, message = result
         self._take(cluster.log(self.o.address, self.job.remote))
         if state == "FAILED":
             leases.fail(
@@ -101,50 +101,55 @@ class RayHandle(base.Handle):
         whole = text[: text.rfind("\n") + 1]
         with self.log.open("a") as out:
             for line in whole[self.read :].split("\n")[:-1]:
-                told = heard(line, self.key)
-                if told is None:
+                facts = parse(line, self.key)
+                if facts is None:
                     out.write(line + "\n")
                 else:
-                    self._obey(told)
+                    self._obey(facts)
         self.read = len(whole)
 
-    def _obey(self, told: dict[str, Any]) -> None:
+    def _obey(self, facts: dict[str, Any]) -> None:
         number, worker = self.job.id, self.job.worker
-        if "progress" in told:
-            leases.beat(number, worker, told["progress"], told.get("message", ""), told.get("left"))
-        if told.get("run") or told.get("place"):
+        if "progress" in facts:
+            leases.beat(
+                number, worker, facts["progress"], facts.get("message", ""), facts.get("left")
+            )
+        if facts.get("run") or facts.get("place"):
             leases.note(
                 number,
                 worker,
-                run=self._own(told["run"]) if told.get("run") else None,
-                place=told.get("place"),
+                run=self._own(facts["run"]) if facts.get("run") else None,
+                place=facts.get("place"),
             )
         if (
-            "begun" in told
+            "begun" in facts
         ):  # the run as the cluster has begun it, so that the pages can show its curves
-            folder = paths.runs() / self._own(told["run"])
+            folder = paths.runs() / self._own(facts["run"])
             for name in (paths.RECIPE, paths.UNITS):
                 if not (folder / name).exists():
-                    writing.write_json(folder / name, told["begun"][name])
-        if "row" in told and not (paths.runs() / self._own(told["run"]) / paths.FINISHED).exists():
+                    writing.write_json(folder / name, facts["begun"][name])
+        if (
+            "row" in facts
+            and not (paths.runs() / self._own(facts["run"]) / paths.FINISHED).exists()
+        ):
             history.truncate_metrics(
-                paths.runs() / told["run"], told["row"]["step"] - 1
+                paths.runs() / facts["run"], facts["row"]["step"] - 1
             )  # told again after a restart or a reconnection
-            history.append_metrics(paths.runs() / told["run"], told["row"])
-        if "finished" in told:
-            storage.pull(self._own(told["finished"]), self.o.storage)
-        if "subnet" in told:
+            history.append_metrics(paths.runs() / facts["run"], facts["row"])
+        if "finished" in facts:
+            storage.pull(self._own(facts["finished"]), self.o.storage)
+        if "subnet" in facts:
             store.save_subnet(
-                storage.here(self._own(told["subnet"]["run"])), from_dict(Subnet, told["subnet"])
+                storage.here(self._own(facts["subnet"]["run"])), from_dict(Subnet, facts["subnet"])
             )
-        if "report" in told:
+        if "report" in facts:
             store.save_report(
-                storage.here(self._own(told["report"]["run"])),
-                from_dict(Report, told["report"]),
-                told["rows"],
+                storage.here(self._own(facts["report"]["run"])),
+                from_dict(Report, facts["report"]),
+                facts["rows"],
             )
-        if "wrong" in told:
-            leases.fail(number, told["wrong"], worker, again=bool(told.get("again")))
+        if "wrong" in facts:
+            leases.fail(number, facts["wrong"], worker, again=bool(facts.get("again")))
 
     def _own(self, run: str) -> str:
         """The run's id, which is that of the job, or of a training the first that it told.
@@ -160,15 +165,15 @@ class RayHandle(base.Handle):
 
     def stop(self) -> None:
         """Asks until the cluster has heard it."""
-        self.asked = True
+        self.stopping = True
         with contextlib.suppress(cluster.Unreachable):
             cluster.stop(self.o.address, self.job.remote)
-            self.asked = False
+            self.stopping = False
 
     def kill(self) -> None:
         if self.code is None:
             self.stop()
-            if self.asked:
+            if self.stopping:
                 with self.log.open("a") as out:
                     out.write(
                         f"the cluster at {self.o.address} does not answer: the job"

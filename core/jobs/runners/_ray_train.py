@@ -42,20 +42,20 @@ class Post:
 
     def __init__(self) -> None:
         self.words: list[dict[str, Any]] = []
-        self.asked, self.ended = False, None
+        self.stopping, self.ended = False, None
 
     def tell(self, word: dict[str, Any]) -> None:
         self.words.append(word)
 
     def taken(self) -> list[dict[str, Any]]:
-        found, self.words = self.words, []
-        return found
+        result, self.words = self.words, []
+        return result
 
     def stop(self) -> None:
-        self.asked = True
+        self.stopping = True
 
     def go_on(self) -> bool:
-        return not self.asked
+        return not self.stopping
 
     def end(self, how: str, text: str) -> None:
         self.ended = self.ended or (how, text)
@@ -127,13 +127,13 @@ def _notes(where: str) -> dict[str, Any]:
 
 def _listen(job: Any, post: Any, over: threading.Event) -> None:
     """Hands on what the processes tell, and to them that the job was asked to stop."""
-    told = False
+    facts = False
     while True:
         last = over.is_set()
         with contextlib.suppress(ray.exceptions.RayError):
-            if job.stopped and not told:
+            if job.stopped and not facts:
                 ray.get(post.stop.remote())
-                told = True
+                facts = True
             for word in ray.get(post.taken.remote()):
                 say(**word)
         if last:
@@ -175,12 +175,12 @@ class ProcessReport:
     def __init__(self, post: Any, group: Any) -> None:
         self.post, self.first, self.run = post, group is None or group.rank == 0, ""
         self.rows: int | None = None
-        own = (
+        local = (
             node(),
             "GPU " + ", ".join(map(str, ray.get_gpu_ids())) if ray.get_gpu_ids() else "cpu",
             os.getpid(),
         )
-        placed = group.gather(own) if group else [own]
+        placed = group.gather(local) if group else [local]
         if self.first:
             post.tell.remote(
                 {

@@ -30,18 +30,18 @@ from core.storage import remote as storage, store
 class Job:
     """This job: what was asked, whether to go on, and its report function."""
 
-    def __init__(self, asked: dict[str, Any]) -> None:
+    def __init__(self, request: dict[str, Any]) -> None:
         self.kind, self.payload, self.o, self.name = (
-            asked["kind"],
-            asked["payload"],
-            asked["settings"],
-            asked["name"],
+            request["kind"],
+            request["payload"],
+            request["settings"],
+            request["name"],
         )
-        self.stopped, self.told = False, 0.0
+        self.stopped, self.reported = False, 0.0
 
     def __call__(self, progress: float, message: str = "", left: float | None = None) -> bool:
-        if time.monotonic() - self.told > _ray_train.POLL_S or progress >= 1:
-            self.told = time.monotonic()
+        if time.monotonic() - self.reported > _ray_train.POLL_S or progress >= 1:
+            self.reported = time.monotonic()
             say(progress=progress, message=message, left=left)
         return not self.stopped
 
@@ -79,22 +79,27 @@ def evaluate(job: Job, run: str) -> None:
     given = job.payload
 
     def report(progress: float, message: str = "", left: float | None = None) -> bool:
-        for one in store.reports(folder):
+        for item in store.reports(folder):
             key = (
-                one.subnet,
-                one.split,
-                one.chunk_ms,
-                one.decoder,
-                one.language_model,
-                one.file_sha256,
-                one.delta_wer,
+                item.subnet,
+                item.split,
+                item.chunk_ms,
+                item.decoder,
+                item.language_model,
+                item.file_sha256,
+                item.delta_wer,
             )
             if key not in known:
                 known.add(key)
                 rows = store.hypotheses(
-                    folder, one.subnet, one.split, one.chunk_ms, one.decoder, one.language_model
+                    folder,
+                    item.subnet,
+                    item.split,
+                    item.chunk_ms,
+                    item.decoder,
+                    item.language_model,
                 )
-                say(report=as_dict(one), rows=rows)
+                say(report=as_dict(item), rows=rows)
         return job(progress, message, left)
 
     if given.get("new"):
@@ -140,13 +145,13 @@ def work(job: Job) -> None:
 
 
 def main(words: str) -> int:
-    asked = json.loads(base64.urlsafe_b64decode(words))
-    job = Job(asked)
+    request = json.loads(base64.urlsafe_b64decode(words))
+    job = Job(request)
     os.environ["SUPERNET_ARTIFACTS"] = str(Path(job.o["artifacts"]).expanduser())
     os.environ[storage.VARIABLE] = job.o["storage"]
     confinement.confine(job.payload)
     try:
-        check_versions(asked["versions"], "the cluster")
+        check_versions(request["versions"], "the cluster")
         ray.init(address="auto", namespace=f"{_ray_train.SPACE}-{job.name}", log_to_driver=True)
 
         def ask(number: int, frame: FrameType | None) -> None:

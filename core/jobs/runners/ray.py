@@ -122,14 +122,14 @@ class Runner(base.Runner):
 
     def _submit(self, job: Job, name: str) -> None:
         submission = _ray("ray.job_submission")
-        asked = {
+        request = {
             "kind": job.kind,
             "payload": job.payload,
             "settings": self.settings(),
             "versions": versions(),
             "name": name,
         }
-        words = base64.urlsafe_b64encode(json.dumps(asked).encode()).decode()
+        words = base64.urlsafe_b64encode(json.dumps(request).encode()).decode()
         keys = {n: v for n, v in os.environ.items() if n.startswith("AWS_") or n == "SPEECH_ROOT"}
         keys |= {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S), KEY: job_key(name)}
         with tempfile.TemporaryDirectory() as folder:  # only the code: runs go through the storage
