@@ -139,7 +139,7 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
             sqlite3.connect(where, uri=True, timeout=BUSY_S, isolation_level=None)
         ) as db:
             db.row_factory = sqlite3.Row
-            _prepare(db)
+            schema.write_ahead(db, BUSY_S)
             db.execute("begin immediate")
             try:
                 _check_schema(db, path)
@@ -286,23 +286,6 @@ def said(files: list[Path]) -> str:
         if files
         else ""
     )
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    """Write-ahead log. SQLite does not wait by itself while another process makes the same change,
-    so we do.
-    """
-    until = time.monotonic() + BUSY_S
-    while db.execute("pragma journal_mode").fetchone()[0] != "wal":
-        try:
-            db.execute("pragma journal_mode = wal")
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
-    db.execute(
-        "pragma synchronous = normal"
-    )  # no fsync per heartbeat; a power cut may lose the last changes
 
 
 def _check_schema(db: sqlite3.Connection, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 
 SCHEMA = 4  # stored as the database's user_version; raised when a table changes
 
@@ -63,3 +64,20 @@ def update(db: sqlite3.Connection) -> int:
 def _run(db: sqlite3.Connection, statements: str) -> None:
     for statement in statements.split(";"):
         db.execute(statement)
+
+
+def write_ahead(db: sqlite3.Connection, busy_s: float) -> None:
+    """Write-ahead log. SQLite does not wait by itself while another process makes the same change,
+    so we do.
+    """
+    until = time.monotonic() + busy_s
+    while db.execute("pragma journal_mode").fetchone()[0] != "wal":
+        try:
+            db.execute("pragma journal_mode = wal")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+    db.execute(
+        "pragma synchronous = normal"
+    )  # no fsync per heartbeat; a power cut may lose the last changes

@@ -20,7 +20,6 @@ from core.data import extract, filters as sift, prepare
 from core.data.prepared import Prepared, Statistics
 from core.data.source import SpeechRecipe
 from core.speech import audio, features
-from core.storage import store
 from tests.speech_stub import RECIPE, Stub, give, write_split
 
 
@@ -131,7 +130,7 @@ def test_what_a_dead_preparation_left_is_redone(corpus):
 def test_a_preparation_that_fails_leaves_no_folder(corpus, monkeypatch):
     abandoned = paths.prepared() / "x"
     monkeypatch.setattr(
-        store, "write_lines", lambda *a: (_ for _ in ()).throw(OSError("disk full"))
+        writing, "write_lines", lambda *a: (_ for _ in ()).throw(OSError("disk full"))
     )
     with pytest.raises(OSError, match="disk full"):
         prepare.prepare(SpeechRecipe.of(RECIPE))

@@ -80,7 +80,7 @@ def test_a_damaged_file_is_kept_aside_and_said_and_work_goes_on(kind, filled, ca
     assert queue.list_jobs() == []
     (kept,) = database.damaged()
     error = capsys.readouterr().err
-    assert kept.read_bytes()[:100] == broken[:100] and kept.name.startswith("queue.db.damaged-2")
+    assert kept.read_bytes()[:100] == broken[:100] and kept.name.startswith("jobs.db.damaged-2")
     assert (
         f"{filled} was damaged (" in error
         and kept.name in error
@@ -120,7 +120,7 @@ def test_whatever_meets_it_first_is_done_on_the_empty_queue(first, filled):
 def test_what_lies_beside_it_goes_with_it_and_two_in_one_second_have_two_names(filled):
     for log in (b"one", b"two"):
         filled.write_bytes(b"x")
-        filled.with_name("queue.db-wal").write_bytes(log)
+        filled.with_name("jobs.db-wal").write_bytes(log)
         assert queue.list_jobs() == []
     assert len(database.damaged()) == 2
     assert {p.with_name(p.name + "-wal").read_bytes() for p in database.damaged()} == {
@@ -134,10 +134,10 @@ def test_a_log_without_its_database_is_not_played_into_the_next_one(filled):
     open_ = sqlite3.connect(filled)  # keeps the log
     assert open_.execute("select count(*) from jobs").fetchone() == (30,)
     queue.add("train", {})
-    log = filled.with_name("queue.db-wal").read_bytes()
+    log = filled.with_name("jobs.db-wal").read_bytes()
     open_.close()
     filled.unlink()
-    filled.with_name("queue.db-wal").write_bytes(log)
+    filled.with_name("jobs.db-wal").write_bytes(log)
     assert (
         log and queue.list_jobs() == [] and queue.add("train", {}) == 1 and not database.damaged()
     )
@@ -231,7 +231,7 @@ def test_a_full_disk_leaves_no_half_queue():
 
 def test_room_is_kept_for_the_queue_and_given_up_when_the_disk_is_full(filled, monkeypatch):
     """With a real full disk: tests/jobs/test_survival.py."""
-    kept = filled.with_name("queue.db.spare")
+    kept = filled.with_name("jobs.db.spare")
     assert kept.stat().st_size == spare.BYTES and len(list(filled.parent.glob("*spare*"))) == 1
     free = [10**9]
     monkeypatch.setattr(

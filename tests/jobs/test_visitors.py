@@ -184,7 +184,7 @@ def test_nothing_is_sent_to_a_cluster_that_is_not_the_operators_any_more(
     lab = {"address": "http://head:8265", "storage": "s3://b/r", "artifacts": "/scratch"}
     text = "[clusters.lab]\n" + "".join(f"{name} = '{value}'\n" for name, value in lab.items())
     server_toml(text)
-    number = visitors.queue(ANNA, "train", RECIPE, runner="ray", cluster="lab")
+    number = visitors.add(ANNA, "train", RECIPE, runner="ray", cluster="lab")
     visitors.check_cluster(queue.get(number))
     server_toml(text.replace(lab[change], "http://elsewhere") if change else "")
     own = queue.get(queue.add("train", RECIPE, runner="ray", settings=lab))
