@@ -94,11 +94,12 @@ def _work(given: Any) -> int:
         result = search.search(given.run, report)
     else:
         asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
-        from core.pipelines import evaluate, language
+        if given.tune:
+            from core.pipelines.language import tune as work
+        else:
+            from core.pipelines.evaluate import evaluate as work
 
-        if given.again and not given.tune:
-            asked["again"] = True
-        work = language.tune if given.tune else evaluate.evaluate
+            asked |= {"again": True} if given.again else {}
         result = work(given.run, given.subnets, given.splits, report, **asked)
     created = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
     if getattr(given, "json", False):
