@@ -142,8 +142,11 @@ def _check_size(found: dict[str, list[Utterance]], options: features.Options) ->
 
 
 def _told(options: tokenizer.Options) -> dict[str, Any]:
-    """Without the marks: they are in the texts, or rather not, and these are part of the key."""
-    return {name: value for name, value in as_dict(options).items() if name != "marks"}
+    """Without the marks: they are in the texts, or rather not, and these are part of the key. And
+    without word ends where there are none: speech prepared before them is found.
+    """
+    told = {name: value for name, value in as_dict(options).items() if name != "marks"}
+    return told if options.word_ends else {n: v for n, v in told.items() if n != "word_ends"}
 
 
 def _contents(
@@ -198,12 +201,13 @@ def _ready(folder: Path) -> bool:
 
 def new_tokens(recipe: Recipe) -> bool:
     """Whether the recipe asks for phonemes where the run it continues has letters or pieces, or the
-    reverse: then the encoder alone
-    is continued.
+    reverse, or for word ends otherwise than it: then the encoder alone is continued.
     """
-    kind = recipe.tokens.get("kind")
-    phonemes = tokenizer.load(store.run_folder(recipe.init_from)).unit == "phonemes"
-    return kind is not None and (kind == "phonemes") != phonemes
+    kind, ends = recipe.tokens.get("kind"), recipe.tokens.get("word_ends")
+    run = tokenizer.load(store.run_folder(recipe.init_from))
+    phonemes = run.unit == "phonemes"
+    other_ends = phonemes and ends is not None and ends != run.word_ends
+    return kind is not None and ((kind == "phonemes") != phonemes or other_ends)
 
 
 def inherited(recipe: Recipe) -> tuple[int, dict[str, bytes]]:
