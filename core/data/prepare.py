@@ -133,8 +133,11 @@ def _check_size(found: dict[str, list[Utterance]], options: features.Options) ->
 
 
 def _without_marks(options: tokenizer.Options) -> dict[str, Any]:
-    """The marks are left out: what they change is in the texts, which are part of the key."""
-    return {name: value for name, value in as_dict(options).items() if name != "marks"}
+    """The marks are left out: what they change is in the texts, which are part of the key. Word
+    ends are left out where there are none: speech prepared before they existed is found.
+    """
+    left_out = {"marks"} if options.word_ends else {"marks", "word_ends"}
+    return {name: value for name, value in as_dict(options).items() if name not in left_out}
 
 
 def _contents(

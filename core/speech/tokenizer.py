@@ -30,6 +30,7 @@ FIXED_SIZES = {
 }
 CHARACTERS = FIXED_SIZES["characters"]
 SPACE = "\u2581"  # SentencePiece's mark for the start of a word
+WORD_END = "_E"  # after a phoneme that ends a word, in token tables with word ends
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Options:
         low=32,
         high=4096,
     )
+    word_ends: bool = option(False, "of phonemes: those that end a word are tokens of their own")
     marks: list[str] = option(
         [],
         "what stands in transcripts and is no word, beside the marks of core/speech/marks.py, e.g."
@@ -58,7 +60,7 @@ class Options:
     @property
     def vocabulary(self) -> int:
         """Number of symbols, the blank included."""
-        return FIXED_SIZES.get(self.kind, self.size)
+        return FIXED_SIZES.get(self.kind, self.size) + len(phones.PHONES) * self.word_ends
 
 
 def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
@@ -69,8 +71,14 @@ def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
     is too little for the size.
     """
 
+    if options.word_ends and options.kind != "phonemes":
+        raise ValueError(
+            f"tokens.word_ends belongs to tokens.kind = 'phonemes', but the kind is"
+            f" {options.kind!r}: leave one out"
+        )
     if options.kind == "phonemes":
-        made = Phonemes([BLANK_SYMBOL, *phones.PHONES])
+        ends = [phone + WORD_END for phone in phones.PHONES] if options.word_ends else []
+        made = Phonemes([BLANK_SYMBOL, *phones.PHONES, *ends])
         writing.write_bytes(folder / paths.TOKENS, made.tokens_txt().encode())
         return made
     texts = [text for text in texts if text]
@@ -117,6 +125,7 @@ class Tokenizer:
     """Encodes normalized text as ids 1..size-1 and decodes ids; 0 is the blank."""
 
     symbols: list[str]
+    word_ends = False  # whether phonemes that end words are tokens of their own
     unit = (  # what decode() gives: words, or phonemes, of which only a decoding graph makes words
         "words"
     )
@@ -192,13 +201,16 @@ class Pieces(Tokenizer):
 
 
 class Phonemes(Tokenizer):
-    """ARPAbet; every word as its likeliest pronunciation, words not kept apart."""
+    """ARPAbet; every word as its likeliest pronunciation. Words are not kept apart, unless the
+    symbols have word ends.
+    """
 
     unit = "phonemes"
 
     def __init__(self, symbols: Sequence[str]):
         self.symbols = list(symbols)
         self._ids = {symbol: id for id, symbol in enumerate(self.symbols)}
+        self.word_ends = any(symbol.endswith(WORD_END) for symbol in self.symbols)
         if self.symbols[:1] != [BLANK_SYMBOL] or len(self._ids) != len(self.symbols):
             raise ValueError(
                 f"tokens {self.symbols[:3]} ...: the first must be '{BLANK_SYMBOL}', and none may"
@@ -212,6 +224,8 @@ class Phonemes(Tokenizer):
         return [self._of(word, said) for said in lexicon.pronounce(word)]
 
     def _of(self, word: str, said: Sequence[str]) -> tuple[int, ...]:
+        if self.word_ends:
+            said = [*said[:-1], said[-1] + WORD_END]
         try:
             return tuple(self._ids[phone] for phone in said)
         except KeyError as error:
@@ -220,7 +234,8 @@ class Phonemes(Tokenizer):
             ) from None
 
     def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(self.symbols[i] for i in ids if i != BLANK)
+        """The phonemes, whether they end words or not: error rates can be compared."""
+        return " ".join(self.symbols[i].removesuffix(WORD_END) for i in ids if i != BLANK)
 
     def reference(self, text: str) -> str:
         return self.decode(self.encode(text))
@@ -248,9 +263,10 @@ def _checked(file: Path) -> bytes:
 def of_tokens(tokens_txt: str) -> Phonemes:
     """From the content of a tokens.txt; ValueError unless it is one of phonemes."""
     symbols = [line.rsplit(" ", 1)[0] for line in tokens_txt.split("\n") if line]
-    if set(symbols[1:]) - set(phones.PHONES):
+    strange = {s for s in symbols[1:] if s.removesuffix(WORD_END) not in phones.PHONES}
+    if strange:
         raise ValueError(
-            f"{paths.TOKENS} names {sorted(set(symbols[1:]) - set(phones.PHONES))[:3]}, which are"
+            f"{paths.TOKENS} names {sorted(strange)[:3]}, which are"
             f" no phonemes, and there is no {paths.BPE}: this folder holds no whole tokenizer"
         )
     return Phonemes(symbols)

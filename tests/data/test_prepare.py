@@ -16,10 +16,11 @@ import soundfile
 from core import paths
 from core.common import writing
 from core.corpora.base import Dropped, spoken
-from core.data import extract, filters as sift, prepare
+from core.data import extract, filters as sift, prepare, source
 from core.data.prepared import Prepared, Statistics
 from core.data.source import SpeechRecipe
-from core.speech import audio, features
+from core.records import Choice, Recipe
+from core.speech import audio, features, tokenizer
 from tests.speech_stub import RECIPE, Stub, give, write_split
 
 
@@ -362,3 +363,32 @@ def test_what_was_changed_in_sounds_is_counted(tmp_path, monkeypatch):
         float(made.features(made.rows("train")[0]).max())
         > float(made.features(made.rows("train")[3]).max()) - 3
     ), "and it is no silence"
+
+
+def test_word_ends_make_other_prepared_speech_and_their_absence_none():
+    told = prepare._without_marks(tokenizer.Options(kind="phonemes"))
+    assert set(told) == {"kind", "size"}, "prepared before there were word ends, and found still"
+    assert (
+        prepare._without_marks(tokenizer.Options(kind="phonemes", word_ends=True))["word_ends"]
+        is True
+    )
+
+
+@pytest.mark.parametrize(
+    ("tokens", "run_ends", "new"),
+    [
+        ({"kind": "phonemes"}, False, False),
+        ({"kind": "phonemes"}, True, False),
+        ({"kind": "phonemes", "word_ends": True}, False, True),
+        ({"kind": "phonemes", "word_ends": True}, True, False),
+        ({"kind": "phonemes", "word_ends": False}, True, True),
+        ({"kind": "characters"}, True, True),
+        ({}, True, False),
+    ],
+)
+def test_other_word_ends_than_the_run_has_are_new_tokens(tokens, run_ends, new, monkeypatch):
+    run = tokenizer.Phonemes(["<blk>", "AH", *(["AH_E"] if run_ends else [])])
+    monkeypatch.setattr(source.tokenizer, "load", lambda folder: run)
+    monkeypatch.setattr(source.store, "run_folder", lambda name: name)
+    given = Recipe(Choice("a"), Choice("b"), Choice("c"), tokens=tokens, init_from="run")
+    assert SpeechRecipe.of(given).new_tokens() is new
