@@ -646,7 +646,7 @@ def test_search_and_reports_decode_under_the_masks(run):
         shares={},
         features=lambda row, speed: row.features,
         tokenizer=heard.tokenizer,
-        statistics=SimpleNamespace(mean=heard.mean.numpy(), std=1 / heard.scale.numpy()),
+        statistics=SimpleNamespace(mean=heard.mean, std=1 / heard.scale),
     )
     subnet = store.subnet(run, "off")
     measured = Fitness(run, prepared, 100.0, 160.0, 1, seed=1)

@@ -143,6 +143,15 @@ def test_auto_needs_no_compiler_and_leaves_transducers_to_torch(run, monkeypatch
         runtime.load(run, engine="sparse")
 
 
+def test_a_folder_or_a_compiler_that_fails_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="set SUPERNET_ARTIFACTS.*use engine 'onnx'"):
+        _native._compile("gcc", tmp_path / "file" / "supernet.so")
+    with pytest.raises(ValueError, match="could not build the sparse engine.*use engine 'onnx'"):
+        _native._compile("false", tmp_path / "supernet.so")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
 def test_what_cannot_be_is_named(run, monkeypatch):
     with pytest.raises(ValueError, match="no engine called 'tensorrt'.*onnx, sparse, torch"):
         runtime.load(run, engine="tensorrt")
