@@ -24,7 +24,7 @@ from typing import Any
 from core import paths
 from core.common import writing
 from core.corpora import base
-from core.data.extract import Extraction, Writer
+from core.data.extract import Extraction, Writer, stamp
 from core.data.filters import Drop, check_bad, gather
 from core.data.prepared import (
     DROPPED,
@@ -69,7 +69,7 @@ def prepare(
     corpus.follow(progress)
     utterances, dropped = gather(corpus, speech.tokens.marks)
     audio = sorted({u.audio for of_split in utterances.values() for u in of_split})
-    stamps = {file: _stamp(file) for file in audio}
+    stamps = {file: stamp(file) for file in audio}
     contents = _contents(speech, corpus, utterances, dropped, stamps)
     inherited = speech.inherited()[1] if speech.inherits() else {}
     folder = _folder_of(speech, contents, inherited)
@@ -163,14 +163,6 @@ def _contents(
         "shares": corpus.shares(),
         "utterances": digest.hexdigest(),
     }
-
-
-def _stamp(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return f"unreadable: {error.errno}"
-    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _folder(key: dict[str, Any]) -> Path:

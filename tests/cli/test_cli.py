@@ -18,6 +18,7 @@ import pytest
 from core import paths, pipelines, runtime
 from core.cli import arguments, listing, main as cli
 from core.common import writing
+from core.data.source import SpeechRecipe
 from core.jobs import queue
 from core.records import Choice, Recipe, Report, Subnet, as_dict, from_dict
 from core.registry import recipes
@@ -206,7 +207,7 @@ def test_commands_reach_the_experiment(house, experiment, capsys):
     assert cli.main(["evaluate", run, "--again"]) == 0
     recipe = recipes.load_recipe("small")
     assert experiment == [
-        ("prepare", recipes.override(recipe, ["corpus.minutes=3"])),
+        ("prepare", SpeechRecipe.of(recipes.override(recipe, ["corpus.minutes=3"]))),
         ("train", recipes.override(recipe, ["seed=4"]), None, None),
         ("train", store.recipe(run), run, None),
         ("search", run),
