@@ -4,11 +4,13 @@ shipped run.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import tempfile
 import time
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,18 @@ TITLE = "the dashboard in a real browser"
 BARE = (  # the least such a page can be
     "import streamlit as st\nst.slider('x', 0, 10)\nst.plotly_chart({'data': [{'y': [1, 2]}]})\n"
 )
+BARE_DRAWN = ('[data-testid="stSlider"]', ".js-plotly-plot .main-svg")
+DRAWN = (".live canvas",)
+DRAG_S = 4.0
+FRAMES = """() => { window.frames_ = []; let last = 0;
+  const step = (now) => { if (last) frames_.push(now - last); last = now;
+    window.frame_ = requestAnimationFrame(step); };
+  window.frame_ = requestAnimationFrame(step); }"""
 AIMS = {
+    "frame_ms": 17.0,
+    "frame_p95_ms": 34.0,
     "first_page_s": 3.0,
-    "slider_ms": 300.0,
+    "slider_ms": 100.0,
     "sent_MB": 2.0,
     "memory_before_MB": 400.0,
     "memory_after_MB": 1500.0,
@@ -34,6 +45,8 @@ AIMS = {
 MEANING = {
     "first_page_s": "time to the first page after the server is up, s",
     "bare_page_s": "the same for a page of one slider and one chart: Streamlit's own share, s",
+    "frame_ms": "between two frames while the slider is dragged, median, ms",
+    "frame_p95_ms": "the same, 95th percentile, ms",
     "slider_ms": "server time from slider release to updated page, median, ms",
     "sent_MB": "sent for the first page by the app (messages and media), MB",
     "memory_before_MB": "server memory before the first transcription, MB",
@@ -71,15 +84,17 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
         with _browser.served(script=bare) as server, _browser.browser(options.browser) as chromium:
             result["bare_page_s"] = round(
                 statistics.median(
-                    visit(chromium, server.address)["seconds"] for _ in range(options.visits)
+                    visit(chromium, server.address, BARE_DRAWN)["seconds"]
+                    for _ in range(options.visits)
                 ),
                 2,
             )
     with _browser.served() as server, _browser.browser(options.browser) as chromium:
-        first = [visit(chromium, server.address) for _ in range(options.visits)]
+        first = [visit(chromium, server.address, DRAWN) for _ in range(options.visits)]
         result["first_page_s"] = round(statistics.median(v["seconds"] for v in first), 2)
         result["sent_MB"] = round(max(v["app"] for v in first) / 1e6, 3)
         result["program_MB"] = round(max(v["program"] for v in first) / 1e6, 2)
+        result |= drag(chromium, server.address)
         result |= slide(chromium, server.address, options.moves)
         result["memory_before_MB"] = round(server.memory() / 1e6)
         result["transcription_s"] = transcribe(chromium, server.address)
@@ -109,17 +124,44 @@ def table(result: dict[str, Any]) -> list[str]:
 # the browser
 
 
-def visit(chromium: Any, address: str) -> dict[str, float]:
-    """One visit with an empty cache: seconds until slider and chart are drawn, bytes sent."""
+def visit(chromium: Any, address: str, drawn: Sequence[str]) -> dict[str, float]:
+    """One visit with an empty cache: seconds until everything of `drawn` is there, bytes sent."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     try:
         traffic, start = _browser.Traffic().watch(page), time.perf_counter()
         page.goto(address)
-        page.wait_for_selector('[data-testid="stSlider"]', timeout=_browser.PATIENCE_S * 1000)
-        page.wait_for_selector(".js-plotly-plot .main-svg", timeout=_browser.PATIENCE_S * 1000)
+        for part in drawn:
+            page.wait_for_selector(part, timeout=_browser.PATIENCE_S * 1000)
         seconds = time.perf_counter() - start
         _browser.settled(page)
         return {"seconds": seconds, "app": traffic.app, "program": traffic.program}
+    finally:
+        page.close()
+
+
+def drag(chromium: Any, address: str) -> dict[str, float]:
+    """Times between frames while the thumb goes back and forth under the mouse for DRAG_S."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 900})
+    try:
+        page.goto(address)
+        page.wait_for_selector(DRAWN[0], timeout=_browser.PATIENCE_S * 1000)
+        _browser.settled(page)
+        box = page.locator(".live input[type=range]").bounding_box()
+        middle, end = box["y"] + box["height"] / 2, time.monotonic() + DRAG_S
+        page.mouse.move(box["x"] + box["width"] / 2, middle)
+        page.mouse.down()
+        page.evaluate(FRAMES)
+        for step in itertools.count():
+            share = abs((step % 100) / 50 - 1)
+            page.mouse.move(box["x"] + (0.02 + 0.96 * share) * box["width"], middle)
+            if time.monotonic() > end:
+                break
+        times = page.evaluate("() => { cancelAnimationFrame(window.frame_); return frames_; }")
+        page.mouse.up()
+        return {
+            "frame_ms": round(statistics.median(times), 1),
+            "frame_p95_ms": round(statistics.quantiles(times, n=20)[-1], 1),
+        }
     finally:
         page.close()
 
@@ -133,15 +175,15 @@ def slide(chromium: Any, address: str, moves: int) -> dict[str, float]:
         with Relay(int(address.rsplit(":", 1)[1])) as relay:
             traffic = _browser.Traffic().watch(page)
             page.goto(relay.address)
-            page.wait_for_selector('[data-testid="stSlider"]', timeout=_browser.PATIENCE_S * 1000)
+            page.wait_for_selector(DRAWN[0], timeout=_browser.PATIENCE_S * 1000)
             _browser.settled(page)
-            thumb = page.get_by_role("slider").first
+            thumb = page.locator(".live input[type=range]")
             times, seen, sizes = [], [], []
             for move in range(moves):
                 traffic.sent.clear(), traffic.received.clear(), relay.clear()
                 before = traffic.app
                 thumb.press("ArrowLeft" if move % 2 else "ArrowRight")
-                page.wait_for_timeout(150)
+                page.wait_for_timeout(400)  # the component waits for more keys before it reports
                 _browser.settled(page)
                 answers = [t for t in traffic.received if traffic.sent and t >= traffic.sent[0]]
                 if answers and (took := relay.took()) is not None:
