@@ -46,21 +46,21 @@ def page_facts(file: Path) -> dict:
 
 def pages(folder: Path = HERE / "views") -> list:
     """Every page of the folder, in the order the pages ask for; the first is the front page."""
-    found = [
+    result = [
         (page_facts(file), file)
         for file in sorted(folder.glob("*.py"))
         if not file.name.startswith("_")
     ]
-    found.sort(key=lambda item: (item[0]["ORDER"], item[1].name))
+    result.sort(key=lambda item: (item[0]["ORDER"], item[1].name))
     return [
         st.Page(file, title=facts["TITLE"], icon=facts["ICON"], url_path=file.stem, default=i == 0)
-        for i, (facts, file) in enumerate(found)
+        for i, (facts, file) in enumerate(result)
     ]
 
 
 def main() -> None:
     st.set_page_config(
-        page_title="One network, every size", page_icon=str(HERE / "icon.svg"), layout="wide"
+        page_title="One model, every size", page_icon=str(HERE / "icon.svg"), layout="wide"
     )
     st.html(STYLE)
     page = st.navigation(pages(), position="sidebar")

@@ -15,11 +15,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from core import cost, paths
-from core.records import Anatomy, Report, Subnet, as_dict
+from core.records import Anatomy, Report, Subnet
 from core.storage import metrics as history, packing, store
 from dashboard.look import once
 
@@ -30,16 +29,6 @@ UNREADABLE = (
     TypeError,
     AttributeError,
 )  # what a damaged folder raises
-CONDITION = (
-    "split",
-    "chunk_ms",
-    "lookahead_ms",
-    "left_context_ms",
-    "decoder",
-    "language_model",
-    "normaliser",
-    "precision",
-)
 
 
 # --- runs
@@ -47,10 +36,10 @@ CONDITION = (
 
 def _folder_times() -> tuple:
     """Name and times of every run's folder and marker: what the list of runs hangs on."""
-    found = []
+    result = []
     for parent in (paths.RELEASED, paths.runs()):
         for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-            found.append(
+            result.append(
                 (
                     str(folder),
                     *(
@@ -59,7 +48,7 @@ def _folder_times() -> tuple:
                     ),
                 )
             )
-    return tuple(found)
+    return tuple(result)
 
 
 def time_of(file: str | Path) -> int:
@@ -113,15 +102,15 @@ def run_title(run: str) -> str:
 
 def problems() -> dict[str, str]:
     """{run id: why it cannot be read} over the runs on disk; empty when all is well."""
-    found = {info.id: info.broken for info in _runs() if info.broken}
+    result = {info.id: info.broken for info in _runs() if info.broken}
     for run in run_ids():
         for read in (anatomy, subnets, reports):
             try:
                 read(run)
             except ValueError as error:
-                found[run] = str(error)
+                result[run] = str(error)
                 break
-    return found
+    return result
 
 
 def stamp(run: str) -> tuple[int, ...]:
@@ -131,12 +120,15 @@ def stamp(run: str) -> tuple[int, ...]:
 
 def _stamp(run: str) -> tuple[int, ...]:
     try:
-        folder, own = store.run_folder(run), store.own_part(run)
+        folder, local = store.run_folder(run), store.own_part(run)
     except UNREADABLE as error:
         raise ValueError(f"There is no run “{run}”: {error}") from error
     names = ("", paths.SUBNETS, paths.REPORTS, paths.RANKS, paths.FINISHED, paths.UNITS)
     return tuple(
-        map(time_of, [*(folder / name for name in names), own / paths.SUBNETS, own / paths.REPORTS])
+        map(
+            time_of,
+            [*(folder / name for name in names), local / paths.SUBNETS, local / paths.REPORTS],
+        )
     )
 
 
@@ -171,7 +163,7 @@ def _learning(run: str, key: tuple) -> list[dict]:
 
 
 def learning(run: str) -> list[dict]:
-    """Words wrong on held-out speech over hours heard, through all stages of the run; [] where
+    """WER on held-out speech over training audio, hours, through all stages of the run; [] where
     nothing was noted.
     """
     return guard(run, "curve of training", _learning, run, stamp(run))
@@ -274,10 +266,10 @@ def rank_steps(run: str) -> list[int]:
 def mask(run: str, chosen: Subnet, unit_name: str, step: int | None = None) -> np.ndarray:
     """bool [R/b, C]: which blocks of one matrix are kept."""
     units = {unit.name: unit for unit in anatomy(run).units}
-    found = ranks(run, step)
-    if unit_name not in found or unit_name not in units:
+    result = ranks(run, step)
+    if unit_name not in result or unit_name not in units:
         raise ValueError(f"Run “{run}” keeps no mask of “{unit_name}”.")
-    return found[unit_name] < cost.blocks_kept(units[unit_name], chosen.keep.get(unit_name, 1.0))
+    return result[unit_name] < cost.blocks_kept(units[unit_name], chosen.keep.get(unit_name, 1.0))
 
 
 # --- measurements
@@ -291,68 +283,6 @@ def _reports(run: str, key: tuple) -> list[Report]:
 def reports(run: str) -> list[Report]:
     """All Reports of the run. ValueError when one of them is damaged."""
     return guard(run, "measurements", _reports, run, stamp(run))
-
-
-def points(runs: tuple[str, ...]) -> pd.DataFrame:
-    """One row per Report of the runs, its fields plus origin and percent; runs that cannot be read
-    are left out.
-    """
-    readable = []
-    for run in runs:
-        try:
-            readable.append((run, stamp(run)))
-            reports(run), subnets(run)
-        except ValueError:
-            readable = [item for item in readable if item[0] != run]
-    return _points(tuple(readable))
-
-
-@st.cache_data(max_entries=16, show_spinner=False)
-def _points(keyed: tuple) -> pd.DataFrame:
-    rows = []
-    for run, _ in keyed:
-        known = subnets(run)
-        for report in reports(run):
-            origin = known[report.subnet].origin if report.subnet in known else ""
-            rows.append(
-                {
-                    **as_dict(report),
-                    "run": run,
-                    "origin": origin,
-                    "percent": round(100 * report.sparsity),
-                }
-            )
-    columns = [*Report.__dataclass_fields__, "origin", "percent"]
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame[np.isfinite(frame["wer"].astype(float))].reset_index(drop=True)
-
-
-def conditions(frame: pd.DataFrame) -> list[tuple]:
-    """The different conditions in `frame` (values of CONDITION without split), the most measured
-    first.
-    """
-    if frame.empty:
-        return []
-    sizes = frame.groupby(list(CONDITION[1:]), dropna=False).size()
-    return list(sizes.sort_values(ascending=False, kind="stable").index)
-
-
-def same_condition(frame: pd.DataFrame, split: str, condition: tuple) -> pd.DataFrame:
-    """The rows measured on `split` under exactly this condition: what one chart may hold."""
-    keep = frame["split"] == split
-    for name, value in zip(CONDITION[1:], condition):
-        keep &= frame[name] == value
-    return frame[keep].reset_index(drop=True)
-
-
-def language_models() -> list[Path]:
-    """ARPA files made by `core lm` on this machine."""
-    folder = paths.language_models()
-    return (
-        sorted(p for p in folder.iterdir() if p.name.endswith((".arpa", ".arpa.gz")))
-        if folder.is_dir()
-        else []
-    )
 
 
 # --- files

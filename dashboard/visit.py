@@ -147,7 +147,7 @@ def policy_problem() -> str:
 
 
 def may(action: str) -> bool:
-    """Whether this visitor may do it; says why not, and how that is changed, where a page offers
+    """Whether this visitor may do it; says why not, and how to change that, where a page offers
     it.
     """
     try:

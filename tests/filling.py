@@ -18,7 +18,7 @@ from pathlib import Path
 
 from core import paths
 from core.data.source import SpeechRecipe
-from core.jobs import queue as jobs
+from core.jobs import queue, queue as jobs
 from core.pipelines import speech as pipelines_speech, train as pipelines_train
 from core.records import as_dict
 from core.storage import metrics as history, store
@@ -48,7 +48,7 @@ def wait(condition, what: str, seconds: float = 300.0):
     until = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > until:
-            raise SystemExit(f"waited in vain for {what}: {jobs.list_jobs()}")
+            raise SystemExit(f"waited in vain for {what}: {queue.list_jobs()}")
         time.sleep(0.05)
     return found
 
@@ -74,8 +74,8 @@ def worker() -> subprocess.Popen:
         )
 
 
-def state(number: int, *wanted: str) -> jobs.Job | None:
-    job = jobs.get(number)
+def state(number: int, *wanted: str) -> queue.Job | None:
+    job = queue.get(number)
     return job if job.state in wanted else None
 
 
@@ -87,7 +87,7 @@ def main(home: Path) -> None:
     pipelines_speech.prepare(SpeechRecipe.of(recipe()), lambda *_: True)
     number = jobs.add("train", {"recipe": as_dict(recipe())})
     process = worker()
-    run = wait(lambda: jobs.get(number).run, "a run")
+    run = wait(lambda: queue.get(number).run, "a run")
     wait(
         lambda: (checkpoints.load(paths.runs() / run) or (0, {"step": 0}))[1]["step"],
         "a checkpoint",
@@ -98,7 +98,7 @@ def main(home: Path) -> None:
         "state": job.state,
         "error": job.error,
         "worker": process.wait(100),
-        "listed": len(jobs.list_jobs()),
+        "listed": len(queue.list_jobs()),
         "readable": (
             store.runs()[-1].id == run
             and len(history.metrics(run)) > 0
@@ -107,11 +107,11 @@ def main(home: Path) -> None:
         "step": checkpoints.load(paths.runs() / run)[1]["step"],
     }
     (disk / "filler").unlink()
-    jobs.resume(number)
+    queue.resume(number)
     worker().wait(300)
     told |= {
-        "then": jobs.get(number).state,
-        "why": jobs.get(number).error,
+        "then": queue.get(number).state,
+        "why": queue.get(number).error,
         "rows": [r["step"] for r in history.metrics(run)],
         "reports": len(store.reports(run)),
         "spare": paths.jobs_database().with_name("jobs.db.spare").exists(),

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from core import cost, paths
 from core.records import BLOCK, Anatomy, Fixed, Report, Subnet, Unit, as_dict
 from core.speech import tokenizer
-from core.storage import packing
+from core.storage import block_arrays, packing
 
 SPLITS = ("speech_commands/test-strings", "librispeech/test-clean")
 SIZES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
@@ -118,7 +118,8 @@ def ranks_of(shape_of: Anatomy, values: dict[str, np.ndarray]) -> dict[str, np.n
     ranks = {}
     for unit in shape_of.units:
         norms = np.linalg.norm(
-            packing.blocks_of(values[unit.name + ".weight"].astype(np.float32), unit.block), axis=2
+            block_arrays.blocks_of(values[unit.name + ".weight"].astype(np.float32), unit.block),
+            axis=2,
         )
         order = np.argsort(-norms.reshape(-1), kind="stable")
         rank = np.empty(unit.blocks, np.uint32)

@@ -10,12 +10,12 @@ import signal
 
 import pytest
 
-from core.bench import app
-from core.jobs import queue as jobs
+from core.bench import _browser, app
+from core.jobs import queue
 from tests.conftest import ROOT
 from tests.jobs.test_jobs import STUB, dead, wait
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PAGES = sorted(
     file.stem
     for file in (ROOT / "dashboard" / "views").glob("*.py")
@@ -33,7 +33,7 @@ def chromium(tmp_path_factory):
         f"--use-file-for-fake-audio-capture={heard}",
     )
     try:
-        with app.browser(flags=flags) as found:
+        with _browser.browser(flags=flags) as found:
             yield found
     except ValueError as missing:
         pytest.skip(str(missing))
@@ -46,7 +46,7 @@ def house(tmp_path_factory):
 
     artifacts = tmp_path_factory.mktemp("house")
     run = make_run(artifacts / "runs", "standin")
-    with app.served({"SUPERNET_ARTIFACTS": str(artifacts)}) as server:
+    with _browser.served({"SUPERNET_ARTIFACTS": str(artifacts)}) as server:
         yield server, run
 
 
@@ -68,7 +68,7 @@ def test_every_page_opens_wide_and_narrow_without_an_error(house, page, name):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(address(house, name))
     page.wait_for_selector("h1")
-    app.settled(page)
+    _browser.settled(page)
     assert page.locator('[data-testid="stException"]').count() == 0
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
@@ -83,7 +83,7 @@ def as_tokens(page) -> None:
     """Without a decoding graph: one of open speech takes a minute to build, and these nets write no
     words of it.
     """
-    app.settled(page)
+    _browser.settled(page)
     box = page.get_by_role("combobox", name="What it understands")
     box.scroll_into_view_if_needed()
     box.focus()
@@ -91,20 +91,20 @@ def as_tokens(page) -> None:
         box.press("ArrowDown")
         page.wait_for_timeout(150)
     box.press("Enter")
-    page.get_by_text("What the network itself writes").wait_for()
-    app.settled(page)
+    page.get_by_text("What the model itself writes").wait_for()
+    _browser.settled(page)
 
 
 def test_an_upload_is_transcribed_as_the_recogniser_does(house, page, tmp_path):
     file = app.noise(tmp_path / "speech.wav", 3.0)
     page.goto(address(house, "transcribe"))
     page.wait_for_selector("h1")
-    app.upload(page, file)
-    app.settled(page)
+    _browser.upload(page, file)
+    _browser.settled(page)
     as_tokens(page)
     page.get_by_role("button", name="Transcribe", exact=True).click()
-    page.get_by_text("What was heard").wait_for()
-    app.settled(page)
+    page.get_by_text("Transcripts").wait_for()
+    _browser.settled(page)
     assert page.locator('[data-testid="stException"]').count() == 0
     shown = [box.inner_text() for box in page.locator('[data-testid="stHtml"]').all()]
 
@@ -135,8 +135,8 @@ def test_a_voice_is_recorded_and_transcribed(house, chromium):
     button.click()
     as_tokens(page)
     page.get_by_role("button", name="Transcribe", exact=True).click()
-    page.get_by_text("What was heard").wait_for()
-    app.settled(page)
+    page.get_by_text("Transcripts").wait_for()
+    _browser.settled(page)
     assert page.locator('[data-testid="stException"]').count() == 0
     seconds = float(
         re.search(
@@ -153,14 +153,14 @@ def test_two_visitors_at_once_get_their_own_words(house, chromium, tmp_path):
     for i, (page, subnet) in enumerate(zip(pages, ("s50", "s90"))):
         page.goto(address(house, "transcribe", subnet))
         page.wait_for_selector("h1")
-        app.upload(page, app.noise(tmp_path / f"speech{i}.wav", 6.0 + i))
+        _browser.upload(page, app.noise(tmp_path / f"speech{i}.wav", 6.0 + i))
     for page in pages:
-        app.settled(page)
+        _browser.settled(page)
         as_tokens(page)
         page.get_by_role("button", name="Transcribe", exact=True).click()
     for page, own, other in zip(pages, ("s50", "s90"), ("s90", "s50")):
-        page.get_by_text("What was heard").wait_for()
-        app.settled(page)
+        page.get_by_text("Transcripts").wait_for()
+        _browser.settled(page)
         told = page.locator('[data-testid="stMain"]').inner_text()
         assert (
             page.locator('[data-testid="stException"]').count() == 0 and f"subnet={own}" in page.url
@@ -192,21 +192,21 @@ def test_a_job_goes_on_when_the_browser_closes_and_the_app_restarts_and_both_app
         "PYTHONPATH": str(tmp_path),
     }
     monkeypatch.setenv("SUPERNET_ARTIFACTS", own["SUPERNET_ARTIFACTS"])
-    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True, "steps": 2000})
-    steps = lambda: int(jobs.get(number).message.removeprefix("step ") or 0)  # noqa: E731
+    number = queue.add("train", {"note": str(tmp_path / "n"), "slow": True, "steps": 2000})
+    steps = lambda: int(queue.get(number).message.removeprefix("step ") or 0)  # noqa: E731
     try:
-        with app.served(own) as server:
+        with _browser.served(own) as server:
             page = chromium.new_page()
             page.goto(f"{server.address}/jobs")
             page.get_by_role("button", name="Start a worker").click()
-            wait(lambda: jobs.get(number).message.startswith("step"), 60)
+            wait(lambda: queue.get(number).message.startswith("step"), 60)
             page.close()
             seen = steps()
             wait(lambda: steps() > seen, 30)  # the browser is gone
-            seen, worker = steps(), jobs.get(number).worker
+            seen, worker = steps(), queue.get(number).worker
         assert server.process.poll() is not None
         wait(lambda: steps() > seen, 30)  # so is the app
-        with app.served(own) as server, app.served(own) as other:
+        with _browser.served(own) as server, _browser.served(own) as other:
             for one in (server, other):
                 page = chromium.new_page()
                 page.goto(f"{one.address}/jobs")
@@ -216,16 +216,16 @@ def test_a_job_goes_on_when_the_browser_closes_and_the_app_restarts_and_both_app
             page = chromium.new_page()
             page.goto(f"{other.address}/jobs")
             page.get_by_role("button", name="Cancel").click()
-            wait(lambda: jobs.get(number).state == "cancelled", 60)
+            wait(lambda: queue.get(number).state == "cancelled", 60)
             page.close()
         assert (
-            jobs.get(number).worker == worker
-            and jobs.get(number).attempts == 1
+            queue.get(number).worker == worker
+            and queue.get(number).attempts == 1
             and len((tmp_path / "n").read_text().split()) == 1
         )
         assert (tmp_path / "n.checkpoint").exists()
     finally:
-        name = jobs.get(number).worker
+        name = queue.get(number).worker
         if name and not dead(int(name.split(":")[1])):
             os.kill(int(name.split(":")[1]), signal.SIGTERM)
 
@@ -235,7 +235,7 @@ def test_the_bench_counts_what_is_sent_and_held(chromium, own_artifacts):
     from tests.standin import make_run
 
     make_run(own_artifacts / "runs")
-    with app.served() as server:
+    with _browser.served() as server:
         first = app.visit(chromium, server.address)
         moved = app.slide(chromium, server.address, 3)
         assert 0.02e6 < first["app"] < 2e6 and 0.2 < moved["slider_kB"] < 200

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.bench import app
+from core.bench import _browser
 from tests.test_browser import address, chromium, house, page  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.browser
@@ -17,7 +17,7 @@ HOSTILE = "<img src=x onerror=document.title='owned'>"
 def live(house, page):  # noqa: F811
     page.goto(address(house))
     page.wait_for_selector(".live canvas")
-    app.settled(page)
+    _browser.settled(page)
     return page
 
 

@@ -25,7 +25,7 @@ from core.common import reading
 from core.corpora import folder, kaldi, manifest
 from core.data import filters as sift, prepare, prepared
 from core.data.source import SpeechRecipe
-from core.jobs import queue as jobs
+from core.jobs import leases, queue
 from core.lm import arpa
 from core.records import Choice, Recipe, Utterance
 from core.registry import recipes as recipe_files
@@ -34,6 +34,8 @@ from core.storage import packing, store
 from core.training import checkpoints
 from tests import standin
 from tests.pipelines.test_wrong_input import ARPA
+
+pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("SUPERNET_FUZZ_S", 3))
 ODD = [
@@ -236,10 +238,10 @@ RECIPE = (recipe_files.paths.RECIPES / "voice_commands.toml").read_bytes()
 @example(data=b"a = " + b"[" * 3000)
 def test_recipes(until, tmp_path, data):
     (tmp_path / "r.toml").write_bytes(data)
-    found = read_or_refused(lambda: store.load_recipe(tmp_path / "r.toml"))
+    found = read_or_refused(lambda: recipe_files.load_recipe(tmp_path / "r.toml"))
     assert found is None or isinstance(found, Recipe)
     (tmp_path / "r.json").write_bytes(data)
-    read_or_refused(lambda: store.load_recipe(tmp_path / "r.json"))
+    read_or_refused(lambda: recipe_files.load_recipe(tmp_path / "r.json"))
 
 
 # what is stored: refused, or exactly what was written
@@ -365,7 +367,7 @@ def test_the_queue(until, own_artifacts, data):
     database = paths.jobs_database()
     for file in own_artifacts.glob("jobs.db*") if own_artifacts.exists() else ():
         file.unlink()
-    numbers = [jobs.add("train", {"recipe": f"r{n}"}) for n in range(5)]
+    numbers = [queue.add("train", {"recipe": f"r{n}"}) for n in range(5)]
     db = sqlite3.connect(database)
     db.execute("pragma wal_checkpoint(truncate)")
     db.close()
@@ -376,10 +378,10 @@ def test_the_queue(until, own_artifacts, data):
         del whole[len(whole) - length % 7 * 100 or len(whole) :]
     database.write_bytes(whole)
     for work in (
-        lambda: jobs.list_jobs(10),
-        lambda: jobs.add("train", {}),
-        lambda: jobs.claim("a:1:b"),
-        lambda: [jobs.get(n) for n in numbers],
+        lambda: queue.list_jobs(10),
+        lambda: queue.add("train", {}),
+        lambda: leases.claim("a:1:b"),
+        lambda: [queue.get(n) for n in numbers],
     ):
         read_or_refused(work)
 

@@ -90,11 +90,13 @@ def check(line: str) -> None:
     if "--help" in words:
         words.remove("--help")
         commands = next(
-            a.choices for a in arguments.parser()._actions if hasattr(a, "choices") and a.choices
+            a.choices
+            for a in arguments.top_parser()._actions
+            if hasattr(a, "choices") and a.choices
         )
         assert not words or words[0] in commands, f"`{line}`: no such command"
         return
-    given = arguments.parser().parse_args(words)
+    given = arguments.top_parser().parse_args(words)
     recipe = getattr(given, "recipe", None)
     if recipe and recipe not in PLACEHOLDERS and not recipe.startswith("my"):
         loaded = recipe_files.load_recipe(recipe if "/" not in recipe else ROOT / recipe)
@@ -172,6 +174,7 @@ def test_there_are_eight_commands():
     assert len(core_lines(f"```sh\n{block}```")) == 8
 
 
+@pytest.mark.slow
 def test_the_python_block_runs(monkeypatch, capsys):
     """A whole utterance and a stream give the same text, and partial results grow before the
     end.
@@ -230,7 +233,7 @@ def measured(row: dict[str, str], split: str) -> Report | None:
     found = [
         r
         for run in runs
-        for r in store.reports(run, own=False)
+        for r in store.reports(run, added=False)
         if (r.subnet, r.split, r.decoder, f"{r.file_bytes / 1e6:.2f}")
         == (row["subnet"], split, "greedy", row["file, MB"])
         and r.chunk_ms > 0
@@ -303,6 +306,7 @@ def test_the_slurm_script_has_ten_lines_and_starts_a_recipe_that_exists():
     check(script.splitlines()[-1].split("-m core ")[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", all_core_lines())
 def test_every_core_command_of_the_pages_parses(line):
     check(line)
@@ -336,6 +340,7 @@ def looking() -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_commands_that_only_look_are_executed(capfd):
     """In this process: what trains and measures is executed by test_readme_commands."""
     assert {"list", "list bench", "jobs", "compare --help"} <= set(looking())
@@ -348,6 +353,7 @@ def test_commands_that_only_look_are_executed(capfd):
         assert capfd.readouterr().out.strip(), line
 
 
+@pytest.mark.slow
 def test_help_works():
     done = subprocess.run(
         [sys.executable, "-m", "core", "--help"], cwd=ROOT, capture_output=True, text=True

@@ -15,6 +15,8 @@ from core.cli import main as cli
 from core.storage import store
 from tests.test_readme import LANGUAGE, ROOT, core_lines
 
+pytestmark = pytest.mark.slow
+
 PAGES = [
     ROOT / "README.md",
     ROOT / "core/jobs/README.md",

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
-from core.jobs import queue as jobs, ray_client as cluster
+from core.common import writing
+from core.jobs import queue, ray_client as cluster
 from core.records import Recipe, as_dict
-from core.storage import store
+from core.registry import recipes
 
 PATIENCE_S = 900.0
 LEAVE_S = 90.0  # until a worker that was told to leave is killed
@@ -62,17 +63,17 @@ TINY = (
 
 
 def measure(
-    folder: Path, count: int, updates: int, environment: dict[str, str], found: dict[str, Any]
+    folder: Path, count: int, updates: int, environment: dict[str, str], result: dict[str, Any]
 ) -> None:
-    """Into `found`, as soon as each is known: medians over `count` jobs that do nothing, and ms an
+    """Into `result`, as soon as each is known: medians over `count` jobs that do nothing, and ms an
     update of both ways over `updates`,
     the first rows of the curves left out.
 
     `environment` names the jobs' module; the queue is that of this process's artifacts. Needs Ray;
     RuntimeError when a job fails.
     """
-    recipe = store.override(
-        store.load_recipe("voice_commands"),
+    recipe = recipes.override(
+        recipes.load_recipe("voice_commands"),
         [
             *TINY,
             f"training.updates={max(1, updates)}",
@@ -82,7 +83,7 @@ def measure(
     if updates:
         with _watched(folder / "mine") as times:
             _here(recipe, folder / "mine")
-        found["update_ms"] = _per_update(times)
+        result["update_ms"] = _per_update(times)
     with _cluster(environment) as address, _worker(environment):
         settings = {
             "address": address,
@@ -92,16 +93,16 @@ def measure(
         }
         if count:
             done = [_done("search", {"run": ""}, settings) for _ in range(count)]
-            found["ray_job_s"] = round(statistics.median(j.ended - j.created for j in done), 2)
+            result["ray_job_s"] = round(statistics.median(j.ended - j.created for j in done), 2)
         if updates:
             with _watched(folder / "theirs") as times:
                 _done("train", {"recipe": as_dict(recipe)}, settings)
-            found["ray_update_ms"] = _per_update(times)
+            result["ray_update_ms"] = _per_update(times)
 
 
 def _here(recipe: Recipe, folder: Path) -> None:
     """The training in a process of its own, as the local runner has it."""
-    store.write_json(folder / "recipe.json", as_dict(recipe))
+    writing.write_json(folder / "recipe.json", as_dict(recipe))
     done = subprocess.run(
         [sys.executable, "-m", "core", "train", str(folder / "recipe.json")],
         cwd=paths.ROOT,
@@ -116,19 +117,19 @@ def _here(recipe: Recipe, folder: Path) -> None:
         )
 
 
-def _done(kind: str, payload: dict[str, Any], settings: dict[str, Any]) -> jobs.Job:
+def _done(kind: str, payload: dict[str, Any], settings: dict[str, Any]) -> queue.Job:
     number, until = (
-        jobs.add(kind, payload, runner="ray", settings=settings),
+        queue.add(kind, payload, runner="ray", settings=settings),
         time.monotonic() + PATIENCE_S,
     )
-    while (job := jobs.get(number)).state in ("queued", "running"):
+    while (job := queue.get(number)).state in ("queued", "running"):
         if time.monotonic() > until:
             raise RuntimeError(
                 f"job {number} on Ray has not ended within {PATIENCE_S:g} s: {job.message}"
             )
         time.sleep(0.02)
     if job.state != "done":
-        raise RuntimeError(f"job {number} on Ray {job.state}: {job.error}\n{jobs.log(number, 20)}")
+        raise RuntimeError(f"job {number} on Ray {job.state}: {job.error}\n{queue.log(number, 20)}")
     return job
 
 
@@ -171,19 +172,19 @@ def _cluster(environment: dict[str, str]) -> Iterator[str]:
     Every port is a free one: another cluster of this machine stays what it is.
     """
     port, agent = _free_ports(2)
-    own = PATIENT | {
+    local = PATIENT | {
         "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
     }  # a job's `python`
     before = dict(os.environ)
     os.environ.update(
-        environment | own
+        environment | local
     )  # Ray reads them when it is loaded, and its processes inherit them
     try:
         from ray.cluster_utils import Cluster
 
-        made, session = Cluster(), ""
+        created, session = Cluster(), ""
         try:
-            head = made.add_node(  # Ray itself would wait for 30 s only
+            head = created.add_node(  # Ray itself would wait for 30 s only
                 wait=False,
                 num_cpus=2,
                 num_gpus=0,
@@ -202,7 +203,7 @@ def _cluster(environment: dict[str, str]) -> Iterator[str]:
                 time.sleep(0.2)
             yield address
         finally:
-            made.shutdown()
+            created.shutdown()
             if session:  # logs and copies of the code, some MB each time
                 shutil.rmtree(session, ignore_errors=True)
     finally:
@@ -214,9 +215,9 @@ def _free_ports(count: int) -> list[int]:
     """Ports that nobody uses now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in sockets]
 
 
 def _ready(address: str) -> bool:

@@ -34,15 +34,15 @@ class Relay:
         self._listener.close()
 
     def clear(self) -> None:
-        self.asked.clear()
+        self.sent.clear()
         self.answered.clear()
 
     def took(self) -> float | None:
         """Seconds from the first question to the last byte of the answer since `clear`; None when
         nothing was asked or answered.
         """
-        answers = [t for t in self.answered if self.asked and t >= self.asked[0]]
-        return answers[-1] - self.asked[0] if answers else None
+        answers = [t for t in self.answered if self.sent and t >= self.sent[0]]
+        return answers[-1] - self.sent[0] if answers else None
 
     def _accept(self) -> None:
         while True:
@@ -53,7 +53,7 @@ class Relay:
             server = socket.create_connection(("127.0.0.1", self.port))
             live = threading.Event()  # this connection became a WebSocket
             for start, end, times in (
-                (browser, server, self.asked),
+                (browser, server, self.sent),
                 (server, browser, self.answered),
             ):
                 threading.Thread(

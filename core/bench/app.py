@@ -4,40 +4,40 @@ shipped run.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import socket
+import itertools
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import wave
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core import paths
+from core.bench import _browser
 from core.bench._relay import Relay
 from core.records import option
 from core.storage import store
 
 TITLE = "the dashboard in a real browser"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BARE = (  # the least such a page can be
     "import streamlit as st\nst.slider('x', 0, 10)\nst.plotly_chart({'data': [{'y': [1, 2]}]})\n"
 )
-QUIET_S = 0.4  # without a message for this long, an update is over
-PATIENCE_S = 60.0
+BARE_DRAWN = ('[data-testid="stSlider"]', ".js-plotly-plot .main-svg")
+DRAWN = (".live canvas",)
+DRAG_S = 4.0
+FRAMES = """() => { window.frames_ = []; let last = 0;
+  const step = (now) => { if (last) frames_.push(now - last); last = now;
+    window.frame_ = requestAnimationFrame(step); };
+  window.frame_ = requestAnimationFrame(step); }"""
 AIMS = {
+    "frame_ms": 17.0,
+    "frame_p95_ms": 34.0,
     "first_page_s": 3.0,
-    "slider_ms": 300.0,
+    "slider_ms": 100.0,
     "sent_MB": 2.0,
     "memory_before_MB": 400.0,
     "memory_after_MB": 1500.0,
@@ -45,6 +45,8 @@ AIMS = {
 MEANING = {
     "first_page_s": "time to the first page after the server is up, s",
     "bare_page_s": "the same for a page of one slider and one chart: Streamlit's own share, s",
+    "frame_ms": "between two frames while the slider is dragged, median, ms",
+    "frame_p95_ms": "the same, 95th percentile, ms",
     "slider_ms": "server time from slider release to updated page, median, ms",
     "sent_MB": "sent for the first page by the app (messages and media), MB",
     "memory_before_MB": "server memory before the first transcription, MB",
@@ -79,18 +81,20 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         (bare := Path(folder) / "bare.py").write_text(BARE, encoding="utf-8")
-        with served(script=bare) as server, browser(options.browser) as chromium:
+        with _browser.served(script=bare) as server, _browser.browser(options.browser) as chromium:
             result["bare_page_s"] = round(
                 statistics.median(
-                    visit(chromium, server.address)["seconds"] for _ in range(options.visits)
+                    visit(chromium, server.address, BARE_DRAWN)["seconds"]
+                    for _ in range(options.visits)
                 ),
                 2,
             )
-    with served() as server, browser(options.browser) as chromium:
-        first = [visit(chromium, server.address) for _ in range(options.visits)]
+    with _browser.served() as server, _browser.browser(options.browser) as chromium:
+        first = [visit(chromium, server.address, DRAWN) for _ in range(options.visits)]
         result["first_page_s"] = round(statistics.median(v["seconds"] for v in first), 2)
         result["sent_MB"] = round(max(v["app"] for v in first) / 1e6, 3)
         result["program_MB"] = round(max(v["program"] for v in first) / 1e6, 2)
+        result |= drag(chromium, server.address)
         result |= slide(chromium, server.address, options.moves)
         result["memory_before_MB"] = round(server.memory() / 1e6)
         result["transcription_s"] = transcribe(chromium, server.address)
@@ -117,160 +121,47 @@ def table(result: dict[str, Any]) -> list[str]:
 # the server
 
 
-@dataclass
-class Server:
-    """A running dashboard."""
-
-    address: str
-    process: subprocess.Popen
-    log: Path
-
-    def memory(self) -> int:
-        """Resident bytes of the server and its children."""
-        import psutil
-
-        own = psutil.Process(self.process.pid)
-        return sum(p.memory_info().rss for p in (own, *own.children(recursive=True)))
-
-
-@contextlib.contextmanager
-def served(
-    environment: dict[str, str] | None = None, script: Path | None = None
-) -> Iterator[Server]:
-    """The dashboard (or another script) on a free port, up when the block begins, ended with it.
-    RuntimeError with its log if it dies.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log.txt"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "streamlit",
-                    "run",
-                    str(script or paths.ROOT / "dashboard" / "app.py"),
-                    "--server.headless=true",
-                    f"--server.port={port}",
-                    "--server.address=127.0.0.1",
-                    "--server.fileWatcherType=none",
-                    "--browser.gatherUsageStats=false",
-                ],
-                cwd=paths.ROOT,
-                env=os.environ | (environment or {}),
-                stdout=out,
-                stderr=out,
-            )
-        try:
-            server = Server(f"http://127.0.0.1:{port}", process, log)
-            _wait_until_up(server)
-            yield server
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _wait_until_up(server: Server) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end and server.process.poll() is None:
-        try:
-            with urllib.request.urlopen(server.address + "/_stcore/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-    raise RuntimeError(
-        f"the dashboard did not start:\n{server.log.read_text(errors='replace')[-2000:]}"
-    )
-
-
 # the browser
 
 
-@contextlib.contextmanager
-def browser(program: str = "", flags: Sequence[str] = ()) -> Iterator[Any]:
-    """A headless Chromium driven by playwright. ValueError when one of the two is missing."""
-    program = program or next((found for name in BROWSERS if (found := shutil.which(name))), "")
-    if not program:
-        raise ValueError(
-            f"no browser found: install one of {', '.join(BROWSERS)}, or say browser=<program>"
-        )
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise ValueError("playwright is missing: pip install -r tests/requirements.txt") from None
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox", *flags])
-        try:
-            yield chromium
-        finally:
-            chromium.close()
-
-
-@dataclass
-class Traffic:
-    """What one page sends and gets, as the browser's own network log tells it."""
-
-    app: int = 0  # bytes of messages and media made by the dashboard
-    program: int = 0  # bytes of Streamlit's own files
-    sent: list[float] = field(default_factory=list)  # times of messages to the server, s
-    received: list[float] = field(default_factory=list)  # times of messages from the server, s
-
-    def watch(self, page: Any) -> Traffic:
-        log, urls = page.context.new_cdp_session(page), {}
-        log.on(
-            "Network.requestWillBeSent",
-            lambda e: urls.update({e["requestId"]: e["request"]["url"]}),
-        )
-        log.on(
-            "Network.loadingFinished",
-            lambda e: self._loaded(urls.get(e["requestId"], ""), e["encodedDataLength"]),
-        )
-        log.on("Network.webSocketFrameSent", lambda e: self.sent.append(e["timestamp"]))
-        log.on("Network.webSocketFrameReceived", self._frame)
-        log.send("Network.enable")
-        return self
-
-    def _loaded(self, url: str, size: float) -> None:
-        if "/media/" in url:
-            self.app += int(size)
-        else:
-            self.program += int(size)
-
-    def _frame(self, event: dict[str, Any]) -> None:
-        data, binary = event["response"]["payloadData"], event["response"]["opcode"] == 2
-        self.app += len(data) * 3 // 4 if binary else len(data)  # binary frames are told in base64
-        self.received.append(event["timestamp"])
-
-
-def settled(page: Any) -> None:
-    """Wait until the page's script has run and nothing has arrived for a moment."""
-    page.wait_for_selector(
-        '[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=PATIENCE_S * 1000
-    )
-    page.wait_for_timeout(QUIET_S * 1000)
-    page.wait_for_selector(
-        '[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=PATIENCE_S * 1000
-    )
-
-
-def visit(chromium: Any, address: str) -> dict[str, float]:
-    """One visit with an empty cache: seconds until slider and chart are drawn, bytes sent."""
+def visit(chromium: Any, address: str, drawn: Sequence[str]) -> dict[str, float]:
+    """One visit with an empty cache: seconds until everything of `drawn` is there, bytes sent."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     try:
-        traffic, start = Traffic().watch(page), time.perf_counter()
+        traffic, start = _browser.Traffic().watch(page), time.perf_counter()
         page.goto(address)
-        page.wait_for_selector('[data-testid="stSlider"]', timeout=PATIENCE_S * 1000)
-        page.wait_for_selector(".js-plotly-plot .main-svg", timeout=PATIENCE_S * 1000)
+        for part in drawn:
+            page.wait_for_selector(part, timeout=_browser.PATIENCE_S * 1000)
         seconds = time.perf_counter() - start
-        settled(page)
+        _browser.settled(page)
         return {"seconds": seconds, "app": traffic.app, "program": traffic.program}
+    finally:
+        page.close()
+
+
+def drag(chromium: Any, address: str) -> dict[str, float]:
+    """Times between frames while the thumb goes back and forth under the mouse for DRAG_S."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 900})
+    try:
+        page.goto(address)
+        page.wait_for_selector(DRAWN[0], timeout=_browser.PATIENCE_S * 1000)
+        _browser.settled(page)
+        box = page.locator(".live input[type=range]").bounding_box()
+        middle, end = box["y"] + box["height"] / 2, time.monotonic() + DRAG_S
+        page.mouse.move(box["x"] + box["width"] / 2, middle)
+        page.mouse.down()
+        page.evaluate(FRAMES)
+        for step in itertools.count():
+            share = abs((step % 100) / 50 - 1)
+            page.mouse.move(box["x"] + (0.02 + 0.96 * share) * box["width"], middle)
+            if time.monotonic() > end:
+                break
+        times = page.evaluate("() => { cancelAnimationFrame(window.frame_); return frames_; }")
+        page.mouse.up()
+        return {
+            "frame_ms": round(statistics.median(times), 1),
+            "frame_p95_ms": round(statistics.quantiles(times, n=20)[-1], 1),
+        }
     finally:
         page.close()
 
@@ -282,18 +173,18 @@ def slide(chromium: Any, address: str, moves: int) -> dict[str, float]:
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     try:
         with Relay(int(address.rsplit(":", 1)[1])) as relay:
-            traffic = Traffic().watch(page)
+            traffic = _browser.Traffic().watch(page)
             page.goto(relay.address)
-            page.wait_for_selector('[data-testid="stSlider"]', timeout=PATIENCE_S * 1000)
-            settled(page)
-            thumb = page.get_by_role("slider").first
+            page.wait_for_selector(DRAWN[0], timeout=_browser.PATIENCE_S * 1000)
+            _browser.settled(page)
+            thumb = page.locator(".live input[type=range]")
             times, seen, sizes = [], [], []
             for move in range(moves):
                 traffic.sent.clear(), traffic.received.clear(), relay.clear()
                 before = traffic.app
                 thumb.press("ArrowLeft" if move % 2 else "ArrowRight")
-                page.wait_for_timeout(150)
-                settled(page)
+                page.wait_for_timeout(400)  # the component waits for more keys before it reports
+                _browser.settled(page)
                 answers = [t for t in traffic.received if traffic.sent and t >= traffic.sent[0]]
                 if answers and (took := relay.took()) is not None:
                     times.append(1000 * took)
@@ -318,25 +209,18 @@ def transcribe(chromium: Any, address: str) -> float:
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     try:
         page.goto(address + "/transcribe")
-        page.wait_for_selector("h1", timeout=PATIENCE_S * 1000)
-        settled(page)
+        page.wait_for_selector("h1", timeout=_browser.PATIENCE_S * 1000)
+        _browser.settled(page)
         if not page.get_by_text("Spoken by a machine").count():
             with tempfile.TemporaryDirectory() as folder:
-                upload(page, noise(Path(folder) / "noise.wav"))
-                settled(page)
+                _browser.upload(page, noise(Path(folder) / "noise.wav"))
+                _browser.settled(page)
         start = time.perf_counter()
         page.get_by_role("button", name="Transcribe", exact=True).click()
-        page.get_by_text("What was heard").wait_for(timeout=PATIENCE_S * 1000)
+        page.get_by_text("Transcripts").wait_for(timeout=_browser.PATIENCE_S * 1000)
         return round(time.perf_counter() - start, 2)
     finally:
         page.close()
-
-
-def upload(page: Any, file: Path) -> None:
-    """Hand a file to the Transcribe page."""
-    page.get_by_text("A file", exact=True).click()
-    page.locator('input[type="file"]').set_input_files(str(file))
-    page.locator('[data-testid="stAudio"]').wait_for(timeout=PATIENCE_S * 1000)
 
 
 def noise(file: Path, seconds: float = 1.0) -> Path:

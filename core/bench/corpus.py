@@ -50,7 +50,7 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
         corpus.folder = Path(folder)
         start, before = time.perf_counter(), _cpu_s()
         spoken = [item for item in corpus.utterances("test") if isinstance(item, Utterance)]
-        made = time.perf_counter() - start
+        created = time.perf_counter() - start
         files = sorted({item.audio for item in spoken})
         with ProcessPoolExecutor(
             processes, mp_context=multiprocessing.get_context("spawn")
@@ -69,7 +69,7 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
         "utterances": len(spoken),
         "speech_s": round(seconds, 1),
         "feature_frames": frames,
-        "making_s": round(made, 2),
+        "making_s": round(created, 2),
         "with_features_s": round(both, 2),
         "times_real_time": round(seconds / both, 1),
         "aim": AIM,

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from core import paths
-from core.jobs import queue as jobs
+from core.jobs import queue
 from core.records import option
+from core.registry import recipes
 from core.storage import store
 
 TITLE = "background jobs"
@@ -112,16 +113,17 @@ def _on_ray(count: int, updates: int) -> dict[str, Any]:
         return {}
     from core.bench import _jobs_on_ray
 
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     with _own_queue() as folder:
         try:
-            _jobs_on_ray.measure(folder, count, updates, MODULE, found)
+            _jobs_on_ray.measure(folder, count, updates, MODULE, result)
         except Exception as error:  # Ray has many
-            found["ray_failed"] = f"{type(error).__name__}: {error}"
+            result["ray_failed"] = f"{type(error).__name__}: {error}"
             print(
-                f"what its way costs was not measured whole: {found['ray_failed']}", file=sys.stderr
+                f"what its way costs was not measured whole: {result['ray_failed']}",
+                file=sys.stderr,
             )
-    return found
+    return result
 
 
 @contextlib.contextmanager
@@ -146,15 +148,15 @@ def _latency(count: int) -> dict[str, float]:
         stdout=subprocess.DEVNULL,
     )
     try:
-        _until(jobs.worker_alive)
+        _until(queue.worker_alive)
         numbers = []
         for _ in range(count):
-            numbers.append(jobs.add("prepare", {}))
-            _until(lambda: jobs.get(numbers[-1]).state == "done")
+            numbers.append(queue.add("prepare", {}))
+            _until(lambda: queue.get(numbers[-1]).state == "done")
     finally:
         worker.terminate()
         worker.wait()
-    done = [jobs.get(n) for n in numbers]
+    done = [queue.get(n) for n in numbers]
     return {
         "claimed_ms": round(1000 * statistics.median(j.started - j.created for j in done), 1),
         "started_s": round(statistics.median(j.ended - j.created for j in done), 3),
@@ -171,18 +173,18 @@ def _until(condition: Any, seconds: float = 60.0) -> None:
 
 def _add_many(count: int) -> None:
     for _ in range(count):
-        jobs.add("prepare", {})
+        queue.add("prepare", {})
 
 
 def _writers(writers: int, each: int) -> dict[str, float]:
     with ProcessPoolExecutor(writers, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(_add_many, [1] * writers))  # processes are up before the clock runs
-        before, began = len(jobs.list_jobs(10**6)), time.perf_counter()
+        before, began = len(queue.list_jobs(10**6)), time.perf_counter()
         list(pool.map(_add_many, [each] * writers))
         took = time.perf_counter() - began
     return {
         "jobs_per_second": round(writers * each / took, 1),
-        "lost": before + writers * each - len(jobs.list_jobs(10**6)),
+        "lost": before + writers * each - len(queue.list_jobs(10**6)),
     }
 
 
@@ -192,13 +194,13 @@ def _hear(data: bytes, seconds: float, at: float) -> float:
     """
     from core import runtime
 
-    heard = runtime.load(data, engine="torch", threads=1)
+    transcripts = runtime.load(data, engine="torch", threads=1)
     features = [
         np.random.default_rng(i).normal(-8.0, 3.0, (1000, 80)).astype(np.float32)
         for i in range(round(seconds / 10))
     ]
     time.sleep(max(0.0, at - time.time()))
-    heard.transcribe(features)
+    transcripts.transcribe(features)
     return time.time()
 
 
@@ -220,7 +222,7 @@ def _checkpoint(name: str) -> dict[str, float]:
     from core.pipelines.resolved import ResolvedRecipe
     from core.training.trainer import Trainer
 
-    recipe = dataclasses.replace(store.load_recipe(name), init_from="")
+    recipe = dataclasses.replace(recipes.load_recipe(name), init_from="")
     resolved = ResolvedRecipe(recipe)
     settings = resolved.training
     model, method = building.build(resolved.built(29), 29, settings.updates)

@@ -12,11 +12,17 @@ import time
 from typing import Any
 
 from core import paths
-from core.cli import arguments, listing
-from core.jobs import database as queue_file, process as child, queue as jobs, worker
+from core.cli import listing, requests
+from core.jobs import (
+    database,
+    leases,
+    process as child,
+    queue,
+    worker,
+)
 from core.jobs.job import Job
 from core.records import Interrupted
-from core.registry import plugins
+from core.registry import plugins, recipes
 from core.storage import remote as storage, store
 
 LOOK_S = 0.5  # between two looks at a job that is followed
@@ -27,15 +33,15 @@ def run(given: Any) -> int:
     """`python -m core jobs ...`."""
     as_json = getattr(given, "json", False)
     if given.todo in (None, "list"):
-        found = jobs.list_jobs(getattr(given, "limit", 20))
+        result = queue.list_jobs(getattr(given, "limit", 20))
         print(
-            listing.as_json(found)
+            listing.as_json(result)
             if as_json
             else listing.table(
-                ("id", "kind", "state", "done", "run", "message"), [_job_row(j) for j in found]
+                ("id", "kind", "state", "done", "run", "message"), [_job_row(j) for j in result]
             )
         )
-        if lost := queue_file.said(queue_file.damaged()):
+        if lost := database.said(database.damaged()):
             print(lost, file=sys.stderr)
     elif given.todo == "work":
         words = [
@@ -50,7 +56,7 @@ def run(given: Any) -> int:
         ]
         return worker.main([str(w) for w in words])
     elif given.todo == "log":
-        text, job = jobs.log(given.id, given.lines), jobs.get(given.id)
+        text, job = queue.log(given.id, given.lines), queue.get(given.id)
         print(
             listing.as_json({"id": job.id, "state": job.state, "log": text, "error": job.error})
             if as_json
@@ -59,7 +65,7 @@ def run(given: Any) -> int:
     elif given.todo == "add":
         _queued(given, given.kind, _payload(given))
     elif given.todo == "clone":
-        job = jobs.get(given.id)
+        job = queue.get(given.id)
         same = given.runner in (None, job.runner)
         for name in ("priority", "after", "retries", "device", "runner"):
             setattr(
@@ -70,21 +76,21 @@ def run(given: Any) -> int:
         given.settings_before = job.settings if same else {}
         _queued(given, job.kind, _changed(job, given.settings))
     else:
-        {"cancel": jobs.cancel, "resume": jobs.resume}[given.todo](given.id)
+        {"cancel": queue.cancel, "resume": queue.resume}[given.todo](given.id)
         print(
-            listing.as_json(jobs.get(given.id))
+            listing.as_json(queue.get(given.id))
             if as_json
-            else f"job {given.id} is {_state(jobs.get(given.id))}"
+            else f"job {given.id} is {_state(queue.get(given.id))}"
         )
     elsewhere = (
-        given.todo == "cancel" and jobs.get(given.id).remote
+        given.todo == "cancel" and queue.get(given.id).remote
     )  # somebody must tell the cluster
     if (
         (given.todo in ("add", "clone") and not given.no_worker)
         or given.todo == "resume"
         or elsewhere
     ):
-        jobs.start_worker()
+        queue.start_worker()
     return 0
 
 
@@ -94,8 +100,8 @@ def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
             f"an export writes files on this machine, where the runner {given.runner} has nothing"
             " to do: leave out --runner"
         )
-    settings = getattr(given, "settings_before", {}) | arguments.runner_settings(given)
-    number = jobs.add(
+    settings = getattr(given, "settings_before", {}) | requests.runner_settings(given)
+    number = queue.add(
         kind,
         payload,
         priority=given.priority,
@@ -106,7 +112,7 @@ def _queued(given: Any, kind: str, payload: dict[str, Any]) -> None:
         settings=settings,
     )
     print(
-        listing.as_json(jobs.get(number))
+        listing.as_json(queue.get(number))
         if getattr(given, "json", False)
         else f"job {number} is queued"
     )
@@ -123,7 +129,7 @@ def _changed(job: Job, settings: list[str]) -> dict[str, Any]:
         return job.payload
     return job.payload | {
         "recipe": dataclasses.asdict(
-            store.override(store.recipe_from(job.payload["recipe"]), settings)
+            recipes.override(recipes.recipe_from(job.payload["recipe"]), settings)
         )
     }
 
@@ -131,9 +137,9 @@ def _changed(job: Job, settings: list[str]) -> dict[str, Any]:
 def _payload(given: Any) -> dict[str, Any]:
     """What a job of this kind needs, checked now rather than when its turn comes."""
     if given.kind in ("prepare", "train"):
-        return {"recipe": dataclasses.asdict(arguments.recipe(given))}
+        return {"recipe": dataclasses.asdict(requests.recipe(given))}
     run = "" if given.run == "-" and given.after else given.run
-    if not run and given.after and jobs.get(given.after[0]).kind == "prepare":
+    if not run and given.after and queue.get(given.after[0]).kind == "prepare":
         raise ValueError(
             f"job {given.after[0]} prepares speech and makes no run: name a training first in"
             " --after, or say which RUN"
@@ -143,17 +149,10 @@ def _payload(given: Any) -> dict[str, Any]:
     if given.kind == "search":
         return {"run": run}
     if run:
-        arguments.check_subnets(given)
+        requests.check_subnets(given)
     if given.kind == "export":
-        from core import export
-
-        if run:
-            export.check(run, given.subnets, given.format, given.int8)
-        else:
-            export.check_format(given.format, given.int8)
-        form = {"format": given.format, "int8": given.int8}
-        return {"run": run, "subnets": given.subnets, "folder": arguments.out_folder(given)} | form
-    decoding = arguments.decoding(given)
+        return requests.export(given, run)
+    decoding = requests.decoding(given)
     return {
         "run": run,
         "subnets": given.subnets,
@@ -173,13 +172,13 @@ def _job_row(job: Job) -> tuple[str, ...]:
         if job.error.strip() and job.state != "queued"
         else job.message
     )
-    waiting = ", ".join(f"{b.id} ({_state(b)})" for b in jobs.waits_for(job))
+    waiting = ", ".join(f"{b.id} ({_state(b)})" for b in queue.waits_for(job))
     message = f"waits for job {waiting}" if waiting else message
     left = f" ({listing.duration(job.eta_s)} left)" if job.eta_s else ""
-    told = (
+    facts = (
         message if job.state == "done" else (message + left)[:80]
     )  # a folder that is cut off is none
-    return str(job.id), job.kind, _state(job), f"{100 * job.progress:.0f} %", job.run, told
+    return str(job.id), job.kind, _state(job), f"{100 * job.progress:.0f} %", job.run, facts
 
 
 # in the foreground, on other machines
@@ -206,7 +205,7 @@ def elsewhere(given: Any) -> int:
     payload = json.loads(json.dumps(_payload(given)))
     module = plugins.load("runners", given.runner)
     there = module.Runner(
-        plugins.make_options(module.Options, arguments.runner_settings(given), "runner")
+        plugins.make_options(module.Options, requests.runner_settings(given), "runner")
     )
     job = Job(
         0,
@@ -219,7 +218,7 @@ def elsewhere(given: Any) -> int:
     )
     same = [
         j
-        for j in jobs.list_jobs(1000)
+        for j in queue.list_jobs(1000)
         if j.state in ("queued", "running")
         and not j.cancel
         and (j.kind, j.payload, j.runner, j.settings)
@@ -231,8 +230,8 @@ def elsewhere(given: Any) -> int:
         print(f"job {job.id} is this already, and is followed", file=sys.stderr)
     else:
         there.check(job)
-        job = jobs.get(
-            jobs.add(job.kind, payload, job.run, runner=job.runner, settings=job.settings)
+        job = queue.get(
+            queue.add(job.kind, payload, job.run, runner=job.runner, settings=job.settings)
         )
         print(
             f"job {job.id} is queued: it goes on if this command dies, for a worker of this machine"
@@ -252,15 +251,15 @@ def elsewhere(given: Any) -> int:
             f"job {job.id} was stopped; the same command goes on where it was, a training from its"
             " checkpoint"
         )
-    made = (
+    created = (
         [paths.runs() / job.run]
         if job.kind == "train"
         else [m for m in _made(job) if m not in before]
     )
     print(
-        listing.as_json(made)
+        listing.as_json(created)
         if getattr(given, "json", False)
-        else "\n".join(map(listing.short, made))
+        else "\n".join(map(listing.short, created))
     )
     return 0
 
@@ -273,9 +272,9 @@ def _followed(job: Job, quiet: bool) -> Job:
     stop, begun = child.Stop(), -START_S
     report = listing.progress(stop, quiet)
     while job.state in ("queued", "running"):
-        if time.monotonic() - begun > START_S and not jobs.worker_alive():
+        if time.monotonic() - begun > START_S and not queue.worker_alive():
             begun = time.monotonic()
-            jobs.start_worker()
+            queue.start_worker()
         message = (
             "it stops, a training after its checkpoint"
             if job.cancel
@@ -286,9 +285,9 @@ def _followed(job: Job, quiet: bool) -> Job:
             and not job.cancel
         ):
             with contextlib.suppress(ValueError):  # it has ended meanwhile
-                jobs.cancel(job.id)
+                queue.cancel(job.id)
         time.sleep(LOOK_S)
-        job = jobs.kept(job)
+        job = leases.kept(job)
     if job.state == "done":
         report(1.0, "done")
     return job

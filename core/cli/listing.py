@@ -14,7 +14,7 @@ from typing import Any
 from core.common.writing import plain
 from core.jobs import process as child
 from core.records import Recipe, Report, Subnet
-from core.registry import catalog, plugins, recipe_sets
+from core.registry import catalog, plugins, recipe_sets, recipes
 from core.registry.cards import Card
 from core.storage import remote as storage, store
 
@@ -80,9 +80,9 @@ def _runs() -> list[dict[str, Any]]:
 
 def _recipes() -> list[dict[str, Any]]:
     rows = []
-    for name in store.recipe_names():
+    for name in recipes.recipe_names():
         try:
-            rows.append((name, store.load_recipe(name).title))
+            rows.append((name, recipes.load_recipe(name).title))
         except ValueError as error:
             rows.append((name, f"BROKEN: {error}"))
     return [dict(zip(("recipe", "title"), row)) for row in rows]
@@ -92,8 +92,8 @@ def _sets() -> list[dict[str, Any]]:
     rows = []
     for name in recipe_sets.names():
         try:
-            made = recipe_sets.load(name)
-            rows.append((name, str(len(made.arms) * len(made.seeds)), made.title))
+            created = recipe_sets.load(name)
+            rows.append((name, str(len(created.arms) * len(created.seeds)), created.title))
         except ValueError as error:
             rows.append((name, "", f"BROKEN: {error}"))
     return [dict(zip(("set", "trainings", "title"), row)) for row in rows]
@@ -145,7 +145,7 @@ def resolved(recipe: Recipe) -> str:
 
     data = {
         field: {"name": choice.name, "options": full(room, choice.name, choice.options)}
-        for field, room in store.ROOM_OF.items()
+        for field, room in recipes.ROOM_OF.items()
         for choice in [getattr(recipe, field)]
     }
     known = {c.name for c in catalog.cards("settings")}
@@ -155,22 +155,23 @@ def resolved(recipe: Recipe) -> str:
             if name in known
             else getattr(recipe, field)
         )
-        for field, name in store.CARD_OF.items()
+        for field, name in recipes.CARD_OF.items()
     }
     data |= {"seed": recipe.seed, "init_from": recipe.init_from, "title": recipe.title}
     return json.dumps(data, indent=1, ensure_ascii=False)
 
 
-def short(made: Any) -> str:
+def short(item: Any) -> str:
     """A subnet or a report in one line; everything of it is in the run's folder."""
-    if isinstance(made, Subnet):
-        return f"{made.name}: {made.sparsity:.1%} zeros, {made.origin}"
-    if isinstance(made, Report):
+    if isinstance(item, Subnet):
+        return f"{item.name}: {item.sparsity:.1%} zeros, {item.origin}"
+    if isinstance(item, Report):
         return (
-            f"{made.subnet} on {made.split}, chunk {made.chunk_ms:g} ms: {made.wer:.1%} of words"
-            f" wrong ({made.wer_low:.1%} to {made.wer_high:.1%}), {made.file_bytes / 1e6:.2f} MB"
+            f"{item.subnet} on {item.split}, chunk {item.chunk_ms:g} ms: WER"
+            f" {item.wer:.1%} ({item.wer_low:.1%} to {item.wer_high:.1%}),"
+            f" {item.file_bytes / 1e6:.2f} MB"
         )
-    return str(made)
+    return str(item)
 
 
 def progress(stop: child.Stop, quiet: bool = False) -> Callable[..., bool]:
@@ -192,7 +193,7 @@ def progress(stop: child.Stop, quiet: bool = False) -> Callable[..., bool]:
                 file=sys.stderr,
                 flush=True,
             )
-        return not stop.asked
+        return not stop.requested
 
     return report
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from core import bench, paths
-from core.cli import arguments, job_commands, listing
+from core.cli import arguments, job_commands, listing, requests
 from core.common.writing import in_words, sweep
 from core.jobs import process as child
 from core.jobs.runners.base import STOPPED
 from core.records import Interrupted
 from core.registry import recipe_sets
+from core.reports import claims_page
 from core.storage import remote as storage
 
 
@@ -26,7 +27,7 @@ def main(words: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong input (one line on
     stderr), 75 stopped.
     """
-    given = arguments.parser().parse_args(words)
+    given = arguments.top_parser().parse_args(words)
     if given.command == "_job":
         return child.run_job(given.id)
     try:
@@ -55,11 +56,11 @@ def main(words: list[str] | None = None) -> int:
 def _work(given: Any) -> int:
     """prepare, train, search, evaluate: here and now, or now on other machines."""
     sweep(paths.artifacts())
-    if arguments.elsewhere(given):
+    if requests.elsewhere(given):
         return job_commands.elsewhere(given)
     recipe = None
     if given.command in ("prepare", "train"):
-        recipe = arguments.recipe(given)
+        recipe = requests.recipe(given)
         if getattr(given, "dry_run", False):
             print(listing.resolved(recipe))
             from core.pipelines import dry_run as rehearsal
@@ -68,8 +69,8 @@ def _work(given: Any) -> int:
             return 0
     else:
         storage.here(given.run)
-        arguments.check_subnets(given)
-        decoding = arguments.decoding(given)
+        requests.check_subnets(given)
+        decoding = requests.decoding(given)
     stop = child.Stop()
     report = listing.progress(stop, _quiet(given))
     if given.command == "prepare":
@@ -83,7 +84,7 @@ def _work(given: Any) -> int:
 
         group = processes.joined()  # of torchrun or Slurm; None for one process
         try:
-            quiet = report if group is None or group.rank == 0 else lambda *_: not stop.asked
+            quiet = report if group is None or group.rank == 0 else lambda *_: not stop.requested
             result = train.train(recipe, quiet, resume=given.resume, group=group)
         finally:
             processes.leave(group)
@@ -93,18 +94,19 @@ def _work(given: Any) -> int:
         result = search.search(given.run, report)
     else:
         asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
-        from core.pipelines import evaluate, language
+        if given.tune:
+            from core.pipelines.language import tune as work
+        else:
+            from core.pipelines.evaluate import evaluate as work
 
-        if given.again and not given.tune:
-            asked["again"] = True
-        work = language.tune if given.tune else evaluate.evaluate
+            asked |= {"again": True} if given.again else {}
         result = work(given.run, given.subnets, given.splits, report, **asked)
-    made = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
+    created = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
     if getattr(given, "json", False):
-        print(listing.as_json(made))
-    for line in [] if getattr(given, "json", False) else made:
+        print(listing.as_json(created))
+    for line in [] if getattr(given, "json", False) else created:
         print(listing.short(line))
-    return STOPPED if stop.asked else 0
+    return STOPPED if stop.requested else 0
 
 
 def _quiet(given: Any) -> bool:
@@ -117,17 +119,15 @@ def _export(given: Any) -> int:
     from core import export
 
     progress = listing.progress(stop, _quiet(given))
-    folder = arguments.out_folder(given)
+    folder = requests.out_folder(given)
     for line in export.write(given.run, given.subnets, folder, progress, given.format, given.int8):
         print(line)
-    return STOPPED if stop.asked else 0
+    return STOPPED if stop.requested else 0
 
 
 def _compare(given: Any) -> int:
     if given.pages:
-        from core.reports import claims
-
-        claims.write_all()
+        claims_page.write_all()
         print(paths.COMPARED)
         return 0
     if not given.set:
@@ -141,7 +141,7 @@ def _compare(given: Any) -> int:
     from core.pipelines import compare
 
     print(compare.run(recipe_set, report))
-    return STOPPED if stop.asked else 0
+    return STOPPED if stop.requested else 0
 
 
 def _lm(given: Any) -> None:
@@ -167,22 +167,22 @@ def _lm(given: Any) -> None:
 def _transcribe(given: Any) -> None:
     if "/" not in given.run and not Path(given.run).is_file():  # a packed file is a run, too
         storage.here(given.run)
-    asked = arguments.decoding(given)
+    request = requests.decoding(given)
     from core import runtime
     from core.speech import audio, pipes
 
-    if asked:
+    if request:
         from core.evaluation import evaluate as evaluation
 
-        options = evaluation.Options(**asked)
-        asked = {
+        options = evaluation.Options(**request)
+        request = {
             "decoder": options.decoder,
             "beam": options.beam,
             "language": evaluation.language(options),
             "weights": evaluation.Weights(options.scale, options.blank_penalty),
         }
-    opened = runtime.load(given.run, given.subnet, chunk_ms=given.chunk_ms, **asked)
-    as_json, found = getattr(given, "json", False), list[dict[str, Any]]()
+    opened = runtime.load(given.run, given.subnet, given.chunk_ms, engine=given.engine, **request)
+    as_json, result = getattr(given, "json", False), list[dict[str, Any]]()
     for name in given.files:
         shown = pipes.one_line(name)
         try:
@@ -190,28 +190,30 @@ def _transcribe(given: Any) -> None:
                 name, lambda text, shown=shown: print(f"{shown}: {text}", file=sys.stderr)
             )
         except ValueError as error:  # the other files are still transcribed
-            found.append({"file": name, "error": str(error)})
+            result.append({"file": name, "error": str(error)})
             continue
         stream = opened.stream()
         for start in range(0, len(samples), audio.SAMPLE_RATE):
             stream.accept(samples[start : start + audio.SAMPLE_RATE])
-        found.append(
+        result.append(
             {
                 "file": name,
                 "text": stream.finish(),
                 "seconds": round(len(samples) / audio.SAMPLE_RATE, 3),
             }
         )
+        if not result[-1]["text"]:
+            print(f"{shown}: no speech found", file=sys.stderr)
         if not as_json:
-            print(f"{shown}\t{found[-1]['text']}", flush=True)
+            print(f"{shown}\t{result[-1]['text']}", flush=True)
     if as_json:
-        print(listing.as_json(found))
-    if wrong := [one["error"] for one in found if "error" in one]:
+        print(listing.as_json(result))
+    if wrong := [item["error"] for item in result if "error" in item]:
         raise ValueError("; ".join(wrong))
 
 
 def _bench(given: Any) -> None:
-    result = bench.run(given.name, arguments.options(given.settings, "--set"))
+    result = bench.run(given.name, requests.options(given.settings, "--set"))
     if result is not None:
         print(result if isinstance(result, str) else json.dumps(result, indent=1, default=str))
 

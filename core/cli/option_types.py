@@ -13,13 +13,13 @@ def names(text: str) -> list[str]:
     """ "a,b" as a list. Nothing is an error: an empty variable of a shell must not mean
     everything.
     """
-    found = [part.strip() for part in text.split(",")]
-    if not all(found):
+    result = [part.strip() for part in text.split(",")]
+    if not all(result):
         raise argparse.ArgumentTypeError(
             f"expected names separated by commas, got {text!r}; leave the option out to mean all or"
             " the usual"
         )
-    return found
+    return result
 
 
 class Named(argparse.Action):

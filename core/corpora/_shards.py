@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from core.common import reading
+from core.common import reading, writing
 from core.common.writing import os_errors
+from core.records import CountCallback
 from core.speech import shards
-from core.storage import store
 
 COMPRESSION = 0.4  # of FLAC, 0..1
 Row = dict[str, Any]
@@ -43,7 +43,7 @@ class Shards:
     processes: int = 0  # 0 = one per usable core
 
     def rows(
-        self, split: str, count: int | None, limit: float | None, progress: shards.Progress
+        self, split: str, count: int | None, limit: float | None, progress: CountCallback
     ) -> Iterator[Row]:
         """Rows of the shards from the first on, "audio" an absolute path; makes as many as `count`
         utterances or `limit` s need.
@@ -57,7 +57,7 @@ class Shards:
             for row in self.index(split, number)[1:]:
                 yield {**row, "audio": str(self.audio(split, number))}
 
-    def _reaching(self, split: str, limit: float, progress: shards.Progress) -> list[int]:
+    def _reaching(self, split: str, limit: float, progress: CountCallback) -> list[int]:
         """Shards that hold `limit` s: their length is known only when made, so guess, look and make
         more.
         """
@@ -70,7 +70,7 @@ class Shards:
             numbers = self.made(split, list(range(len(numbers) + more)), progress)
         return numbers
 
-    def made(self, split: str, numbers: list[int], progress: shards.Progress) -> list[int]:
+    def made(self, split: str, numbers: list[int], progress: CountCallback) -> list[int]:
         """These shards, after making those that are missing."""
         missing = [n for n in numbers if not self.whole(split, n)]
         most = self.processes or len(os.sched_getaffinity(0))
@@ -128,7 +128,7 @@ class Shards:
             os.replace(aside, target)
         finally:
             aside.unlink(missing_ok=True)
-        store.write_lines(target.with_suffix(".jsonl"), [head, *rows])
+        writing.write_lines(target.with_suffix(".jsonl"), [head, *rows])
 
     def _write(self, aside: Path, split: str, number: int) -> tuple[list[Row], float]:
         """(rows, seconds) of a shard whose audio is now in `aside`."""

@@ -271,10 +271,10 @@ def spoken(id: str, audio: str | Path, text: str, speaker: str, offset: float = 
     """An Utterance that is a file from `offset` s to its end; Dropped if the file is damaged or no
     sound.
     """
+    if not confinement.inside(audio):  # first: whether it is there is not for a visitor to know
+        return Dropped(id, confinement.OUTSIDE)
     if not Path(audio).exists():
         return Dropped(id, f"audio file is missing: {audio}")
-    if not confinement.inside(audio):
-        return Dropped(id, confinement.OUTSIDE)
     try:
         return Utterance(
             id, str(audio), offset, audio_module.duration(audio) - offset, text, speaker

@@ -279,3 +279,12 @@ def _stored(read: Callable[[], Extracted], task: Task) -> Extracted | str:
         return read()
     except ValueError:
         return extract_one(task)
+
+
+def stamp(path: str) -> str:
+    """Size and time of a sound file, which tell whether it is still the one that was read."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return f"unreadable: {error.errno}"
+    return f"{status.st_size} {status.st_mtime_ns}"

@@ -24,7 +24,7 @@ from typing import Any
 from core import paths
 from core.common import writing
 from core.corpora import base
-from core.data.extract import Extraction, Writer
+from core.data.extract import Extraction, Writer, stamp
 from core.data.filters import Drop, check_bad, gather
 from core.data.prepared import (
     DROPPED,
@@ -41,8 +41,9 @@ from core.data.prepared import (
 from core.data.rows import row_of, summary
 from core.data.source import SpeechRecipe
 from core.records import CountCallback, Utterance, as_dict
+from core.registry import recipes
 from core.speech import features, lexicon, normalizer as text, tokenizer
-from core.storage import checksums, store
+from core.storage import checksums
 
 VERSION = 1  # raise when the same recipe and files would be prepared otherwise
 NUMBERS = re.compile(
@@ -68,7 +69,7 @@ def prepare(
     corpus.follow(progress)
     utterances, dropped = gather(corpus, speech.tokens.marks)
     audio = sorted({u.audio for of_split in utterances.values() for u in of_split})
-    stamps = {file: _stamp(file) for file in audio}
+    stamps = {file: stamp(file) for file in audio}
     contents = _contents(speech, corpus, utterances, dropped, stamps)
     inherited = speech.inherited()[1] if speech.inherits() else {}
     folder = _folder_of(speech, contents, inherited)
@@ -132,8 +133,11 @@ def _check_size(found: dict[str, list[Utterance]], options: features.Options) ->
 
 
 def _without_marks(options: tokenizer.Options) -> dict[str, Any]:
-    """The marks are left out: what they change is in the texts, which are part of the key."""
-    return {name: value for name, value in as_dict(options).items() if name != "marks"}
+    """The marks are left out: what they change is in the texts, which are part of the key. Word
+    ends are left out where there are none: speech prepared before they existed is found.
+    """
+    left_out = {"marks"} if options.word_ends else {"marks", "word_ends"}
+    return {name: value for name, value in as_dict(options).items() if name not in left_out}
 
 
 def _contents(
@@ -151,7 +155,7 @@ def _contents(
     for drop in dropped:
         digest.update(json.dumps([drop.split, drop.id, drop.reason]).encode())
     return {
-        "corpus": store.same_numbers(as_dict(speech.corpus)),
+        "corpus": recipes.same_numbers(as_dict(speech.corpus)),
         "versions": {"prepare": VERSION, **corpus.versions()},
         "normaliser": text.NORMALISER,
         "features": features.settings(),
@@ -159,14 +163,6 @@ def _contents(
         "shares": corpus.shares(),
         "utterances": digest.hexdigest(),
     }
-
-
-def _stamp(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return f"unreadable: {error.errno}"
-    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _folder(key: dict[str, Any]) -> Path:
@@ -227,14 +223,14 @@ class _Build:
         rows, dropped, changed, statistics = self._features(aside, encoder)
         check_bad(rows, dropped, self.folder)
         if not self.inherited:
-            store.write_json(aside / paths.FEATURE_STATISTICS, statistics().to_json())
-        store.write_lines(aside / INDEX, [r.to_json() for split in rows.values() for r in split])
-        store.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
+            writing.write_json(aside / paths.FEATURE_STATISTICS, statistics().to_json())
+        writing.write_lines(aside / INDEX, [r.to_json() for split in rows.values() for r in split])
+        writing.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
         self._marker(aside, encoder, rows, dropped, changed)
 
     def _tokens(self, aside: Path) -> None:
         for name, data in self.inherited.items():
-            store.write_bytes(aside / name, data)
+            writing.write_bytes(aside / name, data)
         if not self.inherited:
             tokenizer.train((u.text for u in self.utterances.get(TRAIN, [])), self.tokens, aside)
 
@@ -296,4 +292,4 @@ class _Build:
             "attributions": self.corpus.attributions(),
             "made": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         }
-        store.write_json(aside / MARKER, checksums.sealed(marker))
+        writing.write_json(aside / MARKER, checksums.sealed(marker))

@@ -12,7 +12,7 @@ from core import paths
 from core.records import Choice, Recipe
 from core.registry import plugins
 from core.speech import features, tokenizer
-from core.storage import store
+from core.storage import run_files, store
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,13 @@ class SpeechRecipe:
 
     def new_tokens(self) -> bool:
         """Whether phonemes are asked for where the continued run has letters or pieces, or the
-        reverse: then the encoder alone is continued.
+        reverse, or word ends otherwise than it: then the encoder alone is continued.
         """
-        kind = self.named_tokens.get("kind")
-        phonemes = tokenizer.load(store.run_folder(self.init_from)).unit == "phonemes"
-        return kind is not None and (kind == "phonemes") != phonemes
+        kind, ends = self.named_tokens.get("kind"), self.named_tokens.get("word_ends")
+        run = tokenizer.load(store.run_folder(self.init_from))
+        phonemes = run.unit == "phonemes"
+        other_ends = phonemes and ends is not None and ends != run.word_ends
+        return kind is not None and ((kind == "phonemes") != phonemes or other_ends)
 
     def inherits(self) -> bool:
         """Whether tokens and statistics are those of another run."""
@@ -73,7 +75,7 @@ class SpeechRecipe:
                 f"tokens.size = {wanted}, but '{self.init_from}' has {size} tokens: leave tokens"
                 " out"
             )
-        return size, {name: store.read(run / name) for name in names}
+        return size, {name: run_files.read(run / name) for name in names}
 
     def vocabulary(self) -> int:
         """The number of tokens, before any speech is prepared. ValueError where the recipe

@@ -9,8 +9,6 @@ import platform
 import subprocess
 from pathlib import Path
 
-import torch
-
 from core import paths
 
 
@@ -21,6 +19,8 @@ def hardware(device: str = "cpu") -> str:
     the GPU's name before it.
     """
     if device != "cpu":
+        import torch
+
         return f"{torch.cuda.get_device_name()}; {hardware()}"
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.is_file() else []

@@ -46,7 +46,6 @@ def origin(packed: PackedSubnet, precision: str) -> dict[str, Any]:
 def serialized(model: onnx.ModelProto, precision: str, properties: dict[str, Any]) -> bytes:
     """The file of a graph with these metadata properties, its matrices in this precision."""
     if precision == "int8":
-        model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
         model = onnx.load_from_string(quantized(model))
     del model.metadata_props[:]
     onnx.helper.set_model_props(

@@ -12,7 +12,7 @@ from typing import Any
 from core import paths
 from core.export import base
 from core.records import Report, Subnet
-from core.storage import store
+from core.storage import run_files, store
 
 VERSION = 1
 PRIVATE = (paths.LOG, paths.TOGETHER)  # what a machine printed
@@ -32,7 +32,7 @@ class Format(base.Format):
 
     def run_files(self, run: Path, subnets: Sequence[Subnet]) -> base.Files:
         for name, file in sorted(_stored(run).items()):
-            yield f"{run.name}/{name}", store.read(file)
+            yield f"{run.name}/{name}", run_files.read(file)
         for file in sorted((paths.RELEASED / paths.SAMPLES).glob("*")):
             if file.is_file():
                 yield f"{run.name}/{paths.SAMPLES}/{file.name}", file.read_bytes()

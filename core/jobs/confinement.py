@@ -53,7 +53,7 @@ def expanded(path: str) -> str:
     """
     if folders() is None:
         return os.path.expanduser(os.path.expandvars(path))
-    return SPEECH.sub(lambda found: os.environ.get("SPEECH_ROOT", found.group()), path)
+    return SPEECH.sub(lambda result: os.environ.get("SPEECH_ROOT", result.group()), path)
 
 
 def inside(path: str | Path) -> bool:
@@ -89,7 +89,7 @@ def check_recipe(recipe: dict[str, Any], allowed: Iterable[Path]) -> None:
         if isinstance(measured.get(n), str) and measured[n]
     }
     for where, text in named.items():
-        path = SPEECH.sub(lambda found: os.environ.get("SPEECH_ROOT", found.group()), text)
+        path = SPEECH.sub(lambda result: os.environ.get("SPEECH_ROOT", result.group()), text)
         if "$" in path or path.startswith("~"):
             raise ValueError(
                 f"{where} = {text!r}: from a page no environment variables but $SPEECH_ROOT (where"

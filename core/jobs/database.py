@@ -3,9 +3,7 @@ one transaction at a time; knows nothing about jobs.
 
 Every transaction holds a shared lock on the queue's folder, and whoever makes or moves the file an
 exclusive one: so a file is only moved while nobody has it open, and of two who meet a damaged one
-only the first moves it. Beside it lies a file of nothing that is given up when the disk is full: so
-a job can still be told that this is why it failed.
-"""
+only the first moves it."""
 
 from __future__ import annotations
 
@@ -14,7 +12,6 @@ import fcntl
 import functools
 import os
 import re
-import shutil
 import sqlite3
 import sys
 import time
@@ -25,53 +22,13 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from core import paths
 from core.common.writing import beside
+from core.jobs import schema, spare
 
-SCHEMA = 4  # stored as the database's user_version; raised when a table changes
 BUSY_S = 30.0  # how long to wait for another process's transaction
 ASIDE = ".damaged-"  # what a damaged file is called from then on, with the time
 BESIDE = ("", "-wal", "-shm")  # the database and what SQLite keeps beside it
 LEAST = 512  # bytes of SQLite's smallest file
-SPARE, SPARE_BYTES = (
-    ".spare",
-    1 << 18,
-)  # room for many changes: what SQLite keeps beside the file goes when a change is made
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-TABLES = """
-create table jobs (id integer primary key autoincrement, kind text not null, payload text not null,
-  state text not null, run text not null default '', created real not null, started real,
-  ended real, heartbeat real, worker text not null default '', pid integer,
-  progress real not null default 0, message text not null default '', eta_s real,
-  error text not null default '', cancel integer not null default 0,
-  attempts integer not null default 0);
-create index jobs_state on jobs (state);
-create table worker (slot integer primary key check (slot = 1), name text not null,
-  heartbeat real not null);
-"""
-UPDATES = {
-    1: (
-        """
-alter table jobs add column priority integer not null default 0;
-alter table jobs add column after text not null default '[]';
-alter table jobs add column retries integer not null default 0;
-alter table jobs add column failures integer not null default 0;
-alter table jobs add column not_before real not null default 0
-"""
-    ),
-    2: (
-        """
-alter table jobs add column device text not null default '';
-alter table jobs add column place text not null default ''
-"""
-    ),
-    3: (
-        """
-alter table jobs add column runner text not null default 'local';
-alter table jobs add column settings text not null default '{}';
-alter table jobs add column remote text not null default ''
-"""
-    ),
-}  # from which format, to the next one
 
 
 class QueueError(ValueError):
@@ -102,9 +59,9 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
         reason = ""
         for _ in range(3):  # the file is missing or damaged, perhaps damaged again
             with _folder(path.parent, fcntl.LOCK_SH):
-                found = _which(path)
-                if found is not None:
-                    _keep_spare(path)
+                result = _which(path)
+                if result is not None:
+                    spare.keep(path)
                     try:
                         return _once(path, lambda db: work(db, *given, **named))
                     except Damaged as error:
@@ -114,7 +71,7 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
                             "a number is too large for the job queue: it keeps whole numbers below"
                             " 2^63"
                         ) from None
-            _begin(path, found, reason)
+            _begin(path, result, reason)
         raise QueueError(
             f"the job queue {path} is damaged again and again ({reason}): is its disk sound?"
         )
@@ -182,7 +139,7 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
             sqlite3.connect(where, uri=True, timeout=BUSY_S, isolation_level=None)
         ) as db:
             db.row_factory = sqlite3.Row
-            _prepare(db)
+            schema.write_ahead(db, BUSY_S)
             db.execute("begin immediate")
             try:
                 _check_schema(db, path)
@@ -201,41 +158,16 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
             error
         ):
             raise Damaged(str(error)) from error
-        if _give_up_spare(path):
+        if spare.give_up(path):
             return _once(path, work)
         raise QueueError(f"the job queue {path} cannot be used now: {error}") from error
-
-
-def _keep_spare(path: Path) -> None:
-    """Room on the disk for later, while there is much more of it. Random, for some disks keep no
-    zeros.
-    """
-    spare = path.with_name(path.name + SPARE)
-    if spare.exists() or shutil.disk_usage(path.parent).free < 8 * SPARE_BYTES:
-        return
-    new = beside(spare)
-    try:
-        with contextlib.suppress(OSError):
-            new.write_bytes(os.urandom(SPARE_BYTES))
-            new.rename(spare)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _give_up_spare(path: Path) -> bool:
-    """Whether the disk is full and there is room now."""
-    with contextlib.suppress(OSError):
-        if shutil.disk_usage(path.parent).free < SPARE_BYTES:
-            path.with_name(path.name + SPARE).unlink()
-            return True
-    return False
 
 
 def _which(path: Path) -> tuple[int, int] | None:
     """Which file this is, whatever its name; None where there is none."""
     with contextlib.suppress(FileNotFoundError):
-        found = path.stat()
-        return found.st_dev, found.st_ino
+        result = path.stat()
+        return result.st_dev, result.st_ino
     return None
 
 
@@ -266,19 +198,19 @@ def _folder(folder: Path, kind: int) -> Iterator[None]:
         os.close(opened)
 
 
-def _begin(path: Path, found: tuple[int, int] | None, reason: str) -> None:
-    """An empty queue where none is, or in place of the damaged file `found`, unless another process
-    has done so.
+def _begin(path: Path, identity: tuple[int, int] | None, reason: str) -> None:
+    """An empty queue where none is, or in place of the damaged file `identity`, unless another
+    process has done so.
     """
     with _folder(path.parent, fcntl.LOCK_EX):
-        if _which(path) != found:
+        if _which(path) != identity:
             return
         try:
             aside = _keep_aside(path)
             _make(path)
         except (OSError, sqlite3.Error) as error:
             raise QueueError(f"no job queue could be begun at {path}: {error}") from error
-    if found is not None:
+    if identity is not None:
         print(
             f"The job queue {path} was damaged ({reason}) and is kept as {aside.name}; an empty one"
             f" is in its place. {WHAT_NOW}",
@@ -293,10 +225,10 @@ def _keep_aside(path: Path) -> Path:
     """
     stem = f"{path.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
     aside = next(
-        one
+        item
         for n in range(10_000)
-        for one in [path.with_name(stem + (f".{n}" if n else ""))]
-        if not any(one.with_name(one.name + end).exists() for end in BESIDE)
+        for item in [path.with_name(stem + (f".{n}" if n else ""))]
+        if not any(item.with_name(item.name + end).exists() for end in BESIDE)
     )
     for end in BESIDE:
         with contextlib.suppress(FileNotFoundError):
@@ -345,49 +277,22 @@ def damaged() -> list[Path]:
     )
 
 
-def said(found: list[Path]) -> str:
+def said(files: list[Path]) -> str:
     """The same for people, "" for none."""
-    names = ", ".join(p.name for p in found)
+    names = ", ".join(p.name for p in files)
     return (
-        f"The job queue was damaged and kept aside: {names} in {found[0].parent}. {WHAT_NOW} To end"
-        f" this message, delete {'that file' if len(found) == 1 else 'those files'}."
-        if found
+        f"The job queue was damaged and kept aside: {names} in {files[0].parent}. {WHAT_NOW} To end"
+        f" this message, delete {'that file' if len(files) == 1 else 'those files'}."
+        if files
         else ""
     )
 
 
-def _prepare(db: sqlite3.Connection) -> None:
-    """Write-ahead log. SQLite does not wait by itself while another process makes the same change,
-    so we do.
-    """
-    until = time.monotonic() + BUSY_S
-    while db.execute("pragma journal_mode").fetchone()[0] != "wal":
-        try:
-            db.execute("pragma journal_mode = wal")
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
-    db.execute(
-        "pragma synchronous = normal"
-    )  # no fsync per heartbeat; a power cut may lose the last changes
-
-
 def _check_schema(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("pragma user_version").fetchone()[0]
-    if version == 0:
-        _run(db, TABLES)
-    for step in range(max(version, 1), SCHEMA):
-        _run(db, UPDATES[step])
-    if version < SCHEMA:
-        db.execute(f"pragma user_version = {SCHEMA}")
-    elif version > SCHEMA:
+    version = schema.update(db)
+    if version > schema.SCHEMA:
         raise QueueError(
-            f"the job queue {path} has format {version}, this program reads format {SCHEMA}; "
-            "use the newer program, or move the file away to begin an empty queue"
+            f"the job queue {path} has format {version}, this program reads format"
+            f" {schema.SCHEMA}; use the newer program, or move the file away to begin an empty"
+            " queue"
         )
-
-
-def _run(db: sqlite3.Connection, statements: str) -> None:
-    for statement in statements.split(";"):
-        db.execute(statement)

@@ -103,20 +103,20 @@ def load() -> Policy:
     """The policy as it is now. ValueError for a file that cannot be read, names what it does not
     know, or holds wrong values.
     """
-    where, told = file(), os.environ.get(MODE_VARIABLE, "")
+    where, facts = file(), os.environ.get(MODE_VARIABLE, "")
     try:
         status = where.stat()
-        found = _read(where, status.st_mtime_ns, status.st_size)
+        result = _read(where, status.st_mtime_ns, status.st_size)
     except FileNotFoundError:
         if os.environ.get(FILE_VARIABLE):
             raise ValueError(f"{FILE_VARIABLE} names {where}, which does not exist") from None
-        found = Policy()
+        result = Policy()
     except OSError as error:
         raise ValueError(f"{where} cannot be read: {error.strerror}") from None
     settings = plugins.make_options(
-        Settings, vars(found.settings) | ({"mode": told} if told else {}), MODE_VARIABLE
+        Settings, vars(result.settings) | ({"mode": facts} if facts else {}), MODE_VARIABLE
     )
-    return Policy(settings, found.quotas, _from_environment() | found.clusters)
+    return Policy(settings, result.quotas, _from_environment() | result.clusters)
 
 
 @functools.lru_cache(maxsize=4)
@@ -142,14 +142,16 @@ def _read(where: Path, *_: int) -> Policy:
 def _clusters(given: Any, where: str) -> dict[str, Cluster]:
     if not isinstance(given, dict):
         raise ValueError(f"{where}: clusters: expected tables like [clusters.lab], got {given!r}")
-    found = {
+    result = {
         name: plugins.make_options(Cluster, table, f"{where}: clusters.{name}")
         for name, table in given.items()
     }
-    lacking = [name for name, cluster in found.items() if not (cluster.address and cluster.storage)]
+    lacking = [
+        name for name, cluster in result.items() if not (cluster.address and cluster.storage)
+    ]
     if lacking:
         raise ValueError(f"{where}: clusters.{lacking[0]} needs an address and a storage")
-    return found
+    return result
 
 
 def _from_environment() -> dict[str, Cluster]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from core.common.writing import in_words
-from core.jobs import confinement, queue as jobs
+from core.jobs import confinement, leases, queue
 from core.jobs.job import Job
 from core.jobs.runners.base import STOPPED
 from core.records import Interrupted
@@ -28,14 +28,14 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         signal.signal(signal.SIGTERM, self._ask)
         signal.signal(signal.SIGINT, self._ask)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
 
 class JobReport:
@@ -44,21 +44,21 @@ class JobReport:
     """
 
     def __init__(self, job: Job, stop: Stop) -> None:
-        self.job, self.stop, self.told = job, stop, 0.0
+        self.job, self.stop, self.reported = job, stop, 0.0
 
     def __call__(self, progress: float, message: str = "", eta_s: float | None = None) -> bool:
         now = time.monotonic()
-        if now - self.told >= ASK_S or progress >= 1:
-            self.told = now
-            if not jobs.beat(self.job.id, self.job.worker, progress, message, eta_s):
-                self.stop.asked = True
-        return not self.stop.asked
+        if now - self.reported >= ASK_S or progress >= 1:
+            self.reported = now
+            if not leases.beat(self.job.id, self.job.worker, progress, message, eta_s):
+                self.stop.requested = True
+        return not self.stop.requested
 
     def belongs_to(self, run: str) -> None:
         """Tell as soon as it is known which run the job writes, so that the pages can show its
         curves.
         """
-        jobs.note(self.job.id, self.job.worker, run=run)
+        leases.note(self.job.id, self.job.worker, run=run)
 
 
 def run_job(job_id: int) -> int:
@@ -69,7 +69,7 @@ def run_job(job_id: int) -> int:
     asked to stop.
     """
     stop = Stop()
-    job = jobs.get(job_id)
+    job = queue.get(job_id)
     report = JobReport(job, stop)
     confinement.confine(job.payload)
     try:
@@ -86,14 +86,14 @@ def run_job(job_id: int) -> int:
         with contextlib.suppress(OSError):  # the log may be on the disk that is full
             traceback.print_exc()
         if (
-            not stop.asked and not jobs.get(job_id).cancel
+            not stop.requested and not queue.get(job_id).cancel
         ):  # what breaks because it was told to stop is no failure
             text = traceback.format_exc()
             words = (
                 in_words(error) if isinstance(error, OSError) else None
             )  # the last line is what the pages show
             wrong = isinstance(error, ValueError)  # the input's fault: trying again would not help
-            jobs.fail(
+            leases.fail(
                 job_id,
                 f"{error}\n\n{text}" if wrong else f"{text}\n{words or ''}".strip(),
                 job.worker,
@@ -101,4 +101,4 @@ def run_job(job_id: int) -> int:
             )
             return 1
         return STOPPED
-    return STOPPED if stop.asked else 0
+    return STOPPED if stop.requested else 0

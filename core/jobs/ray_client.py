@@ -70,24 +70,24 @@ def ask(address: str, path: str, data: dict[str, Any] | None = None, wait_s: flo
 
 def version(address: str) -> str:
     """Ray's version on the cluster."""
-    found = ask(address, "/api/version")
-    if not isinstance(found, dict) or "ray_version" not in found:
+    result = ask(address, "/api/version")
+    if not isinstance(result, dict) or "ray_version" not in result:
         raise Unreachable(
             f"what answers at {address} is no Ray cluster: it does not tell its version"
         )
-    return found["ray_version"]
+    return result["ray_version"]
 
 
 def status(address: str, submission: str) -> tuple[str, str] | None:
     """(Ray's word, its message) of a submitted job; None when the cluster does not know it."""
-    found = ask(address, f"/api/jobs/{submission}")
-    return None if found is None else (found["status"], found.get("message") or "")
+    result = ask(address, f"/api/jobs/{submission}")
+    return None if result is None else (result["status"], result.get("message") or "")
 
 
 def log(address: str, submission: str) -> str:
     """All that a submitted job has printed."""
-    found = ask(address, f"/api/jobs/{submission}/logs")
-    return (found or {}).get("logs") or ""
+    result = ask(address, f"/api/jobs/{submission}/logs")
+    return (result or {}).get("logs") or ""
 
 
 def stop(address: str, submission: str) -> None:
@@ -97,28 +97,28 @@ def stop(address: str, submission: str) -> None:
 
 def nodes(address: str, wait_s: float = WAIT_S) -> list[Node]:
     """The machines of the cluster, the head first."""
-    told = (ask(address, "/nodes?view=summary", wait_s=wait_s) or {}).get("data", {})
-    usage, found = told.get("nodeLogicalResources") or {}, []
-    for number, one in enumerate(told.get("summary", [])):
-        name = one.get("raylet", {}).get("nodeId", "")
+    facts = (ask(address, "/nodes?view=summary", wait_s=wait_s) or {}).get("data", {})
+    usage, result = facts.get("nodeLogicalResources") or {}, []
+    for number, item in enumerate(facts.get("summary", [])):
+        name = item.get("raylet", {}).get("nodeId", "")
         if (
-            number < DETAILED and one.get("raylet", {}).get("state") == "ALIVE"
+            number < DETAILED and item.get("raylet", {}).get("state") == "ALIVE"
         ):  # the summary does not tell what runs there
-            one = (ask(address, f"/nodes/{name}", wait_s=wait_s) or {}).get("data", {}).get(
+            item = (ask(address, f"/nodes/{name}", wait_s=wait_s) or {}).get("data", {}).get(
                 "detail"
-            ) or one
-        found.append(_node(one, usage.get(name, "")))
-    return sorted(found, key=lambda node: (not node.head, not node.alive, node.address))
+            ) or item
+        result.append(_node(item, usage.get(name, "")))
+    return sorted(result, key=lambda node: (not node.head, not node.alive, node.address))
 
 
-def _node(one: dict[str, Any], usage: str) -> Node:
-    raylet = one.get("raylet", {})
+def _node(item: dict[str, Any], usage: str) -> Node:
+    raylet = item.get("raylet", {})
     total = raylet.get("resourcesTotal", {})
-    names = tuple(gpu.get("name", "GPU") for gpu in one.get("gpus") or ())
+    names = tuple(gpu.get("name", "GPU") for gpu in item.get("gpus") or ())
     counted = int(total.get("GPU", 0))
-    running = sorted(" ".join(p.get("cmdline", [""])).strip() for p in one.get("workers") or ())
+    running = sorted(" ".join(p.get("cmdline", [""])).strip() for p in item.get("workers") or ())
     return Node(
-        one.get("ip") or raylet.get("nodeManagerAddress", "?"),
+        item.get("ip") or raylet.get("nodeManagerAddress", "?"),
         raylet.get("state") == "ALIVE",
         bool(raylet.get("isHeadNode")),
         total.get("CPU", 0.0),
@@ -135,10 +135,10 @@ def _node(one: dict[str, Any], usage: str) -> Node:
 
 def _busy(usage: str) -> dict[str, str]:
     """{"CPU": "1 of 2"} from lines like "1.0/2.0 CPU"."""
-    found = {}
+    result = {}
     for line in usage.splitlines():
         numbers, _, name = line.strip().partition(" ")
         used, slash, total = numbers.partition("/")
         if slash and name in ("CPU", "GPU"):
-            found[name] = f"{float(used):g} of {float(total):g}"
-    return found
+            result[name] = f"{float(used):g} of {float(total):g}"
+    return result

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import paths
-from core.jobs import confinement, policy, queue as jobs
+from core.jobs import confinement, policy, queue
 from core.jobs.job import Job
 from core.jobs.policy import DEMO, FULL, Quotas
 
@@ -67,7 +67,7 @@ def how_to_change(action: str) -> str:
     )
 
 
-def queue(
+def add(
     visitor: Visitor,
     kind: str,
     payload: dict[str, Any],
@@ -96,32 +96,32 @@ def queue(
         marked |= {"limit_minutes": visitor.quotas.minutes, "limit_gb": visitor.quotas.disk_gb}
     with _ONE:
         _within_limits(visitor)
-        return jobs.add(kind, marked, run=run, runner=runner, settings=settings, device=device)
+        return queue.add(kind, marked, run=run, runner=runner, settings=settings, device=device)
 
 
 def cancel(visitor: Visitor, number: int) -> None:
-    """See jobs.cancel; a visitor's own jobs only."""
+    """See queue.cancel; a visitor's own jobs only."""
     _own(visitor, number)
-    jobs.cancel(number)
+    queue.cancel(number)
 
 
 def resume(visitor: Visitor, number: int) -> None:
-    """See jobs.resume; a visitor's own jobs only, within the limits."""
+    """See queue.resume; a visitor's own jobs only, within the limits."""
     _own(visitor, number)
     with _ONE:
         _within_limits(visitor)
-        jobs.resume(number)
+        queue.resume(number)
 
 
 def wake_worker(visitor: Visitor) -> None:
     """Start a worker if none lives."""
     visitor.check(JOBS)
-    jobs.start_worker()
+    queue.start_worker()
 
 
 def _own(visitor: Visitor, number: int) -> None:
     visitor.check(JOBS)
-    if not visitor.local and jobs.get(number).payload.get("visitor") != visitor.name:
+    if not visitor.local and queue.get(number).payload.get("visitor") != visitor.name:
         raise Refused(
             f"job {number} is somebody else's: only who queued it, or the operator on this machine,"
             " can change it"
@@ -171,20 +171,20 @@ def check_cluster(job: Job) -> None:
 def _within_limits(visitor: Visitor) -> None:
     if (limits := visitor.quotas) is None:
         return
-    own = _jobs_of(visitor.name)
-    unfinished = sum(job.state in UNFINISHED for job in own)
+    local = _jobs_of(visitor.name)
+    unfinished = sum(job.state in UNFINISHED for job in local)
     if limits.jobs and unfinished >= limits.jobs:
         raise Refused(
             f"you have {unfinished} jobs that wait or run, and {limits.jobs} are allowed: wait for"
             " one, or cancel it"
         )
-    queued = sum(job.created > time.time() - DAY_S for job in own)
+    queued = sum(job.created > time.time() - DAY_S for job in local)
     if limits.queued and queued >= limits.queued:
         raise Refused(
             f"you have queued {queued} jobs within 24 hours, and {limits.queued} are allowed: try"
             " again tomorrow"
         )
-    if reason := _used_up(own, limits.minutes, limits.disk_gb):
+    if reason := _used_up(local, limits.minutes, limits.disk_gb):
         raise Refused(reason)
 
 
@@ -201,15 +201,15 @@ def overdrawn(job: Job) -> str:
     )
 
 
-def _used_up(own: list[Job], minutes: float, disk_gb: float) -> str:
-    used = sum(map(_seconds, own)) / 60
+def _used_up(jobs: list[Job], minutes: float, disk_gb: float) -> str:
+    used = sum(map(_seconds, jobs)) / 60
     if minutes and used >= minutes:
         return (
             f"{used:.0f} minutes of computing within 24 hours are used up, and {minutes:g} are"
             " allowed: try again tomorrow"
         )
     size = (
-        sum(_bytes(run) for run in {job.run for job in own if job.run and job.kind == "train"})
+        sum(_bytes(run) for run in {job.run for job in jobs if job.run and job.kind == "train"})
         / 1e9
         if disk_gb
         else 0.0
@@ -223,7 +223,7 @@ def _used_up(own: list[Job], minutes: float, disk_gb: float) -> str:
 
 
 def _jobs_of(name: str) -> list[Job]:
-    return jobs.list_jobs(visitor=name)
+    return queue.list_jobs(visitor=name)
 
 
 def _seconds(job: Job) -> float:
@@ -264,10 +264,10 @@ class Ledger:
             return
         with self._lock:
             self._forget()
-            own = self._taken[visitor.name]
-            if key in own:
+            local = self._taken[visitor.name]
+            if key in local:
                 return
-            sizes = [known for _, known in own.values() if bool(known) == bool(size)]
+            sizes = [known for _, known in local.values() if bool(known) == bool(size)]
             most = limits.uploads if size else limits.transcriptions
             if most and len(sizes) >= most:
                 raise Refused(
@@ -279,7 +279,7 @@ class Ledger:
                     f"{limits.upload_mb:g} MB of recordings within an hour are allowed: try again"
                     " later"
                 )
-            own[key] = time.time(), size
+            local[key] = time.time(), size
 
     def _forget(self) -> None:
         until = time.time() - HOUR_S

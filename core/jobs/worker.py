@@ -16,7 +16,13 @@ from pathlib import Path
 
 from core import paths
 from core.common import writing
-from core.jobs import heartbeat as pulse, queue as jobs, ray_client as cluster, visitors
+from core.jobs import (
+    heartbeat,
+    leases,
+    queue,
+    ray_client as cluster,
+    visitors,
+)
 from core.jobs.job import Job
 from core.jobs.runners.base import STOPPED, Handle, Runner
 from core.registry import plugins
@@ -38,14 +44,14 @@ class Worker:
     runner: Runner
     idle_minutes: float = IDLE_MINUTES
     grace_s: float = GRACE_S
-    stale_s: float = jobs.STALE_S
+    stale_s: float = queue.STALE_S
     slots: tuple[str, ...] = ("cpu",)  # devices, each as often as jobs may run on it at once
     stop: bool = False
 
     def work(self) -> int:
         """Until nothing has come for `idle_minutes`; returns the number of jobs done."""
-        self.name, done, idle_since = pulse.name(), 0, time.monotonic()
-        if not jobs.worker_beat(self.name):
+        self.name, done, idle_since = heartbeat.name(), 0, time.monotonic()
+        if not queue.worker_beat(self.name):
             _say("another worker is at work")
             return 0
         _say(f"{self.name} is at work with {', '.join(self.slots)}")
@@ -53,14 +59,14 @@ class Worker:
             _say(f"removed {left}, which a process left that has ended")
         running: list[threading.Thread] = []  # one for each job
         try:
-            while not self.stop and jobs.worker_beat(self.name):
-                for lost in jobs.requeue_stale(self.stale_s, but=self.name):
+            while not self.stop and queue.worker_beat(self.name):
+                for lost in leases.requeue_stale(self.stale_s, but=self.name):
                     _say(f"job {lost.id} lost its worker {lost.worker}")
                     self.runner_of(lost).clear(lost)
-                for job in jobs.impossible(self.name, self.slots):
+                for job in leases.impossible(self.name, self.slots):
                     _say(f"job {job.id} asks for {job.device}: there is none here")
                 running = [thread for thread in running if thread.is_alive()]
-                job = jobs.claim(self.name, self.slots)
+                job = leases.claim(self.name, self.slots)
                 if job is not None:
                     running += self.start(job)
                     done += 1
@@ -75,7 +81,7 @@ class Worker:
             self.stop = True
             for thread in running:
                 thread.join()
-            jobs.worker_leave(self.name)
+            queue.worker_leave(self.name)
         _say(f"{self.name} leaves after {done} jobs")
         return done
 
@@ -95,7 +101,7 @@ class Worker:
                 if wrong
                 else f"the job's process could not be started: {error or type(error).__name__}"
             )
-            jobs.fail(
+            leases.fail(
                 job.id, text, self.name, again=not wrong or isinstance(error, cluster.Unreachable)
             )
             return []
@@ -115,50 +121,50 @@ class Worker:
     def follow(self, job: Job, handle: Handle) -> None:
         """One started job to its end, whatever that is."""
         try:
-            jobs.note(job.id, self.name, pid=handle.pid)
-            code, told = self._watch(job, handle)
+            leases.note(job.id, self.name, pid=handle.pid)
+            code, facts = self._watch(job, handle)
         finally:
-            if not handle.stays or jobs.kept(job).cancel:
+            if not handle.stays or leases.kept(job).cancel:
                 handle.kill()
-        job = jobs.kept(job)
-        if told and not job.cancel and (reason := visitors.overdrawn(job)):
-            jobs.fail(job.id, f"stopped: {reason}", self.name, again=False)
-        elif told or code == STOPPED:
-            jobs.stopped(job.id, self.name)
+        job = leases.kept(job)
+        if facts and not job.cancel and (reason := visitors.overdrawn(job)):
+            leases.fail(job.id, f"stopped: {reason}", self.name, again=False)
+        elif facts or code == STOPPED:
+            leases.stopped(job.id, self.name)
         elif code == 0:
-            jobs.finish(job.id, self.name)
+            leases.finish(job.id, self.name)
         else:  # does nothing when the child has written its traceback
-            jobs.fail(job.id, _reason(code, job.id), self.name)
-        _say(f"job {job.id} is {jobs.get(job.id).state}")
+            leases.fail(job.id, _reason(code, job.id), self.name)
+        _say(f"job {job.id} is {queue.get(job.id).state}")
 
     def _watch(self, job: Job, handle: Handle) -> tuple[int | None, bool]:
         """The child's exit code, and whether it had been told to stop."""
-        beaten, told = 0.0, 0.0
+        beaten, facts = 0.0, 0.0
         while (code := handle.poll()) is None:
             now = time.monotonic()
             if now - beaten > BEAT_S:
                 beaten = now
-                job = jobs.kept(job)
+                job = leases.kept(job)
                 go_on = (
-                    jobs.beat(job.id, self.name)
-                    and jobs.worker_beat(self.name)
+                    leases.beat(job.id, self.name)
+                    and queue.worker_beat(self.name)
                     and not visitors.overdrawn(job)
                 )
                 if job.worker != self.name:  # this machine slept and another worker took over
                     return None, True
-                if not go_on and not told:
-                    told = now
+                if not go_on and not facts:
+                    facts = now
                     handle.stop()
-            if self.stop and not told:
-                if handle.stays and not jobs.kept(job).cancel:
+            if self.stop and not facts:
+                if handle.stays and not leases.kept(job).cancel:
                     return None, True
-                told = now
+                facts = now
                 handle.stop()
-            if told and now - told > self.grace_s:
+            if facts and now - facts > self.grace_s:
                 _say(f"job {job.id} did not stop in {self.grace_s:g} s and is killed")
                 return None, True
             time.sleep(POLL_S / 5)
-        return code, bool(told)
+        return code, bool(facts)
 
 
 def _reason(code: int, job_id: int) -> str:
@@ -169,7 +175,7 @@ def _reason(code: int, job_id: int) -> str:
         )
     else:
         why = f"the job's process ended with code {code}"
-    return f"{why}; its last lines:\n{jobs.log(job_id, ERROR_LINES)}"
+    return f"{why}; its last lines:\n{queue.log(job_id, ERROR_LINES)}"
 
 
 def slots_here() -> tuple[str, ...]:
@@ -188,7 +194,7 @@ def slots_elsewhere() -> tuple[str, ...]:
 
 def read_slots(text: str) -> tuple[str, ...]:
     """("cuda:0", "cuda:0", "cpu") from "cuda:0=2,cpu"; ValueError for anything else."""
-    found: list[str] = []
+    result: list[str] = []
     for part in text.split(","):
         match = re.fullmatch(r"(cpu|cuda:\d+)(?:=(\d+))?", part.strip())
         if match is None:
@@ -201,8 +207,8 @@ def read_slots(text: str) -> tuple[str, ...]:
                 f"slots: expected 1 to {MOST_SLOTS} jobs at once on {match.group(1)}, got"
                 f" {count[:20]}"
             )
-        found += [match.group(1)] * int(count)
-    return tuple(found)
+        result += [match.group(1)] * int(count)
+    return tuple(result)
 
 
 def _say(text: str) -> None:
@@ -230,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--stale-s",
         type=float,
-        default=jobs.STALE_S,
+        default=queue.STALE_S,
         help="s without heartbeat until a job is lost",
     )
     parser.add_argument(

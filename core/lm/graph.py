@@ -30,13 +30,14 @@ Pronunciations = Mapping[
 @dataclass(frozen=True)
 class Graph:
     """fst: ready to decode with; words and their pronunciations: by output label; tokens: V, blank
-    included.
+    included; space: the token that parts words and is no sound, if there is one.
     """
 
     fst: kaldifst.StdConstFst
     words: list[str]
     said: list[list[tuple[int, ...]]]
     tokens: int
+    space: int | None = None
 
 
 class Symbols:

@@ -107,19 +107,17 @@ def _kept(language: Language, tokens: str, tokenizer: Tokenizer, progress: Progr
         "share": language.share if language.lm and language.grammar else 1.0,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    return _opened(
-        paths.graphs() / name, lambda: _build(language, tokenizer, progress), tokenizer.size
-    )
+    return _opened(paths.graphs() / name, lambda: _build(language, tokenizer, progress), tokenizer)
 
 
 _IN_MEMORY: dict[Path, graph.Graph] = {}
 MOST_IN_MEMORY = 4
 
 
-def _opened(folder: Path, build: Callable[[], graph.Graph], tokens: int) -> graph.Graph:
+def _opened(folder: Path, build: Callable[[], graph.Graph], tokenizer: Tokenizer) -> graph.Graph:
     if folder in _IN_MEMORY:
         return _IN_MEMORY[folder]
-    made = _read(folder, tokens)
+    made = _read(folder, tokenizer.size)
     if made is None:
         made = build()
         try:
@@ -127,6 +125,7 @@ def _opened(folder: Path, build: Callable[[], graph.Graph], tokens: int) -> grap
         except OSError as error:  # where nothing may be stored it is built each time
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
+    made = replace(made, space=tokenizer.space)
     while len(_IN_MEMORY) >= MOST_IN_MEMORY:
         _IN_MEMORY.pop(next(iter(_IN_MEMORY)))
     _IN_MEMORY[folder] = made

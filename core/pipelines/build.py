@@ -22,7 +22,7 @@ from core.pipelines.resolved import ResolvedRecipe
 from core.records import Recipe
 from core.registry import plugins
 from core.speech import tokenizer
-from core.storage import packing, store
+from core.storage import packing, run_files, store
 from core.training.options import Options as TrainingOptions
 
 BLOCK = re.compile(
@@ -53,8 +53,10 @@ def check_version(run_id: str, field: str) -> None:
     folder = store.run_folder(run_id)
     room = f"models/{store.recipe(folder).model.name}"
     try:
-        noted = store.read_json(folder / paths.FINISHED).get("versions", {}).get(room)
-    except store.FileProblem:  # not finished yet: what is missing then is said by name elsewhere
+        noted = run_files.read_json(folder / paths.FINISHED).get("versions", {}).get(room)
+    except (
+        run_files.FileProblem
+    ):  # not finished yet: what is missing then is said by name elsewhere
         return
     here = plugins.load(*room.split("/")).VERSION
     if noted not in (None, here):
@@ -77,7 +79,7 @@ def start_from(model: torch.nn.Module, resolved: ResolvedRecipe, tokens: str) ->
     folder = store.run_folder(run_id)
     check_version(run_id, "init_from")
     new_tokens = resolved.speech.new_tokens()
-    if not new_tokens and store.read(folder / paths.TOKENS).decode() != tokens:
+    if not new_tokens and run_files.read(folder / paths.TOKENS).decode() != tokens:
         raise ValueError(
             f"init_from: run {run_id} was trained with other tokens; use the corpus and tokens of"
             " its recipe"
@@ -148,7 +150,7 @@ def check(resolved: ResolvedRecipe, vocabulary: int) -> None:
 
 def tokens_of(resolved: ResolvedRecipe) -> str:
     """The tokens of the run that the recipe continues."""
-    return store.read(store.run_folder(resolved.speech.init_from) / paths.TOKENS).decode()
+    return run_files.read(store.run_folder(resolved.speech.init_from) / paths.TOKENS).decode()
 
 
 def check_tokens(resolved: ResolvedRecipe, model: Model) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core import cost, paths
+from core.common import writing
 from core.data.prepared import Prepared
 from core.evaluation import provenance
 from core.evaluation.fitness import Fitness, some_of_each
@@ -20,9 +21,9 @@ from core.pipelines.resolved import ResolvedRecipe
 from core.records import Anatomy, Origin, ProgressCallback, Recipe, Subnet, as_dict
 from core.registry import recipe_sets
 from core.registry.recipe_sets import Arm, RecipeSet
-from core.reports import arms_page, claims
+from core.reports import arms_page, claims_page
 from core.search import allocation
-from core.storage import metrics as history, store
+from core.storage import metrics as history, run_files, store
 
 CURVE_ROWS = 40  # of the loss, kept with an arm
 
@@ -75,8 +76,8 @@ def run(recipe_set: RecipeSet, report: ProgressCallback) -> Path:
 
 
 def _write(recipe_set: RecipeSet, page: Path) -> Path:
-    store.write_bytes(page, arms_page.text(recipe_set).encode())
-    claims.write()
+    writing.write_bytes(page, arms_page.text(recipe_set).encode())
+    claims_page.write()
     return page
 
 
@@ -191,7 +192,7 @@ def _search(
     if search.ORIGINS[arm.search] not in {s.origin for s in store.subnets(folder)}:
         search.search(folder.name, report, methods=[arm.search])
     told, options = (
-        store.read_json(store.own_part(folder) / f"{arm.search}.json"),
+        run_files.read_json(store.own_part(folder) / f"{arm.search}.json"),
         search.search_options(built),
     )
     heard = sum(
@@ -238,7 +239,7 @@ def _sums(found: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list
 def _record(
     recipe_set: RecipeSet, arm: Arm, built: ResolvedRecipe, folder: Path, prepared: Prepared
 ) -> dict[str, Any]:
-    finished = store.read_json(folder / paths.FINISHED)
+    finished = run_files.read_json(folder / paths.FINISHED)
     rows = history.metrics(folder)
     chunk_ms = built.evaluation.chunk_ms
     anatomy = store.anatomy(folder)

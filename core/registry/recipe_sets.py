@@ -331,16 +331,7 @@ def _claim(path: Path, data: dict[str, Any], arms: set[str]) -> Claim:
 
 
 def _settings(table: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{name}={_toml(value)}" for name, value in table.items())
-
-
-def _toml(value: Any) -> str:
-    """A value as --set reads it: JSON, but for tables."""
-    return (
-        "{" + ", ".join(f"{n} = {_toml(v)}" for n, v in value.items()) + "}"
-        if isinstance(value, dict)
-        else json.dumps(value)
-    )
+    return tuple(f"{name}={recipe_files.setting_text(value)}" for name, value in table.items())
 
 
 def _measure(path: Path, data: dict[str, Any]) -> Measure:

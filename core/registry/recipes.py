@@ -12,6 +12,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from core import paths
 from core.common import reading
 from core.records import Choice, Recipe, as_dict
@@ -184,6 +186,19 @@ def setting_value(text: str) -> Any:
         return tomllib.loads(f"x = {text}")["x"]
     except (tomllib.TOMLDecodeError, RecursionError):
         return text
+
+
+def setting_text(value: Any) -> str:
+    """A value as TOML on one line, which `setting_value` reads back. ValueError for what TOML has
+    no word for.
+    """
+    try:
+        text = tomli_w.dumps({"x": [[value]]})  # inside lists, so that tables stay on the line
+    except TypeError as error:
+        raise ValueError(f"{value!r} cannot be written into --set: {error}") from None
+    for layout, joined in ((r",\n\s*\]", "]"), (r"\[\n\s*", "["), (r",\n\s*", ", ")):
+        text = re.sub(layout, joined, text)  # strings hold no line breaks: they are escaped
+    return text.strip().removeprefix("x = [[").removesuffix("]]")
 
 
 def recipe_id(recipe: Recipe, prepared_hash: str, versions: dict[str, int]) -> str:

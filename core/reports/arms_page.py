@@ -11,21 +11,20 @@ import numpy as np
 
 from core.evaluation import scoring
 from core.registry.recipe_sets import RecipeSet
-from core.reports import tables
+from core.reports import arms, tables
 
 T_TEST = (
     "; p is at least that of a t test over the seeds, whose variance is told from all arms of a"
     " column (randomised blocks)"
 )
-LOSS, FRAMES, ERRORS, WORDS = range(4)  # a speaker's sums
 
 
 def text(recipe_set: RecipeSet) -> str:
     """Markdown; arms that are not finished for every seed, as the set is now, are named and left
     out.
     """
-    whole = finished(recipe_set)
-    columns = list(dict.fromkeys(c for found in whole.values() for c in sizes_of(found)))
+    whole = arms.finished(recipe_set)
+    columns = list(dict.fromkeys(c for result in whole.values() for c in arms.sizes_of(result)))
     parts = [f"# {recipe_set.title}", _opening(recipe_set, whole)]
     missing = [arm.name for arm in recipe_set.arms if arm.name not in whole]
     if missing:
@@ -37,10 +36,10 @@ def text(recipe_set: RecipeSet) -> str:
                 "In a hundred, and the difference in points to the first arm of the column. p"
                 " values are Holm-adjusted over the table."
             ),
-            _table(whole, columns, ERRORS, WORDS, 100.0, 1),
+            _table(whole, columns, arms.ERRORS, arms.WORDS, 100.0, 1),
             "## Loss per frame",
             "Finer than words where most words are wrong.",
-            _table(whole, columns, LOSS, FRAMES, 1.0, 3),
+            _table(whole, columns, arms.LOSS, arms.FRAMES, 1.0, 3),
             *_each_test(whole),
             *_agreement(whole),
             "## What the sizes cost",
@@ -50,36 +49,6 @@ def text(recipe_set: RecipeSet) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def finished(recipe_set: RecipeSet) -> dict[str, list[dict[str, Any]]]:
-    """{arm: its records, one a seed}, of the arms that are finished."""
-    records = {
-        arm.name: [recipe_set.current(arm.name, s) for s in recipe_set.seeds]
-        for arm in recipe_set.arms
-    }
-    return {name: found for name, found in records.items() if all(found)}
-
-
-def sizes_of(found: list[dict[str, Any]]) -> list[str]:
-    """The columns that an arm has for every seed: a budget may be too small for all sizes of a
-    training.
-    """
-    return [c for c in found[0]["sizes"] if all(c in r["sizes"] for r in found)]
-
-
-def noise(whole: dict[str, list[dict[str, Any]]], size: str, part: int) -> tuple[float, int] | None:
-    """What trainings of a size differ by, beside arm and seed, from all arms that have it; None
-    where there is but one seed or arm.
-    """
-    totals = np.array(
-        [
-            [_sum(r, size, part) for r in found]
-            for found in whole.values()
-            if size in sizes_of(found)
-        ]
-    )
-    return scoring.seed_noise(totals) if min(totals.shape) > 1 else None
-
-
 def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> str:
     some = next(iter(whole.values()), None)
     lines = [
@@ -87,36 +56,36 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
         + (f" (`{' '.join(arm.settings)}`)" if arm.settings else "")
         for arm in recipe_set.arms
     ]
-    told = (
+    opening = (
         "What is compared, on which speech and for how long, stands below; elsewhere and for longer"
         " it may come out otherwise."
     )
     if some:
-        one = some[0]
-        size = next(iter(one["sizes"]))
-        people, words = len(one["sizes"][size]["speakers"]), _sum(one, size, WORDS)
-        told += (
-            f" The first arm: {one['updates']} updates, {one['audio_hours']:.2f} h heard,"
-            f" {one['seconds'] / 60:.1f} minutes "
-            f"({one['hardware']}, {one['threads']} threads, {one['precision']}), seeds"
+        run = some[0]
+        size = next(iter(run["sizes"]))
+        people, words = len(run["sizes"][size]["speakers"]), arms.total(run, size, arms.WORDS)
+        opening += (
+            f" The first arm: {run['updates']} updates, {run['audio_hours']:.2f} h heard,"
+            f" {run['seconds'] / 60:.1f} minutes "
+            f"({run['hardware']}, {run['threads']} threads, {run['precision']}), seeds"
             f" {', '.join(map(str, recipe_set.seeds))}, "
-            f"started from `{one['recipe']['init_from'] or 'random weights'}`. Measured on {people}"
+            f"started from `{run['recipe']['init_from'] or 'random weights'}`. Measured on {people}"
             " people and voices "
-            f"held out of training ({words:.0f} words, the `{one['split']}` split),"
-            f" {one['chunk_ms']:g} ms chunks, greedy, no "
+            f"held out of training ({words:.0f} words, the `{run['split']}` split),"
+            f" {run['chunk_ms']:g} ms chunks, greedy, no "
             "language model. Intervals resample"
             f" {'seeds and ' if len(recipe_set.seeds) > 1 else ''}speakers"
             f"{T_TEST if len(recipe_set.seeds) > 1 else '. One seed: no claim'}."
         )
     if recipe_set.tuning:
-        told += (
+        opening += (
             " Trainings that options were chosen by, on other speech, are those of"
             f" {' and '.join(f'`{name}`' for name in recipe_set.tuning)}; what is not there was not"
             " tuned."
         )
     if recipe_set.instead_of:
-        told += f" It decides the claims of `{recipe_set.instead_of}`, which is smaller."
-    return told + "\n\n```sh\n" + _command(recipe_set, some) + "\n```\n\n" + "\n".join(lines)
+        opening += f" It decides the claims of `{recipe_set.instead_of}`, which is smaller."
+    return opening + "\n\n```sh\n" + _command(recipe_set, some) + "\n```\n\n" + "\n".join(lines)
 
 
 def _command(recipe_set: RecipeSet, some: list[dict[str, Any]] | None) -> str:
@@ -136,25 +105,27 @@ def _table(
     digits: int,
 ) -> str:
     first = {
-        c: next(name for name, found in whole.items() if c in sizes_of(found)) for c in columns
+        c: next(name for name, result in whole.items() if c in arms.sizes_of(result))
+        for c in columns
     }
     cells = {
         (name, c): scoring.paired_seeds(
-            *by_person(found, whole[first[c]], c, part, base), noise=noise(whole, c, part)
+            *arms.by_person(result, whole[first[c]], c, part, base),
+            noise=arms.noise(whole, c, part),
         )
-        for name, found in whole.items()
+        for name, result in whole.items()
         for c in columns
-        if c in sizes_of(found) and name != first[c]
+        if c in arms.sizes_of(result) and name != first[c]
     }
     adjusted = dict(zip(cells, scoring.holm([c[3] for c in cells.values()])))
     rows = []
-    for name, found in whole.items():
+    for name, result in whole.items():
         row = [name]
         for c in columns:
-            if c not in sizes_of(found):
+            if c not in arms.sizes_of(result):
                 row.append("-")
                 continue
-            mean = np.mean([_sum(r, c, part) / _sum(r, c, base) for r in found])
+            mean = np.mean([arms.total(r, c, part) / arms.total(r, c, base) for r in result])
             text = f"{scale * mean:.{digits}f}"
             if (name, c) in cells:
                 delta, low, high, _ = cells[name, c]
@@ -167,18 +138,22 @@ def _table(
     return tables.table(["arm", *columns], rows)
 
 
+def _rate(sums: list[float]) -> float:
+    return sums[arms.ERRORS] / sums[arms.WORDS]
+
+
 def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Words wrong in every corpus alone, of trainings that tell."""
     rows = []
-    for name, found in whole.items():
-        for c in sizes_of(found):
-            sums = [r["sizes"][c].get("corpora", {}) for r in found]
+    for name, result in whole.items():
+        for c in arms.sizes_of(result):
+            sums = [r["sizes"][c].get("corpora", {}) for r in result]
             rows += [
                 (
                     name,
                     c,
                     corpus,
-                    f"{100 * np.mean([s[corpus][ERRORS] / s[corpus][WORDS] for s in sums]):.1f}",
+                    f"{100 * np.mean([_rate(s[corpus]) for s in sums]):.1f}",
                 )
                 for corpus in sums[0]
                 if len(sums[0]) > 1 and all(corpus in s for s in sums)
@@ -198,10 +173,10 @@ def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
 def _agreement(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Whether seeds keep the same residual branches, of sizes that leave some out."""
     rows = []
-    for name, found in whole.items():
-        for c in sizes_of(found):
-            sizes = [r["sizes"][c] for r in found]
-            if len(found) < 2 or not all(s.get("left_out") for s in sizes):
+    for name, result in whole.items():
+        for c in arms.sizes_of(result):
+            sizes = [r["sizes"][c] for r in result]
+            if len(result) < 2 or not all(s.get("left_out") for s in sizes):
                 continue
             every, off = (
                 sum(many for _, many in sizes[0]["branches"].values()),
@@ -249,10 +224,10 @@ def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
             tables.megabytes(s["file_bytes"]),
             f"{s['mmacs_per_second']:.0f}",
         )
-        for name, found in whole.items()
+        for name, result in whole.items()
         for c in columns
-        if c in sizes_of(found)
-        for s in [found[0]["sizes"][c]]
+        if c in arms.sizes_of(result)
+        for s in [result[0]["sizes"][c]]
     ]
     head = [
         "arm",
@@ -263,33 +238,6 @@ def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
         "MMAC/s executed",
     ]
     return tables.table(head, rows)
-
-
-def by_person(
-    found: list[dict[str, Any]],
-    reference: list[dict[str, Any]],
-    size: str,
-    part: int,
-    base: int,
-    own: str = "",
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums [S, P] of S seeds and P speakers of both sides, and what they are divided by [P]; of the
-    size `own` of the first side.
-    """
-    people = sorted(reference[0]["sizes"][size]["speakers"])
-    ours, theirs = (
-        np.array([[r["sizes"][column]["speakers"][p][part] for p in people] for r in side])
-        for side, column in ((found, own or size), (reference, size))
-    )
-    return (
-        ours,
-        theirs,
-        np.array([reference[0]["sizes"][size]["speakers"][p][base] for p in people]),
-    )
-
-
-def _sum(record: dict[str, Any], size: str, part: int) -> float:
-    return float(sum(four[part] for four in record["sizes"][size]["speakers"].values()))
 
 
 def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
@@ -305,13 +253,14 @@ def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
             f"{r.get('selection_seconds', 0.0) / 60:.1f}",
             f"{r['training_tmacs']:.2f}" if "training_tmacs" in r else "-",
             "; ".join(
-                f"{100 * _sum(r, s, ERRORS) / _sum(r, s, WORDS):.1f} at {s}" for s in r["sizes"]
+                f"{100 * arms.total(r, s, arms.ERRORS) / arms.total(r, s, arms.WORDS):.1f} at {s}"
+                for s in r["sizes"]
             ),
             r["date"],
             r["code_version"],
         )
-        for name, found in whole.items()
-        for r in found
+        for name, result in whole.items()
+        for r in result
     ]
     return tables.table(
         [

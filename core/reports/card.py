@@ -10,8 +10,8 @@ from typing import Any
 from core import cost, paths
 from core.records import Anatomy, Report
 from core.registry import catalog
-from core.reports import chain, comparisons, tables
-from core.storage import metrics as history, store
+from core.reports import card_training, comparisons, tables
+from core.storage import run_files, store
 
 NESTED = (
     "It is a *supernet*: one set of weights out of which every size below is cut by leaving out"
@@ -43,19 +43,19 @@ TURN_NOTE = (
 def text(folder: Path, stages: list[dict[str, Any]]) -> str:
     """The card of the run in `folder`, whose other files are all in place."""
     reports = store.reports(folder)
-    told = store.read_json(folder / paths.COMPARISONS)
+    facts = run_files.read_json(folder / paths.COMPARISONS)
     parts = [
         ("", _what(folder, reports)),
         ("What it is for, and what not", _use(reports)),
         ("Results", _results(reports)),
-        ("Search against simpler ways at the same bytes", comparisons.text(told)),
-        ("Data", _data(stages)),
-        ("How it was trained", _training(folder, stages)),
+        ("Search against simpler ways at the same bytes", comparisons.text(facts)),
+        ("Data", card_training.data(stages)),
+        ("How it was trained", card_training.training(folder, stages)),
         ("Decoding conditions", _conditions(reports)),
         ("What limits it", _limits(folder, reports, stages)),
         ("How to use it", _how(folder)),
     ]
-    if not told["rows"]:
+    if not facts["rows"]:
         parts = [p for p in parts if not p[0].startswith("Search against")]
     return "\n\n".join((f"## {title}\n\n" if title else "") + body for title, body in parts) + "\n"
 
@@ -196,120 +196,6 @@ def _chunk_ms(report: Report) -> str:
     return f"{report.chunk_median_ms:.1f} / {report.chunk_p95_ms:.1f}"
 
 
-def _data(stages: list[dict[str, Any]]) -> str:
-    known: dict[str, str] = {}
-    hours: dict[str, float] = {}
-    for stage in stages:
-        known |= {name: licence for name, licence in stage.get("attributions") or []}
-        hours |= stage.get("data_hours") or {}
-    rows = [
-        (name, f"{hours[name]:.2f}" if name in hours else "-", licence)
-        for name, licence in known.items()
-    ]
-    if not rows:
-        return "The records name no corpora."
-    total = (
-        f" Together {sum(hours.values()):.1f} h of different speech; it was heard more than once."
-        if hours
-        else ""
-    )
-    return (
-        "Speech it was trained and measured on, with licence and authors. Recordings were"
-        " selected, resampled to 16 kHz and partly transcoded; none is shipped here, nor any"
-        f" reference text.{total}\n\n"
-        + tables.table(("corpus", "hours in training", "licence and authors"), rows)
-    )
-
-
-def _training(folder: Path, stages: list[dict[str, Any]]) -> str:
-    head = (
-        "stage",
-        "run",
-        "method",
-        "updates",
-        "hours heard",
-        "minutes of training",
-        "learning rate",
-        "seed",
-        "hardware",
-    )
-    rows = [_stage_row(i, s) for i, s in enumerate(stages, 1)]
-    known = [s for s in stages if not s.get("missing")]
-    lost = [s["run"] for s in stages if s.get("missing")]
-    said = "Each stage continues from the weights of the one before."
-    if len(stages) == 1:
-        said = "One stage, from random weights."
-    if lost:
-        said += (
-            f" The records of {', '.join(f'`{r}`' for r in lost)} are not here, nor of what came"
-            " before."
-        )
-    if all(s.get("audio_hours") is not None and s.get("seconds") is not None for s in known):
-        said += (
-            f" Altogether {sum(s['audio_hours'] for s in known):.1f} hours of speech heard in "
-            f"{sum(s['seconds'] for s in known) / 60:.0f} minutes of training."
-        )
-    commands = "\n".join(chain.commands(folder, stages))
-    return (
-        f"{said}\n\n{tables.table(head, rows)}\n\n{_curve(folder)}The commands, in order (speech"
-        f" below `$SPEECH_ROOT` where the recipe says so):\n\n```sh\n{commands}\n```\n\nThe curves"
-        f" are in `{paths.METRICS}`, the options in `{paths.RECIPE}`, the stages in"
-        f" `{paths.CHAIN}`."
-    )
-
-
-def _curve(folder: Path) -> str:
-    """Words wrong over hours heard, at most CURVE_ROWS rows a stage, the last always among them; ""
-    where nothing was noted.
-    """
-    chosen, known = [], history.learning(folder)
-    for number in sorted({r["stage"] for r in known}):
-        rows = [r for r in known if r["stage"] == number]
-        step = -(-len(rows) // CURVE_ROWS) or 1
-        chosen += rows[::-1][::step][::-1]
-    if not chosen:
-        return ""
-    columns = list(
-        dict.fromkeys(
-            (kind, corpus) for r in chosen for kind, by in r["wer"].items() for corpus in by
-        )
-    )
-    cells = [
-        [f"{100 * r['wer'][k][c]:.0f} %" if c in r["wer"].get(k, {}) else "-" for k, c in columns]
-        for r in chosen
-    ]
-    return (
-        "Words wrong on a little speech held out of training (the split `search`), noted along the"
-        " way; the columns are the passes of a step, under the masks of that moment:\n\n"
-        + tables.table(
-            ("stage", "hours heard", *(f"{k}, {c}" for k, c in columns)),
-            [(str(r["stage"]), f"{r['audio_hours']:.1f}", *line) for r, line in zip(chosen, cells)],
-        )
-        + "\n\n"
-    )
-
-
-def _stage_row(place: int, s: dict[str, Any]) -> tuple[str, ...]:
-    if s.get("missing"):
-        return (str(place), f"`{s['run']}`", *["not recorded"] * 7)
-    minutes = None if s["seconds"] is None else s["seconds"] / 60
-    machine = (
-        ", ".join(str(v) for v in (s["hardware"], s["device"], s["precision"]) if v)
-        or "not recorded"
-    )
-    return (
-        str(place),
-        f"`{s['run']}` ({s['title']})",
-        s["method"],
-        str(s["updates"] or "not recorded"),
-        tables.number(s["audio_hours"]),
-        tables.number(minutes, 0),
-        f"{s['peak_lr']:g}",
-        str(s["seed"]),
-        machine,
-    )
-
-
 def _conditions(reports: list[Report]) -> str:
     texts = dict.fromkeys(tables.condition_text(r) for r in reports)
     facts = [
@@ -319,10 +205,10 @@ def _conditions(reports: list[Report]) -> str:
         ("code version", "code_version"),
         ("date", "date"),
     ]
-    told = [
+    data = [
         f"{what}: {', '.join(sorted({str(getattr(r, n)) for r in reports}))}" for what, n in facts
     ]
-    return "\n".join(f"- {t}" for t in [*texts, *told])
+    return "\n".join(f"- {t}" for t in [*texts, *data])
 
 
 def _limits(folder: Path, reports: list[Report], stages: list[dict[str, Any]]) -> str:

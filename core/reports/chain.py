@@ -5,15 +5,14 @@ repeat them.
 from __future__ import annotations
 
 import functools
-import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 from core import paths
 from core.records import Origin, Recipe
-from core.registry import catalog
-from core.storage import metrics as history, store
+from core.registry import catalog, recipes
+from core.storage import metrics as history, run_files, store
 
 LONGEST_COMMAND = 500  # characters; a longer one is less readable than the recipe file itself
 # origins of subnets that `core search` makes
@@ -26,7 +25,7 @@ def chain(run: str | Path) -> list[dict[str, Any]]:
     """
     folder = store.folder_of(run)
     if (folder / paths.CHAIN).is_file():
-        return store.read_json(folder / paths.CHAIN)["stages"]
+        return run_files.read_json(folder / paths.CHAIN)["stages"]
     earlier = store.recipe(folder).init_from
     return [*(_earlier(earlier, {folder.name}) if earlier else []), stage(folder)]
 
@@ -41,7 +40,7 @@ def _earlier(run_id: str, seen: set[str]) -> list[dict[str, Any]]:
     except ValueError:
         return _told_elsewhere(run_id)
     if (folder / paths.CHAIN).is_file():
-        return store.read_json(folder / paths.CHAIN)["stages"]
+        return run_files.read_json(folder / paths.CHAIN)["stages"]
     before = store.recipe(folder).init_from
     return [*(_earlier(before, seen | {run_id}) if before else []), stage(folder)]
 
@@ -49,9 +48,9 @@ def _earlier(run_id: str, seen: set[str]) -> list[dict[str, Any]]:
 def _told_elsewhere(run_id: str) -> list[dict[str, Any]]:
     """The stages up to a run that is not here, as far as another released run tells them."""
     for file in sorted(paths.RELEASED.glob(f"*/{paths.CHAIN}")):
-        stages = store.read_json(file)["stages"]
-        for i, one in enumerate(stages):
-            if run_id in (one["run"], one.get("trained_as")):
+        stages = run_files.read_json(file)["stages"]
+        for i, item in enumerate(stages):
+            if run_id in (item["run"], item.get("trained_as")):
                 return stages[: i + 1]
     return [{"run": run_id, "missing": True}]
 
@@ -91,14 +90,18 @@ def stage(folder: Path) -> dict[str, Any]:
 
 
 def finished(folder: Path) -> dict[str, Any]:
-    return store.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
+    return (
+        run_files.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
+    )
 
 
 def data_hours(prepared_hash: str | None) -> dict[str, float] | None:
     """{corpus: hours of training speech} of prepared data that is still here, else None."""
     file = paths.prepared() / str(prepared_hash) / "prepared.json"
     return (
-        store.read_json(file)["splits"]["train"].get("hours_by_corpus") if file.is_file() else None
+        run_files.read_json(file)["splits"]["train"].get("hours_by_corpus")
+        if file.is_file()
+        else None
     )
 
 
@@ -110,22 +113,22 @@ def command(recipe: Recipe, run_id: str) -> str:
     short.
     """
     _defaults.cache_clear()  # plug-ins may have changed since
-    found = []
-    for name in store.recipe_names():
+    result = []
+    for name in recipes.recipe_names():
         try:
-            base = store.load_recipe(name)
+            base = recipes.load_recipe(name)
             settings = differences(base, recipe)
-            made = store.override(base, settings) if settings else base
+            created = recipes.override(base, settings) if settings else base
         except ValueError:  # a broken recipe, or one from which this cannot be reached
             continue
         words = " ".join(
             [f"python -m core train {name}", *(f"--set {shlex.quote(s)}" for s in settings)]
         )
-        if len(words) <= LONGEST_COMMAND and spelled_out(made) == spelled_out(recipe):
-            found.append((len(settings), words))
+        if len(words) <= LONGEST_COMMAND and spelled_out(created) == spelled_out(recipe):
+            result.append((len(settings), words))
     return (
-        min(found)[1]
-        if found
+        min(result)[1]
+        if result
         else f"python -m core train artifacts/released/{run_id}/{paths.RECIPE}"
     )
 
@@ -133,19 +136,19 @@ def command(recipe: Recipe, run_id: str) -> str:
 def spelled_out(recipe: Recipe) -> dict[str, Any]:
     """What a recipe computes: every option with its value, defaults included, without the title."""
     data: dict[str, Any] = {"seed": recipe.seed, "init_from": recipe.init_from}
-    for field in store.ROOM_OF:
+    for field in recipes.ROOM_OF:
         choice = getattr(recipe, field)
         data[field] = (choice.name, _defaults(field, choice.name) | choice.options)
-    return data | {field: _defaults(field) | getattr(recipe, field) for field in store.CARD_OF}
+    return data | {field: _defaults(field) | getattr(recipe, field) for field in recipes.CARD_OF}
 
 
 @functools.cache
 def _defaults(field: str, name: str = "") -> dict[str, Any]:
     """Default options of the plug-in or settings that a recipe's `field` names."""
     room, card = (
-        (store.ROOM_OF[field], name)
-        if field in store.ROOM_OF
-        else ("settings", store.CARD_OF[field])
+        (recipes.ROOM_OF[field], name)
+        if field in recipes.ROOM_OF
+        else ("settings", recipes.CARD_OF[field])
     )
     return catalog.defaults(catalog.card(room, card))
 
@@ -153,16 +156,16 @@ def _defaults(field: str, name: str = "") -> dict[str, Any]:
 def differences(base: Recipe, wanted: Recipe) -> list[str]:
     """Settings for --set that change `base` into what computes the same as `wanted`."""
     settings = []
-    for field in store.ROOM_OF:
+    for field in recipes.ROOM_OF:
         old, new = getattr(base, field), getattr(wanted, field)
         if old.name != new.name:
             settings.append(f"{field}={new.name}")
         kept = old.options if old.name == new.name else {}
         settings += _changed(field, kept, new.options, _defaults(field, new.name))
-    for field in store.CARD_OF:
+    for field in recipes.CARD_OF:
         settings += _changed(field, getattr(base, field), getattr(wanted, field), _defaults(field))
     return settings + [
-        f"{n}={toml(getattr(wanted, n))}"
+        f"{n}={setting(getattr(wanted, n))}"
         for n in ("seed", "init_from")
         if getattr(base, n) != getattr(wanted, n)
     ]
@@ -174,43 +177,27 @@ def _changed(
     """Settings of one table; an option that only `old` has goes back to its default."""
     changed = {k: v for k, v in new.items() if k not in old or old[k] != v}
     changed |= {k: defaults[k] for k in old if k not in new and old[k] != defaults.get(k)}
-    return [f"{table}.{key}={toml(value)}" for key, value in changed.items()]
+    return [f"{table}.{key}={setting(value)}" for key, value in changed.items()]
 
 
-def toml(value: Any, inside: bool = False) -> str:
-    """A value as --set takes it; texts stay bare at the top where that is read back as the same
-    text.
-    """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        bare = (
-            not inside and value and value == value.strip() and store.setting_value(value) == value
-        )
-        return value if bare else json.dumps(value)
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(toml(v, True) for v in value) + "]"
-    if isinstance(value, dict):
-        return (
-            "{ " + ", ".join(f"{json.dumps(k)} = {toml(v, True)}" for k, v in value.items()) + " }"
-        )
-    raise ValueError(f"{value!r} cannot be written into --set")
+def setting(value: Any) -> str:
+    """A value as --set takes it; texts stay bare where that is read back as the same text."""
+    bare = isinstance(value, str) and value and value == value.strip()
+    return value if bare and recipes.setting_value(value) == value else recipes.setting_text(value)
 
 
 def commands(folder: Path, stages: list[dict[str, Any]]) -> list[str]:
     """Every command from the first training to the last measurement of a run."""
-    made = [s["command"] for s in stages if s.get("command")]
-    if any(s.origin in SEARCHED for s in store.subnets(folder, own=False)):
-        made.append(f"python -m core search {folder.name}")
-    return made + evaluate_commands(folder)
+    created = [s["command"] for s in stages if s.get("command")]
+    if any(s.origin in SEARCHED for s in store.subnets(folder, added=False)):
+        created.append(f"python -m core search {folder.name}")
+    return created + evaluate_commands(folder)
 
 
 def evaluate_commands(folder: Path) -> list[str]:
     """One `core evaluate` for every set of subnets measured on the same splits."""
     recipe, splits_of = store.recipe(folder), {}
-    for report in store.reports(folder, own=False):
+    for report in store.reports(folder, added=False):
         whole = (
             recipe.corpus.name == "mixture"
         )  # a single corpus' splits are listed without its name

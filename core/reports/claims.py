@@ -22,26 +22,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from core import paths
-from core.common.writing import write_bytes, write_json
 from core.evaluation import scoring
 from core.registry import recipe_sets
 from core.registry.recipe_sets import KINDS, MOST, Claim, RecipeSet
-from core.reports import arms_page, tables
+from core.reports import arms
 
 SURE = 0.05
 SAME_BYTES = 0.02
-SMALLER = (
-    "\n## The same claims from smaller trainings\n\nEach of these comparisons was repeated with"
-    " more speech: that one, above, decides. This table is corrected by itself.\n\n"
-)
-COSTS = (
-    ("megabytes", 2),
-    ("minutes", 1),
-    ("selection_minutes", 1),
-    ("tmacs", 2),
-    ("selection_tmacs", 2),
-)  # part of a row, digits
 
 
 def rows() -> list[dict[str, Any]]:
@@ -49,51 +36,49 @@ def rows() -> list[dict[str, Any]]:
     "smaller" are those of sets in whose
     place a larger one decides. They have a correction of their own.
     """
-    sets = [
-        (a_set, arms_page.finished(a_set)) for a_set in map(recipe_sets.load, recipe_sets.names())
-    ]
+    sets = [(a_set, arms.finished(a_set)) for a_set in map(recipe_sets.load, recipe_sets.names())]
     smaller = {a_set.instead_of for a_set, whole in sets if whole}
-    made = [
+    created = [
         row | {"smaller": a_set.name in smaller}
         for a_set, whole in sets
         for claim in a_set.claims
         for row in _rows(a_set, whole, claim)
     ]
     for table in (False, True):
-        measured = [r for r in made if r["p"] is not None and r["smaller"] == table]
+        measured = [r for r in created if r["p"] is not None and r["smaller"] == table]
         for row, adjusted in zip(measured, scoring.holm([r["p"] for r in measured])):
             row["p"] = adjusted
             if adjusted < SURE and not row["unequal"]:
                 row["verdict"] = "confirmed" if row["holds"] else "refuted"
             else:
                 row["verdict"] = "undecided"
-    return sorted(made, key=lambda r: (r["number"], r["set"]))
+    return sorted(created, key=lambda r: (r["number"], r["set"]))
 
 
 def _rows(
     a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim
 ) -> list[dict[str, Any]]:
-    found = [_row(a_set, whole, claim, size) for size in claim.sizes]
-    return [_every(found)] if claim.every else found
+    result = [_row(a_set, whole, claim, size) for size in claim.sizes]
+    return [_every(result)] if claim.every else result
 
 
-def _every(found: list[dict[str, Any]]) -> dict[str, Any]:
+def _every(result: list[dict[str, Any]]) -> dict[str, Any]:
     """One row for all sizes: of the size that decides it. A size that one of the two cannot have,
     or at which the arm is ahead by
     more bytes alone, says nothing; one at which it loses with fewer bytes leaves the whole
     undecided.
     """
-    measured = [r for r in found if r["p"] is not None]
+    measured = [r for r in result if r["p"] is not None]
     fair = [r for r in measured if not (r["holds"] and r["unequal"])] or measured
     if not fair:
-        return found[0] | {"size": f"all {len(found)} sizes"}
+        return result[0] | {"size": f"all {len(result)} sizes"}
     against = [r for r in fair if not r["holds"] and not r["unequal"]]
     if against:
         worst = min(against, key=lambda r: r["p"])
         worst = worst | {"p": min(1.0, len(fair) * worst["p"])}
     else:
         worst = max(fair, key=lambda r: (r["unequal"], r["p"]))
-    return worst | {"size": f"{len(fair)} of {len(found)} sizes, shown: {worst['size']}"}
+    return worst | {"size": f"{len(fair)} of {len(result)} sizes, shown: {worst['size']}"}
 
 
 def _row(
@@ -154,23 +139,23 @@ def _row(
     }
     if claim.kind == MOST:
         return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
-    own, weigh = (
+    local, weigh = (
         size,
         lambda side, column: float(np.mean([r["sizes"][column]["file_bytes"] for r in side])),
     )
     limit = (1 + SAME_BYTES) * weigh(theirs, size)
-    tested = _test(whole, claim, size, own)
+    tested = _test(whole, claim, size, local)
     if (
         tested["holds"]
         and weigh(ours, size) > limit
-        and (fits := [c for c in arms_page.sizes_of(ours) if weigh(ours, c) <= limit])
+        and (fits := [c for c in arms.sizes_of(ours) if weigh(ours, c) <= limit])
     ):
-        own = max(fits, key=lambda c: weigh(ours, c))
-        tested = _test(whole, claim, size, own)
-        row["size"] += f" (the arm's {own})"
+        local = max(fits, key=lambda c: weigh(ours, c))
+        tested = _test(whole, claim, size, local)
+        row["size"] += f" (the arm's {local})"
     heavy, light = (
-        weigh(ours, own) > limit,
-        weigh(ours, own) < (1 - SAME_BYTES) * weigh(theirs, size),
+        weigh(ours, local) > limit,
+        weigh(ours, local) < (1 - SAME_BYTES) * weigh(theirs, size),
     )
     return (
         row
@@ -179,21 +164,21 @@ def _row(
             "unequal": heavy if tested["holds"] else light,
             "megabytes": [
                 round(weigh(side, column) / 1e6, 2)
-                for side, column in ((ours, own), (theirs, size))
+                for side, column in ((ours, local), (theirs, size))
             ],
         }
     )
 
 
 def _test(
-    whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str, own: str
+    whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str, local: str
 ) -> dict[str, Any]:
-    """The size `own` of the claim's arm against the other arm's `size`."""
-    errors, base, words = arms_page.by_person(
-        whole[claim.arm], whole[claim.against], size, arms_page.ERRORS, arms_page.WORDS, own
+    """The size `local` of the claim's arm against the other arm's `size`."""
+    errors, base, words = arms.by_person(
+        whole[claim.arm], whole[claim.against], size, arms.ERRORS, arms.WORDS, local
     )
     relative, low, high = scoring.relative_seeds(errors, base)
-    noises = [arms_page.noise(whole, column, arms_page.ERRORS) for column in (own, size)]
+    noises = [arms.noise(whole, column, arms.ERRORS) for column in (local, size)]
     noise = (
         None
         if None in noises
@@ -214,112 +199,29 @@ def _test(
     }
 
 
-def _kept_most(found: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
+def _kept_most(result: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
     """Of every seed's {kind: [kept, all]}. p (two-sided): as many branches of this kind, or fewer,
     among as many drawn at random; the
     largest of all seeds.
     """
     sides = []
-    for one in found:
+    for item in result:
         every, many, drawn = (
-            sum(n for _, n in one.values()),
-            one[kind][1],
-            sum(k for k, _ in one.values()),
+            sum(n for _, n in item.values()),
+            item[kind][1],
+            sum(k for k, _ in item.values()),
         )
-        chance, kept = stats.hypergeom(every, many, drawn).pmf(np.arange(many + 1)), one[kind][0]
+        chance, kept = stats.hypergeom(every, many, drawn).pmf(np.arange(many + 1)), item[kind][0]
         sides.append((float(chance[kept:].sum()), float(chance[: kept + 1].sum())))
-    shares = {k: float(np.mean([one[k][0] / one[k][1] for one in found])) for k in found[0]}
+    shares = {k: float(np.mean([item[k][0] / item[k][1] for item in result])) for k in result[0]}
     others = [share for k, share in shares.items() if k != kind]
     most = shares[kind] > max(others)
     p = max(min(1.0, 2 * (above if most else below)) for above, below in sides)
     shown = [
         [
-            one[kind][0] / one[kind][1],
-            sum(one[k][0] for k in one if k != kind) / sum(one[k][1] for k in one if k != kind),
+            item[kind][0] / item[kind][1],
+            sum(item[k][0] for k in item if k != kind) / sum(item[k][1] for k in item if k != kind),
         ]
-        for one in found
+        for item in result
     ]
     return {"p": p, "holds": most, "seeds": [[round(a, 5), round(b, 5)] for a, b in shown]}
-
-
-def text(found: list[dict[str, Any]]) -> str:
-    """Markdown."""
-    lines = [
-        [
-            (
-                r["number"],
-                f"{r['text']} ({r['arm']} against {r['against']}, {r['size']})",
-                r["verdict"],
-                (
-                    "-"
-                    if r["relative"] is None
-                    else (
-                        f"{100 * r['relative']:+.1f} % ({100 * r['low']:+.1f} to"
-                        f" {100 * r['high']:+.1f})"
-                    )
-                ),
-                "-" if r["p"] is None else tables.p_text(r["p"]),
-                "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-",
-                "-" if r["kind"] == MOST else r["split"] or "-",
-                *(" / ".join(f"{m:.{digits}f}" for m in r[part]) or "-" for part, digits in COSTS),
-                f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"],
-            )
-            for r in found
-            if r["smaller"] == table
-        ]
-        for table in (False, True)
-    ]
-    head = [
-        "claim",
-        "what",
-        "verdict",
-        "words wrong, relative",
-        "p",
-        "WER % of each seed",
-        "tested on",
-        "MB",
-        "minutes a training",
-        "minutes of selection",
-        "10^12 MACs a training",
-        "10^12 MACs of selection",
-        "comparison",
-    ]
-    return (
-        "# Claims\n\nTested on a fixed half hour of LibriSpeech test-clean and one of a seeded"
-        " noisy, reverberant copy of it (not test-other), pooled, where a row does not say"
-        " otherwise; of TED-LIUM v2 there are a reader, recipes and dry runs, and no numbers. Small"
-        " scale: minutes of training, some hours of speech. What is confirmed or refuted here may"
-        " come out otherwise with more of both.\n\n"
-        + " ".join(__doc__.split("\n\n")[1].split())
-        + " The relative difference stands with its 95 % interval; WER, megabytes, minutes and"
-        " executed multiply-accumulates (of the training, and of choosing sizes after it) of the"
-        ' arm stand before those of what it is held against; for "kept most" the share of its'
-        " branches that are kept, and of the others. That an advantage by more bytes is tested"
-        " again with a smaller size, and what counts at every size at once, was made the rule"
-        " when claim 5's trainings of Simple-Top-k had been seen. Rows that have not been run are"
-        " not in the correction yet, so verdicts may change when they are. Made by `python -m"
-        " core compare SET` whenever a set is finished; each set's page has its command.\n\n"
-        + tables.table(head, lines[0])
-        + "\n"
-        + (SMALLER + tables.table(head, lines[1]) + "\n" if lines[1] else "")
-    )
-
-
-def write_all() -> None:
-    """The pages of all sets that have been run, here or elsewhere, and the claims, anew from the
-    arms' records.
-    """
-    for name in recipe_sets.names():
-        if (paths.COMPARED / name).is_dir():
-            write_bytes(
-                paths.COMPARED / f"{name}.md", arms_page.text(recipe_sets.load(name)).encode()
-            )
-    write()
-
-
-def write() -> None:
-    """Both files beside the sets' pages: CLAIMS.md for people, claims.json for the dashboard."""
-    found = rows()
-    paths.COMPARED.mkdir(parents=True, exist_ok=True)
-    write_json(paths.COMPARED / paths.CLAIMS, found)
-    write_bytes(paths.COMPARED / paths.CLAIMS_PAGE, text(found).encode())

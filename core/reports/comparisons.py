@@ -60,26 +60,26 @@ def _prepared(folder: Path) -> list[Prepared]:
     """Prepared data of this machine, what the run was trained on first: another machine's has
     another name and the same speakers.
     """
-    own = str(chain.finished(folder).get("prepared"))
+    local = str(chain.finished(folder).get("prepared"))
     places = sorted(
-        (p for p in paths.prepared().glob("*") if p.is_dir()), key=lambda p: p.name != own
+        (p for p in paths.prepared().glob("*") if p.is_dir()), key=lambda p: p.name != local
     )
-    found = []
+    result = []
     for place in places:
         with contextlib.suppress(ValueError):  # half-made, or changed since: as good as absent
-            found.append(Prepared(place))
-    return found
+            result.append(Prepared(place))
+    return result
 
 
 def _speakers(prepared: list[Prepared], split: str, ids: list[str]) -> list[str] | None:
     """The speaker of every utterance, or None when no prepared data tells all of them."""
-    for one in prepared:
+    for item in prepared:
         for name in (
             split,
             split.rpartition("/")[2],
         ):  # a single corpus' splits are stored without its name
-            if name in one.splits:
-                known = {row.id: row.speaker for row in one.rows(name)}
+            if name in item.splits:
+                known = {row.id: row.speaker for row in item.rows(name)}
                 if all(i in known for i in ids):
                     return [known[i] for i in ids]
     return None
@@ -129,9 +129,9 @@ def _errors(row: dict[str, Any]) -> int:
     return row["insertions"] + row["deletions"] + row["substitutions"]
 
 
-def text(told: dict[str, Any]) -> str:
+def text(facts: dict[str, Any]) -> str:
     """The comparison as Markdown: one sentence that says how it fell, and the table."""
-    rows = told["rows"]
+    rows = facts["rows"]
     if not rows:
         return "Not measured: this run has no searched subnet beside others of the same bytes."
     lines = [
@@ -169,9 +169,9 @@ def text(told: dict[str, Any]) -> str:
             verdict(rows),
             "",
             (
-                f"Negative differences favour the search. Paired bootstrap, {told['repetitions']}"
-                f" resamples (seed {told['seed']}) of {units}; Holm's correction over all"
-                f" {told['pairs']} pairs of this run."
+                f"Negative differences favour the search. Paired bootstrap, {facts['repetitions']}"
+                f" resamples (seed {facts['seed']}) of {units}; Holm's correction over all"
+                f" {facts['pairs']} pairs of this run."
             ),
             "",
             tables.table(head, lines),
@@ -189,11 +189,11 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     """
     said = []
     for origin in dict.fromkeys(r["origin"] for r in rows):
-        own = [r for r in rows if r["origin"] == origin and not _unequal(r)]
-        better = sum(r["holm"] < 0.05 and r["delta"] < 0 for r in own)
-        worse = sum(r["holm"] < 0.05 and r["delta"] > 0 for r in own)
+        local = [r for r in rows if r["origin"] == origin and not _unequal(r)]
+        better = sum(r["holm"] < 0.05 and r["delta"] < 0 for r in local)
+        worse = sum(r["holm"] < 0.05 and r["delta"] > 0 for r in local)
         said.append(
             f"against {origin}: better in {better}, worse in {worse}, undecided in"
-            f" {len(own) - better - worse} of {len(own)} pairs"
+            f" {len(local) - better - worse} of {len(local)} pairs"
         )
     return "At equal bytes and a corrected 5 % level, the search was, " + "; ".join(said) + "."

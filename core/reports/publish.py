@@ -18,7 +18,7 @@ from core import cost, paths
 from core.common import writing
 from core.records import Subnet, as_dict
 from core.reports import card, chain, comparisons, results
-from core.storage import packing, store
+from core.storage import packing, run_files, store
 
 MOST_MB = 60.0  # of everything under artifacts/released/, compressed by zlib as git keeps it
 FILES = (
@@ -57,7 +57,7 @@ def release(run_id: str, name: str = "", snapshots: bool = True, say: Say = lamb
         _move(aside, name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    store.forget_shipped(paths.RELEASED / name)
+    _forget_shipped(paths.RELEASED / name)
     results.write()
     return paths.RELEASED / name
 
@@ -66,8 +66,8 @@ def _source(run_id: str) -> Path:
     """The run to release: the released one with what was measured since, unless this machine
     trained other weights.
     """
-    own, released = paths.runs() / run_id, paths.RELEASED / run_id
-    folder = own if (own / paths.RECIPE).is_file() else store.run_folder(run_id)
+    local, released = paths.runs() / run_id, paths.RELEASED / run_id
+    folder = local if (local / paths.RECIPE).is_file() else store.run_folder(run_id)
     if (released / paths.RECIPE).is_file() and (
         folder == released or store.ranks_sha256(folder) == store.ranks_sha256(released)
     ):
@@ -88,7 +88,7 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
     target.mkdir(parents=True)
     for file in FILES:
         if (source / file).is_file():
-            (target / file).write_bytes(store.read(source / file))
+            (target / file).write_bytes(run_files.read(source / file))
     for folder, ending in (
         (paths.RANKS, "*.safetensors"),
         (paths.SUBNETS, "*.json"),
@@ -98,7 +98,7 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
         for file in store.files(source, folder, ending):
             if snapshots or not file.name.startswith("step-"):
                 (target / folder).mkdir(exist_ok=True)
-                (target / folder / file.name).write_bytes(store.read(file))
+                (target / folder / file.name).write_bytes(run_files.read(file))
     if store.ranks_left_out(source):
         paths.left_out_file(target).parent.mkdir(exist_ok=True)
         shutil.copyfile(paths.left_out_file(source), paths.left_out_file(target))
@@ -109,11 +109,11 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
     stages = chain.chain(source)
     if source.name != target.name:
         stages = [*stages[:-1], {**stages[-1], "run": target.name, "trained_as": source.name}]
-    store.write_json(target / paths.CHAIN, {"stages": stages})
+    writing.write_json(target / paths.CHAIN, {"stages": stages})
     say("comparing searched subnets with others of the same bytes")
-    store.write_json(target / paths.COMPARISONS, _comparisons(source, target))
+    writing.write_json(target / paths.COMPARISONS, _comparisons(source, target))
     done = chain.finished(source)
-    store.write_bytes(target / paths.CARD, card.text(target, stages).encode())
+    writing.write_bytes(target / paths.CARD, card.text(target, stages).encode())
     store.finish(
         target, {**done, "released_from": source.name} if source.name != target.name else done
     )
@@ -124,19 +124,20 @@ def _comparisons(source: Path, target: Path) -> dict[str, Any]:
     hand.
     """
     # the marker, which names the prepared data, is still only in the source
-    made = comparisons.compare(source)
+    created = comparisons.compare(source)
     old = paths.RELEASED / target.name / paths.COMPARISONS
     if old.is_file():
-        before = store.read_json(old)
+        before = run_files.read_json(old)
         same = [
-            (r["searched"], r["other"], r["split"], r["wer"], r["wer_other"]) for r in made["rows"]
+            (r["searched"], r["other"], r["split"], r["wer"], r["wer_other"])
+            for r in created["rows"]
         ] == [
             (r["searched"], r["other"], r["split"], r["wer"], r["wer_other"])
             for r in before["rows"]
         ]
-        if same and any(r["resampled"] == comparisons.UTTERANCES for r in made["rows"]):
+        if same and any(r["resampled"] == comparisons.UTTERANCES for r in created["rows"]):
             return before
-    return made
+    return created
 
 
 def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
@@ -157,7 +158,7 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
     if source.name == target.name:
         return
     renamed = replace(subnet, run=target.name)
-    store.write_json(paths.subnet_file(target, renamed.name), as_dict(renamed))
+    writing.write_json(paths.subnet_file(target, renamed.name), as_dict(renamed))
     new = packing.pack(target, renamed)
     _check_equal(data, new, subnet.name)
     sizes = {
@@ -166,9 +167,9 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
         "file_sha256": packing.sha256(new),
     }
     for report in reports:
-        told = replace(report, run=target.name, **sizes)
-        where = (told.subnet, told.split, told.chunk_ms, told.decoder, told.language_model)
-        store.write_json(paths.report_file(target, *where), as_dict(told))
+        facts = replace(report, run=target.name, **sizes)
+        where = (facts.subnet, facts.split, facts.chunk_ms, facts.decoder, facts.language_model)
+        writing.write_json(paths.report_file(target, *where), as_dict(facts))
 
 
 def _check_equal(old: bytes, new: bytes, name: str) -> None:
@@ -209,17 +210,17 @@ def _lighten(target: Path) -> None:
         ValueError
     ):  # a size that nobody measured, made for other ranks: it is said where somebody asks for it
         return
-    store.write_json(paths.left_out_file(target), {"ranks_sha256": store.ranks_sha256(target)})
+    writing.write_json(paths.left_out_file(target), {"ranks_sha256": store.ranks_sha256(target)})
     ranks.unlink()
     if [packing.pack(target, size) for size in sizes] != before:
-        store.write_bytes(ranks, stored)
+        writing.write_bytes(ranks, stored)
         paths.left_out_file(target).unlink()
     elif (
         len(sizes) == 1
         and any(cuts)
         and _equal(packing.weights(target), packing.unpack(before[0])[0])
     ):
-        store.write_bytes(target / paths.WEIGHTS, before[0])
+        writing.write_bytes(target / paths.WEIGHTS, before[0])
 
 
 def _check_size(fresh: Path) -> None:
@@ -266,3 +267,13 @@ def sizes_text(folder: Path) -> str:
         f"{folder}: {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB, "
         f"{len(stages)} stage{'s' if len(stages) > 1 else ''}, {len(store.reports(folder))} reports"
     )
+
+
+def _forget_shipped(folder: Path) -> None:
+    """Of what was added to a released run, remove the files that ship with it by now."""
+    added = store.own_part(folder)
+    for part in (paths.SUBNETS, paths.REPORTS):
+        for file in (added / part).glob("*"):
+            shipped = folder / part / file.name
+            if shipped.is_file() and shipped.read_bytes() == file.read_bytes():
+                file.unlink()

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
+from core.common import writing
 from core.records import Report
 from core.reports import chain, comparisons, tables
-from core.storage import store
+from core.storage import run_files, store
 
 PREFERRED = {"d": 0, "s": 1, "u": 2}  # dense, searched, uniform; then the others
 NEAR = 0.02  # a goal's share of zeros may be missed by this much
@@ -40,12 +41,12 @@ def write() -> Path:
     """(Re)write RESULTS.md from all released runs and return its path."""
     folders = [r.folder for r in store.runs() if r.released and r.finished]
     path = paths.RELEASED / paths.RESULTS
-    store.write_bytes(path, text(folders).encode())
+    writing.write_bytes(path, text(folders).encode())
     return path
 
 
 def text(folders: list[Path]) -> str:
-    reports = [r for f in folders for r in store.reports(f, own=False)]
+    reports = [r for f in folders for r in store.reports(f, added=False)]
     parts = [
         "# Results",
         (
@@ -77,13 +78,13 @@ def text(folders: list[Path]) -> str:
         parts += tables.split_notes(first.split)
     parts += ["## Search, uniform, global magnitude and random search at equal bytes"]
     for folder in folders:
-        told = (
-            store.read_json(folder / paths.COMPARISONS)
+        facts = (
+            run_files.read_json(folder / paths.COMPARISONS)
             if (folder / paths.COMPARISONS).is_file()
             else {"rows": []}
         )
-        if told["rows"]:
-            parts += [f"### {folder.name}", comparisons.text(told)]
+        if facts["rows"]:
+            parts += [f"### {folder.name}", comparisons.text(facts)]
     if parts[-1].startswith("## "):
         parts.append("Not measured yet.")
     parts += ["## Where the numbers come from", *(_provenance(f) for f in folders)]
@@ -132,7 +133,7 @@ def goals(reports: list[Report]) -> str:
     for goal in GOALS:
         name = goal.people + (f" ({goal.when})" if goal.when else "")
         for zeros, aim in zip(ZEROS, goal.wers):
-            found = reached(reports, goal.split, zeros)
+            result = reached(reports, goal.split, zeros)
             rows += [
                 (
                     name,
@@ -143,7 +144,7 @@ def goals(reports: list[Report]) -> str:
                     f"`{r.subnet}`",
                     "yes" if r.wer <= aim else "no",
                 )
-                for r in found
+                for r in result
             ] or [
                 (
                     name,
@@ -184,7 +185,7 @@ def reached(reports: list[Report], split: str, zeros: float) -> list[Report]:
 
 
 def _provenance(folder: Path) -> str:
-    stages, reports = chain.chain(folder), store.reports(folder, own=False)
+    stages, reports = chain.chain(folder), store.reports(folder, added=False)
     recipe = store.recipe(folder)
     last: dict[str, Any] = stages[-1]
     facts = [

@@ -74,3 +74,17 @@ def packed(source: str | Path | bytes, subnet: str | Subnet = "dense") -> bytes:
         raise ValueError(f"{source} is neither a packed file nor a run's folder")
     folder = store.folder_of(source)
     return packing.pack(folder, store.subnet(folder, subnet) if isinstance(subnet, str) else subnet)
+
+
+def flat(
+    source: str | Path | bytes, subnet: str | Subnet = "dense", precision: str = "fp32"
+) -> bytes:
+    """The file that C reads (native/supernet.h) of the same sources; "int8" rounds the blocks'
+    matrices. ValueError for models that C cannot run.
+    """
+    from core.runtime import _conformer, _flat
+
+    tensors, metadata = packing.unpack(packed(source, subnet))
+    if why := _conformer.why_not(metadata) or base.known_precision(precision, _flat.PRECISIONS):
+        raise base.NotPossible(f"there is no flat file of this: {why}")
+    return _flat.flat(tensors, metadata, precision)

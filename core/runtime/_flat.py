@@ -21,6 +21,7 @@ from core.runtime._conformer import BRANCHES
 
 MAGIC, VERSION, HEADER, ALIGN, LANES = b"SUPERNET", 1, 64, 32, 8
 HALF, BYTES = 0, 1
+PRECISIONS = ("fp32", "int8")
 MOST = 127  # of an int8 weight
 
 

@@ -60,7 +60,13 @@ def _processor() -> str:
 
 
 def _compile(chosen: str, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"the sparse engine cannot be kept in {file.parent}: {error.strerror}; set"
+            " SUPERNET_ARTIFACTS to a folder that can be written, or use engine 'onnx'"
+        ) from None
     aside = file.with_suffix(f".tmp-{os.getpid()}")
     native = "-mcpu=native" if platform.machine() == "aarch64" else "-march=native"
     command = [chosen, *FLAGS, native, "-shared", "-fPIC", "-o", str(aside)]

@@ -246,11 +246,11 @@ def tokenizer_of(metadata: dict[str, Any]) -> tokenizer.Tokenizer:
     return tokenizer.of_tokens(metadata["tokens"])
 
 
-def known_precision(setup: Setup, allowed: Sequence[str]) -> str:
-    """Why an engine of these precisions cannot do the setup's, "" where it can."""
-    if setup.precision in allowed:
+def known_precision(precision: str, allowed: Sequence[str]) -> str:
+    """Why an engine of these precisions cannot do this one, "" where it can."""
+    if precision in allowed:
         return ""
-    return f"precision {setup.precision!r} is unknown; allowed are {', '.join(allowed)}"
+    return f"precision {precision!r} is unknown; allowed are {', '.join(allowed)}"
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

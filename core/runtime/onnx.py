@@ -16,12 +16,13 @@ from core.runtime import _conformer as conformer, _onnx_graph as graphs, base
 from core.runtime._stream import ChunkStream
 
 PRECISIONS = ("fp32", "int8")
+PREPARED = {"onnx.quant.pre_process": "onnxruntime.quant"}
 UNSEEN = np.float32(-1e9)  # finite, as in core/layers/attention.py
 
 
 def why_not(metadata: dict[str, Any], setup: base.Setup) -> str:
     """Why this engine cannot run the file so, "" where it can."""
-    return conformer.why_not(metadata) or base.known_precision(setup, PRECISIONS)
+    return conformer.why_not(metadata) or base.known_precision(setup.precision, PRECISIONS)
 
 
 def load(
@@ -95,6 +96,7 @@ def quantized(model: onnx.ModelProto) -> bytes:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    onnx.helper.set_model_props(model, PREPARED)  # else it warns that it could be simpler: it can't
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "int8.onnx")
         quantize_dynamic(

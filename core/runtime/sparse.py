@@ -13,8 +13,6 @@ import numpy as np
 from core.runtime import _conformer as conformer, _flat, _native, base
 from core.runtime._stream import ChunkStream
 
-PRECISIONS = ("fp32", "int8")
-
 
 def why_not(metadata: dict[str, Any], setup: base.Setup) -> str:
     """Why this engine cannot run the file so, "" where it can."""
@@ -22,7 +20,7 @@ def why_not(metadata: dict[str, Any], setup: base.Setup) -> str:
         return _native.NO_COMPILER
     if (setup.threads or 1) != 1:
         return f"expected 1 thread, got {setup.threads}: it runs on one, use engine 'onnx' for more"
-    return conformer.why_not(metadata) or base.known_precision(setup, PRECISIONS)
+    return conformer.why_not(metadata) or base.known_precision(setup.precision, _flat.PRECISIONS)
 
 
 def load(

@@ -22,7 +22,7 @@ PRECISIONS = ("fp32", "bf16")
 
 def why_not(metadata: dict[str, Any], setup: base.Setup) -> str:
     """Why this engine cannot run the file so, "" where it can: every model."""
-    return base.known_precision(setup, PRECISIONS)
+    return base.known_precision(setup.precision, PRECISIONS)
 
 
 def load(

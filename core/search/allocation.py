@@ -10,6 +10,7 @@ import numpy as np
 
 from core import cost
 from core.records import Anatomy, Origin, Subnet
+from core.storage import block_arrays
 
 Keep = dict[str, float]
 LEAST = 0.01  # kept of any matrix, so that no branch vanishes
@@ -17,13 +18,12 @@ LEAST = 0.01  # kept of any matrix, so that no branch vanishes
 
 def block_norms(weights: dict[str, np.ndarray], anatomy: Anatomy) -> dict[str, np.ndarray]:
     """L2 norms [R/b, C] of every unit's blocks, from weights {parameter name: [R, C]}."""
-    norms = {}
-    for unit in anatomy.units:
-        weight = np.asarray(weights[f"{unit.name}.weight"], np.float32).reshape(
-            -1, unit.block, unit.columns
+    return {
+        u.name: block_arrays.block_norms(
+            weights[f"{u.name}.weight"].reshape(u.rows, u.columns), u.block
         )
-        norms[unit.name] = np.linalg.norm(weight, axis=1)
-    return norms
+        for u in anatomy.units
+    }
 
 
 def uniform_at(anatomy: Anatomy, size: int) -> dict[str, float]:
@@ -150,11 +150,11 @@ def baselines(
     ranks_sha256: str = "",
 ) -> list[Subnet]:
     """Uniform ("u70") and global-magnitude ("m70") subnets of the same bytes as a ladder's."""
-    made = []
+    created = []
     for sparsity, size in zip(sorted(sparsities), budgets_of(anatomy, sparsities)):
         for keep, origin in (
             (cost.uniform(anatomy, sparsity), Origin.UNIFORM),
             (global_magnitude(norms, anatomy, size), Origin.MAGNITUDE),
         ):
-            made.append(subnet_of(anatomy, keep, sparsity, run, ranks_sha256, origin))
-    return made
+            created.append(subnet_of(anatomy, keep, sparsity, run, ranks_sha256, origin))
+    return created

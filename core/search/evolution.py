@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core import cost
 from core.records import Anatomy, option
 from core.search.allocation import Keep
+from core.search.space import Space
 
 TRIES = 200  # draws of one candidate before the window is called unreachable
-STEPS = 200  # single moves towards the window before a draw is given up
 NEIGHBOUR = 0.3  # share of parents taken from the next denser or sparser budget's front (ours)
 # share of the children of which one branch is left out or taken back, where branches may be left
 # out (ours)
@@ -97,21 +96,8 @@ class Search:
     ):
         self.anatomy, self.o = anatomy, options
         self.budgets = sorted(budgets, reverse=True)
-        owner = [u.name if options.group == "unit" else u.branch or u.name for u in anatomy.units]
-        names = list(dict.fromkeys(owner))
-        self.group_of = [names.index(n) for n in owner]
-        self.groups = len(names)
-        branches: dict[str, set[int]] = {}
-        for unit, group in zip(anatomy.units, self.group_of):
-            if unit.branch:
-                branches.setdefault(unit.branch, set()).add(group)
-        self.branches = [
-            sorted(groups) for groups in branches.values()
-        ]  # groups of each residual branch
-        self.most_off = int(left_out * len(self.branches))
-        low = 1.0 - options.sparsest
-        self.levels = low + (1.0 - low) * (np.arange(options.grid + 1) / options.grid) ** 2
         self.rng = np.random.default_rng(options.seed)
+        self.space = Space(anatomy, options, left_out, self.rng)
         self.asked = self.told = 0
         self.seen: set[tuple[float, ...]] = set()
         self.front: list[list[tuple[float, list[float]]]] = [
@@ -119,9 +105,9 @@ class Search:
         ]  # best first, per budget
         self.waiting = []
         for values in map(
-            self._whole, map(self._from_keep, starts)
+            self.space.whole, map(self.space.from_keep, starts)
         ):  # a branch's mean may have left the window
-            self.waiting.append(self._move_into(values, self.budget_of(values)))
+            self.waiting.append(self.space.move_into(values, self.budgets[self.budget_of(values)]))
 
     # ask and tell
 
@@ -129,14 +115,14 @@ class Search:
         """The next `count` candidates, each inside the window of one budget and never asked
         before.
         """
-        return [self._to_keep(self._next()) for _ in range(count)]
+        return [self.space.to_keep(self._next()) for _ in range(count)]
 
     def tell(self, results: Sequence[tuple[Keep, float]]) -> None:
         """Fitness of candidates, lower is better; NaN and infinite ones are forgotten."""
         for keep, fitness in results:
             self.told += 1
             if np.isfinite(fitness):
-                values = self._from_keep(keep)
+                values = self.space.from_keep(keep)
                 place = self.front[self.budget_of(values)]
                 place.append((float(fitness), values))
                 place.sort(key=lambda pair: pair[0])
@@ -144,11 +130,11 @@ class Search:
 
     def best(self, budget: int) -> list[tuple[float, Keep]]:
         """(fitness, keep) of a budget (index, densest first), best first."""
-        return [(fitness, self._to_keep(values)) for fitness, values in self.front[budget]]
+        return [(fitness, self.space.to_keep(values)) for fitness, values in self.front[budget]]
 
     def budget_of(self, values: list[float]) -> int:
         """Index of the budget nearest to a candidate's bytes."""
-        size = self._bytes(values)
+        size = self.space.file_bytes(values)
         return min(range(len(self.budgets)), key=lambda b: abs(np.log(self.budgets[b] / size)))
 
     # drawing
@@ -161,9 +147,11 @@ class Search:
                 if self.waiting
                 else self._child(budget)
                 if attempt < TRIES // 2
-                else self.random(budget)
+                else self.space.random(self.budgets[budget])
             )
-            if tuple(values) not in self.seen and self._inside(values, self.budget_of(values)):
+            if tuple(values) not in self.seen and self.space.inside(
+                values, self.budgets[self.budget_of(values)]
+            ):
                 self.seen.add(tuple(values))
                 self.asked += 1
                 return values
@@ -175,68 +163,30 @@ class Search:
     def _child(self, budget: int) -> list[float]:
         """A mutation or a crossing of the front, moved into the budget."""
         if len(self.front[budget]) < 2:
-            return self.random(budget)
+            return self.space.random(self.budgets[budget])
         first = self._parent(budget)
         if self.rng.random() < self.o.crossover:
             second = self._parent(budget)
             child = [a if self.rng.random() < 0.5 else b for a, b in zip(first, second)]
-            for groups in self.branches:
-                if self._off(first, groups) != self._off(
+            for groups in self.space.branches:
+                if self.space.is_off(first, groups) != self.space.is_off(
                     second, groups
                 ):  # a branch that one parent lacks comes whole or not at all
                     parent = first if self.rng.random() < 0.5 else second
                     for g in groups:
                         child[g] = parent[g]
-            if self._many_off(child) > self.most_off:
+            if self.space.many_off(child) > self.space.most_off:
                 child = list(first)
         else:
             change = (
-                self._near
+                self.space.near
                 if self.rng.random() < self.o.small
-                else lambda _: float(self.rng.choice(self.levels))
+                else lambda _: float(self.rng.choice(self.space.levels))
             )
             child = [change(a) if a and self.rng.random() < self.o.mutation else a for a in first]
-        if self.most_off and self.rng.random() < TOGGLED:
-            self._toggle(child)
-        return self._move_into(child, budget)
-
-    def _whole(self, values: list[float]) -> list[float]:
-        """Nothing is 0 but whole branches, and no more of them than may be: others get the least
-        there is.
-        """
-        off = [groups for groups in self.branches if self._off(values, groups)]
-        stay = {g for groups in off[: self.most_off] for g in groups}
-        return [v if v or g in stay else float(self.levels[0]) for g, v in enumerate(values)]
-
-    def _off(self, values: list[float], groups: list[int]) -> bool:
-        return not any(values[g] for g in groups)
-
-    def _many_off(self, values: list[float]) -> int:
-        return sum(self._off(values, groups) for groups in self.branches)
-
-    def _toggle(self, values: list[float]) -> None:
-        """One branch is left out, or one that was comes back with as much as the others keep on
-        average.
-        """
-        groups = self.branches[int(self.rng.integers(len(self.branches)))]
-        level = 0.0
-        if self._off(values, groups):
-            level = float(
-                self.levels[np.abs(self.levels - np.mean([v for v in values if v])).argmin()]
-            )
-        elif self._many_off(values) >= self.most_off:
-            return
-        for g in groups:
-            values[g] = level
-
-    def _near(self, value: float) -> float:
-        """A level not far from `value` (ours): drawing a fifth of 80 matrices anew hardly ever gave
-        a child better than its parent.
-        """
-        place = int(np.abs(self.levels - value).argmin()) + round(
-            float(self.rng.normal(0.0, self.o.reach))
-        )
-        return float(self.levels[min(max(place, 0), self.o.grid)])
+        if self.space.most_off and self.rng.random() < TOGGLED:
+            self.space.toggle(child)
+        return self.space.move_into(child, self.budgets[budget])
 
     def _parent(self, budget: int) -> list[float]:
         near = [b for b in (budget - 1, budget + 1) if 0 <= b < len(self.front) and self.front[b]]
@@ -244,85 +194,6 @@ class Search:
             budget = int(self.rng.choice(near))
         place = self.front[budget]
         return place[int(self.rng.integers(len(place), size=2).min())][1]  # the better of two drawn
-
-    def random(self, budget: int) -> list[float]:
-        """Independent levels for every group, moved into the budget."""
-        values = [float(v) for v in self.rng.choice(self.levels, self.groups)]
-        if self.most_off and self.rng.random() < 0.5:
-            for place in self.rng.permutation(len(self.branches))[
-                : self.rng.integers(self.most_off + 1)
-            ]:
-                for g in self.branches[place]:
-                    values[g] = 0.0
-        return self._move_into(values, budget)
-
-    def _move_into(self, values: list[float], budget: int) -> list[float]:
-        """Every group is moved by one factor on the grid's scale, then single groups step by step,
-        until it fits.
-        """
-        target = self.budgets[budget]
-        if abs(self._bytes(values) / target - 1) > 4 * self.o.window:
-            values = self._scaled(values, target)
-        for _ in range(STEPS):
-            size = self._bytes(values)
-            if abs(size / target - 1) <= self.o.window:
-                break
-            values = self._step(values, up=size < target)
-        return values
-
-    def _scaled(self, values: list[float], target: int) -> list[float]:
-        low = self.levels[0]
-        place = np.sqrt(
-            (np.asarray(values) - low).clip(0) / max(1 - low, 1e-9)
-        )  # 0..1 on the grid's scale
-        place = place.clip(0.5 / self.o.grid)
-        small, large = 0.0, 2.0 * self.o.grid
-        for _ in range(30):
-            factor = (small + large) / 2
-            moved = self.levels[
-                (place * factor * self.o.grid).round().clip(0, self.o.grid).astype(int)
-            ]
-            moved = np.where(
-                np.asarray(values) > 0, moved, 0.0
-            ).tolist()  # what is left out stays so
-            small, large = (factor, large) if self._bytes(moved) < target else (small, factor)
-        return moved
-
-    def _step(self, values: list[float], up: bool) -> list[float]:
-        """One random group moved to its next level."""
-        values = list(values)
-        for i in self.rng.permutation(self.groups):
-            if not values[i]:
-                continue  # left out
-            further = (
-                self.levels[self.levels > values[i] + 1e-9]
-                if up
-                else self.levels[self.levels < values[i] - 1e-9]
-            )
-            if len(further):
-                values[i] = float(further[0] if up else further[-1])
-                break
-        return values
-
-    def _bytes(self, values: list[float]) -> int:
-        return cost.file_bytes(self.anatomy, self._to_keep(values))
-
-    def _inside(self, values: list[float], budget: int) -> bool:
-        return abs(self._bytes(values) / self.budgets[budget] - 1) <= self.o.window
-
-    def _to_keep(self, values: list[float]) -> Keep:
-        return {u.name: values[g] for u, g in zip(self.anatomy.units, self.group_of)}
-
-    def _from_keep(self, keep: Keep) -> list[float]:
-        """A group's share is its matrices' mean, weighted by parameters."""
-        sums = np.zeros((2, self.groups))
-        for unit, g in zip(self.anatomy.units, self.group_of):
-            sums[:, g] += unit.parameters * keep.get(unit.name, 1.0), unit.parameters
-        single = np.bincount(self.group_of, minlength=self.groups) == 1
-        exact = {
-            g: keep.get(u.name, 1.0) for u, g in zip(self.anatomy.units, self.group_of) if single[g]
-        }
-        return [float(exact.get(g, round(sums[0, g] / sums[1, g], 9))) for g in range(self.groups)]
 
     # resume
 
@@ -336,7 +207,7 @@ class Search:
             "waiting": self.waiting,
             "seen": sorted(self.seen),
             "budgets": self.budgets,
-            "most_off": self.most_off,
+            "most_off": self.space.most_off,
         }
 
     def load_state(self, state: dict) -> None:
@@ -346,10 +217,10 @@ class Search:
                 f"the saved search is for budgets {state['budgets']} bytes, not {self.budgets}:"
                 " delete it or search the same budgets"
             )
-        if state.get("most_off", 0) != self.most_off:
+        if state.get("most_off", 0) != self.space.most_off:
             raise ValueError(
                 f"the saved search may leave out {state.get('most_off', 0)} branches, this one"
-                f" {self.most_off}: delete it"
+                f" {self.space.most_off}: delete it"
             )
         self.asked, self.told, self.waiting = state["asked"], state["told"], state["waiting"]
         self.rng.bit_generator.state = state["rng"]
@@ -361,4 +232,4 @@ class RandomSearch(Search):
     """The baseline: as many evaluations, every candidate drawn on its own."""
 
     def _child(self, budget: int) -> list[float]:
-        return self.random(budget)
+        return self.space.random(self.budgets[budget])

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from core import cost
-from core.records import Anatomy, Interrupted, ProgressCallback, Subnet
+from core.common import writing
+from core.records import Anatomy, Interrupted, Origin, ProgressCallback, Subnet
 from core.search.allocation import (
     Keep,
     budgets_of,
@@ -23,7 +24,6 @@ from core.search.allocation import (
     uniform_at,
 )
 from core.search.evolution import Options, RandomSearch, Search
-from core.storage import store
 
 STEEPNESS = (4.0, 8.0, 16.0)  # of the allocations by harm that the search starts from
 
@@ -124,7 +124,7 @@ def run_ladder(
                 sparsity,
                 run,
                 ranks_sha256,
-                "random search" if method == "random" else "searched",
+                Origin.RANDOM if method == "random" else Origin.SEARCHED,
             )
         )
     if state_path is not None:
@@ -140,7 +140,7 @@ def _save(
     """`macs`: multiply-accumulates that all measurements so far executed in a second of the speech,
     summed.
     """
-    store.write_json(
+    writing.write_json(
         state_path,
         {
             "search": search.state(),

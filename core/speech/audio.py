@@ -21,6 +21,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from core.common import writing
 from core.speech import audio_limits, containers, decoders, loudness, pipes
 from core.speech.audio_limits import AudioError, Block, Limits, Note, Stretch
 
@@ -279,9 +280,8 @@ def encode(samples: np.ndarray, ending: str = ".wav", rate: int = SAMPLE_RATE) -
 def write(path: str | Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
     """Writes `samples` [N] in the format that the file's ending names (see `encode`), whole or not
     at all."""
-    from core.storage import store
 
-    store.write_bytes(Path(path), encode(samples, Path(path).suffix.lower(), rate))
+    writing.write_bytes(Path(path), encode(samples, Path(path).suffix.lower(), rate))
 
 
 def speed(samples: np.ndarray, factor: float) -> np.ndarray:

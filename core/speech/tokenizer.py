@@ -16,6 +16,7 @@ from pathlib import Path
 import sentencepiece
 
 from core import paths
+from core.common import writing
 from core.records import option
 from core.speech import lexicon, phones
 from core.speech.normalizer import ALPHABET
@@ -29,6 +30,7 @@ FIXED_SIZES = {
 }
 CHARACTERS = FIXED_SIZES["characters"]
 SPACE = "\u2581"  # SentencePiece's mark for the start of a word
+WORD_END = "_E"  # after a phoneme that ends a word, in token tables with word ends
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Options:
         low=32,
         high=4096,
     )
+    word_ends: bool = option(False, "of phonemes: those that end a word are tokens of their own")
     marks: list[str] = option(
         [],
         "what stands in transcripts and is no word, beside the marks of core/speech/marks.py, e.g."
@@ -57,7 +60,7 @@ class Options:
     @property
     def vocabulary(self) -> int:
         """Number of symbols, the blank included."""
-        return FIXED_SIZES.get(self.kind, self.size)
+        return FIXED_SIZES.get(self.kind, self.size) + len(phones.PHONES) * self.word_ends
 
 
 def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
@@ -67,11 +70,16 @@ def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
     Deterministic: one thread, the texts in their order. Phonemes need no text. ValueError if there
     is too little for the size.
     """
-    from core.storage import store
 
+    if options.word_ends and options.kind != "phonemes":
+        raise ValueError(
+            f"tokens.word_ends belongs to tokens.kind = 'phonemes', but the kind is"
+            f" {options.kind!r}: leave one out"
+        )
     if options.kind == "phonemes":
-        made = Phonemes([BLANK_SYMBOL, *phones.PHONES])
-        store.write_bytes(folder / paths.TOKENS, made.tokens_txt().encode())
+        ends = [phone + WORD_END for phone in phones.PHONES] if options.word_ends else []
+        made = Phonemes([BLANK_SYMBOL, *phones.PHONES, *ends])
+        writing.write_bytes(folder / paths.TOKENS, made.tokens_txt().encode())
         return made
     texts = [text for text in texts if text]
     if not texts:
@@ -108,8 +116,8 @@ def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
             f" or use tokens.kind = 'characters' ({error})"
         ) from error
     tokenizer = Pieces(model.getvalue())
-    store.write_bytes(folder / paths.BPE, tokenizer.model)
-    store.write_bytes(folder / paths.TOKENS, tokenizer.tokens_txt().encode())
+    writing.write_bytes(folder / paths.BPE, tokenizer.model)
+    writing.write_bytes(folder / paths.TOKENS, tokenizer.tokens_txt().encode())
     return tokenizer
 
 
@@ -117,6 +125,7 @@ class Tokenizer:
     """Encodes normalized text as ids 1..size-1 and decodes ids; 0 is the blank."""
 
     symbols: list[str]
+    word_ends = False  # whether phonemes that end words are tokens of their own
     unit = (  # what decode() gives: words, or phonemes, of which only a decoding graph makes words
         "words"
     )
@@ -125,6 +134,11 @@ class Tokenizer:
     def size(self) -> int:
         """Number of symbols, the blank included: outputs of the network."""
         return len(self.symbols)
+
+    @property
+    def space(self) -> int | None:
+        """The token that parts words and is no sound, if there is one."""
+        return self.symbols.index(SPACE) if SPACE in self.symbols else None
 
     def encode(self, text: str) -> list[int]:
         """Ids [U] of normalized `text`; ValueError for what has no token."""
@@ -187,13 +201,16 @@ class Pieces(Tokenizer):
 
 
 class Phonemes(Tokenizer):
-    """ARPAbet; every word as its likeliest pronunciation, words not kept apart."""
+    """ARPAbet; every word as its likeliest pronunciation. Words are not kept apart, unless the
+    symbols have word ends.
+    """
 
     unit = "phonemes"
 
     def __init__(self, symbols: Sequence[str]):
         self.symbols = list(symbols)
         self._ids = {symbol: id for id, symbol in enumerate(self.symbols)}
+        self.word_ends = any(symbol.endswith(WORD_END) for symbol in self.symbols)
         if self.symbols[:1] != [BLANK_SYMBOL] or len(self._ids) != len(self.symbols):
             raise ValueError(
                 f"tokens {self.symbols[:3]} ...: the first must be '{BLANK_SYMBOL}', and none may"
@@ -207,6 +224,8 @@ class Phonemes(Tokenizer):
         return [self._of(word, said) for said in lexicon.pronounce(word)]
 
     def _of(self, word: str, said: Sequence[str]) -> tuple[int, ...]:
+        if self.word_ends:
+            said = [*said[:-1], said[-1] + WORD_END]
         try:
             return tuple(self._ids[phone] for phone in said)
         except KeyError as error:
@@ -215,7 +234,8 @@ class Phonemes(Tokenizer):
             ) from None
 
     def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(self.symbols[i] for i in ids if i != BLANK)
+        """The phonemes, whether they end words or not: error rates can be compared."""
+        return " ".join(self.symbols[i].removesuffix(WORD_END) for i in ids if i != BLANK)
 
     def reference(self, text: str) -> str:
         return self.decode(self.encode(text))
@@ -243,9 +263,10 @@ def _checked(file: Path) -> bytes:
 def of_tokens(tokens_txt: str) -> Phonemes:
     """From the content of a tokens.txt; ValueError unless it is one of phonemes."""
     symbols = [line.rsplit(" ", 1)[0] for line in tokens_txt.split("\n") if line]
-    if set(symbols[1:]) - set(phones.PHONES):
+    strange = {s for s in symbols[1:] if s.removesuffix(WORD_END) not in phones.PHONES}
+    if strange:
         raise ValueError(
-            f"{paths.TOKENS} names {sorted(set(symbols[1:]) - set(phones.PHONES))[:3]}, which are"
+            f"{paths.TOKENS} names {sorted(strange)[:3]}, which are"
             f" no phonemes, and there is no {paths.BPE}: this folder holds no whole tokenizer"
         )
     return Phonemes(symbols)

@@ -59,8 +59,8 @@ def opened(record: dict[str, Any], path: Path) -> dict[str, Any]:
     """The record without its checksum; ValueError when that is another one. A record without one is
     taken as it is.
     """
-    found = record.pop(OWN, None)
-    if found is not None and found != _of_record(record):
+    result = record.pop(OWN, None)
+    if result is not None and result != _of_record(record):
         raise ValueError(damaged(path, "what it holds is not what its own checksum says"))
     return record
 
@@ -107,12 +107,13 @@ def check(path: Path, data: bytes) -> None:
         check_digest(path, of(data))
 
 
-def check_digest(path: Path, found: str) -> None:
+def check_digest(path: Path, result: str) -> None:
     wanted = listed(path)
-    if wanted and found != wanted:
+    if wanted and result != wanted:
         raise ValueError(
             damaged(
-                path, f"its SHA-256 begins with {found[:8]}, and {paths.FINISHED} says {wanted[:8]}"
+                path,
+                f"its SHA-256 begins with {result[:8]}, and {paths.FINISHED} says {wanted[:8]}",
             )
         )
 

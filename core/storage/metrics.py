@@ -9,7 +9,7 @@ from typing import Any
 
 from core import paths
 from core.common import writing
-from core.storage import store
+from core.storage import run_files, store
 
 
 def append_metrics(run: str | Path, row: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ def metrics(run: str | Path) -> list[dict[str, Any]]:
     path = store.folder_of(run) / paths.METRICS
     if not path.exists():
         return []
-    lines = store.read(path).split(b"\n")
+    lines = run_files.read(path).split(b"\n")
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -69,12 +69,12 @@ def learning(run: str | Path) -> list[dict[str, Any]]:
     "stage", too.
     """
     rows, before = [], 0.0
-    for number, one in enumerate(stages(run), 1):
+    for number, item in enumerate(stages(run), 1):
         rows += [
             {**r, "stage": number, "audio_hours": before + r["audio_hours"]}
-            for r in one.get("curve") or []
+            for r in item.get("curve") or []
         ]
-        before += one.get("audio_hours") or 0.0
+        before += item.get("audio_hours") or 0.0
     return rows
 
 
@@ -85,7 +85,7 @@ def stages(run: str | Path) -> list[dict[str, Any]]:
     """
     folder = store.folder_of(run)
     if (folder / paths.CHAIN).is_file():
-        return store.read_json(folder / paths.CHAIN)["stages"]
+        return run_files.read_json(folder / paths.CHAIN)["stages"]
     recipe = store.recipe(folder)
     before = recipe.init_from
     here = [
@@ -93,8 +93,10 @@ def stages(run: str | Path) -> list[dict[str, Any]]:
         for p in (paths.RELEASED / before, paths.runs() / before)
         if before and p != folder and (p / paths.RECIPE).is_file()
     ]
-    done = store.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
-    told = {
+    done = (
+        run_files.read_json(folder / paths.FINISHED) if (folder / paths.FINISHED).is_file() else {}
+    )
+    facts = {
         n: done.get(n) for n in ("updates", "audio_hours", "seconds", "training_tmacs", "hardware")
     }
     earlier = (
@@ -102,5 +104,5 @@ def stages(run: str | Path) -> list[dict[str, Any]]:
     )  # gone: what it took is not known
     return [
         *earlier,
-        {"run": folder.name, "method": recipe.method.name, **told, "curve": curve(folder)},
+        {"run": folder.name, "method": recipe.method.name, **facts, "curve": curve(folder)},
     ]

@@ -23,8 +23,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors, save as save_tensors
 
 from core import cost, paths
+from core.common import writing
 from core.records import BLOCK, Anatomy, Subnet, Unit, as_dict
-from core.storage import checksums, store
+from core.storage import block_arrays, checksums, run_files, store
 
 FORMAT = "supernet-1"
 KEY = "supernet"
@@ -44,37 +45,6 @@ BROKEN = (
     MemoryError,
     RecursionError,
 )  # what damaged bytes lead to
-
-
-def blocks_of(weight: np.ndarray, block: int) -> np.ndarray:
-    """Weight [R, C] -> its blocks [R/b, C, b]."""
-    rows, columns = weight.shape
-    return weight.reshape(rows // block, block, columns).transpose(0, 2, 1)
-
-
-def dense_of(values: np.ndarray, mask: np.ndarray, block: int) -> np.ndarray:
-    """Kept values [kept * b] and mask [R/b, C] -> weight [R, C] with zeros elsewhere."""
-    blocks = np.zeros((*mask.shape, block), values.dtype)
-    blocks[mask] = values.reshape(-1, block)
-    return np.ascontiguousarray(blocks.transpose(0, 2, 1)).reshape(
-        mask.shape[0] * block, mask.shape[1]
-    )
-
-
-def unit_mask(ranks: np.ndarray, kept: int) -> np.ndarray:
-    """Ranks [R/b, C] -> kept blocks, bool [R/b, C]."""
-    return ranks < kept
-
-
-def ranks_by_size(weight: np.ndarray, block: int) -> np.ndarray:
-    """Weight [R, C] -> ranks uint32 [R/b, C] of its blocks by L2 norm, largest first, ties by
-    position: what is zero comes last. Blocks
-    whose norms differ by a rounding may change places with what training wrote.
-    """
-    norms = np.sqrt(np.square(blocks_of(weight.astype(np.float32), block)).sum(2)).reshape(-1)
-    ranks = np.empty(len(norms), np.uint32)
-    ranks[np.argsort(-norms, kind="stable")] = np.arange(len(norms), dtype=np.uint32)
-    return ranks.reshape(-1, weight.shape[1])
 
 
 def weights(run: str | Path) -> dict[str, np.ndarray]:
@@ -114,7 +84,9 @@ def ranks(run: str | Path, known: dict[str, np.ndarray] | None = None) -> dict[s
         return store.ranks(folder)
     values = weights(folder) if known is None else known
     return {
-        u.name: ranks_by_size(values[u.name + ".weight"].reshape(u.rows, u.columns), u.block)
+        u.name: block_arrays.ranks_by_size(
+            values[u.name + ".weight"].reshape(u.rows, u.columns), u.block
+        )
         for u in store.anatomy(folder).units
     }
 
@@ -139,7 +111,7 @@ def _read(run_folder: Path, name: str) -> bytes:
         raise ValueError(
             f"run {run_folder.name!r} has no {name} (yet): it is written when training ends"
         )
-    return store.read(path)
+    return run_files.read(path)
 
 
 def _metadata(
@@ -222,10 +194,10 @@ def _pack_unit(
             f"unit {unit.name!r} is pruned, so the run needs block ranks "
             f"[{unit.rows // unit.block}, {unit.columns}] for it; came {came}"
         )
-    mask = unit_mask(ranks, kept)
-    values = blocks_of(weight, unit.block)[mask].reshape(-1)
+    mask = block_arrays.unit_mask(ranks, kept)
+    values = block_arrays.blocks_of(weight, unit.block)[mask].reshape(-1)
     if not cost.mask_pays(unit, kept):
-        return {unit.name + ".weight": dense_of(values, mask, unit.block)}
+        return {unit.name + ".weight": block_arrays.dense_of(values, mask, unit.block)}
     return {unit.name + ".values": values, unit.name + ".mask": np.packbits(mask.reshape(-1))}
 
 
@@ -284,7 +256,7 @@ def _unpacked(stored: dict[str, np.ndarray], metadata: dict) -> tuple[dict[str, 
             weight = stored.pop(name)
         else:
             bits = np.unpackbits(stored.pop(unit + ".mask"), count=blocks).astype(bool)
-            weight = dense_of(
+            weight = block_arrays.dense_of(
                 stored.pop(unit + ".values"), bits.reshape(rows // block, columns), block
             )
         tensors[name] = weight.reshape(metadata["shapes"].get(name, weight.shape)).astype(
@@ -309,7 +281,7 @@ def read(path: Path) -> bytes:
 
 def write(run_folder: Path | str, subnet: Subnet, path: Path | str) -> Path:
     """Packs into `path` (written aside, then renamed) and returns it."""
-    store.write_bytes(Path(path), pack(run_folder, subnet))
+    writing.write_bytes(Path(path), pack(run_folder, subnet))
     return Path(path)
 
 

@@ -12,56 +12,41 @@ more than was announced, and nothing is kept that has another SHA-256.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from core import paths
 from core.common import writing
 from core.registry.plugins import check_name
-from core.storage import checksums, store
+from core.storage import checksums, remote_files, run_files, store
 
 VARIABLE = "SUPERNET_STORAGE"
-LIST = "stored-"
-BOUNDED = {
-    "s3": {
-        "config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
-    }
-}  # no endless waiting
 RANKS, LEFT_OUT = (file(Path()).as_posix() for file in (paths.ranks_file, paths.left_out_file))
-LARGE = (paths.WEIGHTS, paths.RANKS)  # the beginnings of the files that may be large
-MOST_BYTES, MOST_LARGE = (
-    256 << 20,
-    4 << 30,
-)  # of one file; of weights and ranks: 2 G parameters in half precision
-MOST_LIST, MOST_FILES = 16 << 20, 20_000  # bytes of one list, files of one run
-DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def url(given: str = "") -> str:
     """The storage that was given, or that the environment variable SUPERNET_STORAGE names;
     ValueError without either.
     """
-    found = given or os.environ.get(VARIABLE, "")
-    if not found:
+    result = given or os.environ.get(VARIABLE, "")
+    if not result:
         raise ValueError(
             "no storage is named: say where, e.g. s3://bucket/runs or file:///shared/runs, or set"
             f" {VARIABLE}"
         )
-    return found.rstrip("/")
+    return result.rstrip("/")
 
 
 def runs(where: str = "") -> list[str]:
     """Ids of the runs that are there whole, by name."""
-    with _opened(url(where)) as (system, root):
-        found = _glob(system, root, f"*/{LIST}*.json")
-        ids = {name.rsplit("/", 2)[-2] for name in found}
+    with remote_files.opened(url(where)) as (system, root):
+        result = remote_files.matching(system, root, f"*/{remote_files.LIST}*.json")
+        ids = {name.rsplit("/", 2)[-2] for name in result}
         return sorted(name for name in ids if store.SAFE.fullmatch(name))
 
 
@@ -73,18 +58,18 @@ def push(run: str | Path, where: str = "") -> list[str]:
     folder = store.folder_of(run)
     if not (folder / paths.FINISHED).is_file():
         raise ValueError(f"run {folder.name} is not finished: only finished runs are stored")
-    with _opened(url(where)) as (system, root):
-        there = _listed(system, f"{root}/{folder.name}")
-        own = {
+    with remote_files.opened(url(where)) as (system, root):
+        there = remote_files.listed_files(system, f"{root}/{folder.name}")
+        local = {
             name: path
             for name, path in _files(folder).items()
             if name not in there or name.split("/")[0] not in (paths.REPORTS, paths.SUBNETS)
         }
-        told = {name: [path.stat().st_size, _sha256(path)] for name, path in own.items()}
+        data = {name: [path.stat().st_size, _sha256(path)] for name, path in local.items()}
         other = [
             name
             for name in (paths.FINISHED, paths.WEIGHTS)
-            if name in there and there[name] != told.get(name)
+            if name in there and there[name] != data.get(name)
         ]
         if paths.FINISHED in other and _same_training(system, f"{root}/{folder.name}", folder):
             other.remove(paths.FINISHED)  # a release lists other files
@@ -97,14 +82,14 @@ def push(run: str | Path, where: str = "") -> list[str]:
                 f"another run of the id {folder.name} is in {where or url()}: its {other[0]}"
                 " differs, and what is stored never changes; store this one elsewhere"
             )
-        new = {name: facts for name, facts in told.items() if name not in there}
+        new = {name: facts for name, facts in data.items() if name not in there}
         for name in new:
             system.makedirs(f"{root}/{folder.name}/{name}".rsplit("/", 1)[0], exist_ok=True)
-            system.put_file(str(own[name]), f"{root}/{folder.name}/{name}")
+            system.put_file(str(local[name]), f"{root}/{folder.name}/{name}")
         if new:
             text = json.dumps(new, indent=1)
             system.pipe_file(
-                f"{root}/{folder.name}/{LIST}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json",
+                f"{root}/{folder.name}/{remote_files.LIST}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json",
                 text.encode(),
             )
         return sorted(new)
@@ -118,8 +103,8 @@ def pull(run_id: str, where: str = "") -> Path:
     """
     check_name(run_id, runs(where), f"run in {url(where)}")
     folder = paths.runs() / run_id
-    with _opened(url(where)) as (system, root):
-        listed = _listed(system, f"{root}/{run_id}")
+    with remote_files.opened(url(where)) as (system, root):
+        listed = remote_files.listed_files(system, f"{root}/{run_id}")
         _check_links(folder, listed)
         if (folder / paths.FINISHED).is_file() and not _same_training(
             system, f"{root}/{run_id}", folder
@@ -133,7 +118,7 @@ def pull(run_id: str, where: str = "") -> Path:
         for name in sorted(
             missing, key=lambda n: (n == paths.FINISHED, not n.endswith(".zst"), n)
         ):  # markers after what they mark
-            data = _content(system, f"{root}/{run_id}/{name}", listed[name][0])
+            data = remote_files.content(system, f"{root}/{run_id}/{name}", listed[name][0])
             if [len(data), hashlib.sha256(data).hexdigest()] != listed[name]:
                 raise ValueError(
                     f"{url(where)}/{run_id}/{name} is damaged: it is not the file that was stored"
@@ -173,16 +158,6 @@ def _check_room(folder: Path, size: int) -> None:
         )
 
 
-def _content(system: Any, place: str, size: int) -> bytes:
-    """A stored file that is no link and has no more than `size` bytes."""
-    told = system.info(place)
-    if told.get("islink") or told.get("type") == "link":
-        raise ValueError(f"{place} is a link: only files are read from a storage")
-    if (told.get("size") or 0) > size:
-        raise ValueError(f"{place} is damaged: expected {size} bytes at most, got {told['size']}")
-    return system.cat_file(place)
-
-
 def here(run_id: str) -> Path:
     """The folder of a run, fetched first if only the storage has it; ValueError lists what
     exists.
@@ -201,93 +176,34 @@ def here(run_id: str) -> Path:
 
 def _files(folder: Path) -> dict[str, Path]:
     """{name: file} of what is copied, with what this machine added to a released run."""
-    found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*"))}
+    result = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*"))}
     for part in (paths.SUBNETS, paths.REPORTS):
-        found |= {f"{part}/{p.name}": p for p in (store.own_part(folder) / part).glob("*")}
+        result |= {f"{part}/{p.name}": p for p in (store.own_part(folder) / part).glob("*")}
     files = {
         name: path
-        for name, path in found.items()
+        for name, path in result.items()
         if paths.RUN_FILE.fullmatch(name) and path.is_file()
     }
     _check_links(folder, files)
     return files
 
 
-def _listed(system: Any, folder: str) -> dict[str, list]:
-    """{name: [bytes, SHA-256]} of all lists of a run; where two name the same file the first stored
-    one is right, for it never changes.
-    ValueError for a list that names anything but files of a run.
-    """
-    found: dict[str, list] = {}
-    for place in sorted(_glob(system, folder, f"{LIST}*.json")):
-        try:
-            facts = json.loads(_content(system, place, MOST_LIST))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{place} is no list of stored files: {error}") from None
-        if not isinstance(facts, dict):
-            raise ValueError(
-                f"{place} is no list of stored files: expected an object, got"
-                f" {type(facts).__name__}"
-            )
-        for name, entry in facts.items():
-            _check_entry(place, name, entry)
-        found = facts | found
-        if len(found) > MOST_FILES:
-            raise ValueError(
-                f"the lists in {folder} name more than {MOST_FILES} files: this is no run that was"
-                " stored by `core store`"
-            )
-    return found
-
-
-def _check_entry(place: str, name: str, entry: Any) -> None:
-    """ValueError unless one line of a list names a file that a run may have, its length and its
-    SHA-256.
-    """
-    advice = "nothing was fetched; is the storage's address right, and who may write there?"
-    if not paths.RUN_FILE.fullmatch(name):
-        raise ValueError(f"{place} names {name!r}, which is no file of a run: {advice}")
-    if not (
-        isinstance(entry, list)
-        and len(entry) == 2
-        and type(entry[0]) is int
-        and DIGEST.fullmatch(str(entry[1]))
-    ):
-        raise ValueError(
-            f"{place}: expected [bytes, SHA-256] for {name}, got {str(entry)[:100]}: {advice}"
-        )
-    most = MOST_LARGE if name.startswith(LARGE) else MOST_BYTES
-    if not 0 <= entry[0] <= most:
-        raise ValueError(
-            f"{place}: expected at most {most} bytes for {name}, got {entry[0]}: {advice}"
-        )
-
-
-def _glob(system: Any, folder: str, pattern: str) -> list[str]:
-    """Names below a folder, none where it is not there; a storage that does not answer is no empty
-    one, as exists() would have it.
-    """
-    try:
-        system.ls(folder)
-    except FileNotFoundError:
-        return []
-    return system.glob(f"{folder}/{pattern}")
-
-
 def _same_training(system: Any, stored: str, folder: Path) -> bool:
     """Whether two copies of finished.json tell of the same training, whatever files they list."""
     both = (
-        json.loads(_content(system, f"{stored}/{paths.FINISHED}", MOST_LIST)),
-        store.read_json(folder / paths.FINISHED),
+        json.loads(
+            remote_files.content(system, f"{stored}/{paths.FINISHED}", remote_files.MOST_LIST)
+        ),
+        run_files.read_json(folder / paths.FINISHED),
     )
     return (
         len(
             {
                 json.dumps(
-                    {n: v for n, v in one.items() if n not in (checksums.FILES, checksums.OWN)},
+                    {n: v for n, v in item.items() if n not in (checksums.FILES, checksums.OWN)},
                     sort_keys=True,
                 )
-                for one in both
+                for item in both
             }
         )
         == 1
@@ -298,12 +214,14 @@ def _same_ranks(system: Any, stored: str, there: dict[str, list], folder: Path) 
     """Whether one of two copies of a run left its ranks out, and they are those of the other."""
     if LEFT_OUT not in there and not store.ranks_left_out(folder):
         return False
-    told = (
+    facts = (
         there[RANKS][1]
         if RANKS in there
-        else json.loads(_content(system, f"{stored}/{LEFT_OUT}", MOST_BYTES)).get("ranks_sha256")
+        else json.loads(
+            remote_files.content(system, f"{stored}/{LEFT_OUT}", remote_files.MOST_BYTES)
+        ).get("ranks_sha256")
     )
-    return told == store.ranks_sha256(folder)
+    return facts == store.ranks_sha256(folder)
 
 
 def _facts(path: Path) -> list:
@@ -312,27 +230,3 @@ def _facts(path: Path) -> list:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@contextlib.contextmanager
-def _opened(where: str) -> Iterator[tuple[Any, str]]:
-    """(file system, root in it); what a storage says against being used is a ValueError."""
-    import fsspec
-
-    protocol = where.split("://")[0] if "://" in where else "file"
-    try:
-        system, root = fsspec.core.url_to_fs(
-            where, use_listings_cache=False, **BOUNDED.get(protocol, {})
-        )
-        yield system, root.rstrip("/")
-    except ValueError:
-        raise
-    except ImportError as error:
-        raise ValueError(
-            f"{where} cannot be used: {error}. For s3:// say pip install s3fs"
-        ) from None
-    except Exception as error:  # every storage has its own
-        raise ValueError(
-            f"the storage {where} cannot be used now ({type(error).__name__}: {error}); is its"
-            " address right and its key set?"
-        ) from error

@@ -17,37 +17,10 @@ import zstandard
 
 from core import paths
 from core.common import reading
-from core.common.writing import write_bytes, write_json, write_lines
-from core.records import Anatomy, Recipe, Report, Subnet, as_dict, from_dict
+from core.common.writing import write_json, write_lines
+from core.records import Anatomy, Recipe, Report, Subnet, as_dict
 from core.registry.plugins import check_name
-from core.registry.recipes import (
-    CARD_OF,
-    ROOM_OF,
-    load_recipe,
-    override,
-    recipe_from,
-    recipe_id,
-    recipe_names,
-    same_numbers,
-    setting_value,
-)
-from core.storage import checksums
-
-# the store's names for what it says about recipes and how it writes
-__all__ = [
-    "CARD_OF",
-    "ROOM_OF",
-    "load_recipe",
-    "override",
-    "recipe_from",
-    "recipe_id",
-    "recipe_names",
-    "same_numbers",
-    "setting_value",
-    "write_bytes",
-    "write_json",
-    "write_lines",
-]
+from core.storage import checksums, run_files
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # run ids and subnet names become file names
 
@@ -68,9 +41,6 @@ class RunInfo:
     broken: str = ""
 
 
-# writing
-
-
 def finish(run: str | Path, data: dict[str, Any]) -> None:
     """Write the marker that makes a run count as finished; nothing is written after it but reports
     and subnets.
@@ -88,20 +58,24 @@ def save_subnet(run: str | Path, subnet: Subnet) -> None:
     """
     _check_safe(subnet.name, "subnet name")
     known = {p.stem: p for p in files(run, paths.SUBNETS, "*.json")}
-    if subnet.name in known and _record(Subnet, known[subnet.name]) == subnet:
+    if subnet.name in known and run_files.record(Subnet, known[subnet.name]) == subnet:
         return
-    own, shipped = own_part(run), paths.subnet_file(folder_of(run), subnet.name)
+    local, shipped = own_part(run), paths.subnet_file(folder_of(run), subnet.name)
     for path in [
-        p for p in (own / paths.REPORTS).glob("*.json") if _record(Report, p).subnet == subnet.name
+        p
+        for p in (local / paths.REPORTS).glob("*.json")
+        if run_files.record(Report, p).subnet == subnet.name
     ]:
         path.unlink(missing_ok=True)
         path.with_suffix(".jsonl.zst").unlink(missing_ok=True)
     if (
-        own != folder_of(run) and shipped.is_file() and _record(Subnet, shipped) == subnet
+        local != folder_of(run)
+        and shipped.is_file()
+        and run_files.record(Subnet, shipped) == subnet
     ):  # as it shipped, again
-        paths.subnet_file(own, subnet.name).unlink()
+        paths.subnet_file(local, subnet.name).unlink()
     else:
-        write_json(paths.subnet_file(own, subnet.name), checksums.sealed(as_dict(subnet)))
+        write_json(paths.subnet_file(local, subnet.name), checksums.sealed(as_dict(subnet)))
 
 
 def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> None:
@@ -110,7 +84,7 @@ def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> 
     """
     folder = own_part(run)
     _check_safe(report.subnet, "subnet name")
-    told = (
+    where = (
         folder,
         report.subnet,
         report.split,
@@ -119,25 +93,22 @@ def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> 
         report.language_model,
     )
     if not paths.RUN_FILE.fullmatch(
-        name := paths.report_file(*told).relative_to(folder).as_posix()
+        name := paths.report_file(*where).relative_to(folder).as_posix()
     ):
         raise ValueError(
             f"a report of the split {report.split!r} by the decoder {report.decoder!r} would be"
             f" called {name!r}: use other names, without / and \\"
         )
-    write_lines(paths.hypotheses_file(*told), rows)
-    write_json(paths.report_file(*told), checksums.sealed(as_dict(report)))
-
-
-# finding
+    write_lines(paths.hypotheses_file(*where), rows)
+    write_json(paths.report_file(*where), checksums.sealed(as_dict(report)))
 
 
 def runs() -> list[RunInfo]:
     """The released runs, then the runs of this machine, each by name."""
     released = [p for p in _folders(paths.RELEASED) if (p / paths.RECIPE).is_file()]
     known = {p.name for p in released}
-    own = [p for p in _folders(paths.runs()) if p.name not in known]
-    return [_info(p, True) for p in released] + [_info(p, False) for p in own]
+    local = [p for p in _folders(paths.runs()) if p.name not in known]
+    return [_info(p, True) for p in released] + [_info(p, False) for p in local]
 
 
 def run_folder(run_id: str) -> Path:
@@ -165,10 +136,10 @@ def own_part(run: str | Path) -> Path:
     if folder.parent != paths.RELEASED:
         return folder
     try:
-        told = ranks_sha256(folder)[:8]
+        weights = ranks_sha256(folder)[:8]
     except ValueError:
-        told = "damaged"
-    return paths.added() / f"{folder.name}-{told}"
+        weights = "damaged"
+    return paths.added() / f"{folder.name}-{weights}"
 
 
 @functools.lru_cache(maxsize=64)
@@ -176,21 +147,11 @@ def _sha256_of(path: Path, *_: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def forget_shipped(folder: Path) -> None:
-    """Of what was added to a released run, remove the files that ship with it by now."""
-    added = own_part(folder)
-    for part in (paths.SUBNETS, paths.REPORTS):
-        for file in (added / part).glob("*"):
-            shipped = folder / part / file.name
-            if shipped.is_file() and shipped.read_bytes() == file.read_bytes():
-                file.unlink()
-
-
-def files(run: str | Path, part: str, pattern: str, own: bool = True) -> list[Path]:
+def files(run: str | Path, part: str, pattern: str, local: bool = True) -> list[Path]:
     """Files of a run's subnets/ or reports/ by name, shipped ones hidden by own ones."""
     folder, added = folder_of(run), own_part(run)
-    found = {p.name: p for p in (folder / part).glob(pattern)}
-    if own and added != folder:
+    result = {p.name: p for p in (folder / part).glob(pattern)}
+    if local and added != folder:
         changed = (
             {p.stem for p in (added / paths.SUBNETS).glob("*.json")}
             if part == paths.REPORTS
@@ -198,10 +159,10 @@ def files(run: str | Path, part: str, pattern: str, own: bool = True) -> list[Pa
         )
         changed = {n for n in changed if paths.subnet_file(folder, n).is_file()}
         for report in (folder / paths.REPORTS).glob("*.json") if changed else ():
-            if _record(Report, report).subnet in changed:
-                found.pop(pattern.replace("*.json", report.stem + ".json"), None)
-        found |= {p.name: p for p in (added / part).glob(pattern)}
-    return [found[name] for name in sorted(found)]
+            if run_files.record(Report, report).subnet in changed:
+                result.pop(pattern.replace("*.json", report.stem + ".json"), None)
+        result |= {p.name: p for p in (added / part).glob(pattern)}
+    return [result[name] for name in sorted(result)]
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -214,48 +175,47 @@ def _folders(parent: Path) -> list[Path]:
 
 def _info(folder: Path, released: bool) -> RunInfo:
     try:
-        told = recipe(folder)
+        stored = recipe(folder)
     except ValueError as error:
         return RunInfo(folder.name, folder, released, False, "", "", None, str(error))
     broken, finished = "", (folder / paths.FINISHED).exists()
     if finished:
         try:
-            read_json(folder / paths.FINISHED)
+            run_files.read_json(folder / paths.FINISHED)
             anatomy(folder)
         except ValueError as error:
             broken, finished = str(error), False
-    title = told.title or folder.name
-    return RunInfo(folder.name, folder, released, finished, title, told.method.name, told, broken)
-
-
-# reading
+    title = stored.title or folder.name
+    return RunInfo(
+        folder.name, folder, released, finished, title, stored.method.name, stored, broken
+    )
 
 
 def recipe(run: str | Path) -> Recipe:
-    return _record(Recipe, folder_of(run) / paths.RECIPE)
+    return run_files.record(Recipe, folder_of(run) / paths.RECIPE)
 
 
 def anatomy(run: str | Path) -> Anatomy:
-    return _record(Anatomy, folder_of(run) / paths.UNITS)
+    return run_files.record(Anatomy, folder_of(run) / paths.UNITS)
 
 
-def subnets(run: str | Path, own: bool = True) -> list[Subnet]:
-    """Every stored size of the run, dense first; `own` False: of a released run only what ships."""
-    found = [_record(Subnet, p) for p in files(run, paths.SUBNETS, "*.json", own)]
-    return sorted(found, key=lambda s: (s.sparsity, s.name))
+def subnets(run: str | Path, added: bool = True) -> list[Subnet]:
+    """Every stored size of the run, dense first; `added` False: of a released run what ships."""
+    result = [run_files.record(Subnet, p) for p in files(run, paths.SUBNETS, "*.json", added)]
+    return sorted(result, key=lambda s: (s.sparsity, s.name))
 
 
 def subnet(run: str | Path, name: str) -> Subnet:
     """One size by name; ValueError lists the stored ones."""
     known = {p.stem: p for p in files(run, paths.SUBNETS, "*.json")}
     check_name(name, sorted(known), f"subnet in run {folder_of(run).name}")
-    return _record(Subnet, known[name])
+    return run_files.record(Subnet, known[name])
 
 
-def reports(run: str | Path, own: bool = True) -> list[Report]:
-    """Every measurement of the run; `own` False: of a released run only those that ship."""
-    found = [_record(Report, p) for p in files(run, paths.REPORTS, "*.json", own)]
-    return sorted(found, key=lambda r: (r.split, r.chunk_ms, r.sparsity, r.subnet))
+def reports(run: str | Path, added: bool = True) -> list[Report]:
+    """Every measurement of the run; `added` False: of a released run only those that ship."""
+    result = [run_files.record(Report, p) for p in files(run, paths.REPORTS, "*.json", added)]
+    return sorted(result, key=lambda r: (r.split, r.chunk_ms, r.sparsity, r.subnet))
 
 
 def hypotheses(
@@ -273,11 +233,11 @@ def hypotheses(
     path = next((p for p in files(run, paths.REPORTS, "*.jsonl.zst") if p.name == path.name), path)
     try:
         stream = zstandard.ZstdDecompressor().decompressobj()
-        text = stream.decompress(read(path)).decode()
+        text = stream.decompress(run_files.read(path)).decode()
         if not stream.eof:
             raise ValueError("it is cut off")
         return [json.loads(line) for line in reading.lines(text)]
-    except FileProblem:
+    except run_files.FileProblem:
         raise
     except (zstandard.ZstdError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}; evaluate this subnet again") from None
@@ -301,7 +261,7 @@ def ranks(run: str | Path, step: int | None = None) -> dict[str, np.ndarray]:
 
     path = paths.ranks_file(folder_of(run), step)
     try:
-        return load(read(path))
+        return load(run_files.read(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
@@ -310,61 +270,26 @@ def ranks_sha256(run: str | Path) -> str:
     """Of the file of final ranks, also where a release leaves it out."""
     folder = folder_of(run)
     if ranks_left_out(folder):
-        told = read_json(path := paths.left_out_file(folder)).get("ranks_sha256")
-        if not re.fullmatch("[0-9a-f]{64}", str(told)):
+        digest = run_files.read_json(path := paths.left_out_file(folder)).get("ranks_sha256")
+        if not re.fullmatch("[0-9a-f]{64}", str(digest)):
             raise ValueError(
-                f"{path} is damaged: ranks_sha256 must be 64 hexadecimal digits, but it is {told!r}"
+                f"{path} is damaged: expected 64 hexadecimal digits as ranks_sha256, got {digest!r}"
             )
-        return told
+        return digest
     path = paths.ranks_file(folder)
     try:
         status = path.stat()
-        found = _sha256_of(path, status.st_mtime_ns, status.st_size)
-        checksums.check_digest(path, found)
-        return found
+        result = _sha256_of(path, status.st_mtime_ns, status.st_size)
+        checksums.check_digest(path, result)
+        return result
     except OSError as error:
-        raise FileProblem(f"{path} cannot be read: {error.strerror}") from None
+        raise run_files.FileProblem(f"{path} cannot be read: {error.strerror}") from None
 
 
 def ranks_left_out(run: str | Path) -> bool:
     """Whether the weights tell the final ranks, which a release left out."""
     folder = folder_of(run)
     return not paths.ranks_file(folder).is_file() and paths.left_out_file(folder).is_file()
-
-
-def _record(kind: type, path: Path) -> Any:
-    data = read_json(path)
-    try:
-        return from_dict(kind, data)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold a {kind.__name__}: {error}") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    data = read(path)
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(checksums.damaged(path, str(error))) from None
-    if not isinstance(found, dict):
-        raise ValueError(
-            f"{path} is damaged: a JSON object is needed, but it holds a {type(found).__name__}"
-        )
-    return checksums.opened(found, path)
-
-
-class FileProblem(ValueError):
-    """A file of a run is missing or cannot be opened."""
-
-
-def read(path: Path) -> bytes:
-    """A file of a run; ValueError when it is not the one that its finished.json lists."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FileProblem(f"{path} cannot be read: {error.strerror}") from None
-    checksums.check(path, data)
-    return data
 
 
 def _check_safe(name: str, what: str) -> None:

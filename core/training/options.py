@@ -61,6 +61,11 @@ class Options:
         low=0.0,
         high=10.0,
     )
+    intermediate: dict = option(
+        {},
+        "a second CTC loss at an inner block: layer (from 1; 0 = the middle one) and weight, e.g."
+        " {layer = 4, weight = 0.3}",
+    )
     precision: str = option(
         "auto",
         "auto = bf16 where the processor multiplies it natively",

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from core import paths
+from core.common import writing
 from core.common.hardware import native_bf16
 from core.common.randomness import utterance_rng
 from core.data.batches import Batch, Batches
@@ -27,8 +28,8 @@ from core.methods.base import Method, Pass, Results
 from core.models.base import Model, Output, with_weights
 from core.records import Interrupted, ProgressCallback
 from core.sparsity import blocks
-from core.storage import metrics as history, store
-from core.training import checkpoints, dealing
+from core.storage import metrics as history
+from core.training import checkpoints, dealing, intermediate
 from core.training.consistency import VIEWS, consistency_loss
 from core.training.distributed import Group
 from core.training.muon import Muon
@@ -78,6 +79,7 @@ class Trainer:
                 "training.consistency compares the token probabilities of every frame, and this"
                 " model has none (they depend on the tokens before): leave it at 0"
             )
+        self.intermediate = intermediate.chosen(options.intermediate, model, method.anatomy)
         self.model.to(self.device).train()
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16())
         self.parameters = dict(model.named_parameters())
@@ -144,11 +146,12 @@ class Trainer:
                     gates=gates,
                     noise=noise,
                     head=a_pass.head,
-                    taps=a_pass.taps,
+                    taps=(*a_pass.taps, *self.intermediate.taps),
                 )
             # a group divides when all have added theirs, by the frames of the whole batch
             frames = output.lengths.sum() if self.group is None else a_pass.share
             loss = self.method.loss(a_pass, output, batch, teacher)
+            loss = self.intermediate.mixed(loss, model, output, batch, a_pass.head)
             if self.o.consistency:
                 loss = loss + self.o.consistency * consistency_loss(
                     output.log_probs, output.lengths
@@ -391,7 +394,7 @@ class Trainer:
             told = self.group.newest(step, lambda: (*found, history.metrics(self.folder)))
             found = told and told[:2]
             if found and found[1]["step"] != step and self.keeps:
-                store.write_lines(self.folder / paths.METRICS, told[2])
+                writing.write_lines(self.folder / paths.METRICS, told[2])
         if (
             self.keeps
         ):  # rows that are computed again, also of an attempt that died before its first checkpoint
@@ -419,7 +422,7 @@ class Trainer:
     def write_ranks(self, step: int | None) -> Results:
         """Store the block ranks of the averaged weights as they are now."""
         results = self.method.results(self.averaged)
-        store.write_bytes(
+        writing.write_bytes(
             paths.ranks_file(self.folder, step),
             safetensors.numpy.save(blocks.to_numpy(results.ranks)),
         )

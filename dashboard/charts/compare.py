@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 
 from core import cost
 from core.records import KINDS, Anatomy, Origin, Subnet
-from dashboard.charts.explore import AXES, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, style
 from dashboard.charts.layers import branch_name
 
 # sizes that nothing chose: uniform keeps all alike, the others are what searches are held against
@@ -22,11 +21,10 @@ SPENT = (
     ("tmacs", "10^12 MACs a training", 2),
     ("selection_tmacs", "10^12 MACs of choosing sizes", 2),
 )
-PASSES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 
 
 def told_apart(points: pd.DataFrame) -> pd.DataFrame:
-    """`method` names the network, too, where several of one method are shown: each is a series of
+    """`method` names the model, too, where several of one method are shown: each is a series of
     its own.
     """
     runs = points.groupby("method")["run"].nunique()
@@ -52,7 +50,7 @@ def cost_row(
         "trainings": " → ".join(str(s.get("method") or "not here") for s in stages),
         "sizes": len(subnets),
         "updates": total("updates"),
-        "hours heard": total("audio_hours"),
+        "training audio, hours": total("audio_hours"),
         "minutes": total("seconds", 60.0),
         "10^12 MACs": total("training_tmacs"),
         "on": ", ".join(dict.fromkeys(str(s.get("hardware") or "not noted") for s in stages)),
@@ -69,7 +67,7 @@ def kept_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
             continue
         kept = dict(zip(anatomy.units, cost.counts(anatomy, subnet.keep)))
         kinds = [k for k in KINDS if any(u.kind == k for u in anatomy.units)]
-        columns[f"{subnet.name}: {100 * subnet.sparsity:.0f} % zeros"] = {
+        columns[f"{subnet.name}: {100 * subnet.sparsity:.0f} % sparsity"] = {
             kind: (
                 sum(n for u, n in kept.items() if u.kind == kind)
                 / sum(u.blocks for u in kept if u.kind == kind)
@@ -106,38 +104,6 @@ def kept_figure(table: pd.DataFrame) -> go.Figure:
             "xaxis": {"tickangle": -40, "automargin": True},
         },
     )
-
-
-def arms_kept_table(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
-    """Share of the residual branches kept, 0..1, mean of the seeds: a row per kind, a column per
-    arm and size that leaves some out.
-    """
-    columns: dict[str, dict[str, float]] = {}
-    for arm, records in arms.items():
-        for size in records[0].get("sizes", {}):
-            found = [
-                r["sizes"][size]["branches"]
-                for r in records
-                if "branches" in r["sizes"].get(size, {})
-            ]
-            if any(kept < many for one in found for kept, many in one.values()):
-                columns[f"{arm}: {size}"] = {
-                    kind: sum(one[kind][0] / one[kind][1] for one in found) / len(found)
-                    for kind in found[0]
-                }
-    return pd.DataFrame(columns)
-
-
-def arms_kept_sentence(table: pd.DataFrame) -> str:
-    """What each arm's smallest size keeps, most first; halves are rounded up, as the chart does."""
-    told = []
-    for column in {name.rsplit(": ", 1)[0]: name for name in table.columns}.values():
-        kinds = table[column].sort_values(ascending=False, kind="stable")
-        told.append(
-            f"{column} keeps "
-            + ", ".join(f"{100 * share + 1e-9:.0f} % of {kind}" for kind, share in kinds.items())
-        )
-    return "; ".join(told) + "."
 
 
 def kept_sentence(table: pd.DataFrame) -> str:
@@ -218,20 +184,21 @@ def parts_figure(table: pd.DataFrame) -> go.Figure:
 
 def parts_sentence(table: pd.DataFrame) -> str:
     """For each size how many of each kind of branch are kept, most kept first."""
-    told = []
+    facts = []
     for size in dict.fromkeys(size for size, _ in table.columns):
-        own = table[size]
+        local = table[size]
         counts = {
-            kind: (int((own[kind] > 0).sum()), int(own[kind].notna().sum())) for kind in own.columns
+            kind: (int((local[kind] > 0).sum()), int(local[kind].notna().sum()))
+            for kind in local.columns
         }
         order = sorted(counts, key=lambda kind: -counts[kind][0] / counts[kind][1])
-        told.append(
+        facts.append(
             f"{size} keeps " + ", ".join(f"{counts[k][0]} of {counts[k][1]} {k}" for k in order)
         )
-    return "; ".join(told) + "."
+    return "; ".join(facts) + "."
 
 
-def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
+def claims_table(result: list[dict[str, Any]]) -> pd.DataFrame:
     """The claims as sentences; the verdict stands first, for a phone shows two columns."""
 
     def more(row: dict[str, Any]) -> str:
@@ -259,122 +226,6 @@ def claims_table(found: list[dict[str, Any]]) -> pd.DataFrame:
                     for part, name, digits in SPENT
                 },
             }
-            for row in found
+            for row in result
         ]
-    )
-
-
-def arms_points(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
-    """A row per arm and size that it has for every seed: "megabytes" of the file and "wer" in %,
-    means of the seeds, with "low" and
-    "high", the best and the worst of them. All arms of a comparison are measured alike.
-    """
-    rows = []
-    for arm, records in arms.items():
-        for size in records[0].get("sizes", {}):
-            found = [r["sizes"][size] for r in records if "speakers" in r["sizes"].get(size, {})]
-            if len(found) < len(records):
-                continue
-            wers = [
-                100
-                * sum(s[2] for s in one["speakers"].values())
-                / sum(s[3] for s in one["speakers"].values())
-                for one in found
-            ]
-            rows.append(
-                {
-                    "arm": arm,
-                    "size": size,
-                    "megabytes": sum(one["file_bytes"] for one in found) / len(found) / 1e6,
-                    "wer": sum(wers) / len(wers),
-                    "low": min(wers),
-                    "high": max(wers),
-                }
-            )
-    return pd.DataFrame(rows, columns=["arm", "size", "megabytes", "wer", "low", "high"])
-
-
-def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
-    """Words wrong over MB: a line per arm through the mean of its seeds, thin bars from the best to
-    the worst seed.
-    """
-    arms = list(dict.fromkeys(points["arm"]))
-    traces = []
-    for arm, rows in points.sort_values("megabytes", kind="stable").groupby("arm", sort=False):
-        colour, marker = style(str(arm), arms, dark)
-        traces.append(
-            {
-                "type": "scatter",
-                "x": rows["megabytes"].tolist(),
-                "y": rows["wer"].tolist(),
-                "mode": "lines+markers",
-                "name": arm,
-                "line": {"color": colour, "width": 2},
-                "marker": {"color": colour, "symbol": marker, "size": 10},
-                "error_y": {
-                    "type": "data",
-                    "array": (rows["high"] - rows["wer"]).tolist(),
-                    "color": colour,
-                    "arrayminus": (rows["wer"] - rows["low"]).tolist(),
-                    "thickness": 1.2,
-                    "width": 3,
-                },
-                "text": rows["size"].tolist(),
-                "hovertemplate": (
-                    f"{arm}, %{{text}}: %{{y:.1f}} % wrong at %{{x:.2f}} MB<extra></extra>"
-                ),
-            }
-        )
-    # a phone's legend has a line for every arm
-    return go.Figure(
-        data=traces,
-        layout={
-            "height": 320 + 18 * len(arms),
-            "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
-            "dragmode": False,
-            "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0},
-            "xaxis": {"title": {"text": AXES["MB on disk"].title}, "automargin": True},
-            "yaxis": {"title": {"text": "Words wrong (WER, %)"}, "automargin": True},
-        },
-    )
-
-
-def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Figure:
-    """Loss per frame over hours heard: a line per pass and seed, one colour per pass; blue becomes
-    sky blue on a dark page.
-    """
-    colours = [SKY if dark and colour == BLUE else colour for colour in PASSES]
-    passes = list(
-        dict.fromkeys(name for record in records for row in record["curve"] for name in row["loss"])
-    )
-    traces = []
-    for record in records:
-        for place, name in enumerate(passes):
-            rows = [row for row in record["curve"] if name in row["loss"]]
-            traces.append(
-                {
-                    "type": "scatter",
-                    "x": [row["audio_hours"] for row in rows],
-                    "y": [row["loss"][name] for row in rows],
-                    "mode": "lines",
-                    "name": name,
-                    "legendgroup": name,
-                    "showlegend": record is records[0],
-                    "line": {"color": colours[place % len(colours)], "width": 2},
-                    "hovertemplate": (
-                        f"{name}, seed {record['seed']}: %{{y:.3f}} after %{{x:.2f}}"
-                        " h<extra></extra>"
-                    ),
-                }
-            )
-    return go.Figure(
-        data=traces,
-        layout={
-            "height": 300,
-            "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
-            "dragmode": False,
-            "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
-            "xaxis": {"title": {"text": "Hours of speech heard"}, "automargin": True},
-            "yaxis": {"title": {"text": "Loss per frame"}, "automargin": True},
-        },
     )

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.charts.explore import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
+from dashboard.charts.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 from dashboard.markdown import plot_text
 
 POINTS = 300  # per line; longer histories are averaged
-# (colour, dash): Okabe-Ito, and a dash of its own for who cannot tell two colours apart
+# (color, dash): Okabe-Ito, and a dash of its own for who cannot tell two colors apart
 LINES = (
     (BLUE, "solid"),
     (ORANGE, "dash"),
@@ -31,7 +31,7 @@ ON_DARK = {
 MOST_LINES = 12
 SENTENCES = {
     "loss": (
-        "Loss is how surprised the network is by the right words. It should fall, quickly first and"
+        "Loss is how surprised the model is by the right words. It should fall, quickly first and"
         " then slowly; sparser sizes lie higher."
     ),
     "wer": (
@@ -45,16 +45,16 @@ def flat(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
     """Nested metrics as one level, {"wer": {"dense": 0.1}} -> {"wer_dense": 0.1}; finite numbers
     only.
     """
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     for key, value in row.items():
         name = f"{prefix}_{key}" if prefix else str(key)
         if isinstance(value, dict):
-            found |= flat(value, name)
+            result |= flat(value, name)
         elif (
             isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         ):
-            found[name] = float(value)
-    return found
+            result[name] = float(value)
+    return result
 
 
 def series(
@@ -76,7 +76,7 @@ def series(
             rest = " ".join(part for part in parts if part != word)
             line = " ".join(str(part) for part in (about, rest) if part) or "all passes together"
             points.setdefault(line, []).append((numbers.get(over, float(number)), value))
-    return {line: thin(np.array(found)) for line, found in list(points.items())[:MOST_LINES]}
+    return {line: thin(np.array(result)) for line, result in list(points.items())[:MOST_LINES]}
 
 
 def thin(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,14 +102,14 @@ def figure(
     chart = go.Figure()
     percent = word == "wer"
     for number, (name, (x, y)) in enumerate(lines.items()):
-        colour, dash = LINES[number % len(LINES)]
-        colour = ON_DARK.get(colour, colour) if dark else colour
+        color, dash = LINES[number % len(LINES)]
+        color = ON_DARK.get(color, color) if dark else color
         chart.add_scatter(
             x=x,
             y=100 * y if percent else y,
             name=plot_text(name),
             mode="lines+markers" if len(x) < 15 else "lines",
-            line={"color": colour, "dash": dash, "width": 2},
+            line={"color": color, "dash": dash, "width": 2},
             hovertemplate="%{y:.1f} %" if percent else "%{y:.3f}",
         )
     chart.update_layout(

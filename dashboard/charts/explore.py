@@ -1,33 +1,25 @@
 """DataFrames and arrays to Plotly figures for the Explore and Compare pages; no Streamlit, no
 files, no torch.
 
-Colours are Okabe and Ito's (safe for colour-blind people), and every method has a marker shape of
+Colors are Okabe and Ito's (safe for color-blind people), and every method has a marker shape of
 its own as well.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.registry import catalog, plugins
-from core.registry.cards import Display
+from dashboard.charts.hover import hover
+from dashboard.charts.looks import (
+    display,
+    style,
+)
 from dashboard.markdown import plot_text
 
-BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GREY = (
-    "#0072B2",
-    "#56B4E9",
-    "#009E73",
-    "#E69F00",
-    "#D55E00",
-    "#CC79A7",
-    "#F0E442",
-    "#8C8C8C",
-)
 FAINT = 0.35  # opacity of measured points that another point beats
 BUTTONS_OFF = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"]
 
@@ -98,38 +90,6 @@ AXES = {
     )
 }
 
-SPARE = (
-    (ORANGE, "cross"),
-    (GREY, "x"),
-    (YELLOW, "hexagon"),
-    (VERMILLION, "square-open"),
-    (GREEN, "diamond-open"),
-    (PURPLE, "triangle-up-open"),
-    (SKY, "star"),
-    (ORANGE, "cross-open"),
-    (GREY, "x-open"),
-    (YELLOW, "hexagon-open"),
-    (SKY, "star-open"),
-    (BLUE, "circle-open"),
-)  # far from the supernet's blue first: it is sky blue on a dark page
-
-
-def display(method: str) -> Display:
-    """How a method's plug-in wants to be shown; of a method that is not here only its name."""
-    known = method in plugins.names("methods")
-    shown = catalog.card("methods", method).display if known else Display()
-    return shown if shown.name else replace(shown, name=method.replace("_", " "))
-
-
-def style(method: str, methods: list[str], dark: bool = False) -> tuple[str, str]:
-    """(color, marker) of a method; blue becomes sky blue on a dark page."""
-    shown = display(method)
-    color, marker = shown.color, shown.marker
-    if not color or not marker:
-        others = sorted(m for m in methods if not display(m).color)
-        color, marker = SPARE[others.index(method) % len(SPARE)] if method in others else SPARE[-1]
-    return (SKY if dark and color == BLUE else color), marker
-
 
 def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """bool [N]: points that no other point beats (smaller or equal in both, smaller in one). NaN is
@@ -153,15 +113,15 @@ def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
     """The points that have a value on this axis, sorted by it; adds x, on_front (of all), beaten
     (by its method).
     """
-    found = points[points[axis.column].notna()].reset_index(drop=True)
-    found["x"] = found[axis.column].astype(float) / axis.divisor
-    found["on_front"] = pareto(found["x"].to_numpy(), found["wer"].to_numpy())
-    found["beaten"] = True  # by a size of the same method: what is drawn faint
-    for _, rows in found.groupby("method"):
+    result = points[points[axis.column].notna()].reset_index(drop=True)
+    result["x"] = result[axis.column].astype(float) / axis.divisor
+    result["on_front"] = pareto(result["x"].to_numpy(), result["wer"].to_numpy())
+    result["beaten"] = True  # by a size of the same method: what is drawn faint
+    for _, rows in result.groupby("method"):
         x, wer = rows["x"].to_numpy(), rows["wer"].to_numpy()
         better = (x <= (1 + SAME_SIZE) * x[:, None]) & (wer < wer[:, None])  # [beaten, by]
-        found.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
-    return found.sort_values(["x", "wer"]).reset_index(drop=True)
+        result.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
+    return result.sort_values(["x", "wer"]).reset_index(drop=True)
 
 
 def condition_words(condition: tuple) -> str:
@@ -169,96 +129,11 @@ def condition_words(condition: tuple) -> str:
     precision.
     """
     chunk, lookahead, left, decoder, model, normaliser, precision = condition
-    listens = "whole recording at once" if chunk == 0 else f"live, {chunk:g} ms pieces"
+    listens = "whole recording at once" if chunk == 0 else f"chunk {chunk:g} ms"
     ahead = f", {lookahead:g} ms look-ahead" if lookahead else ""
     return (
         f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} ·"
         f" {precision}"
-    )
-
-
-def hover(row) -> str:
-    """Everything that is known of a measured point, as the text of its hover box."""
-
-    def number(value, form: str, missing: str = "not measured") -> str:
-        return (
-            missing
-            if value is None or (isinstance(value, float) and math.isnan(value))
-            else form.format(value)
-        )
-
-    chunk = (
-        "full context"
-        if row.chunk_ms == 0
-        else (
-            f"{row.chunk_ms:g} ms chunks, look-ahead {row.lookahead_ms:g} ms, left context"
-            f" {row.left_context_ms:g} ms"
-        )
-    )
-    against = (
-        ()
-        if pd.isna(row.delta_wer)
-        else (
-            (
-                f"{100 * row.delta_wer:+.1f} points against its dense net"
-                f" ({100 * row.delta_low:+.1f} to {100 * row.delta_high:+.1f}, p"
-                f" {'< 0.001' if row.p_value < 0.001 else f'{row.p_value:.3f}'})"
-            ),
-        )
-    )
-    in_turn = (
-        ""
-        if pd.isna(row.speed_ratio)
-        else (
-            f", {row.speed_ratio:.2f} times as fast as its dense net ({row.speed_ratio_low:.2f} to"
-            f" {row.speed_ratio_high:.2f})"
-        )
-    )
-    return "<br>".join(
-        (
-            f"<b>{plot_text(row.subnet)}</b> · {plot_text(row.title or row.run)}",
-            (
-                f"WER {100 * row.wer:.1f} % (95 % interval {100 * row.wer_low:.1f} to"
-                f" {100 * row.wer_high:.1f}), CER {100 * row.cer:.1f} %"
-            ),
-            *against,
-            (
-                f"{row.insertions} ins, {row.deletions} del, {row.substitutions} sub in {row.words}"
-                f" words, {row.utterances} utterances"
-            ),
-            f"{row.file_bytes / 1e6:.2f} MB on disk, {row.zstd_bytes / 1e6:.2f} MB to download",
-            (
-                f"{row.nonzero_parameters / 1e6:.2f} of {row.parameters / 1e6:.2f} M parameters are"
-                " not zero"
-            ),
-            (
-                f"zeros: {100 * row.sparsity:.1f} % of prunable, {100 * row.sparsity_whole:.1f} %"
-                " of all weights"
-            ),
-            (
-                f"{row.mmacs_nonzero_per_second:.0f} MMAC/s needed, {row.mmacs_per_second:.0f}"
-                " executed"
-            ),
-            (
-                f"chunk {number(row.chunk_median_ms, '{:.1f} ms')} (p95"
-                f" {number(row.chunk_p95_ms, '{:.1f} ms')}), RTF {number(row.rtf, '{:.3f}')},"
-                f" {row.threads} thread(s){in_turn}"
-            ),
-            (
-                f"loaded in {number(row.load_ms, '{:.0f} ms')},"
-                f" {number(row.bytes_read, '{:,.0f} bytes')} read, at most"
-                f" {number(row.peak_rss_mb, '{:.0f} MB')} of memory"
-            ),
-            plot_text(f"{row.hardware}, {row.runtime}, {row.precision}"),
-            plot_text(f"{row.split}, {chunk}"),
-            plot_text(
-                f"decoder {row.decoder}, language model {row.language_model or 'none'}, normaliser"
-                f" {row.normaliser}"
-            ),
-            plot_text(
-                f"seed {row.seed}, {row.date}, code {row.code_version}, file {row.file_sha256[:12]}"
-            ),
-        )
     )
 
 
@@ -294,7 +169,7 @@ def front_figure(
             "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
             "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero", "automargin": True},
             "yaxis": {
-                "title": {"text": "Words wrong (WER, %)"},
+                "title": {"text": "WER (%)"},
                 "rangemode": "tozero",
                 "automargin": True,
             },
@@ -306,7 +181,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
     """One method: a line through its best points, the points that count in full, the beaten ones
     faint.
     """
-    colour, marker = look
+    color, marker = look
     traces: list[dict] = []
     kind, _, run = method.partition(" ")  # the network, too, where several of one method are shown
     shown = display(kind)
@@ -323,7 +198,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                 "showlegend": False,
                 "legendgroup": method,
                 "line": {
-                    "color": colour,
+                    "color": color,
                     "width": 2,
                     "dash": shown.line,
                 },
@@ -344,7 +219,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                 "showlegend": opacity == 1.0,
                 "opacity": opacity,
                 "legendrank": 1 if shown.main and not run else 1000,
-                "marker": {"color": colour, "symbol": marker, "size": 11},
+                "marker": {"color": color, "symbol": marker, "size": 11},
                 "selected": {"marker": {"opacity": opacity}},
                 "unselected": {"marker": {"opacity": opacity}},
                 "error_y": {
@@ -353,7 +228,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                     "arrayminus": [100 * (row.wer - row.wer_low) for row in part],
                     "thickness": 1.2,
                     "width": 3,
-                    "color": colour,
+                    "color": color,
                 },
                 "customdata": [[row.run, row.subnet] for row in part],
                 "text": [hover(row) for row in part],

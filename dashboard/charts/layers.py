@@ -1,6 +1,6 @@
 """DataFrames and masks to Plotly figures for the Layers page; no Streamlit, no files, no torch.
 
-Colours: Okabe and Ito's for kinds and masks, cividis (readable by colour-blind people and in grey)
+Colors: Okabe and Ito's for kinds and masks, cividis (readable by color-blind people and in grey)
 for shares.
 """
 
@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from core import cost
 from core.records import KINDS, Anatomy, Subnet
-from dashboard.charts.explore import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from dashboard.charts.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 
 KIND_STYLE = {
     "feed-forward": (BLUE, "circle"),
@@ -104,16 +104,16 @@ def kinds_figure(table: pd.DataFrame, dark: bool = False) -> go.Figure:
         set(summed["kind"]) - set(KINDS)
     ):
         rows = summed[summed["kind"] == kind]
-        colour, marker = KIND_STYLE.get(kind, (ORANGE, "cross"))
-        colour = SKY if dark and colour == BLUE else colour
+        color, marker = KIND_STYLE.get(kind, (ORANGE, "cross"))
+        color = SKY if dark and color == BLUE else color
         figure.add_trace(
             go.Scatter(
                 x=rows["layer"],
                 y=100 * rows["sparsity"],
                 mode="lines+markers",
                 name=kind,
-                line={"color": colour},
-                marker={"symbol": marker, "size": 10, "color": colour},
+                line={"color": color},
+                marker={"symbol": marker, "size": 10, "color": color},
                 customdata=rows["weights"],
                 hovertemplate="layer %{x}, "
                 + kind
@@ -126,12 +126,14 @@ def kinds_figure(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     figure.update_xaxes(
         title="Layer (1 is next to the sound)", dtick=max(1, int(table["layer"].max()) // 12)
     )
-    figure.update_yaxes(title="Zeros (%)", range=[-3, 103])
+    figure.update_yaxes(title="Sparsity (%)", range=[-3, 103])
     return figure
 
 
-def heat_figure(table: pd.DataFrame, value: str = "sparsity", title: str = "zeros %") -> go.Figure:
-    """The whole network: a cell per matrix, layers downwards, matrices across; `value` is a share
+def heat_figure(
+    table: pd.DataFrame, value: str = "sparsity", title: str = "sparsity %"
+) -> go.Figure:
+    """The whole model: a cell per matrix, layers downwards, matrices across; `value` is a share
     0..1 or -1..1.
     """
     order = list(dict.fromkeys(table["short"]))
@@ -176,7 +178,7 @@ def heat_figure(table: pd.DataFrame, value: str = "sparsity", title: str = "zero
 
 
 def mask_figure(mask: np.ndarray, dark: bool = False, block: int = 8) -> go.Figure:
-    """The blocks of one matrix, bool [R/b, C]: a cell per block of b outputs, coloured where it is
+    """The blocks of one matrix, bool [R/b, C]: a cell per block of b outputs, colored where it is
     kept.
     """
     return _blocks(
@@ -206,11 +208,11 @@ def overlap_figure(
     )
 
 
-def _blocks(codes: np.ndarray, block: int, names: list[str], colours: list[str]) -> go.Figure:
+def _blocks(codes: np.ndarray, block: int, names: list[str], colors: list[str]) -> go.Figure:
     """Codes uint8 [R/b, C] as an image to the block, with one legend entry per code."""
     count = len(names)
     steps = [
-        [edge, colour] for i, colour in enumerate(colours) for edge in (i / count, (i + 1) / count)
+        [edge, color] for i, color in enumerate(colors) for edge in (i / count, (i + 1) / count)
     ]
     figure = go.Figure(
         go.Heatmap(
@@ -225,7 +227,7 @@ def _blocks(codes: np.ndarray, block: int, names: list[str], colours: list[str])
         )
     )
     present = set(np.unique(codes).tolist())
-    for i, (name, colour) in enumerate(zip(names, colours)):
+    for i, (name, color) in enumerate(zip(names, colors)):
         if i in present:
             share = float((codes == i).mean())
             figure.add_trace(
@@ -234,7 +236,7 @@ def _blocks(codes: np.ndarray, block: int, names: list[str], colours: list[str])
                     y=[None],
                     mode="markers",
                     name=f"{name} ({100 * share:.1f} %)",
-                    marker={"symbol": "square", "size": 12, "color": colour},
+                    marker={"symbol": "square", "size": 12, "color": color},
                 )
             )
     height = int(min(max(160 + 5 * codes.shape[0], 260), 620))
@@ -265,15 +267,15 @@ def steps_figure(rows: pd.DataFrame, dark: bool = False) -> go.Figure:
     """
     figure = go.Figure()
     looks = ((SKY if dark else BLUE, "circle"), (ORANGE, "square"))
-    for (name, part), (colour, marker) in zip(rows.groupby("name", sort=False), looks):
+    for (name, part), (color, marker) in zip(rows.groupby("name", sort=False), looks):
         figure.add_trace(
             go.Scatter(
                 x=part["step"],
                 y=100 * part["agree"],
                 mode="lines+markers",
                 name=name,
-                line={"color": colour},
-                marker={"size": 9, "symbol": marker, "color": colour},
+                line={"color": color},
+                marker={"size": 9, "symbol": marker, "color": color},
                 hovertemplate="step %{x}: %{y:.1f} % of the final blocks<extra>"
                 + name
                 + "</extra>",

@@ -22,7 +22,7 @@ STYLE = """<style>
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast as the dense net, and the lowest and highest of the rounds they were
+    """How many times as fast as the dense subnet; the lowest and highest of the rounds they were
     timed in; above 1 is faster.
     """
 
@@ -47,24 +47,24 @@ def words_wrong(wer: float) -> str:
 
 
 def speed_ratio(point: dict) -> Ratio | None:
-    """Speed of a measured size against its run's dense net, as timed in turn with it; None where
+    """Speed of a measured size against its run's dense subnet, as timed in turn with it; None where
     that was not done.
 
     Times from different reports are never divided: on a shared machine the same net takes 7 ms now
     and 11 ms a minute later.
     """
-    told = [point.get(name) for name in ("speed_ratio", "speed_ratio_low", "speed_ratio_high")]
-    return None if any(pd.isna(value) for value in told) else Ratio(*told)
+    facts = [point.get(name) for name in ("speed_ratio", "speed_ratio_low", "speed_ratio_high")]
+    return None if any(pd.isna(value) for value in facts) else Ratio(*facts)
 
 
 def speed_words(ratio: Ratio | None, work: float = 1.0, chunk: str = "") -> tuple[str, str]:
-    """(headline, explanation) of the speed card. `work`: multiplications over the dense net's;
+    """(headline, explanation) of the speed card. `work`: multiplications over the dense subnet's;
     below 1 where parts are left out.
     `chunk`: its time as text, e.g. "12.0 ms per chunk", told where nothing was measured against the
-    dense net.
+    dense subnet.
     """
     less = (
-        f"parts are left out: {100 * work:.0f} % of the dense net's multiplications"
+        f"parts are left out: {100 * work:.0f} % of the dense subnet's multiplications"
         if work < LESS
         else ""
     )
@@ -72,7 +72,7 @@ def speed_words(ratio: Ratio | None, work: float = 1.0, chunk: str = "") -> tupl
         headline, why = (
             ("less to compute", less) if less else ("same speed", "zeros save bytes, not time")
         )
-        return headline, "; ".join(filter(None, (why, "not timed against the dense net", chunk)))
+        return headline, "; ".join(filter(None, (why, "not timed against the dense subnet", chunk)))
     interval = f"interval {ratio.low:.2f} to {ratio.high:.2f}"
     if not ratio.certain:
         return (
@@ -84,7 +84,7 @@ def speed_words(ratio: Ratio | None, work: float = 1.0, chunk: str = "") -> tupl
         )
     word = "fast" if ratio.value > 1 else "slow"
     times = ratio.value if ratio.value > 1 else 1 / ratio.value
-    return f"{times:.2f} times as {word}", f"timed in turn with the dense net; {interval}" + (
+    return f"{times:.2f} times as {word}", f"timed in turn with the dense subnet; {interval}" + (
         f"; {less}" if less else ""
     )
 
@@ -93,18 +93,18 @@ def grid(items: list[tuple[str, str, str]]) -> None:
     """Cards (label, headline, sentence) side by side, two in a row on a phone. Texts are
     escaped.
     """
-    made = "".join(
+    created = "".join(
         f'<div class="card"><div class="label">{html.escape(label)}</div>'
         f'<div class="headline">{html.escape(headline)}</div><div>{html.escape(text)}</div></div>'
         for label, headline, text in items
     )
-    st.html(f"{STYLE}<div class='cards'>{made}</div>")
+    st.html(f"{STYLE}<div class='cards'>{created}</div>")
 
 
 def row_cards(point: dict, dense: dict | None) -> None:
     """The cards of the chosen size. `point`: {"wer", "low", "high", "measured", "file_bytes",
     "zstd_bytes",
-    "sparsity", "sparsity_whole"} (wer may be None); `dense` the same of the dense net or None.
+    "sparsity", "sparsity_whole"} (wer may be None); `dense` the same of the dense subnet or None.
     """
     sign = "" if point["measured"] else "≈ "
     download = (
@@ -148,19 +148,19 @@ def _speed_card(point: dict, dense: dict | None, sign: str) -> tuple[str, str]:
 
 def _errors_card(point: dict) -> tuple[str, str, str]:
     if point["wer"] is None:
-        return "Words wrong", "not measured", "nobody has measured this size on these recordings"
+        return "WER", "not measured", "nobody has measured this size on this test set"
     percent = f"{100 * point['wer']:.1f} %"
     if point["measured"]:
         return (
-            "Words wrong",
+            "WER",
             percent,
             (
                 f"{words_wrong(point['wer'])} "
-                f"(95 % interval {100 * point['low']:.1f} to {100 * point['high']:.1f} %)"
+                f"(95 % CI {100 * point['low']:.1f} to {100 * point['high']:.1f} %)"
             ),
         )
     return (
-        "Words wrong",
+        "WER",
         f"≈ {percent}",
         f"{words_wrong(point['wer'])}, estimated from the measured sizes beside it",
     )

@@ -116,7 +116,7 @@ def empty_state() -> None:
     """What a visitor sees before anything has been trained."""
     st.subheader("Nothing to show yet")
     st.markdown(
-        "A *run* is one trained network that can be made smaller with a slider. There is none on"
+        "A *run* is one trained model that can be made smaller with a slider. There is none on"
         " this machine.\n\n1. Open **Train** in the menu and press start: the built-in commands"
         " corpus needs no download.\n2. Watch it on **Jobs**.\n3. Come back: measured sizes appear"
         " here on their own.\n\nOr in a terminal: `python -m core train --help`."
@@ -136,7 +136,7 @@ def record(chosen: Chosen) -> Subnet:
 def describe(chosen: Chosen) -> str:
     """One line of Markdown: which net at which size; for the head of every page."""
     try:
-        zeros = f"{100 * record(chosen).sparsity:.0f} % zeros"
+        zeros = f"{100 * record(chosen).sparsity:.0f} % sparsity"
     except ValueError:
         zeros = "size unknown"
     return f"**{escape(data.run_title(chosen.run))}** · size **{escape(chosen.subnet)}** ({zeros})"

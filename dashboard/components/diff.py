@@ -1,5 +1,5 @@
-"""Two texts laid over each other word by word, as counts and as coloured HTML that does not rely on
-colour alone.
+"""Two texts laid over each other word by word, as counts and as colored HTML that does not rely on
+color alone.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
-# Okabe-Ito hues (safe for colour-blind eyes), thin enough to read on white and on black; each kind
+# Okabe-Ito hues (safe for color-blind eyes), thin enough to read on white and on black; each kind
 # has its own mark too
 STYLES = {
     "changed": "background:rgba(230,159,0,.28);border-bottom:2px solid #e69f00;",
@@ -34,17 +34,17 @@ def align(reference: str, hypothesis: str) -> list[Piece]:
     """The fewest word edits that turn `reference` into `hypothesis` (Levenshtein over words, by
     jiwer).
     """
-    expected, heard = reference.split(), hypothesis.split()
+    expected, transcripts = reference.split(), hypothesis.split()
     if not expected:  # jiwer refuses an empty reference
-        return [Piece("extra", "", word) for word in heard]
-    if not heard:
+        return [Piece("extra", "", word) for word in transcripts]
+    if not transcripts:
         return [Piece("missing", word, "") for word in expected]
     import jiwer  # ~0.1 s, so only when there is something to compare
 
     pieces: list[Piece] = []
-    for chunk in jiwer.process_words(" ".join(expected), " ".join(heard)).alignments[0]:
+    for chunk in jiwer.process_words(" ".join(expected), " ".join(transcripts)).alignments[0]:
         left = expected[chunk.ref_start_idx : chunk.ref_end_idx]
-        right = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        right = transcripts[chunk.hyp_start_idx : chunk.hyp_end_idx]
         kind = {"equal": "same", "substitute": "changed", "delete": "missing", "insert": "extra"}[
             chunk.type
         ]
@@ -59,14 +59,14 @@ def align(reference: str, hypothesis: str) -> list[Piece]:
 
 def counts(pieces: list[Piece]) -> dict[str, int]:
     """{"words", "changed", "missing", "extra"}; words are those of the reference."""
-    found = {kind: sum(piece.kind == kind for piece in pieces) for kind in STYLES}
-    return {"words": sum(piece.kind != "extra" for piece in pieces)} | found
+    result = {kind: sum(piece.kind == kind for piece in pieces) for kind in STYLES}
+    return {"words": sum(piece.kind != "extra" for piece in pieces)} | result
 
 
 def error_rate(pieces: list[Piece]) -> float | None:
     """Word error rate, 0..1 and above; None when the reference holds no word."""
-    found = counts(pieces)
-    return sum(found[kind] for kind in STYLES) / found["words"] if found["words"] else None
+    result = counts(pieces)
+    return sum(result[kind] for kind in STYLES) / result["words"] if result["words"] else None
 
 
 def markup(pieces: list[Piece]) -> str:
@@ -79,13 +79,13 @@ def markup(pieces: list[Piece]) -> str:
 
 
 def _word(piece: Piece) -> str:
-    expected, heard = html.escape(piece.reference), html.escape(piece.hypothesis)
+    expected, transcripts = html.escape(piece.reference), html.escape(piece.hypothesis)
     if piece.kind == "same":
-        return f"<span>{heard}</span>"
+        return f"<span>{transcripts}</span>"
     said, text = {
-        "changed": (f"instead of: {expected}", f"{heard} <small>(for {expected})</small>"),
-        "missing": ("missing here", expected),
-        "extra": ("extra here", f"+{heard}"),
+        "changed": (f"instead of: {expected}", f"{transcripts} <small>(for {expected})</small>"),
+        "missing": ("deleted here", expected),
+        "extra": ("inserted here", f"+{transcripts}"),
     }[piece.kind]
     return f'<span title="{said}" style="{WORD}{STYLES[piece.kind]}">{text}</span>'
 
@@ -94,8 +94,8 @@ def legend() -> str:
     """One line that says what the three marks mean."""
     marks = {
         "changed": "other word (for the expected one)",
-        "missing": "missing word",
-        "extra": "+extra word",
+        "missing": "deleted word",
+        "extra": "+inserted word",
     }
     shown = (
         f'<span style="{WORD}{STYLES[kind]}white-space:nowrap">{text}</span>'
@@ -105,16 +105,17 @@ def legend() -> str:
 
 
 def sentence(pieces: list[Piece]) -> str:
-    """The same in plain words, e.g. '2 of 8 words differ (1 changed, 1 missing, 0 extra): 25.0 %
+    """The same in words, e.g. '2 of 8 words differ (1 substituted, 1 deleted, 0 inserted): 25.0 %
     word error rate.'
     """
-    found, rate = counts(pieces), error_rate(pieces)
+    edits, rate = counts(pieces), error_rate(pieces)
     if rate is None:
         return "Nothing to compare with: the expected text has no words."
-    wrong = sum(found[kind] for kind in STYLES)
+    wrong = sum(edits[kind] for kind in STYLES)
     if not wrong:
-        return f"All {found['words']} words are the same: 0 % word error rate."
+        return f"All {edits['words']} words are the same: WER 0 %."
     return (
-        f"{wrong} differences over {found['words']} words ({found['changed']} changed,"
-        f" {found['missing']} missing, {found['extra']} extra): {100 * rate:.1f} % word error rate."
+        f"{wrong} differences over {edits['words']} words ({edits['changed']} substituted,"
+        f" {edits['missing']} deleted, {edits['extra']} inserted): WER"
+        f" {100 * rate:.1f} %."
     )

@@ -11,12 +11,12 @@ import tomllib
 from typing import Any
 
 import streamlit as st
+import tomli_w
 
 from core.registry import catalog, plugins
 from core.registry.cards import Card, CardOption
 from dashboard.markdown import escape
 
-BARE = re.compile(r"[A-Za-z0-9_-]+")
 LARGEST = (1 << 53) - 1  # a browser's widest whole number
 LONG = 80  # characters of JSON that still read well on one line
 STRUCTURED = ("dict", "list", "tuple")
@@ -205,48 +205,12 @@ def same(value: Any, default: Any) -> bool:
 
 
 def toml(recipe: dict[str, Any]) -> str:
-    """A recipe's tables as TOML that load_recipe reads back: plain fields first, then one table
-    each.
-    """
-    lines = [
-        f"{_key(name)} = {_toml(value)}"
-        for name, value in recipe.items()
-        if not isinstance(value, dict) and value not in ("", None)
-    ]
-    for name, value in recipe.items():
-        if isinstance(value, dict) and value:
-            lines += _table(_key(name), value)
-    return "\n".join(lines) + "\n"
+    """A recipe's tables as TOML that load_recipe reads back; what is empty or None is left out."""
+    return tomli_w.dumps({k: _written(v) for k, v in recipe.items() if v not in ("", None, {})})
 
 
-def _table(path: str, values: dict[str, Any]) -> list[str]:
-    plain = [
-        f"{_key(k)} = {_toml(v)}"
-        for k, v in values.items()
-        if not isinstance(v, dict) and v is not None
-    ]
-    lines = ["", f"[{path}]", *plain]
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            lines += _table(f"{path}.{_key(key)}", value)
-    return lines
-
-
-def _key(name: str) -> str:
-    return name if BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return {math.inf: "inf", -math.inf: "-inf"}.get(value) or repr(value)
-    if isinstance(value, int):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        if any(isinstance(item, dict) for item in value):  # one table a line
-            return "[\n" + "".join(f"  {_toml(item)},\n" for item in value) + "]"
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+def _written(value: Any) -> Any:
+    """Without None, which TOML does not have, and without empty tables."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }"
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+        return {k: _written(v) for k, v in value.items() if v not in (None, {})}
+    return [_written(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -42,20 +42,20 @@ def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
     point, or the state of the one that
     is under way.
     """
-    asked = conditions(row)
-    if asked is None:
+    request = conditions(row)
+    if request is None:
         st.caption(
             f"To measure this size beside {escape(row['language_model'])}, use `python -m core"
             " evaluate --help` in a terminal."
         )
         return
     try:
-        job = measuring(run, subnet.name, asked)
+        job = measuring(run, subnet.name, request)
     except ImportError:
         st.caption("There is no job queue here, so this size cannot be measured.")
         return
     if job is not None and job.state in ACTIVE:
-        follow(run, subnet.name, asked)
+        follow(run, subnet.name, request)
         return
     if job is not None and job.state == "failed":
         st.warning(
@@ -74,7 +74,7 @@ def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
         ),
     ):
         try:
-            queue(run, subnet, asked)
+            queue(run, subnet, request)
         except (ValueError, OSError) as error:
             st.error(f"The measurement could not be queued: {escape(error)}")
             return
@@ -82,9 +82,9 @@ def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
 
 
 @st.fragment(run_every=2.0)
-def follow(run: str, name: str, asked: dict[str, Any]) -> None:
+def follow(run: str, name: str, request: dict[str, Any]) -> None:
     """Progress of the job, every two seconds; the whole page is drawn again when it ends."""
-    job = measuring(run, name, asked)
+    job = measuring(run, name, request)
     if job is None or job.state not in ACTIVE:
         st.rerun()
         return
@@ -101,14 +101,14 @@ def follow(run: str, name: str, asked: dict[str, Any]) -> None:
     )
 
 
-def measuring(run: str, name: str, asked: dict[str, Any]) -> Job | None:
+def measuring(run: str, name: str, request: dict[str, Any]) -> Job | None:
     """The newest job that measures this new size under these conditions, in whatever state; None if
     there never was.
     """
-    from core.jobs import queue as jobs
+    from core.jobs import queue
 
     try:
-        known = jobs.list_jobs(50)
+        known = queue.list_jobs(50)
     except data.UNREADABLE:
         return None
     for job in sorted(known, key=lambda job: -job.id):
@@ -117,20 +117,20 @@ def measuring(run: str, name: str, asked: dict[str, Any]) -> Job | None:
             job.kind == "evaluate"
             and job.payload.get("run") == run
             and new.get("name") == name
-            and all(job.payload.get(key) == value for key, value in asked.items())
+            and all(job.payload.get(key) == value for key, value in request.items())
         ):
             return job
     return None
 
 
-def queue(run: str, chosen: Subnet, asked: dict[str, Any]) -> int:
+def queue(run: str, chosen: Subnet, request: dict[str, Any]) -> int:
     """Queue the evaluation of a new size and make sure that a worker lives; returns the job's
     id.
     """
-    number = visitors.queue(
+    number = visitors.add(
         visit.visitor(),
         "evaluate",
-        {"run": run, "subnets": [], "new": as_dict(chosen), **asked},
+        {"run": run, "subnets": [], "new": as_dict(chosen), **request},
         run=run,
     )
     visitors.wake_worker(visit.visitor())

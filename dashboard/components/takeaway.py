@@ -12,7 +12,7 @@ import streamlit as st
 from core import paths
 from core.records import Report, Subnet, as_dict
 from core.storage import store
-from dashboard import data
+from dashboard import data, measurements
 from dashboard.components import choice
 from dashboard.live import data as live_data, report as live_report
 from dashboard.markdown import escape
@@ -43,7 +43,7 @@ def fits_my_device(points: pd.DataFrame) -> None:
             key="preset",
             on_change=_preset,
             help="; ".join(
-                f"{name}: {x.mb:g} MB, {x.ms:g} ms, {x.wer:g} % words wrong"
+                f"{name}: {x.mb:g} MB, {x.ms:g} ms, {x.wer:g} % WER"
                 for name, x in fits.PRESETS.items()
             ),
         )
@@ -63,9 +63,7 @@ def fits_my_device(points: pd.DataFrame) -> None:
                 "not on your device."
             ),
         )
-        wer = columns[2].number_input(
-            "% words wrong", 0.1, 200.0, step=5.0, key="limit_wer", format="%g"
-        )
+        wer = columns[2].number_input("% WER", 0.1, 200.0, step=5.0, key="limit_wer", format="%g")
         answer = fits.pick(points, fits.Limits(mb, ms, wer))
         if answer.best is None:
             st.warning(answer.text, icon=":material/block:")
@@ -98,7 +96,7 @@ def stakeholders(chosen: choice.Chosen, points: pd.DataFrame, percent: float) ->
         "Model": chosen.run,
         "Test set": f"{test_sets.name(row['split'])}: {row['utterances']} utterances,"
         f" {row['audio_seconds'] / 60:.0f} minutes",
-        "Streaming mode": test_sets.mode(tuple(row[name] for name in data.CONDITION[1:])),
+        "Streaming mode": test_sets.mode(tuple(row[name] for name in measurements.CONDITION[1:])),
         "Measured": f"{row['date']} on {row['hardware']}, {row['runtime']}",
         "SHA-256 of the file measured": str(row["file_sha256"]),
     }

@@ -42,27 +42,27 @@ def claims() -> list[dict]:
     damaged.
     """
     file = paths.COMPARED / paths.CLAIMS
-    found = (
+    result = (
         data.guard("comparison", "claims", _json_files, (str(file),), data.time_of(file))[0]
         if file.is_file()
         else []
     )
-    if not isinstance(found, list) or not all(
-        isinstance(row, dict) and set(row) >= CLAIM for row in found
+    if not isinstance(result, list) or not all(
+        isinstance(row, dict) and set(row) >= CLAIM for row in result
     ):
         raise ValueError(
             "The table of claims is of another version: `python -m core compare SET` writes it"
             " anew."
         )
-    return found
+    return result
 
 
 def arms(name: str) -> dict[str, list[dict]]:
     """{arm: its trainings' records} of a comparison. ValueError when one is damaged."""
     files = tuple(map(str, sorted((paths.COMPARED / name).glob("*.json"))))
-    found: dict[str, list[dict]] = {}
+    result: dict[str, list[dict]] = {}
     for record in data.guard(
         name, "trainings", _json_files, files, tuple(map(data.time_of, files))
     ):
-        found.setdefault(str(record.get("arm")), []).append({"seed": 0, "curve": [], **record})
-    return found
+        result.setdefault(str(record.get("arm")), []).append({"seed": 0, "curve": [], **record})
+    return result

@@ -46,7 +46,7 @@ def pick(points: pd.DataFrame, limits: Limits) -> Answer:
     limits.
     """
     if points.empty:
-        return Answer(None, "Nothing has been measured on these recordings yet.")
+        return Answer(None, "Nothing has been measured on this test set yet.")
     small = points["file_bytes"] / 1e6 <= limits.mb
     quick = (
         points["chunk_median_ms"].astype(float) <= limits.ms
@@ -58,7 +58,7 @@ def pick(points: pd.DataFrame, limits: Limits) -> Answer:
         return Answer(
             best,
             f"**{escape(best['subnet'])}** of “{escape(best['title'] or best['run'])}” fits best: "
-            f"{100 * best['wer']:.1f} % of words wrong, "
+            f"{100 * best['wer']:.1f} % WER, "
             f"{best['file_bytes'] / 1e6:.2f} MB, {best['chunk_median_ms']:.1f} ms per chunk. "
             f"{len(fitting)} of {len(points)} measured sizes fit.",
         )
@@ -82,8 +82,7 @@ def _reasons(
         )
     if not good.any():
         reasons.append(
-            f"The best has {100 * points['wer'].min():.1f} % of words wrong, the limit is"
-            f" {limits.wer:g} %."
+            f"The best has {100 * points['wer'].min():.1f} % WER, the limit is {limits.wer:g} %."
         )
     if reasons:
         return reasons
@@ -91,7 +90,7 @@ def _reasons(
         best = points[small & quick].sort_values("wer").iloc[0]
         return [
             f"The best of those small and quick enough, {escape(best['subnet'])}, has"
-            f" {100 * best['wer']:.1f} % of words wrong; the limit is {limits.wer:g} %. Allow more"
+            f" {100 * best['wer']:.1f} % WER; the limit is {limits.wer:g} %. Allow more"
             " MB, more ms or more errors."
         ]
     return [f"Those small enough (≤ {limits.mb:g} MB) need more than {limits.ms:g} ms per chunk."]

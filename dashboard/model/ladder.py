@@ -67,12 +67,12 @@ def _rungs(run: str, key: tuple, split: str) -> list[Rung]:
 
 
 def first_subnet(run: str) -> str:
-    """The size a visitor sees first: the rung nearest to 70 % zeros, else any stored size, else
+    """The size a visitor sees first: the rung nearest to 70 % sparsity, else any stored size, else
     "dense".
     """
-    found = rungs(run)
-    if found:
-        return min(found, key=lambda rung: abs(rung.percent - 70)).name
+    result = rungs(run)
+    if result:
+        return min(result, key=lambda rung: abs(rung.percent - 70)).name
     return next(iter(data.subnet_names(run)), "dense")
 
 
@@ -82,7 +82,7 @@ def neighbours(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
     above = [rung for rung in rungs if rung.percent >= percent]
     if not below or not above:
         span = f"{rungs[0].percent} to {rungs[-1].percent} %" if rungs else "no size"
-        raise ValueError(f"{percent:g} % zeros is outside what this net offers ({span}).")
+        raise ValueError(f"{percent:g} % sparsity is outside what this net offers ({span}).")
     return below[-1], above[0]
 
 
@@ -95,10 +95,10 @@ def mixable(run: str) -> bool:
 
 
 def between(run: str, percent: int) -> Subnet:
-    """The subnet with `percent` % zeros mixed from its two neighbours on the ladder; nobody has
+    """The subnet with `percent` % sparsity mixed from its two neighbours on the ladder; nobody has
     measured it.
     """
-    return data.guard(run, f"size at {percent} % zeros", _between, run, percent, data.stamp(run))
+    return data.guard(run, f"size at {percent} % sparsity", _between, run, percent, data.stamp(run))
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
@@ -107,7 +107,7 @@ def _between(run: str, percent: int, key: tuple) -> Subnet:
     a, b = data.subnet(run, low.name), data.subnet(run, high.name)
     if a.ranks_sha256 != b.ranks_sha256 or a.head != b.head:
         raise ValueError(
-            f"its neighbours {a.name} and {b.name} were pruned one by one, so nothing lies between"
+            f"its neighbours {a.name} and {b.name} were individually pruned: nothing lies between"
             " them"
         )
     keep = cost.between(data.anatomy(run), a.keep, b.keep, percent / 100)

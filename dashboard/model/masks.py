@@ -86,7 +86,7 @@ def compare(run_a: str, a: Subnet, run_b: str, b: Subnet) -> Comparison:
     """
     if shape(data.anatomy(run_a)) != shape(data.anatomy(run_b)):
         raise ValueError(
-            "The two networks are built differently, or their zeros lie in other patterns, so their"
+            "The two models are built differently, or their zeros lie in other patterns, so their"
             " masks cannot be laid over each other."
         )
     key = (data.stamp(run_a), data.stamp(run_b), a.name, a.sparsity, b.name, b.sparsity)

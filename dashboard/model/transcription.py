@@ -1,7 +1,7 @@
 """From the bytes a person hands in to text: clear checks, two at a time, words as they come. No
 Streamlit.
 
-Engines are imported by `recogniser` alone, which is called only when something is really
+Engines are imported by `recognizer` alone, which is called only when something is really
 transcribed; torch is one of them, for models that no other engine runs.
 """
 
@@ -13,9 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from core import paths
 
 RATE = 16000
 MOST_MB = 100
@@ -36,7 +39,7 @@ class NotUsable(ValueError):
 
 
 @dataclass(frozen=True)
-class Heard:
+class Transcript:
     """One subnet's transcript. `seconds` is computing time alone, in s; rtf = seconds /
     audio_seconds.
     """
@@ -135,7 +138,7 @@ class Way:
     changed: int = 0
 
 
-def recogniser(packed: bytes, chunk_ms: float, way: Way) -> Any:
+def recognizer(packed: bytes, chunk_ms: float, way: Way) -> Any:
     """The one door to engines: opens the very file a user would download, and warms it up with
     0.3 s of silence.
     """
@@ -164,15 +167,16 @@ def recogniser(packed: bytes, chunk_ms: float, way: Way) -> Any:
     return opened
 
 
-def listen(
-    recognisers: dict[str, Any], samples: np.ndarray, tell: Callable[[float, dict[str, str]], None]
-) -> list[Heard]:
-    """Stream samples [N] through every recogniser in turn, packet by packet; only its own time
+def transcribe(
+    recognizers: dict[str, Any], samples: np.ndarray, tell: Callable[[float, dict[str, str]], None]
+) -> list[Transcript]:
+    """Stream samples [N] through every recognizer in turn, packet by packet; only its own time
     counts for each.
 
-    `tell(share done, {subnet: text so far})` is called when words changed, at most every REDRAW_S.
+    `tell(share done, {subnet: text so far})` is called when words change, at most
+    every REDRAW_S.
     """
-    streams = {name: one.stream() for name, one in recognisers.items()}
+    streams = {name: item.stream() for name, item in recognizers.items()}
     texts, spent = dict.fromkeys(streams, ""), dict.fromkeys(streams, 0.0)
     shown, last = dict(texts), 0.0
     for start in range(0, len(samples), PACKET):
@@ -192,23 +196,33 @@ def listen(
     tell(1.0, dict(texts))
     length = len(samples) / RATE
     return [
-        Heard(
+        Transcript(
             name,
             texts[name],
             spent[name],
             length,
             spent[name] / length,
-            recognisers[name].conditions | {"threads": THREADS},
+            recognizers[name].conditions | {"threads": THREADS},
         )
         for name in streams
     ]
 
 
-def as_document(name: str, run: str, reference: str, heard: list[Heard]) -> dict[str, Any]:
+def as_document(name: str, run: str, reference: str, received: list[Transcript]) -> dict[str, Any]:
     """What the JSON download holds."""
     return {
         "audio": name,
         "run": run,
         "reference": reference,
-        "transcripts": [asdict(one) for one in heard],
+        "transcripts": [asdict(item) for item in received],
     }
+
+
+def language_models() -> list[Path]:
+    """ARPA files made by `core lm` on this machine."""
+    folder = paths.language_models()
+    return (
+        sorted(p for p in folder.iterdir() if p.name.endswith((".arpa", ".arpa.gz")))
+        if folder.is_dir()
+        else []
+    )

@@ -1,4 +1,4 @@
-"""Compare: several networks on one chart, what each cost to train, and which parts each keeps at
+"""Compare: several models on one chart, what each cost to train, and which parts each keeps at
 which size.
 """
 
@@ -9,8 +9,9 @@ import streamlit as st
 
 from core import paths
 from core.storage import metrics as history
-from dashboard import data
+from dashboard import data, measurements
 from dashboard.charts import compare as compare_charts, explore as charts
+from dashboard.components import arms
 from dashboard.markdown import escape
 from dashboard.model import comparisons
 
@@ -24,7 +25,7 @@ def pick_runs() -> list[str]:
     infos = data.run_infos()
     start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
     return st.multiselect(
-        "Trained networks",
+        "Models",
         [info.id for info in infos],
         default=start,
         key="compared",
@@ -42,19 +43,19 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
         points["split"].unique(),
         key=lambda s: (-points[points["split"] == s]["run"].nunique(), "strings" not in s, s),
     )
-    split = left.selectbox("Recordings they were tested on", splits, key="compared_split")
-    found = data.conditions(points[points["split"] == split])
+    split = left.selectbox("Test set", splits, key="compared_split")
+    result = measurements.conditions(points[points["split"] == split])
     condition = right.selectbox(
-        "How they listen", found, key="compared_condition", format_func=charts.condition_words
+        "Streaming mode", result, key="compared_condition", format_func=charts.condition_words
     )
-    same = data.same_condition(points, split, condition)
+    same = measurements.same_condition(points, split, condition)
     absent = [run for run in runs if run not in set(same["run"])]
     if absent:
         st.info(
-            "Left out, because nobody measured them on these recordings in this way of listening,"
+            "Left out, because nobody measured them on this test set in this streaming mode,"
             " and numbers from different conditions cannot be compared: "
             + "; ".join(escape(data.run_title(run)) for run in absent)
-            + ". Networks that can listen so are measured with python -m core evaluate RUN"
+            + ". Measure them with python -m core evaluate RUN"
             f" --splits {escape(split)} --chunk-ms {condition[0]:g}."
         )
     return same
@@ -62,7 +63,7 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
 
 def fronts(points: pd.DataFrame) -> None:
     """Every measured size of every network."""
-    st.subheader("Mistakes and size")
+    st.subheader("WER and size")
     axis = charts.AXES[
         st.segmented_control(
             "Size means",
@@ -75,7 +76,7 @@ def fronts(points: pd.DataFrame) -> None:
     ]
     drawn = charts.front(points, axis)
     if drawn.empty:
-        st.info(f"No size has been measured for “{axis.short}” on these recordings.")
+        st.info(f"No size has been measured for “{axis.short}” on this test set.")
         return
     if (
         axis.column == "chunk_median_ms"
@@ -90,11 +91,11 @@ def fronts(points: pd.DataFrame) -> None:
         charts.front_figure(drawn, axis, None, st.context.theme.type == "dark"),
         key="fronts",
         config=charts.config(True),
-        alt=f"Word error rate over {axis.title} for every size of the compared networks",
+        alt=f"Word error rate over {axis.title} for every size of the compared models",
     )
     st.caption(
         "**What to see:** lower is better, further left is smaller. A method wins where its points"
-        " lie below the others' at the same size and the thin bars (95 % intervals) do not overlap"
+        " lie below the others' at the same size and the thin bars (95 % CI) do not overlap"
         " much; faint points are beaten by the same method."
     )
 
@@ -124,7 +125,7 @@ def costs(runs: list[str]) -> None:
             },
         )
         st.caption(
-            "**What to see:** how many sizes one training gives. Stages that several networks share"
+            "**What to see:** how many sizes one training gives. Stages that several models share"
             " (a common dense start) are counted for each of them. Minutes from different machines"
             " cannot be compared; multiplications really executed (MACs) can."
         )
@@ -143,7 +144,7 @@ def kept(runs: list[str]) -> None:
             tables[run] = table
     if not tables:
         st.info(
-            "None of these networks has sizes that chose what to keep: a uniform size (u..) keeps"
+            "None of these models has sizes that chose what to keep: a uniform size (u..) keeps"
             " the same share of every part."
         )
         return
@@ -176,16 +177,16 @@ def kept(runs: list[str]) -> None:
 def claims() -> None:
     """What the comparisons say of the claims, sentence by sentence."""
     try:
-        found = comparisons.claims()
+        result = comparisons.claims()
     except ValueError as error:
         st.warning(escape(error))
         return
-    if not found:
+    if not result:
         return
     st.subheader("What has been claimed, and what we measured")
     wide = {"claim": st.column_config.TextColumn(width="large")}
     st.dataframe(
-        compare_charts.claims_table([r for r in found if not r["smaller"]]),
+        compare_charts.claims_table([r for r in result if not r["smaller"]]),
         hide_index=True,
         column_config=wide,
     )
@@ -195,7 +196,7 @@ def claims() -> None:
         " “More errors” is relative: +10 % means 11 wrong words instead of 10, with the range it"
         " likely lies in. All of it is small: minutes of training each."
     )
-    if smaller := [r for r in found if r["smaller"]]:
+    if smaller := [r for r in result if r["smaller"]]:
         with st.expander("The same claims from smaller trainings"):
             st.dataframe(compare_charts.claims_table(smaller), hide_index=True, column_config=wide)
             st.caption(
@@ -205,78 +206,28 @@ def claims() -> None:
 
 def pages() -> None:
     """Every comparison, written by `python -m core compare`."""
-    found = (
+    result = (
         [p for p in sorted(paths.COMPARED.glob("*.md")) if p.name != paths.CLAIMS_PAGE]
         if paths.COMPARED.is_dir()
         else []
     )
-    if found:
+    if result:
         st.subheader("Every comparison, one by one")
-    for page in found:
+    for page in result:
         text = page.read_text(encoding="utf-8")
         with st.expander(
             text.splitlines()[0].removeprefix("# "), key=f"page:{page.stem}", on_change="rerun"
         ) as box:
             if box.open:
-                learning(page.stem)
+                arms.learning(page.stem)
                 st.markdown("\n".join(text.splitlines()[1:]))
-
-
-def learning(name: str) -> None:
-    """Words wrong and size of all arms; how the losses of one arm's passes fell, a line per pass
-    and seed; which parts the sizes keep.
-    """
-    try:
-        arms = comparisons.arms(name)
-    except ValueError as error:
-        st.warning(escape(error))
-        return
-    if not arms:
-        return
-    points = compare_charts.arms_points(arms)
-    if len(points):
-        st.plotly_chart(
-            compare_charts.arms_figure(points, st.context.theme.type == "dark"),
-            key=f"arms:{name}",
-            config={"displayModeBar": False},
-            alt="Words wrong over megabytes, a line per way of training",
-        )
-        st.caption(
-            "**What to see:** lower is better, further left is smaller. Every point is the mean of"
-            " the trainings from different seeds, its thin bar goes from the best to the worst of"
-            " them: where bars overlap, the difference may be chance."
-        )
-    arm = st.selectbox("How the errors fell while it was trained", list(arms), key=f"arm:{name}")
-    st.plotly_chart(
-        compare_charts.learning_figure(arms[arm], st.context.theme.type == "dark"),
-        key=f"learning:{name}",
-        config={"displayModeBar": False},
-        alt=f"Training loss of {arm} over hours of speech heard, a line per size and seed",
-    )
-    st.caption(
-        "**What to see:** a lower line has learned more; lines of one colour are the same pass of a"
-        " training that was done again from another seed. A pass called random or shrinking is"
-        " another size at every step."
-    )
-    table = compare_charts.arms_kept_table(arms)
-    if len(table):
-        st.plotly_chart(
-            compare_charts.kept_figure(table),
-            key=f"kept:{name}",
-            config={"displayModeBar": False},
-            alt="Share of the parts of each kind that every size keeps",
-        )
-        st.caption(
-            "**What to see:** which parts are kept by sizes that leave some out, mean of the"
-            f" seeds. {escape(compare_charts.arms_kept_sentence(table))}"
-        )
 
 
 def of_networks(runs: list[str]) -> None:
     """Fronts, costs and what is kept."""
-    points = data.points(tuple(runs))
+    points = measurements.points(tuple(runs))
     if points.empty:
-        st.info("None of these networks has been measured yet: `python -m core evaluate --help`.")
+        st.info("None of these models has been measured yet: `python -m core evaluate --help`.")
     else:
         fronts(compare_charts.told_apart(same_conditions(points, runs)))
     costs(runs)
@@ -286,7 +237,7 @@ def of_networks(runs: list[str]) -> None:
 def main() -> None:
     st.title("Side by side")
     st.markdown(
-        "Different ways to make a speech recogniser small, on one chart. Only numbers measured in"
+        "Different ways to make a speech recognizer small, on one chart. Only numbers measured in"
         " the same way are shown together."
     )
     runs = pick_runs()
@@ -294,9 +245,9 @@ def main() -> None:
         of_networks(runs)
     else:
         st.info(
-            "Choose at least one network above."
+            "Choose at least one model above."
             if data.run_infos()
-            else "No network has been trained yet: start one on **Train**."
+            else "No model has been trained yet: start one on **Train**."
         )
     claims()
     pages()

@@ -11,101 +11,39 @@ import streamlit as st
 
 from core import cost
 from core.records import Subnet
-from dashboard import data
+from dashboard import data, measurements
 from dashboard.charts import curves, explore as charts
-from dashboard.components import cards, choice, measure, takeaway
+from dashboard.components import cards, choice, conditions, measure, takeaway
 from dashboard.live import component, data as live_data
 from dashboard.look import one_look
 from dashboard.markdown import escape
-from dashboard.model import ladder, test_sets
+from dashboard.model import ladder
 
 TITLE = "Explore"
 ICON = ":material/tune:"
 ORDER = 1
-
-
-def shown_runs(run: str) -> tuple[str, ...]:
-    """The runs of the chart: the chosen one and those to compare with, which are the released ones
-    at first.
-    """
-    infos = [info for info in data.run_infos() if info.id != run]
-    if not infos:
-        return (run,)
-    start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
-    beside = st.multiselect(
-        "Compare with",
-        [info.id for info in infos],
-        default=start,
-        key=f"beside:{run}",
-        format_func=data.run_title,
-        placeholder="other networks",
-    )
-    return (run, *beside)
-
-
-def pick_run(chosen: choice.Chosen) -> None:
-    """A menu of runs, when there are several."""
-    ids = data.run_ids()
-    if len(ids) < 2:
-        return
-    if st.session_state.get("run_menu") != chosen.run:
-        st.session_state["run_menu"] = chosen.run
-    st.selectbox(
-        "Model",
-        ids,
-        key="run_menu",
-        format_func=data.run_title,
-        on_change=lambda: choice.choose(run=st.session_state["run_menu"]),
-    )
-
-
-def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame:
-    """Menus for model, test set and streaming mode behind one button that says what is chosen; the
-    rows measured under exactly these.
-    """
-    run = chosen.run
-    own = points[points["run"] == run]
-    splits = sorted((own if len(own) else points)["split"].unique(), key=test_sets.name)
-    if not splits:
-        pick_run(chosen)
-        return points
-    first = data.default_split(run)
-    first = first if first in splits else splits[0]
-    now = st.session_state.get(f"split:{run}", first)
-    label = f"{escape(data.run_title(run))} · {escape(test_sets.name(now))}"
-    with st.popover(label, icon=":material/tune:", width="content"):
-        pick_run(chosen)
-        split = st.selectbox(
-            "Test set",
-            splits,
-            key=f"split:{run}",
-            index=splits.index(first),
-            format_func=test_sets.name,
-        )
-        tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
-        found = data.conditions(tested)
-        condition = st.selectbox(
-            "Streaming mode",
-            found,
-            key=f"condition:{run}:{split}",
-            format_func=test_sets.mode,
-            index=_headline(found),
-        )
-    return data.same_condition(points, split, condition)
-
-
-def _headline(found: list[tuple]) -> int:
-    """320 ms chunks, greedy, no language model come first where they were measured."""
-    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in found]
-    return scores.index(max(scores)) if scores else 0
+WORDS = """
+- **Sparsity**: a model is a large table of numbers (weights). Pruning sets many of them to zero, in
+  blocks (of 8, mostly), and zeros need not be stored. One training yields *all* sizes; the slider
+  picks one.
+- **WER (word error rate)**: substituted, deleted and inserted words, divided by the words spoken.
+  The thin bars are 95 % confidence intervals: with other speakers the number would likely fall
+  within them.
+- **≈ and a hollow dot**: nobody has measured this size; the number is read off the straight line
+  between the measured sizes beside it and is never written to a file.
+- **Beaten (faint)**: another measured point has no more bytes (to 1 %) *and* fewer errors.
+- One chart only ever shows one test set, one streaming mode, one decoder, one language model and
+  one way of writing words (normalizer). Spoken by people and spoken by a computer are never
+  averaged.
+"""
 
 
 def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dict:
     """The chosen size as the cards and the chart show it: measured, or estimated from its measured
     neighbours.
     """
-    own = points[points["run"] == chosen.run]
-    rows = own[own["subnet"] == subnet.name]
+    local = points[points["run"] == chosen.run]
+    rows = local[local["subnet"] == subnet.name]
     if len(rows):
         row = rows.iloc[0]
         return {**row.to_dict(), "low": row["wer_low"], "high": row["wer_high"], "measured": True}
@@ -119,12 +57,12 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
         "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
         "chunk_median_ms": None,
     }
-    rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(own["subnet"])]
+    rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(local["subnet"])]
     percent = 100 * subnet.sparsity
     below = [rung for rung in rungs if 100 * rung.sparsity <= percent]
     above = [rung for rung in rungs if 100 * rung.sparsity >= percent]
     if below and above:
-        a, b = (own[own["subnet"] == rung.name].iloc[0] for rung in (below[-1], above[0]))
+        a, b = (local[local["subnet"] == rung.name].iloc[0] for rung in (below[-1], above[0]))
         width = b["sparsity"] - a["sparsity"]
         share = (subnet.sparsity - a["sparsity"]) / width if width > 0 else 0.0
         for column in ("wer", "zstd_bytes", "mmacs_per_second", "chunk_median_ms"):
@@ -166,7 +104,7 @@ def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
     ]
     drawn = charts.front(points, axis)
     if drawn.empty:
-        st.info(f"No size has been measured for “{axis.short}” on these recordings.")
+        st.info(f"No size has been measured for “{axis.short}” on this test set.")
         return drawn
     if axis.column == "chunk_median_ms":
         drawn = same_machine(drawn, axis)
@@ -218,10 +156,10 @@ def board() -> None:
         subnet = choice.record(chosen)
         data.reports(chosen.run)
     except ValueError as error:
-        pick_run(chosen)
+        conditions.pick_run(chosen)
         st.error(f"{escape(error)}\n\nChoose another model, or repair this run's folder.")
         return
-    points = pick_conditions(chosen, data.points((chosen.run,)))
+    points = conditions.pick_conditions(chosen, measurements.points((chosen.run,)))
     if points.empty:
         st.info(
             "No size of this model has been measured yet. Open **Jobs** to see whether that is"
@@ -268,13 +206,18 @@ def comparison(chosen: choice.Chosen, point: dict, points: pd.DataFrame) -> None
     with st.expander("Compare with other models", key="comparison_box", on_change="rerun") as box:
         if not box.open:
             return
-        beside = shown_runs(chosen.run)
-        condition = tuple(points.iloc[0][name] for name in data.CONDITION[1:])
-        chart(data.same_condition(data.points(beside), points.iloc[0]["split"], condition), point)
+        beside = conditions.shown_runs(chosen.run)
+        condition = tuple(points.iloc[0][name] for name in measurements.CONDITION[1:])
+        chart(
+            measurements.same_condition(
+                measurements.points(beside), points.iloc[0]["split"], condition
+            ),
+            point,
+        )
 
 
 def learning(run: str) -> None:
-    """How the errors fell while the network was trained."""
+    """How the errors fell while the model was trained."""
     try:
         rows = data.learning(run)
     except ValueError as error:
@@ -288,36 +231,24 @@ def learning(run: str) -> None:
         if not box.open:  # drawn when somebody looks: the slider need not draw it again and again
             return
         figure = curves.figure(
-            rows, "wer", "audio_hours", "hours of speech heard", st.context.theme.type == "dark"
+            rows, "wer", "audio_hours", "hours of training audio", st.context.theme.type == "dark"
         )
         st.plotly_chart(
             figure,
             key="learning",
             config={"displayModeBar": False},
-            alt="Word error rate on held-out speech over hours of speech heard in training",
+            alt="Word error rate on held-out speech over hours of training audio",
         )
         st.caption(
-            "**What to see:** how fast words wrong fall with the speech heard, and which recordings"
-            " are hard. “Dense” is the whole network, “sparsest” the smallest size trained with it."
+            "**What to see:** how fast the WER falls with the training audio, and which test sets"
+            " are hard. “Dense” is the whole model, “sparsest” the smallest size trained with it."
             " Measured on a little speech held out of training."
         )
 
 
 def details() -> None:
     with st.expander("What do these words mean?"):
-        st.markdown(
-            "- **Zeros**: a network is a large table of numbers (weights). Pruning sets many of"
-            " them to zero, in blocks (of 8, mostly), and zeros need not be stored. One training"
-            " run yields *all* sizes; the slider picks one.\n- **Words wrong (WER)**: wrong,"
-            " missing and extra words, divided by the words spoken. The thin bars are 95 %"
-            " intervals: with other speakers the number would likely fall within them.\n- **≈ and a"
-            " hollow dot**: nobody has measured this size; the number is read off the straight line"
-            " between the measured sizes beside it and is never written to a file.\n- **Beaten"
-            " (faint)**: another measured point has no more bytes (to 1 %) *and* fewer errors.\n-"
-            " One chart only ever shows one set of recordings, one way of listening, one decoder,"
-            " one language model and one way of writing words (normaliser). Spoken by people and"
-            " spoken by a computer are never averaged."
-        )
+        st.markdown(WORDS)
 
 
 def main() -> None:

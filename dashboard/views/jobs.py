@@ -8,7 +8,7 @@ import time
 
 import streamlit as st
 
-from core.jobs import database as queue_file, queue as jobs, visitors
+from core.jobs import database, queue, visitors
 from core.jobs.job import Job
 from core.storage import metrics as history
 from dashboard import visit
@@ -34,7 +34,7 @@ WORDS = {
     "evaluate": "Measure",
     "export": "Write files to take away",
 }
-STATES = {  # colour-blind safe: each state has a sign and a word as well as a colour
+STATES = {  # color-blind safe: each state has a sign and a word as well as a color
     "queued": ("gray", ":material/schedule:", "waiting"),
     "running": ("blue", ":material/play_arrow:", "running"),
     "done": ("green", ":material/check:", "done"),
@@ -74,26 +74,26 @@ def placed(job: Job) -> str:
 def subject(job: Job) -> str:
     """What the job is about: its run, or the title or method of the recipe it brings."""
     recipe = job.payload.get("recipe")
-    told = job.run or job.payload.get("run", "")
+    facts = job.run or job.payload.get("run", "")
     if isinstance(recipe, dict):
         method = recipe.get("method", {})
         return (
             recipe.get("title")
-            or told
+            or facts
             or (method.get("name", "") if isinstance(method, dict) else "")
         )
     if job.kind in ("evaluate", "export"):
         new = (job.payload.get("new") or {}).get("name")
         sizes = [new] if new else job.payload.get("subnets", [])
         named = ", ".join(sizes[:3]) + (" ..." if len(sizes) > 3 else "")
-        return ": ".join(filter(None, (told, named or "all sizes")))
-    return told or str(recipe or "")
+        return ": ".join(filter(None, (facts, named or "all sizes")))
+    return facts or str(recipe or "")
 
 
 def name_of(number: int) -> str:
     """A job in one line, for the list to choose from."""
     try:
-        job = jobs.get(number)
+        job = queue.get(number)
     except (ValueError, OSError):
         return f"{number}"
     return f"{number} · {WORDS.get(job.kind, job.kind)} · {subject(job)}"
@@ -103,7 +103,7 @@ def act(action, number: int) -> None:
     """Run a button's action on a job; what is refused is told at the top of the page."""
     try:
         action(visit.visitor(), number)
-        if action is visitors.resume or jobs.get(number).remote:  # a cluster is told by a worker
+        if action is visitors.resume or queue.get(number).remote:  # a cluster is told by a worker
             visitors.wake_worker(visit.visitor())
     except (ValueError, OSError) as problem:
         st.session_state["refused"] = (str(problem), time.time() + TOLD_FOR)
@@ -122,13 +122,13 @@ def changeable(job: Job) -> bool:
 
 
 def card(job: Job, now: float) -> None:
-    colour, icon, word = STATES[job.state]
+    color, icon, word = STATES[job.state]
     if job.cancel and job.state == "running":
         word = "stopping"
     with st.container(border=True):
         left, right = st.columns([5, 1], vertical_alignment="center")
         left.markdown(
-            f"**{job.id} · {escape(WORDS.get(job.kind, job.kind))}** &nbsp; :{colour}-badge[{icon}"
+            f"**{job.id} · {escape(WORDS.get(job.kind, job.kind))}** &nbsp; :{color}-badge[{icon}"
             f" {word}]  \n{escape(subject(job))}"
         )
         if job.state in ("queued", "running"):
@@ -165,7 +165,7 @@ def card(job: Job, now: float) -> None:
 
 def worker_line(waiting: bool) -> None:
     """Whether something works on the queue, and a button that starts it."""
-    if jobs.worker_alive():
+    if queue.worker_alive():
         st.caption(
             ":material/check_circle: A worker is alive: it takes the jobs in their order, one at a"
             " time for every device, also after you close this page."
@@ -193,17 +193,17 @@ def worker_line(waiting: bool) -> None:
 def board() -> None:
     """The list of jobs; a fragment, redrawn on its own while the rest of the page stays."""
     try:
-        found = jobs.list_jobs(SHOWN)
-        if lost := queue_file.said(queue_file.damaged()):
+        result = queue.list_jobs(SHOWN)
+        if lost := database.said(database.damaged()):
             st.warning(escape(lost), icon=":material/healing:")
-        worker_line(any(job.state == "queued" for job in found))
+        worker_line(any(job.state == "queued" for job in result))
     except (ValueError, OSError) as problem:
         st.error(f"The queue cannot be read: {escape(problem)}")
         return
     refused, until = st.session_state.get("refused", ("", 0.0))
     if time.time() < until:
         st.warning(escape(refused))
-    if not found:
+    if not result:
         st.info(
             "No job has been started yet. **Train** starts one, and so does “Measure this size” on"
             " **Explore**."
@@ -211,30 +211,30 @@ def board() -> None:
         links.to_page("train", "Go to Train", ":material/school:")
         return
     order = {"running": 0, "queued": 1}
-    found.sort(
+    result.sort(
         key=lambda job: (order.get(job.state, 2), job.id if job.state == "queued" else -job.id)
     )
-    known, states = st.session_state.get("known jobs"), {job.id: job.state for job in found}
+    known, states = st.session_state.get("known jobs"), {job.id: job.state for job in result}
     st.session_state["known jobs"] = states
     if known is not None and known != states:
         # what stands outside this fragment depends on it: how often to look, which jobs to look
         # closer at
         st.rerun()
     now = time.time()
-    for job in found[:8]:
+    for job in result[:8]:
         card(job, now)
     if visit.visitor().may(visit.JOBS):
-        machines.show(found)
-    if len(found) > 8:
-        with st.expander(f"{len(found) - 8} older jobs"):
-            for job in found[8:]:
+        machines.show(result)
+    if len(result) > 8:
+        with st.expander(f"{len(result) - 8} older jobs"):
+            for job in result[8:]:
                 card(job, now)
 
 
 def closer(number: int) -> None:
     """Curves and log of one job; a fragment, live while it runs."""
     try:
-        job = jobs.get(number)
+        job = queue.get(number)
     except (ValueError, OSError) as problem:
         st.error(escape(problem))
         return
@@ -243,7 +243,7 @@ def closer(number: int) -> None:
         st.caption("What it wrote is shown to whoever queued it.")
         return
     st.markdown("**Log**")
-    written = jobs.log(job.id, LOG_LINES).strip()
+    written = queue.log(job.id, LOG_LINES).strip()
     if written:
         st.caption(f"The last {LOG_LINES} lines it wrote, the newest at the top.")
         st.code(

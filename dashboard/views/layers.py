@@ -1,4 +1,4 @@
-"""Layers: where the zeros are, from the whole network down to every block of every matrix."""
+"""Layers: where the zeros are, from the whole model down to every block of every matrix."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def pick_size(chosen: choice.Chosen) -> None:
 
 
 def overview(table: pd.DataFrame) -> None:
-    """Zeros by kind over the layers, and the whole network as a heat map."""
+    """Zeros by kind over the layers, and the whole model as a heat map."""
     st.subheader("Which parts were pruned?")
     st.plotly_chart(
         layer_charts.kinds_figure(table, is_dark()),
         key="kinds",
         config=layer_charts.CONFIG,
-        alt="Share of zeros per layer for feed-forward, attention and convolution",
+        alt="Sparsity per layer for feed-forward, attention and convolution",
     )
     st.caption(f"**What to see:** {escape(kinds_sentence(table))}")
     st.plotly_chart(
         layer_charts.heat_figure(table),
         key="heat",
         config=layer_charts.CONFIG,
-        alt="Share of zeros in every weight matrix",
+        alt="Sparsity of every weight matrix",
     )
     out = layer_charts.left_out(table)
     st.caption(
@@ -66,9 +66,9 @@ def overview(table: pd.DataFrame) -> None:
         )
     )
     with st.expander("The same as numbers"):
-        shown = table.assign(**{"zeros %": (100 * table["sparsity"]).round(1)})
+        shown = table.assign(**{"sparsity %": (100 * table["sparsity"]).round(1)})
         st.dataframe(
-            shown[["layer", "kind", "unit", "weights", "zeros", "zeros %"]], hide_index=True
+            shown[["layer", "kind", "unit", "weights", "zeros", "sparsity %"]], hide_index=True
         )
 
 
@@ -77,9 +77,9 @@ def kinds_sentence(table: pd.DataFrame) -> str:
     summed = table.groupby("kind")[["weights", "zeros"]].sum()
     shares = (100 * summed["zeros"] / summed["weights"]).sort_values()
     if shares.iloc[-1] - shares.iloc[0] < 1.0:
-        return f"all parts have about the same share of zeros, {shares.mean():.0f} %."
+        return f"all parts have about the same sparsity, {shares.mean():.0f} %."
     return (
-        f"{shares.index[-1]} lost most ({shares.iloc[-1]:.0f} % zeros), {shares.index[0]} least "
+        f"{shares.index[-1]} lost most ({shares.iloc[-1]:.0f} % sparsity), {shares.index[0]} least "
         f"({shares.iloc[0]:.0f} %): a high line means the net can do without it."
     )
 
@@ -113,7 +113,7 @@ def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
         else (f"a block of {unit.block} weights", f"groups of {unit.block} outputs")
     )
     st.caption(
-        f"**What to see:** every coloured cell is {cell} that is kept. {100 * mask.mean():.1f} % of"
+        f"**What to see:** every colored cell is {cell} that is kept. {100 * mask.mean():.1f} % of"
         f" {mask.size:,} are left; {100 * full:.0f} % of the inputs are still used, and {empty} of"
         f" {mask.shape[0]} {outputs} are empty. Vertical stripes are inputs the net relies on."
     )
@@ -153,8 +153,8 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
     if not others:
         st.info("There is no second size to compare with yet.")
         return
-    own = [name for run, name in others if run == chosen.run]
-    start = next((i for i, (_, name) in enumerate(others) if name != "dense"), 0) if own else 0
+    local = [name for run, name in others if run == chosen.run]
+    start = next((i for i, (_, name) in enumerate(others) if name != "dense"), 0) if local else 0
     run, name = st.selectbox(
         "Compare with",
         others,
@@ -164,14 +164,14 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
     )
     try:
         other = data.subnet(run, name)
-        found = masks.compare(chosen.run, subnet, run, other)
+        result = masks.compare(chosen.run, subnet, run, other)
     except ValueError as error:
         st.info(escape(error))
         return
     first, second = subnet.name, name if run == chosen.run else f"{name} ({data.run_title(run)})"
-    st.markdown(found.words.format(a=escape(first), b=escape(second)))
+    st.markdown(result.words.format(a=escape(first), b=escape(second)))
     st.plotly_chart(
-        layer_charts.heat_figure(found.units, "difference", "kept %"),
+        layer_charts.heat_figure(result.units, "difference", "kept %"),
         key="difference",
         config=layer_charts.CONFIG,
         alt=f"Where {second} keeps more or fewer weights than {first}",
@@ -196,7 +196,7 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
             config=layer_charts.MASK_CONFIG,
             alt=f"Blocks of {unit.name} in {first}, {second}, both or neither",
         )
-        st.caption("**What to see:** in nested sizes one of the two “only in” colours is missing.")
+        st.caption("**What to see:** in nested sizes one of the two “only in” colors is missing.")
 
 
 @st.fragment
@@ -218,7 +218,7 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
     try:
         rows = [
             {"step": step, "name": label, "agree": masks.agreement(chosen.run, subnet, step, name)}
-            for label, name in (("whole network", ""), (unit.name, unit.name))
+            for label, name in (("whole model", ""), (unit.name, unit.name))
             for step in steps
         ]
         st.plotly_chart(
@@ -228,9 +228,9 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
             alt="Share of the final blocks already chosen at each step",
         )
         st.caption(
-            "**What to see:** where the line is near 100 %, the network had already decided which"
+            "**What to see:** where the line is near 100 %, the model had already decided which"
             " blocks to keep at this size; a random choice would stand at"
-            f" {100 * (1 - subnet.sparsity):.0f} % for the whole network."
+            f" {100 * (1 - subnet.sparsity):.0f} % for the whole model."
         )
         step = (
             st.select_slider(
@@ -254,7 +254,7 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
             alt=f"Blocks of {unit.name} kept at step {step} and at the end",
         )
         st.caption(
-            "**What to see:** blocks in one of the two “only in” colours changed their fate after"
+            "**What to see:** blocks in one of the two “only in” colors changed their fate after"
             " this step."
         )
     except ValueError as error:
@@ -262,9 +262,9 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
 
 
 def main() -> None:
-    st.title("Inside the network")
+    st.title("Inside the model")
     st.markdown(
-        "A speech recogniser is a stack of layers, each a few large tables of numbers. Pruning"
+        "A speech recognizer is a stack of layers, each a few large tables of numbers. Pruning"
         " empties them in blocks, mostly of 8. Here you see which tables it emptied, and which it"
         " needed."
     )
@@ -275,12 +275,11 @@ def main() -> None:
         anatomy = data.anatomy(chosen.run)
     except ValueError as error:
         st.error(
-            f"{escape(error)}\n\nChoose another network on **Explore**, or repair this run's"
-            " folder."
+            f"{escape(error)}\n\nChoose another model on **Explore**, or repair this run's folder."
         )
         return
     if not anatomy.units:
-        st.info("This network has no parts that can be pruned.")
+        st.info("This model has no parts that can be pruned.")
         return
     st.markdown(choice.describe(chosen))
     overview(layer_charts.unit_table(anatomy, subnet))

@@ -25,27 +25,27 @@ SCRATCH = "An empty form"
 PARTS = {  # field of a recipe: (heading, what it decides, what a new form starts with)
     "corpus": (
         "Speech",
-        "The recordings and their words that the network learns from.",
+        "The recordings and their words that the model learns from.",
         "voice_commands",
     ),
-    "model": ("Network", "The kind of network and its dimensions.", "conformer_ctc"),
-    "method": ("Way of training", "How the network learns to work at every size.", "omni_sparsity"),
+    "model": ("Network", "The kind of model and its dimensions.", "conformer_ctc"),
+    "method": ("Way of training", "How the model learns to work at every size.", "omni_sparsity"),
 }
 DEVICES = {"": "a GPU where there is one", "cpu": "processors", "cuda": "a GPU"}
 TABLES = {
     "training": ("Training", "How long, how fast, how much at once."),
-    "tokens": ("Word pieces", "The units of text the network writes."),
-    "features": ("Sound features", "What the network sees of the sound."),
-    "search": ("Search for good sizes", "How the share of zeros is spread over the layers."),
+    "tokens": ("Word pieces", "The units of text the model writes."),
+    "features": ("Sound features", "What the model sees of the sound."),
+    "search": ("Search for good sizes", "How the sparsity is spread over the layers."),
     "evaluation": ("Measuring", "What is measured after training."),
 }
 
 
 def starts() -> dict[str, tuple[str, str]]:
     """{line in the list: (kind, name)} of everything a form can start from."""
-    found = {f"Recipe: {name}": ("recipe", name) for name in recipe_files.recipe_names()}
-    found |= {SCRATCH: ("scratch", "")}
-    return found | {
+    result = {f"Recipe: {name}": ("recipe", name) for name in recipe_files.recipe_names()}
+    result |= {SCRATCH: ("scratch", "")}
+    return result | {
         f"As run: {info.title} ({info.id})": ("run", info.id)
         for info in store.runs()
         if info.recipe
@@ -91,8 +91,8 @@ def part(field: str, start: dict[str, Any], key: str) -> tuple[dict[str, Any], l
     )
     st.caption(escape(cards[name].title))
     options = given["options"] if name == given["name"] else {}
-    values, found = options_of(cards[name], options, f"{field}.options", f"{key}.{field}.{name}")
-    return {"name": name, "options": values}, found
+    values, result = options_of(cards[name], options, f"{field}.options", f"{key}.{field}.{name}")
+    return {"name": name, "options": values}, result
 
 
 def options_of(
@@ -120,8 +120,8 @@ def settings(start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]
             continue
         with st.expander(heading + (f" ({len(given)} set by the start)" if given else "")):
             st.caption(about)
-            tables[field], found = forms.fill(card, given, field, f"{key}.{field}")
-            problems += found
+            tables[field], result = forms.fill(card, given, field, f"{key}.{field}")
+            problems += result
     return tables, problems
 
 
@@ -139,7 +139,7 @@ def plain(start: dict[str, Any], key: str) -> dict[str, Any]:
         step=1,
         key=f"{key}.seed",
         help=(
-            "Same seed, same recipe, same machine: the same network. Another seed: a fresh "
+            "Same seed, same recipe, same machine: the same model. Another seed: a fresh "
             "roll of the dice."
         ),
     )
@@ -189,31 +189,31 @@ def place() -> tuple[dict[str, Any], list[str]]:
     )
     st.caption(escape(cards[name].title))
     if name == "local":
-        values, found = options_of(cards[name], {}, "runner", f"runner.{name}")
-        return {"runner": name, "settings": values, "device": device}, found
+        values, result = options_of(cards[name], {}, "runner", f"runner.{name}")
+        return {"runner": name, "settings": values, "device": device}, result
     known = visit.clusters()
     cluster = st.selectbox("Cluster", known, key=f"runner.{name}.cluster") if known else ""
     limited = tuple(option for option in cards[name].options if option.name in visitors.LIMITED)
-    values, found = options_of(
+    values, result = options_of(
         replace(cards[name], options=limited), {}, "runner", f"runner.{name}"
     )
     if not known:
-        found = [
-            *found,
+        result = [
+            *result,
             (
                 "runner: no cluster is named on this server; its operator names one in server.toml"
                 " ([clusters.NAME] with address and storage), or sets RAY_API_SERVER_ADDRESS and"
                 " SUPERNET_STORAGE"
             ),
         ]
-    return {"runner": name, "settings": values, "cluster": cluster}, found
+    return {"runner": name, "settings": values, "cluster": cluster}, result
 
 
 def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
     """Check the whole recipe once more from its cards, put it into the queue, wake a worker."""
     try:
         checked = recipe_files.recipe_from(recipe)
-        number = visitors.queue(visit.visitor(), "train", {"recipe": as_dict(checked)}, **where)
+        number = visitors.add(visit.visitor(), "train", {"recipe": as_dict(checked)}, **where)
     except (ValueError, OSError) as problem:
         st.error(f"Not started: {escape(problem)}")
         return
@@ -234,7 +234,7 @@ def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
 def main() -> None:
     st.title("Train")
     st.markdown(
-        "Make a network of your own. Pick the speech it learns from and how, press start, and watch"
+        "Train a model of your own. Pick the speech it learns from and how, press start, and watch"
         " it on Jobs: it runs in the background, also after you close this page."
     )
     offered = starts()
@@ -250,13 +250,13 @@ def main() -> None:
     recipe: dict[str, Any] = {}
     problems: list[str] = []
     for field in PARTS:
-        recipe[field], found = part(field, start, key)
-        problems += found
-    tables, found = settings(start, key)
-    problems += found
+        recipe[field], result = part(field, start, key)
+        problems += result
+    tables, result = settings(start, key)
+    problems += result
     recipe = {**plain(start, key), **recipe, **tables}
-    where, found = place()
-    problems += found
+    where, result = place()
+    problems += result
     st.divider()
     if problems:
         st.error(

@@ -16,12 +16,15 @@ import pytest
 
 from core import paths
 from core.cli import main as cli
-from core.jobs import process as child, queue as jobs, worker
+from core.common import writing
+from core.jobs import leases, process as child, queue, worker
 from core.jobs.runners import ray as runner
 from core.records import Choice, Recipe, Subnet, as_dict
-from core.registry import plugins
+from core.registry import plugins, recipes
 from core.storage import store
 from tests.jobs.test_jobs import STUB, wait
+
+pytestmark = pytest.mark.slow
 
 AWAY = ["--runner", "ray", "--address", "http://head:8265", "--with", "workers=3"]
 
@@ -51,9 +54,9 @@ def away(tmp_path, monkeypatch):
         runner.Runner, "start", lambda self, job, log: local.Runner(local.Options()).start(job, log)
     )
     monkeypatch.setattr(runner.Runner, "check", lambda self, job: None)
-    monkeypatch.setattr(jobs, "start_worker", lambda: None)
+    monkeypatch.setattr(queue, "start_worker", lambda: None)
     monkeypatch.setattr(worker, "_say", lambda text: None)
-    store.write_json(
+    writing.write_json(
         tmp_path / "recipe.json",
         as_dict(Recipe(Choice("voice_commands"), Choice("conformer_ctc"), Choice("dense"))),
     )
@@ -73,7 +76,7 @@ def test_the_same_command_runs_elsewhere_and_says_what_it_made(away, capsys):
     words, note = away
     assert cli.main(words) == 0
     out, error = capsys.readouterr()
-    (job,) = jobs.list_jobs()
+    (job,) = queue.list_jobs()
     assert (job.state, job.kind, job.runner, job.place) == ("done", "train", "ray", "ray") and len(
         note.read_text().split()
     ) == 1
@@ -102,7 +105,7 @@ def test_ctrl_c_stops_it_after_its_checkpoint_and_the_same_command_begins_again(
     monkeypatch.setenv("SLOW", "1")
 
     def interrupt():
-        wait(lambda: jobs.list_jobs() and jobs.get(1).message.startswith("step"))
+        wait(lambda: queue.list_jobs() and queue.get(1).message.startswith("step"))
         os.kill(os.getpid(), signal.SIGINT)
 
     other = threading.Thread(target=interrupt)
@@ -111,10 +114,10 @@ def test_ctrl_c_stops_it_after_its_checkpoint_and_the_same_command_begins_again(
     other.join()
     assert code == 75
     error = capsys.readouterr().err
-    assert jobs.get(1).state == "cancelled" and note.with_suffix(".checkpoint").exists()
+    assert queue.get(1).state == "cancelled" and note.with_suffix(".checkpoint").exists()
     assert "job 1 was stopped; the same command goes on" in error
     assert (
-        cli.main(words) == 0 and jobs.get(2).state == "done" and len(note.read_text().split()) == 2
+        cli.main(words) == 0 and queue.get(2).state == "done" and len(note.read_text().split()) == 2
     )
 
 
@@ -123,17 +126,17 @@ def test_a_command_that_died_is_followed_again_by_the_same_one(away, capsys):
     settings = json.loads(
         json.dumps(runner.Runner(runner.Options(address="http://head:8265", workers=3)).settings())
     )
-    recipe = as_dict(store.load_recipe(words[1]))
-    other = jobs.add("train", {"recipe": recipe | {"seed": 9}}, runner="ray", settings=settings)
-    number = jobs.add("train", {"recipe": recipe}, runner="ray", settings=settings)
+    recipe = as_dict(recipes.load_recipe(words[1]))
+    other = queue.add("train", {"recipe": recipe | {"seed": 9}}, runner="ray", settings=settings)
+    number = queue.add("train", {"recipe": recipe}, runner="ray", settings=settings)
     assert cli.main(words) == 0
-    assert len(jobs.list_jobs()) == 2 and jobs.get(number).state == "done" and number > other
+    assert len(queue.list_jobs()) == 2 and queue.get(number).state == "done" and number > other
     assert f"job {number} is this already, and is followed" in capsys.readouterr().err
 
 
 def test_sizes_that_a_search_elsewhere_finds_are_printed(away, capsys, monkeypatch):
     run, begin = paths.runs() / "far-1", runner.Runner.start
-    store.write_json(
+    writing.write_json(
         run / paths.RECIPE, as_dict(Recipe(Choice("tiny"), Choice("net"), Choice("dense")))
     )
     store.save_subnet(run, Subnet("u50", "far-1", {}, 0.5))
@@ -187,20 +190,20 @@ def test_sizes_that_a_search_elsewhere_finds_are_printed(away, capsys, monkeypat
 def test_what_cannot_run_there_is_one_line_code_2_and_no_job(words, text, capsys, monkeypatch):
     for name in ("SUPERNET_STORAGE", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(jobs, "start_worker", lambda: pytest.fail("no worker is needed"))
+    monkeypatch.setattr(queue, "start_worker", lambda: pytest.fail("no worker is needed"))
     assert cli.main(words) == 2
     error = capsys.readouterr().err
-    assert text in error and error.count("\n") == 1 and not jobs.list_jobs()
+    assert text in error and error.count("\n") == 1 and not queue.list_jobs()
 
 
 def test_a_job_whose_run_was_deleted_since_is_said_in_one_sentence_and_not_tried_again():
-    number = jobs.add("evaluate", {"run": "gone-1", "subnets": ["dense"], "splits": []}, retries=3)
-    assert jobs.claim("a").id == number
+    number = queue.add("evaluate", {"run": "gone-1", "subnets": ["dense"], "splits": []}, retries=3)
+    assert leases.claim("a").id == number
     handlers = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
     assert child.run_job(number) == 1
     for signal_number, handler in handlers:
         signal.signal(signal_number, handler)
-    job = jobs.get(number)
+    job = queue.get(number)
     assert job.state == "failed" and job.error.splitlines()[0].startswith(
         "there is no run called 'gone-1'"
     ), job.error

@@ -16,9 +16,11 @@ import soundfile
 from core import __version__, paths
 from core.cli import arguments
 from core.cli.main import main as cli
-from core.jobs import queue as jobs, worker
+from core.jobs import queue, worker
 from core.storage import store
 from tests import standin
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def said(capsys, *words, code=0):
 
 
 def test_json_of_lists_and_jobs(capsys, own_artifacts, monkeypatch):
-    monkeypatch.setattr(jobs, "start_worker", lambda: None)
+    monkeypatch.setattr(queue, "start_worker", lambda: None)
     runs = said(capsys, "list", "runs", "--json")
     assert {r["run"] for r in runs} == {r.id for r in store.runs()} and runs[0][
         "state"
@@ -75,11 +77,11 @@ def test_json_of_transcripts_and_measurements(capsys, made, own_artifacts, tmp_p
     first, second = said(capsys, "transcribe", "mine", "dense", *files, "--json", code=2)
     assert first["file"] == files[0] and isinstance(first["text"], str) and first["seconds"] == 1.0
     assert second["file"] == files[1] and second["error"] and "text" not in second
-    from core.pipelines import experiment
+    from core.pipelines import evaluate as pipelines_evaluate
 
     report = store.reports(made)[0]
     monkeypatch.setattr(
-        experiment,
+        pipelines_evaluate,
         "evaluate",
         lambda run, subnets, splits, tell, **_: (tell(1.0, "x"), [report])[1],
     )
@@ -96,7 +98,7 @@ def test_version_and_exit_codes_are_told():
         [sys.executable, "-m", "core", "--version"], capture_output=True, text=True, cwd=paths.ROOT
     )
     assert (done.returncode, done.stdout) == (0, f"core {__version__}\n")
-    help = " ".join(arguments.parser().format_help().split())
+    help = " ".join(arguments.top_parser().format_help().split())
     assert (
         "exit codes: 0 done; 1 failed" in help
         and "2 wrong input" in help
@@ -161,9 +163,9 @@ def test_words_that_cannot_be_meant_are_refused(words, told, capsys, own_artifac
 
 def test_numbers_that_no_queue_holds_are_said_wherever_they_come_from(own_artifacts):
     for work in (
-        lambda: jobs.get(10**23),
-        lambda: jobs.add("prepare", {}, priority=10**23),
-        lambda: jobs.list_jobs(10**23),
+        lambda: queue.get(10**23),
+        lambda: queue.add("prepare", {}, priority=10**23),
+        lambda: queue.list_jobs(10**23),
     ):
         with pytest.raises(
             ValueError, match="too large for the job queue: it keeps whole numbers below"
@@ -191,7 +193,7 @@ def test_a_folder_where_nothing_can_be_written_is_said(out, made, own_artifacts,
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_a_folder_of_artifacts_that_may_only_be_read_is_no_damaged_queue(own_artifacts):
-    jobs.add("prepare", {"recipe": "voice_commands"})
+    queue.add("prepare", {"recipe": "voice_commands"})
     for place in (own_artifacts, *own_artifacts.parents):
         if place.name.startswith("pytest-of"):
             break
@@ -201,7 +203,7 @@ def test_a_folder_of_artifacts_that_may_only_be_read_is_no_damaged_queue(own_art
         "import os, encodings.utf_8_sig\nfrom core.cli import main as cli\nos.setuid(65534)\nraise"
         " SystemExit(cli.main({}))"
     )
-    for words in (["jobs", "list"], ["jobs", "add", "prepare", "voice_commands", "--no-worker"]):
+    for words in (["jobs", "cancel", "1"], ["jobs", "add", "prepare", "voice_commands"]):
         done = subprocess.run(
             [sys.executable, "-c", code.format(words)],
             capture_output=True,
@@ -214,7 +216,14 @@ def test_a_folder_of_artifacts_that_may_only_be_read_is_no_damaged_queue(own_art
             and "may not be written" in done.stderr
             and str(own_artifacts) in done.stderr
         ), done.stderr
-    assert len(jobs.list_jobs()) == 1
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(["jobs", "list"])],
+        capture_output=True,
+        text=True,
+        cwd=paths.ROOT,
+    )
+    assert done.returncode == 0 and "prepare  queued" in done.stdout, "reading works"
+    assert [job.state for job in queue.list_jobs()] == ["queued"]
     for file in own_artifacts.iterdir():
         file.unlink()  # none yet: nor can one be begun
     done = subprocess.run(

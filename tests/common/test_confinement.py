@@ -148,6 +148,19 @@ def test_audio_that_a_table_or_manifest_names_elsewhere_is_dropped(confined):
         assert "hunter2" not in repr(found)
 
 
+def test_nobody_learns_whether_a_file_elsewhere_is_there(confined):
+    elsewhere = confined.parent / "secret"
+    rows = [str(elsewhere / "call.wav"), str(elsewhere / "none.wav"), str(elsewhere / "keys.csv")]
+    manifest = confined / "m.jsonl"
+    manifest.write_text("".join(f'{{"audio_filepath": "{r}", "text": "one"}}\n' for r in rows))
+    (confined / "t.csv").write_text("audio,text\n" + "".join(f"{row},one\n" for row in rows))
+    listed = list(base.checked(_manifests.lines(manifest)))
+    rowed = items(root="$SPEECH_ROOT", csv="t.csv", each_file_a_speaker=True)[:3]
+    for found in (listed, rowed, [base.spoken("a", row, "one", "x") for row in rows]):
+        assert len(found) == 3
+        assert all(item.reason.endswith(confinement.OUTSIDE) for item in found)
+
+
 def test_other_corpora_and_language_models_are_confined_too(confined):
     outside = str(confined.parent / "secret")
     for name, options in (

@@ -14,8 +14,10 @@ import pytest
 from core import paths
 from core.cli.main import main as cli
 from core.common import writing
-from core.jobs import queue as jobs, worker
+from core.jobs import leases, queue, worker
 from core.training import checkpoints
+
+pytestmark = pytest.mark.slow
 
 
 def left_by(code: str) -> None:
@@ -76,13 +78,13 @@ for path in (run / "reports" / "a.json", run / paths.CHECKPOINT, paths.prepared(
 
 def deaths(number: int, count: int, between=lambda: None) -> str:
     for _ in range(count):
-        assert jobs.claim("elsewhere:1:a").id == number
+        assert leases.claim("elsewhere:1:a").id == number
         between()
-        jobs.beat(number, "elsewhere:1:a", 0.5)
-        jobs.requeue_stale(-1.0)
-        if jobs.get(number).state != "queued":
+        leases.beat(number, "elsewhere:1:a", 0.5)
+        leases.requeue_stale(-1.0)
+        if queue.get(number).state != "queued":
             break
-    return jobs.get(number).state
+    return queue.get(number).state
 
 
 def test_deaths_are_counted_only_while_a_job_gets_no_further(own_artifacts):
@@ -90,12 +92,12 @@ def test_deaths_are_counted_only_while_a_job_gets_no_further(own_artifacts):
 
     run = paths.runs() / "mine"
     run.mkdir(parents=True)
-    number = jobs.add("train", {}, run="mine")
+    number = queue.add("train", {}, run="mine")
 
     def save() -> None:
         time.sleep(0.02)
         checkpoints.save(run, {"a": torch.zeros(1)}, {})
 
     assert deaths(number, 12, save) == "queued"  # twelve deaths, each after a new checkpoint
-    assert deaths(number, jobs.MAX_ATTEMPTS) == "failed"
-    assert "its worker died 5 times while it ran and got no further" in jobs.get(number).error
+    assert deaths(number, leases.MAX_ATTEMPTS) == "failed"
+    assert "its worker died 5 times while it ran and got no further" in queue.get(number).error

@@ -16,6 +16,8 @@ from core.records import Choice
 from core.speech import audio, grammar
 from core.speech.voices import espeak
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "hours": 0.004,
     "test_utterances": 8,

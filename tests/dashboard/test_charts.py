@@ -13,7 +13,7 @@ import pytest
 from core import cost
 from core.records import as_dict
 from core.storage import store
-from dashboard.charts import explore as charts, layers as layer_charts
+from dashboard.charts import explore as charts, hover, layers as layer_charts, looks
 from dashboard.components import cards
 from dashboard.model import fits
 from tests import standin
@@ -68,7 +68,7 @@ def test_every_axis_draws_every_point_with_its_interval(points, axis):
 
 def test_hover_shows_every_condition(points):
     row = next(points.assign(chunk_median_ms=None).itertuples())
-    text = charts.hover(row)
+    text = hover.hover(row)
     for part in (
         row.subnet,
         row.split,
@@ -84,18 +84,18 @@ def test_hover_shows_every_condition(points):
     ):
         assert part in text, part
     texts = {
-        row.subnet: charts.hover(row)
+        row.subnet: hover.hover(row)
         for row in points.assign(bytes_read=[1234567.0] * len(points)).itertuples()
     }
     assert "points against" not in texts["dense"] and "1,234,567 bytes read" in texts["dense"]
     assert (
-        "+9.6 points against its dense net (+0.0 to +50.0, p 0.040)" in texts["s70"]
+        "+9.6 points against its dense subnet (+0.0 to +50.0, p 0.040)" in texts["s70"]
         and "as fast as" not in texts["s70"]
     )
     row = next(
         points.assign(speed_ratio=1.02, speed_ratio_low=0.97, speed_ratio_high=1.05).itertuples()
     )
-    assert "1 thread(s), 1.02 times as fast as its dense net (0.97 to 1.05)" in charts.hover(row)
+    assert "1 thread(s), 1.02 times as fast as its dense subnet (0.97 to 1.05)" in hover.hover(row)
 
 
 def test_estimates_are_hollow_and_have_no_camera(points):
@@ -110,9 +110,9 @@ def test_estimates_are_hollow_and_have_no_camera(points):
 
 def test_methods_differ_in_colour_and_in_shape():
     methods = ["omni_sparsity", "small_dense", "gradual_magnitude", "dense", "new_one", "newer_one"]
-    looks = [charts.style(m, methods) for m in methods]
-    assert len({marker for _, marker in looks}) == len(methods) and len(
-        {colour for colour, _ in looks}
+    styles = [looks.style(m, methods) for m in methods]
+    assert len({marker for _, marker in styles}) == len(methods) and len(
+        {color for color, _ in styles}
     ) == len(methods)
 
 
@@ -175,7 +175,7 @@ def test_faster_is_said_only_when_the_interval_timed_in_turn_excludes_one(run):
 
     assert said(2.0, 1.8, 2.2) == (
         "2.00 times as fast",
-        "timed in turn with the dense net; interval 1.80 to 2.20",
+        "timed in turn with the dense subnet; interval 1.80 to 2.20",
     )
     assert said(0.5, 0.4, 0.6)[0] == "2.00 times as slow"
     assert said(1.2, 0.9, 1.3) == (
@@ -197,7 +197,7 @@ def test_faster_is_said_only_when_the_interval_timed_in_turn_excludes_one(run):
     )
     headline, text = said(2.0, 1.8, 2.2, work=0.4)
     assert headline == "2.00 times as fast" and text.endswith(
-        "1.80 to 2.20; parts are left out: 40 % of the dense net's multiplications"
+        "1.80 to 2.20; parts are left out: 40 % of the dense subnet's multiplications"
     )
 
 
@@ -208,18 +208,18 @@ def test_a_size_not_timed_against_dense_says_so_and_what_it_took(run):
     )
     assert cards._speed_card(point, dense, "") == (
         "same speed",
-        "zeros save bytes, not time; not timed against the dense net; 12.0 ms per chunk",
+        "zeros save bytes, not time; not timed against the dense subnet; 12.0 ms per chunk",
     )
     less = point | {"mmacs_per_second": 0.4 * dense["mmacs_per_second"]}
     assert cards._speed_card(less, dense, "≈ ") == (
         "less to compute",
         (
-            "parts are left out: 40 % of the dense net's multiplications; not timed against the"
-            " dense net; ≈ 12.0 ms per chunk"
+            "parts are left out: 40 % of the dense subnet's multiplications; not timed against the"
+            " dense subnet; ≈ 12.0 ms per chunk"
         ),
     )
     assert cards._speed_card(point | {"chunk_median_ms": None}, None, "")[1].endswith(
-        "; not timed against the dense net"
+        "; not timed against the dense subnet"
     )
     assert cards._speed_card(dense, dense, "") == (
         "this is dense",
@@ -286,8 +286,8 @@ def test_a_dozen_networks_of_few_methods_look_different_and_say_their_method(poi
         for n in range(4)
     ]
     assert (
-        len({charts.style(m, methods) for m in methods})
-        == len({charts.style(m, methods, dark=True) for m in methods})
+        len({looks.style(m, methods) for m in methods})
+        == len({looks.style(m, methods, dark=True) for m in methods})
         == 12
     )
     drawn = charts.front(points.assign(method="simple_topk 70f30f28"), DISK)

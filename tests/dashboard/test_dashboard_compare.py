@@ -11,11 +11,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import cost, paths
+from core.common import writing
 from core.storage import store
-from dashboard.charts import compare as compare_charts, explore as charts
+from dashboard.charts import arms as arm_charts, compare as compare_charts, looks
 from dashboard.model import comparisons
 from tests import standin
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 APP = str(ROOT / "dashboard" / "app.py")
 
@@ -63,7 +66,7 @@ def test_a_network_measured_otherwise_is_left_out_with_the_reason(run):
     for report in store.reports(paths.runs() / "bb-other"):
         if report.split == standin.SPLITS[0]:
             path = paths.report_file(paths.runs() / "bb-other", report.subnet, report.split, 320.0)
-            store.write_json(
+            writing.write_json(
                 path, dataclasses.asdict(dataclasses.replace(report, precision="bf16"))
             )
     at = opened()
@@ -113,7 +116,7 @@ def test_cost_sums_stages_and_says_what_is_unknown():
         "trainings": "dense → omni_sparsity",
         "sizes": 0,
         "updates": "15",
-        "hours heard": "3",
+        "training audio, hours": "3",
         "minutes": "-",
         "10^12 MACs": "5",
         "on": "X",
@@ -180,14 +183,14 @@ def test_which_parts_depth_sizes_keep(run):
 
 
 def test_claims_and_learning_curves_of_comparisons(run):
-    store.write_bytes(paths.COMPARED / "CLAIMS.md", b"# Claims")
+    writing.write_bytes(paths.COMPARED / "CLAIMS.md", b"# Claims")
     rows = [
         {
             "number": "1",
             "text": "A is as good",
             "arm": "a",
             "against": "b",
-            "size": "70 % zeros",
+            "size": "70 % sparsity",
             "verdict": "confirmed",
             "relative": 0.01,
             "low": -0.02,
@@ -219,7 +222,7 @@ def test_claims_and_learning_curves_of_comparisons(run):
             "smaller": False,
         },
     ]
-    store.write_json(paths.COMPARED / paths.CLAIMS, rows)
+    writing.write_json(paths.COMPARED / paths.CLAIMS, rows)
     (paths.COMPARED / "small").mkdir()
     for seed in (1, 2):
         curve = [
@@ -229,11 +232,11 @@ def test_claims_and_learning_curves_of_comparisons(run):
             "all": {"branches": {"convolution": [4, 4], "attention": [4, 4]}},
             "half": {"branches": {"convolution": [4, 4], "attention": [seed - 1, 4]}},
         }
-        store.write_json(
+        writing.write_json(
             paths.COMPARED / "small" / f"a-seed{seed}.json",
             {"arm": "a", "seed": seed, "curve": curve, "sizes": sizes},
         )
-    store.write_bytes(paths.COMPARED / "small.md", b"# A small one\n\nIts words.")
+    writing.write_bytes(paths.COMPARED / "small.md", b"# A small one\n\nIts words.")
     at = opened()
     table = at.dataframe[1].value
     assert list(table["verdict"]) == ["confirmed", "not run yet"] and list(
@@ -242,24 +245,21 @@ def test_claims_and_learning_curves_of_comparisons(run):
     assert "What has been claimed" in text(at) and len(at.expander) == 1
     at.session_state["page:small"] = True
     assert r"a\: half keeps 100 % of convolution, 13 % of attention." in text(at.run())
-    kept = compare_charts.arms_kept_table(comparisons.arms("small"))
+    kept = arm_charts.arms_kept_table(comparisons.arms("small"))
     assert list(kept.columns) == ["a: half"] and list(kept["a: half"]) == [1.0, 0.125]
-    figure = compare_charts.learning_figure(comparisons.arms("small")["a"])
+    figure = arm_charts.learning_figure(comparisons.arms("small")["a"])
     assert [(t.name, t.showlegend, list(t.y)) for t in figure.data] == [
         ("dense", True, [0.9, 0.8]),
         ("sparsest", True, [1.9, 1.8]),
         ("dense", False, [0.9, 0.8]),
         ("sparsest", False, [1.9, 1.8]),
     ]
-    looks = [
-        [
-            t.line.color
-            for t in compare_charts.learning_figure(comparisons.arms("small")["a"], on).data
-        ]
+    styles = [
+        [t.line.color for t in arm_charts.learning_figure(comparisons.arms("small")["a"], on).data]
         for on in (False, True)
     ]
-    assert looks == [[charts.BLUE, charts.VERMILLION] * 2, [charts.SKY, charts.VERMILLION] * 2]
-    store.write_json(paths.COMPARED / paths.CLAIMS, [rows[1], rows[0] | {"smaller": True}])
+    assert styles == [[looks.BLUE, looks.VERMILLION] * 2, [looks.SKY, looks.VERMILLION] * 2]
+    writing.write_json(paths.COMPARED / paths.CLAIMS, [rows[1], rows[0] | {"smaller": True}])
     at = opened()
     assert "smaller trainings" in at.expander[0].label, "in a table of its own, below"
     assert [list(at.dataframe[i].value["verdict"]) for i in (1, 2)] == [
@@ -281,12 +281,12 @@ def test_arms_of_a_comparison_on_one_chart():
         ],
         "other": [{"seed": 1, "sizes": {"half": of(9)}}, {"seed": 2, "sizes": {"tiny": of(9)}}],
     }
-    points = compare_charts.arms_points(arms)
+    points = arm_charts.arms_points(arms)
     assert points.to_dict("records") == [
         {"arm": "one", "size": "half", "megabytes": 1.0, "wer": 25.0, "low": 20.0, "high": 30.0},
         {"arm": "one", "size": "all", "megabytes": 2.0, "wer": 10.0, "low": 10.0, "high": 10.0},
     ], "only what every seed has"
-    figure = compare_charts.arms_figure(points)
+    figure = arm_charts.arms_figure(points)
     assert [(t.name, list(t.x), list(t.y), list(t.error_y.array)) for t in figure.data] == [
         ("one", [1.0, 2.0], [25.0, 10.0], [5.0, 0.0])
     ]

@@ -12,12 +12,14 @@ import pytest
 import streamlit as st
 
 from core import paths
-from core.jobs import queue as jobs
+from core.jobs import leases, queue
 from core.storage import store
-from dashboard import markdown
-from dashboard.charts import explore as charts
+from dashboard import markdown, measurements
+from dashboard.charts import hover
 from tests import standin
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 MARKDOWN = {
     "markdown",
@@ -64,7 +66,7 @@ OURS = {
     "axis.short",
     "icon",
     "word",
-    "colour",
+    "color",
     "LOG_LINES",
     "cell",
     "outputs",
@@ -76,7 +78,7 @@ OURS = {
     "gpus",
     "threads",
     "name",
-    "hearing.AT_ONCE",
+    "transcription.AT_ONCE",
     "who.mode",
     "text",
     "share",
@@ -229,15 +231,15 @@ def evil_run(own_artifacts, tmp_path, monkeypatch):
     broken = standin.make_run(own_artifacts / "runs", "broken", title=TITLE)
     units = json.loads((run / paths.UNITS).read_text())
     (broken / paths.UNITS).write_text(json.dumps(units | {"model": 7, TITLE: 1}))
-    number = jobs.add(
+    number = queue.add(
         "train",
         {"recipe": {"title": TITLE, "method": {"name": TITLE}}, "visitor": "local"},
         run=TITLE,
     )
-    jobs.claim("w")
-    jobs.beat(number, "w", 0.5, TITLE)
-    jobs.note(number, "w", place=TITLE)
-    jobs.fail(number, f"Traceback\nValueError: {TITLE}", "w")
+    leases.claim("w")
+    leases.beat(number, "w", 0.5, TITLE)
+    leases.note(number, "w", place=TITLE)
+    leases.fail(number, f"Traceback\nValueError: {TITLE}", "w")
     assert store.recipe(run).title == TITLE
     return run
 
@@ -273,17 +275,16 @@ def test_no_page_obeys_a_title_an_address_or_an_error(evil_run, name):
 
 
 def test_charts_show_tags_of_names(evil_run):
-    from dashboard import data
 
     st.cache_data.clear(), st.cache_resource.clear()
-    points = data.points(("mine",))
+    points = measurements.points(("mine",))
     points = points.assign(
         split="<a href='http://evil.example'>x</a>",
         hardware="<b>y",
         title="<a href='http://evil.example'>t</a>",
     )
     for row in points.itertuples():
-        text = charts.hover(row)
+        text = hover.hover(row)
         assert (
             "<a" not in text and "<b>y" not in text and "&lt;a" in text and text.startswith("<b>")
         )

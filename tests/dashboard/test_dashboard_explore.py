@@ -17,10 +17,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import paths
-from core.jobs import queue as jobs
+from core.common import writing
+from core.jobs import queue
 from core.records import as_dict
 from core.storage import metrics as history, store
-from dashboard import data
+from dashboard import data, measurements
 from dashboard.charts import explore as charts
 from dashboard.components import choice, measure, takeaway
 from dashboard.model import ladder
@@ -108,6 +109,7 @@ def test_a_released_thumb_chooses_the_size_and_the_address(run, monkeypatch):
     assert not at.exception
 
 
+@pytest.mark.slow
 def test_another_size_does_no_heavy_work_again(run, monkeypatch):
     at = opened()
     calls = []
@@ -119,6 +121,7 @@ def test_another_size_does_no_heavy_work_again(run, monkeypatch):
     assert calls == []
 
 
+@pytest.mark.slow
 def test_choice_in_the_address_survives_and_wins(run):
     at = opened(run="aa-supernet", subnet="s42-between")
     assert fed(at)["percent"] == pytest.approx(42, abs=0.5)
@@ -133,6 +136,7 @@ def test_choice_in_the_address_survives_and_wins(run):
     assert wrong.query_params["subnet"] == "s70"
 
 
+@pytest.mark.slow
 def test_test_set_and_axis_menus_change_what_is_compared(run):
     at = opened()
     before = fed(at)["stops"]
@@ -155,16 +159,18 @@ def test_test_set_and_axis_menus_change_what_is_compared(run):
         assert len(at.get("plotly_chart")) == 1
 
 
+@pytest.mark.slow
 def test_default_split_is_the_makers(run):
-    store.write_json(run / paths.FINISHED, {"default_split": standin.SPLITS[1]})
+    writing.write_json(run / paths.FINISHED, {"default_split": standin.SPLITS[1]})
     assert opened().selectbox(key="split:aa-supernet").value == standin.SPLITS[1]
 
 
+@pytest.mark.slow
 def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
-    monkeypatch.setattr(jobs, "start_worker", lambda: None)
+    monkeypatch.setattr(queue, "start_worker", lambda: None)
     at = opened(run="aa-supernet", subnet="s85-between")
     at.button(key="measure").click().run()
-    queued = jobs.list_jobs(10)
+    queued = queue.list_jobs(10)
     assert [job.kind for job in queued] == ["evaluate"] and queued[0].payload["new"][
         "name"
     ] == "s85-between"
@@ -179,6 +185,7 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
     assert "waits for its turn" in shown(at) and not [b for b in at.button if b.key == "measure"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decoder", "chunk_ms", "precision"),
     [
@@ -196,9 +203,9 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(
 
     old = next(r for r in store.reports(run) if r.subnet == "s90" and r.split == standin.SPLITS[0])
     row = as_dict(dataclasses.replace(old, decoder=decoder, chunk_ms=chunk_ms, precision=precision))
-    monkeypatch.setattr(jobs, "start_worker", lambda: None)
+    monkeypatch.setattr(queue, "start_worker", lambda: None)
     subnet, asked = ladder.between("aa-supernet", 85), measure.conditions(row)
-    payload = jobs.get(measure.queue("aa-supernet", subnet, asked)).payload
+    payload = queue.get(measure.queue("aa-supernet", subnet, asked)).payload
     assert measure.measuring("aa-supernet", subnet.name, asked) and not measure.measuring(
         "aa-supernet", subnet.name, measure.conditions(row | {"decoder": "modified_beam_search 9"})
     )
@@ -218,6 +225,7 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(
     )
 
 
+@pytest.mark.slow
 def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
     assert len(opened().get("plotly_chart")) == 0
     for hours in (1.0, 2.0):
@@ -246,6 +254,7 @@ def test_measured_point_replaces_the_estimate(run):
     assert {stop["name"]: stop["wer"] for stop in fed(at)["stops"]}["s85-between"] == 0.321
 
 
+@pytest.mark.slow
 def test_a_measured_size_is_a_stop_of_its_own_where_no_other_has_its_percentage(run):
     old = next(r for r in store.reports(run) if r.subnet == "s80" and r.split == standin.SPLITS[0])
 
@@ -273,6 +282,7 @@ def test_a_measured_size_is_a_stop_of_its_own_where_no_other_has_its_percentage(
     assert {stop["name"]: stop["wer"] for stop in fed(at)["stops"]}["u81"] == 0.321
 
 
+@pytest.mark.slow
 def test_fits_my_device_chooses(run):
     at = opened()
     at.number_input(key="limit_wer").set_value(100.0).run()
@@ -284,8 +294,9 @@ def test_fits_my_device_chooses(run):
     assert "None fits" in shown(at) and "12.0 ms" in shown(at)
 
 
+@pytest.mark.slow
 def test_csv_holds_measured_points_only_and_the_file_is_the_packed_one(run):
-    points = data.points(("aa-supernet",))
+    points = measurements.points(("aa-supernet",))
     text = takeaway.front_csv(charts.front(points, charts.AXES["MB on disk"])).decode()
     assert (
         len(text.splitlines()) == len(points) + 1
@@ -297,6 +308,7 @@ def test_csv_holds_measured_points_only_and_the_file_is_the_packed_one(run):
     assert hashlib.sha256(packed).hexdigest() == report.file_sha256
 
 
+@pytest.mark.slow
 def test_without_any_run_the_page_says_what_to_do(own_artifacts, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "RELEASED", tmp_path / "released")
     st.cache_data.clear()
@@ -305,6 +317,7 @@ def test_without_any_run_the_page_says_what_to_do(own_artifacts, monkeypatch, tm
     assert "Nothing to show yet" in at.subheader[0].value and "Train" in shown(at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part", ["units.json", "recipe.json", "subnets/s70.json", "reports", "ranks", "finished.json"]
 )
@@ -327,6 +340,7 @@ def test_a_damaged_run_is_told_and_breaks_nothing(run, part, page):
     assert len(shown(at)) > 100
 
 
+@pytest.mark.slow
 def test_pages_are_found_by_scanning_and_a_broken_one_hides_nothing(tmp_path):
     source = ROOT / "dashboard" / "app.py"
     code = source.read_text(encoding="utf-8").rsplit("main()", 1)[0]
@@ -339,6 +353,7 @@ def test_pages_are_found_by_scanning_and_a_broken_one_hides_nothing(tmp_path):
     assert space["page_facts"](ROOT / "dashboard" / "views" / "explore.py")["ORDER"] == 1
 
 
+@pytest.mark.slow
 def test_torch_is_not_loaded_by_explore_and_layers(run):
     code = (
         "import sys, json\nfrom streamlit.testing.v1 import AppTest\n"

@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 
 from core import paths
-from core.jobs import database as queue_file, queue as jobs, ray_client as cluster
+from core.jobs import (
+    database,
+    leases,
+    queue,
+    ray_client as cluster,
+)
 from core.jobs.job import JOB_KINDS
-from dashboard.charts import curves, explore as charts
+from dashboard.charts import curves, looks
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 VIEW = str(ROOT / "dashboard" / "views" / "jobs.py")
 RECIPE = {"method": {"name": "omni_sparsity", "options": {}}, "title": "A small one"}
@@ -26,7 +33,7 @@ def page(own_artifacts, monkeypatch):
 
     st.cache_data.clear()
     started = []
-    monkeypatch.setattr(jobs, "start_worker", lambda: started.append(1))
+    monkeypatch.setattr(queue, "start_worker", lambda: started.append(1))
     test = AppTest.from_file(VIEW, default_timeout=120)
     test.started = started
     return test
@@ -41,8 +48,8 @@ def text(page) -> str:
 
 
 def claimed(kind: str, payload: dict, run: str = "") -> int:
-    number = jobs.add(kind, payload, run)
-    assert jobs.claim("worker").id == number
+    number = queue.add(kind, payload, run)
+    assert leases.claim("worker").id == number
     return number
 
 
@@ -63,8 +70,8 @@ def test_running_job_shows_progress_eta_curves_and_log(page, own_artifacts):
     (run / paths.METRICS).write_text(
         "".join(json.dumps(r) + "\n" for r in rows) + '{"step": 4, "lo'
     )  # torn last line
-    jobs.note(number, "worker", run="r1")
-    jobs.beat(number, "worker", 0.25, "update 3/12", 3700.0)
+    leases.note(number, "worker", run="r1")
+    leases.beat(number, "worker", 0.25, "update 3/12", 3700.0)
     paths.job_log(number).write_text("hello from the child\n")
     page.run()
     assert not page.exception
@@ -80,35 +87,35 @@ def test_running_job_shows_progress_eta_curves_and_log(page, own_artifacts):
 
 
 def test_cancel_and_resume(page):
-    number = jobs.add("search", {"run": "r"}, "r")
+    number = queue.add("search", {"run": "r"}, "r")
     page.run()
     page.button(key=f"cancel.{number}").click().run()
-    assert jobs.get(number).state == "cancelled"
+    assert queue.get(number).state == "cancelled"
     page.button(key=f"resume.{number}").click().run()
-    assert not page.exception and jobs.get(number).state == "queued" and page.started == [1]
+    assert not page.exception and queue.get(number).state == "queued" and page.started == [1]
 
 
 def test_a_cancel_reaches_the_cluster_though_no_worker_was_alive(page):
-    number = jobs.add("search", {"run": "r"}, "r", runner="ray", settings={"address": "ray"})
-    assert jobs.claim("worker", ("ray",)).id == number
-    jobs.note(number, "worker", remote="core-1")
-    jobs.stopped(number, "worker")  # its worker left, and the job goes on there
+    number = queue.add("search", {"run": "r"}, "r", runner="ray", settings={"address": "ray"})
+    assert leases.claim("worker", ("ray",)).id == number
+    leases.note(number, "worker", remote="core-1")
+    leases.stopped(number, "worker")  # its worker left, and the job goes on there
     page.run()
     page.button(key=f"cancel.{number}").click().run()
-    assert not page.exception and jobs.get(number).cancel and page.started == [1]
+    assert not page.exception and queue.get(number).cancel and page.started == [1]
 
 
 def test_a_click_that_comes_too_late_is_explained(page):
     number = claimed("evaluate", {"run": "r", "subnets": ["s70"], "splits": ["x"]})
     page.run()
-    jobs.finish(number)
+    leases.finish(number)
     page.button(key=f"cancel.{number}").click().run()
     assert not page.exception and "only queued and running jobs" in text(page)
 
 
 def test_a_failure_is_shown_with_its_traceback(page):
     number = claimed("train", {"recipe": RECIPE})
-    jobs.fail(
+    leases.fail(
         number, "Traceback (most recent call last):\n  ...\nValueError: corpus: <b>7 %</b> bad"
     )
     page.run()
@@ -119,16 +126,16 @@ def test_a_failure_is_shown_with_its_traceback(page):
 
 def test_an_export_tells_where_its_files_are(page):
     number = claimed("export", {"run": "r1", "subnets": ["dense", "s70"], "folder": ""})
-    jobs.beat(number, "worker", 0.5, "s70 (2 of 2)")
+    leases.beat(number, "worker", 0.5, "s70 (2 of 2)")
     page.run()
     assert (
         "Write files to take away" in text(page)
         and "r1: dense, s70" in text(page).replace("\\", "")
         and "folder:" not in text(page)
     )
-    jobs.beat(number, "worker", 1.0, "2 files are in /somewhere/exports/r1")
-    jobs.finish(number)
-    jobs.add("export", {"run": "r2", "subnets": [], "folder": ""})
+    leases.beat(number, "worker", 1.0, "2 files are in /somewhere/exports/r1")
+    leases.finish(number)
+    queue.add("export", {"run": "r2", "subnets": [], "folder": ""})
     page.run()
     shown = text(page).replace("\\", "")
     assert (
@@ -145,12 +152,12 @@ def test_every_kind_of_job_has_a_title():
 
 
 def test_worker_sign_of_life_and_start(page):
-    jobs.add("train", {"recipe": RECIPE})
+    queue.add("train", {"recipe": RECIPE})
     page.run()
     assert "nothing in the queue will start" in text(page)
     page.button(key="worker").click().run()
     assert page.started == [1]
-    jobs.worker_beat("a-worker")
+    queue.worker_beat("a-worker")
     page.run()
     assert "A worker is alive" in text(page)
 
@@ -159,14 +166,14 @@ def test_a_damaged_queue_is_kept_aside_and_said_until_it_is_deleted(page, own_ar
     own_artifacts.mkdir(parents=True, exist_ok=True)
     paths.jobs_database().write_bytes(b"this is no database, but it must not be lost" * 50)
     page.run()
-    (kept,) = queue_file.damaged()
+    (kept,) = database.damaged()
     shown = text(page).replace("\\", "")
     assert (
         not page.exception and kept.name in shown and "Runs and checkpoints are untouched" in shown
     )
     assert "core train --resume RUN" in shown and "No job has been started" in shown
     assert kept.read_bytes().startswith(b"this is no database, but")
-    number = jobs.add("search", {"run": "r"}, "r")
+    number = queue.add("search", {"run": "r"}, "r")
     page.run()
     assert kept.name in text(page).replace("\\", "") and page.button(key=f"cancel.{number}")
     kept.unlink()
@@ -181,13 +188,13 @@ def test_a_queue_that_cannot_be_opened_is_said_and_left(page, own_artifacts):
         not page.exception
         and "cannot be used now" in text(page)
         and paths.jobs_database().is_dir()
-        and not queue_file.damaged()
+        and not database.damaged()
     )
 
 
 def test_many_jobs_stay_on_one_page(page):
     for i in range(40):
-        jobs.add("search", {"run": f"r{i}"}, f"r{i}")
+        queue.add("search", {"run": f"r{i}"}, f"r{i}")
     page.run()
     assert not page.exception and len([b for b in page.button if b.key.startswith("cancel.")]) == 30
 
@@ -215,7 +222,7 @@ def test_curves_of_nested_and_flat_metrics():
     light, dark = (
         [line.line for line in curves.figure(many, "loss", dark=on).data] for on in (False, True)
     )
-    assert (light[0].color, dark[0].color) == (charts.BLUE, charts.SKY) and charts.BLUE not in {
+    assert (light[0].color, dark[0].color) == (looks.BLUE, looks.SKY) and looks.BLUE not in {
         line.color for line in dark
     }
     for drawn in (light, dark):
@@ -261,12 +268,12 @@ def test_a_cluster_shows_its_machines_and_where_each_job_is(page, monkeypatch):
     monkeypatch.setattr(
         cluster, "nodes", lambda address, wait_s: asked.append((address, wait_s)) or nodes
     )
-    number = jobs.add(
+    number = queue.add(
         "train", {"recipe": RECIPE}, runner="ray", settings={"address": "http://head:8265"}
     )
-    jobs.add("train", {"recipe": RECIPE}, runner="ray", settings={"address": "http://head:8265"})
-    assert jobs.claim("worker", ("cpu", "ray")).id == number
-    jobs.note(number, "worker", place="10.0.0.1 GPU 0, 10.0.0.1 GPU 1")
+    queue.add("train", {"recipe": RECIPE}, runner="ray", settings={"address": "http://head:8265"})
+    assert leases.claim("worker", ("cpu", "ray")).id == number
+    leases.note(number, "worker", place="10.0.0.1 GPU 0, 10.0.0.1 GPU 1")
     page.run()
     assert not page.exception and asked == [("http://head:8265", 2.0)]
     shown = page.dataframe[0].value
@@ -288,7 +295,7 @@ def test_a_cluster_that_does_not_answer_is_said_and_hides_nothing(page, monkeypa
         raise cluster.Unreachable("no Ray cluster answers at http://head:8265")
 
     monkeypatch.setattr(cluster, "nodes", nobody)
-    jobs.add("search", {"run": "r1"}, runner="ray", settings={"address": "http://head:8265"})
+    queue.add("search", {"run": "r1"}, runner="ray", settings={"address": "http://head:8265"})
     page.run()
     assert (
         not page.exception

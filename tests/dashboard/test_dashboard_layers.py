@@ -18,6 +18,8 @@ from dashboard.model import ladder, masks
 from tests import standin
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 APP = str(ROOT / "dashboard" / "app.py")
 
 
@@ -59,10 +61,12 @@ def test_renders_every_chart_with_a_sentence(run):
 def test_choice_travels_from_explore_and_can_be_changed_here(run):
     at = opened(run="bb-other", subnet="s85-between")
     assert (
-        at.query_params["run"] == "bb-other" and "Other B" in text(at) and "85 % zeros" in text(at)
+        at.query_params["run"] == "bb-other"
+        and "Other B" in text(at)
+        and "85 % sparsity" in text(at)
     )
     at.selectbox(key="size_menu").set_value("s50").run()
-    assert not at.exception and at.query_params["subnet"] == "s50" and "50 % zeros" in text(at)
+    assert not at.exception and at.query_params["subnet"] == "s50" and "50 % sparsity" in text(at)
     at.switch_page("views/explore.py").run()
     assert at.slider(key="zeros").value == 50 and at.query_params["run"] == "bb-other"
 

@@ -31,6 +31,8 @@ from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 APP = str(ROOT / "dashboard" / "app.py")
 MODELS = {
     "conformer_ctc": {"blocks": 2, "width": 32, "heads": 2, "kernel": 5},
@@ -220,7 +222,7 @@ def home(made, monkeypatch, tmp_path):
 @pytest.mark.parametrize("chosen", CHOSEN, ids="-".join)
 def test_every_page_shows_the_run(made, home, chosen):
     said = pages(made[chosen])
-    assert "What was heard" in said["transcribe"] and "RTF" in said["transcribe"]
+    assert "Transcripts" in said["transcribe"] and "RTF" in said["transcribe"]
     if chosen not in TOLD:
         return
     left = chosen[0] == "simple_topk"

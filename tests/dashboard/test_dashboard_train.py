@@ -10,11 +10,13 @@ import tomllib
 
 import pytest
 
-from core.jobs import queue as jobs
+from core.jobs import queue
 from core.registry import catalog, recipes as recipe_files
 from core.registry.cards import Card, CardOption
 from dashboard.components import forms
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 VIEW = str(ROOT / "dashboard" / "views" / "train.py")
 
@@ -128,7 +130,7 @@ def page(own_artifacts, monkeypatch):
 
     st.cache_data.clear(), st.cache_resource.clear()
     started = []
-    monkeypatch.setattr(jobs, "start_worker", lambda: started.append(1))
+    monkeypatch.setattr(queue, "start_worker", lambda: started.append(1))
     test = AppTest.from_file(VIEW, default_timeout=120)
     test.started = started
     return test
@@ -150,7 +152,7 @@ def test_page_queues_a_recipe_that_the_worker_accepts(page):
     assert 'name = "dense"' in page.code[0].value and "updates = 12" in page.code[0].value
     page.button(key="go").click().run()
     assert not page.exception and page.started == [1]
-    (job,) = jobs.list_jobs()
+    (job,) = queue.list_jobs()
     assert job.kind == "train" and job.state == "queued"
     recipe = recipe_files.recipe_from(job.payload["recipe"])
     assert (recipe.title, recipe.method.name, recipe.training) == ("Mine", "dense", {"updates": 12})
@@ -168,7 +170,7 @@ def test_the_form_offers_runners_with_their_options_and_devices(page, monkeypatc
     page.selectbox(key="runner").set_value("ray").run()
     assert not page.exception and page.button(key="go").disabled
     assert "no cluster is named on this server" in " ".join(e.value for e in page.error)
-    (here,) = jobs.list_jobs()
+    (here,) = queue.list_jobs()
     assert (here.runner, here.settings, here.device) == ("local", {}, "cpu")
 
 
@@ -188,7 +190,7 @@ def test_a_visitor_chooses_among_the_operators_clusters_and_types_no_address(
     )
     page.number_input(key="runner.ray.workers").set_value(4).run()
     page.button(key="go").click().run()
-    (there,) = jobs.list_jobs()
+    (there,) = queue.list_jobs()
     assert not page.exception and (there.runner, there.settings, there.device) == (
         "ray",
         lab | {"workers": 4},
@@ -227,7 +229,7 @@ def test_nothing_of_the_servers_environment_or_files_comes_back(page, monkeypatc
         for kind in ("error", "markdown", "info", "success", "warning")
         for e in page.get(kind)
     )
-    assert not page.exception and "Not started" in shown and jobs.list_jobs() == []
+    assert not page.exception and "Not started" in shown and queue.list_jobs() == []
     assert "hunter2" not in shown and "root:" not in shown
 
 
@@ -257,7 +259,7 @@ def test_mistakes_are_named_and_nothing_is_queued(page, monkeypatch):
     page.text_area(key="train.scratch..method.odd.thing").set_value("{oh no").run()
     assert not page.exception
     assert "method.options.thing" in page.error[0].value.replace("\\", "")
-    assert page.button(key="go").disabled and jobs.list_jobs() == []
+    assert page.button(key="go").disabled and queue.list_jobs() == []
 
 
 def test_broken_plug_ins_are_listed_with_their_reason_and_hide_nothing(page, monkeypatch):

@@ -15,8 +15,10 @@ import soundfile
 
 from dashboard.charts import audio as audio_view
 from dashboard.components import diff
-from dashboard.model import transcription as hearing
+from dashboard.model import transcription
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 VIEW = str(ROOT / "dashboard" / "views" / "transcribe.py")
 
@@ -127,7 +129,7 @@ def test_waveform_keeps_a_single_click():
     ],
 )
 def test_every_kind_of_upload_is_read(name, data):
-    samples = hearing.load(data(tone(2.0)), name)
+    samples = transcription.load(data(tone(2.0)), name)
     assert samples.dtype == np.float32 and samples.ndim == 1
     assert len(samples) / 16000 == pytest.approx(2.0, abs=0.15)
     assert 0.15 < np.abs(samples).max() < 0.5
@@ -155,22 +157,22 @@ def test_every_kind_of_upload_is_read(name, data):
     ],
 )
 def test_what_cannot_be_used_is_said_plainly(name, data, words):
-    with pytest.raises(hearing.NotUsable) as raised:
-        hearing.load(data, name)
+    with pytest.raises(transcription.NotUsable) as raised:
+        transcription.load(data, name)
     assert words in str(raised.value) and name in str(raised.value)
 
 
 def test_a_file_above_the_limit_is_refused_before_it_is_read(monkeypatch):
-    monkeypatch.setattr(hearing, "MOST_MB", 0.01)
-    with pytest.raises(hearing.NotUsable, match="at most"):
-        hearing.load(encoded(tone(1.0), "WAV"), "a.wav")
+    monkeypatch.setattr(transcription, "MOST_MB", 0.01)
+    with pytest.raises(transcription.NotUsable, match="at most"):
+        transcription.load(encoded(tone(1.0), "WAV"), "a.wav")
 
 
 # seats and streams
 
 
 def test_two_at_once_and_the_third_is_told_to_wait():
-    seats, told, inside, leave = hearing.Seats(2), [], threading.Barrier(3), threading.Event()
+    seats, told, inside, leave = transcription.Seats(2), [], threading.Barrier(3), threading.Event()
 
     def hold():
         with seats.taken(told.append):
@@ -192,7 +194,7 @@ def test_two_at_once_and_the_third_is_told_to_wait():
 
 
 def test_who_leaves_while_waiting_takes_no_seat():
-    seats = hearing.Seats(1)
+    seats = transcription.Seats(1)
 
     def gone(_):
         raise KeyboardInterrupt
@@ -204,7 +206,7 @@ def test_who_leaves_while_waiting_takes_no_seat():
 
 
 class Fake:
-    """A recogniser that writes one word per second of sound, and one more at the end."""
+    """A recognizer that writes one word per second of sound, and one more at the end."""
 
     conditions = {"threads": 1}
 
@@ -220,7 +222,7 @@ class FakeStream:
         self.words, self.samples = words, 0
 
     def accept(self, samples: np.ndarray) -> str:
-        assert samples.dtype == np.float32 and len(samples) <= hearing.PACKET
+        assert samples.dtype == np.float32 and len(samples) <= transcription.PACKET
         self.samples += len(samples)
         return " ".join(self.words[: self.samples // 16000])
 
@@ -229,9 +231,9 @@ class FakeStream:
 
 
 def test_text_appears_as_it_streams(monkeypatch):
-    monkeypatch.setattr(hearing, "REDRAW_S", 0.0)
+    monkeypatch.setattr(transcription, "REDRAW_S", 0.0)
     told = []
-    heard = hearing.listen(
+    heard = transcription.transcribe(
         {"dense": Fake("one two three four"), "s70": Fake("one too")},
         tone(2.5),
         lambda share, texts: told.append((share, texts)),
@@ -251,7 +253,7 @@ def test_text_appears_as_it_streams(monkeypatch):
 
 @pytest.fixture
 def page(own_artifacts, tmp_path, monkeypatch):
-    """The page on a stand-in run with one sample and recognisers that need no torch."""
+    """The page on a stand-in run with one sample and recognizers that need no torch."""
     import streamlit as st
     from streamlit.testing.v1 import AppTest
 
@@ -270,15 +272,15 @@ def page(own_artifacts, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "packed", lambda run, subnet: subnet.name.encode())
     made = []
 
-    def recogniser(packed, chunk_ms, way):
+    def recognizer(packed, chunk_ms, way):
         made.append(
             (packed.decode(), chunk_ms)
-            if way == hearing.Way()
+            if way == transcription.Way()
             else (packed.decode(), chunk_ms, way)
         )
         return Fake("turn the light on" if packed == b"dense" else "turn a light")
 
-    monkeypatch.setattr(hearing, "recogniser", recogniser)
+    monkeypatch.setattr(transcription, "recognizer", recognizer)
     test = AppTest.from_file(VIEW, default_timeout=120)
     test.made, test.samples = made, tmp_path / "released" / "samples"
     return test
@@ -315,8 +317,8 @@ def test_partial_results_are_on_the_page_before_the_end(page, monkeypatch):
         DeltaGenerator.markdown,
     )
     opened = runtime.load(ROOT / "artifacts" / "released" / run, "s70", 320)
-    monkeypatch.setattr(hearing, "recogniser", lambda *_: opened)
-    monkeypatch.setattr(hearing, "REDRAW_S", 0.0)
+    monkeypatch.setattr(transcription, "recognizer", lambda *_: opened)
+    monkeypatch.setattr(transcription, "REDRAW_S", 0.0)
     monkeypatch.setattr(
         DeltaGenerator,
         "markdown",
@@ -356,11 +358,11 @@ def test_decoding_holds_a_seat_once_and_says_what_it_changed(page, monkeypatch):
         decoded.append(name)
         note("Its speech is very quiet.")
         if len(decoded) > 1:
-            raise hearing.NotUsable("it is *damaged*")
+            raise transcription.NotUsable("it is *damaged*")
         return tone(1.0)
 
-    monkeypatch.setattr(hearing.Seats, "taken", taken)
-    monkeypatch.setattr(hearing, "load", load)
+    monkeypatch.setattr(transcription.Seats, "taken", taken)
+    monkeypatch.setattr(transcription, "load", load)
     page.run()
     page.run()
     assert not page.exception and len(decoded) == 1
@@ -387,13 +389,13 @@ def test_open_speech_is_understood_until_something_else_is_chosen(page, own_arti
     page.selectbox(key="way").set_value("Built-in commands").run()
     assert len(page.made) == made, "nothing is transcribed unasked"
     page.button(key="go").click().run()
-    assert {one[2] for one in page.made[made:]} == {hearing.Way(lm="", grammar="commands")}
+    assert {one[2] for one in page.made[made:]} == {transcription.Way(lm="", grammar="commands")}
     made = len(page.made)
     page.selectbox(key="way").set_value("Only these sentences").run()
     page.text_area(key="grammar").set_value("turn (on | off) the light").run()
     page.button(key="go").click().run()
     assert {one[2] for one in page.made[made:]} == {
-        hearing.Way(lm="", grammar="turn (on | off) the light")
+        transcription.Way(lm="", grammar="turn (on | off) the light")
     }
     made = len(page.made)
     page.selectbox(key="way").set_value("Open speech").run()
@@ -424,24 +426,29 @@ def test_the_page_understands_what_the_command_line_understands(tmp_path):
     run, file = make_run(tmp_path), tmp_path / "said.arpa"
     file.write_text(arpa.write(estimation.estimate([["yes", "no"], ["stop", "go"]], 2)))
     packed = packing.pack(run, store.subnet(run, "s50"))
-    opened = hearing.recogniser(packed, 320, hearing.Way(lm=str(file)))
-    heard = hearing.listen({"s50": opened}, tone(1.5), lambda *_: None)[0]
+    opened = transcription.recognizer(packed, 320, transcription.Way(lm=str(file)))
+    heard = transcription.transcribe({"s50": opened}, tone(1.5), lambda *_: None)[0]
     stream = runtime.load(packed, chunk_ms=320, language=Language(str(file))).stream()
     stream.accept(tone(1.5))
     assert heard.text == stream.finish() and heard.conditions["language_model"].startswith(
         "said.arpa"
     )
     assert (
-        hearing.recogniser(packed, 320, hearing.Way(tokens=True)).conditions["decoder"] == "greedy"
+        transcription.recognizer(packed, 320, transcription.Way(tokens=True)).conditions["decoder"]
+        == "greedy"
     )
-    only = hearing.recogniser(packed, 320, hearing.Way(lm="", grammar="(yes | no) stop"))
-    assert set(hearing.listen({"s50": only}, tone(1.5), lambda *_: None)[0].text.split()) <= {
+    only = transcription.recognizer(
+        packed, 320, transcription.Way(lm="", grammar="(yes | no) stop")
+    )
+    assert set(
+        transcription.transcribe({"s50": only}, tone(1.5), lambda *_: None)[0].text.split()
+    ) <= {
         "yes",
         "no",
         "stop",
     }
     with pytest.raises(ValueError, match="line 1, column 1"):
-        hearing.recogniser(packed, 320, hearing.Way(lm="", grammar="(yes"))
+        transcription.recognizer(packed, 320, transcription.Way(lm="", grammar="(yes"))
 
 
 def test_a_transducer_finds_words_itself(tmp_path, monkeypatch):
@@ -467,17 +474,17 @@ def test_a_transducer_finds_words_itself(tmp_path, monkeypatch):
             open_(packed, **given) if isinstance(packed, bytes) else real(packed, *a, **given)
         ),
     )
-    hearing.recogniser(b"x", 320, hearing.Way())
+    transcription.recognizer(b"x", 320, transcription.Way())
     assert asked == [Language(), None]
     with pytest.raises(WrongDecoder):
-        hearing.recogniser(b"x", 320, hearing.Way(lm="", grammar="commands"))
+        transcription.recognizer(b"x", 320, transcription.Way(lm="", grammar="commands"))
 
 
 def test_page_says_when_a_size_cannot_be_opened(page, monkeypatch):
     def broken(packed, chunk_ms, way):
         raise ValueError("the file holds no weights")
 
-    monkeypatch.setattr(hearing, "recogniser", broken)
+    monkeypatch.setattr(transcription, "recognizer", broken)
     page.run()
     page.button(key="go").click().run()
     assert not page.exception and "holds no weights" in page.error[0].value

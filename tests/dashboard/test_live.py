@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from core import paths
+from core.common import writing
 from core.storage import spoken, store
-from dashboard import data
+from dashboard import data, measurements
 from dashboard.live import data as live, report
 from tests import standin
 
@@ -23,10 +24,12 @@ def run(own_artifacts, monkeypatch, tmp_path):
 
 
 def points(run: str):
-    return data.same_condition(
-        data.points((run,)),
+    return measurements.same_condition(
+        measurements.points((run,)),
         standin.SPLITS[0],
-        data.conditions(data.points((run,)).query("split == @standin.SPLITS[0]"))[0],
+        measurements.conditions(measurements.points((run,)).query("split == @standin.SPLITS[0]"))[
+            0
+        ],
     )
 
 
@@ -94,8 +97,8 @@ def test_presets_fall_on_measured_stops_each_once():
 
 def test_transcripts_are_those_that_were_kept(run, monkeypatch):
     folder = paths.RELEASED / paths.SAMPLES
-    store.write_bytes(folder / "1_call_ann.txt", b"call ann\n")
-    store.write_bytes(folder / "1_call_ann.opus", b"sound")
+    writing.write_bytes(folder / "1_call_ann.txt", b"call ann\n")
+    writing.write_bytes(folder / "1_call_ann.opus", b"sound")
     assert live.samples(run) == []
     spoken.keep(run, {"sizes": {"dense": {"1_call_ann": "call ann"}, "s90": {}}})
     live.sound.cache_clear()
@@ -116,9 +119,11 @@ def test_everything_fits_the_budget():
         (info.id for info in store.runs() if info.released),
         key=lambda name: len(store.subnets(name)),
     )
-    rows = data.points((run,))
+    rows = measurements.points((run,))
     split = data.default_split(run)
-    rows = data.same_condition(rows, split, data.conditions(rows[rows["split"] == split])[0])
+    rows = measurements.same_condition(
+        rows, split, measurements.conditions(rows[rows["split"] == split])[0]
+    )
     feed = live.payload(run, rows, 70.0, [])
     assert len(json.dumps(feed)) < 600_000
 

@@ -1,4 +1,4 @@
-"""Who is looking at a page: this machine, the network, behind a proxy, logged in; and what each
+"""Who is looking at a page: this machine, the model, behind a proxy, logged in; and what each
 page then lets them do.
 """
 
@@ -12,11 +12,13 @@ import pytest
 import streamlit as st
 
 from core import paths
-from core.jobs import policy, queue as jobs
+from core.jobs import leases, policy, queue
 from dashboard import visit
 from tests import standin
 from tests.conftest import ROOT
 from tests.dashboard.test_dashboard_transcribe import encoded, tone
+
+pytestmark = pytest.mark.slow
 
 VIEWS = ROOT / "dashboard" / "views"
 
@@ -167,7 +169,7 @@ def text(page) -> str:
 
 @pytest.mark.parametrize("mode", ["demo", "read-only"])
 def test_no_job_is_started_or_changed_from_any_page(page, mode):
-    number = jobs.add("train", {"recipe": {"title": "x"}, "visitor": "local"})
+    number = queue.add("train", {"recipe": {"title": "x"}, "visitor": "local"})
     train, board, explore = (page(name, mode) for name in ("train", "jobs", "explore"))
     assert (
         train.button(key="go").disabled
@@ -185,9 +187,9 @@ def test_no_job_is_started_or_changed_from_any_page(page, mode):
         explore
     )
     assert (
-        len(jobs.list_jobs()) == 1
-        and jobs.get(number).state == "queued"
-        and not jobs.worker_alive()
+        len(queue.list_jobs()) == 1
+        and queue.get(number).state == "queued"
+        and not queue.worker_alive()
     )
 
 
@@ -196,15 +198,15 @@ def test_no_job_is_started_or_changed_from_any_page(page, mode):
     ("name", "key"), [("train", "go"), ("jobs", "cancel.1"), ("jobs", "worker")]
 )
 def test_a_button_that_was_drawn_before_changes_nothing_either(page, monkeypatch, mode, name, key):
-    number = jobs.add("train", {"recipe": {"title": "x"}, "visitor": "local"})
+    number = queue.add("train", {"recipe": {"title": "x"}, "visitor": "local"})
     found = page(name, "full")
     monkeypatch.setenv(policy.MODE_VARIABLE, mode)
     found.button(key=key).click().run()
     assert not found.exception and f"this server is {mode}" in text(found)
     assert (
-        len(jobs.list_jobs()) == 1
-        and jobs.get(number).state == "queued"
-        and not jobs.worker_alive()
+        len(queue.list_jobs()) == 1
+        and queue.get(number).state == "queued"
+        and not queue.worker_alive()
     )
 
 
@@ -224,10 +226,10 @@ def test_only_full_and_demo_transcribe(page):
 
 
 def test_what_others_jobs_printed_is_not_shown(page, monkeypatch):
-    number = jobs.add("train", {"recipe": {"title": "x"}, "visitor": "anna"})
-    jobs.claim("w")
+    number = queue.add("train", {"recipe": {"title": "x"}, "visitor": "anna"})
+    leases.claim("w")
     paths.job_log(number).write_text("hunter2\n")
-    jobs.fail(number, "Traceback: hunter2", "w")
+    leases.fail(number, "Traceback: hunter2", "w")
     monkeypatch.setattr(visit, "at_this_machine", lambda: False)
     found = page("jobs", "full")
     assert not found.exception and "hunter2" not in text(found) + "".join(
@@ -241,19 +243,19 @@ def test_what_others_jobs_printed_is_not_shown(page, monkeypatch):
 def test_uploads_count_for_their_visitor(page, monkeypatch, tmp_path):
     (tmp_path / "server.toml").write_text("[quotas]\ntranscriptions = 1\n")
     monkeypatch.setenv(policy.FILE_VARIABLE, str(tmp_path / "server.toml"))
-    from dashboard.model import transcription as hearing
+    from dashboard.model import transcription
     from tests.dashboard.test_dashboard_transcribe import Fake
 
-    monkeypatch.setattr(hearing, "recogniser", lambda *_: Fake("one two"))
+    monkeypatch.setattr(transcription, "recognizer", lambda *_: Fake("one two"))
     found = page("transcribe", "demo")
     found.button(key="go").click().run()
-    assert not found.exception and "What was heard" in [s.value for s in found.subheader]
+    assert not found.exception and "Transcripts" in [s.value for s in found.subheader]
     found.button(key="go").click().run()
     assert not found.exception and "1 transcriptions within an hour are allowed" in text(found)
 
 
 def test_pages_reach_the_queue_through_one_door():
-    """A page that calls jobs.add, cancel, resume or start_worker itself would go around the
+    """A page that calls queue.add, cancel, resume or start_worker itself would go around the
     operator's policy.
     """
     wrong = []

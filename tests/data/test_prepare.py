@@ -14,12 +14,13 @@ import pytest
 import soundfile
 
 from core import paths
+from core.common import writing
 from core.corpora.base import Dropped, spoken
-from core.data import extract, filters as sift, prepare
+from core.data import extract, filters as sift, prepare, source
 from core.data.prepared import Prepared, Statistics
 from core.data.source import SpeechRecipe
-from core.speech import audio, features
-from core.storage import store
+from core.records import Choice, Recipe
+from core.speech import audio, features, tokenizer
 from tests.speech_stub import RECIPE, Stub, give, write_split
 
 
@@ -130,7 +131,7 @@ def test_what_a_dead_preparation_left_is_redone(corpus):
 def test_a_preparation_that_fails_leaves_no_folder(corpus, monkeypatch):
     abandoned = paths.prepared() / "x"
     monkeypatch.setattr(
-        store, "write_lines", lambda *a: (_ for _ in ()).throw(OSError("disk full"))
+        writing, "write_lines", lambda *a: (_ for _ in ()).throw(OSError("disk full"))
     )
     with pytest.raises(OSError, match="disk full"):
         prepare.prepare(SpeechRecipe.of(RECIPE))
@@ -191,6 +192,7 @@ def test_bad_items_are_dropped_with_their_reasons(corpus, tmp_path):
     assert data.info["splits"]["train"]["bad"]["duplicate id"] == 1
 
 
+@pytest.mark.slow
 def test_sound_of_any_kind_is_prepared_and_forty_minutes_are_left_to_streaming(corpus, tmp_path):
     rng, items = np.random.default_rng(0), corpus.items["train"]
     kinds = {
@@ -282,8 +284,8 @@ def test_a_later_stage_keeps_tokens_and_statistics(corpus, tmp_path):
     first = prepare.prepare(SpeechRecipe.of(RECIPE))
     run = paths.runs() / "stage-1"
     for name in ("bpe.model", "tokens.txt", "statistics.json"):
-        store.write_bytes(run / name, (first / name).read_bytes())
-    store.write_json(run / "recipe.json", RECIPE)
+        writing.write_bytes(run / name, (first / name).read_bytes())
+    writing.write_json(run / "recipe.json", RECIPE)
     later = replace(RECIPE, init_from="stage-1")
     assert prepare.prepare(SpeechRecipe.of(later)) == first  # same speech: the very same folder
     corpus.items["train"] += write_split(tmp_path / "more", "more", 10, 8)
@@ -301,6 +303,7 @@ def test_a_later_stage_keeps_tokens_and_statistics(corpus, tmp_path):
         prepare.prepare(SpeechRecipe.of(later))
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_bytes_as_one(corpus, tmp_path):
     corpus.items["train"] = write_split(tmp_path / "many", "train", 80, 5)
     one = prepare.prepare(SpeechRecipe.of(RECIPE), processes=1)
@@ -313,6 +316,7 @@ def test_processes_give_the_same_bytes_as_one(corpus, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_sound_that_ends_the_process_is_found_and_left_out(monkeypatch):
     class Killer:
         path = "killer.wav"
@@ -359,3 +363,32 @@ def test_what_was_changed_in_sounds_is_counted(tmp_path, monkeypatch):
         float(made.features(made.rows("train")[0]).max())
         > float(made.features(made.rows("train")[3]).max()) - 3
     ), "and it is no silence"
+
+
+def test_word_ends_make_other_prepared_speech_and_their_absence_none():
+    told = prepare._without_marks(tokenizer.Options(kind="phonemes"))
+    assert set(told) == {"kind", "size"}, "prepared before there were word ends, and found still"
+    assert (
+        prepare._without_marks(tokenizer.Options(kind="phonemes", word_ends=True))["word_ends"]
+        is True
+    )
+
+
+@pytest.mark.parametrize(
+    ("tokens", "run_ends", "new"),
+    [
+        ({"kind": "phonemes"}, False, False),
+        ({"kind": "phonemes"}, True, False),
+        ({"kind": "phonemes", "word_ends": True}, False, True),
+        ({"kind": "phonemes", "word_ends": True}, True, False),
+        ({"kind": "phonemes", "word_ends": False}, True, True),
+        ({"kind": "characters"}, True, True),
+        ({}, True, False),
+    ],
+)
+def test_other_word_ends_than_the_run_has_are_new_tokens(tokens, run_ends, new, monkeypatch):
+    run = tokenizer.Phonemes(["<blk>", "AH", *(["AH_E"] if run_ends else [])])
+    monkeypatch.setattr(source.tokenizer, "load", lambda folder: run)
+    monkeypatch.setattr(source.store, "run_folder", lambda name: name)
+    given = Recipe(Choice("a"), Choice("b"), Choice("c"), tokens=tokens, init_from="run")
+    assert SpeechRecipe.of(given).new_tokens() is new

@@ -107,7 +107,7 @@ def test_confidence_is_by_hand(graph):
     assert search.words == [Word("a", 0, 2, 1.0)], "its frames are likeliest"
     only = composed("be", said={"be": [(2, 3)]})
     search = GraphSearch(only, EXACT)
-    search.accept(np.log(np.array([[0.1, 0.5, 0.3, 0.1], [0.2, 0.2, 0.2, 0.4]], np.float32)))
+    search.accept(np.log(np.array([[0.05, 0.55, 0.33, 0.07], [0.15, 0.1, 0.15, 0.6]], np.float32)))
     search.finish()
     assert search.words == [Word("be", 0, 2, pytest.approx(math.sqrt(0.3 / 0.5)))]
 
@@ -123,9 +123,11 @@ def test_words_are_aligned_with_tokens():
 
 
 def test_weights_count(graph):
-    log_probs = np.log(np.array([[0.6, 0.4, 0.0001, 0.0001]], np.float32))
-    only = composed("[a]", said={"a": [(1,)]})
-    for penalty, text in ((0.0, ""), (5.0, "a")):
+    log_probs = np.log(
+        np.array([[0.05, 0.0001, 0.9, 0.0001], [0.6, 0.4, 0.0001, 0.0001]], np.float32)
+    )
+    only = composed("b [a]", said={"a": [(1,)], "b": [(2,)]})
+    for penalty, text in ((0.0, "b"), (5.0, "b a")):
         search = GraphSearch(only, Weights(1.0, penalty, beam=50.0))
         search.accept(log_probs)
         assert search.text == text

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.func import functional_call
 
 from core import paths
+from core.common import writing
 from core.decoding.ctc import greedy
 from core.evaluation import evaluate as evaluation, latency as speed, provenance, scoring
 from core.registry import plugins
@@ -20,7 +21,7 @@ from core.sparsity import blocks
 from core.speech import audio
 from core.speech.features import fbank
 from core.speech.normalizer import NORMALISER as TEXT_NORMALISER
-from core.storage import packing, store
+from core.storage import packing, run_files, store
 from core.storage.packing import NORMALISER
 from tests import standin
 from tests.standin import reference
@@ -102,6 +103,7 @@ def test_paired_test_and_holm():
     assert scoring.holm([]) == []
 
 
+@pytest.mark.slow
 def test_false_alarms_are_as_rare_as_promised():
     rng = np.random.default_rng(2)
     speakers = [f"s{i % 20}" for i in range(100)]
@@ -159,6 +161,7 @@ class Prepared:
         return self.material.features[int(row.id[1:])]
 
 
+@pytest.mark.slow
 def test_many_are_stored_paired_and_not_measured_twice(tmp_path, material, monkeypatch):
     run = standin.make_run(tmp_path, utterances=2)
     subnets = [store.subnet(run, n) for n in ("s90", "dense")]
@@ -228,6 +231,7 @@ class Net:
         pass
 
 
+@pytest.mark.slow
 def test_a_ratio_of_times_is_that_of_the_nets_on_a_machine_that_gets_slower(monkeypatch):
     machine, opened, waves = Machine(), [], [np.zeros(10 * 16000, np.float32)] * 5
     monkeypatch.setattr(speed.time, "perf_counter", lambda: machine.now)
@@ -257,6 +261,7 @@ def test_a_ratio_of_times_is_that_of_the_nets_on_a_machine_that_gets_slower(monk
 SPEED = speed.Speed(0.03, 8.0, 9.0, 100.0, 300.0, 1, 1000)
 
 
+@pytest.mark.slow
 def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
     tmp_path, material, monkeypatch
 ):
@@ -286,9 +291,9 @@ def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
         "other",
     ):  # as reports were before they knew these fields; the other split is measured anew
         file = paths.report_file(run, "s90", f"tiny/{split}", 320.0)
-        store.write_json(
+        writing.write_json(
             file,
-            {n: v for n, v in store.read_json(file).items() if not n.startswith("speed_ratio")},
+            {n: v for n, v in run_files.read_json(file).items() if not n.startswith("speed_ratio")},
         )
     file.unlink()
     old, new = [

@@ -13,7 +13,7 @@ import pytest
 from core import export, paths
 from core.cli import main as cli
 from core.common import writing
-from core.jobs import process as child, queue as jobs
+from core.jobs import leases, process as child, queue
 from core.registry import catalog, plugins
 from tests import standin
 from tests.conftest import ROOT
@@ -26,7 +26,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def run(made, own_artifacts, monkeypatch):
-    monkeypatch.setattr(jobs, "start_worker", lambda: None)
+    monkeypatch.setattr(queue, "start_worker", lambda: None)
     return Path(shutil.copytree(made, paths.runs() / made.name))
 
 
@@ -46,7 +46,7 @@ def test_an_unknown_format_or_precision_is_named(run, door, given, words, capsys
     assert cli.main([*door, run.name, "--subnets", "s70", *given]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
-    assert not paths.exports(run.name).exists() and not jobs.list_jobs()
+    assert not paths.exports(run.name).exists() and not queue.list_jobs()
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -69,7 +69,7 @@ def test_a_subnet_that_a_format_cannot_hold_names_those_that_can(
     error = capsys.readouterr().err
     assert f"format '{form}' cannot hold dense of run {transducer}" in error
     assert "got 'emformer_transducer'; formats that can: hub, packed" in error
-    assert not (tmp_path / "a").exists() and not jobs.list_jobs()
+    assert not (tmp_path / "a").exists() and not queue.list_jobs()
 
 
 def test_a_package_that_is_not_installed_is_named():
@@ -104,12 +104,12 @@ def test_a_job_writes_the_format_that_was_asked_for(run, tmp_path):
     folder = tmp_path / "a"
     words = ["--subnets", "s70", "--format", "onnx", "--int8", "--out", str(folder)]
     assert cli.main(["jobs", "add", "export", run.name, *words]) == 0
-    job = jobs.claim("a")
+    job = leases.claim("a")
     assert child.run_job(job.id) == 0
     assert {p.name for p in folder.iterdir()} == {"s70.int8.onnx", "s70.int8.onnx.sha256"}
-    jobs.finish(job.id)
-    before = jobs.add("export", {"run": run.name, "subnets": ["s70"], "folder": str(folder)})
-    jobs.claim("a")
+    leases.finish(job.id)
+    before = queue.add("export", {"run": run.name, "subnets": ["s70"], "folder": str(folder)})
+    leases.claim("a")
     assert child.run_job(before) == 0 and (folder / "s70.safetensors").is_file()
 
 

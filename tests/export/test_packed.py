@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from core import export, paths, runtime
 from core.cli import arguments, main as cli
 from core.common import writing
-from core.jobs import process as child, queue as jobs
+from core.jobs import leases, process as child, queue
 from core.jobs.job import JOB_KINDS
 from core.pipelines import handlers as job_kinds
 from core.records import Interrupted
@@ -153,7 +153,7 @@ def test_what_is_not_the_measured_file_is_refused_until_it_is_measured_again(run
 def test_an_unknown_size_or_a_file_for_a_folder_is_refused_before_anything_is_written(
     run, words, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(jobs, "start_worker", lambda: pytest.fail("no worker is needed"))
+    monkeypatch.setattr(queue, "start_worker", lambda: pytest.fail("no worker is needed"))
     assert cli.main([*words, run.name, "--subnets", "dense,s77"]) == 2
     (tmp_path / "taken").write_text("")
     assert cli.main([*words, run.name, "--out", str(tmp_path / "taken")]) == 2
@@ -162,7 +162,7 @@ def test_an_unknown_size_or_a_file_for_a_folder_is_refused_before_anything_is_wr
         "no subnet in run standin called 's77'" in first
         and "this is a file; name a folder" in second
     )
-    assert not paths.exports(run.name).exists() and not jobs.list_jobs()
+    assert not paths.exports(run.name).exists() and not queue.list_jobs()
 
 
 def test_a_file_in_the_folders_way_is_said(run, tmp_path):
@@ -190,11 +190,11 @@ def test_a_full_disk_is_said_in_the_usual_words_and_leaves_no_half_file(run, mon
         "error: the disk is full" in capsys.readouterr().err
         and there(paths.exports(run.name)) == []
     )
-    number = jobs.add("export", {"run": run.name, "subnets": ["s70"], "folder": ""})
-    jobs.claim("a")
+    number = queue.add("export", {"run": run.name, "subnets": ["s70"], "folder": ""})
+    leases.claim("a")
     assert child.run_job(number) == 1
     assert (
-        jobs.get(number).error.splitlines()[-1].startswith("the disk is full")
+        queue.get(number).error.splitlines()[-1].startswith("the disk is full")
         and there(paths.exports(run.name)) == []
     )
 
@@ -210,11 +210,12 @@ def test_what_cannot_be_read_back_is_removed(run, monkeypatch):
 # as a job
 
 
+@pytest.mark.slow
 def test_it_goes_through_the_queue_after_the_job_it_waits_for(run, tmp_path, capsys):
-    first = jobs.add("evaluate", {"run": run.name}, run.name)
+    first = queue.add("evaluate", {"run": run.name}, run.name)
     words = ["--subnets", "dense,s70", "--priority", "2", "--after", str(first), "--no-worker"]
     assert cli.main(["jobs", "add", "export", "-", *words]) == 0
-    job = jobs.list_jobs()[0]
+    job = queue.list_jobs()[0]
     assert (job.kind, job.priority, job.after) == ("export", 2, (first,))
     assert job.payload == {
         "run": "",
@@ -223,8 +224,8 @@ def test_it_goes_through_the_queue_after_the_job_it_waits_for(run, tmp_path, cap
         "format": "packed",
         "int8": False,
     }
-    assert jobs.claim("a").id == first and jobs.claim("a", ("cpu", "cpu")) is None
-    jobs.finish(first)
+    assert leases.claim("a").id == first and leases.claim("a", ("cpu", "cpu")) is None
+    leases.finish(first)
     subprocess.run(
         [sys.executable, "-m", "core.jobs.worker", "--idle-minutes", "0"],
         cwd=ROOT,
@@ -232,14 +233,14 @@ def test_it_goes_through_the_queue_after_the_job_it_waits_for(run, tmp_path, cap
         capture_output=True,
         timeout=60,
     )
-    job, folder = jobs.get(job.id), paths.exports(run.name)
+    job, folder = queue.get(job.id), paths.exports(run.name)
     assert (job.state, job.run, job.message) == (
         "done",
         run.name,
         f"2 files are in {folder}",
     ), job.error
     assert there(folder) == ["dense.safetensors", "s70.safetensors"]
-    log = jobs.log(job.id)
+    log = queue.log(job.id)
     assert (
         f"{packing.sha256(packing.pack(run, store.subnet(run, 's70')))}  {folder}/s70.safetensors"
         in log
@@ -250,16 +251,17 @@ def test_it_goes_through_the_queue_after_the_job_it_waits_for(run, tmp_path, cap
     )
 
 
+@pytest.mark.slow
 def test_a_job_finds_the_folder_whatever_its_own_is(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["jobs", "add", "export", run.name, "--out", "mine", "--no-worker"]) == 0
-    assert jobs.get(1).payload["folder"] == str(tmp_path / "mine")
+    assert queue.get(1).payload["folder"] == str(tmp_path / "mine")
 
 
 def test_a_cancelled_job_stops_at_the_next_file(run, monkeypatch):
-    number = jobs.add("export", {"run": run.name, "subnets": []})
-    jobs.claim("a")
-    jobs.cancel(number)
+    number = queue.add("export", {"run": run.name, "subnets": []})
+    leases.claim("a")
+    queue.cancel(number)
     assert child.run_job(number) == child.STOPPED and not there(paths.exports(run.name))
 
 
@@ -270,16 +272,18 @@ def test_files_are_written_on_this_machine(run, capsys):
     assert cli.main(["jobs", "clone", "1", "--runner", "ray", "--no-worker"]) == 2
     assert (
         "an export writes files on this machine" in capsys.readouterr().err
-        and len(jobs.list_jobs()) == 1
+        and len(queue.list_jobs()) == 1
     )
     with pytest.raises(ValueError, match="an export writes files on this machine"):
         ray.Runner(ray.Options(address="http://head:8265", storage="file:///nowhere")).check(
-            jobs.get(1)
+            queue.get(1)
         )
 
 
 def test_every_kind_has_its_function_and_its_words_on_the_command_line():
     for kind in JOB_KINDS:
         assert callable(getattr(job_kinds, f"{kind}_job"))
-        assert arguments.parser().parse_args(["jobs", "add", kind, "x"]).kind == kind
-        assert arguments.parser().parse_args([kind, "x"]).command == kind and kind in cli.COMMANDS
+        assert arguments.top_parser().parse_args(["jobs", "add", kind, "x"]).kind == kind
+        assert (
+            arguments.top_parser().parse_args([kind, "x"]).command == kind and kind in cli.COMMANDS
+        )

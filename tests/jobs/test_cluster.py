@@ -12,6 +12,8 @@ import pytest
 
 from core.jobs import ray_client as cluster
 
+pytestmark = pytest.mark.slow
+
 # as Ray 2.60 answers, shortened
 RAYLET = {
     "nodeId": "ab12",

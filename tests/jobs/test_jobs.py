@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from core import paths, records
-from core.jobs import database as queue_file, queue as jobs, worker
+from core.jobs import database, leases, queue, schema, worker
 from core.registry import recipes as recipe_files
+
+pytestmark = pytest.mark.slow
+PATIENCE_S = 120.0  # a limit, not a pause: waits end with the event
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,11 +68,11 @@ def stub(tmp_path, monkeypatch):
     yield start
     for process in started:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE_S)
         process.stdout.close()
 
 
-def wait(condition, seconds=15.0):
+def wait(condition, seconds=PATIENCE_S):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"
@@ -87,105 +90,105 @@ def dead(pid: int) -> bool:
 
 
 def test_a_job_goes_from_queued_to_done():
-    number = jobs.add("search", {"run": "dense-00000001", "ü": [1, None]})
-    job = jobs.get(number)
+    number = queue.add("search", {"run": "dense-00000001", "ü": [1, None]})
+    job = queue.get(number)
     assert (job.state, job.run, job.payload["ü"], job.cancel) == (
         "queued",
         "dense-00000001",
         [1, None],
         False,
     )
-    claimed = jobs.claim("a")
+    claimed = leases.claim("a")
     assert (claimed.id, claimed.state, claimed.worker, claimed.attempts) == (
         number,
         "running",
         "a",
         1,
     )
-    assert jobs.beat(number, "a", 0.5, "half", 60.0)
-    assert jobs.beat(number, "a")  # only the heart
-    job = jobs.get(number)
+    assert leases.beat(number, "a", 0.5, "half", 60.0)
+    assert leases.beat(number, "a")  # only the heart
+    job = queue.get(number)
     assert (job.progress, job.message, job.eta_s) == (0.5, "half", 60.0)
-    assert not jobs.beat(number, "b", 0.9)  # another's
-    jobs.finish(number, "b")
-    assert jobs.get(number).state == "running"
-    jobs.finish(number, "a")
-    job = jobs.get(number)
+    assert not leases.beat(number, "b", 0.9)  # another's
+    leases.finish(number, "b")
+    assert queue.get(number).state == "running"
+    leases.finish(number, "a")
+    job = queue.get(number)
     assert (job.state, job.progress, job.ended >= job.started) == ("done", 1.0, True)
-    assert [j.id for j in jobs.list_jobs()] == [number]
+    assert [j.id for j in queue.list_jobs()] == [number]
 
 
 def test_one_slot_and_first_come_first_served():
-    first, second = jobs.add("train", {}), jobs.add("train", {})
-    assert jobs.claim("a").id == first
-    assert jobs.claim("b") is None
-    jobs.fail(first, "text")
-    assert jobs.get(first).error == "text"
-    assert jobs.claim("b").id == second
-    assert jobs.claim("b") is None
+    first, second = queue.add("train", {}), queue.add("train", {})
+    assert leases.claim("a").id == first
+    assert leases.claim("b") is None
+    leases.fail(first, "text")
+    assert queue.get(first).error == "text"
+    assert leases.claim("b").id == second
+    assert leases.claim("b") is None
 
 
 def test_wrong_words_are_refused():
     with pytest.raises(ValueError, match="'trian'.*did you mean 'train'"):
-        jobs.add("trian", {})
-    for change in (jobs.get, jobs.cancel, jobs.resume, jobs.log):
+        queue.add("trian", {})
+    for change in (queue.get, queue.cancel, queue.resume, queue.log):
         with pytest.raises(ValueError, match="no job 7"):
             change(7)
-    number = jobs.add("train", {})
+    number = queue.add("train", {})
     with pytest.raises(ValueError, match="is queued"):
-        jobs.resume(number)
-    jobs.claim("a")
-    jobs.finish(number)
+        queue.resume(number)
+    leases.claim("a")
+    leases.finish(number)
     with pytest.raises(ValueError, match="is done"):
-        jobs.cancel(number)
+        queue.cancel(number)
 
 
 def test_cancel_and_resume():
-    queued, running = jobs.add("train", {}), jobs.add("train", {})
-    jobs.cancel(queued)
-    assert jobs.get(queued).state == "cancelled"
-    jobs.claim("a")
-    jobs.cancel(running)
-    assert jobs.get(running).state == "running"
-    assert not jobs.beat(running, "a")
-    jobs.stopped(running, "a")
-    assert jobs.get(running).state == "cancelled"
-    jobs.resume(running)
-    job = jobs.get(running)
+    queued, running = queue.add("train", {}), queue.add("train", {})
+    queue.cancel(queued)
+    assert queue.get(queued).state == "cancelled"
+    leases.claim("a")
+    queue.cancel(running)
+    assert queue.get(running).state == "running"
+    assert not leases.beat(running, "a")
+    leases.stopped(running, "a")
+    assert queue.get(running).state == "cancelled"
+    queue.resume(running)
+    job = queue.get(running)
     assert (job.state, job.cancel, job.attempts) == ("queued", False, 0)
-    assert jobs.claim("b").id == running and jobs.beat(running, "b")
+    assert leases.claim("b").id == running and leases.beat(running, "b")
 
 
 def test_a_stale_job_is_queued_again_and_at_last_fails():
-    number = jobs.add("train", {})
-    for attempt in range(1, jobs.MAX_ATTEMPTS + 1):
-        assert jobs.claim("a").attempts == attempt
-        assert jobs.requeue_stale(60) == []
-        assert [j.id for j in jobs.requeue_stale(-1)] == [number]
-    assert jobs.get(number).state == "failed" and "died 5 times" in jobs.get(number).error
-    jobs.resume(number)
-    jobs.claim("a")
-    jobs.cancel(number)
-    jobs.requeue_stale(-1)
-    assert jobs.get(number).state == "cancelled"
+    number = queue.add("train", {})
+    for attempt in range(1, leases.MAX_ATTEMPTS + 1):
+        assert leases.claim("a").attempts == attempt
+        assert leases.requeue_stale(60) == []
+        assert [j.id for j in leases.requeue_stale(-1)] == [number]
+    assert queue.get(number).state == "failed" and "died 5 times" in queue.get(number).error
+    queue.resume(number)
+    leases.claim("a")
+    queue.cancel(number)
+    leases.requeue_stale(-1)
+    assert queue.get(number).state == "cancelled"
 
 
 def _claim(start, answers):
     start.wait()
-    answers.put([job.id for _ in range(20) if (job := jobs.claim(f"w{os.getpid()}"))])
+    answers.put([job.id for _ in range(20) if (job := leases.claim(f"w{os.getpid()}"))])
 
 
 def test_two_processes_claim_at_once_and_one_wins():
     """The database is made by whoever comes first, too."""
     context = multiprocessing.get_context("fork")
     start, answers = context.Event(), context.Queue()
-    number = jobs.add("train", {})
-    jobs.add("train", {})
+    number = queue.add("train", {})
+    queue.add("train", {})
     processes = [context.Process(target=_claim, args=(start, answers)) for _ in range(4)]
     for p in processes:
         p.start()
     start.set()
-    got = sum((answers.get(timeout=20) for _ in processes), [])
+    got = sum((answers.get(timeout=PATIENCE_S) for _ in processes), [])
     for p in processes:
         p.join()
     assert got == [number]
@@ -193,7 +196,7 @@ def test_two_processes_claim_at_once_and_one_wins():
 
 def _add(start):
     start.wait()
-    jobs.add("train", {})
+    queue.add("train", {})
 
 
 def test_an_empty_queue_is_made_by_many_at_once():
@@ -205,103 +208,104 @@ def test_an_empty_queue_is_made_by_many_at_once():
     start.set()
     for p in processes:
         p.join()
-    assert [p.exitcode for p in processes] == [0] * 6 and len(jobs.list_jobs()) == 6
+    assert [p.exitcode for p in processes] == [0] * 6 and len(queue.list_jobs()) == 6
 
 
 def test_a_queue_of_a_newer_program_is_refused():
-    jobs.list_jobs()
+    queue.list_jobs()
     with sqlite3.connect(paths.jobs_database()) as db:
         db.execute("pragma user_version = 99")
     db.close()
     with pytest.raises(ValueError, match="format 99"):
-        jobs.list_jobs()
-    assert not queue_file.damaged()
+        queue.list_jobs()
+    assert not database.damaged()
 
 
 def test_the_workers_place_is_one():
-    assert not jobs.worker_alive()
-    assert jobs.worker_beat("elsewhere:1:a") and jobs.worker_alive()
-    assert not jobs.worker_beat("elsewhere:2:b") and jobs.start_worker() is None
-    jobs.worker_leave("elsewhere:1:a")
-    assert jobs.worker_beat("elsewhere:2:b")
+    assert not queue.worker_alive()
+    assert queue.worker_beat("elsewhere:1:a") and queue.worker_alive()
+    assert not queue.worker_beat("elsewhere:2:b") and queue.start_worker() is None
+    queue.worker_leave("elsewhere:1:a")
+    assert queue.worker_beat("elsewhere:2:b")
 
 
 # the worker
 
 
 def test_a_worker_does_what_is_queued_and_leaves(stub, tmp_path):
-    good = jobs.add("train", {"note": str(tmp_path / "good"), "grandchild": True})
-    wrong = jobs.add("train", {"note": str(tmp_path / "wrong"), "fail": "value"})
-    bug = jobs.add("train", {"note": str(tmp_path / "bug"), "fail": "bug"})
-    shot = jobs.add("train", {"note": str(tmp_path / "shot"), "exit": int(signal.SIGKILL)})
+    good = queue.add("train", {"note": str(tmp_path / "good"), "grandchild": True})
+    wrong = queue.add("train", {"note": str(tmp_path / "wrong"), "fail": "value"})
+    bug = queue.add("train", {"note": str(tmp_path / "bug"), "fail": "bug"})
+    shot = queue.add("train", {"note": str(tmp_path / "shot"), "exit": int(signal.SIGKILL)})
     worker = stub()
-    assert worker.wait(20) == 0
-    assert [jobs.get(n).state for n in (good, wrong, bug, shot)] == [
+    assert worker.wait(PATIENCE_S) == 0
+    assert [queue.get(n).state for n in (good, wrong, bug, shot)] == [
         "done",
         "failed",
         "failed",
         "failed",
     ]
     assert (
-        jobs.get(wrong).error.startswith("no such thing\n") and "Traceback" in jobs.get(wrong).error
+        queue.get(wrong).error.startswith("no such thing\n")
+        and "Traceback" in queue.get(wrong).error
     )
-    assert "KeyError" in jobs.get(bug).error and "SIGKILL" in jobs.get(shot).error
-    assert "hello from the job" in jobs.log(good) and paths.job_log(good).is_file()
-    assert "hello from the job" in jobs.get(shot).error
-    assert not jobs.worker_alive()
+    assert "KeyError" in queue.get(bug).error and "SIGKILL" in queue.get(shot).error
+    assert "hello from the job" in queue.log(good) and paths.job_log(good).is_file()
+    assert "hello from the job" in queue.get(shot).error
+    assert not queue.worker_alive()
     assert dead(int((tmp_path / "good.grand").read_text()))  # nothing a job started outlives it
 
 
 def test_cancel_stops_the_child_which_keeps_its_checkpoint(stub, tmp_path):
-    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True})
+    number = queue.add("train", {"note": str(tmp_path / "n"), "slow": True})
     worker = stub()
-    wait(lambda: jobs.get(number).message.startswith("step"))
+    wait(lambda: queue.get(number).message.startswith("step"))
     second = stub()  # one worker at a time
-    assert second.wait(10) == 0 and "another worker" in second.stdout.read()
-    assert jobs.start_worker() is None
-    jobs.cancel(number)
-    assert worker.wait(15) == 0
-    assert jobs.get(number).state == "cancelled" and (tmp_path / "n.checkpoint").exists()
-    jobs.resume(number)
-    assert stub().wait(15) == 0
-    assert jobs.get(number).state == "done"
+    assert second.wait(PATIENCE_S) == 0 and "another worker" in second.stdout.read()
+    assert queue.start_worker() is None
+    queue.cancel(number)
+    assert worker.wait(PATIENCE_S) == 0
+    assert queue.get(number).state == "cancelled" and (tmp_path / "n.checkpoint").exists()
+    queue.resume(number)
+    assert stub().wait(PATIENCE_S) == 0
+    assert queue.get(number).state == "done"
 
 
 def test_a_deaf_child_is_killed_after_the_grace(stub, tmp_path):
-    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True, "deaf": True})
+    number = queue.add("train", {"note": str(tmp_path / "n"), "slow": True, "deaf": True})
     worker = stub("--grace-s", "0.5")
-    wait(lambda: jobs.get(number).message.startswith("step"))
-    jobs.cancel(number)
-    assert worker.wait(10) == 0
-    assert jobs.get(number).state == "cancelled" and dead(int((tmp_path / "n").read_text()))
+    wait(lambda: queue.get(number).message.startswith("step"))
+    queue.cancel(number)
+    assert worker.wait(PATIENCE_S) == 0
+    assert queue.get(number).state == "cancelled" and dead(int((tmp_path / "n").read_text()))
 
 
 def test_kill_9_of_the_worker_loses_nothing(stub, tmp_path):
-    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True, "grandchild": True})
+    number = queue.add("train", {"note": str(tmp_path / "n"), "slow": True, "grandchild": True})
     worker = stub()
-    wait(lambda: jobs.get(number).message.startswith("step"))
+    wait(lambda: queue.get(number).message.startswith("step"))
     child, grandchild = int((tmp_path / "n").read_text()), int((tmp_path / "n.grand").read_text())
-    assert jobs.get(number).pid == child
+    assert queue.get(number).pid == child
     worker.send_signal(signal.SIGKILL)
     worker.wait()
-    wait(lambda: dead(child), 5)
-    assert jobs.get(number).state == "running" and not jobs.worker_alive()
-    assert stub().wait(15) == 0
-    job = jobs.get(number)
+    wait(lambda: dead(child))
+    assert queue.get(number).state == "running" and not queue.worker_alive()
+    assert stub().wait(PATIENCE_S) == 0
+    job = queue.get(number)
     assert (job.state, job.attempts, len((tmp_path / "n").read_text().split())) == ("done", 2, 2)
     assert dead(grandchild)
 
 
 def test_a_worker_told_to_leave_gives_its_job_back(stub, tmp_path):
-    number = jobs.add("train", {"note": str(tmp_path / "n"), "slow": True})
+    number = queue.add("train", {"note": str(tmp_path / "n"), "slow": True})
     worker = stub()
-    wait(lambda: jobs.get(number).message.startswith("step"))
+    wait(lambda: queue.get(number).message.startswith("step"))
     worker.terminate()
-    assert worker.wait(10) == 0
+    assert worker.wait(PATIENCE_S) == 0
     assert (
-        jobs.get(number).state == "queued"
+        queue.get(number).state == "queued"
         and (tmp_path / "n.checkpoint").exists()
-        and not jobs.worker_alive()
+        and not queue.worker_alive()
     )
 
 
@@ -309,12 +313,12 @@ def test_many_apps_at_once_start_one_worker(stub, tmp_path):
     """Each looks for a worker, finds none and starts one: the queue gives the place to one of
     them.
     """
-    numbers = [jobs.add("train", {"note": str(tmp_path / f"n{i}")}) for i in range(3)]
+    numbers = [queue.add("train", {"note": str(tmp_path / f"n{i}")}) for i in range(3)]
     workers = [stub() for _ in range(4)]
     told = [worker.communicate(timeout=60)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4
-    assert [jobs.get(n).state for n in numbers] == ["done"] * 3 and {
-        jobs.get(n).attempts for n in numbers
+    assert [queue.get(n).state for n in numbers] == ["done"] * 3 and {
+        queue.get(n).attempts for n in numbers
     } == {1}
     done = [
         int(text.split(" leaves after ")[1].split()[0]) for text in told if " leaves after " in text
@@ -325,11 +329,11 @@ def test_many_apps_at_once_start_one_worker(stub, tmp_path):
 
 
 def test_start_worker_is_detached(stub, tmp_path):
-    number = jobs.add("train", {"note": str(tmp_path / "n")})
-    pid = jobs.start_worker()
+    number = queue.add("train", {"note": str(tmp_path / "n")})
+    pid = queue.start_worker()
     try:
         assert os.getsid(pid) == pid != os.getsid(0)
-        wait(lambda: jobs.get(number).state == "done")
+        wait(lambda: queue.get(number).state == "done")
         assert "is at work" in paths.worker_log().read_text()
     finally:
         os.kill(pid, signal.SIGTERM)
@@ -340,91 +344,93 @@ def test_start_worker_is_detached(stub, tmp_path):
 
 
 def test_priorities_go_first_and_dependencies_wait(tmp_path):
-    low, high = jobs.add("train", {}), jobs.add("train", {}, priority=5)
-    after = jobs.add("evaluate", {"run": "", "subnets": []}, priority=9, after=[low, high])
-    assert [j.id for j in jobs.waits_for(jobs.get(after))] == [low, high]
-    assert jobs.claim("a").id == high
-    jobs.fail(high, "text", "a")
-    assert jobs.claim("a").id == low
-    jobs.note(low, "a", run="dense-1")
-    jobs.finish(low, "a")
-    assert jobs.claim("a") is None, "a failed dependency holds what waits for it"
-    assert [(j.id, j.state) for j in jobs.waits_for(jobs.get(after))] == [(high, "failed")]
-    jobs.resume(high)
-    assert jobs.claim("a").id == high
-    jobs.finish(high, "a")
-    job = jobs.claim("a")
+    low, high = queue.add("train", {}), queue.add("train", {}, priority=5)
+    after = queue.add("evaluate", {"run": "", "subnets": []}, priority=9, after=[low, high])
+    assert [j.id for j in queue.waits_for(queue.get(after))] == [low, high]
+    assert leases.claim("a").id == high
+    leases.fail(high, "text", "a")
+    assert leases.claim("a").id == low
+    leases.note(low, "a", run="dense-1")
+    leases.finish(low, "a")
+    assert leases.claim("a") is None, "a failed dependency holds what waits for it"
+    assert [(j.id, j.state) for j in queue.waits_for(queue.get(after))] == [(high, "failed")]
+    queue.resume(high)
+    assert leases.claim("a").id == high
+    leases.finish(high, "a")
+    job = leases.claim("a")
     assert (job.id, job.run, job.payload["run"]) == (
         after,
         "dense-1",
         "dense-1",
-    ) and not jobs.waits_for(job)
+    ) and not queue.waits_for(job)
     with pytest.raises(ValueError, match="no job 99"):
-        jobs.add("train", {}, after=[99])
+        queue.add("train", {}, after=[99])
 
 
 def test_a_failure_is_tried_again_after_growing_pauses(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(jobs.time, "time", lambda: now[0])
-    number = jobs.add("train", {}, retries=2)
+    monkeypatch.setattr(queue.time, "time", lambda: now[0])
+    number = queue.add("train", {}, retries=2)
     for pause in (30, 60):
-        assert jobs.claim("a").id == number
-        jobs.fail(number, "Traceback\nOSError: the share went away", "a")
-        job = jobs.get(number)
+        assert leases.claim("a").id == number
+        leases.fail(number, "Traceback\nOSError: the share went away", "a")
+        job = queue.get(number)
         assert (
             job.state == "queued"
             and "share went away" in job.error
             and f"in {pause} s" in job.message
         )
-        assert jobs.claim("a") is None
+        assert leases.claim("a") is None
         now[0] += pause + 1
-    assert jobs.claim("a").error == "" and jobs.get(number).attempts == 1
-    jobs.fail(number, "again", "a")
-    assert jobs.get(number).state == "failed"
-    jobs.resume(number)
-    assert jobs.get(number).failures == 0
-    jobs.claim("a")
-    jobs.fail(number, "sparsity 2 is not in 0..1", "a", again=False)
-    assert jobs.get(number).state == "failed", "wrong input is not tried again"
+    assert leases.claim("a").error == "" and queue.get(number).attempts == 1
+    leases.fail(number, "again", "a")
+    assert queue.get(number).state == "failed"
+    queue.resume(number)
+    assert queue.get(number).failures == 0
+    leases.claim("a")
+    leases.fail(number, "sparsity 2 is not in 0..1", "a", again=False)
+    assert queue.get(number).state == "failed", "wrong input is not tried again"
 
 
 def test_a_queue_of_the_format_before_is_brought_up_to_date(own_artifacts):
     own_artifacts.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(paths.jobs_database()) as db:
-        db.executescript(queue_file.TABLES)
+        db.executescript(schema.TABLES)
         db.execute(
             "insert into jobs (kind, payload, state, created) values ('train', '{}', 'queued', 1.0)"
         )
         db.execute("pragma user_version = 1")
     db.close()
-    (job,) = jobs.list_jobs()
-    assert (job.kind, job.priority, job.after) == ("train", 0, ()) and jobs.claim("a").id == job.id
+    (job,) = queue.list_jobs()
+    assert (job.kind, job.priority, job.after) == ("train", 0, ()) and leases.claim(
+        "a"
+    ).id == job.id
 
 
 def test_cloning_changes_the_recipe_and_bad_words_are_named(capsys):
     from core.cli import main as cli
 
-    first = jobs.add(
+    first = queue.add(
         "train", {"recipe": records.as_dict(recipe_files.load_recipe("voice_commands"))}
     )
     assert (
         cli.main(["jobs", "clone", str(first), "--set", "seed=7", "--priority", "3", "--no-worker"])
         == 0
     )
-    made = jobs.list_jobs()[0]
+    made = queue.list_jobs()[0]
     assert (
         made.payload["recipe"]["seed"] == 7
         and made.priority == 3
-        and jobs.get(first).payload["recipe"]["seed"] == 1
+        and queue.get(first).payload["recipe"]["seed"] == 1
     )
     assert cli.main(["jobs", "add", "evaluate", "-", "--after", str(made.id), "--no-worker"]) == 0
-    assert jobs.list_jobs()[0].after == (made.id,)
-    assert cli.main(["jobs", "clone", str(jobs.list_jobs()[0].id), "--no-worker"]) == 0
-    assert jobs.list_jobs()[0].after == (made.id,) and jobs.list_jobs()[0].payload["run"] == ""
-    speech = jobs.add("prepare", {})
+    assert queue.list_jobs()[0].after == (made.id,)
+    assert cli.main(["jobs", "clone", str(queue.list_jobs()[0].id), "--no-worker"]) == 0
+    assert queue.list_jobs()[0].after == (made.id,) and queue.list_jobs()[0].payload["run"] == ""
+    speech = queue.add("prepare", {})
     assert cli.main(["jobs", "add", "evaluate", "-", "--after", str(speech), "--no-worker"]) == 2
     assert (
-        cli.main(["jobs", "clone", str(jobs.list_jobs()[1].id), "--set", "seed=7", "--no-worker"])
+        cli.main(["jobs", "clone", str(queue.list_jobs()[1].id), "--set", "seed=7", "--no-worker"])
         == 2
     )
     assert "has no recipe" in capsys.readouterr().err
@@ -438,38 +444,38 @@ def test_cloning_changes_the_recipe_and_bad_words_are_named(capsys):
 
 def test_a_slot_for_every_device():
     train, measure, asked, wrong = (
-        jobs.add("train", {}),
-        jobs.add("evaluate", {}),
-        jobs.add("train", {}, device="cpu"),
-        jobs.add("train", {}, device="cuda:3"),
+        queue.add("train", {}),
+        queue.add("evaluate", {}),
+        queue.add("train", {}, device="cpu"),
+        queue.add("train", {}, device="cuda:3"),
     )
     slots = ("cuda:0", "cpu", "cpu")
     assert [
         (j.id, j.place)
-        for j in (jobs.claim("a", slots), jobs.claim("a", slots), jobs.claim("a", slots))
+        for j in (leases.claim("a", slots), leases.claim("a", slots), leases.claim("a", slots))
     ] == [(train, "cuda:0"), (measure, "cpu"), (asked, "cpu")]
-    assert jobs.claim("a", slots) is None and jobs.claim("b", slots) is None
-    later = jobs.add("train", {})
-    jobs.finish(measure, "a")
-    assert jobs.claim("a", slots) is None, (
+    assert leases.claim("a", slots) is None and leases.claim("b", slots) is None
+    later = queue.add("train", {})
+    leases.finish(measure, "a")
+    assert leases.claim("a", slots) is None, (
         "a training waits for the GPU, though a processor is free"
     )
-    jobs.finish(train, "a")
-    assert jobs.claim("a", slots).id == later
-    assert [j.id for j in jobs.impossible("a", slots)] == [wrong]
+    leases.finish(train, "a")
+    assert leases.claim("a", slots).id == later
+    assert [j.id for j in leases.impossible("a", slots)] == [wrong]
     assert (
-        jobs.get(wrong).state == "failed"
-        and "asks for cuda:3, and this worker (a) has cuda:0, cpu, cpu" in jobs.get(wrong).error
+        queue.get(wrong).state == "failed"
+        and "asks for cuda:3, and this worker (a) has cuda:0, cpu, cpu" in queue.get(wrong).error
     )
     with pytest.raises(ValueError, match="device is 'gpu'"):
-        jobs.add("train", {}, device="gpu")
+        queue.add("train", {}, device="gpu")
 
 
 def test_without_a_gpu_everything_runs_on_the_processor():
-    number = jobs.add("train", {})
-    assert jobs.claim("a").place == "cpu" and jobs.get(number).state == "running"
-    assert jobs.impossible("a", ("cpu",)) == []
-    assert jobs.requeue_stale(-1, but="a") == [], (
+    number = queue.add("train", {})
+    assert leases.claim("a").place == "cpu" and queue.get(number).state == "running"
+    assert leases.impossible("a", ("cpu",)) == []
+    assert leases.requeue_stale(-1, but="a") == [], (
         "a worker that slept does not take its own job for lost"
     )
 
@@ -488,11 +494,11 @@ def test_wrong_slots_are_said(text):
 
 
 def test_two_slots_run_two_jobs_at_once_and_a_cancel_stops_only_one(stub, tmp_path):
-    first, second = (jobs.add("train", {"note": str(tmp_path / n), "slow": True}) for n in "ab")
+    first, second = (queue.add("train", {"note": str(tmp_path / n), "slow": True}) for n in "ab")
     process = stub("--slots", "cpu=2")
-    wait(lambda: all(jobs.get(n).message.startswith("step") for n in (first, second)))
-    assert {jobs.get(n).state for n in (first, second)} == {"running"}
-    jobs.cancel(first)
-    wait(lambda: jobs.get(first).state == "cancelled")
-    assert jobs.get(second).state == "running"
-    assert process.wait(20) == 0 and jobs.get(second).state == "done"
+    wait(lambda: all(queue.get(n).message.startswith("step") for n in (first, second)))
+    assert {queue.get(n).state for n in (first, second)} == {"running"}
+    queue.cancel(first)
+    wait(lambda: queue.get(first).state == "cancelled")
+    assert queue.get(second).state == "running"
+    assert process.wait(PATIENCE_S) == 0 and queue.get(second).state == "done"

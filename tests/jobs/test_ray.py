@@ -24,15 +24,17 @@ from safetensors.torch import load_file
 
 from core import cost, paths
 from core.bench._jobs_on_ray import PATIENT
-from core.jobs import queue as jobs, ray_client as cluster, worker
-from core.jobs.runners import _ray_words, ray as runner
+from core.jobs import leases, queue, ray_client as cluster, worker
+from core.jobs.runners import _ray_handle, _ray_words, ray as runner
 from core.pipelines import evaluate as pipelines_evaluate, train as pipelines_train
 from core.records import Subnet, as_dict
 from core.registry import plugins
-from core.storage import metrics as history, remote as storage, store
+from core.storage import metrics as history, remote as storage, run_files, store
 from tests import standin
 from tests.conftest import ROOT
 from tests.pipelines.test_experiment import recipe as given
+
+pytestmark = pytest.mark.slow
 
 LONG_S = 1200.0  # a machine that is slow because others work on it, too, is no failure
 
@@ -130,8 +132,8 @@ class Following:
         assert not self.thread.is_alive()
 
 
-def ended(number: int) -> jobs.Job:
-    job = jobs.get(number)
+def ended(number: int) -> queue.Job:
+    job = queue.get(number)
     return job if job.state not in ("queued", "running") else None
 
 
@@ -163,10 +165,12 @@ def training(**changes):
 @pytest.mark.cluster
 def test_a_training_loses_a_process_and_its_follower_and_comes_to_the_right_end(settings, home):
     recipe = training()
-    number = jobs.add("train", {"recipe": as_dict(recipe)}, runner="ray", settings=settings)
+    number = queue.add("train", {"recipe": as_dict(recipe)}, runner="ray", settings=settings)
     with Following():
         job = wait(
-            lambda: jobs.get(number) if jobs.get(number).progress > 0.05 or ended(number) else None,
+            lambda: (
+                queue.get(number) if queue.get(number).progress > 0.05 or ended(number) else None
+            ),
             "progress",
         )
         assert job.state == "running" and job.remote and job.place.count("cpu") == 2, job
@@ -177,7 +181,7 @@ def test_a_training_loses_a_process_and_its_follower_and_comes_to_the_right_end(
         ]
         assert len(processes) == 2, [p.cmdline() for p in psutil.Process().children(recursive=True)]
         processes[1].kill()
-    job = jobs.get(number)  # nobody follows it now
+    job = queue.get(number)  # nobody follows it now
     assert job.state == "queued" and job.remote
     wait(
         lambda: cluster.status(settings["address"], job.remote)[0] in cluster.ENDED,
@@ -185,7 +189,7 @@ def test_a_training_loses_a_process_and_its_follower_and_comes_to_the_right_end(
     )
     with Following():
         job = wait(lambda: ended(number), "the end")
-    assert job.state == "done", (job.error, jobs.log(number))
+    assert job.state == "done", (job.error, queue.log(number))
     folder = store.run_folder(job.run)
     assert (folder / paths.FINISHED).is_file() and [
         r["step"] for r in history.metrics(folder)
@@ -213,19 +217,19 @@ def test_twenty_sizes_are_measured_on_both_machines_and_searched(settings):
         store.save_subnet(
             run, Subnet(name, run, keep, cost.sparsity_reached(anatomy, keep), ranks_sha256=sha)
         )
-    number = jobs.add(
+    number = queue.add(
         "evaluate",
         {"run": run, "subnets": names, "splits": ["test"]},
         runner="ray",
         settings=settings,
     )
-    search = jobs.add("search", {"run": run}, runner="ray", settings=settings)
+    search = queue.add("search", {"run": run}, runner="ray", settings=settings)
     with Following():
         job, other = (
             wait(lambda: ended(number), "the measuring"),
             wait(lambda: ended(search), "the search"),
         )
-    assert job.state == other.state == "done", (job.error, other.error, jobs.log(number))
+    assert job.state == other.state == "done", (job.error, other.error, queue.log(number))
     assert job.place.count("(") == 2 and {r.subnet for r in store.reports(run)} >= set(names)
     assert len(store.hypotheses(run, "x3", "voice_commands/test", 320.0)) == 6
     (again,) = pipelines_evaluate.evaluate(run, ["x3"], ["test"], lambda *_: True, chunk_ms=640.0)
@@ -240,13 +244,13 @@ def test_twenty_sizes_are_measured_on_both_machines_and_searched(settings):
 
 @pytest.mark.cluster
 def test_what_the_cluster_does_not_have_is_said_at_once_and_a_cancelled_job_stops(settings):
-    gpu = jobs.add(
+    gpu = queue.add(
         "train",
         {"recipe": as_dict(training())},
         runner="ray",
         settings=settings | {"device": "cuda"},
     )
-    slow = jobs.add(
+    slow = queue.add(
         "train", {"recipe": as_dict(training(updates=100_000))}, runner="ray", settings=settings
     )
     with Following():
@@ -254,8 +258,8 @@ def test_what_the_cluster_does_not_have_is_said_at_once_and_a_cancelled_job_stop
         assert job.state == "failed" and "the cluster has 0 GPUs" in job.error.splitlines()[0], (
             job.error
         )
-        wait(lambda: jobs.get(slow).progress > 0, "progress")
-        jobs.cancel(slow)
+        wait(lambda: queue.get(slow).progress > 0, "progress")
+        queue.cancel(slow)
         job = wait(lambda: ended(slow), "the end")
     assert (
         job.state == "cancelled" and cluster.status(settings["address"], job.remote)[0] == "STOPPED"
@@ -296,7 +300,7 @@ def test_a_command_in_the_foreground_runs_there_and_its_exit_code_tells_how_it_e
             and done.stdout.count("\n") == 1
         ), done.stdout
         assert "is queued: it goes on if this command dies" in done.stderr and "done" in done.stderr
-        job = jobs.list_jobs()[0]
+        job = queue.list_jobs()[0]
         assert (job.state, job.runner, job.run) == ("done", "ray", run)
         assert cluster.status(settings["address"], job.remote)[0] == "SUCCEEDED"
         assert any(
@@ -307,12 +311,12 @@ def test_a_command_in_the_foreground_runs_there_and_its_exit_code_tells_how_it_e
         assert (
             done.returncode == 1 and done.stdout == "" and "the cluster has 0 GPUs" in done.stderr
         ), done.stderr
-        assert jobs.list_jobs()[0].state == "failed" and jobs.list_jobs()[0].id > job.id
+        assert queue.list_jobs()[0].state == "failed" and queue.list_jobs()[0].id > job.id
     finally:  # the worker that the command began outlives it
         with contextlib.closing(sqlite3.connect(paths.jobs_database())) as db:
             for (name,) in db.execute("select name from worker").fetchall():
                 os.kill(int(name.split(":")[1]), signal.SIGTERM)
-    wait(lambda: not jobs.worker_alive(), "the worker's end", 120)
+    wait(lambda: not queue.worker_alive(), "the worker's end", 120)
 
 
 # without a cluster
@@ -339,14 +343,14 @@ def old_cluster():
 
 
 def start(kind: str, payload: dict, **settings):
-    number = jobs.add(kind, payload, runner="ray", settings=settings)
-    job = jobs.claim("w", ("ray",))
+    number = queue.add(kind, payload, runner="ray", settings=settings)
+    job = leases.claim("w", ("ray",))
     try:
         return runner.Runner(plugins.make_options(runner.Options, job.settings, "runner")).start(
             job, paths.job_log(number)
         )
     finally:
-        jobs.fail(number, "for the next one")
+        leases.fail(number, "for the next one")
 
 
 def test_wrong_addresses_versions_kinds_and_runs_are_said(
@@ -368,9 +372,9 @@ def test_wrong_addresses_versions_kinds_and_runs_are_said(
     with pytest.raises(ValueError, match="speech is prepared on each machine"):
         start("prepare", {"recipe": as_dict(training())}, **there)
     with pytest.raises(ValueError, match="runner.workers must be from 1"):
-        jobs.add("search", {"run": "r"}, runner="ray", settings={"workers": 0})
+        queue.add("search", {"run": "r"}, runner="ray", settings={"workers": 0})
     with pytest.raises(ValueError, match="no runners plug-in called 'rya'.*'ray'"):
-        jobs.add("search", {"run": "r"}, runner="rya")
+        queue.add("search", {"run": "r"}, runner="rya")
 
 
 def test_without_ray_the_runner_says_how_to_install_it(monkeypatch):
@@ -455,16 +459,16 @@ def followed(own_artifacts, tmp_path):
     """(job, function that lets it tell lines) of a training on a cluster, which has begun the run
     "far".
     """
-    jobs.add(
+    queue.add(
         "train",
         {"recipe": {}},
         runner="ray",
         settings={"address": "http://x", "storage": f"file://{tmp_path}/shared"},
     )
-    job = jobs.claim("w", ("ray",))
-    jobs.note(job.id, "w", remote="core-1-abc")
-    job = jobs.get(job.id)
-    handle = runner.RayHandle(
+    job = leases.claim("w", ("ray",))
+    leases.note(job.id, "w", remote="core-1-abc")
+    job = queue.get(job.id)
+    handle = _ray_handle.RayHandle(
         job, runner.Options(storage=f"file://{tmp_path}/shared"), tmp_path / "log"
     )
     handle._take(signed(job, {"run": "far"}))
@@ -504,7 +508,7 @@ def test_lines_that_the_job_has_not_signed_are_words_for_people(followed, own_ar
         signed(job, evil).replace("\n", "\x0b" + signed(job, evil)),
     ):
         tell(line)
-    assert jobs.get(job.id).state == "running" and not (own_artifacts / "runs" / "far").exists()
+    assert queue.get(job.id).state == "running" and not (own_artifacts / "runs" / "far").exists()
     assert not outside(tmp_path, own_artifacts)
     assert (tmp_path / "log").read_text().count("OWNED") == 8
 
@@ -550,8 +554,8 @@ def test_a_job_from_a_page_goes_only_where_the_operator_has_said(
     sent = []
     monkeypatch.setattr(cluster, "ask", lambda *given, **_: sent.append(given))
     asked = {"address": "http://evil:8265", "storage": "file:///x", "artifacts": "~/.supernet"}
-    number = jobs.add("train", {"recipe": {}, "visitor": "v"}, runner="ray", settings=asked)
-    job = jobs.get(number)
+    number = queue.add("train", {"recipe": {}, "visitor": "v"}, runner="ray", settings=asked)
+    job = queue.get(number)
     with pytest.raises(ValueError, match="does not name.*nothing was sent"):
         runner.Runner(plugins.make_options(runner.Options, job.settings, "runner")).start(
             job, tmp_path / "log"
@@ -571,10 +575,10 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(
     own_artifacts, monkeypatch, tmp_path
 ):
     run = standin.make_run(tmp_path / "theirs", "far", blocks=1, utterances=2)
-    number = jobs.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://x"})
-    job = jobs.claim("w", ("cpu", "ray"))
-    assert job.id == number and job.place == "ray" and jobs.claim("w", ("cpu", "ray")) is None
-    begun = {name: store.read_json(run / name) for name in (paths.RECIPE, paths.UNITS)}
+    number = queue.add("train", {"recipe": {}}, runner="ray", settings={"address": "http://x"})
+    job = leases.claim("w", ("cpu", "ray"))
+    assert job.id == number and job.place == "ray" and leases.claim("w", ("cpu", "ray")) is None
+    begun = {name: run_files.read_json(run / name) for name in (paths.RECIPE, paths.UNITS)}
     text = [
         {"place": "10.0.0.1 cpu, 10.0.0.2 cpu"},
         {"run": "far", "begun": begun},
@@ -584,13 +588,13 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(
     ]
     lines = "".join(signed(job, word) for word in text) + "for people\n" + "half a li"
     for _ in range(2):  # followed anew: told again, the same
-        handle = runner.RayHandle(job, runner.Options(), tmp_path / "log")
+        handle = _ray_handle.RayHandle(job, runner.Options(), tmp_path / "log")
         handle._take(lines)
         handle._take(lines)
     assert [r["step"] for r in history.metrics("far")] == [2, 4] and (
         tmp_path / "log"
     ).read_text() == "for people\n" * 2
-    job = jobs.get(number)
+    job = queue.get(number)
     assert (job.run, job.place, job.progress, job.message, job.eta_s) == (
         "far",
         "10.0.0.1 cpu, 10.0.0.2 cpu",
@@ -600,29 +604,30 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(
     )
     assert store.recipe("far").method.name == "omni_sparsity" and not store.runs()[-1].finished
     handle._take(lines + "ne\n" + signed(job, {"wrong": "no GPU"}))
-    assert (jobs.get(number).state, jobs.get(number).error) == ("failed", "no GPU")
+    assert (queue.get(number).state, queue.get(number).error) == ("failed", "no GPU")
 
 
 def test_a_job_that_goes_on_elsewhere_is_followed_again_and_cancelled_by_a_worker(monkeypatch):
-    number = jobs.add("search", {"run": "r"}, runner="ray", settings={"address": "http://x"})
-    job = jobs.claim("w:1:a", ("ray",))
-    jobs.note(number, job.worker, remote="core-1")
-    for _ in range(jobs.MAX_ATTEMPTS + 1):  # its followers die
-        jobs.requeue_stale(0.0)
+    number = queue.add("search", {"run": "r"}, runner="ray", settings={"address": "http://x"})
+    job = leases.claim("w:1:a", ("ray",))
+    leases.note(number, job.worker, remote="core-1")
+    for _ in range(leases.MAX_ATTEMPTS + 1):  # its followers die
+        leases.requeue_stale(0.0)
         assert (
-            jobs.get(number).state == "queued" and jobs.claim("w:1:a", ("ray",)).remote == "core-1"
+            queue.get(number).state == "queued"
+            and leases.claim("w:1:a", ("ray",)).remote == "core-1"
         )
-    jobs.stopped(number, "w:1:a")
-    jobs.cancel(number)
-    assert (jobs.get(number).state, jobs.get(number).cancel) == (
+    leases.stopped(number, "w:1:a")
+    queue.cancel(number)
+    assert (queue.get(number).state, queue.get(number).cancel) == (
         "queued",
         True,
     )  # a worker must tell the cluster
-    assert jobs.claim("w:1:a", ("ray",)).cancel and not jobs.beat(number, "w:1:a")
-    jobs.stopped(number, "w:1:a")
-    assert jobs.get(number).state == "cancelled"
-    jobs.resume(number)
-    assert jobs.get(number).remote == ""
+    assert leases.claim("w:1:a", ("ray",)).cancel and not leases.beat(number, "w:1:a")
+    leases.stopped(number, "w:1:a")
+    assert queue.get(number).state == "cancelled"
+    queue.resume(number)
+    assert queue.get(number).remote == ""
 
 
 class Silent:
@@ -630,7 +635,7 @@ class Silent:
 
     def __init__(self, monkeypatch):
         self.up, self.stopped, self.state = False, [], "RUNNING"
-        monkeypatch.setattr(runner, "LOOK_S", 0.0)
+        monkeypatch.setattr(_ray_handle, "LOOK_S", 0.0)
         monkeypatch.setattr(cluster, "ask", self.ask)
 
     def ask(self, address, path, data=None, wait_s=0.0):
@@ -650,31 +655,31 @@ def test_a_submitted_job_whose_cluster_does_not_answer_is_waited_for_and_never_s
     """
     there = Silent(monkeypatch)
     monkeypatch.setattr(runner.Runner, "_submit", lambda *_: pytest.fail("submitted again"))
-    number = jobs.add(
+    number = queue.add(
         "train", {"recipe": {}}, runner="ray", settings={"address": "http://head:8265"}
     )
-    jobs.claim("w", ("ray",))
-    jobs.note(number, "w", remote="core-1")
+    leases.claim("w", ("ray",))
+    leases.note(number, "w", remote="core-1")
     handle = runner.Runner(runner.Options(address="http://head:8265")).start(
-        jobs.get(number), tmp_path / "log"
+        queue.get(number), tmp_path / "log"
     )
-    assert handle.poll() is None and "the cluster does not answer for" in jobs.get(number).message
-    handle.heard -= 100_000  # however long
-    assert handle.poll() is None and jobs.get(number).state == "running"
+    assert handle.poll() is None and "the cluster does not answer for" in queue.get(number).message
+    handle.answered -= 100_000  # however long
+    assert handle.poll() is None and queue.get(number).state == "running"
     handle.stop()  # somebody cancels meanwhile
     handle.kill()
     assert (
         "the job core-1 may go on there" in (tmp_path / "log").read_text() and there.stopped == []
     )
     there.up = True
-    jobs.cancel(number)
+    queue.cancel(number)
     assert handle.poll() == 75 and there.stopped == ["/api/jobs/core-1/stop"], (
         "the wish to stop is not forgotten"
     )
     there.state = "SUCCEEDED"
     assert (
         runner.Runner(runner.Options(address="http://head:8265"))
-        .start(jobs.get(number), tmp_path / "log")
+        .start(queue.get(number), tmp_path / "log")
         .poll()
         == 0
     )
@@ -699,9 +704,9 @@ def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker
     monkeypatch.setattr(runner, "versions", lambda: {})
     monkeypatch.setattr(cluster, "version", lambda address: "1")
     there = {"address": "http://head:8265", "storage": f"file://{tmp_path}/shared"}
-    number = jobs.add("search", {"run": ""}, runner="ray", settings=there, retries=1)
-    assert one.start(jobs.claim("w", ("ray",))) == []
-    job = jobs.get(number)
+    number = queue.add("search", {"run": ""}, runner="ray", settings=there, retries=1)
+    assert one.start(leases.claim("w", ("ray",))) == []
+    job = queue.get(number)
     assert (
         job.state == "queued"
         and job.error
@@ -709,9 +714,9 @@ def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker
     )
     assert "failed 1 of 2 times" in job.message and job.remote == ""
     monkeypatch.setattr(runner.Runner, "check", lambda *_: {}["bug"])
-    number = jobs.add("search", {"run": ""}, runner="ray", settings=there)
-    assert one.start(jobs.claim("w", ("ray",))) == []
-    assert (jobs.get(number).state, jobs.get(number).error) == (
+    number = queue.add("search", {"run": ""}, runner="ray", settings=there)
+    assert one.start(leases.claim("w", ("ray",))) == []
+    assert (queue.get(number).state, queue.get(number).error) == (
         "failed",
         "the job's process could not be started: 'bug'",
     )
@@ -720,12 +725,12 @@ def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker
 def test_a_long_log_is_asked_for_less_often(monkeypatch, tmp_path):
     there = Silent(monkeypatch)
     there.up = True
-    number = jobs.add(
+    number = queue.add(
         "train", {"recipe": {}}, runner="ray", settings={"address": "http://head:8265"}
     )
-    jobs.claim("w", ("ray",))
-    handle = runner.RayHandle(
-        jobs.get(number), runner.Options(address="http://head:8265"), tmp_path / "log"
+    leases.claim("w", ("ray",))
+    handle = _ray_handle.RayHandle(
+        queue.get(number), runner.Options(address="http://head:8265"), tmp_path / "log"
     )
     handle.read = 50_000_000
     handle.looked = time.monotonic() - 40.0

@@ -17,7 +17,7 @@ import pytest
 
 from core import paths
 from core.data.source import SpeechRecipe
-from core.jobs import queue as jobs
+from core.jobs import queue, queue as jobs
 from core.pipelines import speech as pipelines_speech, train as pipelines_train
 from core.records import as_dict
 from core.storage import metrics as history, store
@@ -25,6 +25,8 @@ from core.training import checkpoints
 from tests import filling
 from tests.conftest import ROOT
 from tests.jobs.test_jobs import dead, wait
+
+pytestmark = pytest.mark.slow
 
 OWN_DISK = [
     "unshare",
@@ -100,16 +102,16 @@ def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start):
     pipelines_speech.prepare(SpeechRecipe.of(recipe), lambda *_: True)
     number = jobs.add("train", {"recipe": as_dict(recipe)})
     worker = start()
-    wait(lambda: jobs.get(number).run, 60)
-    run = paths.runs() / jobs.get(number).run
+    wait(lambda: queue.get(number).run, 60)
+    run = paths.runs() / queue.get(number).run
     wait(lambda: (checkpoints.load(run) or (0, {"step": 0}))[1]["step"] >= 8, 60)
-    child = jobs.get(number).pid
+    child = queue.get(number).pid
     worker.kill()
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     worker.wait()
     wait(lambda: dead(child))
-    host, _, word = jobs.get(number).worker.split(":")
+    host, _, word = queue.get(number).worker.split(":")
     reached = checkpoints.load(run)[1]["step"]
 
     def rebooted(seconds: float) -> None:
@@ -128,11 +130,11 @@ def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start):
     assert (
         early.wait(30) == 0
         and "another worker" in early.stdout.read()
-        and jobs.get(number).state == "running"
+        and queue.get(number).state == "running"
     )
-    rebooted(jobs.STALE_S + 1.0)
+    rebooted(queue.STALE_S + 1.0)
     assert start().wait(200) == 0
-    job = jobs.get(number)
+    job = queue.get(number)
     assert (job.state, job.attempts, job.run) == (
         "done",
         1,

@@ -9,8 +9,9 @@ import time
 import pytest
 
 from core import paths
-from core.jobs import policy, queue as jobs, visitors, worker
+from core.jobs import leases, policy, queue, visitors, worker
 from core.jobs.policy import Quotas
+from core.jobs.runners import ray
 from core.jobs.visitors import JOBS, TRANSCRIBE, Ledger, Refused, Visitor
 
 ANNA, BERT = Visitor("anna", "full", quotas=Quotas()), Visitor("bert", "full", quotas=Quotas())
@@ -99,14 +100,14 @@ def test_a_changed_file_counts_at_once_and_a_missing_one_is_named(server_toml):
 @pytest.mark.parametrize("mode", ["read-only", "demo", "nothing"])
 def test_nobody_but_in_full_starts_or_changes_jobs(server_toml, mode):
     server_toml("")
-    number, who = jobs.add("train", RECIPE | {"visitor": "v"}), Visitor("v", mode)
+    number, who = queue.add("train", RECIPE | {"visitor": "v"}), Visitor("v", mode)
     for act in (
-        lambda: visitors.queue(who, "train", RECIPE),
+        lambda: visitors.add(who, "train", RECIPE),
         lambda: visitors.cancel(who, number),
         lambda: visitors.resume(who, number),
         lambda: visitors.wake_worker(who),
-        lambda: visitors.queue(who, "evaluate", {"run": "r"}),
-        lambda: visitors.queue(who, "export", {"run": "r"}),
+        lambda: visitors.add(who, "evaluate", {"run": "r"}),
+        lambda: visitors.add(who, "export", {"run": "r"}),
     ):
         with pytest.raises(
             Refused,
@@ -114,9 +115,9 @@ def test_nobody_but_in_full_starts_or_changes_jobs(server_toml, mode):
         ):
             act()
     assert (
-        len(jobs.list_jobs()) == 1
-        and jobs.get(number).state == "queued"
-        and not jobs.worker_alive()
+        len(queue.list_jobs()) == 1
+        and queue.get(number).state == "queued"
+        and not queue.worker_alive()
     )
 
 
@@ -132,7 +133,7 @@ def test_who_may_upload(mode, allowed):
 
 def test_a_visitor_changes_only_their_own_jobs_and_the_operator_all(server_toml):
     server_toml("")
-    mine, theirs = visitors.queue(ANNA, "train", RECIPE), jobs.add("train", RECIPE)
+    mine, theirs = visitors.add(ANNA, "train", RECIPE), queue.add("train", RECIPE)
     for number, who in ((mine, BERT), (theirs, ANNA)):
         with pytest.raises(Refused, match="somebody else's"):
             visitors.cancel(who, number)
@@ -142,7 +143,7 @@ def test_a_visitor_changes_only_their_own_jobs_and_the_operator_all(server_toml)
     visitors.resume(ANNA, mine)
     local = Visitor("local", "full", local=True)
     visitors.cancel(local, mine), visitors.cancel(local, theirs)
-    assert {job.state for job in jobs.list_jobs()} == {"cancelled"}
+    assert {job.state for job in queue.list_jobs()} == {"cancelled"}
 
 
 # clusters
@@ -153,10 +154,10 @@ def test_a_cluster_is_chosen_by_name_and_nothing_else_of_it_can_be_set(server_to
         '[clusters.lab]\naddress = "http://head:8265"\nstorage = "s3://b/r"\nartifacts ='
         ' "/scratch"\n'
     )
-    number = visitors.queue(
+    number = visitors.add(
         ANNA, "train", RECIPE, runner="ray", settings={"workers": 3}, cluster="lab"
     )
-    assert jobs.get(number).settings == {
+    assert queue.get(number).settings == {
         "address": "http://head:8265",
         "storage": "s3://b/r",
         "artifacts": "/scratch",
@@ -172,8 +173,26 @@ def test_a_cluster_is_chosen_by_name_and_nothing_else_of_it_can_be_set(server_to
         with pytest.raises(
             Refused, match="can be set for a cluster|expected a cluster that this server offers"
         ):
-            visitors.queue(ANNA, "train", RECIPE, runner="ray", settings=given, cluster=name)
-    assert len(jobs.list_jobs()) == 1
+            visitors.add(ANNA, "train", RECIPE, runner="ray", settings=given, cluster=name)
+    assert len(queue.list_jobs()) == 1
+
+
+@pytest.mark.parametrize("change", ["address", "storage", "artifacts", ""])
+def test_nothing_is_sent_to_a_cluster_that_is_not_the_operators_any_more(
+    server_toml, tmp_path, change
+):
+    lab = {"address": "http://head:8265", "storage": "s3://b/r", "artifacts": "/scratch"}
+    text = "[clusters.lab]\n" + "".join(f"{name} = '{value}'\n" for name, value in lab.items())
+    server_toml(text)
+    number = visitors.add(ANNA, "train", RECIPE, runner="ray", cluster="lab")
+    visitors.check_cluster(queue.get(number))
+    server_toml(text.replace(lab[change], "http://elsewhere") if change else "")
+    own = queue.get(queue.add("train", RECIPE, runner="ray", settings=lab))
+    visitors.check_cluster(own)  # the operator's own, from the command line
+    runner = ray.Runner(ray.Options(**lab))
+    with pytest.raises(ValueError, match="that server.toml does not name.*nothing was sent"):
+        runner.start(queue.get(number), tmp_path / "log.txt")
+    assert not (tmp_path / "log.txt").exists()
 
 
 # quotas
@@ -182,67 +201,68 @@ def test_a_cluster_is_chosen_by_name_and_nothing_else_of_it_can_be_set(server_to
 def test_jobs_at_once_and_a_day(server_toml):
     server_toml("")
     who = Visitor("v", "full", quotas=Quotas(jobs=2, queued=3))
-    numbers = [visitors.queue(who, "train", RECIPE) for _ in range(2)]
+    numbers = [visitors.add(who, "train", RECIPE) for _ in range(2)]
     with pytest.raises(Refused, match="2 jobs that wait or run, and 2 are allowed"):
-        visitors.queue(who, "train", RECIPE)
-    visitors.queue(BERT, "train", RECIPE)  # another visitor has room
+        visitors.add(who, "train", RECIPE)
+    visitors.add(BERT, "train", RECIPE)  # another visitor has room
     visitors.cancel(who, numbers[0])
-    visitors.queue(who, "train", RECIPE)
+    visitors.add(who, "train", RECIPE)
     with pytest.raises(Refused):
         visitors.resume(who, numbers[0])
     visitors.cancel(who, numbers[1])
     with pytest.raises(Refused, match="queued 3 jobs within 24 hours"):
-        visitors.queue(who, "train", RECIPE)
+        visitors.add(who, "train", RECIPE)
 
 
 def ran(number: int, minutes: float, monkeypatch) -> None:
     """A job of these minutes, then stopped."""
-    job = jobs.claim("w")
+    job = leases.claim("w")
     assert job.id == number
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 60 * minutes)
-    jobs.beat(number, "w", 0.5)
-    jobs.cancel(number)
-    jobs.stopped(number, "w")
+    leases.beat(number, "w", 0.5)
+    queue.cancel(number)
+    leases.stopped(number, "w")
 
 
 def test_minutes_count_over_jobs_and_over_resumes(server_toml, monkeypatch):
     server_toml("")
     who = Visitor("v", "full", quotas=Quotas(minutes=10))
-    number = visitors.queue(who, "train", RECIPE)
+    number = visitors.add(who, "train", RECIPE)
     ran(number, 4, monkeypatch)
     visitors.resume(who, number)
     ran(number, 4, monkeypatch)
     visitors.resume(who, number)
-    assert jobs.claim("w").payload["spent_s"] == pytest.approx(480, abs=5)
-    assert not visitors.overdrawn(jobs.get(number))
+    assert leases.claim("w").payload["spent_s"] == pytest.approx(480, abs=5)
+    assert not visitors.overdrawn(queue.get(number))
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 180)
     assert (
         "11 minutes of computing within 24 hours are used up, and 10 are allowed"
-        in visitors.overdrawn(jobs.get(number))
+        in visitors.overdrawn(queue.get(number))
     )
     with pytest.raises(Refused, match="used up"):
-        visitors.queue(who, "train", RECIPE)
+        visitors.add(who, "train", RECIPE)
     monkeypatch.setattr(time, "time", lambda: now + 2 * visitors.DAY_S)
-    jobs.fail(number, "over", "w")
-    visitors.queue(who, "train", RECIPE)
+    leases.fail(number, "over", "w")
+    visitors.add(who, "train", RECIPE)
 
 
 def test_disk(server_toml):
     server_toml("")
     who = Visitor("v", "full", quotas=Quotas(disk_gb=0.001))
-    number = visitors.queue(who, "train", RECIPE)
-    jobs.claim("w")
-    jobs.note(number, "w", run="big")
-    assert not visitors.overdrawn(jobs.get(number))
+    number = visitors.add(who, "train", RECIPE)
+    leases.claim("w")
+    leases.note(number, "w", run="big")
+    assert not visitors.overdrawn(queue.get(number))
     (paths.runs() / "big").mkdir(parents=True)
     (paths.runs() / "big" / "x").write_bytes(bytes(1_100_000))
-    assert "0.001 GB are allowed" in visitors.overdrawn(jobs.get(number))
+    assert "0.001 GB are allowed" in visitors.overdrawn(queue.get(number))
     with pytest.raises(Refused, match="your runs take"):
-        visitors.queue(who, "train", RECIPE)
+        visitors.add(who, "train", RECIPE)
 
 
+@pytest.mark.slow
 def test_the_worker_ends_a_job_whose_visitor_has_no_more_minutes(server_toml, monkeypatch):
     """And a job of the command line goes on."""
     server_toml("")
@@ -250,12 +270,12 @@ def test_the_worker_ends_a_job_whose_visitor_has_no_more_minutes(server_toml, mo
     made = worker.Worker(runner=None, slots=("cpu",))
     made.name = "w"
     monkeypatch.setattr(worker, "BEAT_S", 0.0)
-    number = visitors.queue(Visitor("v", "full", quotas=Quotas(minutes=0.001)), "train", RECIPE)
-    jobs.worker_beat("w")
-    job = jobs.claim("w")
+    number = visitors.add(Visitor("v", "full", quotas=Quotas(minutes=0.001)), "train", RECIPE)
+    queue.worker_beat("w")
+    job = leases.claim("w")
     time.sleep(0.1)
     made.follow(job, handle)
-    found = jobs.get(number)
+    found = queue.get(number)
     assert handle.told and found.state == "failed" and "are used up" in found.error
     with pytest.raises(Refused, match="used up"):
         visitors.resume(Visitor("v", "full", quotas=Quotas(minutes=0.001)), number)
@@ -304,7 +324,7 @@ def test_no_limits_where_the_operator_set_none(server_toml):
     server_toml("")
     local = Visitor("local", "full", local=True)
     for _ in range(5):
-        visitors.queue(local, "train", RECIPE)
-    assert {job.payload["visitor"] for job in jobs.list_jobs()} == {
+        visitors.add(local, "train", RECIPE)
+    assert {job.payload["visitor"] for job in queue.list_jobs()} == {
         "local"
     } and JOBS in visitors.ALLOWED

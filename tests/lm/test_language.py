@@ -12,13 +12,13 @@ import pytest
 import zstandard
 
 from core import paths
-from core.cli import arguments, main as cli
+from core.cli import arguments, main as cli, requests
 from core.decoding.graph_search import Weights
 from core.evaluation import evaluate as evaluation, tuning
 from core.lm import arpa, estimation
 from core.lm.languages import Language
 from core.lm.text import read_sentences
-from core.pipelines import build as building, experiment, language
+from core.pipelines import build as building, language, speech as pipelines_speech
 from core.records import Choice, Recipe
 from core.speech.features import fbank
 from core.storage import store
@@ -27,6 +27,8 @@ from tests import standin, tiny
 from tests.lm.test_ngrams import sentences
 from tests.runtime.test_recognizer import sounds, talkative
 from tests.standin import reference
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_text_is_written_as_training_writes_it_and_only_training_is_read(
                 SimpleNamespace(speaker=f"s{i // 2}", text=t) for i, t in enumerate(texts[split])
             ]
 
-    monkeypatch.setattr(experiment, "prepared_now", lambda recipe, report: Prepared())
+    monkeypatch.setattr(language, "prepared_now", lambda recipe, report: Prepared())
     made, told = language.make(
         Recipe(Choice("c"), Choice("m"), Choice("d")), [], 2, lambda *_: True
     )
@@ -245,7 +247,7 @@ def test_what_does_not_go_together_is_refused(run, said):
 
 def test_the_command_line_means_a_graph_where_words_are_named(said, tmp_path):
     def options(*words):
-        return arguments.decoding(arguments.parser().parse_args(["evaluate", "r", *words]))
+        return requests.decoding(arguments.top_parser().parse_args(["evaluate", "r", *words]))
 
     assert options() == {} and options("--decoder", "greedy") == {"decoder": "greedy"}
     assert options("--lm", str(said)) == {"lm": str(said), "decoder": "graph"}
@@ -308,7 +310,7 @@ def test_the_command_line_refuses_before_any_speech_is_prepared(
     run, own_artifacts, said, monkeypatch, capsys, words, text
 ):
     shutil.copytree(run, own_artifacts / "runs" / run.name)
-    monkeypatch.setattr(experiment, "prepare", None)
+    monkeypatch.setattr(pipelines_speech, "prepare", None)
     assert cli.main(["evaluate", "standin", *(str(said) if w == "ARPA" else w for w in words)]) == 2
     error = capsys.readouterr().err
     assert text in error and error.count("\n") == 1

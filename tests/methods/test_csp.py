@@ -115,6 +115,7 @@ def step(made: csp.Method, at: int) -> None:
     made.after_step(at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", ["weights", "random", "outputs"])
 def test_it_pulls_until_the_ramp_ends_and_then_freezes_the_support(reading):
     made = method(reading=reading, l1=1e-4, l2=1e-2)
@@ -203,6 +204,7 @@ def test_two_of_four_has_its_own_sparsities():
     assert method(pattern="2:4", sparsity=0.5).anatomy.units[0].group == 4
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_same_bits(tmp_path):
     options = csp.Options(sparsity=0.5, refresh=2, ramp_end=0.7)
     whole, begun = (

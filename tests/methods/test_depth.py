@@ -220,6 +220,7 @@ def test_random_branches_are_drawn_once_nested_and_other_for_another_seed(tmp_pa
     assert len({tuple(o.tolist()) for o in others}) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["simple_topk", "iterative_zero_out", "ortho_softmax", "random_branches"]
 )
@@ -252,6 +253,7 @@ def test_an_exit_hears_what_the_bottom_blocks_alone_give(tmp_path):
     assert torch.allclose(model.read_out(tap, 1), alone, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", plugins.names("methods"))
 def test_every_method_trains_in_bf16(name, tmp_path):
     made = trainer(tmp_path / name, name=name, updates=3)

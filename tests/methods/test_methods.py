@@ -44,6 +44,7 @@ def trainer(folder, method_class=None, options=None, name="dense", updates=6, **
     return Trainer(model, method, tiny.Batches(), settings, 3, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", plugins.names("methods"))
 def test_every_method_trains_in_the_loop_and_leaves_ranks(name, tmp_path):
     made = trainer(tmp_path / name, name=name)

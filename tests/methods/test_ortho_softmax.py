@@ -225,6 +225,7 @@ def test_a_subnets_loss_weighs_less_the_smaller_it_is():
 # a training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", MEASURES)
 def test_it_trains_in_the_loop_and_its_sizes_stay_within_their_budgets(budget, tmp_path):
     options = ortho_softmax.Options(

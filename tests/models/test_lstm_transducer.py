@@ -335,6 +335,7 @@ def trained(
     return trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_tiny_one_learns_and_a_second_time_draws_the_same(tmp_path, precision):
     made, again = (trained(tmp_path, "dense", updates=40, precision=precision) for _ in range(2))
@@ -348,6 +349,7 @@ def test_a_tiny_one_learns_and_a_second_time_draws_the_same(tmp_path, precision)
     assert rows[3] < 0.7 * rows[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "zeros"),
     [
@@ -380,6 +382,7 @@ def test_a_pruned_one_has_its_zeros_and_they_stay(tmp_path, name, options, zeros
         ), unit.name
 
 
+@pytest.mark.slow
 def test_omni_trains_any_sparsity_and_leaves_out_layers(tmp_path):
     made = trained(tmp_path / "a", "omni_sparsity", distillation="none", warmup=0.25, sparsest=0.8)
     assert set(made.method.results(made.averaged).ranks) == {
@@ -403,6 +406,7 @@ def test_omni_trains_any_sparsity_and_leaves_out_layers(tmp_path):
     assert set().union(*off) <= {f"layers.{i}" for i in range(4)} and 0 < max(map(len, off)) <= 2
 
 
+@pytest.mark.slow
 def test_csp_hears_the_inputs_of_every_matrix():
     """Reading R3: X'X of each, the recurrent matrices' inputs being what the layer said a frame
     before.
@@ -441,6 +445,7 @@ def recipe_of(method: str, **options) -> Recipe:
     return Recipe(Choice("manifest"), Choice("lstm_transducer", SMALL), Choice(method, options))
 
 
+@pytest.mark.slow
 def test_methods_that_need_what_it_lacks_say_so_before_anything_is_trained():
     for method in ("simple_topk", "iterative_zero_out", "aux_loss"):
         with pytest.raises(
@@ -455,6 +460,7 @@ def test_methods_that_need_what_it_lacks_say_so_before_anything_is_trained():
     building.check_model(built(), TrainingOptions(), evaluation.Options())
 
 
+@pytest.mark.slow
 def test_other_architectures_can_be_made_of_it():
     wide = dataclasses.replace(
         recipe_of("small_dense", same_bytes_as=0.6),

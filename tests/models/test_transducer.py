@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from core import cost, paths
+from core.common import writing
 from core.decoding import ctc, decoders as decoding
 from core.evaluation import evaluate as evaluation
 from core.evaluation.fitness import Fitness
@@ -35,6 +36,8 @@ from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 from tests import standin, tiny
 from tests.standin import reference
+
+pytestmark = pytest.mark.slow
 
 SMALL = {
     "blocks": 2,
@@ -326,9 +329,9 @@ def left_by_training(folder, model, options: dict, gone: tuple[str, ...]):
     )
     weights = {n: p.detach().half() for n, p in model.named_parameters()}
     ranks = blocks.rank_all({n: w.float() for n, w in weights.items()}, model.anatomy().units)
-    store.write_json(folder / paths.RECIPE, as_dict(recipe))
-    store.write_json(folder / paths.UNITS, as_dict(model.anatomy()))
-    store.write_json(folder / paths.FEATURE_STATISTICS, {"mean": [-8.0] * 80, "std": [3.0] * 80})
+    writing.write_json(folder / paths.RECIPE, as_dict(recipe))
+    writing.write_json(folder / paths.UNITS, as_dict(model.anatomy()))
+    writing.write_json(folder / paths.FEATURE_STATISTICS, {"mean": [-8.0] * 80, "std": [3.0] * 80})
     save_file(weights, folder / paths.WEIGHTS)
     save_file({n: r.int() for n, r in ranks.items()}, paths.ranks_file(folder))
     for name, keep in (
@@ -643,7 +646,7 @@ def test_search_and_reports_decode_under_the_masks(run):
         shares={},
         features=lambda row, speed: row.features,
         tokenizer=heard.tokenizer,
-        statistics=SimpleNamespace(mean=heard.mean.numpy(), std=1 / heard.scale.numpy()),
+        statistics=SimpleNamespace(mean=heard.mean, std=1 / heard.scale),
     )
     subnet = store.subnet(run, "off")
     measured = Fitness(run, prepared, 100.0, 160.0, 1, seed=1)

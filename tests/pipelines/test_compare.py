@@ -13,6 +13,7 @@ import pytest
 
 from core import cost, paths
 from core.cli import main as cli
+from core.common import writing
 from core.data import prepare
 from core.data.prepared import Prepared
 from core.evaluation import scoring
@@ -21,8 +22,8 @@ from core.pipelines import compare, search as pipelines_search, train as pipelin
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Interrupted, as_dict
 from core.registry import recipe_sets
-from core.reports import arms_page, claims
-from core.storage import store
+from core.reports import arms_page, claims, claims_page
+from core.storage import run_files, store
 from tests.pipelines.test_experiment import go, recipe
 
 SET = """
@@ -52,6 +53,7 @@ def small_set(tmp_path, monkeypatch):
     return tmp_path / "warm.toml"
 
 
+@pytest.mark.slow
 def test_every_set_of_the_project_is_sound():
     assert "omni_options" in recipe_sets.names()
     for name in recipe_sets.names():
@@ -99,6 +101,7 @@ def test_a_wrong_set_is_said_before_anything_is_trained(small_set, old, new, sai
         recipe_sets.load("omni_optoins")
 
 
+@pytest.mark.slow
 def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch):
     trained = []
     really = pipelines_train.train
@@ -163,6 +166,7 @@ def test_seeds_and_speakers_are_resampled_together():
     assert low < 0 < high and p > 0.2
 
 
+@pytest.mark.slow
 def test_arms_of_other_methods_name_their_own_sizes(small_set):
     small_set.write_text(
         small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]")
@@ -197,6 +201,7 @@ sizes = { "half" = "dense" }
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -214,6 +219,7 @@ def test_what_only_the_speech_and_the_model_know_is_asked_before_anything_is_tra
     assert set(paths.runs().glob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_size_that_no_training_stores_is_said_before_anything_is_trained(small_set):
     small_set.write_text(
         small_set.read_text()
@@ -232,6 +238,7 @@ sizes = { "half" = "d5" }
     assert set(paths.runs().glob("*")) == before
 
 
+@pytest.mark.slow
 def test_searched_sizes_and_sizes_by_bytes(small_set, monkeypatch):
     small_set.write_text(
         small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]")
@@ -271,7 +278,7 @@ sizes = { "large" = "<= 0.12 MB" }
     )
     spoken = (
         paths.prepared()
-        / store.read_json(store.run_folder(drawn["run"]) / paths.FINISHED)["prepared"]
+        / run_files.read_json(store.run_folder(drawn["run"]) / paths.FINISHED)["prepared"]
     )
     rows = Prepared(spoken).rows("search")
     heard = sum(r.seconds for r in some_of_each(rows, options.seconds, options.seed))
@@ -280,8 +287,8 @@ sizes = { "large" = "<= 0.12 MB" }
     )  # candidates, and those that word errors compare at the end
     assert 8 < times <= 8 + options.best * len(options.sparsities) + 0.01
     state = store.own_part(store.run_folder(drawn["run"])) / "random.json"
-    store.write_json(
-        state, {n: v for n, v in store.read_json(state).items() if n != "macs_per_second"}
+    writing.write_json(
+        state, {n: v for n, v in run_files.read_json(state).items() if n != "macs_per_second"}
     )
     arm, folder = made.arms[-2], store.run_folder(drawn["run"])
     told = compare._search(arm, folder, store.recipe(folder), Prepared(spoken), go)
@@ -434,7 +441,7 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
         and bad["relative"] == pytest.approx(0.2, abs=0.03)
     )
     assert len(bad["seeds"]) == 3 and bad["seeds"][0][0] > bad["seeds"][0][1]
-    claims.write()
+    claims_page.write()
     told = (paths.COMPARED / "CLAIMS.md").read_text()
     assert (
         "| confirmed |" in told
@@ -475,7 +482,9 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
         assert [r["p"] for r in claims.rows() if r["set"] == name] == alone, (
             "each table has its own correction"
         )
-    main, smaller = claims.text(claims.rows()).split("## The same claims from smaller trainings")
+    main, smaller = claims_page.text(claims.rows()).split(
+        "## The same claims from smaller trainings"
+    )
     assert (
         main.count("[larger](larger.md)") == smaller.count("[warm](warm.md)") == 2
         and "[warm]" not in main
@@ -547,6 +556,7 @@ def test_one_verdict_for_every_size_is_asked_for_in_the_set(small_set, monkeypat
             recipe_sets.load(str(other))
 
 
+@pytest.mark.slow
 def test_other_splits_are_measured_when_the_set_says_so(small_set):
     text = (
         small_set.read_text()
@@ -583,6 +593,7 @@ def test_a_claim_about_a_size_that_an_arm_does_not_have_is_said(small_set):
         recipe_sets.load(str(small_set))
 
 
+@pytest.mark.slow
 def test_pages_are_written_anew_from_records_alone(small_set, monkeypatch, capsys):
     monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
     small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]"))
@@ -603,6 +614,7 @@ def test_pages_are_written_anew_from_records_alone(small_set, monkeypatch, capsy
     assert cli.main(["compare"]) != 0 and "needs a recipe set" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_comparison_whose_start_is_not_here_counts_when_all_of_it_is_recorded(
     small_set, monkeypatch
 ):

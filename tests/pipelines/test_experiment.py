@@ -28,6 +28,8 @@ from core.registry import plugins
 from core.search import ladders
 from core.storage import metrics as history, packing, store
 
+pytestmark = pytest.mark.slow
+
 TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
 
 
@@ -136,7 +138,7 @@ def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
     assert {s.name for s in pipelines_search.search(folder.name, go)} == {
         s.name for s in found
     } and searched == ["random"]
-    assert store.reports(shipped, own=False) == store.reports(shipped)
+    assert store.reports(shipped, added=False) == store.reports(shipped)
 
 
 def test_a_transducer_goes_the_same_way():

@@ -21,6 +21,8 @@ from core.storage import metrics as history, packing, store
 from tests.speech_stub import WORDS, Stub, give, write_split
 from tests.standin import reference
 
+pytestmark = pytest.mark.slow
+
 
 def go(*_) -> bool:
     return True

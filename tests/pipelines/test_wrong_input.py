@@ -16,7 +16,7 @@ from core.cli.main import main as cli
 from core.corpora import base, folder, manifest
 from core.data import filters as sift
 from core.lm import arpa
-from core.pipelines import experiment
+from core.pipelines import speech as pipelines_speech
 from core.records import Utterance
 
 ARPA = """\\data\\
@@ -165,7 +165,7 @@ def test_settings_nested_too_deeply_are_text(capsys):
 
 
 def test_splits_that_the_corpus_has_not_are_said_before_anything_is_done(capsys, monkeypatch):
-    monkeypatch.setattr(experiment, "prepare", None)  # would be a TypeError
+    monkeypatch.setattr(pipelines_speech, "prepare", None)  # would be a TypeError
     for words in (["--dry-run"], []):
         assert cli(["train", "voice_commands", *words, "--set", 'evaluation.splits=["nope"]']) == 2
         told = capsys.readouterr().err

@@ -15,9 +15,11 @@ from safetensors.numpy import save
 
 from core import paths
 from core.cli import main as cli
+from core.common import writing
 from core.records import Choice, as_dict
+from core.registry import catalog, recipes
 from core.reports import card, chain, comparisons, publish, results, samples, tables
-from core.storage import checksums, metrics as history, packing, remote as storage, store
+from core.storage import checksums, metrics as history, packing, remote as storage, run_files, store
 from tests import standin
 
 FACTS = {
@@ -53,7 +55,7 @@ def run():
 def make(name: str, facts: dict | None = FACTS, **changes):
     folder = standin.make_run(paths.runs(), name, blocks=1)
     if changes:
-        store.write_json(folder / paths.RECIPE, as_dict(replace(store.recipe(folder), **changes)))
+        writing.write_json(folder / paths.RECIPE, as_dict(replace(store.recipe(folder), **changes)))
     (folder / paths.FINISHED).unlink()
     if facts:
         store.finish(folder, facts)
@@ -71,7 +73,7 @@ def remeasure(folder, name):
     for r in store.reports(folder):
         if r.subnet == name:
             r = replace(r, file_bytes=len(data), file_sha256=packing.sha256(data))
-            store.write_json(paths.report_file(folder, r.subnet, r.split, r.chunk_ms), as_dict(r))
+            writing.write_json(paths.report_file(folder, r.subnet, r.split, r.chunk_ms), as_dict(r))
     finish_again(folder)
 
 
@@ -138,7 +140,7 @@ def pruned_alone(name: str, **changes):
     run = make(name, **changes)
     only(run, "s70")
     values = packing.weights(run) | packing.unpack(packing.pack(run, store.subnet(run, "s70")))[0]
-    store.write_bytes(run / paths.WEIGHTS, save(values))
+    writing.write_bytes(run / paths.WEIGHTS, save(values))
     finish_again(run)
     remeasure(run, "s70")
     return run
@@ -151,7 +153,10 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
     folder = publish.release("alone-1", snapshots=False)
     assert not paths.ranks_file(folder).exists() and (folder / paths.WEIGHTS).read_bytes() == data
     assert packing.pack(folder, store.subnet(folder, "s70")) == data
-    told, before = store.read_json(folder / paths.FINISHED), store.read_json(run / paths.FINISHED)
+    told, before = (
+        run_files.read_json(folder / paths.FINISHED),
+        run_files.read_json(run / paths.FINISHED),
+    )
     assert (
         told["files"] == checksums.of_folder(folder)
         and before.pop("files") != told.pop("files")
@@ -164,7 +169,7 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
     # what is measured since ships with the next release; and a release of the release is the same
     store.save_report("alone-1", replace(store.reports(folder)[0], split="elsewhere/test"), [])
     assert publish.release("alone-1", snapshots=False) == folder and "elsewhere/test" in {
-        r.split for r in store.reports(folder, own=False)
+        r.split for r in store.reports(folder, added=False)
     }
     assert not storage.push("alone-1", where)[0].startswith(
         "weights"
@@ -177,22 +182,23 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
         packing.pack(run, store.subnet(run, "s70")) == data
         and not paths.left_out_file(run).exists()
     )
-    store.write_json(
+    writing.write_json(
         paths.left_out_file(folder), {"ranks_sha256": "0" * 64}
     )  # of other ranks: another run
     finish_again(folder)
     with pytest.raises(ValueError, match="another run of the id alone-1"):
         storage.push(folder, where)
-    store.write_json(paths.left_out_file(folder), {"ranks_sha256": None})
+    writing.write_json(paths.left_out_file(folder), {"ranks_sha256": None})
     finish_again(folder)
     with pytest.raises(ValueError, match="left_out.json is damaged"):
         packing.pack(folder, store.subnet(folder, "s70"))
 
 
+@pytest.mark.slow
 def test_a_release_keeps_what_its_sizes_need(run):
     assert paths.ranks_file(publish.release("omni-1")).is_file()  # cut at many places: a supernet
     chosen = make("chosen-1")  # one size, but not of the largest blocks
-    store.write_bytes(
+    writing.write_bytes(
         paths.ranks_file(chosen), save({n: r[::-1].copy() for n, r in store.ranks(chosen).items()})
     )
     finish_again(chosen)
@@ -330,9 +336,9 @@ def test_the_card_says_that_sizes_leave_out_parts(run):
         in card._what(run, reports)
     )
     told = replace(store.recipe(run), method=Choice("ortho_softmax", {}))
-    store.write_json(run / paths.RECIPE, as_dict(told))
+    writing.write_json(run / paths.RECIPE, as_dict(told))
     finish_again(run)
-    assert card.COMPONENTS in card._what(run, reports)
+    assert catalog.card("methods", "ortho_softmax").display.sentence in card._what(run, reports)
 
 
 def test_what_is_unfinished_unmeasured_stale_or_too_big_is_refused_and_leaves_nothing(
@@ -350,7 +356,7 @@ def test_what_is_unfinished_unmeasured_stale_or_too_big_is_refused_and_leaves_no
         with pytest.raises(ValueError, match=r"0\.02 are allowed.*omni-1/weights\.safetensors"):
             publish.release("omni-1")
     report = store.reports(run)[0]
-    store.write_json(
+    writing.write_json(
         paths.report_file(run, report.subnet, report.split, 320),
         as_dict(replace(report, file_sha256="0")),
     )
@@ -379,6 +385,7 @@ def test_another_name_gives_the_same_weights_in_a_file_of_that_name(run):
     assert (last["run"], last["trained_as"]) == ("family", "omni-1")
 
 
+@pytest.mark.slow
 def test_the_chain_is_told_also_when_earlier_stages_are_not_released(run, monkeypatch):
     monkeypatch.setattr(
         chain, "command", lambda recipe, run_id: f"python -m core train {run_id}"
@@ -436,9 +443,10 @@ def test_the_card_says_what_the_records_say(run):
     assert str(paths.ROOT) not in card and "None" not in card and "nan" not in card
 
 
+@pytest.mark.slow
 def test_commands_give_back_the_very_recipe():
-    base = store.load_recipe("commands_and_books_omni")
-    wanted = store.override(
+    base = recipes.load_recipe("commands_and_books_omni")
+    wanted = recipes.override(
         base,
         [
             "seed=3",
@@ -451,21 +459,22 @@ def test_commands_give_back_the_very_recipe():
     )
     words = chain.command(wanted, "x").split(" --set ")
     assert words[0] == "python -m core train commands_and_books_omni" and len(words) == 7
-    made = store.override(base, [w.strip("'") for w in words[1:]])
+    made = recipes.override(base, [w.strip("'") for w in words[1:]])
     assert made == wanted
     other = replace(wanted, corpus=Choice("voice_commands", {"hours": 3.0}))
     name, *settings = shlex.split(
         chain.command(other, "x").removeprefix("python -m core train ").replace("--set ", "")
     )
     assert chain.spelled_out(
-        store.override(store.load_recipe(name), settings)
+        recipes.override(recipes.load_recipe(name), settings)
     ) == chain.spelled_out(other)
     pile = replace(other, model=Choice("conformer_ctc", {f"option{i}": None for i in range(3)}))
     assert chain.command(pile, "x") == "python -m core train artifacts/released/x/recipe.json"
-    assert store.setting_value(chain.toml({"a b": ["x", 1, True]})) == {"a b": ["x", 1, True]}
-    assert chain.toml("3") == '"3"' and chain.toml("plain") == "plain"
+    assert recipes.setting_value(chain.setting({"a b": ["x", 1, True]})) == {"a b": ["x", 1, True]}
+    assert chain.setting("3") == '"3"' and chain.setting("plain") == "plain"
 
 
+@pytest.mark.slow
 def test_search_is_compared_whichever_way_it_falls(run):
     rival(run, "u70", "s70", "uniform", worse=1)
     rival(run, "r70", "s70", "random search", worse=0)
@@ -540,6 +549,7 @@ def test_results_never_mix_conditions_and_show_goals(run, released):
     assert "not recorded" not in text.split("## Where")[1] and "--splits" in text
 
 
+@pytest.mark.slow
 def test_the_command_line(run, capsys):
     assert cli.main(["release", "omni-1"]) == 0
     assert "1 stage, 12 reports" in capsys.readouterr().out
@@ -548,6 +558,7 @@ def test_the_command_line(run, capsys):
     assert cli.main(["release", "--name", "x", "--results"]) == 2
 
 
+@pytest.mark.slow
 def test_samples_are_held_out_small_and_labelled(released):
     samples.check()
     pytest.importorskip("piper")
@@ -571,6 +582,7 @@ def test_a_training_voice_is_no_sample(monkeypatch):
         samples.check()
 
 
+@pytest.mark.slow
 def test_shipped_chains_and_cards_belong_to_their_runs():
     for file in (paths.ROOT / "artifacts" / "released").glob(f"*/{paths.CHAIN}"):
         stages = json.loads(file.read_text())["stages"]

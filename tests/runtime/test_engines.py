@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from core import paths, runtime
+from core.decoding import graph_search
 from core.lm import arpa, estimation
 from core.lm.languages import Language
 from core.registry import plugins
-from core.runtime import _conformer as conformer, _flat, _native, _onnx_graph, base, sparse
+from core.runtime import _conformer as conformer, _native, _onnx_graph, base, sparse
 from core.speech import audio
 from core.speech.features import fbank
 from core.storage import packing, store
@@ -117,7 +118,8 @@ def test_what_engines_know_of_the_model_is_the_model_s():
         conformer.checked(shape, tensors | {"heads.0.bias": np.zeros(10, np.float32)}, 0)
 
 
-def test_a_graph_finds_the_same_words_behind_every_engine(run, tmp_path):
+def test_a_graph_finds_the_same_words_behind_every_engine(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(graph_search, "FEWEST", 0)  # random weights are sure of nothing
     said = tmp_path / "said.arpa"
     said.write_text(arpa.write(estimation.estimate([["yes", "no"], ["stop", "go"]], 2)))
     features, texts = [fbank(w) for w in sounds(4)], {}
@@ -135,8 +137,19 @@ def test_auto_needs_no_compiler_and_leaves_transducers_to_torch(run, monkeypatch
     assert runtime.load(transducer).conditions["runtime"].startswith("torch ")
     with pytest.raises(base.NotPossible, match="'emformer_transducer'.*use engine 'torch'"):
         runtime.load(transducer, engine="onnx")
+    with pytest.raises(base.NotPossible, match="no flat file of this: model 'emformer_transducer'"):
+        runtime.flat(transducer)
     with pytest.raises(base.NotPossible, match="install one, e.g. apt-get install gcc"):
         runtime.load(run, engine="sparse")
+
+
+def test_a_folder_or_a_compiler_that_fails_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="set SUPERNET_ARTIFACTS.*use engine 'onnx'"):
+        _native._compile("gcc", tmp_path / "file" / "supernet.so")
+    with pytest.raises(ValueError, match="could not build the sparse engine.*use engine 'onnx'"):
+        _native._compile("false", tmp_path / "supernet.so")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_what_cannot_be_is_named(run, monkeypatch):
@@ -165,7 +178,7 @@ def test_what_cannot_be_is_named(run, monkeypatch):
     ],
 )
 def test_damaged_flat_files_are_refused(run, damage, words):
-    whole = _flat.flat(*packing.unpack(runtime.packed(run, "s80")), "fp32")
+    whole = runtime.flat(run, "s80")
     sparse._Net(whole)
     with pytest.raises(ValueError, match=words):
         sparse._Net(damage(whole))
@@ -176,11 +189,12 @@ def test_transcribing_imports_no_torch(run, tmp_path):
     sample = next((paths.RELEASED / paths.SAMPLES).glob("*.opus"))
     code = (
         "import sys\nfrom core.cli import main as cli\n"
-        "assert cli.main(['transcribe', sys.argv[1], 'dense', sys.argv[2]]) == 0\n"
+        "words = ['transcribe', sys.argv[1], 'dense', sys.argv[2]]\n"
+        "assert cli.main(words) == cli.main([*words, '--decoder', 'greedy']) == 0\n"
         "assert 'onnxruntime' in sys.modules and 'torch' not in sys.modules\n"
         "from dashboard.model import transcription\n"
         "way = transcription.Way(tokens=True)\n"
-        "opened = transcription.recogniser(open(sys.argv[1], 'rb').read(), 320, way)\n"
+        "opened = transcription.recognizer(open(sys.argv[1], 'rb').read(), 320, way)\n"
         "assert opened.conditions['runtime'].startswith('onnxruntime')\n"
         "assert 'torch' not in sys.modules, 'torch is loaded'\n"
     )

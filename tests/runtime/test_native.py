@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from core import paths, runtime
-from core.runtime import _flat, _native
+from core.runtime import _native
 from core.speech import audio
-from core.storage import packing
 from tests import standin
 from tests.runtime.test_engines import OMNI
 
@@ -46,7 +45,7 @@ def program(tmp_path_factory):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("flat") / "s70.snet"
-    path.write_bytes(_flat.flat(*packing.unpack(runtime.packed(OMNI, "s70")), "fp32"))
+    path.write_bytes(runtime.flat(OMNI, "s70"))
     return path
 
 
@@ -83,7 +82,7 @@ def test_it_runs_on_another_processor(tmp_path, file, sample):
 def test_it_needs_no_vectors_and_stays_within_its_memory(tmp_path, sample, flags):
     """Plain code widens halves and quantizes in loops: other paths than AVX2's."""
     plain, small = build(tmp_path, "gcc", *flags), tmp_path / "s90.int8.snet"
-    small.write_bytes(_flat.flat(*packing.unpack(runtime.packed(OMNI, "s90")), "int8"))
+    small.write_bytes(runtime.flat(OMNI, "s90", "int8"))
     assert lines_of(plain, small, given=sample[0])[-1]
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from core import paths
+from core.common import writing
 from core.corpora._manifests import lines as manifest_lines
 from core.registry import plugins
 from core.speech import audio
@@ -95,6 +96,7 @@ def test_stream_equals_whole_utterances(run, chunk_ms):
         assert stream.finish() == text
 
 
+@pytest.mark.slow
 @pytest.mark.speech
 def test_a_hundred_real_utterances_stream_token_identically(tmp_path, speech_root):
     """From raw samples in random packets through fbank to tokens, end flush included, in fp32."""
@@ -104,7 +106,7 @@ def test_a_hundred_real_utterances_stream_token_identically(tmp_path, speech_roo
     waves = [audio.read(u.audio, u.offset, u.seconds) for u in spoken]
     features = [fbank(w) for w in waves]
     run, frames = standin.make_run(tmp_path, utterances=2), np.concatenate(features)
-    store.write_json(
+    writing.write_json(
         run / paths.FEATURE_STATISTICS, {"mean": frames.mean(0), "std": frames.std(0) / 2}
     )
     heard = talkative(reference(run, "s30"), features[:20])
@@ -142,6 +144,7 @@ def test_run_file_and_bytes_give_the_same(run, tmp_path, monkeypatch):
     assert conditions["file_bytes"] == path.stat().st_size
 
 
+@pytest.mark.slow
 def test_long_sound_streams_in_bounded_state(run):
     stream = reference(run).stream()
     before = {n: t.shape for n, t in stream.state.items()}

@@ -61,6 +61,7 @@ def test_first_candidate_is_the_start_and_nan_is_forgotten():
     assert search.front == [[]] and search.told == 1
 
 
+@pytest.mark.slow
 def test_search_beats_random_search_uniform_and_magnitude():
     rng = np.random.default_rng(1)
     norms = {u.name: rng.exponential(1.0, (u.rows // 8, u.columns)) for u in SHAPE.units}
@@ -135,6 +136,7 @@ def test_magnitude_allocation_is_one_threshold_at_the_asked_bytes():
         allocation.uniform_at(SHAPE, 100)
 
 
+@pytest.mark.slow
 def test_unreachable_window_is_said():
     one = dataclasses.replace(SHAPE, units=SHAPE.units[:1], fixed=())
     options = dataclasses.replace(OPTIONS, grid=2, window=0.001)
@@ -142,6 +144,7 @@ def test_unreachable_window_is_said():
         RandomSearch(one, budgets_of(one, [0.6]), options).ask(1)
 
 
+@pytest.mark.slow
 def test_probing_finds_what_matters_and_counts_as_measuring(tmp_path):
     calls = []
     options = dataclasses.replace(OPTIONS, evaluations=200)
@@ -163,6 +166,7 @@ def test_probing_finds_what_matters_and_counts_as_measuring(tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["unit", "branch"])
 @pytest.mark.parametrize("kind", [Search, RandomSearch])
 def test_branches_are_left_out_whole_or_not_at_all(kind, group):

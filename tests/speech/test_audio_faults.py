@@ -60,6 +60,7 @@ def test_the_length_is_what_was_decoded(tmp_path, data, samples):
         audio.read(file, 0.5, 9.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, data",
     [
@@ -157,6 +158,7 @@ def test_a_wav_of_unknown_length_ends_before_its_titles(tmp_path, size, after):
 # ---- what unfolds
 
 
+@pytest.mark.slow
 def test_sound_that_unfolds_is_decoded_in_blocks_and_stopped_at_the_limits(monkeypatch):
     monkeypatch.setattr(audio_limits, "BLOCK_VALUES", 1 << 14)
     most = []
@@ -309,15 +311,16 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 def test_every_door_reads_every_kind_alike(tmp_path):
-    from dashboard.model import transcription as hearing
+    from dashboard.model import transcription
 
     root = tmp_path / "r"
     root.mkdir()
     for name, data in KINDS.items():
         file = saved(root, data(), name)
         file.with_suffix(".txt").write_text("hello")
-        np.testing.assert_array_equal(audio.read(file), hearing.load(data(), name))
+        np.testing.assert_array_equal(audio.read(file), transcription.load(data(), name))
     (
         saved(root, b"no sound", "._a.wav"),
         saved(root, b"", "cover.png"),
@@ -406,6 +409,7 @@ def test_a_named_pipe_and_standard_input_are_read(tmp_path, monkeypatch):
         audio.read_once("-")
 
 
+@pytest.mark.slow
 def test_transcribe_writes_one_line_for_each_file_and_tells_changes(tmp_path, monkeypatch, capsys):
     from core import runtime
 

@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from core.speech import audio, audio_limits
 from tests import sounds
 
+pytestmark = pytest.mark.slow
+
 SECONDS_EACH = 5.0  # of one file; the slowest takes 0.1 s alone
 LIMITS = audio_limits.Limits(seconds=60, values=5e6, wall_s=SECONDS_EACH)
 VOICE = sounds.voice(0.7)

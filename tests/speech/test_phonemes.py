@@ -42,6 +42,21 @@ def test_round_trip_and_files(tmp_path, own_lexicon):
     assert tokenizer.of_tokens(loaded.tokens_txt()).symbols == loaded.symbols
 
 
+def test_phonemes_that_end_words_are_tokens_of_their_own(tmp_path, own_lexicon):
+    options = Options(kind="phonemes", word_ends=True)
+    made = tokenizer.train([], options, tmp_path)
+    loaded = tokenizer.load(tmp_path)
+    assert loaded.symbols == made.symbols and loaded.size == options.vocabulary == 79
+    ids = loaded.encode("the light")
+    assert [loaded.symbols[i] for i in ids] == ["DH", "AH_E", "L", "AY", "T_E"]
+    assert loaded.decode(ids) == loaded.reference("the light") == "DH AH L AY T"
+    assert loaded.word_ends and not Phonemes(["<blk>", "AH"]).word_ends
+    ends = [[loaded.symbols[i] for i in form] for form in loaded.pronunciations("the")]
+    assert ends == [["DH", "AH_E"], ["DH", "IY_E"]]
+    with pytest.raises(ValueError, match="word_ends belongs to tokens.kind = 'phonemes'.*'pieces'"):
+        tokenizer.train(["a b c"], Options(word_ends=True), tmp_path)
+
+
 def test_a_folder_without_phonemes_is_refused(tmp_path):
     (tmp_path / "tokens.txt").write_text("<blk> 0\n\u2581the 1\nAH 2\n")
     with pytest.raises(

@@ -19,7 +19,7 @@ from core.data import prepare, prepared
 from core.data.source import SpeechRecipe
 from core.records import Choice, Recipe
 from core.speech import features, tokenizer
-from core.storage import checksums, metrics as history, packing, store
+from core.storage import checksums, metrics as history, packing, run_files, store
 from core.training import checkpoints
 from tests import standin
 
@@ -74,6 +74,7 @@ def read_all(run) -> None:
 UNREAD = {paths.LOG, paths.CARD, paths.TOKENS}  # for people; the tokens are those of bpe.model
 
 
+@pytest.mark.slow
 def test_every_file_of_a_finished_run_is_compared_when_it_is_read(run):
     read_all(run)
     names = sorted(p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file())
@@ -139,9 +140,9 @@ def test_released_runs_are_as_they_were_released():
     folders = [p.parent for p in sorted(paths.RELEASED.glob(f"*/{paths.RECIPE}"))]
     assert folders
     for folder in folders:
-        assert store.read_json(folder / paths.FINISHED)["files"] == checksums.of_folder(folder), (
-            folder.name
-        )
+        assert run_files.read_json(folder / paths.FINISHED)["files"] == checksums.of_folder(
+            folder
+        ), folder.name
 
 
 # checkpoints

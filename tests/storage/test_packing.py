@@ -14,8 +14,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from core import cost, paths
+from core.common import writing
 from core.records import Subnet, from_dict
-from core.storage import packing, store
+from core.storage import block_arrays, packing, store
 from tests import standin
 
 
@@ -49,6 +50,7 @@ def test_unpacked_equals_masked(run, name):
     assert all(value.dtype == np.float32 for value in tensors.values())
 
 
+@pytest.mark.slow
 def test_sparser_is_smaller_and_deterministic_over_processes(run):
     sizes = [len(packing.pack(run, subnet(run, n))) for n in ("dense", "s30", "s50", "s70", "s90")]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.5 * sizes[0]
@@ -124,20 +126,21 @@ def test_ranks_that_a_release_leaves_out_are_told_by_the_weights(tmp_path):
     paths.ranks_file(folder).unlink()
     with pytest.raises(ValueError, match="cannot be read"):
         packing.ranks(folder)
-    store.write_json(paths.left_out_file(folder), {"ranks_sha256": sha})
+    writing.write_json(paths.left_out_file(folder), {"ranks_sha256": sha})
     told = packing.ranks(folder)
     assert told.keys() == stored.keys() and all(np.array_equal(told[n], stored[n]) for n in told)
     assert packing.pack(folder, subnet(folder, "s70")) == data
     with pytest.raises(ValueError, match="other ranks"):
         packing.pack(folder, dataclasses.replace(subnet(folder, "s70"), ranks_sha256="0" * 64))
     weight = np.array([[3.0, 0.0, -4.0], [0.0, 0.0, 4.0]])
-    assert packing.ranks_by_size(weight, 1).tolist() == [
+    assert block_arrays.ranks_by_size(weight, 1).tolist() == [
         [2, 3, 0],
         [4, 5, 1],
     ]  # ties by position, zeros last
-    assert packing.ranks_by_size(weight, 2).tolist() == [[1, 2, 0]]
+    assert block_arrays.ranks_by_size(weight, 2).tolist() == [[1, 2, 0]]
 
 
+@pytest.mark.slow
 def test_damaged_packed_weights_are_said_to_be_damaged(tmp_path):
     folder = standin.make_run(tmp_path, "alone")
     good = packing.pack(folder, subnet(folder, "s70"))

@@ -13,7 +13,7 @@ import pytest
 
 from core import paths
 from core.cli import listing, main as cli
-from core.storage import remote as storage, store
+from core.storage import remote as storage, remote_files, store
 from tests import standin
 
 
@@ -63,6 +63,7 @@ def contents(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_a_run_goes_there_and_comes_back_the_same_and_later_reports_too(where, run, tmp_path):
     (run / paths.CHECKPOINT).mkdir()
     (run / paths.CHECKPOINT / "state.json").write_text("{}")
@@ -97,12 +98,13 @@ def test_the_list_comes_last_and_a_copy_cut_short_is_no_run(where, run, monkeypa
     monkeypatch.setattr(system, "pipe_file", cut)
     with pytest.raises(ValueError, match="cannot be used now.*the line is cut"):
         storage.push(run, where)
-    assert storage.LIST in written[-1] and len(written) > 20 and storage.runs(where) == []
+    assert remote_files.LIST in written[-1] and len(written) > 20 and storage.runs(where) == []
     monkeypatch.setattr(system, "pipe_file", pipe)
     tried = len(written) - 1
     assert len(storage.push(run, where)) == tried and storage.runs(where) == ["mine"]
 
 
+@pytest.mark.slow
 def test_what_is_stored_never_changes_and_damage_is_seen(where, run):
     storage.push(run, where)
     (run / paths.FINISHED).write_text('{"seconds": 2}')
@@ -152,6 +154,7 @@ def test_wrong_storages_are_said(run, monkeypatch):
     assert "not reached" in listing.everything("runs")
 
 
+@pytest.mark.slow
 def test_a_storage_that_does_not_answer_is_said_in_bounded_time(run, monkeypatch):
     pytest.importorskip("s3fs")
     for name, value in {

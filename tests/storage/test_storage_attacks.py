@@ -13,7 +13,7 @@ import pytest
 
 from core import paths
 from core.cli.main import main as cli
-from core.storage import remote as storage
+from core.storage import remote as storage, remote_files
 from tests import standin
 
 
@@ -31,9 +31,9 @@ def shared(tmp_path, own_artifacts, monkeypatch):
 def put(stored: Path, entries: dict[str, object]) -> None:
     """One list more, as `core store` names them."""
     text = json.dumps(entries)
-    (stored / f"{storage.LIST}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json").write_text(
-        text
-    )
+    (
+        stored / f"{remote_files.LIST}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    ).write_text(text)
 
 
 def facts(data: bytes) -> list:
@@ -114,7 +114,7 @@ def test_a_list_of_wrong_facts_is_refused(shared, entry, words, capsys):
 
 @pytest.mark.parametrize("text", ["[]", "7", "{", "[" * 3000, '"x"', "nan", "\x00"])
 def test_a_list_that_is_none_is_refused(shared, text, capsys):
-    (shared / "mine" / f"{storage.LIST}000000000000.json").write_text(text)
+    (shared / "mine" / f"{remote_files.LIST}000000000000.json").write_text(text)
     assert cli(["fetch", "mine"]) == 2 and "no list of stored files" in capsys.readouterr().err
 
 

@@ -16,13 +16,16 @@ import torch
 from safetensors.torch import load_file
 
 from core import paths
+from core.common import writing
 from core.pipelines import train as pipelines_train
 from core.records import as_dict
-from core.storage import metrics as history, store
+from core.storage import metrics as history, run_files
 from core.training import distributed as group
 from tests import together
 from tests.conftest import ROOT
 from tests.pipelines.test_experiment import recipe as given
+
+pytestmark = pytest.mark.slow
 
 TORCHRUN = [
     sys.executable,
@@ -147,7 +150,7 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
     tmp_path,
 ):
     """Speech made on two machines has other paths and times there, which is no other speech."""
-    store.write_json(
+    writing.write_json(
         tmp_path / "recipe.json",
         as_dict(
             given(
@@ -184,7 +187,7 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
     assert (ended[0].parent / paths.WEIGHTS).read_bytes() == (
         ended[1].parent / paths.WEIGHTS
     ).read_bytes()
-    told = [{n: v for n, v in store.read_json(file).items() if n != "files"} for file in ended]
+    told = [{n: v for n, v in run_files.read_json(file).items() if n != "files"} for file in ended]
     assert told[0] == told[1]  # the storage takes them for one run
 
 
@@ -219,7 +222,7 @@ def test_torchrun_core_train_makes_the_run_that_one_process_makes(tmp_path):
     )
     alone = pipelines_train.train(recipe, lambda *_: True)
     one = alone.rename(tmp_path / "alone")
-    store.write_json(tmp_path / "recipe.json", as_dict(recipe))
+    writing.write_json(tmp_path / "recipe.json", as_dict(recipe))
     done = torchrun(free_port(), "-m", "core", "train", str(tmp_path / "recipe.json"))
     assert done.returncode == 0 and str(alone) in done.stdout, done.stderr[-3000:]
     assert (alone / paths.FINISHED).is_file() and not (alone / paths.CHECKPOINT).exists()

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -16,6 +17,8 @@ from core import paths
 from core.storage import metrics as history
 from tests import killing
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_twenty_kills_change_no_bit(tmp_path):

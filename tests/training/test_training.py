@@ -25,6 +25,7 @@ from tests.methods.test_methods import trainer
 OMNI = omni_sparsity.Options(warmup=0.25, refresh=3, sparsest=0.8)
 
 
+@pytest.mark.slow
 def test_a_tiny_model_overfits(tmp_path):
     made = trainer(tmp_path / "a", updates=120, peak_lr=5e-3, masking=False)
     made.run(lambda *_: True)
@@ -76,6 +77,7 @@ def test_muon_moves_as_torchs_own_and_leaves_what_has_no_gradient():
     )
 
 
+@pytest.mark.slow
 def test_muon_takes_the_prunable_matrices_and_resumes_bit_for_bit(tmp_path):
     whole = trainer(
         tmp_path / "whole", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon"
@@ -97,6 +99,7 @@ def test_muon_takes_the_prunable_matrices_and_resumes_bit_for_bit(tmp_path):
     assert all(torch.equal(again.parameters[n], p) for n, p in whole.parameters.items())
 
 
+@pytest.mark.slow
 def test_sigterm_checkpoints_and_stops(tmp_path):
     made = trainer(tmp_path / "a", updates=50)
     with pytest.raises(Interrupted, match="checkpoint is written"):

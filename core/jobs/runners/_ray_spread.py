@@ -28,9 +28,9 @@ def hear(
     with `dense`.
     """
     opened = evaluation.opened(data, replace(options, threads=1))
-    told = evaluation.speed_on(data, waves, options, dense) if waves else None
+    facts = evaluation.speed_on(data, waves, options, dense) if waves else None
     texts, tokens = zip(*opened.recognize(features), strict=True)
-    return Heard(list(texts), told, hardware(), list(tokens)), node()
+    return Heard(list(texts), facts, hardware(), list(tokens)), node()
 
 
 @ray.remote(max_retries=3)
@@ -84,12 +84,12 @@ class Spread:
         }
 
         def listen(subnet: Subnet) -> Heard:
-            heard, places = zip(*ray.get(begun.pop(subnet.name)))
+            transcripts, places = zip(*ray.get(begun.pop(subnet.name)))
             self._placed(places)
             texts, tokens = [""] * len(material.ids), [list[int]()] * len(material.ids)
-            for i, part in enumerate(heard):
+            for i, part in enumerate(transcripts):
                 texts[i::parts], tokens[i::parts] = part.texts, part.tokens
-            return Heard(texts, heard[0].speed, heard[0].hardware, tokens)
+            return Heard(texts, transcripts[0].speed, transcripts[0].hardware, tokens)
 
         return listen
 

@@ -23,9 +23,9 @@ MARK = "@core "
 KEY = "SUPERNET_JOB_KEY"  # environment variable of the job on the cluster
 
 
-def say(**told: Any) -> None:
+def say(**facts: Any) -> None:
     """One signed line on standard output."""
-    text = json.dumps(told, default=plain)
+    text = json.dumps(facts, default=plain)
     print(f"{MARK}{signature(os.environ.get(KEY, ''), text)} {text}", flush=True)
 
 
@@ -33,7 +33,7 @@ def signature(key: str, text: str) -> str:
     return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
-def heard(line: str, key: str) -> dict[str, Any] | None:
+def parse(line: str, key: str) -> dict[str, Any] | None:
     """What a line of the log tells; None for one that the job with this key has not signed."""
     signed, _, text = line.removeprefix(MARK).partition(" ")
     if not line.startswith(MARK) or not hmac.compare_digest(
@@ -65,11 +65,11 @@ def versions() -> dict[str, str]:
     digest = hashlib.sha256()
     for file in sorted(paths.CORE.rglob("*.py")):
         digest.update(str(file.relative_to(paths.CORE)).encode() + file.read_bytes())
-    found = {
+    result = {
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "core": digest.hexdigest()[:12],
     }
-    return found | {
+    return result | {
         name: importlib.metadata.version(name).split("+")[0] for name in ("ray", "torch")
     }
 

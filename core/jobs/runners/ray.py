@@ -9,7 +9,6 @@ runs and new measurements come through the storage.
 from __future__ import annotations
 
 import base64
-import contextlib
 import importlib
 import json
 import os
@@ -21,19 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
-from core.jobs import queue as jobs, ray_client as cluster, visitors
+from core.jobs import leases, queue, ray_client as cluster, visitors
 from core.jobs.job import Job
-from core.jobs.runners import base
-from core.jobs.runners._ray_words import KEY, heard, job_key, versions
-from core.records import Report, Subnet, from_dict, option
-from core.storage import metrics as history, remote as storage, store
+from core.jobs.runners import _ray_handle, base
+from core.jobs.runners._ray_words import KEY, job_key, versions
+from core.records import option
+from core.storage import remote as storage, store
 
 VERSION = 1
 INSTALL = "pip install 'ray[default,train]==2.60.0'"
-LOOK_S = 1.0  # between two questions to the cluster
-# bytes of a job's log a second: Ray tells all of it every time, so a long one is asked for less
-# often
-READ_BS = 1e6
 GRACE_S = 120  # from asking a job to stop until Ray kills it: a checkpoint is written in it
 
 
@@ -66,156 +61,6 @@ class Options:
     )
 
 
-class RayHandle(base.Handle):
-    """A submitted job. What it has told is kept by how many lines of its log were read."""
-
-    stays = True
-
-    def __init__(self, job: Job, options: Options, log: Path) -> None:
-        self.job, self.o, self.log = job, options, log
-        self.read, self.looked, self.heard, self.code = 0, 0.0, time.monotonic(), None
-        self.asked, self.key, self.run = (
-            False,
-            job_key(job.remote),
-            job.payload.get("run") or job.run,
-        )
-
-    def poll(self) -> int | None:
-        """A cluster that does not answer is waited for, however long: the job goes on there, and
-        what Ray says of it then is right.
-        """
-        now = time.monotonic()
-        if self.code is None and now - self.looked >= max(LOOK_S, self.read / READ_BS):
-            self.looked = now
-            try:
-                if self.asked:
-                    self.stop()
-                self._look()
-                self.heard = now
-            except cluster.Unreachable:
-                jobs.beat(
-                    self.job.id,
-                    self.job.worker,
-                    message=f"the cluster does not answer for {now - self.heard:.0f} s",
-                )
-            except (
-                ValueError,
-                OSError,
-                KeyError,
-                TypeError,
-                AttributeError,
-            ) as error:  # what it told cannot be kept here
-                jobs.fail(
-                    self.job.id,
-                    f"{error}; on the cluster the job {self.job.remote} goes on",
-                    self.job.worker,
-                )
-                self.code = 1
-        return self.code
-
-    def _look(self) -> None:
-        found = cluster.status(self.o.address, self.job.remote)
-        if found is None:
-            jobs.fail(
-                self.job.id,
-                f"the cluster does not know job {self.job.remote}: it was begun anew since; resume"
-                " this job to submit it again, a training goes on from its checkpoint",
-                self.job.worker,
-            )
-            self.code = 1
-            return
-        state, message = found
-        self._take(cluster.log(self.o.address, self.job.remote))
-        if state == "FAILED":
-            jobs.fail(
-                self.job.id, f"{message}\nits last lines are in the log", self.job.worker
-            )  # nothing if its own words came
-        if state == "STOPPED" and not jobs.get(self.job.id).cancel:
-            jobs.cancel(self.job.id)  # somebody stopped it there
-        self.code = cluster.ENDED.get(state)
-
-    def _take(self, text: str) -> None:
-        """New whole lines of the job's log: what it has signed is obeyed, the rest is for
-        people.
-        """
-        whole = text[: text.rfind("\n") + 1]
-        with self.log.open("a") as out:
-            for line in whole[self.read :].split("\n")[:-1]:
-                told = heard(line, self.key)
-                if told is None:
-                    out.write(line + "\n")
-                else:
-                    self._obey(told)
-        self.read = len(whole)
-
-    def _obey(self, told: dict[str, Any]) -> None:
-        number, worker = self.job.id, self.job.worker
-        if "progress" in told:
-            jobs.beat(number, worker, told["progress"], told.get("message", ""), told.get("left"))
-        if told.get("run") or told.get("place"):
-            jobs.note(
-                number,
-                worker,
-                run=self._own(told["run"]) if told.get("run") else None,
-                place=told.get("place"),
-            )
-        if (
-            "begun" in told
-        ):  # the run as the cluster has begun it, so that the pages can show its curves
-            folder = paths.runs() / self._own(told["run"])
-            for name in (paths.RECIPE, paths.UNITS):
-                if not (folder / name).exists():
-                    store.write_json(folder / name, told["begun"][name])
-        if "row" in told and not (paths.runs() / self._own(told["run"]) / paths.FINISHED).exists():
-            history.truncate_metrics(
-                paths.runs() / told["run"], told["row"]["step"] - 1
-            )  # told again after a restart or a reconnection
-            history.append_metrics(paths.runs() / told["run"], told["row"])
-        if "finished" in told:
-            storage.pull(self._own(told["finished"]), self.o.storage)
-        if "subnet" in told:
-            store.save_subnet(
-                storage.here(self._own(told["subnet"]["run"])), from_dict(Subnet, told["subnet"])
-            )
-        if "report" in told:
-            store.save_report(
-                storage.here(self._own(told["report"]["run"])),
-                from_dict(Report, told["report"]),
-                told["rows"],
-            )
-        if "wrong" in told:
-            jobs.fail(number, told["wrong"], worker, again=bool(told.get("again")))
-
-    def _own(self, run: str) -> str:
-        """The run's id, which is that of the job, or of a training the first that it told.
-        ValueError for any other.
-        """
-        if not store.SAFE.fullmatch(str(run)) or run != (self.run or run):
-            raise ValueError(
-                f"the job {self.job.remote} on the cluster told of the run {run!r}, which is not"
-                f" its own ({self.run or 'none yet'})"
-            )
-        self.run = run
-        return run
-
-    def stop(self) -> None:
-        """Asks until the cluster has heard it."""
-        self.asked = True
-        with contextlib.suppress(cluster.Unreachable):
-            cluster.stop(self.o.address, self.job.remote)
-            self.asked = False
-
-    def kill(self) -> None:
-        if self.code is None:
-            self.stop()
-            if self.asked:
-                with self.log.open("a") as out:
-                    out.write(
-                        f"the cluster at {self.o.address} does not answer: the job"
-                        f" {self.job.remote} may go on there\n"
-                    )
-
-
 class Runner(base.Runner):
     elsewhere = 8
 
@@ -228,7 +73,7 @@ class Runner(base.Runner):
     def settings(self) -> dict[str, Any]:
         return vars(self.o) | {"storage": storage.url(self.o.storage)}
 
-    def start(self, job: Job, log: Path) -> RayHandle:
+    def start(self, job: Job, log: Path) -> base.Handle:
         """Submit the job, or follow it where it was submitted before, also when its cluster does
         not answer yet.
         """
@@ -240,15 +85,15 @@ class Runner(base.Runner):
             except cluster.Unreachable:
                 known = True
             if known:
-                return RayHandle(job, self.o, log)
+                return _ray_handle.RayHandle(job, self.o, log)
         self.check(job)
         name = job.remote or f"core-{job.id}-{int(1000 * time.time()):x}"
-        jobs.note(job.id, job.worker, remote=name)  # before: a submitted job is never forgotten
-        job = jobs.get(job.id)
+        leases.note(job.id, job.worker, remote=name)  # before: a submitted job is never forgotten
+        job = queue.get(job.id)
         for run in runs_needed(job):
             storage.push(store.run_folder(run), self.o.storage)
         self._submit(job, name)
-        return RayHandle(job, self.o, log)
+        return _ray_handle.RayHandle(job, self.o, log)
 
     def check(self, job: Job) -> None:
         """ValueError, within WAIT_S, for a cluster that cannot be used and for runs that are
@@ -277,14 +122,14 @@ class Runner(base.Runner):
 
     def _submit(self, job: Job, name: str) -> None:
         submission = _ray("ray.job_submission")
-        asked = {
+        request = {
             "kind": job.kind,
             "payload": job.payload,
             "settings": self.settings(),
             "versions": versions(),
             "name": name,
         }
-        words = base64.urlsafe_b64encode(json.dumps(asked).encode()).decode()
+        words = base64.urlsafe_b64encode(json.dumps(request).encode()).decode()
         keys = {n: v for n, v in os.environ.items() if n.startswith("AWS_") or n == "SPEECH_ROOT"}
         keys |= {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_S), KEY: job_key(name)}
         with tempfile.TemporaryDirectory() as folder:  # only the code: runs go through the storage

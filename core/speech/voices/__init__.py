@@ -1,1 +1,1 @@
-"""Voices that speak text: one file each, behind the contract in base.py."""
+"""Voices that speak texts: one file each, found by scanning (see base.py)."""

@@ -1,0 +1,127 @@
+"""What was typed, as the options of the work: recipes with their changes, decoders, runners.
+ValueError for what contradicts itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core.records import Recipe
+from core.registry import catalog, recipes as recipe_files
+from core.storage import store
+
+
+def decoding(given: Any) -> dict[str, Any]:
+    """The decoder and what its graph understands, as options of evaluation. ValueError for what
+    cannot be.
+    """
+    names = ("decoder", "beam", "lm", "grammar", "scale", "blank_penalty")
+    options = {n: v for n in names for v in [getattr(given, n, None)] if v is not None}
+    if options:
+        catalog.check(catalog.card("settings", "evaluation"), options, "evaluation")
+    graph = sorted({"lm", "grammar", "scale", "blank_penalty"} & set(options))
+    if graph and options.setdefault("decoder", "graph") != "graph":
+        raise ValueError(
+            f"--{graph[0].replace('_', '-')} belongs to a decoding graph, but --decoder is"
+            f" {options['decoder']!r}: leave one out"
+        )
+    for name, word, advice in (
+        ("lm", "open", "`python -m core lm RECIPE --out FILE` makes one"),
+        ("grammar", "commands", "write sentence patterns into it, one a line"),
+    ):
+        if options.get(name) not in (None, "", word):
+            options[name] = str(Path(options[name]).absolute())  # a job may run elsewhere
+            if not Path(options[name]).is_file():
+                raise ValueError(
+                    f"--{name} {options[name]}: there is no such file; {advice}, or give {word!r}"
+                )
+    if options.get("grammar") and "lm" not in options:
+        options["lm"] = ""
+    return options
+
+
+def recipe(given: Any) -> Recipe:
+    """The recipe that was named, with its changes. ValueError for what contradicts itself."""
+    resume = getattr(given, "resume", None)
+    if given.recipe is None and resume is None:
+        raise ValueError(
+            "train: say which RECIPE, or --resume RUN; `python -m core list recipes` shows the"
+            " recipes"
+        )
+    if resume is not None and (given.settings or given.recipe is not None):
+        raise ValueError(
+            "train: --resume RUN goes on with that run's own recipe; leave out RECIPE and --set, or"
+            " leave out --resume to train another run"
+        )
+    result = (
+        recipe_files.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
+    )
+    return recipe_files.override(result, given.settings) if given.settings else result
+
+
+def check_subnets(given: Any) -> None:
+    """Names of subnets are wrong more often than anything: said before torch is loaded. Any run has
+    dense.
+    """
+    for name in getattr(given, "subnets", ()):
+        if name != "dense":
+            store.subnet(given.run, name)
+
+
+def out_folder(given: Any) -> str:
+    """The folder of --out as a job finds it, which has another working folder; "" without one.
+    ValueError where a file has its place.
+    """
+    folder = Path(given.out).absolute() if given.out else None
+    if folder and folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {given.out}: this is a file; name a folder")
+    return str(folder or "")
+
+
+def export(given: Any, run: str) -> dict[str, Any]:
+    """The payload of an export; ValueError for what its format cannot do. `run` "" = not known
+    yet.
+    """
+    from core import export as exports
+
+    if run:
+        exports.check(run, given.subnets, given.format, given.int8)
+    else:
+        exports.check_format(given.format, given.int8)
+    return {
+        "run": run,
+        "subnets": given.subnets,
+        "folder": out_folder(given),
+        "format": given.format,
+        "int8": given.int8,
+    }
+
+
+def options(settings: list[str], word: str) -> dict[str, Any]:
+    """{"workers": 4} of ["workers=4"]."""
+    for setting in settings:
+        if "=" not in setting:
+            raise ValueError(f"{word} {setting}: write it as option=value")
+    return {
+        s.partition("=")[0].strip(): recipe_files.setting_value(s.partition("=")[2].strip())
+        for s in settings
+    }
+
+
+def runner_settings(given: Any) -> dict[str, Any]:
+    """The options of the runner that was named."""
+    return options(given.with_, "--with") | ({"address": given.address} if given.address else {})
+
+
+def elsewhere(given: Any) -> bool:
+    """Whether this is to run on other machines. ValueError for such a runner's options without
+    it.
+    """
+    runner = getattr(given, "runner", "local")
+    if runner == "local" and (getattr(given, "address", "") or getattr(given, "with_", [])):
+        raise ValueError(
+            "--address and --with are for a runner on other machines: name it, too, e.g."
+            " --runner ray"
+        )
+    return runner != "local"

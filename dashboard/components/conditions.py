@@ -1,0 +1,87 @@
+"""Menus for runs, test sets and streaming conditions."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import data, measurements
+from dashboard.components import choice
+from dashboard.markdown import escape
+from dashboard.model import test_sets
+
+
+def shown_runs(run: str) -> tuple[str, ...]:
+    """The runs of the chart: the chosen one and those to compare with, which are the released ones
+    at first.
+    """
+    infos = [info for info in data.run_infos() if info.id != run]
+    if not infos:
+        return (run,)
+    start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
+    beside = st.multiselect(
+        "Compare with",
+        [info.id for info in infos],
+        default=start,
+        key=f"beside:{run}",
+        format_func=data.run_title,
+        placeholder="other models",
+    )
+    return (run, *beside)
+
+
+def pick_run(chosen: choice.Chosen) -> None:
+    """A menu of runs, when there are several."""
+    ids = data.run_ids()
+    if len(ids) < 2:
+        return
+    if st.session_state.get("run_menu") != chosen.run:
+        st.session_state["run_menu"] = chosen.run
+    st.selectbox(
+        "Model",
+        ids,
+        key="run_menu",
+        format_func=data.run_title,
+        on_change=lambda: choice.choose(run=st.session_state["run_menu"]),
+    )
+
+
+def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame:
+    """Menus for model, test set and streaming mode behind one button that says what is chosen; the
+    rows measured under exactly these.
+    """
+    run = chosen.run
+    own = points[points["run"] == run]
+    splits = sorted((own if len(own) else points)["split"].unique(), key=test_sets.name)
+    if not splits:
+        pick_run(chosen)
+        return points
+    first = data.default_split(run)
+    first = first if first in splits else splits[0]
+    now = st.session_state.get(f"split:{run}", first)
+    label = f"{escape(data.run_title(run))} · {escape(test_sets.name(now))}"
+    with st.popover(label, icon=":material/tune:", width="content"):
+        pick_run(chosen)
+        split = st.selectbox(
+            "Test set",
+            splits,
+            key=f"split:{run}",
+            index=splits.index(first),
+            format_func=test_sets.name,
+        )
+        tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
+        found = measurements.conditions(tested)
+        condition = st.selectbox(
+            "Streaming mode",
+            found,
+            key=f"condition:{run}:{split}",
+            format_func=test_sets.mode,
+            index=_headline(found),
+        )
+    return measurements.same_condition(points, split, condition)
+
+
+def _headline(result: list[tuple]) -> int:
+    """320 ms chunks, greedy, no language model come first where they were measured."""
+    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in result]
+    return scores.index(max(scores)) if scores else 0

@@ -1,0 +1,83 @@
+"""The menu of what the recognizer understands: open speech, commands, sentences of one's own."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import data
+from dashboard.markdown import escape
+from dashboard.model import transcription
+
+OPEN, COMMANDS, TYPED, TOKENS = (
+    "Open speech",
+    "Built-in commands",
+    "Only these sentences",
+    "Letters or sounds as they come",
+)
+
+
+UNDERSTOOD = {
+    OPEN: (
+        "Any English sentence of some 46 000 words. A language model made from books helps with"
+        " unclear speech."
+    ),
+    COMMANDS: (
+        "Home, phone, travel, timer and media commands, as in the built-in test set, and nothing"
+        " else."
+    ),
+    TYPED: "A recognizer for exactly these sentences, at any size, without training.",
+    TOKENS: (
+        "What the model itself writes, without knowing any words. Transducers always work so."
+    ),
+}
+
+
+EXAMPLE = """turn (on | off) the {thing} [in the {room}]
+set a timer for {1..60} minutes
+thing = light | heating | radio | coffee machine
+room = kitchen | bedroom | living room"""
+
+
+PATTERNS = (
+    "One sentence a line. `(a | b)` is a choice, `[a]` may be left out, `{1..60}` is a number, `a+`"
+    " comes once or more, and `thing = light | radio` says what `{thing}` stands for."
+)
+
+
+def pick_way() -> transcription.Way:
+    """What the recognizer understands: open speech until somebody asks for something else."""
+    files = {path.name: path for path in transcription.language_models()}
+    name = st.selectbox("What it understands", [OPEN, COMMANDS, TYPED, *files, TOKENS], key="way")
+    st.caption(
+        escape(
+            UNDERSTOOD.get(
+                name, "Sentences like those of the text that this language model was made from."
+            )
+        )
+    )
+    if name == TOKENS:
+        return transcription.Way(tokens=True)
+    if name == COMMANDS:
+        return transcription.Way(lm="", grammar="commands")
+    if name == TYPED:
+        text = st.text_area(
+            "What this device must understand",
+            EXAMPLE,
+            height=130,
+            key="grammar",
+            max_chars=20_000,
+            help=PATTERNS,
+        )
+        return transcription.Way(lm="", grammar=text)
+    typed = st.text_input(
+        "Names and rare words to expect (optional)",
+        key="hot_words",
+        max_chars=1000,
+        help="Separated by commas. New words are pronounced by rule.",
+    )
+    hot_words = tuple(word.strip().lower() for word in typed.split(",") if word.strip())
+    if name in files:
+        return transcription.Way(
+            lm=str(files[name]), hot_words=hot_words, changed=data.time_of(files[name])
+        )
+    return transcription.Way(hot_words=hot_words)
