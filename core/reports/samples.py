@@ -39,7 +39,7 @@ SPOKEN = {
     "4_alarm_at_quarter_to_eight": Line(
         "change alarm for quarter to eight", "hibari", "heart+1.12"
     ),
-    "5_six_digits": Line("three seven three three three two", "hibari", "heart+0.79"),
+    "5_six_digits": Line("three seven three three three two", "piper", "joe+1.06"),
     "6_call_benjamin": Line("call benjamin from work", "piper", "joe+1.24"),
     "7_three_commands_in_a_row": Line(
         "please turn off the attic air conditioner, start a timer for thirty one minutes and thirty"
