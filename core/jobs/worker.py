@@ -16,7 +16,7 @@ from pathlib import Path
 
 from core import paths
 from core.common import writing
-from core.jobs import heartbeat, leases, queue, ray_client as cluster, visitors
+from core.jobs import heartbeat, leases, queue, ray_client, visitors
 from core.jobs.runners.base import STOPPED, Handle, Runner
 from core.records import Job
 from core.registry import plugins
@@ -96,7 +96,10 @@ class Worker:
                 else f"the job's process could not be started: {error or type(error).__name__}"
             )
             leases.fail(
-                job.id, text, self.name, again=not wrong or isinstance(error, cluster.Unreachable)
+                job.id,
+                text,
+                self.name,
+                again=not wrong or isinstance(error, ray_client.Unreachable),
             )
             return []
         thread = threading.Thread(target=self.follow, args=(job, handle), name=f"job {job.id}")

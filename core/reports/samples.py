@@ -99,7 +99,7 @@ def _readme(sounds: list[np.ndarray]) -> str:
         "# Spoken samples\n\nSpoken by a machine: every file here was synthesised by espeak-ng"
         " (GPL-3.0-or-later, through the package espeakng-loader), none by a person. Voices and"
         " commands belong to the test split of the built-in corpus, so no training had them. What a"
-        " recogniser makes of them says nothing about human speech.\n\n"
+        " recognizer makes of them says nothing about human speech.\n\n"
         + tables.table(("file", "what is said", "espeak-ng voice", "seconds"), rows)
         + "\n\nMade by `python -m core release --samples`.\n"
     )

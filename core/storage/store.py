@@ -273,8 +273,7 @@ def ranks_sha256(run: str | Path) -> str:
         digest = run_files.read_json(path := paths.left_out_file(folder)).get("ranks_sha256")
         if not re.fullmatch("[0-9a-f]{64}", str(digest)):
             raise ValueError(
-                f"{path} is damaged: expected 64 hexadecimal digits as ranks_sha256, got"
-                f" {digest!r}"
+                f"{path} is damaged: expected 64 hexadecimal digits as ranks_sha256, got {digest!r}"
             )
         return digest
     path = paths.ranks_file(folder)

@@ -165,7 +165,7 @@ def recognizer(packed: bytes, chunk_ms: float, way: Way) -> Any:
 
 
 def transcribe(
-    recognisers: dict[str, Any], samples: np.ndarray, tell: Callable[[float, dict[str, str]], None]
+    recognizers: dict[str, Any], samples: np.ndarray, tell: Callable[[float, dict[str, str]], None]
 ) -> list[Transcript]:
     """Stream samples [N] through every recognizer in turn, packet by packet; only its own time
     counts for each.
@@ -173,7 +173,7 @@ def transcribe(
     `tell(share done, {subnet: text so far})` is called when words change, at most
     every REDRAW_S.
     """
-    streams = {name: item.stream() for name, item in recognisers.items()}
+    streams = {name: item.stream() for name, item in recognizers.items()}
     texts, spent = dict.fromkeys(streams, ""), dict.fromkeys(streams, 0.0)
     shown, last = dict(texts), 0.0
     for start in range(0, len(samples), PACKET):
@@ -199,7 +199,7 @@ def transcribe(
             spent[name],
             length,
             spent[name] / length,
-            recognisers[name].conditions | {"threads": THREADS},
+            recognizers[name].conditions | {"threads": THREADS},
         )
         for name in streams
     ]

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import cost, paths
 from core.evaluation import evaluate as evaluation
-from core.pipelines import build as building, dry_run as rehearsal, experiment
+from core.pipelines import build, dry_run, experiment
 from core.records import Choice, Recipe
 from core.registry import plugins
 from core.speech import audio, tokenizer
@@ -93,8 +93,8 @@ def finished(method: str, model: str):
         evaluation={"chunk_ms": float(chunk)},
         title=f"{method} on {model}",
     )
-    recipe = building.resolve(recipe, tokenizer.CHARACTERS)
-    built, made = building.build(recipe, tokenizer.CHARACTERS, 2)
+    recipe = build.resolve(recipe, tokenizer.CHARACTERS)
+    built, made = build.build(recipe, tokenizer.CHARACTERS, 2)
     folder = paths.runs() / f"{method}-{model}"
     words = paths.artifacts() / "words"
     words.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def finished(method: str, model: str):
     experiment._begin(folder, recipe, prepared, made.anatomy, None)
 
     def noise(*_, **__):
-        yield from (rehearsal.stand_in(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
+        yield from (dry_run.stand_in(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
 
     trainer = Trainer(
         built,
