@@ -50,8 +50,8 @@ class JobReport:
         if now - self.reported >= ASK_S or progress >= 1:
             self.reported = now
             if not leases.beat(self.job.id, self.job.worker, progress, message, eta_s):
-                self.stop.asked = True
-        return not self.stop.asked
+                self.stop.requested = True
+        return not self.stop.requested
 
     def belongs_to(self, run: str) -> None:
         """Tell as soon as it is known which run the job writes, so that the pages can show its
@@ -85,7 +85,7 @@ def run_job(job_id: int) -> int:
         with contextlib.suppress(OSError):  # the log may be on the disk that is full
             traceback.print_exc()
         if (
-            not stop.asked and not queue.get(job_id).cancel
+            not stop.requested and not queue.get(job_id).cancel
         ):  # what breaks because it was told to stop is no failure
             text = traceback.format_exc()
             words = (
@@ -100,4 +100,4 @@ def run_job(job_id: int) -> int:
             )
             return 1
         return STOPPED
-    return STOPPED if stop.asked else 0
+    return STOPPED if stop.requested else 0

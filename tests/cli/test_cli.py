@@ -377,6 +377,6 @@ def test_sizes_and_measurements_are_printed_in_one_line_each():
     )
     assert (
         listing.short(told)
-        == "x on x, chunk 0.5 ms: 50.0% of words wrong (50.0% to 50.0%), 0.00 MB"
+        == "x on x, chunk 0.5 ms: WER 50.0% (50.0% to 50.0%), 0.00 MB"
     )
     assert listing.short(Path("/made/train")) == "/made/train"
