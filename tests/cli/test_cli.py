@@ -375,8 +375,5 @@ def test_sizes_and_measurements_are_printed_in_one_line_each():
             for f in dataclasses.fields(Report)
         },
     )
-    assert (
-        listing.short(told)
-        == "x on x, chunk 0.5 ms: WER 50.0% (50.0% to 50.0%), 0.00 MB"
-    )
+    assert listing.short(told) == "x on x, chunk 0.5 ms: WER 50.0% (50.0% to 50.0%), 0.00 MB"
     assert listing.short(Path("/made/train")) == "/made/train"
