@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from core.common.writing import plain
-from core.jobs import process as child
+from core.jobs import process
 from core.records import Recipe, Report, Subnet
 from core.registry import catalog, plugins, recipe_sets, recipes
 from core.registry.cards import Card
-from core.storage import remote as storage, store
+from core.storage import remote, store
 
 
 def everything(what: str) -> str:
@@ -66,11 +66,11 @@ def _runs() -> list[dict[str, Any]]:
         state = f"broken: {r.broken}" if r.broken else "finished" if r.finished else "not finished"
         rows.append((r.id, "released" if r.released else "own", state, str(sizes), r.title))
     known = {row[0] for row in rows}
-    if os.environ.get(storage.VARIABLE):
+    if os.environ.get(remote.VARIABLE):
         try:
             rows += [
                 (run, "storage", "finished", "-", "fetched when it is named")
-                for run in storage.runs()
+                for run in remote.runs()
                 if run not in known
             ]
         except ValueError as error:  # what is here is shown all the same
@@ -174,7 +174,7 @@ def short(item: Any) -> str:
     return str(item)
 
 
-def progress(stop: child.Stop, quiet: bool = False) -> Callable[..., bool]:
+def progress(stop: process.Stop, quiet: bool = False) -> Callable[..., bool]:
     """A report function for people: one line rewritten on a terminal, a line every ten seconds
     elsewhere, nothing when `quiet`.
     """

@@ -20,7 +20,7 @@ from core.jobs import (
     heartbeat,
     leases,
     queue,
-    ray_client as cluster,
+    ray_client,
     visitors,
 )
 from core.jobs.job import Job
@@ -102,7 +102,10 @@ class Worker:
                 else f"the job's process could not be started: {error or type(error).__name__}"
             )
             leases.fail(
-                job.id, text, self.name, again=not wrong or isinstance(error, cluster.Unreachable)
+                job.id,
+                text,
+                self.name,
+                again=not wrong or isinstance(error, ray_client.Unreachable),
             )
             return []
         thread = threading.Thread(target=self.follow, args=(job, handle), name=f"job {job.id}")

@@ -19,7 +19,7 @@ from core.jobs.runners._ray_words import say
 from core.pipelines import train as training
 from core.records import Interrupted
 from core.registry import recipes
-from core.storage import metrics as history, remote as storage, run_files
+from core.storage import metrics, remote, run_files
 
 POLL_S = 0.5
 POST, SPACE = (
@@ -30,7 +30,7 @@ POST, SPACE = (
 
 PASSED = (
     "SUPERNET_ARTIFACTS",
-    storage.VARIABLE,
+    remote.VARIABLE,
     "SPEECH_ROOT",
     confinement.VARIABLE,
 )  # on to every process of the job, beside AWS_*
@@ -148,12 +148,12 @@ def one_process(config: dict[str, Any]) -> None:
     os.environ.update(config["environment"])
     if config["device"] == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    from core.training import distributed as processes
+    from core.training import distributed
 
     post = ray.get_actor(POST, namespace=f"{SPACE}-{config['name']}")
     if ray.get(post.how.remote()) is not None:  # it was no accident: nothing to begin again
         return
-    group = processes.joined()
+    group = distributed.joined()
     report = ProcessReport(post, group)
     try:
         folder = training.train(
@@ -203,7 +203,7 @@ class ProcessReport:
                         for name in (paths.RECIPE, paths.UNITS)
                     }
                     self.post.tell.remote({"run": self.run, "begun": begun})
-                rows = history.metrics(folder)
+                rows = metrics.metrics(folder)
                 for row in rows[-1 if self.rows is None else self.rows :]:
                     self.post.tell.remote({"run": self.run, "row": row})
                 self.rows = len(rows)
