@@ -432,8 +432,10 @@ def recipe(given: Any) -> Recipe:
             "train: --resume RUN goes on with that run's own recipe; leave out RECIPE and --set, or"
             " leave out --resume to train another run"
         )
-    found = store.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
-    return store.override(found, given.settings) if given.settings else found
+    if resume is not None:
+        return store.recipe(resume)
+    named = store.load_recipe(given.recipe)
+    return store.override(named, given.settings) if given.settings else named
 
 
 def check_subnets(given: Any) -> None:

@@ -388,7 +388,8 @@ def into_the_air(
     and a level.
     """
     before, after = (int(rng.uniform(*some) * speaking.SAMPLE_RATE) for some in (BEFORE_S, AFTER_S))
-    samples, air = np.pad(clean, (before, after)), {"rt60_s": None, "snr_db": None, "noise": None}
+    samples = np.pad(clean, (before, after))
+    air: dict[str, Any] = {"rt60_s": None, "snr_db": None, "noise": None}
     if rng.random() < options.reverberant:
         air["rt60_s"] = round(float(rng.uniform(options.rt60_low, options.rt60_high)), 3)
         samples = acoustics.reverberate(samples, air["rt60_s"], rng)
@@ -400,7 +401,7 @@ def into_the_air(
     return acoustics.limit(samples * np.float32(level)), air
 
 
-def _babble(others: list[np.ndarray]) -> np.ndarray | None:
+def _babble(others: list[np.ndarray]) -> Any:
     """Several voices at once, as long as the longest of them; None before anyone spoke."""
     return (
         None

@@ -11,6 +11,7 @@ from core.data.prepared import Prepared
 from core.decoding import decoders
 from core.evaluation import evaluate as evaluation, scoring
 from core.evaluation.fitness import some_of_each
+from core.records import ProgressCallback
 from core.runtime.recognizer import TorchRecognizer
 
 DEV = "dev"
@@ -85,7 +86,7 @@ def tune(
     prepared: Prepared,
     *,
     seed: int = 1,
-    report: evaluation.Progress = lambda *_: True,
+    report: ProgressCallback = lambda *_: True,
 ) -> Tuning:
     """Tries SCALES x BLANK_PENALTIES with a recognizer that has a decoding graph. The network runs
     once, the search each time.

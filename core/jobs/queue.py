@@ -91,7 +91,7 @@ def add(
         )
     for number in after:
         _one(db, number)
-    return db.execute(
+    cursor = db.execute(
         "insert into jobs (kind, payload, state, run, created, priority, after, retries, device, "
         "runner, settings) values (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -106,7 +106,14 @@ def add(
             runner,
             json.dumps(settings or {}),
         ),
-    ).lastrowid
+    )
+    return _number(cursor)
+
+
+def _number(cursor: sqlite3.Cursor) -> int:
+    """Of the job that was just inserted."""
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
 
 
 @transaction
@@ -287,13 +294,11 @@ def kept(db: sqlite3.Connection, job: Job) -> Job:
         "select 1 from jobs where id = ?", (job.id,)
     ).fetchone():  # another one has its number now
         values["id"] = None
-    return _one(
-        db,
-        db.execute(
-            f"insert into jobs ({', '.join(values)}) values ({', '.join('?' * len(values))})",
-            tuple(values.values()),
-        ).lastrowid,
+    cursor = db.execute(
+        f"insert into jobs ({', '.join(values)}) values ({', '.join('?' * len(values))})",
+        tuple(values.values()),
     )
+    return _one(db, _number(cursor))
 
 
 @transaction

@@ -57,8 +57,8 @@ class Worker:
                 for lost in jobs.requeue_stale(self.stale_s, but=self.name):
                     _say(f"job {lost.id} lost its worker {lost.worker}")
                     self.runner_of(lost).clear(lost)
-                for job in jobs.impossible(self.name, self.slots):
-                    _say(f"job {job.id} asks for {job.device}: there is none here")
+                for stuck in jobs.impossible(self.name, self.slots):
+                    _say(f"job {stuck.id} asks for {stuck.device}: there is none here")
                 running = [thread for thread in running if thread.is_alive()]
                 job = jobs.claim(self.name, self.slots)
                 if job is not None:
@@ -161,8 +161,8 @@ class Worker:
         return code, bool(told)
 
 
-def _reason(code: int, job_id: int) -> str:
-    if code < 0:
+def _reason(code: int | None, job_id: int) -> str:
+    if code is not None and code < 0:
         name = signal.Signals(-code).name
         why = f"the job's process was ended by {name}" + (
             " (often lack of memory)" if name == "SIGKILL" else ""

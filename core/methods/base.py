@@ -199,7 +199,8 @@ def training_tmacs(
     """
     subnets = [a_pass.subnet for step in range(updates) for a_pass in method.plan(step)]
     rates = [
-        cost.macs_per_second(method.anatomy, s and chosen.get(s.name, s).keep) for s in subnets
+        cost.macs_per_second(method.anatomy, chosen.get(s.name, s).keep if s else None)
+        for s in subnets
     ]
     return round(3 * sum(rates) * audio_hours * 3600 / max(1, updates) / 1e12, 6)
 

@@ -209,7 +209,8 @@ def commands(folder: Path, stages: list[dict[str, Any]]) -> list[str]:
 
 def evaluate_commands(folder: Path) -> list[str]:
     """One `core evaluate` for every set of subnets measured on the same splits."""
-    recipe, splits_of = store.recipe(folder), {}
+    recipe = store.recipe(folder)
+    splits_of: dict[tuple[float, str], list[str]] = {}
     for report in store.reports(folder, own=False):
         whole = (
             recipe.corpus.name == "mixture"

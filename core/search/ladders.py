@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from core import cost
-from core.records import Anatomy, Interrupted, ProgressCallback, Subnet
+from core.records import Anatomy, Interrupted, Origin, ProgressCallback, Subnet
 from core.search.allocation import (
     Keep,
     budgets_of,
@@ -124,7 +124,7 @@ def run_ladder(
                 sparsity,
                 run,
                 ranks_sha256,
-                "random search" if method == "random" else "searched",
+                Origin.RANDOM if method == "random" else Origin.SEARCHED,
             )
         )
     if state_path is not None:
@@ -172,7 +172,7 @@ def _harm(
     where that takes over `minutes`.
     """
     uniform, until = uniform_at(anatomy, budget), time.monotonic() + 60 * minutes
-    before, harm = many([uniform])[0], {}
+    before, harm = many([uniform])[0], dict[str, float]()
     for i in range(0, len(anatomy.units), at_once):
         if time.monotonic() > until:
             return {}

@@ -27,7 +27,7 @@ def write(
     source = store.run_folder(run)
     subnets, reports = _chosen(source, names), store.reports(source)
     folder = Path(folder or paths.exports(source.name)).absolute()
-    done, began = [], time.monotonic()
+    done, began = list[str](), time.monotonic()
     for subnet in subnets:
         count, total = len(done), len(subnets)
         left = (time.monotonic() - began) / count * (total - count) if count else None

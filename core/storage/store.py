@@ -310,12 +310,13 @@ def ranks_sha256(run: str | Path) -> str:
     """Of the file of final ranks, also where a release leaves it out."""
     folder = folder_of(run)
     if ranks_left_out(folder):
-        told = read_json(path := paths.left_out_file(folder)).get("ranks_sha256")
-        if not re.fullmatch("[0-9a-f]{64}", str(told)):
+        digest = read_json(path := paths.left_out_file(folder)).get("ranks_sha256")
+        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
             raise ValueError(
-                f"{path} is damaged: ranks_sha256 must be 64 hexadecimal digits, but it is {told!r}"
+                f"{path} is damaged: ranks_sha256 must be 64 hexadecimal digits, but it is"
+                f" {digest!r}"
             )
-        return told
+        return digest
     path = paths.ranks_file(folder)
     try:
         status = path.stat()

@@ -52,7 +52,8 @@ class Post:
 
     def __init__(self) -> None:
         self.words: list[dict[str, Any]] = []
-        self.asked, self.ended = False, None
+        self.asked = False
+        self.ended: tuple[str, str] | None = None
 
     def tell(self, word: dict[str, Any]) -> None:
         self.words.append(word)
@@ -131,7 +132,9 @@ def train(job: Job) -> str:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     device = job.device()
-    post = Post.options(name=POST, namespace=f"{SPACE}-{job.name}").remote()
+    post = Post.options(  # type: ignore[attr-defined]  # ray.remote adds it
+        name=POST, namespace=f"{SPACE}-{job.name}"
+    ).remote()
     over = threading.Event()
     listener = threading.Thread(target=_listen, args=(job, post, over), daemon=True)
     listener.start()

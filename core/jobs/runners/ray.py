@@ -73,7 +73,8 @@ class RayHandle(base.Handle):
 
     def __init__(self, job: Job, options: Options, log: Path) -> None:
         self.job, self.o, self.log = job, options, log
-        self.read, self.looked, self.heard, self.code = 0, 0.0, time.monotonic(), None
+        self.read, self.looked, self.heard = 0, 0.0, time.monotonic()
+        self.code: int | None = None
         self.asked, self.key, self.run = (
             False,
             job_key(job.remote),
