@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.pipelines import train as pipelines_train
 from core.records import Interrupted
-from core.storage import store
+from core.registry import recipes
 from core.training import distributed as processes
 
 
@@ -22,7 +22,7 @@ def main(folder: Path, recipe: str, update: str = "") -> None:
     group = processes.joined()
     try:
         pipelines_train.train(
-            store.load_recipe(recipe),
+            recipes.load_recipe(recipe),
             lambda _, text, left: not update or f"update {update}/" not in text,
             group=group,
         )

@@ -236,10 +236,10 @@ RECIPE = (recipe_files.paths.RECIPES / "voice_commands.toml").read_bytes()
 @example(data=b"a = " + b"[" * 3000)
 def test_recipes(until, tmp_path, data):
     (tmp_path / "r.toml").write_bytes(data)
-    found = read_or_refused(lambda: store.load_recipe(tmp_path / "r.toml"))
+    found = read_or_refused(lambda: recipe_files.load_recipe(tmp_path / "r.toml"))
     assert found is None or isinstance(found, Recipe)
     (tmp_path / "r.json").write_bytes(data)
-    read_or_refused(lambda: store.load_recipe(tmp_path / "r.json"))
+    read_or_refused(lambda: recipe_files.load_recipe(tmp_path / "r.json"))
 
 
 # what is stored: refused, or exactly what was written

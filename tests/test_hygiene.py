@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from core import paths
+from core.registry import recipes
 from core.storage import store
 
 ARCTIC, MOST_ARCTIC = "cmu_arctic", 0.15  # one text, two voices: the largest part of an epoch
@@ -18,7 +19,7 @@ HELD_OUT = {
     "train-clean-5": 3,
 }  # speakers of each folder, for searches and tuning
 SHARE_ALIKE = "fsdd"  # CC BY-SA: measured, never in released weights
-RECIPES = [(name, lambda name=name: store.load_recipe(name)) for name in store.recipe_names()]
+RECIPES = [(name, lambda name=name: recipes.load_recipe(name)) for name in recipes.recipe_names()]
 RELEASED = [
     (file.parent.name, lambda run=file.parent: store.recipe(run))
     for file in sorted(paths.RELEASED.glob(f"*/{paths.RECIPE}"))
@@ -93,4 +94,4 @@ def test_a_breach_would_be_seen(setting, new, words, tmp_path):
     text = (paths.RECIPES / "commands_and_books.toml").read_text()
     assert setting in text
     (tmp_path / "bad.toml").write_text(text.replace(setting, new))
-    assert any(words in said for said in problems(store.load_recipe(str(tmp_path / "bad.toml"))))
+    assert any(words in said for said in problems(recipes.load_recipe(str(tmp_path / "bad.toml"))))

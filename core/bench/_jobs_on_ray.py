@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
+from core.common import writing
 from core.jobs import queue as jobs, ray_client as cluster
 from core.records import Recipe, as_dict
-from core.storage import store
+from core.registry import recipes
 
 PATIENCE_S = 900.0
 LEAVE_S = 90.0  # until a worker that was told to leave is killed
@@ -71,8 +72,8 @@ def measure(
     `environment` names the jobs' module; the queue is that of this process's artifacts. Needs Ray;
     RuntimeError when a job fails.
     """
-    recipe = store.override(
-        store.load_recipe("voice_commands"),
+    recipe = recipes.override(
+        recipes.load_recipe("voice_commands"),
         [
             *TINY,
             f"training.updates={max(1, updates)}",
@@ -101,7 +102,7 @@ def measure(
 
 def _here(recipe: Recipe, folder: Path) -> None:
     """The training in a process of its own, as the local runner has it."""
-    store.write_json(folder / "recipe.json", as_dict(recipe))
+    writing.write_json(folder / "recipe.json", as_dict(recipe))
     done = subprocess.run(
         [sys.executable, "-m", "core", "train", str(folder / "recipe.json")],
         cwd=paths.ROOT,

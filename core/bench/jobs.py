@@ -25,6 +25,7 @@ import numpy as np
 from core import paths
 from core.jobs import queue as jobs
 from core.records import option
+from core.registry import recipes
 from core.storage import store
 
 TITLE = "background jobs"
@@ -220,7 +221,7 @@ def _checkpoint(name: str) -> dict[str, float]:
     from core.pipelines.resolved import ResolvedRecipe
     from core.training.trainer import Trainer
 
-    recipe = dataclasses.replace(store.load_recipe(name), init_from="")
+    recipe = dataclasses.replace(recipes.load_recipe(name), init_from="")
     resolved = ResolvedRecipe(recipe)
     settings = resolved.training
     model, method = building.build(resolved.built(29), 29, settings.updates)

@@ -35,9 +35,9 @@ from core.evaluation import provenance
 from core.pipelines import build as building, dry_run as rehearsal
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import option
+from core.registry import recipes
 from core.speech import tokenizer
 from core.speech.features import BINS, FRAMES_PER_SECOND
-from core.storage import store
 from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 
@@ -125,7 +125,7 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
     """
     o = Options(**options) if isinstance(options, dict) else options
     load = os.getloadavg()[0]
-    recipe = store.load_recipe(o.recipe)
+    recipe = recipes.load_recipe(o.recipe)
     settings = ResolvedRecipe(recipe).training
     work, facts = _measured(dataclasses.replace(recipe, init_from=""), settings, o.rounds)
     pair = added_up(work.values, o.rounds)

@@ -23,7 +23,7 @@ from core.data.prepared import Prepared
 from core.pipelines import build as building, dry_run as rehearsal, speech
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import option
-from core.storage import store
+from core.registry import recipes
 from core.training.trainer import Trainer
 
 SIDE = 4096  # of the square product
@@ -43,7 +43,7 @@ class Options:
 
 def run(options: Options) -> dict:
     """Prints and returns the ratios. Speech that was never prepared is prepared first."""
-    recipe = store.load_recipe(options.recipe)
+    recipe = recipes.load_recipe(options.recipe)
     resolved = ResolvedRecipe(recipe)
     settings = resolved.training
     if options.prepared:

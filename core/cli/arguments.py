@@ -434,8 +434,8 @@ def recipe(given: Any) -> Recipe:
         )
     if resume is not None:
         return store.recipe(resume)
-    named = store.load_recipe(given.recipe)
-    return store.override(named, given.settings) if given.settings else named
+    named = recipe_files.load_recipe(given.recipe)
+    return recipe_files.override(named, given.settings) if given.settings else named
 
 
 def check_subnets(given: Any) -> None:
@@ -463,7 +463,7 @@ def options(settings: list[str], word: str) -> dict[str, Any]:
         if "=" not in setting:
             raise ValueError(f"{word} {setting}: write it as option=value")
     return {
-        s.partition("=")[0].strip(): store.setting_value(s.partition("=")[2].strip())
+        s.partition("=")[0].strip(): recipe_files.setting_value(s.partition("=")[2].strip())
         for s in settings
     }
 

@@ -16,7 +16,7 @@ from core.cli import arguments, listing
 from core.jobs import database as queue_file, process as child, queue as jobs, worker
 from core.jobs.job import Job
 from core.records import Interrupted
-from core.registry import plugins
+from core.registry import plugins, recipes
 from core.storage import remote as storage, store
 
 LOOK_S = 0.5  # between two looks at a job that is followed
@@ -123,7 +123,7 @@ def _changed(job: Job, settings: list[str]) -> dict[str, Any]:
         return job.payload
     return job.payload | {
         "recipe": dataclasses.asdict(
-            store.override(store.recipe_from(job.payload["recipe"]), settings)
+            recipes.override(recipes.recipe_from(job.payload["recipe"]), settings)
         )
     }
 

@@ -15,7 +15,7 @@ from typing import Any
 from core.common.writing import plain
 from core.jobs import process as child
 from core.records import Recipe, Report, Subnet
-from core.registry import catalog, plugins, recipe_sets
+from core.registry import catalog, plugins, recipe_sets, recipes as recipe_files
 from core.registry.cards import Card
 from core.storage import remote as storage, store
 
@@ -85,9 +85,9 @@ def _runs() -> list[dict[str, Any]]:
 
 def _recipes() -> list[dict[str, Any]]:
     rows = []
-    for name in store.recipe_names():
+    for name in recipe_files.recipe_names():
         try:
-            rows.append((name, store.load_recipe(name).title))
+            rows.append((name, recipe_files.load_recipe(name).title))
         except ValueError as error:
             rows.append((name, f"BROKEN: {error}"))
     return [dict(zip(("recipe", "title"), row)) for row in rows]
@@ -150,7 +150,7 @@ def resolved(recipe: Recipe) -> str:
 
     data: dict[str, Any] = {
         field: {"name": choice.name, "options": full(room, choice.name, choice.options)}
-        for field, room in store.ROOM_OF.items()
+        for field, room in recipe_files.ROOM_OF.items()
         for choice in [getattr(recipe, field)]
     }
     known = {c.name for c in catalog.cards("settings")}
@@ -160,7 +160,7 @@ def resolved(recipe: Recipe) -> str:
             if name in known
             else getattr(recipe, field)
         )
-        for field, name in store.CARD_OF.items()
+        for field, name in recipe_files.CARD_OF.items()
     }
     data |= {"seed": recipe.seed, "init_from": recipe.init_from, "title": recipe.title}
     return json.dumps(data, indent=1, ensure_ascii=False)

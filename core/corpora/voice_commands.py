@@ -32,12 +32,11 @@ import numpy as np
 import soundfile
 
 from core import paths
-from core.common import reading
+from core.common import reading, writing
 from core.common.writing import os_errors
 from core.corpora import base
 from core.records import Utterance, option
 from core.speech import acoustics, grammar, speaking
-from core.storage import store
 
 VERSION = 1
 SHORTEST_S, LONGEST_S = 0.7, 12.0
@@ -344,7 +343,7 @@ def make_shard(folder: str, options: Options, split: str, number: int) -> None:
             position += len(samples)
     head = {"bytes": aside.stat().st_size, "seconds": position / speaking.SAMPLE_RATE}
     os.replace(aside, target)
-    store.write_lines(target.with_suffix(".jsonl"), [head, *rows])
+    writing.write_lines(target.with_suffix(".jsonl"), [head, *rows])
 
 
 def spoken(

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.common import writing
 from core.corpora import base
 from core.data.prepared import DROPPED, TRAIN
 from core.records import Utterance
 from core.speech import marks, normalizer as text
-from core.storage import store
 
 TRAIN_SECONDS = (0.5, 20.0)  # of training utterances, at speed 1
 EVALUATION_SECONDS = 60.0  # longer speech is for streaming
@@ -115,7 +115,7 @@ def check_bad(kept: dict[str, list[Any]], dropped: list[Drop], folder: Path) -> 
         count, total = sum(bad.values()), len(good) + len(mine)
         if count > BAD_SHARE * total:
             listed = folder.with_name(f"{folder.name}.{DROPPED}")
-            store.write_lines(listed, [d.__dict__ for d in dropped])
+            writing.write_lines(listed, [d.__dict__ for d in dropped])
             reasons = "; ".join(
                 f"{n} x {kind} ({_examples([d.id for d in mine if d.kind == kind])})"
                 for kind, n in bad.most_common(GROUPS)

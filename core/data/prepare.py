@@ -41,8 +41,9 @@ from core.data.prepared import (
 from core.data.rows import row_of, summary
 from core.data.source import SpeechRecipe
 from core.records import CountCallback, Utterance, as_dict
+from core.registry import recipes
 from core.speech import features, lexicon, normalizer as text, tokenizer
-from core.storage import checksums, store
+from core.storage import checksums
 
 VERSION = 1  # raise when the same recipe and files would be prepared otherwise
 NUMBERS = re.compile(
@@ -151,7 +152,7 @@ def _contents(
     for drop in dropped:
         digest.update(json.dumps([drop.split, drop.id, drop.reason]).encode())
     return {
-        "corpus": store.same_numbers(as_dict(speech.corpus)),
+        "corpus": recipes.same_numbers(as_dict(speech.corpus)),
         "versions": {"prepare": VERSION, **corpus.versions()},
         "normaliser": text.NORMALISER,
         "features": features.settings(),
@@ -227,14 +228,14 @@ class _Build:
         rows, dropped, changed, statistics = self._features(aside, encoder)
         check_bad(rows, dropped, self.folder)
         if not self.inherited:
-            store.write_json(aside / paths.FEATURE_STATISTICS, statistics().to_json())
-        store.write_lines(aside / INDEX, [r.to_json() for split in rows.values() for r in split])
-        store.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
+            writing.write_json(aside / paths.FEATURE_STATISTICS, statistics().to_json())
+        writing.write_lines(aside / INDEX, [r.to_json() for split in rows.values() for r in split])
+        writing.write_lines(aside / DROPPED, [d.__dict__ for d in dropped])
         self._marker(aside, encoder, rows, dropped, changed)
 
     def _tokens(self, aside: Path) -> None:
         for name, data in self.inherited.items():
-            store.write_bytes(aside / name, data)
+            writing.write_bytes(aside / name, data)
         if not self.inherited:
             tokenizer.train((u.text for u in self.utterances.get(TRAIN, [])), self.tokens, aside)
 
@@ -296,4 +297,4 @@ class _Build:
             "attributions": self.corpus.attributions(),
             "made": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         }
-        store.write_json(aside / MARKER, checksums.sealed(marker))
+        writing.write_json(aside / MARKER, checksums.sealed(marker))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core import cost, paths
+from core.common import writing
 from core.data.prepared import Prepared
 from core.evaluation import provenance
 from core.evaluation.fitness import Fitness, some_of_each
@@ -75,7 +76,7 @@ def run(recipe_set: RecipeSet, report: ProgressCallback) -> Path:
 
 
 def _write(recipe_set: RecipeSet, page: Path) -> Path:
-    store.write_bytes(page, arms_page.text(recipe_set).encode())
+    writing.write_bytes(page, arms_page.text(recipe_set).encode())
     claims.write()
     return page
 

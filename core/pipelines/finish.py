@@ -9,6 +9,7 @@ from typing import Any
 import safetensors.torch
 
 from core import cost, paths
+from core.common import writing
 from core.data.prepared import Prepared
 from core.evaluation import provenance
 from core.methods import base as methods
@@ -52,7 +53,7 @@ def finish(trainer: Trainer, folder: Path, resolved: ResolvedRecipe, facts: dict
     if not method.nested and results.subnets:  # one size was trained: what it prunes is not kept
         masks = blocks.block_masks(results.ranks, anatomy, results.subnets[0].keep)
         half = blocks.masked(half, {n: m.cpu() for n, m in masks.items()})
-    store.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
+    writing.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
     sha, pattern = store.ranks_sha256(folder), cost.pattern_of(anatomy)
     for subnet in _sizes(method, results.subnets, resolved.sparsest):
         stored = replace(subnet, run=folder.name, pattern=pattern, ranks_sha256=sha)

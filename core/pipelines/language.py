@@ -12,6 +12,7 @@ from typing import Any
 import zstandard
 
 from core import paths
+from core.common import writing
 from core.data.prepared import TRAIN
 from core.data.source import SpeechRecipe
 from core.evaluation import evaluate as evaluation, tuning
@@ -21,6 +22,7 @@ from core.pipelines.evaluate import conditions
 from core.pipelines.resolved import ResolvedRecipe
 from core.pipelines.speech import prepared_now, prepared_of
 from core.records import ProgressCallback, Recipe
+from core.registry import recipes
 from core.storage import packing, store
 
 
@@ -110,11 +112,11 @@ def write(
         file for file in files if out.exists() and Path(file).exists() and out.samefile(file)
     ]:
         raise ValueError(f"--out {out} is --text {same[0]}, which would be lost: name another file")
-    named = source if _is_run(source) else store.load_recipe(source) if source else None
+    named = source if _is_run(source) else recipes.load_recipe(source) if source else None
     made, told = make(named, files, order, report, marks, prune, least)
     packed = out.suffix == ".zst"
     content = arpa.write(made, *([2] if packed else [])).encode()
-    store.write_bytes(
+    writing.write_bytes(
         out, zstandard.ZstdCompressor(level=19).compress(content) if packed else content
     )
     return f"{out}: {told}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
+from core.common import writing
 from core.data.prepared import Prepared
 from core.evaluation.fitness import HeldOut
 from core.methods.base import Method
@@ -18,6 +19,7 @@ from core.pipelines import build as building, finish as finishing
 from core.pipelines.resolved import ResolvedRecipe
 from core.pipelines.speech import prepared_now
 from core.records import Anatomy, ProgressCallback, Recipe, as_dict
+from core.registry import recipes
 from core.storage import remote, store
 from core.training import checkpoints
 from core.training.distributed import Group
@@ -38,7 +40,7 @@ def identify(
     prepared = prepared or prepared_now(resolved.speech, report)
     built = resolved.built(prepared.tokenizer.size)
     recipe = built.recipe
-    return built, prepared, store.recipe_id(recipe, prepared.hash, building.versions(recipe))
+    return built, prepared, recipes.recipe_id(recipe, prepared.hash, building.versions(recipe))
 
 
 def train(
@@ -63,7 +65,7 @@ def train(
     together = ""
     if group is not None:
         versions = building.versions(built.recipe)
-        together = store.recipe_id(built.recipe, prepared.content, versions)
+        together = recipes.recipe_id(built.recipe, prepared.content, versions)
         run_id = group.one_name(run_id, together)
     folder = paths.runs() / run_id
     _check_resumed(resume, folder)
@@ -132,9 +134,9 @@ def _begin(
         return
     folder.mkdir(parents=True, exist_ok=True)
     if together:
-        store.write_bytes(folder / paths.TOGETHER, together.encode())
-    store.write_json(folder / paths.RECIPE, as_dict(recipe))
-    store.write_json(folder / paths.UNITS, as_dict(anatomy))
+        writing.write_bytes(folder / paths.TOGETHER, together.encode())
+    writing.write_json(folder / paths.RECIPE, as_dict(recipe))
+    writing.write_json(folder / paths.UNITS, as_dict(anatomy))
     for name in (paths.TOKENS, paths.BPE, paths.FEATURE_STATISTICS):
         if (prepared.folder / name).exists():
             shutil.copyfile(prepared.folder / name, folder / name)

@@ -12,7 +12,7 @@ from typing import Any
 
 from core import paths
 from core.records import Origin, Recipe
-from core.registry import catalog
+from core.registry import catalog, recipes
 from core.storage import metrics as history, store
 
 LONGEST_COMMAND = 500  # characters; a longer one is less readable than the recipe file itself
@@ -111,11 +111,11 @@ def command(recipe: Recipe, run_id: str) -> str:
     """
     _defaults.cache_clear()  # plug-ins may have changed since
     found = []
-    for name in store.recipe_names():
+    for name in recipes.recipe_names():
         try:
-            base = store.load_recipe(name)
+            base = recipes.load_recipe(name)
             settings = differences(base, recipe)
-            made = store.override(base, settings) if settings else base
+            made = recipes.override(base, settings) if settings else base
         except ValueError:  # a broken recipe, or one from which this cannot be reached
             continue
         words = " ".join(
@@ -133,19 +133,19 @@ def command(recipe: Recipe, run_id: str) -> str:
 def spelled_out(recipe: Recipe) -> dict[str, Any]:
     """What a recipe computes: every option with its value, defaults included, without the title."""
     data: dict[str, Any] = {"seed": recipe.seed, "init_from": recipe.init_from}
-    for field in store.ROOM_OF:
+    for field in recipes.ROOM_OF:
         choice = getattr(recipe, field)
         data[field] = (choice.name, _defaults(field, choice.name) | choice.options)
-    return data | {field: _defaults(field) | getattr(recipe, field) for field in store.CARD_OF}
+    return data | {field: _defaults(field) | getattr(recipe, field) for field in recipes.CARD_OF}
 
 
 @functools.cache
 def _defaults(field: str, name: str = "") -> dict[str, Any]:
     """Default options of the plug-in or settings that a recipe's `field` names."""
     room, card = (
-        (store.ROOM_OF[field], name)
-        if field in store.ROOM_OF
-        else ("settings", store.CARD_OF[field])
+        (recipes.ROOM_OF[field], name)
+        if field in recipes.ROOM_OF
+        else ("settings", recipes.CARD_OF[field])
     )
     return catalog.defaults(catalog.card(room, card))
 
@@ -153,13 +153,13 @@ def _defaults(field: str, name: str = "") -> dict[str, Any]:
 def differences(base: Recipe, wanted: Recipe) -> list[str]:
     """Settings for --set that change `base` into what computes the same as `wanted`."""
     settings = []
-    for field in store.ROOM_OF:
+    for field in recipes.ROOM_OF:
         old, new = getattr(base, field), getattr(wanted, field)
         if old.name != new.name:
             settings.append(f"{field}={new.name}")
         kept = old.options if old.name == new.name else {}
         settings += _changed(field, kept, new.options, _defaults(field, new.name))
-    for field in store.CARD_OF:
+    for field in recipes.CARD_OF:
         settings += _changed(field, getattr(base, field), getattr(wanted, field), _defaults(field))
     return settings + [
         f"{n}={toml(getattr(wanted, n))}"
@@ -185,7 +185,10 @@ def toml(value: Any, inside: bool = False) -> str:
         return str(value).lower()
     if isinstance(value, str):
         bare = (
-            not inside and value and value == value.strip() and store.setting_value(value) == value
+            not inside
+            and value
+            and value == value.strip()
+            and recipes.setting_value(value) == value
         )
         return value if bare else json.dumps(value)
     if isinstance(value, (int, float)):

@@ -109,11 +109,11 @@ def _fill(source: Path, target: Path, snapshots: bool, say: Say) -> None:
     stages = chain.chain(source)
     if source.name != target.name:
         stages = [*stages[:-1], {**stages[-1], "run": target.name, "trained_as": source.name}]
-    store.write_json(target / paths.CHAIN, {"stages": stages})
+    writing.write_json(target / paths.CHAIN, {"stages": stages})
     say("comparing searched subnets with others of the same bytes")
-    store.write_json(target / paths.COMPARISONS, _comparisons(source, target))
+    writing.write_json(target / paths.COMPARISONS, _comparisons(source, target))
     done = chain.finished(source)
-    store.write_bytes(target / paths.CARD, card.text(target, stages).encode())
+    writing.write_bytes(target / paths.CARD, card.text(target, stages).encode())
     store.finish(
         target, {**done, "released_from": source.name} if source.name != target.name else done
     )
@@ -157,7 +157,7 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
     if source.name == target.name:
         return
     renamed = replace(subnet, run=target.name)
-    store.write_json(paths.subnet_file(target, renamed.name), as_dict(renamed))
+    writing.write_json(paths.subnet_file(target, renamed.name), as_dict(renamed))
     new = packing.pack(target, renamed)
     _check_equal(data, new, subnet.name)
     sizes = {
@@ -168,7 +168,7 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
     for report in reports:
         told = replace(report, run=target.name, **sizes)
         where = (told.subnet, told.split, told.chunk_ms, told.decoder, told.language_model)
-        store.write_json(paths.report_file(target, *where), as_dict(told))
+        writing.write_json(paths.report_file(target, *where), as_dict(told))
 
 
 def _check_equal(old: bytes, new: bytes, name: str) -> None:
@@ -209,17 +209,17 @@ def _lighten(target: Path) -> None:
         ValueError
     ):  # a size that nobody measured, made for other ranks: it is said where somebody asks for it
         return
-    store.write_json(paths.left_out_file(target), {"ranks_sha256": store.ranks_sha256(target)})
+    writing.write_json(paths.left_out_file(target), {"ranks_sha256": store.ranks_sha256(target)})
     ranks.unlink()
     if [packing.pack(target, size) for size in sizes] != before:
-        store.write_bytes(ranks, stored)
+        writing.write_bytes(ranks, stored)
         paths.left_out_file(target).unlink()
     elif (
         len(sizes) == 1
         and any(cuts)
         and _equal(packing.weights(target), packing.unpack(before[0])[0])
     ):
-        store.write_bytes(target / paths.WEIGHTS, before[0])
+        writing.write_bytes(target / paths.WEIGHTS, before[0])
 
 
 def _check_size(fresh: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
+from core.common import writing
 from core.records import Report
 from core.reports import chain, comparisons, tables
 from core.storage import store
@@ -40,7 +41,7 @@ def write() -> Path:
     """(Re)write RESULTS.md from all released runs and return its path."""
     folders = [r.folder for r in store.runs() if r.released and r.finished]
     path = paths.RELEASED / paths.RESULTS
-    store.write_bytes(path, text(folders).encode())
+    writing.write_bytes(path, text(folders).encode())
     return path
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from core import paths
+from core.common import writing
 from core.corpora import voice_commands
 from core.reports import tables
 from core.speech import audio, speaking
 from core.speech.speaking import Request
-from core.storage import store
 
 MOST_BYTES = 300_000  # of the folder
 LEVEL_DB = -23.0  # RMS of a sample against full scale
@@ -77,9 +77,9 @@ def write() -> Path:
             f"the samples have {total} bytes, {MOST_BYTES} are allowed: shorten the sentences"
         )
     for name, data in files.items():
-        store.write_bytes(folder / f"{name}.opus", data)
-        store.write_bytes(folder / f"{name}.txt", (transcript(SPOKEN[name]) + "\n").encode())
-    store.write_bytes(folder / paths.CARD, _readme(sounds).encode())
+        writing.write_bytes(folder / f"{name}.opus", data)
+        writing.write_bytes(folder / f"{name}.txt", (transcript(SPOKEN[name]) + "\n").encode())
+    writing.write_bytes(folder / paths.CARD, _readme(sounds).encode())
     return folder
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from core import cost
+from core.common import writing
 from core.records import Anatomy, Interrupted, Origin, ProgressCallback, Subnet
 from core.search.allocation import (
     Keep,
@@ -23,7 +24,6 @@ from core.search.allocation import (
     uniform_at,
 )
 from core.search.evolution import Options, RandomSearch, Search
-from core.storage import store
 
 STEEPNESS = (4.0, 8.0, 16.0)  # of the allocations by harm that the search starts from
 
@@ -140,7 +140,7 @@ def _save(
     """`macs`: multiply-accumulates that all measurements so far executed in a second of the speech,
     summed.
     """
-    store.write_json(
+    writing.write_json(
         state_path,
         {
             "search": search.state(),

@@ -279,9 +279,9 @@ def encode(samples: np.ndarray, ending: str = ".wav", rate: int = SAMPLE_RATE) -
 def write(path: str | Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
     """Writes `samples` [N] in the format that the file's ending names (see `encode`), whole or not
     at all."""
-    from core.storage import store
+    from core.common import writing
 
-    store.write_bytes(Path(path), encode(samples, Path(path).suffix.lower(), rate))
+    writing.write_bytes(Path(path), encode(samples, Path(path).suffix.lower(), rate))
 
 
 def speed(samples: np.ndarray, factor: float) -> np.ndarray:

@@ -67,11 +67,11 @@ def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
     Deterministic: one thread, the texts in their order. Phonemes need no text. ValueError if there
     is too little for the size.
     """
-    from core.storage import store
+    from core.common import writing
 
     if options.kind == "phonemes":
         made = Phonemes([BLANK_SYMBOL, *phones.PHONES])
-        store.write_bytes(folder / paths.TOKENS, made.tokens_txt().encode())
+        writing.write_bytes(folder / paths.TOKENS, made.tokens_txt().encode())
         return made
     texts = [text for text in texts if text]
     if not texts:
@@ -108,8 +108,8 @@ def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
             f" or use tokens.kind = 'characters' ({error})"
         ) from error
     tokenizer = Pieces(model.getvalue())
-    store.write_bytes(folder / paths.BPE, tokenizer.model)
-    store.write_bytes(folder / paths.TOKENS, tokenizer.tokens_txt().encode())
+    writing.write_bytes(folder / paths.BPE, tokenizer.model)
+    writing.write_bytes(folder / paths.TOKENS, tokenizer.tokens_txt().encode())
     return tokenizer
 
 

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors, save as save_tensors
 
 from core import cost, paths
+from core.common import writing
 from core.records import BLOCK, Anatomy, Subnet, Unit, as_dict
 from core.storage import store
 
@@ -294,7 +295,7 @@ def _read_file(path: Path) -> bytes:
 
 def write(run_folder: Path | str, subnet: Subnet, path: Path | str) -> Path:
     """Packs into `path` (written aside, then renamed) and returns it."""
-    store.write_bytes(Path(path), pack(run_folder, subnet))
+    writing.write_bytes(Path(path), pack(run_folder, subnet))
     return Path(path)
 
 

@@ -17,37 +17,10 @@ import zstandard
 
 from core import paths
 from core.common import reading
-from core.common.writing import write_bytes, write_json, write_lines
+from core.common.writing import write_json, write_lines
 from core.records import Anatomy, Recipe, Report, Subnet, as_dict, from_dict
 from core.registry.plugins import check_name
-from core.registry.recipes import (
-    CARD_OF,
-    ROOM_OF,
-    load_recipe,
-    override,
-    recipe_from,
-    recipe_id,
-    recipe_names,
-    same_numbers,
-    setting_value,
-)
 from core.storage import checksums
-
-# the store's names for what it says about recipes and how it writes
-__all__ = [
-    "CARD_OF",
-    "ROOM_OF",
-    "load_recipe",
-    "override",
-    "recipe_from",
-    "recipe_id",
-    "recipe_names",
-    "same_numbers",
-    "setting_value",
-    "write_bytes",
-    "write_json",
-    "write_lines",
-]
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # run ids and subnet names become file names
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from core import paths
+from core.common import writing
 from core.common.hardware import native_bf16
 from core.common.randomness import utterance_rng
 from core.data.batches import Batch, Batches
@@ -28,7 +29,7 @@ from core.methods.base import Method, Pass, Results
 from core.models.base import Model, Output, with_weights
 from core.records import Interrupted, ProgressCallback
 from core.sparsity import blocks
-from core.storage import metrics as history, store
+from core.storage import metrics as history
 from core.training import checkpoints
 from core.training.consistency import consistency_loss
 from core.training.distributed import Group
@@ -404,7 +405,7 @@ class Trainer:
             return None
         checkpoint, rows = newest
         if checkpoint[1]["step"] != step and self.keeps:
-            store.write_lines(self.folder / paths.METRICS, rows)
+            writing.write_lines(self.folder / paths.METRICS, rows)
         return checkpoint
 
     def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -428,7 +429,7 @@ class Trainer:
     def write_ranks(self, step: int | None) -> Results:
         """Store the block ranks of the averaged weights as they are now."""
         results = self.method.results(self.averaged)
-        store.write_bytes(
+        writing.write_bytes(
             paths.ranks_file(self.folder, step),
             safetensors.numpy.save(blocks.to_numpy(results.ranks)),
         )

@@ -11,13 +11,13 @@ import types
 import pytest
 
 from core.bench import _jobs_on_ray, jobs as bench
+from core.common import writing
 from core.records import as_dict
-from core.storage import store
 from tests.pipelines.test_experiment import recipe as given
 
 
 def test_every_figure_is_a_number_and_has_a_line(tmp_path):
-    store.write_json(tmp_path / "small.json", as_dict(given()))
+    writing.write_json(tmp_path / "small.json", as_dict(given()))
     found = bench._checkpoint(str(tmp_path / "small.json"))
     assert set(found) == {"checkpoint_over_update", "checkpoint_share"} and all(
         isinstance(v, float) and v > 0 for v in found.values()

@@ -9,8 +9,8 @@ import torch
 
 from core.bench import _scale_page, scale
 from core.bench._scale_page import Work
+from core.common import writing
 from core.records import as_dict
-from core.storage import store
 from tests.pipelines.test_experiment import recipe as given
 
 WORK = Work(
@@ -172,7 +172,7 @@ def test_the_page_says_what_is_measured_and_what_is_assumed(tmp_path, monkeypatc
         return 0.25, 0.001, 0.02
 
     monkeypatch.setattr(scale, "line", line)  # a busy machine's times may be refused
-    store.write_json(tmp_path / "small.json", as_dict(given("simple_topk", {"sizes": [2, 4]})))
+    writing.write_json(tmp_path / "small.json", as_dict(given("simple_topk", {"sizes": [2, 4]})))
     found = scale.run(
         {
             "recipe": str(tmp_path / "small.json"),
@@ -219,7 +219,7 @@ def test_the_page_says_what_is_measured_and_what_is_assumed(tmp_path, monkeypatc
 
 def test_nothing_is_written_when_the_times_cannot_be_true(tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "_times", lambda trainer, batches, *_: ([2.0, 1.5, 1.0], 1.0, 1e9))
-    store.write_json(tmp_path / "small.json", as_dict(given("dense")))
+    writing.write_json(tmp_path / "small.json", as_dict(given("dense")))
     with pytest.raises(ValueError, match="lie on no line.*run it again when it is quiet"):
         scale.run(
             {"recipe": str(tmp_path / "small.json"), "out": str(tmp_path / "page.md"), "rounds": 1}

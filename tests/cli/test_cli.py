@@ -17,8 +17,10 @@ import pytest
 
 from core import paths, pipelines, runtime
 from core.cli import arguments, listing, main as cli
+from core.common import writing
 from core.jobs import queue as jobs
 from core.records import Choice, Recipe, Report, Subnet, as_dict, from_dict
+from core.registry import recipes
 from core.storage import store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +101,7 @@ def experiment(monkeypatch):
 
 def make_run(name="dense-00000001"):
     recipe = Recipe(Choice("tiny"), Choice("net"), Choice("dense"))
-    store.write_json(paths.runs() / name / paths.RECIPE, as_dict(recipe))
+    writing.write_json(paths.runs() / name / paths.RECIPE, as_dict(recipe))
     return name
 
 
@@ -196,10 +198,10 @@ def test_commands_reach_the_experiment(house, experiment, capsys):
         == 0
     )
     assert cli.main(["evaluate", run, "--again"]) == 0
-    recipe = store.load_recipe("small")
+    recipe = recipes.load_recipe("small")
     assert experiment == [
-        ("prepare", store.override(recipe, ["corpus.minutes=3"])),
-        ("train", store.override(recipe, ["seed=4"]), None, None),
+        ("prepare", recipes.override(recipe, ["corpus.minutes=3"])),
+        ("train", recipes.override(recipe, ["seed=4"]), None, None),
         ("train", store.recipe(run), run, None),
         ("search", run),
         ("evaluate", run, ["dense", "s70"], ["dev"], 640.0),
@@ -220,7 +222,7 @@ def test_dry_run_shows_every_option_and_trains_nothing(house, experiment, capsys
     assert cli.main(["train", "small", "--dry-run"]) == 0
     out, error = capsys.readouterr()
     shown = json.loads(out)
-    assert tried == [store.load_recipe("small")] and "about 3 h" in error
+    assert tried == [recipes.load_recipe("small")] and "about 3 h" in error
     assert shown["model"] == {"name": "net", "options": {"minutes": 5.0}} and shown["training"] == {
         "minutes": 2
     }
@@ -270,7 +272,7 @@ def test_jobs_are_added_listed_cancelled_and_resumed(house, monkeypatch, capsys)
         == 0
     )
     assert started == [1]
-    assert store.recipe_from(jobs.get(1).payload["recipe"]).training == {"minutes": 1}
+    assert recipes.recipe_from(jobs.get(1).payload["recipe"]).training == {"minutes": 1}
     assert jobs.get(2).payload == {
         "run": run,
         "subnets": ["dense"],

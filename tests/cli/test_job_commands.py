@@ -16,10 +16,11 @@ import pytest
 
 from core import paths
 from core.cli import main as cli
+from core.common import writing
 from core.jobs import process as child, queue as jobs, worker
 from core.jobs.runners import ray as runner
 from core.records import Choice, Recipe, Subnet, as_dict
-from core.registry import plugins
+from core.registry import plugins, recipes
 from core.storage import store
 from tests.jobs.test_jobs import STUB, wait
 
@@ -53,7 +54,7 @@ def away(tmp_path, monkeypatch):
     monkeypatch.setattr(runner.Runner, "check", lambda self, job: None)
     monkeypatch.setattr(jobs, "start_worker", lambda: None)
     monkeypatch.setattr(worker, "_say", lambda text: None)
-    store.write_json(
+    writing.write_json(
         tmp_path / "recipe.json",
         as_dict(Recipe(Choice("voice_commands"), Choice("conformer_ctc"), Choice("dense"))),
     )
@@ -123,7 +124,7 @@ def test_a_command_that_died_is_followed_again_by_the_same_one(away, capsys):
     settings = json.loads(
         json.dumps(runner.Runner(runner.Options(address="http://head:8265", workers=3)).settings())
     )
-    recipe = as_dict(store.load_recipe(words[1]))
+    recipe = as_dict(recipes.load_recipe(words[1]))
     other = jobs.add("train", {"recipe": recipe | {"seed": 9}}, runner="ray", settings=settings)
     number = jobs.add("train", {"recipe": recipe}, runner="ray", settings=settings)
     assert cli.main(words) == 0
@@ -133,7 +134,7 @@ def test_a_command_that_died_is_followed_again_by_the_same_one(away, capsys):
 
 def test_sizes_that_a_search_elsewhere_finds_are_printed(away, capsys, monkeypatch):
     run, begin = paths.runs() / "far-1", runner.Runner.start
-    store.write_json(
+    writing.write_json(
         run / paths.RECIPE, as_dict(Recipe(Choice("tiny"), Choice("net"), Choice("dense")))
     )
     store.save_subnet(run, Subnet("u50", "far-1", {}, 0.5))

@@ -107,7 +107,9 @@ def test_arpa_files_recipes_and_sentences_with_a_mark(tmp_path):
     recipe = (recipe_files.paths.RECIPES / "voice_commands.toml").read_text()
     for encoding in ("utf-8-sig", "utf-16"):
         (tmp_path / "r.toml").write_text(recipe, encoding=encoding)
-        assert store.load_recipe(tmp_path / "r.toml") == store.load_recipe("voice_commands")
+        assert recipe_files.load_recipe(tmp_path / "r.toml") == recipe_files.load_recipe(
+            "voice_commands"
+        )
     (tmp_path / "t.txt").write_bytes("\ufeffone\u2028two\r\nthree\rfour".encode())
     assert read_sentences([tmp_path / "t.txt"]) == ([["one", "two"], ["three"], ["four"]], 0)
 

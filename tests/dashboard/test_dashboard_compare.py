@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import cost, paths
+from core.common import writing
 from core.storage import store
 from dashboard.charts import compare as compare_charts, explore as charts
 from dashboard.model import comparisons
@@ -63,7 +64,7 @@ def test_a_network_measured_otherwise_is_left_out_with_the_reason(run):
     for report in store.reports(paths.runs() / "bb-other"):
         if report.split == standin.SPLITS[0]:
             path = paths.report_file(paths.runs() / "bb-other", report.subnet, report.split, 320.0)
-            store.write_json(
+            writing.write_json(
                 path, dataclasses.asdict(dataclasses.replace(report, precision="bf16"))
             )
     at = opened()
@@ -180,7 +181,7 @@ def test_which_parts_depth_sizes_keep(run):
 
 
 def test_claims_and_learning_curves_of_comparisons(run):
-    store.write_bytes(paths.COMPARED / "CLAIMS.md", b"# Claims")
+    writing.write_bytes(paths.COMPARED / "CLAIMS.md", b"# Claims")
     rows = [
         {
             "number": "1",
@@ -219,7 +220,7 @@ def test_claims_and_learning_curves_of_comparisons(run):
             "smaller": False,
         },
     ]
-    store.write_json(paths.COMPARED / paths.CLAIMS, rows)
+    writing.write_json(paths.COMPARED / paths.CLAIMS, rows)
     (paths.COMPARED / "small").mkdir()
     for seed in (1, 2):
         curve = [
@@ -229,11 +230,11 @@ def test_claims_and_learning_curves_of_comparisons(run):
             "all": {"branches": {"convolution": [4, 4], "attention": [4, 4]}},
             "half": {"branches": {"convolution": [4, 4], "attention": [seed - 1, 4]}},
         }
-        store.write_json(
+        writing.write_json(
             paths.COMPARED / "small" / f"a-seed{seed}.json",
             {"arm": "a", "seed": seed, "curve": curve, "sizes": sizes},
         )
-    store.write_bytes(paths.COMPARED / "small.md", b"# A small one\n\nIts words.")
+    writing.write_bytes(paths.COMPARED / "small.md", b"# A small one\n\nIts words.")
     at = opened()
     table = at.dataframe[1].value
     assert list(table["verdict"]) == ["confirmed", "not run yet"] and list(
@@ -259,7 +260,7 @@ def test_claims_and_learning_curves_of_comparisons(run):
         for on in (False, True)
     ]
     assert looks == [[charts.BLUE, charts.VERMILLION] * 2, [charts.SKY, charts.VERMILLION] * 2]
-    store.write_json(paths.COMPARED / paths.CLAIMS, [rows[1], rows[0] | {"smaller": True}])
+    writing.write_json(paths.COMPARED / paths.CLAIMS, [rows[1], rows[0] | {"smaller": True}])
     at = opened()
     assert "smaller trainings" in at.expander[0].label, "in a table of its own, below"
     assert [list(at.dataframe[i].value["verdict"]) for i in (1, 2)] == [

@@ -16,6 +16,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import paths
+from core.common import writing
 from core.jobs import queue as jobs
 from core.records import as_dict
 from core.storage import metrics as history, store
@@ -149,7 +150,7 @@ def test_split_and_axis_menus_change_what_is_compared(run):
 
 
 def test_default_split_is_the_makers(run):
-    store.write_json(run / paths.FINISHED, {"default_split": standin.SPLITS[1]})
+    writing.write_json(run / paths.FINISHED, {"default_split": standin.SPLITS[1]})
     assert opened().selectbox(key="split:aa-supernet").value == standin.SPLITS[1]
 
 

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from core import paths
+from core.common import writing
 from core.corpora.base import Dropped, spoken
 from core.data import extract, filters as sift, prepare
 from core.data.prepared import Prepared, Statistics
@@ -282,8 +283,8 @@ def test_a_later_stage_keeps_tokens_and_statistics(corpus, tmp_path):
     first = prepare.prepare(SpeechRecipe.of(RECIPE))
     run = paths.runs() / "stage-1"
     for name in ("bpe.model", "tokens.txt", "statistics.json"):
-        store.write_bytes(run / name, (first / name).read_bytes())
-    store.write_json(run / "recipe.json", RECIPE)
+        writing.write_bytes(run / name, (first / name).read_bytes())
+    writing.write_json(run / "recipe.json", RECIPE)
     later = replace(RECIPE, init_from="stage-1")
     assert prepare.prepare(SpeechRecipe.of(later)) == first  # same speech: the very same folder
     corpus.items["train"] += write_split(tmp_path / "more", "more", 10, 8)

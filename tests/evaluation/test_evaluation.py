@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.func import functional_call
 
 from core import paths
+from core.common import writing
 from core.decoding.decoders import greedy
 from core.evaluation import evaluate as evaluation, latency as speed, provenance, scoring
 from core.registry import plugins
@@ -286,7 +287,7 @@ def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
         "other",
     ):  # as reports were before they knew these fields; the other split is measured anew
         file = paths.report_file(run, "s90", f"tiny/{split}", 320.0)
-        store.write_json(
+        writing.write_json(
             file,
             {n: v for n, v in store.read_json(file).items() if not n.startswith("speed_ratio")},
         )

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from core import cost, paths
+from core.common import writing
 from core.decoding import decoders as decoding
 from core.evaluation import evaluate as evaluation
 from core.evaluation.fitness import Fitness
@@ -326,9 +327,9 @@ def left_by_training(folder, model, options: dict, gone: tuple[str, ...]):
     )
     weights = {n: p.detach().half() for n, p in model.named_parameters()}
     ranks = blocks.rank_all({n: w.float() for n, w in weights.items()}, model.anatomy().units)
-    store.write_json(folder / paths.RECIPE, as_dict(recipe))
-    store.write_json(folder / paths.UNITS, as_dict(model.anatomy()))
-    store.write_json(folder / paths.FEATURE_STATISTICS, {"mean": [-8.0] * 80, "std": [3.0] * 80})
+    writing.write_json(folder / paths.RECIPE, as_dict(recipe))
+    writing.write_json(folder / paths.UNITS, as_dict(model.anatomy()))
+    writing.write_json(folder / paths.FEATURE_STATISTICS, {"mean": [-8.0] * 80, "std": [3.0] * 80})
     save_file(weights, folder / paths.WEIGHTS)
     save_file({n: r.int() for n, r in ranks.items()}, paths.ranks_file(folder))
     for name, keep in (

@@ -12,6 +12,7 @@ import pytest
 
 from core import paths
 from core.cli import main as cli
+from core.common import writing
 from core.data import prepare as preparing
 from core.pipelines import (
     build as building,
@@ -195,7 +196,7 @@ def test_a_run_of_another_version_or_model(own_artifacts, monkeypatch):
         ),
     ):
         pipelines_train.train(wider, lambda *_: True)
-    store.write_json(run / paths.FINISHED, {"versions": {"models/conformer_ctc": 7}})
+    writing.write_json(run / paths.FINISHED, {"versions": {"models/conformer_ctc": 7}})
     words = (
         "run standin was trained with version 7 of core/models/conformer_ctc.py, and only version 1"
         " is here: use a run of version 1"
@@ -208,7 +209,7 @@ def test_a_run_of_another_version_or_model(own_artifacts, monkeypatch):
     ):
         with pytest.raises(ValueError, match="run: " + words):
             work(run.name, lambda *_: True)
-    store.write_json(
+    writing.write_json(
         run / paths.FINISHED, {"versions": {"models/conformer_ctc": 1, "methods/omni_sparsity": 5}}
     )
     building.check_version(

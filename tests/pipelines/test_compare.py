@@ -13,6 +13,7 @@ import pytest
 
 from core import cost, paths
 from core.cli import main as cli
+from core.common import writing
 from core.data import prepare
 from core.data.prepared import Prepared
 from core.evaluation import scoring
@@ -280,7 +281,7 @@ sizes = { "large" = "<= 0.12 MB" }
     )  # candidates, and those that word errors compare at the end
     assert 8 < times <= 8 + options.best * len(options.sparsities) + 0.01
     state = store.own_part(store.run_folder(drawn["run"])) / "random.json"
-    store.write_json(
+    writing.write_json(
         state, {n: v for n, v in store.read_json(state).items() if n != "macs_per_second"}
     )
     arm, folder = made.arms[-2], store.run_folder(drawn["run"])

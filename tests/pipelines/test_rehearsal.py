@@ -13,8 +13,7 @@ from core.cli import main as cli
 from core.pipelines import build as building, dry_run as rehearsal
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Recipe
-from core.registry import plugins
-from core.storage import store
+from core.registry import plugins, recipes as recipe_files
 from tests.pipelines.test_experiment import TINY
 
 SMALL = Recipe(
@@ -80,7 +79,7 @@ def test_stand_in_speech_has_real_shape():
     )
 
 
-PAPERS = sorted(name for name in store.recipe_names() if name.startswith("paper_"))
+PAPERS = sorted(name for name in recipe_files.recipe_names() if name.startswith("paper_"))
 SHRUNK = {
     "conformer_ctc": ["model.width=16", "model.heads=2", "model.kernel=3", "tokens.size=32"],
     "emformer_transducer": [
@@ -116,7 +115,7 @@ def variants(name: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_papers_recipes_are_rehearsed_by_the_command_line(name, capsys, own_artifacts):
-    recipe = store.load_recipe(name)
+    recipe = recipe_files.load_recipe(name)
     settings = [*SHRUNK[recipe.model.name], "training.batch_seconds=3", "training.threads=1"]
     assert (
         cli.main(["train", name, "--dry-run", *(word for s in settings for word in ("--set", s))])
@@ -138,7 +137,7 @@ def test_papers_recipes_are_rehearsed_by_the_command_line(name, capsys, own_arti
     )
     pieces = int(settings[-3].removeprefix("tokens.size="))
     _, method = building.build(
-        ResolvedRecipe(store.override(recipe, settings)).built(pieces), pieces, 100
+        ResolvedRecipe(recipe_files.override(recipe, settings)).built(pieces), pieces, 100
     )
     assert f"built: {cost.parameters(method.anatomy) / 1e6:.1f} million" in told
     assert not own_artifacts.exists() or not list(own_artifacts.iterdir())
@@ -148,12 +147,12 @@ def test_papers_recipes_are_rehearsed_by_the_command_line(name, capsys, own_arti
     ("name", "settings"), [(n, v) for n in PAPERS for v in variants(n)], ids=lambda v: str(v)[:60]
 )
 def test_variants_in_papers_comments_can_be_trained(name, settings):
-    recipe = store.override(store.load_recipe(name), settings)
+    recipe = recipe_files.override(recipe_files.load_recipe(name), settings)
     wide = [s for s in settings if s.startswith("model.")]
     assert (
         building.check(
             ResolvedRecipe(
-                store.override(
+                recipe_files.override(
                     recipe,
                     [s for s in SHRUNK[recipe.model.name] if s.split("=")[0] not in str(wide)],
                 )
@@ -178,8 +177,8 @@ def test_there_are_variants_for_every_data_set():
 
 def test_the_papers_schedules_are_the_papers():
     def method(name):
-        recipe = store.load_recipe(name)
-        changed = store.override(recipe, SHRUNK["conformer_ctc"])
+        recipe = recipe_files.load_recipe(name)
+        changed = recipe_files.override(recipe, SHRUNK["conformer_ctc"])
         return building.build(ResolvedRecipe(changed).built(32), 32, recipe.training["updates"])[1]
 
     for name, d, r, smallest in (
@@ -224,7 +223,7 @@ def test_the_papers_schedules_are_the_papers():
     ],
 )
 def test_papers_recipes_build_at_the_papers_sizes(name, parameters, paper):
-    recipe = store.load_recipe(name)
+    recipe = recipe_files.load_recipe(name)
     room = plugins.load("models", recipe.model.name)
     with torch.device("meta"):  # shapes only
         model = room.build(

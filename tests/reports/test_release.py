@@ -15,7 +15,9 @@ from safetensors.numpy import save
 
 from core import paths
 from core.cli import main as cli
+from core.common import writing
 from core.records import Choice, as_dict
+from core.registry import recipes
 from core.reports import card, chain, comparisons, publish, results, samples, tables
 from core.storage import checksums, metrics as history, packing, remote as storage, store
 from tests import standin
@@ -53,7 +55,7 @@ def run():
 def make(name: str, facts: dict | None = FACTS, **changes):
     folder = standin.make_run(paths.runs(), name, blocks=1)
     if changes:
-        store.write_json(folder / paths.RECIPE, as_dict(replace(store.recipe(folder), **changes)))
+        writing.write_json(folder / paths.RECIPE, as_dict(replace(store.recipe(folder), **changes)))
     (folder / paths.FINISHED).unlink()
     if facts:
         store.finish(folder, facts)
@@ -71,7 +73,7 @@ def remeasure(folder, name):
     for r in store.reports(folder):
         if r.subnet == name:
             r = replace(r, file_bytes=len(data), file_sha256=packing.sha256(data))
-            store.write_json(paths.report_file(folder, r.subnet, r.split, r.chunk_ms), as_dict(r))
+            writing.write_json(paths.report_file(folder, r.subnet, r.split, r.chunk_ms), as_dict(r))
     finish_again(folder)
 
 
@@ -138,7 +140,7 @@ def pruned_alone(name: str, **changes):
     run = make(name, **changes)
     only(run, "s70")
     values = packing.weights(run) | packing.unpack(packing.pack(run, store.subnet(run, "s70")))[0]
-    store.write_bytes(run / paths.WEIGHTS, save(values))
+    writing.write_bytes(run / paths.WEIGHTS, save(values))
     finish_again(run)
     remeasure(run, "s70")
     return run
@@ -177,13 +179,13 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
         packing.pack(run, store.subnet(run, "s70")) == data
         and not paths.left_out_file(run).exists()
     )
-    store.write_json(
+    writing.write_json(
         paths.left_out_file(folder), {"ranks_sha256": "0" * 64}
     )  # of other ranks: another run
     finish_again(folder)
     with pytest.raises(ValueError, match="another run of the id alone-1"):
         storage.push(folder, where)
-    store.write_json(paths.left_out_file(folder), {"ranks_sha256": None})
+    writing.write_json(paths.left_out_file(folder), {"ranks_sha256": None})
     finish_again(folder)
     with pytest.raises(ValueError, match="left_out.json is damaged"):
         packing.pack(folder, store.subnet(folder, "s70"))
@@ -192,7 +194,7 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
 def test_a_release_keeps_what_its_sizes_need(run):
     assert paths.ranks_file(publish.release("omni-1")).is_file()  # cut at many places: a supernet
     chosen = make("chosen-1")  # one size, but not of the largest blocks
-    store.write_bytes(
+    writing.write_bytes(
         paths.ranks_file(chosen), save({n: r[::-1].copy() for n, r in store.ranks(chosen).items()})
     )
     finish_again(chosen)
@@ -330,7 +332,7 @@ def test_the_card_says_that_sizes_leave_out_parts(run):
         in card._what(run, reports)
     )
     told = replace(store.recipe(run), method=Choice("ortho_softmax", {}))
-    store.write_json(run / paths.RECIPE, as_dict(told))
+    writing.write_json(run / paths.RECIPE, as_dict(told))
     finish_again(run)
     assert card.COMPONENTS in card._what(run, reports)
 
@@ -350,7 +352,7 @@ def test_what_is_unfinished_unmeasured_stale_or_too_big_is_refused_and_leaves_no
         with pytest.raises(ValueError, match=r"0\.02 are allowed.*omni-1/weights\.safetensors"):
             publish.release("omni-1")
     report = store.reports(run)[0]
-    store.write_json(
+    writing.write_json(
         paths.report_file(run, report.subnet, report.split, 320),
         as_dict(replace(report, file_sha256="0")),
     )
@@ -437,8 +439,8 @@ def test_the_card_says_what_the_records_say(run):
 
 
 def test_commands_give_back_the_very_recipe():
-    base = store.load_recipe("commands_and_books_omni")
-    wanted = store.override(
+    base = recipes.load_recipe("commands_and_books_omni")
+    wanted = recipes.override(
         base,
         [
             "seed=3",
@@ -451,18 +453,18 @@ def test_commands_give_back_the_very_recipe():
     )
     words = chain.command(wanted, "x").split(" --set ")
     assert words[0] == "python -m core train commands_and_books_omni" and len(words) == 7
-    made = store.override(base, [w.strip("'") for w in words[1:]])
+    made = recipes.override(base, [w.strip("'") for w in words[1:]])
     assert made == wanted
     other = replace(wanted, corpus=Choice("voice_commands", {"hours": 3.0}))
     name, *settings = shlex.split(
         chain.command(other, "x").removeprefix("python -m core train ").replace("--set ", "")
     )
     assert chain.spelled_out(
-        store.override(store.load_recipe(name), settings)
+        recipes.override(recipes.load_recipe(name), settings)
     ) == chain.spelled_out(other)
     pile = replace(other, model=Choice("conformer_ctc", {f"option{i}": None for i in range(3)}))
     assert chain.command(pile, "x") == "python -m core train artifacts/released/x/recipe.json"
-    assert store.setting_value(chain.toml({"a b": ["x", 1, True]})) == {"a b": ["x", 1, True]}
+    assert recipes.setting_value(chain.toml({"a b": ["x", 1, True]})) == {"a b": ["x", 1, True]}
     assert chain.toml("3") == '"3"' and chain.toml("plain") == "plain"
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from core import paths
+from core.common import writing
 from core.corpora._manifests import lines as manifest_lines
 from core.registry import plugins
 from core.runtime import recognizer
@@ -102,7 +103,7 @@ def test_a_hundred_real_utterances_stream_token_identically(tmp_path, speech_roo
     waves = [audio.read(u.audio, u.offset, u.seconds) for u in spoken]
     features = [fbank(w) for w in waves]
     run, frames = standin.make_run(tmp_path, utterances=2), np.concatenate(features)
-    store.write_json(
+    writing.write_json(
         run / paths.FEATURE_STATISTICS, {"mean": frames.mean(0), "std": frames.std(0) / 2}
     )
     heard = talkative(recognizer.open(run, "s30"), features[:20])

@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from core import cost, paths
+from core.common import writing
 from core.records import Subnet, from_dict
 from core.storage import packing, store
 from tests import standin
@@ -101,7 +102,7 @@ def test_ranks_that_a_release_leaves_out_are_told_by_the_weights(tmp_path):
     paths.ranks_file(folder).unlink()
     with pytest.raises(ValueError, match="cannot be read"):
         packing.ranks(folder)
-    store.write_json(paths.left_out_file(folder), {"ranks_sha256": sha})
+    writing.write_json(paths.left_out_file(folder), {"ranks_sha256": sha})
     told = packing.ranks(folder)
     assert told.keys() == stored.keys() and all(np.array_equal(told[n], stored[n]) for n in told)
     assert packing.pack(folder, subnet(folder, "s70")) == data

@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from core import paths
 from core.common import writing
 from core.records import Anatomy, Choice, Fixed, Recipe, Report, Subnet, Unit, as_dict
+from core.registry import recipes as recipe_files
 from core.storage import metrics as history, store
 
 ANATOMY = Anatomy(
@@ -52,8 +53,8 @@ def no_released(tmp_path, monkeypatch):
 
 def make_run(name="dense-00000001", parent=None, finished=True):
     folder = (parent or paths.runs()) / name
-    store.write_json(folder / paths.RECIPE, as_dict(RECIPE))
-    store.write_json(folder / paths.UNITS, as_dict(ANATOMY))
+    writing.write_json(folder / paths.RECIPE, as_dict(RECIPE))
+    writing.write_json(folder / paths.UNITS, as_dict(ANATOMY))
     if finished:
         store.finish(folder, {"seconds": np.float32(1.5)})
     return folder
@@ -79,9 +80,9 @@ def test_a_run_is_read_back_as_it_was_written():
     ]
     store.save_report(folder, report(folder.name), rows)
     ranks = np.arange(16, dtype=np.uint32).reshape(2, 8)
-    store.write_bytes(paths.ranks_file(folder), save({"blocks.0.a": ranks}))
-    store.write_bytes(paths.ranks_file(folder, 100), save({"blocks.0.a": ranks}))
-    store.write_bytes(paths.ranks_file(folder, 20), save({"blocks.0.a": ranks}))
+    writing.write_bytes(paths.ranks_file(folder), save({"blocks.0.a": ranks}))
+    writing.write_bytes(paths.ranks_file(folder, 100), save({"blocks.0.a": ranks}))
+    writing.write_bytes(paths.ranks_file(folder, 20), save({"blocks.0.a": ranks}))
     for run in (folder, folder.name):
         assert store.recipe(run) == RECIPE and store.anatomy(run) == ANATOMY
         assert store.subnets(run) == subnets[::-1] and store.subnet(run, "s70") == subnets[0]
@@ -168,10 +169,10 @@ def test_what_is_added_to_a_released_run_is_kept_apart_and_read_with_it():
         Subnet("s70", folder.name, {}, 0.7),
     ]
     for subnet in shipped:  # as a release writes it
-        store.write_json(paths.subnet_file(folder, subnet.name), as_dict(subnet))
+        writing.write_json(paths.subnet_file(folder, subnet.name), as_dict(subnet))
         told = report(folder.name, subnet=subnet.name)
-        store.write_json(paths.report_file(folder, told.subnet, told.split, 320), as_dict(told))
-        store.write_lines(
+        writing.write_json(paths.report_file(folder, told.subnet, told.split, 320), as_dict(told))
+        writing.write_lines(
             paths.hypotheses_file(folder, told.subnet, told.split, 320), [{"id": "shipped"}]
         )
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -202,7 +203,7 @@ def test_what_is_added_to_a_released_run_is_kept_apart_and_read_with_it():
     with pytest.raises(ValueError, match="cannot be read"):
         store.hypotheses(folder.name, "s7", "librispeech/test-clean", 320)
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
-    store.write_bytes(
+    writing.write_bytes(
         paths.ranks_file(folder), b"other weights"
     )  # another release under the same name
     assert store.subnets(folder.name) == shipped and {
@@ -230,11 +231,11 @@ def test_metrics_tolerate_a_torn_last_line_and_heal_it():
 
 def test_a_reader_never_sees_half_a_file(tmp_path):
     path, stop = tmp_path / "x.json", threading.Event()
-    store.write_json(path, [0] * 20000)
+    writing.write_json(path, [0] * 20000)
 
     def write():
         for i in range(30):
-            store.write_json(path, [i] * 20000)
+            writing.write_json(path, [i] * 20000)
         stop.set()
 
     thread = threading.Thread(target=write)
@@ -246,9 +247,9 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
-    store.write_json(tmp_path / "x.json", 1)
+    writing.write_json(tmp_path / "x.json", 1)
     with pytest.raises(TypeError):
-        store.write_json(tmp_path / "x.json", object())
+        writing.write_json(tmp_path / "x.json", object())
     assert json.loads((tmp_path / "x.json").read_text()) == 1
 
 
@@ -295,11 +296,15 @@ minutes = 1
 
 def test_a_recipe_is_read_by_name_and_by_path(rooms):
     (rooms / "recipes" / "small.toml").write_text(TOML)
-    recipe = store.load_recipe("small")
-    assert recipe == store.load_recipe(rooms / "recipes" / "small.toml")
+    recipe = recipe_files.load_recipe("small")
+    assert recipe == recipe_files.load_recipe(rooms / "recipes" / "small.toml")
     assert recipe.method == Choice("omni_sparsity", {"sparsest": 0.95}) and recipe.seed == 2
-    store.write_json(rooms / "recipe.json", as_dict(recipe))
-    assert store.load_recipe(rooms / "recipe.json") == recipe == store.recipe_from(as_dict(recipe))
+    writing.write_json(rooms / "recipe.json", as_dict(recipe))
+    assert (
+        recipe_files.load_recipe(rooms / "recipe.json")
+        == recipe
+        == recipe_files.recipe_from(as_dict(recipe))
+    )
 
 
 @pytest.mark.parametrize(
@@ -320,7 +325,7 @@ def test_a_wrong_recipe_is_refused_with_its_file_and_field(rooms, old, new, word
     path = rooms / "recipes" / "small.toml"
     path.write_text(TOML.replace(old, new))
     with pytest.raises(ValueError, match=words) as error:
-        store.load_recipe("small")
+        recipe_files.load_recipe("small")
     assert str(path) in str(error.value)
 
 
@@ -328,13 +333,13 @@ def test_a_missing_recipe_lists_what_exists(rooms):
     (rooms / "recipes" / "small.toml").write_text(TOML)
     for source in ("smal", "elsewhere/small.toml"):
         with pytest.raises(ValueError, match="small"):
-            store.load_recipe(source)
+            recipe_files.load_recipe(source)
 
 
 def test_settings_change_a_recipe(rooms):
     (rooms / "recipes" / "small.toml").write_text(TOML)
-    recipe = store.load_recipe("small")
-    changed = store.override(
+    recipe = recipe_files.load_recipe("small")
+    changed = recipe_files.override(
         recipe, ["training.minutes=0.5", "seed=3", "corpus.hours=9", "method=dense", "title=a b"]
     )
     assert (changed.training, changed.seed, changed.title) == ({"minutes": 0.5}, 3, "a b")
@@ -347,7 +352,7 @@ def test_settings_change_a_recipe(rooms):
         ("training=1", "which option"),
     ):
         with pytest.raises(ValueError, match=words):
-            store.override(recipe, [setting])
+            recipe_files.override(recipe, [setting])
 
 
 def test_run_ids_are_pinned(rooms):
@@ -359,11 +364,11 @@ def test_run_ids_are_pinned(rooms):
         seed=2,
     )
     assert (
-        store.recipe_id(recipe, "p", {"methods/omni_sparsity": 1})
+        recipe_files.recipe_id(recipe, "p", {"methods/omni_sparsity": 1})
         == "omni_sparsity-sparsest0.95-seed2-3110b792"
     )
     assert (
-        store.recipe_id(Recipe(Choice("tiny"), Choice("net"), Choice("dense")), "p", {})
+        recipe_files.recipe_id(Recipe(Choice("tiny"), Choice("net"), Choice("dense")), "p", {})
         == "dense-7306de4d"
     )
 
@@ -371,7 +376,7 @@ def test_run_ids_are_pinned(rooms):
 def test_every_field_but_the_title_changes_the_id(rooms):
     base = Recipe(Choice("tiny"), Choice("net"), Choice("dense"))
     ids = {
-        store.recipe_id(base, data, {"a": version})
+        recipe_files.recipe_id(base, data, {"a": version})
         for data, version in (("p", 1), ("q", 1), ("p", 2))
     }
     for field in dataclasses.fields(Recipe):
@@ -387,19 +392,21 @@ def test_every_field_but_the_title_changes_the_id(rooms):
                 else "other"
             )
         )
-        ids.add(store.recipe_id(dataclasses.replace(base, **{field.name: other}), "p", {"a": 1}))
+        ids.add(
+            recipe_files.recipe_id(dataclasses.replace(base, **{field.name: other}), "p", {"a": 1})
+        )
     assert len(ids) == 3 + len(dataclasses.fields(Recipe)) - 1
     assert all(store.SAFE.fullmatch(i) for i in ids)
     same = [dataclasses.replace(base, training={"batch_seconds": value}) for value in (40, 40.0)]
     assert (
-        len({store.recipe_id(r, "p", {}) for r in same})
+        len({recipe_files.recipe_id(r, "p", {}) for r in same})
         == 1
-        < len({store.recipe_id(r, "p", {}) for r in (*same, base)})
+        < len({recipe_files.recipe_id(r, "p", {}) for r in (*same, base)})
     )
 
 
 def _id(_):
-    return store.recipe_id(
+    return recipe_files.recipe_id(
         Recipe(Choice("tiny"), Choice("net"), Choice("dense")), "p", {"b": 1, "a": 2}
     )
 

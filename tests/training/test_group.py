@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from core import paths
+from core.common import writing
 from core.pipelines import train as pipelines_train
 from core.records import as_dict
 from core.storage import metrics as history, store
@@ -135,7 +136,7 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
     tmp_path,
 ):
     """Speech made on two machines has other paths and times there, which is no other speech."""
-    store.write_json(
+    writing.write_json(
         tmp_path / "recipe.json",
         as_dict(
             given(
@@ -207,7 +208,7 @@ def test_torchrun_core_train_makes_the_run_that_one_process_makes(tmp_path):
     )
     alone = pipelines_train.train(recipe, lambda *_: True)
     one = alone.rename(tmp_path / "alone")
-    store.write_json(tmp_path / "recipe.json", as_dict(recipe))
+    writing.write_json(tmp_path / "recipe.json", as_dict(recipe))
     done = torchrun(free_port(), "-m", "core", "train", str(tmp_path / "recipe.json"))
     assert done.returncode == 0 and str(alone) in done.stdout, done.stderr[-3000:]
     assert (alone / paths.FINISHED).is_file() and not (alone / paths.CHECKPOINT).exists()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
+from core.common import writing
 from core.jobs import queue as jobs, ray_client as cluster, visitors
 from core.jobs.job import Job
 from core.jobs.runners import base
@@ -166,7 +167,7 @@ class RayHandle(base.Handle):
             folder = paths.runs() / self._own(told["run"])
             for name in (paths.RECIPE, paths.UNITS):
                 if not (folder / name).exists():
-                    store.write_json(folder / name, told["begun"][name])
+                    writing.write_json(folder / name, told["begun"][name])
         if "row" in told and not (paths.runs() / self._own(told["run"]) / paths.FINISHED).exists():
             history.truncate_metrics(
                 paths.runs() / told["run"], told["row"]["step"] - 1
