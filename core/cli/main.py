@@ -93,13 +93,17 @@ def _work(given: Any) -> int:
 
         result = search.search(given.run, report)
     else:
-        asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
-        from core.pipelines import evaluate, language
+        asked: dict[str, Any] = {"chunk_ms": given.chunk_ms}
+        asked |= {"decoding": decoding} if decoding else {}
+        named = (given.run, given.subnets, given.splits, report)
+        if given.tune:
+            from core.pipelines import language
 
-        if given.again and not given.tune:
-            asked["again"] = True
-        work = language.tune if given.tune else evaluate.evaluate
-        result = work(given.run, given.subnets, given.splits, report, **asked)
+            result = language.tune(*named, **asked)
+        else:
+            from core.pipelines import evaluate
+
+            result = evaluate.evaluate(*named, **asked, **({"again": True} if given.again else {}))
     made = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
     if getattr(given, "json", False):
         print(listing.as_json(made))

@@ -18,6 +18,7 @@ import pytest
 from core import paths, pipelines, runtime
 from core.cli import arguments, listing, main as cli
 from core.common import writing
+from core.data.source import SpeechRecipe
 from core.jobs import queue as jobs
 from core.records import Choice, Recipe, Report, Subnet, as_dict, from_dict
 from core.registry import recipes
@@ -80,8 +81,8 @@ def house(tmp_path, monkeypatch):
 
 @pytest.fixture
 def experiment(monkeypatch):
-    """Stands in for core.pipelines.experiment and notes how it is called."""
-    calls, module = [], types.ModuleType("core.pipelines.experiment")
+    """Stands in for the work of core.pipelines and notes how it is called."""
+    calls = []
 
     def noting(name, result):
         def function(*given, **named):
@@ -92,10 +93,12 @@ def experiment(monkeypatch):
 
         return function
 
-    for name in ("prepare", "train", "search", "evaluate"):
+    modules = {"speech": "prepare", "train": "train", "search": "search", "evaluate": "evaluate"}
+    for place, name in modules.items():
+        module = types.ModuleType(f"core.pipelines.{place}")
         setattr(module, name, noting(name, Path(f"/made/{name}")))
-    monkeypatch.setitem(sys.modules, "core.pipelines.experiment", module)
-    monkeypatch.setattr(pipelines, "experiment", module, raising=False)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(pipelines, place, module, raising=False)
     return calls
 
 
@@ -200,7 +203,7 @@ def test_commands_reach_the_experiment(house, experiment, capsys):
     assert cli.main(["evaluate", run, "--again"]) == 0
     recipe = recipes.load_recipe("small")
     assert experiment == [
-        ("prepare", recipes.override(recipe, ["corpus.minutes=3"])),
+        ("prepare", SpeechRecipe.of(recipes.override(recipe, ["corpus.minutes=3"]))),
         ("train", recipes.override(recipe, ["seed=4"]), None, None),
         ("train", store.recipe(run), run, None),
         ("search", run),
@@ -347,7 +350,7 @@ def test_a_full_disk_is_said_in_words(house, experiment, monkeypatch, capsys, nu
     def full(*_, **__):
         raise OSError(number, os.strerror(number), *(["/somewhere/ranks.x"] if text else []))
 
-    monkeypatch.setattr(sys.modules["core.pipelines.experiment"], "prepare", full)
+    monkeypatch.setattr(sys.modules["core.pipelines.speech"], "prepare", full)
     if text is None:  # any other error keeps its traceback: it is ours to mend
         with pytest.raises(OSError):
             cli.main(["prepare", "small"])

@@ -75,11 +75,11 @@ def test_json_of_transcripts_and_measurements(capsys, made, own_artifacts, tmp_p
     first, second = said(capsys, "transcribe", "mine", "dense", *files, "--json", code=2)
     assert first["file"] == files[0] and isinstance(first["text"], str) and first["seconds"] == 1.0
     assert second["file"] == files[1] and second["error"] and "text" not in second
-    from core.pipelines import experiment
+    from core.pipelines import evaluate
 
     report = store.reports(made)[0]
     monkeypatch.setattr(
-        experiment,
+        evaluate,
         "evaluate",
         lambda run, subnets, splits, tell, **_: (tell(1.0, "x"), [report])[1],
     )
