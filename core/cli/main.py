@@ -103,7 +103,8 @@ def _work(given: Any) -> int:
         else:
             from core.pipelines import evaluate
 
-            result = evaluate.evaluate(*named, **asked, **({"again": True} if given.again else {}))
+            asked |= {"again": True} if given.again else {}
+            result = evaluate.evaluate(*named, **asked)
     made = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
     if getattr(given, "json", False):
         print(listing.as_json(made))
