@@ -295,4 +295,6 @@ def _followed(job: Job, quiet: bool) -> Job:
 
 def _made(job: Job) -> list[Any]:
     """The sizes or the measurements that a run has here."""
-    return {"search": store.subnets, "evaluate": store.reports}.get(job.kind, lambda _: [])(job.run)
+    if job.kind == "search":
+        return store.subnets(job.run)
+    return store.reports(job.run) if job.kind == "evaluate" else []

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from core.common.writing import plain
@@ -40,6 +41,10 @@ def everything(what: str) -> str:
     return "\n\n".join(f"{name}\n{_text(rows)}" for name, rows in data("").items())
 
 
+def _of_room(room: str) -> list[dict[str, Any]]:
+    return _cards(catalog.cards(room))
+
+
 def data(what: str) -> Any:
     """One list by name as rows {column: value}, or {name: rows} of all of them."""
     lists: dict[str, Callable[[], list[dict[str, Any]]]] = {
@@ -47,7 +52,7 @@ def data(what: str) -> Any:
         "recipes": _recipes,
         "sets": _sets,
     }
-    lists |= {room: lambda room=room: _cards(catalog.cards(room)) for room in catalog.ROOMS}
+    lists |= {room: partial(_of_room, room) for room in catalog.ROOMS}
     if not what:
         return {name: make() for name, make in lists.items()}
     plugins.check_name(what, lists, "list")
@@ -143,7 +148,7 @@ def resolved(recipe: Recipe) -> str:
     def full(room: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
         return catalog.defaults(catalog.card(room, name)) | options
 
-    data = {
+    data: dict[str, Any] = {
         field: {"name": choice.name, "options": full(room, choice.name, choice.options)}
         for field, room in recipes.ROOM_OF.items()
         for choice in [getattr(recipe, field)]

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def _work(given: Any) -> int:
     sweep(paths.artifacts())
     if requests.elsewhere(given):
         return job_commands.elsewhere(given)
-    recipe = None
+    result: Any
     if given.command in ("prepare", "train"):
         recipe = requests.recipe(given)
         if getattr(given, "dry_run", False):
@@ -164,6 +165,10 @@ def _lm(given: Any) -> None:
     )
 
 
+def _note(file: str, text: str) -> None:
+    print(f"{file}: {text}", file=sys.stderr)
+
+
 def _transcribe(given: Any) -> None:
     if "/" not in given.run and not Path(given.run).is_file():  # a packed file is a run, too
         remote.here(given.run)
@@ -186,9 +191,7 @@ def _transcribe(given: Any) -> None:
     for name in given.files:
         shown = pipes.one_line(name)
         try:
-            samples = audio.read_once(
-                name, lambda text, shown=shown: print(f"{shown}: {text}", file=sys.stderr)
-            )
+            samples = audio.read_once(name, partial(_note, shown))
         except ValueError as error:  # the other files are still transcribed
             result.append({"file": name, "error": str(error)})
             continue

@@ -170,8 +170,8 @@ class Worker:
         return code, bool(facts)
 
 
-def _reason(code: int, job_id: int) -> str:
-    if code < 0:
+def _reason(code: int | None, job_id: int) -> str:
+    if code is not None and code < 0:
         name = signal.Signals(-code).name
         why = f"the job's process was ended by {name}" + (
             " (often lack of memory)" if name == "SIGKILL" else ""
