@@ -95,11 +95,15 @@ def _work(given: Any) -> int:
         result = search.search(given.run, report)
     else:
         asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
+        work: Callable[..., Any]
         if given.tune:
-            from core.pipelines.language import tune as work
-        else:
-            from core.pipelines.evaluate import evaluate as work
+            from core.pipelines import language
 
+            work = language.tune
+        else:
+            from core.pipelines import evaluate
+
+            work = evaluate.evaluate
             asked |= {"again": True} if given.again else {}
         result = work(given.run, given.subnets, given.splits, report, **asked)
     created = result if isinstance(result, (list, tuple)) else [] if result is None else [result]

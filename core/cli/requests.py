@@ -54,7 +54,9 @@ def recipe(given: Any) -> Recipe:
             "train: --resume RUN goes on with that run's own recipe; leave out RECIPE and --set, or"
             " leave out --resume to train another run"
         )
-    result = recipes.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
+    if given.recipe is None:
+        return store.recipe(str(resume))
+    result = recipes.load_recipe(given.recipe)
     return recipes.override(result, given.settings) if given.settings else result
 
 

@@ -106,10 +106,10 @@ def add(
             json.dumps(settings or {}),
         ),
     )
-    return _number(cursor)
+    return number_of(cursor)
 
 
-def _number(cursor: sqlite3.Cursor) -> int:
+def number_of(cursor: sqlite3.Cursor) -> int:
     """Of the job that was just inserted."""
     assert cursor.lastrowid is not None
     return cursor.lastrowid

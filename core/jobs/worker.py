@@ -66,9 +66,9 @@ class Worker:
                 for job in leases.impossible(self.name, self.slots):
                     _say(f"job {job.id} asks for {job.device}: there is none here")
                 running = [thread for thread in running if thread.is_alive()]
-                job = leases.claim(self.name, self.slots)
-                if job is not None:
-                    running += self.start(job)
+                claimed = leases.claim(self.name, self.slots)
+                if claimed is not None:
+                    running += self.start(claimed)
                     done += 1
                 elif not running and time.monotonic() - idle_since > 60 * self.idle_minutes:
                     break

@@ -33,7 +33,8 @@ class RayHandle(base.Handle):
 
     def __init__(self, job: Job, options: Any, log: Path) -> None:
         self.job, self.o, self.log = job, options, log
-        self.read, self.looked, self.answered, self.code = 0, 0.0, time.monotonic(), None
+        self.read, self.looked, self.answered = 0, 0.0, time.monotonic()
+        self.code: int | None = None
         self.stopping, self.key, self.run = (
             False,
             job_key(job.remote),

@@ -42,7 +42,8 @@ class Post:
 
     def __init__(self) -> None:
         self.words: list[dict[str, Any]] = []
-        self.stopping, self.ended = False, None
+        self.stopping = False
+        self.ended: tuple[str, str] | None = None
 
     def tell(self, word: dict[str, Any]) -> None:
         self.words.append(word)
@@ -72,7 +73,8 @@ def train(job: Any) -> str:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     device = job.device()
-    post = Post.options(name=POST, namespace=f"{SPACE}-{job.name}").remote()
+    actor: Any = Post  # which Ray's decorator has made of the class
+    post = actor.options(name=POST, namespace=f"{SPACE}-{job.name}").remote()
     over = threading.Event()
     listener = threading.Thread(target=_listen, args=(job, post, over), daemon=True)
     listener.start()
