@@ -60,6 +60,7 @@ def house(tmp_path, monkeypatch):
         "models/net",
         "methods/dense",
         "jobs/runners/local",
+        "export/packed",
         "training/options",
     ):
         path = core / f"{place}.py"
