@@ -181,11 +181,8 @@ def mask_pays(unit: Unit, kept: int) -> bool:
 def _overhead(anatomy: Anatomy, off: frozenset[str]) -> int:
     """Bytes beside the units' values and masks: fixed tensors, header entries, metadata, tokens."""
     units = sum(len(u.name) + 24 for u in anatomy.units)  # sizes and counts in the metadata
-    stored = [
-        x
-        for x in (*anatomy.units, *anatomy.fixed)
-        if not belongs(x.name, off) and not _spare(x.name)
-    ]
+    tensors: list[Unit | Fixed] = [*anatomy.units, *anatomy.fixed]
+    stored = [x for x in tensors if not belongs(x.name, off) and not _spare(x.name)]
     entries = sum(TENSOR_HEADER_BYTES + len(x.name) + 7 for x in stored)
     return (
         units

@@ -39,7 +39,7 @@ def option(
     unit: str = "",
     low: float | None = None,
     high: float | None = None,
-    choices: tuple = (),
+    choices: tuple[Any, ...] = (),
 ) -> Any:
     """A field of a plug-in's `Options`: default, one line of help, unit and allowed range
     (inclusive).
@@ -282,7 +282,7 @@ def from_dict(kind: type, data: dict[str, Any]) -> Any:
             f"{kind.__name__}: unknown fields {unknown}, missing fields {missing}; "
             f"allowed are {sorted(fields)}"
         )
-    nested = {Recipe: {"corpus": Choice, "model": Choice, "method": Choice}}.get(kind, {})
+    nested = dict.fromkeys(("corpus", "model", "method"), Choice) if kind is Recipe else {}
     values = {
         k: from_dict(nested[k], v) if k in nested and isinstance(v, dict) else v
         for k, v in data.items()

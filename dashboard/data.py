@@ -19,7 +19,7 @@ import streamlit as st
 
 from core import cost, paths
 from core.records import Anatomy, Report, Subnet
-from core.storage import metrics as history, packing, store
+from core.storage import metrics, packing, store
 from dashboard.look import once
 
 UNREADABLE = (
@@ -159,7 +159,7 @@ def finished(run: str) -> dict:
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _learning(run: str, key: tuple) -> list[dict]:
-    return history.learning(run)
+    return metrics.learning(run)
 
 
 def learning(run: str) -> list[dict]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from core import paths
 from core.common import writing
-from core.jobs import queue, ray_client as cluster
+from core.jobs import queue, ray_client
 from core.records import Recipe, as_dict
 from core.registry import recipes
 
@@ -221,8 +221,8 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _ready(address: str) -> bool:
-    with contextlib.suppress(cluster.Unreachable):
-        return any(node.alive for node in cluster.nodes(address))
+    with contextlib.suppress(ray_client.Unreachable):
+        return any(node.alive for node in ray_client.nodes(address))
     return False
 
 

@@ -218,19 +218,19 @@ def _evaluation(data: bytes, seconds: float = 300.0) -> dict[str, float]:
 
 
 def _checkpoint(name: str) -> dict[str, float]:
-    from core.pipelines import build as building, dry_run as rehearsal
+    from core.pipelines import build, dry_run
     from core.pipelines.resolved import ResolvedRecipe
     from core.training.trainer import Trainer
 
     recipe = dataclasses.replace(recipes.load_recipe(name), init_from="")
     resolved = ResolvedRecipe(recipe)
     settings = resolved.training
-    model, method = building.build(resolved.built(29), 29, settings.updates)
+    model, method = build.build(resolved.built(29), 29, settings.updates)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         updates, checkpoints = [], []
         for i in range(4):
-            batch = rehearsal.stand_in(settings.batch_seconds, 29, True, i)
+            batch = dry_run.stand_in(settings.batch_seconds, 29, True, i)
             began = time.perf_counter()
             trainer.update(batch.to(trainer.device))
             between = time.perf_counter()

@@ -20,7 +20,7 @@ import torch
 from core import cost
 from core.data.batches import Batch, Batches
 from core.data.prepared import Prepared
-from core.pipelines import build as building, dry_run as rehearsal, speech
+from core.pipelines import build, dry_run, speech
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import option
 from core.registry import recipes
@@ -58,10 +58,10 @@ def run(options: Options) -> dict:
         vocabulary = 257
         lengths = np.random.default_rng(0).uniform(1, 16, options.rounds + 1)
         some = [
-            rehearsal.stand_in(settings.batch_seconds, vocabulary, False, i, seconds)
+            dry_run.stand_in(settings.batch_seconds, vocabulary, False, i, seconds)
             for i, seconds in enumerate(lengths)
         ]
-    model, method = building.build(resolved.built(vocabulary), vocabulary, settings.updates)
+    model, method = build.build(resolved.built(vocabulary), vocabulary, settings.updates)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         trainer.step = settings.updates - options.rounds - 2  # the phase with the most passes

@@ -8,7 +8,7 @@ from core import __version__
 from core.cli import parser, work_arguments
 from core.cli.option_types import Named, finite, names, whole
 from core.registry import plugins, recipe_sets
-from core.storage import remote as storage
+from core.storage import remote
 
 
 def top_parser() -> parser.Parser:
@@ -16,7 +16,7 @@ def top_parser() -> parser.Parser:
     top = parser.Parser(
         prog="python -m core",
         description=(
-            "Trains, searches and measures one speech recogniser in every "
+            "Trains, searches and measures one speech recognizer in every "
             "size. `python -m core COMMAND --help` explains a command."
         ),
         epilog=parser.EXIT_CODES,
@@ -182,7 +182,7 @@ def top_parser() -> parser.Parser:
             action=Named,
             default="",
             metavar="URL",
-            help=f"s3://bucket/runs, file:///shared/runs ...; without it ${storage.VARIABLE}",
+            help=f"s3://bucket/runs, file:///shared/runs ...; without it ${remote.VARIABLE}",
         )
     work_arguments.jobs_commands(
         commands.add_parser(

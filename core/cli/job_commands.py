@@ -16,14 +16,14 @@ from core.cli import listing, requests
 from core.jobs import (
     database,
     leases,
-    process as child,
+    process,
     queue,
     worker,
 )
 from core.jobs.job import Job
 from core.records import Interrupted
 from core.registry import plugins, recipes
-from core.storage import remote as storage, store
+from core.storage import remote, store
 
 LOOK_S = 0.5  # between two looks at a job that is followed
 START_S = 20.0  # a worker that was started has this long to come to life
@@ -201,7 +201,7 @@ def elsewhere(given: Any) -> int:
         raise ValueError("--again measures on this machine: leave out --runner")
     given.kind, given.after = given.command, []
     if given.kind != "train":
-        storage.here(given.run)
+        remote.here(given.run)
     payload = json.loads(json.dumps(_payload(given)))
     module = plugins.load("runners", given.runner)
     there = module.Runner(
@@ -269,7 +269,7 @@ def _followed(job: Job, quiet: bool) -> Job:
     and it is followed to its end; a second
     Ctrl-C leaves it to the worker.
     """
-    stop, begun = child.Stop(), -START_S
+    stop, begun = process.Stop(), -START_S
     report = listing.progress(stop, quiet)
     while job.state in ("queued", "running"):
         if time.monotonic() - begun > START_S and not queue.worker_alive():
@@ -295,4 +295,6 @@ def _followed(job: Job, quiet: bool) -> Job:
 
 def _made(job: Job) -> list[Any]:
     """The sizes or the measurements that a run has here."""
-    return {"search": store.subnets, "evaluate": store.reports}.get(job.kind, lambda _: [])(job.run)
+    if job.kind == "search":
+        return store.subnets(job.run)
+    return store.reports(job.run) if job.kind == "evaluate" else []

@@ -9,14 +9,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from core.common.writing import plain
-from core.jobs import process as child
+from core.jobs import process
 from core.records import Recipe, Report, Subnet
 from core.registry import catalog, plugins, recipe_sets, recipes
 from core.registry.cards import Card
-from core.storage import remote as storage, store
+from core.storage import remote, store
 
 
 def everything(what: str) -> str:
@@ -40,6 +41,10 @@ def everything(what: str) -> str:
     return "\n\n".join(f"{name}\n{_text(rows)}" for name, rows in data("").items())
 
 
+def _of_room(room: str) -> list[dict[str, Any]]:
+    return _cards(catalog.cards(room))
+
+
 def data(what: str) -> Any:
     """One list by name as rows {column: value}, or {name: rows} of all of them."""
     lists: dict[str, Callable[[], list[dict[str, Any]]]] = {
@@ -47,7 +52,7 @@ def data(what: str) -> Any:
         "recipes": _recipes,
         "sets": _sets,
     }
-    lists |= {room: lambda room=room: _cards(catalog.cards(room)) for room in catalog.ROOMS}
+    lists |= {room: partial(_of_room, room) for room in catalog.ROOMS}
     if not what:
         return {name: make() for name, make in lists.items()}
     plugins.check_name(what, lists, "list")
@@ -66,11 +71,11 @@ def _runs() -> list[dict[str, Any]]:
         state = f"broken: {r.broken}" if r.broken else "finished" if r.finished else "not finished"
         rows.append((r.id, "released" if r.released else "own", state, str(sizes), r.title))
     known = {row[0] for row in rows}
-    if os.environ.get(storage.VARIABLE):
+    if os.environ.get(remote.VARIABLE):
         try:
             rows += [
                 (run, "storage", "finished", "-", "fetched when it is named")
-                for run in storage.runs()
+                for run in remote.runs()
                 if run not in known
             ]
         except ValueError as error:  # what is here is shown all the same
@@ -143,7 +148,7 @@ def resolved(recipe: Recipe) -> str:
     def full(room: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
         return catalog.defaults(catalog.card(room, name)) | options
 
-    data = {
+    data: dict[str, Any] = {
         field: {"name": choice.name, "options": full(room, choice.name, choice.options)}
         for field, room in recipes.ROOM_OF.items()
         for choice in [getattr(recipe, field)]
@@ -174,7 +179,7 @@ def short(item: Any) -> str:
     return str(item)
 
 
-def progress(stop: child.Stop, quiet: bool = False) -> Callable[..., bool]:
+def progress(stop: process.Stop, quiet: bool = False) -> Callable[..., bool]:
     """A report function for people: one line rewritten on a terminal, a line every ten seconds
     elsewhere, nothing when `quiet`.
     """

@@ -9,18 +9,19 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core import bench, paths
 from core.cli import arguments, job_commands, listing, requests
 from core.common.writing import in_words, sweep
-from core.jobs import process as child
+from core.jobs import process
 from core.jobs.runners.base import STOPPED
 from core.records import Interrupted
 from core.registry import recipe_sets
 from core.reports import claims_page
-from core.storage import remote as storage
+from core.storage import remote
 
 
 def main(words: list[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(words: list[str] | None = None) -> int:
     """
     given = arguments.top_parser().parse_args(words)
     if given.command == "_job":
-        return child.run_job(given.id)
+        return process.run_job(given.id)
     try:
         return COMMANDS[given.command](given) or 0
     except ValueError as error:
@@ -58,20 +59,20 @@ def _work(given: Any) -> int:
     sweep(paths.artifacts())
     if requests.elsewhere(given):
         return job_commands.elsewhere(given)
-    recipe = None
+    result: Any
     if given.command in ("prepare", "train"):
         recipe = requests.recipe(given)
         if getattr(given, "dry_run", False):
             print(listing.resolved(recipe))
-            from core.pipelines import dry_run as rehearsal
+            from core.pipelines import dry_run
 
-            print(rehearsal.said(rehearsal.rehearse(recipe)), file=sys.stderr)
+            print(dry_run.said(dry_run.rehearse(recipe)), file=sys.stderr)
             return 0
     else:
-        storage.here(given.run)
+        remote.here(given.run)
         requests.check_subnets(given)
         decoding = requests.decoding(given)
-    stop = child.Stop()
+    stop = process.Stop()
     report = listing.progress(stop, _quiet(given))
     if given.command == "prepare":
         from core.data.source import SpeechRecipe
@@ -80,25 +81,29 @@ def _work(given: Any) -> int:
         result = speech.prepare(SpeechRecipe.of(recipe), report)
     elif given.command == "train":
         from core.pipelines import train
-        from core.training import distributed as processes
+        from core.training import distributed
 
-        group = processes.joined()  # of torchrun or Slurm; None for one process
+        group = distributed.joined()  # of torchrun or Slurm; None for one process
         try:
             quiet = report if group is None or group.rank == 0 else lambda *_: not stop.requested
             result = train.train(recipe, quiet, resume=given.resume, group=group)
         finally:
-            processes.leave(group)
+            distributed.leave(group)
     elif given.command == "search":
         from core.pipelines import search
 
         result = search.search(given.run, report)
     else:
         asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
+        work: Callable[..., Any]
         if given.tune:
-            from core.pipelines.language import tune as work
-        else:
-            from core.pipelines.evaluate import evaluate as work
+            from core.pipelines import language
 
+            work = language.tune
+        else:
+            from core.pipelines import evaluate
+
+            work = evaluate.evaluate
             asked |= {"again": True} if given.again else {}
         result = work(given.run, given.subnets, given.splits, report, **asked)
     created = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
@@ -114,8 +119,8 @@ def _quiet(given: Any) -> bool:
 
 
 def _export(given: Any) -> int:
-    storage.here(given.run)
-    stop = child.Stop()
+    remote.here(given.run)
+    stop = process.Stop()
     from core import export
 
     progress = listing.progress(stop, _quiet(given))
@@ -136,7 +141,7 @@ def _compare(given: Any) -> int:
             f" {', '.join(recipe_sets.names())}; or --pages"
         )
     recipe_set = recipe_sets.load(given.set, given.settings)
-    stop = child.Stop()
+    stop = process.Stop()
     report = listing.progress(stop, _quiet(given))
     from core.pipelines import compare
 
@@ -154,7 +159,7 @@ def _lm(given: Any) -> None:
             given.text,
             given.order,
             out,
-            listing.progress(child.Stop(), _quiet(given)),
+            listing.progress(process.Stop(), _quiet(given)),
             given.marks,
             given.prune,
             given.least,
@@ -164,9 +169,13 @@ def _lm(given: Any) -> None:
     )
 
 
+def _note(file: str, text: str) -> None:
+    print(f"{file}: {text}", file=sys.stderr)
+
+
 def _transcribe(given: Any) -> None:
     if "/" not in given.run and not Path(given.run).is_file():  # a packed file is a run, too
-        storage.here(given.run)
+        remote.here(given.run)
     request = requests.decoding(given)
     from core import runtime
     from core.speech import audio, pipes
@@ -186,9 +195,7 @@ def _transcribe(given: Any) -> None:
     for name in given.files:
         shown = pipes.one_line(name)
         try:
-            samples = audio.read_once(
-                name, lambda text, shown=shown: print(f"{shown}: {text}", file=sys.stderr)
-            )
+            samples = audio.read_once(name, partial(_note, shown))
         except ValueError as error:  # the other files are still transcribed
             result.append({"file": name, "error": str(error)})
             continue
@@ -258,10 +265,10 @@ COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "bench": _bench,
     "release": _release,
     "store": lambda given: print(
-        f"{len(storage.push(given.run, given.at))} files of {given.run} were copied to"
-        f" {storage.url(given.at)}"
+        f"{len(remote.push(given.run, given.at))} files of {given.run} were copied to"
+        f" {remote.url(given.at)}"
     ),
-    "fetch": lambda given: print(storage.pull(given.run, given.at)),
+    "fetch": lambda given: print(remote.pull(given.run, given.at)),
     "list": lambda given: print(
         listing.as_json(listing.data(given.what))
         if getattr(given, "json", False)

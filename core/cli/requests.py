@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.records import Recipe
-from core.registry import catalog, recipes as recipe_files
+from core.registry import catalog, recipes
 from core.storage import store
 
 
@@ -54,10 +54,10 @@ def recipe(given: Any) -> Recipe:
             "train: --resume RUN goes on with that run's own recipe; leave out RECIPE and --set, or"
             " leave out --resume to train another run"
         )
-    result = (
-        recipe_files.load_recipe(given.recipe) if given.recipe is not None else store.recipe(resume)
-    )
-    return recipe_files.override(result, given.settings) if given.settings else result
+    if given.recipe is None:
+        return store.recipe(str(resume))
+    result = recipes.load_recipe(given.recipe)
+    return recipes.override(result, given.settings) if given.settings else result
 
 
 def check_subnets(given: Any) -> None:
@@ -104,7 +104,7 @@ def options(settings: list[str], word: str) -> dict[str, Any]:
         if "=" not in setting:
             raise ValueError(f"{word} {setting}: write it as option=value")
     return {
-        s.partition("=")[0].strip(): recipe_files.setting_value(s.partition("=")[2].strip())
+        s.partition("=")[0].strip(): recipes.setting_value(s.partition("=")[2].strip())
         for s in settings
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from core.cli import parser
 from core.cli.option_types import Named, finite, names, numbers, whole
 from core.jobs import queue, worker
-from core.registry import plugins, recipes as recipe_files
+from core.registry import plugins, recipes
 
 
 def output(c: argparse.ArgumentParser, data: bool) -> None:
@@ -33,7 +33,7 @@ def output(c: argparse.ArgumentParser, data: bool) -> None:
 def work_commands(commands: Any, background: bool = False) -> None:
     """What background jobs do, too: in the foreground, or (`jobs add`) for the queue."""
     recipe_help = "a .toml file, a run's recipe.json, or one of: " + ", ".join(
-        recipe_files.recipe_names()
+        recipes.recipe_names()
     )
     c = commands.add_parser(
         "prepare", help="read a recipe's speech once: features, tokens, what was dropped and why"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import deque
 from typing import Any, Protocol
@@ -20,12 +21,18 @@ BEFORE_S, AFTER_S = (0.05, 0.30), (0.10, 0.40)
 class Air(Protocol):
     """The options that decide rooms and noise."""
 
-    reverberant: float
-    rt60_low: float
-    rt60_high: float
-    noisy: float
-    snr_low: float
-    snr_high: float
+    @property
+    def reverberant(self) -> float: ...
+    @property
+    def rt60_low(self) -> float: ...
+    @property
+    def rt60_high(self) -> float: ...
+    @property
+    def noisy(self) -> float: ...
+    @property
+    def snr_low(self) -> float: ...
+    @property
+    def snr_high(self) -> float: ...
 
 
 def check(name: str, options: Any) -> None:
@@ -94,7 +101,8 @@ def into_the_air(
     and a level.
     """
     before, after = (int(rng.uniform(*some) * RATE) for some in (BEFORE_S, AFTER_S))
-    samples, air = np.pad(clean, (before, after)), {"rt60_s": None, "snr_db": None, "noise": None}
+    samples = np.pad(clean, (before, after))
+    air: dict[str, Any] = {"rt60_s": None, "snr_db": None, "noise": None}
     if rng.random() < options.reverberant:
         air["rt60_s"] = round(float(rng.uniform(options.rt60_low, options.rt60_high)), 3)
         samples = acoustics.reverberate(samples, air["rt60_s"], rng)
@@ -113,11 +121,9 @@ def before() -> deque[np.ndarray]:
 
 def _babble(others: list[np.ndarray]) -> np.ndarray | None:
     """Several voices at once, as long as the longest of them; None before anyone spoke."""
-    return (
-        None
-        if not others
-        else sum(
-            np.resize(some, max(map(len, others))) / max(acoustics.rms(some), 1e-9)
-            for some in others
-        )
-    )
+    if not others:
+        return None
+    longest = max(map(len, others))
+    voices = [np.resize(some, longest) / max(acoustics.rms(some), 1e-9) for some in others]
+    mixed: np.ndarray = functools.reduce(np.add, voices)
+    return mixed

@@ -286,12 +286,11 @@ def spoken(id: str, audio: str | Path, text: str, speaker: str, offset: float = 
 def without_speakers(items: Iterable[Item], taken: dict[str, str]) -> Iterator[Item]:
     """Drops utterances whose speaker is in `taken` {speaker: split that has it}."""
     for item in items:
-        shared = isinstance(item, Utterance) and item.speaker in taken
-        yield (
-            Dropped(item.id, f"speaker '{item.speaker}' is also in split '{taken[item.speaker]}'")
-            if shared
-            else item
-        )
+        if isinstance(item, Utterance) and item.speaker in taken:
+            reason = f"speaker '{item.speaker}' is also in split '{taken[item.speaker]}'"
+            yield Dropped(item.id, reason)
+        else:
+            yield item
 
 
 def split_of(speaker: str, shares: dict[str, float], seed: int) -> str:

@@ -292,7 +292,7 @@ def _found(root: Path) -> tuple[dict[Path, Path], list[Path], dict[str, list[Pat
     for file in files:
         if file.suffix.lower() == ".txt":
             texts.setdefault(file.with_suffix(""), file)
-    sounds, others = [], {}
+    sounds, others = list[Path](), dict[str, list[Path]]()
     for file in files:
         if file.suffix.lower() == ".txt":
             continue

@@ -132,7 +132,7 @@ class Corpus(base.Corpus):
             s: next(u for u in sorted(everything, key=lambda u: u.id) if u.speaker == s)
             for s in speakers
         }
-        tasks = {}
+        tasks: dict[str, tuple[str, list[Utterance], list[Utterance]]] = {}
         for speaker in sorted({u.speaker for u in chosen}):
             others = sorted(
                 base.pick(
@@ -208,4 +208,4 @@ def babble(utterances: list[Utterance]) -> np.ndarray:
     if not voices:
         return np.zeros(0, np.float32)
     longest = max(map(len, voices))
-    return np.sum([np.resize(v, longest) for v in voices], axis=0, dtype=np.float32)
+    return np.asarray(np.sum([np.resize(v, longest) for v in voices], axis=0, dtype=np.float32))

@@ -74,7 +74,7 @@ def _segment(line: str, id: str, audio: Path, unknown: str) -> base.Item:
     """One stm line: talk channel speaker start end <labels> words."""
     try:
         _, _, speaker, start, end, *words = line.split()
-        start, end = float(start), float(end)
+        first, last = float(start), float(end)
     except ValueError:
         return base.Dropped(
             id, f"not an stm line (talk channel speaker start end <labels> words): '{line[:80]}'"
@@ -86,8 +86,8 @@ def _segment(line: str, id: str, audio: Path, unknown: str) -> base.Item:
     return Utterance(
         id,
         str(audio),
-        start,
-        round(end - start, 4),
+        first,
+        round(last - first, 4),
         plain(" ".join(words)),
         re.sub(r"_\d{4}\w*$", "", speaker),
     )

@@ -110,7 +110,13 @@ def _pool(processes: int) -> ProcessPoolExecutor:
 def _end_with_parent() -> None:
     """A killed preparation leaves no processes behind that wait for ever."""
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    assert parent is not None  # this runs in a process of the pool
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _pooled(
@@ -221,10 +227,11 @@ class Earlier:
         """A function that reads the features of the same stretch of the same file at these speeds,
         or None.
         """
-        folder, row = self._places.get(
-            (utterance.audio, utterance.offset, utterance.seconds, stamp), (None, None)
-        )
-        if row is None or not set(speeds) <= set(row.frames):
+        place = (utterance.audio, utterance.offset, utterance.seconds, stamp)
+        if place not in self._places:
+            return None
+        folder, row = self._places[place]
+        if not set(speeds) <= set(row.frames):
             return None
         return lambda: Extracted(
             row.seconds, {speed: folder.features(row, speed) for speed in speeds}

@@ -53,16 +53,16 @@ def gather(
     found: dict[str, list[Utterance]] = {}
     dropped: list[Drop] = []
     for split in corpus.splits():
-        found[split], seen = [], set()
+        found[split], seen = [], set[str]()
         for item in corpus.utterances(split):
-            if isinstance(item, Utterance):
-                item = _without_marks(split, item, further)
-            drop = item if isinstance(item, Drop) else _sifted(split, item, seen)
+            words = _without_marks(split, item, further) if isinstance(item, Utterance) else item
+            drop = words if isinstance(words, Drop) else _filtered(split, words, seen)
             if drop:
                 dropped.append(drop)
                 continue
-            seen.add(item.id)
-            found[split].append(replace(item, text=text.normalise(item.text)))
+            assert isinstance(words, Utterance)  # all others are dropped
+            seen.add(words.id)
+            found[split].append(replace(words, text=text.normalise(words.text)))
     return found, dropped
 
 
@@ -73,7 +73,7 @@ def _without_marks(split: str, item: Utterance, further: Sequence[str]) -> Utter
     return replace(item, text=words)
 
 
-def _sifted(split: str, item: Utterance | base.Dropped, seen: set[str]) -> Drop | None:
+def _filtered(split: str, item: Utterance | base.Dropped, seen: set[str]) -> Drop | None:
     """Why an item is left out before its sound is read, or None."""
     if isinstance(item, base.Dropped):
         return Drop(

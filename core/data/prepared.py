@@ -41,7 +41,7 @@ def features_file(speed: float) -> str:
 
 def checksum(features: np.ndarray) -> int:
     """CRC-32 of an utterance's features, in the order in which they are stored."""
-    return zlib.crc32(np.ascontiguousarray(features))
+    return zlib.crc32(np.ascontiguousarray(features).data)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def whole(model: Model, output: Output, decoder: str = GREEDY, beam: int = 0) ->
         return greedy(output.log_probs, output.lengths)
     if decoder == GREEDY:
         state = TransducerGreedy(model, len(output.lengths))
-        state.run(output.encodings, output.lengths)
+        state.run(output.frames, output.lengths)
         return state.said
     if decoder == GRAPH:
         raise ValueError("a decoding graph gives words, not tokens: use over_graph()")

@@ -336,7 +336,7 @@ def _errors(
     """The error fields of a Report."""
     again = (options.repetitions, options.seed)
     low, high = scoring.bootstrap(edits.errors, edits.words, material.speakers, *again)
-    delta = (None, None, None, None)
+    delta: tuple[float | None, ...] = (None, None, None, None)
     if dense is not None:
         base = {
             row["id"]: row["insertions"] + row["deletions"] + row["substitutions"] for row in dense
@@ -408,63 +408,83 @@ def evaluate_many(
     paired with it.
 
     What is already measured (same file, split and conditions) is kept unless `again`. Speed is
-    measured once a subnet, in turn with dense.
-    `spread` has other processes listen, to all subnets of a split at once. Raises Interrupted when
-    `progress` says stop; what is finished
-    is stored.
+    measured once a subnet, in turn with dense. `spread` has other processes decode, all subnets of
+    a split at once. Raises Interrupted when `progress` says stop; what is finished is stored.
     """
-    options = options or Options()
-    folder = store.folder_of(run)
+    options, folder = options or Options(), store.folder_of(run)
     if subnets:  # reports bear the decoder's own name
-        options = replace(
-            options, decoder=opened(packing.pack(folder, subnets[0]), options).decoder
-        )
+        opened_first = opened(packing.pack(folder, subnets[0]), options)
+        options = replace(options, decoder=opened_first.decoder)
     splits = options.splits or [s for s in prepared.splits if s not in NOT_TESTED]
     ordered = sorted(subnets, key=lambda s: (s.name != DENSE, s.sparsity, s.name))
-    done, began, speeds = [], time.monotonic(), {}
+    reports, began, speeds = list[Report](), time.monotonic(), dict[str, Speed]()
     for split in splits:
-        one = material(prepared, split)
-        todo = (
-            [s for s in ordered if again or _measured(folder, s, one, options) is None]
-            if spread
-            else []
-        )
-        listen = (
-            spread([(s, packing.pack(folder, s)) for s in todo], one, options, rival(folder))
-            if spread and todo
-            else None
-        )
+        a_split = _Split(folder, material(prepared, split), options, again, speeds)
+        decode = a_split.spread(ordered, spread) if spread else {}
         for subnet in ordered:
-            count, total = len(done), len(splits) * len(ordered)
+            count, total = len(reports), len(splits) * len(ordered)
             left = (time.monotonic() - began) / count * (total - count) if count else None
-            if not progress(
-                count / total, f"{subnet.name} on {one.split} ({count + 1} of {total})", left
-            ):
+            text = f"{subnet.name} on {a_split.material.split} ({count + 1} of {total})"
+            if not progress(count / total, text, left):
                 raise Interrupted(f"stopped after {count} of {total} measurements; they are stored")
-            dense = _dense_rows(folder, subnet, one, options)
-            report = None if again else _measured(folder, subnet, one, options)
-            if report is not None and report.delta_wer is None and dense is not None:
-                report = None  # dense was not measured yet when this was
-            if report is None:
-                heard = listen(subnet) if listen and subnet in todo else None
-                report, rows = evaluate(
-                    folder,
-                    subnet,
-                    one,
-                    options,
-                    speed=speeds.get(subnet.name),
-                    dense=dense,
-                    heard=heard,
-                )
-                store.save_report(folder, report, rows)
-            in_turn = (
-                report.speed_ratio is not None or subnet.name == DENSE or not has_dense(folder)
-            )  # else timed alone, long ago
-            if report.rtf is not None and report.hardware == provenance.hardware() and in_turn:
-                speeds[subnet.name] = Speed(**{name: getattr(report, name) for name in TIMES})
-            done.append(report)
-    progress(1.0, f"{len(done)} measurements are stored", 0.0)
-    return done
+            reports.append(a_split.report(subnet, decode.get(subnet.name)))
+    progress(1.0, f"{len(reports)} measurements are stored", 0.0)
+    return reports
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One split in the course of measuring many subnets."""
+
+    folder: Path
+    material: Material
+    options: Options
+    again: bool
+    speeds: dict[str, Speed]  # {subnet: its speed, once measured}; shared by the splits
+
+    def spread(
+        self, subnets: Sequence[Subnet], spread: Spread
+    ) -> dict[str, Callable[[Subnet], Heard]]:
+        """Other processes begin to decode what is not measured yet -> {subnet: waits for its}."""
+        todo = [
+            s
+            for s in subnets
+            if self.again or _measured(self.folder, s, self.material, self.options) is None
+        ]
+        if not todo:
+            return {}
+        packed = [(s, packing.pack(self.folder, s)) for s in todo]
+        wait = spread(packed, self.material, self.options, rival(self.folder))
+        return {s.name: wait for s in todo}
+
+    def report(self, subnet: Subnet, decode: Callable[[Subnet], Heard] | None) -> Report:
+        """The subnet's stored report, or a new one, which is stored."""
+        dense = _dense_rows(self.folder, subnet, self.material, self.options)
+        known = None
+        if not self.again:
+            known = _measured(self.folder, subnet, self.material, self.options)
+        if known is None or (known.delta_wer is None and dense is not None):
+            # not measured, or before dense was
+            known, rows = evaluate(
+                self.folder,
+                subnet,
+                self.material,
+                self.options,
+                speed=self.speeds.get(subnet.name),
+                dense=dense,
+                heard=decode(subnet) if decode else None,
+            )
+            store.save_report(self.folder, known, rows)
+        self._keep_speed(subnet, known)
+        return known
+
+    def _keep_speed(self, subnet: Subnet, report: Report) -> None:
+        """For the next split, unless it was timed elsewhere or, long ago, alone."""
+        in_turn = (
+            report.speed_ratio is not None or subnet.name == DENSE or not has_dense(self.folder)
+        )
+        if report.rtf is not None and report.hardware == provenance.hardware() and in_turn:
+            self.speeds[subnet.name] = Speed(**{name: getattr(report, name) for name in TIMES})
 
 
 def _measured(folder: Path, subnet: Subnet, material: Material, options: Options) -> Report | None:

@@ -39,7 +39,8 @@ class Damaged(Exception):
     """The file opened, but what it holds is not what was written."""
 
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callable[P, T]:

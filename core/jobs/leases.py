@@ -11,7 +11,7 @@ from typing import Any
 from core.jobs import heartbeat
 from core.jobs.database import transaction
 from core.jobs.job import JOB_STATES, Job
-from core.jobs.queue import DEVICE, STALE_S, fetch, job_of
+from core.jobs.queue import DEVICE, STALE_S, fetch, job_of, number_of
 
 RETRY_S = 30.0  # until a failed job is tried again; doubled each time
 
@@ -121,13 +121,11 @@ def kept(db: sqlite3.Connection, job: Job) -> Job:
         "select 1 from jobs where id = ?", (job.id,)
     ).fetchone():  # another one has its number now
         values["id"] = None
-    return fetch(
-        db,
-        db.execute(
-            f"insert into jobs ({', '.join(values)}) values ({', '.join('?' * len(values))})",
-            tuple(values.values()),
-        ).lastrowid,
+    cursor = db.execute(
+        f"insert into jobs ({', '.join(values)}) values ({', '.join('?' * len(values))})",
+        tuple(values.values()),
     )
+    return fetch(db, number_of(cursor))
 
 
 @transaction

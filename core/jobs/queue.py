@@ -90,7 +90,7 @@ def add(
         )
     for number in after:
         fetch(db, number)
-    return db.execute(
+    cursor = db.execute(
         "insert into jobs (kind, payload, state, run, created, priority, after, retries, device, "
         "runner, settings) values (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -105,7 +105,14 @@ def add(
             runner,
             json.dumps(settings or {}),
         ),
-    ).lastrowid
+    )
+    return number_of(cursor)
+
+
+def number_of(cursor: sqlite3.Cursor) -> int:
+    """Of the job that was just inserted."""
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
 
 
 @reading

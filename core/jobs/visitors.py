@@ -250,10 +250,9 @@ class Ledger:
     """What each visitor uploaded and transcribed within the last hour, in this server's process."""
 
     def __init__(self) -> None:
-        self._lock, self._taken = (
-            threading.Lock(),
-            defaultdict(dict),
-        )  # {visitor: {key: (time, bytes)}}
+        self._lock = threading.Lock()
+        # {visitor: {key: (time, bytes)}}
+        self._taken: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
 
     def take(self, visitor: Visitor, key: str, size: int = 0) -> None:
         """Count a recording of `size` bytes once, or (size 0) a transcription. Refused beyond the

@@ -20,7 +20,7 @@ from core.jobs import (
     heartbeat,
     leases,
     queue,
-    ray_client as cluster,
+    ray_client,
     visitors,
 )
 from core.jobs.job import Job
@@ -66,9 +66,9 @@ class Worker:
                 for job in leases.impossible(self.name, self.slots):
                     _say(f"job {job.id} asks for {job.device}: there is none here")
                 running = [thread for thread in running if thread.is_alive()]
-                job = leases.claim(self.name, self.slots)
-                if job is not None:
-                    running += self.start(job)
+                claimed = leases.claim(self.name, self.slots)
+                if claimed is not None:
+                    running += self.start(claimed)
                     done += 1
                 elif not running and time.monotonic() - idle_since > 60 * self.idle_minutes:
                     break
@@ -102,7 +102,10 @@ class Worker:
                 else f"the job's process could not be started: {error or type(error).__name__}"
             )
             leases.fail(
-                job.id, text, self.name, again=not wrong or isinstance(error, cluster.Unreachable)
+                job.id,
+                text,
+                self.name,
+                again=not wrong or isinstance(error, ray_client.Unreachable),
             )
             return []
         thread = threading.Thread(target=self.follow, args=(job, handle), name=f"job {job.id}")
@@ -167,8 +170,8 @@ class Worker:
         return code, bool(facts)
 
 
-def _reason(code: int, job_id: int) -> str:
-    if code < 0:
+def _reason(code: int | None, job_id: int) -> str:
+    if code is not None and code < 0:
         name = signal.Signals(-code).name
         why = f"the job's process was ended by {name}" + (
             " (often lack of memory)" if name == "SIGKILL" else ""

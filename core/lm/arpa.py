@@ -12,7 +12,6 @@ import math
 import re
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import zstandard
@@ -105,7 +104,7 @@ def unpacked(data: bytes, suffix: str) -> bytes:
     """The content of a plain, .gz or .zst file. ValueError for one that unfolds to more than
     LARGEST.
     """
-    packed: IO[bytes] | None = (
+    packed: gzip.GzipFile | zstandard.ZstdDecompressionReader | None = (
         gzip.GzipFile(fileobj=io.BytesIO(data))
         if suffix == ".gz"
         else zstandard.ZstdDecompressor().stream_reader(data)
@@ -160,7 +159,7 @@ def _head(lines: list[str], place: int) -> tuple[dict[int, int], int]:
                     f"line {place + 1}: expected 'ngram LENGTH=COUNT', got {line[:60]!r}"
                 )
             length, _, number = line[6:].partition("=")
-            announced[_number(length, int, place)] = _number(number, int, place)
+            announced[int(_number(length, int, place))] = int(_number(number, int, place))
         place += 1
     given, announced = (
         announced,

@@ -186,5 +186,5 @@ def _discounts(counts: Iterable[int]) -> tuple[float, float, float, float]:
         y = times[1] / (times[1] + 2 * times[2])
         found = [i - (i + 1) * y * times[i + 1] / times[i] for i in (1, 2, 3)]
         if all(0 < d <= i for i, d in enumerate(found, 1)):
-            return 0.0, *found
+            return 0.0, found[0], found[1], found[2]
     return 0.0, *FALLBACK

@@ -97,7 +97,7 @@ def _check(node: Node, slots: dict[str, Node], number: int, inside: tuple[str, .
             )
         _check(slots[node.text], slots, number, (*inside, node.text))
     elif node.kind == "slot":
-        low, high = map(int, NUMBERS.fullmatch(node.text).groups())
+        low, high = _bounds(node.text)
         if not 0 <= low <= high <= 999_999 or high - low > MOST_NUMBERS:
             raise ValueError(
                 f"line {number}: {{{node.text}}} is not allowed: numbers go up, from 0 to 999999,"
@@ -137,8 +137,14 @@ def _said(node: Node) -> list[str]:
     )
 
 
+def _bounds(slot: str) -> tuple[int, int]:
+    """Lowest and highest number of a slot that NUMBERS matches."""
+    low, high = NUMBERS.findall(slot)[0]
+    return int(low), int(high)
+
+
 def _numbers(bounds: str) -> Node:
-    low, high = map(int, NUMBERS.fullmatch(bounds).groups())
+    low, high = _bounds(bounds)
     return Node(
         "one",
         parts=tuple(

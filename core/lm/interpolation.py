@@ -48,7 +48,7 @@ def _longer(mixed: NGrams, table: Table, models: list[tuple[NGrams, float]]) -> 
     """With one more table, whose probabilities are those of both models."""
     longer = NGrams(mixed.vocabulary, [*mixed.tables, table])
     grams = longer.gram_ids(longer.order)
-    p = sum(share * _of_model(model, mixed, grams) for model, share in models)
+    p = np.sum([share * _of_model(model, mixed, grams) for model, share in models], axis=0)
     if not mixed.tables:
         log10 = np.log10(np.maximum(p / p.sum(), 1e-300))
         log10[BOS] = NEVER

@@ -118,7 +118,8 @@ class Components:
         first, last = (
             s * self._places(unit, s * everyone) for s in (1, -1)
         )  # of -1, -2, ... the least is the last
-        line, times = (slice(None), 0), unit.columns
+        line: tuple[slice, int] | int = (slice(None), 0)
+        times = unit.columns
         if not (
             cut and unit.name in cut.rows
         ):  # blocks below each other belong to the same component

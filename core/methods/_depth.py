@@ -24,7 +24,9 @@ from torch import Tensor
 from core import cost
 from core.methods import base
 from core.models import base as models
+from core.models.base import Model
 from core.records import Anatomy, Origin, Recipe, Subnet
+from core.sparsity import blocks
 
 SUPERNET = 1.0  # weight of the largest size's loss
 VOCABULARY = 8  # of a model that is built to count its branches
@@ -66,7 +68,9 @@ class Depth(base.Method):
             )
         return replace(recipe, model=model)
 
-    def __init__(self, options, model, anatomy, updates, seed):
+    def __init__(
+        self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int
+    ) -> None:
         super().__init__(options, model, anatomy, updates, seed)
         self.branches = branches(anatomy)
         self.sizes = sorted(options.sizes, reverse=True)
@@ -165,6 +169,6 @@ class Depth(base.Method):
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
         dense = Subnet("dense", "", {}, 0.0, origin=Origin.TRAINED)
         return base.Results(
-            base.blocks.rank_all(averaged, self.anatomy.units),
+            blocks.rank_all(averaged, self.anatomy.units),
             [dense, *map(self.size, range(len(self.sizes)))],
         )

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from core import cost
 from core.methods import base
-from core.records import Origin, Subnet
+from core.models.base import Model
+from core.records import Anatomy, Origin, Subnet
 from core.sparsity import blocks
 
 
@@ -26,7 +27,9 @@ class Pruned(base.Ranked):
     def pattern(cls, options: Any) -> str:
         return options.pattern
 
-    def __init__(self, options, model, anatomy, updates, seed):
+    def __init__(
+        self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int
+    ) -> None:
         super().__init__(options, model, anatomy, updates, seed)
         self.end = max(1, round(options.ramp_end * updates))
         group = max(u.group for u in anatomy.units)

@@ -16,8 +16,8 @@ from torch import Tensor
 from core import cost
 from core.data.batches import Batch
 from core.methods import base
-from core.models.base import Output
-from core.records import Subnet
+from core.models.base import Model, Output
+from core.records import Anatomy, Subnet
 
 
 class Sandwich(base.Ranked):
@@ -27,7 +27,9 @@ class Sandwich(base.Ranked):
     A method says what its sparsest subnet keeps and how a random one is drawn.
     """
 
-    def __init__(self, options, model, anatomy, updates, seed):
+    def __init__(
+        self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int
+    ) -> None:
         super().__init__(options, model, anatomy, updates, seed)
         self.begin = round(options.warmup * updates)  # first update of the sandwich
         if options.distillation != "none" and not model.posteriors:
@@ -96,7 +98,9 @@ def divergence(pupil: Output, teacher: Output, kind: str) -> Tensor:
     """Sum over valid frames of KL(p || q), or of the larger alpha-divergence of -1 and +1; p
     teacher (detached), q pupil.
     """
-    log_p, log_q = teacher.log_probs.detach(), pupil.log_probs
+    log_q, log_p = pupil.log_probs, teacher.log_probs
+    assert log_q is not None and log_p is not None  # asked for when the method was built
+    log_p = log_p.detach()
     p = log_p.exp()
     kl = (p * (log_p - log_q)).sum(-1)  # [B, T], alpha -> 1
     if kind == "alpha":

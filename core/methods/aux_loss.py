@@ -15,9 +15,10 @@ from torch import Tensor
 from core.data.batches import Batch
 from core.methods import _depth, base
 from core.models import base as models
-from core.models.base import Output, ctc_loss
-from core.records import Origin, Recipe, Subnet, option
+from core.models.base import Model, Output, ctc_loss
+from core.records import Anatomy, Origin, Recipe, Subnet, option
 from core.registry.cards import Display
+from core.sparsity import blocks
 
 VERSION = 1
 DISPLAY = Display(
@@ -52,7 +53,9 @@ class Method(base.Method):
             )
         return replace(recipe, model=model)
 
-    def __init__(self, options, model, anatomy, updates, seed):
+    def __init__(
+        self, options: Options, model: Model, anatomy: Anatomy, updates: int, seed: int
+    ) -> None:
         super().__init__(options, model, anatomy, updates, seed)
         self.exits = sorted(options.exits, reverse=True)
 
@@ -63,16 +66,16 @@ class Method(base.Method):
         self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None
     ) -> Tensor:
         total = super().loss(a_pass, output, batch, teacher)
-        for head, blocks in enumerate(self.exits, start=1):
-            early = self.model.read_out(output.taps[blocks - 1], head)
+        for head, depth in enumerate(self.exits, start=1):
+            early = self.model.read_out(output.taps[depth - 1], head)
             total = total + self.options.exit_weight * ctc_loss(early, output.lengths, batch)
         return total
 
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
         sizes = [Subnet("dense", "", {}, 0.0, origin=Origin.TRAINED)]
-        for head, blocks in enumerate(self.exits, start=1):
+        for head, depth in enumerate(self.exits, start=1):
             kept = list(
-                dict.fromkeys(u.branch for u in self.anatomy.units if u.layer < blocks and u.branch)
+                dict.fromkeys(u.branch for u in self.anatomy.units if u.layer < depth and u.branch)
             )
-            sizes.append(_depth.subnet(self.anatomy, kept, head, f"b{blocks}"))
-        return base.Results(base.blocks.rank_all(averaged, self.anatomy.units), sizes)
+            sizes.append(_depth.subnet(self.anatomy, kept, head, f"b{depth}"))
+        return base.Results(blocks.rank_all(averaged, self.anatomy.units), sizes)

@@ -206,7 +206,7 @@ def training_tmacs(
     rates = [
         p.share
         * cost.macs_per_second(
-            method.anatomy, p.subnet and chosen.get(p.subnet.name, p.subnet).keep
+            method.anatomy, chosen.get(p.subnet.name, p.subnet).keep if p.subnet else None
         )
         for p in passes
     ]

@@ -16,6 +16,7 @@ dropped Z's values at the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,8 @@ from torch import Tensor
 
 from core import cost
 from core.methods import _pruned, base
-from core.records import Unit, option
+from core.models.base import Model
+from core.records import Anatomy, Unit, option
 from core.registry.cards import Display
 from core.sparsity import blocks, sensing
 
@@ -80,7 +82,9 @@ class Options:
 
 
 class Method(_pruned.Pruned):
-    def __init__(self, options, model, anatomy, updates, seed):
+    def __init__(
+        self, options: Options, model: Model, anatomy: Anatomy, updates: int, seed: int
+    ) -> None:
         super().__init__(options, model, anatomy, updates, seed)
         self.stand_ins: dict[str, Tensor] = {}  # {unit: Z [R, C]}
         self.metrics: dict[str, Tensor] = {}  # {unit: X'X [C, C]} of the update under way (R3)
@@ -91,7 +95,7 @@ class Method(_pruned.Pruned):
             for unit in anatomy.units:
                 model.get_submodule(unit.name).register_forward_pre_hook(self._collector(unit.name))
 
-    def _collector(self, name: str):
+    def _collector(self, name: str) -> Callable[[torch.nn.Module, tuple[Tensor, ...]], None]:
         def collect(_module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if (
                 self.collecting and torch.is_grad_enabled()

@@ -14,7 +14,8 @@ import numpy as np
 
 from core import cost
 from core.methods import _sandwich, base
-from core.records import option
+from core.models.base import Model
+from core.records import Anatomy, option
 from core.registry.cards import Display
 
 VERSION = 1
@@ -81,7 +82,9 @@ class Options:
 
 
 class Method(_sandwich.Sandwich):
-    def __init__(self, options, model, anatomy, updates, seed):
+    def __init__(
+        self, options: Options, model: Model, anatomy: Anatomy, updates: int, seed: int
+    ) -> None:
         super().__init__(options, model, anatomy, updates, seed)
         if options.random_from > options.sparsest:
             raise ValueError(

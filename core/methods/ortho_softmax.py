@@ -13,6 +13,7 @@ until each size is frozen: what the smaller one keeps, then the largest gates th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +23,8 @@ from core.data.batches import Batch
 from core.methods import _depth, base
 from core.methods._components import Components
 from core.models import base as models
-from core.models.base import Output
-from core.records import Origin, Recipe, Subnet, option
+from core.models.base import Model, Output
+from core.records import Anatomy, Origin, Recipe, Subnet, option
 from core.registry.cards import Display
 
 VERSION = 1
@@ -94,7 +95,9 @@ class Method(_depth.Depth):
             )
         return replace(recipe, model=changed)
 
-    def __init__(self, options, model, anatomy, updates, seed):
+    def __init__(
+        self, options: Options, model: Model, anatomy: Anatomy, updates: int, seed: int
+    ) -> None:
         super().__init__(options, model, anatomy, updates, seed)
         self.components = Components(anatomy, model.cuts())
         self.fixed, self.costs = self.components.costs(options.budget)
@@ -125,7 +128,7 @@ class Method(_depth.Depth):
         rows = self.rows()
         return rows[: self.count(rows, self.share(step))].sum(0)
 
-    def gates(self, subnet: Subnet | None, step: int) -> dict:
+    def gates(self, subnet: Subnet | None, step: int) -> dict[str, Any]:
         if subnet is None:
             return {}
         if subnet.name == "shrinking":

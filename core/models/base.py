@@ -40,13 +40,16 @@ class Output:
     @property
     def frames(self) -> Tensor:
         """What the model's decoder reads, [B, T, ...]."""
-        return self.log_probs if self.encodings is None else self.encodings
+        frames = self.log_probs if self.encodings is None else self.encodings
+        assert frames is not None  # a model gives one of both
+        return frames
 
     def detached(self) -> Output:
         """The same without the way back to the weights."""
-        parts = {n: getattr(self, n) for n in ("log_probs", "encodings")}
         return dataclasses.replace(
-            self, **{n: None if t is None else t.detach() for n, t in parts.items()}
+            self,
+            log_probs=None if self.log_probs is None else self.log_probs.detach(),
+            encodings=None if self.encodings is None else self.encodings.detach(),
         )
 
 
@@ -62,10 +65,13 @@ class Cut:
     columns: tuple[str, ...]
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch, reduction: str = "sum") -> Tensor:
+def ctc_loss(
+    log_probs: Tensor | None, lengths: Tensor, batch: Batch, reduction: str = "sum"
+) -> Tensor:
     """CTC (Graves et al. 2006) summed over the batch, or [B] by "none". Whether labels fit the
     frames is checked by prepare.
     """
+    assert log_probs is not None  # of a model with posteriors
     return F.ctc_loss(
         log_probs.transpose(0, 1),
         batch.tokens,
@@ -80,6 +86,7 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, batch: Batch, reduction: str = 
 class Model(nn.Module):
     """A streaming recogniser. `noise_width` random numbers per utterance feed its dropout."""
 
+    options: Any  # the plug-in's Options
     noise_width: int
     posteriors = True  # whether its Output has log_probs, for distillation and CTC at taps
     decoding = "ctc"  # which decoders of core.decoding read its frames: ctc | transducer

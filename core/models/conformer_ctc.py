@@ -180,7 +180,7 @@ class ConformerCTC(Model):
         """Feed-forwards by quarters of their hidden units, attention by heads; a convolution stays
         whole.
         """
-        found = {}
+        found: dict[str, Cut] = {}
         for b in (f"blocks.{i}" for i in range(self.options.blocks)):
             found |= {
                 f"{b}.{f}": Cut(QUARTERS, (f"{b}.{f}.up",), (f"{b}.{f}.down",))

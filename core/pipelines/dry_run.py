@@ -136,7 +136,7 @@ def average(method: Method, updates: int, of: Callable[[Method, int], float]) ->
 def macs(method: Method, step: int) -> float:
     """Executed multiply-accumulates of an update's passes, per second of speech."""
     return sum(
-        p.share * cost.macs_per_second(method.anatomy, p.subnet and p.subnet.keep)
+        p.share * cost.macs_per_second(method.anatomy, p.subnet.keep if p.subnet else None)
         for p in method.plan(step)
     )
 

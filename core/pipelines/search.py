@@ -96,5 +96,5 @@ def _shipped(run_id: str, method: str, options: evolution.Options) -> list[Subne
     if store.own_part(folder) == folder:
         return []
     names = [allocation.name_of(ORIGINS[method], s) for s in sorted(options.sparsities)]
-    shipped = {s.name: s for s in store.subnets(folder, own=False)}
+    shipped = {s.name: s for s in store.subnets(folder, added=False)}
     return [shipped[n] for n in names] if all(n in shipped for n in names) else []

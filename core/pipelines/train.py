@@ -165,7 +165,8 @@ def _train(
     facts = _together(
         group, lambda: finishing.facts_of(trainer, built.recipe, prepared), first=True
     )
-    _together(group, lambda: trainer.keeps and finishing.finish(trainer, folder, built, facts))
+    if_kept = finishing.finish if trainer.keeps else lambda *_: None
+    _together(group, lambda: if_kept(trainer, folder, built, facts))
 
 
 def _run(trainer: Trainer, folder: Path, report: ProgressCallback) -> None:

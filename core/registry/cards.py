@@ -15,7 +15,7 @@ class CardOption:
     unit: str = ""
     low: float | None = None
     high: float | None = None
-    choices: tuple = ()
+    choices: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -106,13 +106,10 @@ def _version(tree: ast.Module, required: bool) -> int:
 def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
     """The expression that a module gives to `name`; None where it does not."""
     for node in tree.body:
-        targets: list[ast.expr] = []
-        if isinstance(node, ast.Assign):
-            targets = node.targets
-        elif isinstance(node, ast.AnnAssign):
-            targets = [node.target]
-        if any(isinstance(t, ast.Name) and t.id == name for t in targets):
-            return node.value
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(t, ast.Name) and t.id == name for t in targets):
+                return node.value
     return None
 
 
@@ -149,7 +146,7 @@ def _option(field: ast.AnnAssign) -> CardOption:
             f"`{name}: type = option(default, help)`"
         )
     given = [_literal(a, f"Options.{name}") for a in call.args]
-    named = {k.arg: _literal(k.value, f"Options.{name}") for k in call.keywords}
+    named = {str(k.arg): _literal(k.value, f"Options.{name}") for k in call.keywords}
     values = dict(zip(("default", "help"), given)) | named
     wrong = set(values) - {"default", "help", "unit", "low", "high", "choices"}
     if wrong or not {"default", "help"} <= set(values):
@@ -161,7 +158,7 @@ def _option(field: ast.AnnAssign) -> CardOption:
     return CardOption(name, ast.unparse(field.annotation).strip("'\""), **values)
 
 
-def _literal(node: ast.AST, where: str) -> Any:
+def _literal(node: ast.expr, where: str) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:

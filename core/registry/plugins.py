@@ -68,7 +68,7 @@ def options(room: str, choice: Choice, where: str) -> Any:
 
 def defaults(room: str, name: str) -> dict[str, Any]:
     """{option of a plug-in: its default}."""
-    return vars(load(room, name).Options())
+    return dict(vars(load(room, name).Options()))
 
 
 def check_name(name: Any, allowed: Iterable[str], what: str) -> None:
@@ -135,7 +135,7 @@ def check_value(
     value: Any,
     low: float | None = None,
     high: float | None = None,
-    choices: tuple = (),
+    choices: tuple[Any, ...] = (),
 ) -> Any:
     """`value` as the type written in the source as `kind`; ValueError when type, range or choice is
     wrong.
@@ -174,7 +174,7 @@ def range_text(low: float | None, high: float | None) -> str:
 _WRONG = object()
 
 
-def _items(value: Any) -> list:
+def _items(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return list(value.values())
     return list(value) if isinstance(value, (list, tuple)) else [value]
@@ -221,13 +221,14 @@ def _typed(kind: str, value: Any) -> Any:
 
 def _container(wanted: type, inner: list[str], value: Any) -> Any:
     if wanted is dict:
-        items = (
+        typed = (
             {_typed(inner[0], k): _typed(inner[1], v) for k, v in value.items()}
             if inner
             else dict(value)
         )
-        return _WRONG if _WRONG in items or any(v is _WRONG for v in items.values()) else items
+        return _WRONG if _WRONG in typed or any(v is _WRONG for v in typed.values()) else typed
     if wanted in (list, tuple):
+        items: list[Any]
         if wanted is tuple and inner and inner[-1] != "...":
             items = (
                 [_typed(k, v) for k, v in zip(inner, value)]

@@ -372,9 +372,10 @@ def record_file(name: str, arm: str, seed: int) -> Path:
 def record(name: str, arm: str, seed: int) -> dict[str, Any] | None:
     """What a finished training left, or None; a damaged file counts as none: it is made again."""
     try:
-        return json.loads(record_file(name, arm, seed).read_text())
+        stored: dict[str, Any] = json.loads(record_file(name, arm, seed).read_text())
     except (OSError, ValueError):
         return None
+    return stored
 
 
 def save_record(name: str, made: dict[str, Any]) -> Path:

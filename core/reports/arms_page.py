@@ -14,7 +14,8 @@ from core.registry.recipe_sets import RecipeSet
 from core.reports import arms, tables
 
 T_TEST = (
-    "; p is at least that of a t test over the seeds, whose variance is told from all arms of a"
+    "; p is at least that of a t test over the seeds, whose variance is estimated from all"
+    " arms of a"
     " column (randomised blocks)"
 )
 
@@ -31,14 +32,14 @@ def text(recipe_set: RecipeSet) -> str:
         parts.append(f"Not finished: {', '.join(missing)}.")
     if whole:
         parts += [
-            "## Words wrong",
+            "## WER",
             (
-                "In a hundred, and the difference in points to the first arm of the column. p"
+                "In %, and the difference in points to the first arm of the column. p"
                 " values are Holm-adjusted over the table."
             ),
             _table(whole, columns, arms.ERRORS, arms.WORDS, 100.0, 1),
             "## Loss per frame",
-            "Finer than words where most words are wrong.",
+            "Finer than WER where most words are wrong.",
             _table(whole, columns, arms.LOSS, arms.FRAMES, 1.0, 3),
             *_each_test(whole),
             *_agreement(whole),
@@ -65,7 +66,8 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
         size = next(iter(run["sizes"]))
         people, words = len(run["sizes"][size]["speakers"]), arms.total(run, size, arms.WORDS)
         opening += (
-            f" The first arm: {run['updates']} updates, {run['audio_hours']:.2f} h heard,"
+            f" The first arm: {run['updates']} updates, {run['audio_hours']:.2f} h of training"
+            f" audio,"
             f" {run['seconds'] / 60:.1f} minutes "
             f"({run['hardware']}, {run['threads']} threads, {run['precision']}), seeds"
             f" {', '.join(map(str, recipe_set.seeds))}, "
@@ -161,8 +163,8 @@ def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
     head = ["arm", "size", "test", "WER %"]
     return (
         [
-            "## Each test alone",
-            "Words wrong in a hundred, mean of the seeds.",
+            "## Each test set",
+            "Mean of the seeds.",
             tables.table(head, rows),
         ]
         if rows
@@ -232,7 +234,7 @@ def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
     head = [
         "arm",
         "size",
-        "zeros",
+        "sparsity",
         "million parameters that are not zero",
         "MB file, estimated within 7 kB",
         "MMAC/s executed",
@@ -269,7 +271,7 @@ def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
             "run",
             "on",
             "updates",
-            "h heard",
+            "training audio, h",
             "minutes",
             "minutes of selection",
             "10^12 MACs",

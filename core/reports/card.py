@@ -29,7 +29,8 @@ BOTH = (
 )
 CURVE_ROWS = 8
 SPEED_NOTE = (
-    "Zeros save bytes, not time: the runtime multiplies them like other numbers, which is why the"
+    "Sparsity saves bytes, not time: the runtime multiplies zeros like other numbers, which is"
+    " why the"
     " executed MMACs are the same for every size that runs all branches. Times are those of the"
     " machine named, one stream, one thread."
 )
@@ -84,7 +85,8 @@ def _what(folder: Path, reports: list[Report]) -> str:
         (BOTH if zeros else SHALLOWER).format(parts=parts) if shallower else NESTED
     )
     return (
-        f"# {recipe.title or folder.name}\n\nA speech recogniser for English: it writes down what"
+        f"# {recipe.title or folder.name}\n\nA streaming speech recognizer for English: it"
+        f" transcribes what"
         f" is said while it is said. {kind} {span[0].upper()}{span[1:]} below; a size is the file"
         f" that a user downloads.\n\nRun `{folder.name}`. Model `{recipe.model.name}`, method"
         f" `{recipe.method.name}`: {cost.parameters(anatomy) / 1e6:.2f} million parameters,"
@@ -100,7 +102,7 @@ def _never_pruned(anatomy: Anatomy) -> str:
     for tensor in anatomy.fixed:
         parts = [p for p in tensor.name.split(".") if not p.isdigit()]
         kind = (
-            "normalisations"
+            "normalizations"
             if any("norm" in p for p in parts)
             else (
                 "biases"
@@ -118,11 +120,11 @@ def _use(reports: list[Report]) -> str:
     best = min(reports, key=lambda r: r.wer)
     worst = max((r for r in reports if r.subnet == best.subnet), key=lambda r: r.wer)
     return (
-        "For: seeing, hearing and studying what a recogniser loses when it becomes smaller, and"
+        "For: seeing, hearing and studying what a recognizer loses when it becomes smaller, and"
         " short spoken commands and strings of words in English.\n\nNot for: dictation, other"
         " languages, telephone speech, several people talking at once, or anything in which a"
         " wrong word does harm. It does not tell speakers apart and must not be used to. Its best"
-        f" measured split is {best.split} ({tables.percent(best.wer)} of words wrong with subnet"
+        f" measured split is {best.split} ({tables.percent(best.wer)} WER with subnet"
         f" `{best.subnet}`), its hardest for the same subnet {worst.split}"
         f" ({tables.percent(worst.wer)})."
     )
@@ -130,8 +132,9 @@ def _use(reports: list[Report]) -> str:
 
 def _results(reports: list[Report]) -> str:
     parts = [
-        "WER = words wrong in a hundred, with its 95 % interval (bootstrap over speakers, then"
-        " utterances). Zeros = share of the prunable weights. MB = 10^6 bytes of the file that was"
+        "WER = word error rate with its 95 % CI (bootstrap over speakers, then"
+        " utterances). Sparsity = share of prunable weights set to zero. MB = 10^6 bytes of"
+        " the file that was"
         " read back and measured."
     ]
     for same in tables.by_condition(reports).values():
@@ -149,10 +152,10 @@ def result_table(same: list[Report]) -> str:
     """One condition's reports, a row each."""
     head = (
         "subnet",
-        "zeros",
+        "sparsity",
         "MB file",
         "MB zstd",
-        "WER % (95 % interval)",
+        "WER % (95 % CI)",
         "against dense, points",
         "CER %",
         "MMACs/s executed",
@@ -218,7 +221,8 @@ def _limits(folder: Path, reports: list[Report], stages: list[dict[str, Any]]) -
     if known:
         of = f" of {sum(hours.values()):.1f} different hours" if hours else ""
         lines.append(
-            f"Speech: {sum(s['audio_hours'] for s in known):.1f} hours heard{of}. Recognisers in"
+            f"Speech: {sum(s['audio_hours'] for s in known):.1f} hours of training audio{of}."
+            f" Recognizers in"
             " daily use learn from thousands of hours and more."
         )
     unit = store.recipe(folder).tokens.get("kind", "pieces").replace("pieces", "word pieces")
@@ -236,7 +240,7 @@ def _limits(folder: Path, reports: list[Report], stages: list[dict[str, Any]]) -
     options = catalog.card("methods", store.recipe(folder).method.name).options
     if any(o.name == "sparsest" for o in options):
         lines.append(
-            "Sizes sparser than the sparsest trained are not offered: they were never learnt."
+            "Sizes sparser than the sparsest trained are not offered: they were never trained."
         )
     return "\n".join(f"- {line}" for line in lines)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from core import paths
 from core.reports import chain, tables
-from core.storage import metrics as history
+from core.storage import metrics
 
 CURVE_ROWS = 8
 
@@ -16,24 +16,24 @@ def data(stages: list[dict[str, Any]]) -> str:
     known: dict[str, str] = {}
     hours: dict[str, float] = {}
     for stage in stages:
-        known |= {name: licence for name, licence in stage.get("attributions") or []}
+        known |= {name: license for name, license in stage.get("attributions") or []}
         hours |= stage.get("data_hours") or {}
     rows = [
-        (name, f"{hours[name]:.2f}" if name in hours else "-", licence)
-        for name, licence in known.items()
+        (name, f"{hours[name]:.2f}" if name in hours else "-", license)
+        for name, license in known.items()
     ]
     if not rows:
         return "The records name no corpora."
     total = (
-        f" Together {sum(hours.values()):.1f} h of different speech; it was heard more than once."
+        f" Together {sum(hours.values()):.1f} h of different speech; it was used more than once."
         if hours
         else ""
     )
     return (
-        "Speech it was trained and measured on, with licence and authors. Recordings were"
+        "Speech it was trained and measured on, with license and authors. Recordings were"
         " selected, resampled to 16 kHz and partly transcoded; none is shipped here, nor any"
         f" reference text.{total}\n\n"
-        + tables.table(("corpus", "hours in training", "licence and authors"), rows)
+        + tables.table(("corpus", "hours in training", "license and authors"), rows)
     )
 
 
@@ -43,7 +43,7 @@ def training(folder: Path, stages: list[dict[str, Any]]) -> str:
         "run",
         "method",
         "updates",
-        "hours heard",
+        "training audio, h",
         "minutes of training",
         "learning rate",
         "seed",
@@ -62,7 +62,7 @@ def training(folder: Path, stages: list[dict[str, Any]]) -> str:
         )
     if all(s.get("audio_hours") is not None and s.get("seconds") is not None for s in known):
         said += (
-            f" Altogether {sum(s['audio_hours'] for s in known):.1f} hours of speech heard in "
+            f" Altogether {sum(s['audio_hours'] for s in known):.1f} hours of training audio in "
             f"{sum(s['seconds'] for s in known) / 60:.0f} minutes of training."
         )
     commands = "\n".join(chain.commands(folder, stages))
@@ -75,10 +75,10 @@ def training(folder: Path, stages: list[dict[str, Any]]) -> str:
 
 
 def _curve(folder: Path) -> str:
-    """Words wrong over hours heard, at most CURVE_ROWS rows a stage, the last always among them; ""
+    """WER over hours of training audio, at most CURVE_ROWS rows a stage, the last among them; ""
     where nothing was noted.
     """
-    chosen, known = [], history.learning(folder)
+    chosen, known = [], metrics.learning(folder)
     for number in sorted({r["stage"] for r in known}):
         rows = [r for r in known if r["stage"] == number]
         step = -(-len(rows) // CURVE_ROWS) or 1
@@ -95,10 +95,10 @@ def _curve(folder: Path) -> str:
         for r in chosen
     ]
     return (
-        "Words wrong on a little speech held out of training (the split `search`), noted along the"
+        "WER on a little speech held out of training (the split `search`), noted along the"
         " way; the columns are the passes of a step, under the masks of that moment:\n\n"
         + tables.table(
-            ("stage", "hours heard", *(f"{k}, {c}" for k, c in columns)),
+            ("stage", "training audio, h", *(f"{k}, {c}" for k, c in columns)),
             [(str(r["stage"]), f"{r['audio_hours']:.1f}", *line) for r, line in zip(chosen, cells)],
         )
         + "\n\n"

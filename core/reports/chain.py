@@ -12,7 +12,7 @@ from typing import Any
 from core import paths
 from core.records import Origin, Recipe
 from core.registry import catalog, recipes
-from core.storage import metrics as history, run_files, store
+from core.storage import metrics, run_files, store
 
 LONGEST_COMMAND = 500  # characters; a longer one is less readable than the recipe file itself
 # origins of subnets that `core search` makes
@@ -84,7 +84,7 @@ def stage(folder: Path) -> dict[str, Any]:
         "batch_seconds": training["batch_seconds"],
         **{n: done.get(n) for n in names},
         "data_hours": data_hours(done.get("prepared")),
-        "curve": history.curve(folder),
+        "curve": metrics.curve(folder),
         "command": command(recipe, folder.name),
     }
 

@@ -56,7 +56,7 @@ def text(result: list[dict[str, Any]]) -> str:
         "claim",
         "what",
         "verdict",
-        "words wrong, relative",
+        "WER, relative",
         "p",
         "WER % of each seed",
         "tested on",
@@ -76,7 +76,7 @@ def text(result: list[dict[str, Any]]) -> str:
         " times the speech, in comparisons that are not shown because every arm was above 85 %"
         " WER.\n\n"
         + " ".join(claims.__doc__.split("\n\n")[1].split())
-        + " The relative difference stands with its 95 % interval; WER, megabytes, minutes and"
+        + " The relative difference stands with its 95 % CI; WER, megabytes, minutes and"
         " executed multiply-accumulates (of the training, and of choosing sizes after it) of the"
         ' arm stand before those of what it is held against; for "kept most" the share of its'
         " branches that are kept, and of the others. That an advantage by more bytes is tested"

@@ -144,7 +144,7 @@ def text(facts: dict[str, Any]) -> str:
             tables.megabytes(r["bytes_other"]) + (" (not the same bytes)" if _unequal(r) else ""),
             tables.percent(r["wer"]),
             tables.percent(r["wer_other"]),
-            "the same net" if r["same_net"] else tables.points(r["delta"], r["low"], r["high"]),
+            "the same subnet" if r["same_net"] else tables.points(r["delta"], r["low"], r["high"]),
             tables.p_text(r["p"]),
             tables.p_text(r["holm"]),
         )
@@ -159,7 +159,7 @@ def text(facts: dict[str, Any]) -> str:
         "MB",
         "WER searched",
         "WER other",
-        "difference in points (95 % interval)",
+        "difference in points (95 % CI)",
         "p",
         "p after Holm",
     )
@@ -169,7 +169,7 @@ def text(facts: dict[str, Any]) -> str:
             verdict(rows),
             "",
             (
-                f"Negative differences favour the search. Paired bootstrap, {facts['repetitions']}"
+                f"Negative differences favor the search. Paired bootstrap, {facts['repetitions']}"
                 f" resamples (seed {facts['seed']}) of {units}; Holm's correction over all"
                 f" {facts['pairs']} pairs of this run."
             ),

@@ -52,8 +52,9 @@ def text(folders: list[Path]) -> str:
         (
             "Every measurement of the released runs, written by `python -m core release --results`"
             " from their records; no number is typed by hand. A table holds one split under one set"
-            " of decoding conditions. WER = words wrong in a hundred with its 95 % interval"
-            " (bootstrap over speakers, then utterances); zeros = share of the prunable weights; MB"
+            " of decoding conditions. WER = word error rate with its 95 % CI"
+            " (bootstrap over speakers, then utterances); sparsity = share of prunable weights"
+            " set to zero; MB"
             " = 10^6 bytes of the file a user downloads."
         ),
         (
@@ -95,11 +96,11 @@ def _table(same: list[Report]) -> str:
     head = (
         "run",
         "subnet",
-        "zeros",
-        "zeros, whole net",
+        "sparsity",
+        "sparsity, whole model",
         "MB file",
         "MB zstd",
-        "WER % (95 % interval)",
+        "WER % (95 % CI)",
         "against its dense, points",
         "insertions / deletions / substitutions",
         "RTF",
@@ -128,7 +129,7 @@ def goals(reports: list[Report]) -> str:
     """The goals beside what every run reached; at a size, the searched subnet if there is one: none
     is picked.
     """
-    head = ("goal", "zeros", "aim", "reached, % (95 % interval)", "run", "subnet", "met")
+    head = ("goal", "sparsity", "aim", "reached, % (95 % CI)", "run", "subnet", "met")
     rows = []
     for goal in GOALS:
         name = goal.people + (f" ({goal.when})" if goal.when else "")

@@ -33,27 +33,27 @@ class Line:
 
 
 SPOKEN = {
-    "01_volume_in_the_garden": Line("turn the volume up in the garden", "piper", "joe+1.06"),
-    "02_kitchen_blinds": Line("open the kitchen blinds", "hibari", "heart+0.94"),
-    "03_windy_in_detroit": Line("will it be windy in detroit tonight", "piper", "joe+0.91"),
-    "04_alarm_at_quarter_to_eight": Line(
+    "1_volume_in_the_garden": Line("turn the volume up in the garden", "piper", "joe+1.06"),
+    "2_kitchen_blinds": Line("open the kitchen blinds", "hibari", "heart+0.94"),
+    "3_windy_in_detroit": Line("will it be windy in detroit tonight", "piper", "joe+0.91"),
+    "4_alarm_at_quarter_to_eight": Line(
         "change alarm for quarter to eight", "hibari", "heart+1.12"
     ),
-    "05_six_digits": Line("three seven three three three two", "hibari", "heart+0.79"),
-    "06_call_benjamin": Line("call benjamin from work", "piper", "joe+1.24"),
-    "07_three_commands_in_a_row": Line(
+    "5_six_digits": Line("three seven three three three two", "piper", "joe+1.06"),
+    "6_call_benjamin": Line("call benjamin from work", "piper", "joe+1.24"),
+    "7_three_commands_in_a_row": Line(
         "please turn off the attic air conditioner, start a timer for thirty one minutes and thirty"
         " five seconds, play some party music from the laundry",
         "hibari",
         "heart+0.94",
     ),
-    "08_the_old_house": Line(
+    "8_the_old_house": Line(
         "the old house on the hill had been empty for many years", "piper", "joe+1.06", False
     ),
-    "09_a_walk_in_the_rain": Line(
+    "9_a_walk_in_the_rain": Line(
         "she put on her coat and went out into the rain", "hibari", "heart+1.12", False
     ),
-    "10_dinner": Line(
+    "9_dinner_in_half_an_hour": Line(
         "he said that dinner would be ready in half an hour", "hibari", "heart+0.94", False
     ),
 }

@@ -48,12 +48,12 @@ def megabytes(count: float) -> str:
 
 
 def wer(report: Report) -> str:
-    """WER with its 95 % interval, in %."""
+    """WER with its 95 % CI, in %."""
     return f"{100 * report.wer:.1f} ({100 * report.wer_low:.1f} to {100 * report.wer_high:.1f})"
 
 
 def points(delta: float, low: float, high: float) -> str:
-    """A difference of error rates with its 95 % interval, in percentage points."""
+    """A difference of error rates with its 95 % CI, in percentage points."""
     return f"{100 * delta:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 

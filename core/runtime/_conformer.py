@@ -16,6 +16,7 @@ HISTORY = 3  # feature frames before a chunk that the subsampling sees
 FACTOR = 4  # feature frames of an encoder frame
 BRANCHES = ("feed_forward_1", "convolution", "attention", "feed_forward_2")
 DEFAULTS = {"blocks": 8, "width": 176, "expansion": 4, "heads": 4, "kernel": 15, "bins": 80}
+PROJECTIONS = ("query", "key", "value", "out")  # of an attention; the key has no bias
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ def _branch(branch: str, s: Shape) -> list[tuple[str, tuple[int, ...]]]:
             ("project.bias", width),
         ]
     if branch == "attention":
-        names = ("query.weight", "query.bias", "key.weight", "value.weight", "value.bias")
-        names += ("out.weight", "out.bias")
+        names = [f"{part}.{kind}" for part in PROJECTIONS for kind in ("weight", "bias")]
+        names.remove("key.bias")
         return norm + [(n, width * (2 if n.endswith("weight") else 1)) for n in names]
     return [
         *norm,

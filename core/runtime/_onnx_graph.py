@@ -29,7 +29,8 @@ def build(shape: Shape, tensors: dict[str, np.ndarray]) -> onnx.ModelProto:
 
 def states(shape: Shape, tensors: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     """{state input: its shape behind B}, in the graph's order."""
-    size, found = shape.width // shape.heads, {}
+    size = shape.width // shape.heads
+    found: dict[str, tuple[int, ...]] = {}
     for i, branches in enumerate(running(shape, tensors)):
         if "convolution" in branches:
             found[f"history.{i}"] = (shape.width, shape.kernel - 1)
@@ -57,11 +58,13 @@ class _Builder:
                 x = self._op("Add", x, y)
             x = self._norm(x, f"blocks.{i}.norm")
         self._op("LogSoftmax", self._linear(x, "head"), to="log_probs", axis=-1)
-        state = {n: ("B", *dims) for n, dims in states(s, self.tensors).items()}
-        inputs = {"window": ("B", "frames", s.bins)}
+        state: dict[str, tuple[str | int, ...]] = {
+            n: ("B", *dims) for n, dims in states(s, self.tensors).items()
+        }
+        inputs: dict[str, tuple[str | int, ...]] = {"window": ("B", "frames", s.bins)}
         if any(name.startswith("keys") for name in state):
             inputs["mask"] = ("B", 1, 1, "S")
-        outputs = {"log_probs": ("B", "T", s.vocabulary)}
+        outputs: dict[str, tuple[str | int, ...]] = {"log_probs": ("B", "T", s.vocabulary)}
         outputs |= {f"next.{n}": dims for n, dims in state.items()}
         graph = helper.make_graph(
             self.nodes,

@@ -83,12 +83,18 @@ class Recognizer(Protocol):
 class Timing(Protocol):
     """How a network's frames lie in time, as models say it (core/models/base.py)."""
 
-    decoding: str  # ctc | transducer
-    frame_ms: float
-    chunks: tuple[int, ...]
-    default_chunk_ms: float
-    history: int
-    ahead: int
+    @property
+    def decoding(self) -> str: ...  # ctc | transducer
+    @property
+    def frame_ms(self) -> float: ...
+    @property
+    def chunks(self) -> tuple[int, ...]: ...
+    @property
+    def default_chunk_ms(self) -> float: ...
+    @property
+    def history(self) -> int: ...
+    @property
+    def ahead(self) -> int: ...
 
 
 @dataclass
@@ -96,7 +102,7 @@ class Posteriors:
     """log_probs [B, T, V], lengths [B] in encoder frames."""
 
     log_probs: np.ndarray
-    lengths: Sequence[int]
+    lengths: Sequence[int] | np.ndarray
 
 
 class PackedRecognizer:

@@ -172,7 +172,7 @@ def _harm(
     where that takes over `minutes`.
     """
     uniform, until = uniform_at(anatomy, budget), time.monotonic() + 60 * minutes
-    before, harm = many([uniform])[0], {}
+    before, harm = many([uniform])[0], dict[str, float]()
     for i in range(0, len(anatomy.units), at_once):
         if time.monotonic() > until:
             return {}

@@ -9,6 +9,9 @@ largest come before any group's second, and so on, so that half of them are two 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,7 +44,7 @@ def block_ranks(scores: Tensor, group: int = 0) -> Tensor:
     return ranks.view(scores.shape)
 
 
-def rank_all(weights: dict[str, Tensor], units: tuple[Unit, ...]) -> Ranks:
+def rank_all(weights: Mapping[str, Tensor], units: tuple[Unit, ...]) -> Ranks:
     """Ranks of every unit from `weights` {parameter name: tensor}."""
     return {
         u.name: block_ranks(block_scores(weights[f"{u.name}.weight"], u.block), u.group)
@@ -72,22 +75,22 @@ class _Rounded(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, weight: Tensor, copy: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, copy: Tensor, mask: Tensor | None) -> Tensor:
         ctx.mask = mask
         return copy.view_as(copy) if mask is None else multiply(copy, mask)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient if ctx.mask is None else multiply(gradient, ctx.mask), None, None
 
 
-def rounded(weights: dict[str, Tensor], units: tuple[Unit, ...]) -> dict[str, Tensor]:
+def rounded(weights: Mapping[str, Tensor], units: tuple[Unit, ...]) -> dict[str, Tensor]:
     """Copies of all units' weights in bf16, for masked()."""
     return {n: weights[n].detach().to(torch.bfloat16) for n in (f"{u.name}.weight" for u in units)}
 
 
 def masked(
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
     multipliers: dict[str, Tensor],
     rounded: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
@@ -103,7 +106,8 @@ def masked(
         mask = multipliers.get(name)
         copy = rounded.get(name) if rounded and (mask is None or mask.dtype == torch.bool) else None
         if copy is not None:
-            made[name] = _Rounded.apply(weight, copy, None if mask is None else mask.to(copy.dtype))
+            apply: Any = _Rounded.apply  # torch does not annotate it
+            made[name] = apply(weight, copy, None if mask is None else mask.to(copy.dtype))
         else:
             made[name] = weight if mask is None else multiply(weight, mask)
     return made

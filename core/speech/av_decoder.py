@@ -56,7 +56,7 @@ def blocks(file: BinaryIO, name: str, first_error: str, note: Note) -> Iterator[
                     f"{name}: its sound is in a codec that is not known here; save it as WAV or "
                     "FLAC"
                 )
-            frames = container.decode(stream)
+            frames = container.decode(stream)  # type: ignore[union-attr]  # opened to read
             if stream.codec_context.name == "flac":
                 stream.codec_context.options = {
                     "err_detect": "crccheck+explode"

@@ -289,7 +289,7 @@ class Grammar:
                 return _merged(
                     (end, p / len(node.parts)) for part in node.parts for end, p in ends(part, at)
                 )
-            reached = ((at, 1.0),)
+            reached: tuple[tuple[int, float], ...] = ((at, 1.0),)
             for part in node.parts:
                 reached = _merged(
                     (end, p * q) for start, p in reached for end, q in ends(part, start)

@@ -275,7 +275,7 @@ def ranks_sha256(run: str | Path) -> str:
             raise ValueError(
                 f"{path} is damaged: expected 64 hexadecimal digits as ranks_sha256, got {digest!r}"
             )
-        return digest
+        return str(digest)
     path = paths.ranks_file(folder)
     try:
         status = path.stat()

@@ -54,7 +54,7 @@ class Muon(torch.optim.Optimizer):
         self.precision = precision
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
         """One update. Matrix by matrix around the products, so that a matrix and its gradient stay
         in the processor's cache.
         """
@@ -69,8 +69,10 @@ class Muon(torch.optim.Optimizer):
                     len(some), min(rows, columns), max(rows, columns), dtype=self.precision
                 )
                 for p, place in zip(some, ahead):
-                    momentum = self._momentum(p).lerp_(p.grad, 1 - group["momentum"])
-                    nesterov = p.grad.lerp(momentum, group["momentum"])
+                    gradient = p.grad
+                    assert gradient is not None  # the others are left out above
+                    momentum = self._momentum(p).lerp_(gradient, 1 - group["momentum"])
+                    nesterov = gradient.lerp(momentum, group["momentum"])
                     place.copy_(nesterov.mT if tall else nesterov)
                 for p, way in zip(some, orthogonal(ahead)):
                     way = (way.mT if tall else way) * (p.grad != 0)

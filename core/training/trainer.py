@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -35,6 +36,9 @@ from core.training.distributed import Group
 from core.training.muon import Muon
 from core.training.options import Options, learning_rate
 
+Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, facts
+# what a checkpoint keeps of a Trainer beside tensors
+COUNTERS = ("step", "epoch", "position", "seconds_heard", "seconds_spent")
 Listen = Callable[
     ..., dict[str, float]
 ]  # (model, weights, gates=, head=) -> {corpus: word error rate} on held-out speech
@@ -51,7 +55,7 @@ class Trainer:
         self,
         model: Model,
         method: Method,
-        batches: Batches,
+        batches: Batches | None,
         options: Options,
         seed: int,
         folder: Path,
@@ -249,6 +253,7 @@ class Trainer:
         """Train from the present step to the last; raises Interrupted when asked to stop (SIGTERM
         or report says no).
         """
+        assert self.batches is not None  # only dry runs have none, and update() alone
         self._obey_sigterm()
         self.board = (
             SummaryWriter(self.folder / paths.TENSORBOARD, purge_step=self.step)
@@ -306,7 +311,7 @@ class Trainer:
         """A row of the curves, and the same as a line for people."""
         losses = {n: float(torch.stack(v).mean()) for n, v in self.sums.items()}
         self.sums = {}
-        row = {
+        row: dict[str, Any] = {
             "step": self.step,
             "epoch": self.epoch,
             "loss": losses,
@@ -329,7 +334,8 @@ class Trainer:
             self.board.add_scalar("lr", row["lr"], self.step)
         said = ", ".join(f"{n} {v:.3f}" for n, v in losses.items())
         for name, rates in row.get("wer", {}).items():
-            rate = "PER" if self.batches.prepared.tokenizer.unit == "phonemes" else "WER"
+            phonemes = self.batches and self.batches.prepared.tokenizer.unit == "phonemes"
+            rate = "PER" if phonemes else "WER"
             said += f"; {rate}, {name}: " + ", ".join(f"{c} {v:.1%}" for c, v in rates.items())
         return (
             f"update {self.step}/{self.o.updates}, loss per frame: {said}; {row['audio_hours']:.1f}"
@@ -341,6 +347,7 @@ class Trainer:
         the same every step.
         """
         step = min(self.step, self.o.updates - 1)
+        assert self.listen is not None  # asked by log(), which looks
         return {
             p.name: self.listen(
                 self.model,
@@ -374,10 +381,7 @@ class Trainer:
             self.group.follow_first(tensors)
         if not self.keeps:
             return
-        facts = {
-            n: getattr(self, n)
-            for n in ("step", "epoch", "position", "seconds_heard", "seconds_spent")
-        }
+        facts = {n: getattr(self, n) for n in COUNTERS}
         checkpoints.save(
             self.folder,
             tensors,
@@ -386,22 +390,34 @@ class Trainer:
 
     def resume(self) -> bool:
         """Continue from the run's checkpoint, if it has one."""
-        found = checkpoints.load(self.folder) if self.keeps else None
-        if (
-            self.group is not None
-        ):  # the newest of all disks, with its curves: the machine that began the run may be gone
-            step = found[1]["step"] if found else -1
-            told = self.group.newest(step, lambda: (*found, history.metrics(self.folder)))
-            found = told and told[:2]
-            if found and found[1]["step"] != step and self.keeps:
-                writing.write_lines(self.folder / paths.METRICS, told[2])
-        if (
-            self.keeps
-        ):  # rows that are computed again, also of an attempt that died before its first checkpoint
-            history.truncate_metrics(self.folder, found[1]["step"] if found else -1)
-        if found is None:
+        checkpoint = self._newest(checkpoints.load(self.folder) if self.keeps else None)
+        # rows that are computed again, also of an attempt that died before its first checkpoint
+        if self.keeps:
+            history.truncate_metrics(self.folder, checkpoint[1]["step"] if checkpoint else -1)
+        if checkpoint is None:
             return False
-        tensors, facts = found
+        self._load(*checkpoint)
+        return True
+
+    def _newest(self, here: Checkpoint | None) -> Checkpoint | None:
+        """The newest checkpoint of all disks of a group, and its curves on this one: the machine
+        that began the run may be gone.
+        """
+        if self.group is None:
+            return here
+        step = here[1]["step"] if here else -1
+        newest = self.group.newest(
+            step, lambda: here and (here, history.metrics(self.folder))
+        )  # asked of the process that has it
+        if newest is None:
+            return None
+        checkpoint, rows = newest
+        if checkpoint[1]["step"] != step and self.keeps:
+            writing.write_lines(self.folder / paths.METRICS, rows)
+        return checkpoint
+
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Weights, average, method, optimizers and counters of a checkpoint."""
         part = checkpoints.of_prefix
         with torch.no_grad():
             for name, value in part("model", tensors).items():
@@ -412,12 +428,11 @@ class Trainer:
         self.method.load_state({n: t.to(self.device) for n, t in part("method", tensors).items()})
         for name, optimizer in self.optimizers.items():
             checkpoints.load_optimizer(optimizer, part(name, tensors))
-        for name in ("step", "epoch", "position", "seconds_heard", "seconds_spent"):
+        for name in COUNTERS:
             setattr(self, name, facts[name])
         self.sums = {
             n: [torch.tensor(v, device=self.device) for v in s] for n, s in facts["sums"].items()
         }
-        return True
 
     def write_ranks(self, step: int | None) -> Results:
         """Store the block ranks of the averaged weights as they are now."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 # Okabe-Ito hues (safe for color-blind eyes), thin enough to read on white and on black; each kind
 # has its own mark too
 STYLES = {
-    "changed": "background:rgba(230,159,0,.28);border-bottom:2px solid #e69f00;",
-    "missing": (
+    "substituted": "background:rgba(230,159,0,.28);border-bottom:2px solid #e69f00;",
+    "deleted": (
         "background:rgba(86,180,233,.22);text-decoration:line-through;border-bottom:2px dotted"
         " #56b4e9;"
     ),
-    "extra": "background:rgba(204,121,167,.28);border-bottom:3px double #cc79a7;",
+    "inserted": "background:rgba(204,121,167,.28);border-bottom:3px double #cc79a7;",
 }
 WORD = "padding:0 .2em;border-radius:.25em;"
 BOX = "line-height:1.9;overflow-wrap:anywhere;white-space:normal;font-size:1.05rem;"
@@ -23,7 +23,9 @@ BOX = "line-height:1.9;overflow-wrap:anywhere;white-space:normal;font-size:1.05r
 
 @dataclass(frozen=True)
 class Piece:
-    """One step of an alignment: kind is same | changed | missing | extra; the absent side is ''."""
+    """One step of an alignment: kind is same | substituted | deleted | inserted; an absent side is
+    ''.
+    """
 
     kind: str
     reference: str
@@ -34,21 +36,24 @@ def align(reference: str, hypothesis: str) -> list[Piece]:
     """The fewest word edits that turn `reference` into `hypothesis` (Levenshtein over words, by
     jiwer).
     """
-    expected, transcripts = reference.split(), hypothesis.split()
+    expected, spoken = reference.split(), hypothesis.split()
     if not expected:  # jiwer refuses an empty reference
-        return [Piece("extra", "", word) for word in transcripts]
-    if not transcripts:
-        return [Piece("missing", word, "") for word in expected]
+        return [Piece("inserted", "", word) for word in spoken]
+    if not spoken:
+        return [Piece("deleted", word, "") for word in expected]
     import jiwer  # ~0.1 s, so only when there is something to compare
 
     pieces: list[Piece] = []
-    for chunk in jiwer.process_words(" ".join(expected), " ".join(transcripts)).alignments[0]:
+    for chunk in jiwer.process_words(" ".join(expected), " ".join(spoken)).alignments[0]:
         left = expected[chunk.ref_start_idx : chunk.ref_end_idx]
-        right = transcripts[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        kind = {"equal": "same", "substitute": "changed", "delete": "missing", "insert": "extra"}[
-            chunk.type
-        ]
-        if kind in ("same", "changed"):
+        right = spoken[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        kind = {
+            "equal": "same",
+            "substitute": "substituted",
+            "delete": "deleted",
+            "insert": "inserted",
+        }[chunk.type]
+        if kind in ("same", "substituted"):
             pieces += [Piece(kind, a, b) for a, b in zip(left, right)]
         else:
             pieces += [Piece(kind, word, "") for word in left] + [
@@ -58,9 +63,9 @@ def align(reference: str, hypothesis: str) -> list[Piece]:
 
 
 def counts(pieces: list[Piece]) -> dict[str, int]:
-    """{"words", "changed", "missing", "extra"}; words are those of the reference."""
+    """{"words", "substituted", "deleted", "inserted"}; words are those of the reference."""
     result = {kind: sum(piece.kind == kind for piece in pieces) for kind in STYLES}
-    return {"words": sum(piece.kind != "extra" for piece in pieces)} | result
+    return {"words": sum(piece.kind != "inserted" for piece in pieces)} | result
 
 
 def error_rate(pieces: list[Piece]) -> float | None:
@@ -79,13 +84,13 @@ def markup(pieces: list[Piece]) -> str:
 
 
 def _word(piece: Piece) -> str:
-    expected, transcripts = html.escape(piece.reference), html.escape(piece.hypothesis)
+    expected, spoken = html.escape(piece.reference), html.escape(piece.hypothesis)
     if piece.kind == "same":
-        return f"<span>{transcripts}</span>"
+        return f"<span>{spoken}</span>"
     said, text = {
-        "changed": (f"instead of: {expected}", f"{transcripts} <small>(for {expected})</small>"),
-        "missing": ("deleted here", expected),
-        "extra": ("inserted here", f"+{transcripts}"),
+        "substituted": (f"instead of: {expected}", f"{spoken} <small>(for {expected})</small>"),
+        "deleted": ("deleted here", expected),
+        "inserted": ("inserted here", f"+{spoken}"),
     }[piece.kind]
     return f'<span title="{said}" style="{WORD}{STYLES[piece.kind]}">{text}</span>'
 
@@ -93,9 +98,9 @@ def _word(piece: Piece) -> str:
 def legend() -> str:
     """One line that says what the three marks mean."""
     marks = {
-        "changed": "other word (for the expected one)",
-        "missing": "deleted word",
-        "extra": "+inserted word",
+        "substituted": "substituted word (for the expected one)",
+        "deleted": "deleted word",
+        "inserted": "+inserted word",
     }
     shown = (
         f'<span style="{WORD}{STYLES[kind]}white-space:nowrap">{text}</span>'
@@ -115,7 +120,7 @@ def sentence(pieces: list[Piece]) -> str:
     if not wrong:
         return f"All {edits['words']} words are the same: WER 0 %."
     return (
-        f"{wrong} differences over {edits['words']} words ({edits['changed']} substituted,"
-        f" {edits['missing']} deleted, {edits['extra']} inserted): WER"
+        f"{wrong} differences over {edits['words']} words ({edits['substituted']} substituted,"
+        f" {edits['deleted']} deleted, {edits['inserted']} inserted): WER"
         f" {100 * rate:.1f} %."
     )

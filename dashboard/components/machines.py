@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 import streamlit as st
 
-from core.jobs import ray_client as cluster
+from core.jobs import ray_client
 from core.jobs.job import Job
 from dashboard.markdown import escape
 
@@ -28,10 +28,10 @@ def addresses(jobs: Iterable[Job]) -> list[str]:
 
 
 @st.cache_data(ttl=KEPT_S, max_entries=8, show_spinner=False)
-def nodes(address: str) -> tuple[list[cluster.Node], str]:
+def nodes(address: str) -> tuple[list[ray_client.Node], str]:
     """The machines, and why they cannot be told."""
     try:
-        return cluster.nodes(address, WAIT_S), ""
+        return ray_client.nodes(address, WAIT_S), ""
     except ValueError as problem:
         return [], str(problem)
 
@@ -40,7 +40,7 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def table(result: list[cluster.Node]) -> pd.DataFrame:
+def table(result: list[ray_client.Node]) -> pd.DataFrame:
     """A row per machine."""
     return pd.DataFrame(
         [

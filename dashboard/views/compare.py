@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core import paths
-from core.storage import metrics as history
+from core.storage import metrics
 from dashboard import data, measurements
 from dashboard.charts import compare as compare_charts, explore as charts
 from dashboard.components import arms
@@ -109,7 +109,7 @@ def costs(runs: list[str]) -> None:
             rows.append(
                 compare_charts.cost_row(
                     data.run_title(run),
-                    data.guard(run, "stages", history.stages, run),
+                    data.guard(run, "stages", metrics.stages, run),
                     data.subnets(run),
                 )
             )

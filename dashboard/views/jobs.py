@@ -10,7 +10,7 @@ import streamlit as st
 
 from core.jobs import database, queue, visitors
 from core.jobs.job import Job
-from core.storage import metrics as history
+from core.storage import metrics
 from dashboard import visit
 from dashboard.charts import curves
 from dashboard.components import links, machines
@@ -259,7 +259,7 @@ def show_curves(job: Job) -> None:
             st.caption("Curves appear when the training has begun.")
         return
     try:
-        rows = history.metrics(job.run)
+        rows = metrics.metrics(job.run)
     except (ValueError, OSError) as problem:
         st.warning(f"The curves cannot be read: {escape(problem)}")
         return

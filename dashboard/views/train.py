@@ -11,7 +11,7 @@ import streamlit as st
 
 from core.jobs import visitors
 from core.records import as_dict
-from core.registry import catalog, recipes as recipe_files
+from core.registry import catalog, recipes
 from core.registry.cards import Card
 from core.storage import store
 from dashboard import data, visit
@@ -43,7 +43,7 @@ TABLES = {
 
 def starts() -> dict[str, tuple[str, str]]:
     """{line in the list: (kind, name)} of everything a form can start from."""
-    result = {f"Recipe: {name}": ("recipe", name) for name in recipe_files.recipe_names()}
+    result = {f"Recipe: {name}": ("recipe", name) for name in recipes.recipe_names()}
     result |= {SCRATCH: ("scratch", "")}
     return result | {
         f"As run: {info.title} ({info.id})": ("run", info.id)
@@ -58,9 +58,9 @@ def begin(kind: str, name: str) -> dict[str, Any]:
     """
     try:
         if kind == "recipe":
-            return as_dict(recipe_files.load_recipe(name))
+            return as_dict(recipes.load_recipe(name))
         if kind == "run":
-            return as_dict(recipe_files.recipe_from(store.recipe(name)))
+            return as_dict(recipes.recipe_from(store.recipe(name)))
     except ValueError as problem:
         st.warning(f"This start cannot be read, so the form is empty: {escape(problem)}")
     return {}
@@ -69,9 +69,7 @@ def begin(kind: str, name: str) -> dict[str, Any]:
 def part(field: str, start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]]:
     """Picker and options of one choice of the recipe; its table and what is wrong in it."""
     heading, about, usual = PARTS[field]
-    cards = {
-        card.name: card for card in catalog.cards(recipe_files.ROOM_OF[field]) if not card.broken
-    }
+    cards = {card.name: card for card in catalog.cards(recipes.ROOM_OF[field]) if not card.broken}
     st.subheader(heading)
     st.caption(about)
     if not cards:
@@ -114,7 +112,7 @@ def settings(start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]
     st.subheader("Settings")
     st.caption("Everything has a sensible start. Open only what you want to change.")
     for field, (heading, about) in TABLES.items():
-        card, given = cards.get(recipe_files.CARD_OF[field]), start.get(field, {})
+        card, given = cards.get(recipes.CARD_OF[field]), start.get(field, {})
         if card is None or card.broken or (not card.options and not given):
             tables[field] = given
             continue
@@ -159,7 +157,7 @@ def plain(start: dict[str, Any], key: str) -> dict[str, Any]:
 
 def broken() -> None:
     """Plug-in files that cannot be read, with the reason; they hide nothing else."""
-    rooms = [*recipe_files.ROOM_OF.values(), "settings"]
+    rooms = [*recipes.ROOM_OF.values(), "settings"]
     bad = [card for room in rooms for card in catalog.cards(room) if card.broken]
     if bad:
         with st.expander(
@@ -212,7 +210,7 @@ def place() -> tuple[dict[str, Any], list[str]]:
 def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
     """Check the whole recipe once more from its cards, put it into the queue, wake a worker."""
     try:
-        checked = recipe_files.recipe_from(recipe)
+        checked = recipes.recipe_from(recipe)
         number = visitors.add(visit.visitor(), "train", {"recipe": as_dict(checked)}, **where)
     except (ValueError, OSError) as problem:
         st.error(f"Not started: {escape(problem)}")

@@ -17,7 +17,7 @@ import pytest
 from core import paths
 from core.cli import main as cli
 from core.common import writing
-from core.jobs import leases, process as child, queue, worker
+from core.jobs import leases, process, queue, worker
 from core.jobs.runners import ray as runner
 from core.records import Choice, Recipe, Subnet, as_dict
 from core.registry import plugins, recipes
@@ -200,7 +200,7 @@ def test_a_job_whose_run_was_deleted_since_is_said_in_one_sentence_and_not_tried
     number = queue.add("evaluate", {"run": "gone-1", "subnets": ["dense"], "splits": []}, retries=3)
     assert leases.claim("a").id == number
     handlers = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
-    assert child.run_job(number) == 1
+    assert process.run_job(number) == 1
     for signal_number, handler in handlers:
         signal.signal(signal_number, handler)
     job = queue.get(number)

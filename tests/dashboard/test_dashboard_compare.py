@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import cost, paths
 from core.common import writing
+from core.records import Origin
 from core.storage import store
 from dashboard.charts import arms as arm_charts, compare as compare_charts, looks
 from dashboard.model import comparisons
@@ -126,7 +127,11 @@ def test_cost_sums_stages_and_says_what_is_unknown():
 def test_kept_parts_leave_out_uniform_sizes(run):
     anatomy, sizes = store.anatomy(run), store.subnets(run)
     uniform = dataclasses.replace(
-        sizes[-1], name="u50", keep=cost.uniform(anatomy, 0.5), sparsity=0.5
+        sizes[-1],
+        name="u50",
+        keep=cost.uniform(anatomy, 0.5),
+        sparsity=0.5,
+        origin=Origin.UNIFORM,
     )
     table = compare_charts.kept_table(anatomy, [*sizes, uniform])
     assert not any(c.startswith(("u50", "dense")) for c in table.columns) and (

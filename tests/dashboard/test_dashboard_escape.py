@@ -60,7 +60,8 @@ OURS = {
     "label",
     "audio_view.WAVE_SENTENCE",
     "audio_view.SPECTROGRAM_SENTENCE",
-    "speed_words(one.rtf)",
+    "speed_words(item.rtf)",
+    "WORDS",  # of the Explore page
     "BY_BEAM",
     "BY_LANGUAGE",
     "axis.short",

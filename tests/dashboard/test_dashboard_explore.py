@@ -20,7 +20,7 @@ from core import paths
 from core.common import writing
 from core.jobs import queue
 from core.records import as_dict
-from core.storage import metrics as history, store
+from core.storage import metrics, store
 from dashboard import data, measurements
 from dashboard.charts import explore as charts
 from dashboard.components import choice, measure, takeaway
@@ -230,7 +230,7 @@ def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
     assert len(opened().get("plotly_chart")) == 0
     for hours in (1.0, 2.0):
         rates = {"dense": {"people": 0.9 / hours}, "sparsest": {"people": 1.0}}
-        history.append_metrics(run, {"step": 300, "audio_hours": hours, "wer": rates})
+        metrics.append_metrics(run, {"step": 300, "audio_hours": hours, "wer": rates})
     store.finish(run, {})
     at = opened()
     assert (

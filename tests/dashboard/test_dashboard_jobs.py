@@ -14,7 +14,7 @@ from core.jobs import (
     database,
     leases,
     queue,
-    ray_client as cluster,
+    ray_client,
 )
 from core.jobs.job import JOB_KINDS
 from dashboard.charts import curves, looks
@@ -252,7 +252,7 @@ def test_times_are_said_for_people(seconds, words):
 
 def test_a_cluster_shows_its_machines_and_where_each_job_is(page, monkeypatch):
     nodes = [
-        cluster.Node(
+        ray_client.Node(
             "10.0.0.1",
             True,
             True,
@@ -262,11 +262,11 @@ def test_a_cluster_shows_its_machines_and_where_each_job_is(page, monkeypatch):
             {"CPU": "2 of 8"},
             ("ray::RayTrainWorker",),
         ),
-        cluster.Node("10.0.0.2", False, False, 4.0, (), 32e9, {}, ()),
+        ray_client.Node("10.0.0.2", False, False, 4.0, (), 32e9, {}, ()),
     ]
     asked = []
     monkeypatch.setattr(
-        cluster, "nodes", lambda address, wait_s: asked.append((address, wait_s)) or nodes
+        ray_client, "nodes", lambda address, wait_s: asked.append((address, wait_s)) or nodes
     )
     number = queue.add(
         "train", {"recipe": RECIPE}, runner="ray", settings={"address": "http://head:8265"}
@@ -292,9 +292,9 @@ def test_a_cluster_shows_its_machines_and_where_each_job_is(page, monkeypatch):
 
 def test_a_cluster_that_does_not_answer_is_said_and_hides_nothing(page, monkeypatch):
     def nobody(address, wait_s):
-        raise cluster.Unreachable("no Ray cluster answers at http://head:8265")
+        raise ray_client.Unreachable("no Ray cluster answers at http://head:8265")
 
-    monkeypatch.setattr(cluster, "nodes", nobody)
+    monkeypatch.setattr(ray_client, "nodes", nobody)
     queue.add("search", {"run": "r1"}, runner="ray", settings={"address": "http://head:8265"})
     page.run()
     assert (

@@ -16,8 +16,8 @@ from streamlit.testing.v1 import AppTest
 from core import cost, paths
 from core.evaluation import evaluate as evaluation
 from core.pipelines import (
-    build as building,
-    dry_run as rehearsal,
+    build,
+    dry_run,
     finish as pipelines_finish,
     train as pipelines_train,
 )
@@ -101,7 +101,7 @@ def finished(method: str, model: str):
     )
     resolved = ResolvedRecipe(recipe).built(tokenizer.CHARACTERS)
     recipe = resolved.recipe
-    built, made = building.build(resolved, tokenizer.CHARACTERS, 2)
+    built, made = build.build(resolved, tokenizer.CHARACTERS, 2)
     folder = paths.runs() / f"{method}-{model}"
     words = paths.artifacts() / "words"
     words.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def finished(method: str, model: str):
     pipelines_train._begin(folder, recipe, prepared, made.anatomy)
 
     def noise(*_, **__):
-        yield from (rehearsal.stand_in(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
+        yield from (dry_run.stand_in(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
 
     trainer = Trainer(
         built,

@@ -11,7 +11,7 @@ import tomllib
 import pytest
 
 from core.jobs import queue
-from core.registry import catalog, recipes as recipe_files
+from core.registry import catalog, recipes
 from core.registry.cards import Card, CardOption
 from dashboard.components import forms
 from tests.conftest import ROOT
@@ -79,7 +79,7 @@ def test_written_mistakes_name_the_field(kind, default, written, more):
 
 def test_every_option_of_every_plug_in_has_a_widget_that_keeps_its_default():
     seen = 0
-    for room in (*recipe_files.ROOM_OF.values(), "settings"):
+    for room in (*recipes.ROOM_OF.values(), "settings"):
         for card in catalog.cards(room):
             for one in card.options:
                 seen += 1
@@ -113,11 +113,11 @@ def test_toml_reads_back_what_went_in():
     assert read["corpus"] == recipe["corpus"]
 
 
-@pytest.mark.parametrize("name", recipe_files.recipe_names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_toml_of_shipped_recipes_is_the_same_recipe(name, tmp_path):
-    recipe = recipe_files.load_recipe(name)
+    recipe = recipes.load_recipe(name)
     (tmp_path / "again.toml").write_text(forms.toml(dataclasses.asdict(recipe)), encoding="utf-8")
-    assert recipe_files.load_recipe(tmp_path / "again.toml") == recipe
+    assert recipes.load_recipe(tmp_path / "again.toml") == recipe
 
 
 # the page
@@ -154,7 +154,7 @@ def test_page_queues_a_recipe_that_the_worker_accepts(page):
     assert not page.exception and page.started == [1]
     (job,) = queue.list_jobs()
     assert job.kind == "train" and job.state == "queued"
-    recipe = recipe_files.recipe_from(job.payload["recipe"])
+    recipe = recipes.recipe_from(job.payload["recipe"])
     assert (recipe.title, recipe.method.name, recipe.training) == ("Mine", "dense", {"updates": 12})
     assert tomllib.loads(page.code[0].value)["training"] == {"updates": 12}
 

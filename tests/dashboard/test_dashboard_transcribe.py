@@ -56,7 +56,7 @@ def m4a(samples: np.ndarray) -> bytes:
 
 def test_differences_are_counted_like_jiwer():
     pieces = diff.align("turn the kitchen light on please", "turn a kitchen light now on")
-    assert diff.counts(pieces) == {"words": 6, "changed": 1, "missing": 1, "extra": 1}
+    assert diff.counts(pieces) == {"words": 6, "substituted": 1, "deleted": 1, "inserted": 1}
     assert diff.error_rate(pieces) == pytest.approx(0.5)
     assert "50.0 %" in diff.sentence(pieces)
 

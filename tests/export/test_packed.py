@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from core import export, paths, runtime
 from core.cli import arguments, main as cli
 from core.common import writing
-from core.jobs import leases, process as child, queue
+from core.jobs import leases, process, queue
 from core.jobs.job import JOB_KINDS
 from core.pipelines import handlers as job_kinds
 from core.records import Interrupted
@@ -192,7 +192,7 @@ def test_a_full_disk_is_said_in_the_usual_words_and_leaves_no_half_file(run, mon
     )
     number = queue.add("export", {"run": run.name, "subnets": ["s70"], "folder": ""})
     leases.claim("a")
-    assert child.run_job(number) == 1
+    assert process.run_job(number) == 1
     assert (
         queue.get(number).error.splitlines()[-1].startswith("the disk is full")
         and there(paths.exports(run.name)) == []
@@ -262,7 +262,7 @@ def test_a_cancelled_job_stops_at_the_next_file(run, monkeypatch):
     number = queue.add("export", {"run": run.name, "subnets": []})
     leases.claim("a")
     queue.cancel(number)
-    assert child.run_job(number) == child.STOPPED and not there(paths.exports(run.name))
+    assert process.run_job(number) == process.STOPPED and not there(paths.exports(run.name))
 
 
 def test_files_are_written_on_this_machine(run, capsys):

@@ -72,7 +72,7 @@ def test_it_gives_our_text_of_a_shipped_run(run, size, tmp_path):
 def test_the_bundle_is_complete(tmp_path):
     folder = exported(OMNI, "s70", tmp_path, int8=True)
     assert folder.name == "sherpa-s70-int8"
-    wavs = ["01_volume_in_the_garden.wav", "02_kitchen_blinds.wav", "transcripts.txt"]
+    wavs = ["1_volume_in_the_garden.wav", "2_kitchen_blinds.wav", "transcripts.txt"]
     assert sorted(p.name for p in (folder / "test_wavs").iterdir()) == wavs
     text = (folder / "README.md").read_text()
     for word in re.findall(r"([\w/.]+\.(?:onnx|txt|wav))\b", text):

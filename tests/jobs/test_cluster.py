@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from core.jobs import ray_client as cluster
+from core.jobs import ray_client
 
 pytestmark = pytest.mark.slow
 
@@ -80,9 +80,9 @@ def server():
 
 def test_machines_jobs_and_versions(server):
     address, posted = server
-    assert cluster.version(address) == "2.60.0"
-    head, gone = cluster.nodes(address)
-    assert head == cluster.Node(
+    assert ray_client.version(address) == "2.60.0"
+    head, gone = ray_client.nodes(address)
+    assert head == ray_client.Node(
         "10.0.0.1",
         True,
         True,
@@ -94,25 +94,29 @@ def test_machines_jobs_and_versions(server):
     )
     assert (gone.address, gone.alive, gone.running) == ("10.0.0.2", False, ())
     assert (
-        cluster.status(address, "core-1") == ("RUNNING", "")
-        and cluster.status(address, "core-2") is None
+        ray_client.status(address, "core-1") == ("RUNNING", "")
+        and ray_client.status(address, "core-2") is None
     )
-    assert cluster.log(address, "core-1") == "one\n"
-    cluster.stop(address, "core-1")
+    assert ray_client.log(address, "core-1") == "one\n"
+    ray_client.stop(address, "core-1")
     assert posted == ["/api/jobs/core-1/stop"]
 
 
 def test_what_is_no_cluster_is_said_in_bounded_time(server):
-    with pytest.raises(cluster.Unreachable, match="answers /broken with 500: out of order"):
-        cluster.ask(server[0], "/broken")
-    with pytest.raises(cluster.Unreachable, match="no Ray cluster answers at http://127.0.0.1:9"):
-        cluster.version("http://127.0.0.1:9")
-    with pytest.raises(cluster.Unreachable, match="its dashboard's is needed"):
-        cluster.version("head:6379")
+    with pytest.raises(ray_client.Unreachable, match="answers /broken with 500: out of order"):
+        ray_client.ask(server[0], "/broken")
+    with pytest.raises(
+        ray_client.Unreachable, match="no Ray cluster answers at http://127.0.0.1:9"
+    ):
+        ray_client.version("http://127.0.0.1:9")
+    with pytest.raises(ray_client.Unreachable, match="its dashboard's is needed"):
+        ray_client.version("head:6379")
     with socket.socket() as silent:  # takes the call and says nothing
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         began = time.monotonic()
-        with pytest.raises(cluster.Unreachable, match="timed out"):
-            cluster.ask(f"http://127.0.0.1:{silent.getsockname()[1]}", "/api/version", wait_s=0.3)
+        with pytest.raises(ray_client.Unreachable, match="timed out"):
+            ray_client.ask(
+                f"http://127.0.0.1:{silent.getsockname()[1]}", "/api/version", wait_s=0.3
+            )
         assert time.monotonic() - began < 30

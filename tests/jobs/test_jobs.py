@@ -15,7 +15,7 @@ import pytest
 
 from core import paths, records
 from core.jobs import database, leases, queue, schema, worker
-from core.registry import recipes as recipe_files
+from core.registry import recipes
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 120.0  # a limit, not a pause: waits end with the event
@@ -410,9 +410,7 @@ def test_a_queue_of_the_format_before_is_brought_up_to_date(own_artifacts):
 def test_cloning_changes_the_recipe_and_bad_words_are_named(capsys):
     from core.cli import main as cli
 
-    first = queue.add(
-        "train", {"recipe": records.as_dict(recipe_files.load_recipe("voice_commands"))}
-    )
+    first = queue.add("train", {"recipe": records.as_dict(recipes.load_recipe("voice_commands"))})
     assert (
         cli.main(["jobs", "clone", str(first), "--set", "seed=7", "--priority", "3", "--no-worker"])
         == 0

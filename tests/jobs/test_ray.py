@@ -24,12 +24,12 @@ from safetensors.torch import load_file
 
 from core import cost, paths
 from core.bench._jobs_on_ray import PATIENT
-from core.jobs import leases, queue, ray_client as cluster, worker
+from core.jobs import leases, queue, ray_client, worker
 from core.jobs.runners import _ray_handle, _ray_words, ray as runner
 from core.pipelines import evaluate as pipelines_evaluate, train as pipelines_train
 from core.records import Subnet, as_dict
 from core.registry import plugins
-from core.storage import metrics as history, remote as storage, run_files, store
+from core.storage import metrics, remote as storage, run_files, store
 from tests import standin
 from tests.conftest import ROOT
 from tests.pipelines.test_experiment import recipe as given
@@ -87,7 +87,7 @@ def address(tmp_path_factory):
         try:
             made.add_node(**small)
             where = f"http://127.0.0.1:{port}"
-            wait(lambda: sum(n.alive for n in cluster.nodes(where)) == 2, "two machines", 300)
+            wait(lambda: sum(n.alive for n in ray_client.nodes(where)) == 2, "two machines", 300)
             yield where
         finally:
             made.shutdown()
@@ -184,7 +184,7 @@ def test_a_training_loses_a_process_and_its_follower_and_comes_to_the_right_end(
     job = queue.get(number)  # nobody follows it now
     assert job.state == "queued" and job.remote
     wait(
-        lambda: cluster.status(settings["address"], job.remote)[0] in cluster.ENDED,
+        lambda: ray_client.status(settings["address"], job.remote)[0] in ray_client.ENDED,
         "the end on the cluster",
     )
     with Following():
@@ -192,13 +192,13 @@ def test_a_training_loses_a_process_and_its_follower_and_comes_to_the_right_end(
     assert job.state == "done", (job.error, queue.log(number))
     folder = store.run_folder(job.run)
     assert (folder / paths.FINISHED).is_file() and [
-        r["step"] for r in history.metrics(folder)
+        r["step"] for r in metrics.metrics(folder)
     ] == list(range(2, 61, 2))
     assert storage.runs(settings["storage"]) == [job.run] and len(store.reports(folder)) == len(
         store.subnets(folder)
     )
     alone = pipelines_train.train(recipe, lambda *_: True)
-    for mine, other in zip(history.metrics(alone), history.metrics(folder), strict=True):
+    for mine, other in zip(metrics.metrics(alone), metrics.metrics(folder), strict=True):
         assert (
             other["loss"] == pytest.approx(mine["loss"], rel=0.01)
             and other["audio_hours"] == mine["audio_hours"]
@@ -262,7 +262,8 @@ def test_what_the_cluster_does_not_have_is_said_at_once_and_a_cancelled_job_stop
         queue.cancel(slow)
         job = wait(lambda: ended(slow), "the end")
     assert (
-        job.state == "cancelled" and cluster.status(settings["address"], job.remote)[0] == "STOPPED"
+        job.state == "cancelled"
+        and ray_client.status(settings["address"], job.remote)[0] == "STOPPED"
     )
 
 
@@ -302,7 +303,7 @@ def test_a_command_in_the_foreground_runs_there_and_its_exit_code_tells_how_it_e
         assert "is queued: it goes on if this command dies" in done.stderr and "done" in done.stderr
         job = queue.list_jobs()[0]
         assert (job.state, job.runner, job.run) == ("done", "ray", run)
-        assert cluster.status(settings["address"], job.remote)[0] == "SUCCEEDED"
+        assert ray_client.status(settings["address"], job.remote)[0] == "SUCCEEDED"
         assert any(
             r.subnet == "dense" and r.chunk_ms == 640.0 and r.utterances == 6
             for r in store.reports(run)
@@ -552,7 +553,7 @@ def test_a_job_from_a_page_goes_only_where_the_operator_has_said(
     followed, own_artifacts, monkeypatch, tmp_path
 ):
     sent = []
-    monkeypatch.setattr(cluster, "ask", lambda *given, **_: sent.append(given))
+    monkeypatch.setattr(ray_client, "ask", lambda *given, **_: sent.append(given))
     asked = {"address": "http://evil:8265", "storage": "file:///x", "artifacts": "~/.supernet"}
     number = queue.add("train", {"recipe": {}, "visitor": "v"}, runner="ray", settings=asked)
     job = queue.get(number)
@@ -591,7 +592,7 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(
         handle = _ray_handle.RayHandle(job, runner.Options(), tmp_path / "log")
         handle._take(lines)
         handle._take(lines)
-    assert [r["step"] for r in history.metrics("far")] == [2, 4] and (
+    assert [r["step"] for r in metrics.metrics("far")] == [2, 4] and (
         tmp_path / "log"
     ).read_text() == "for people\n" * 2
     job = queue.get(number)
@@ -636,11 +637,11 @@ class Silent:
     def __init__(self, monkeypatch):
         self.up, self.stopped, self.state = False, [], "RUNNING"
         monkeypatch.setattr(_ray_handle, "LOOK_S", 0.0)
-        monkeypatch.setattr(cluster, "ask", self.ask)
+        monkeypatch.setattr(ray_client, "ask", self.ask)
 
     def ask(self, address, path, data=None, wait_s=0.0):
         if not self.up:
-            raise cluster.Unreachable(f"no Ray cluster answers at {address}")
+            raise ray_client.Unreachable(f"no Ray cluster answers at {address}")
         if path.endswith("/stop"):
             self.stopped.append(path)
             self.state = "STOPPED"
@@ -702,7 +703,7 @@ def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker
         lambda *_: type("Ray", (), {"JobSubmissionClient": Client, "__version__": "1"}),
     )
     monkeypatch.setattr(runner, "versions", lambda: {})
-    monkeypatch.setattr(cluster, "version", lambda address: "1")
+    monkeypatch.setattr(ray_client, "version", lambda address: "1")
     there = {"address": "http://head:8265", "storage": f"file://{tmp_path}/shared"}
     number = queue.add("search", {"run": ""}, runner="ray", settings=there, retries=1)
     assert one.start(leases.claim("w", ("ray",))) == []

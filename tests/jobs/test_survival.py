@@ -20,7 +20,7 @@ from core.data.source import SpeechRecipe
 from core.jobs import queue, queue as jobs
 from core.pipelines import speech as pipelines_speech, train as pipelines_train
 from core.records import as_dict
-from core.storage import metrics as history, store
+from core.storage import metrics, store
 from core.training import checkpoints
 from tests import filling
 from tests.conftest import ROOT
@@ -155,6 +155,6 @@ def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start):
     ended = run.rename(run.with_name("ended"))
     assert pipelines_train.train(recipe, lambda *_: True) == run
     assert (run / paths.WEIGHTS).read_bytes() == (ended / paths.WEIGHTS).read_bytes()
-    assert [r["loss"] for r in history.metrics(run)] == [
-        r["loss"] for r in history.metrics(ended)
+    assert [r["loss"] for r in metrics.metrics(run)] == [
+        r["loss"] for r in metrics.metrics(ended)
     ] and store.reports(ended)

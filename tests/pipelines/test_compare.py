@@ -182,7 +182,7 @@ sizes = { "half" = "dense" }
 """
     )
     page = compare.run(recipe_sets.load(str(small_set)), go).read_text()
-    words = page.split("## Loss per frame")[0].split("## Words wrong")[1]
+    words = page.split("## Loss per frame")[0].split("## WER")[1]
     rows = {
         line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
         for line in words.splitlines()
@@ -321,7 +321,7 @@ sizes = ["large", "tiny"]"""
     assert set(recipe_sets.record("warm", "depth", 1)["sizes"]) == {"large"}, (
         "a budget that no size fits into"
     )
-    head, _, *rows = page.split("## Words wrong")[1].split("## Loss")[0].strip().splitlines()[2:]
+    head, _, *rows = page.split("## WER")[1].split("## Loss")[0].strip().splitlines()[2:]
     row = next(r for r in rows if r.startswith("| depth | ")).split("|")
     assert (
         row[head.split("|").index(" tiny ")] == " - "

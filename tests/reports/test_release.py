@@ -19,7 +19,7 @@ from core.common import writing
 from core.records import Choice, as_dict
 from core.registry import catalog, recipes
 from core.reports import card, chain, comparisons, publish, results, samples, tables
-from core.storage import checksums, metrics as history, packing, remote as storage, run_files, store
+from core.storage import checksums, metrics, packing, remote, run_files, store
 from tests import standin
 
 FACTS = {
@@ -148,7 +148,7 @@ def pruned_alone(name: str, **changes):
 
 def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
     run = pruned_alone("alone-1")
-    storage.push("alone-1", where := f"file://{tmp_path}/storage")
+    remote.push("alone-1", where := f"file://{tmp_path}/storage")
     data, whole = packing.pack(run, store.subnet(run, "s70")), packing.weights(run)
     folder = publish.release("alone-1", snapshots=False)
     assert not paths.ranks_file(folder).exists() and (folder / paths.WEIGHTS).read_bytes() == data
@@ -171,13 +171,13 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
     assert publish.release("alone-1", snapshots=False) == folder and "elsewhere/test" in {
         r.split for r in store.reports(folder, added=False)
     }
-    assert not storage.push("alone-1", where)[0].startswith(
+    assert not remote.push("alone-1", where)[0].startswith(
         "weights"
     )  # the same run, though its weights lie otherwise
     shutil.rmtree(run)
     publish.release("alone-1")
     assert (folder / paths.WEIGHTS).read_bytes() == data and not list(released.glob(".release*"))
-    assert storage.pull("alone-1", where) == run and paths.ranks_file(run).is_file()
+    assert remote.pull("alone-1", where) == run and paths.ranks_file(run).is_file()
     assert (
         packing.pack(run, store.subnet(run, "s70")) == data
         and not paths.left_out_file(run).exists()
@@ -187,7 +187,7 @@ def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
     )  # of other ranks: another run
     finish_again(folder)
     with pytest.raises(ValueError, match="another run of the id alone-1"):
-        storage.push(folder, where)
+        remote.push(folder, where)
     writing.write_json(paths.left_out_file(folder), {"ranks_sha256": None})
     finish_again(folder)
     with pytest.raises(ValueError, match="left_out.json is damaged"):
@@ -272,19 +272,19 @@ def test_the_card_tells_how_errors_fell_over_the_hours_of_all_stages(released):
     for folder, start in ((first, 0.9), (second, 0.5)):
         for number in range(20):
             rates = {"dense": {"people": start - number / 100}}
-            history.append_metrics(
+            metrics.append_metrics(
                 folder, {"step": 300 + number, "audio_hours": number / 2, "wer": rates}
             )
         finish_again(folder)
     folder = publish.release("second-1")
-    rows = history.learning("second-1")
+    rows = metrics.learning("second-1")
     assert [r["stage"] for r in rows] == [1] * 20 + [2] * 20
     assert rows[20]["audio_hours"] == 7.5 and rows[-1] == {
         "stage": 2,
         "audio_hours": 17.0,
         "wer": {"dense": {"people": 0.5 - 19 / 100}},
     }
-    assert history.learning(second) == rows  # the same before it was released
+    assert metrics.learning(second) == rows  # the same before it was released
     card = (folder / paths.CARD).read_text()
     table = [
         line
@@ -292,7 +292,7 @@ def test_the_card_tells_how_errors_fell_over_the_hours_of_all_stages(released):
         if line.startswith(("| 1 | ", "| 2 | ")) and line.endswith(" % |")
     ]
     assert (
-        "| stage | hours heard | dense, people |" in card
+        "| stage | training audio, h | dense, people |" in card
         and len(table) == 14
         and table[-1] == "| 2 | 17.0 | 31 % |"
     )
@@ -400,9 +400,9 @@ def test_the_chain_is_told_also_when_earlier_stages_are_not_released(run, monkey
         "`start`" in card
         and "`second`" in card
         and "3000" in card
-        and "35.0 hours of speech heard" in card
+        and "35.0 hours of training audio" in card
     )
-    assert "Never pruned: " in card and "normalisations (" in card
+    assert "Never pruned: " in card and "normalizations (" in card
     for name in ("start", "second"):  # another machine, which has the release alone
         (paths.runs() / name).rename(paths.runs() / f"gone-{name}")
     assert [s["run"] for s in chain.chain(folder)] == ["start", "second", "third"]
@@ -576,7 +576,7 @@ def test_samples_are_held_out_small_and_labelled(released):
 
 
 def test_a_training_voice_is_no_sample(monkeypatch):
-    wrong = {"x": replace(samples.SPOKEN["02_kitchen_blinds"], speaker="heart+1.00")}
+    wrong = {"x": replace(samples.SPOKEN["2_kitchen_blinds"], speaker="heart+1.00")}
     monkeypatch.setattr(samples, "SPOKEN", wrong)
     with pytest.raises(ValueError, match="hibari heart\\+1.00"):
         samples.check()

@@ -19,7 +19,7 @@ from core.data import prepare, prepared
 from core.data.source import SpeechRecipe
 from core.records import Choice, Recipe
 from core.speech import features, tokenizer
-from core.storage import checksums, metrics as history, packing, run_files, store
+from core.storage import checksums, metrics, packing, run_files, store
 from core.training import checkpoints
 from tests import standin
 
@@ -61,7 +61,7 @@ def read_all(run) -> None:
     (
         store.ranks(run),
         store.ranks_sha256(run),
-        history.metrics(run),
+        metrics.metrics(run),
         tokenizer.load(run),
         prepared.Statistics.load(run),
     )

@@ -13,7 +13,7 @@ import pytest
 
 from core import paths
 from core.cli import listing, main as cli
-from core.storage import remote as storage, remote_files, store
+from core.storage import remote, remote_files, store
 from tests import standin
 
 
@@ -70,14 +70,14 @@ def test_a_run_goes_there_and_comes_back_the_same_and_later_reports_too(where, r
     report = store.reports(run)[-1]
     later = paths.report_file(run, report.subnet, report.split, report.chunk_ms)
     aside = later.rename(tmp_path / "later.json")
-    assert storage.runs(where) == []
-    assert paths.FINISHED in storage.push(run, where) and storage.runs(where) == ["mine"]
-    assert storage.push(run, where) == []  # nothing new
+    assert remote.runs(where) == []
+    assert paths.FINISHED in remote.push(run, where) and remote.runs(where) == ["mine"]
+    assert remote.push(run, where) == []  # nothing new
     aside.rename(later)
-    assert storage.push(run, where) == [f"reports/{later.name}"]
+    assert remote.push(run, where) == [f"reports/{later.name}"]
     before = contents(run)
     shutil.rmtree(run)
-    assert storage.pull("mine", where) == run
+    assert remote.pull("mine", where) == run
     assert contents(run) == {n: d for n, d in before.items() if not n.startswith("checkpoint")}
     assert len(store.reports("mine")) == 12 and store.runs()[-1].finished
 
@@ -97,26 +97,26 @@ def test_the_list_comes_last_and_a_copy_cut_short_is_no_run(where, run, monkeypa
 
     monkeypatch.setattr(system, "pipe_file", cut)
     with pytest.raises(ValueError, match="cannot be used now.*the line is cut"):
-        storage.push(run, where)
-    assert remote_files.LIST in written[-1] and len(written) > 20 and storage.runs(where) == []
+        remote.push(run, where)
+    assert remote_files.LIST in written[-1] and len(written) > 20 and remote.runs(where) == []
     monkeypatch.setattr(system, "pipe_file", pipe)
     tried = len(written) - 1
-    assert len(storage.push(run, where)) == tried and storage.runs(where) == ["mine"]
+    assert len(remote.push(run, where)) == tried and remote.runs(where) == ["mine"]
 
 
 @pytest.mark.slow
 def test_what_is_stored_never_changes_and_damage_is_seen(where, run):
-    storage.push(run, where)
+    remote.push(run, where)
     (run / paths.FINISHED).write_text('{"seconds": 2}')
     with pytest.raises(ValueError, match="another run of the id mine"):
-        storage.push(run, where)
+        remote.push(run, where)
     with pytest.raises(ValueError, match="is another one than that in"):
-        storage.pull("mine", where)
+        remote.pull("mine", where)
     shutil.rmtree(run)
     system, root = fsspec.core.url_to_fs(where)
     system.pipe_file(f"{root}/mine/{paths.WEIGHTS}", b"broken")
     with pytest.raises(ValueError, match="weights.safetensors is damaged"):
-        storage.pull("mine", where)
+        remote.pull("mine", where)
     assert not (run / paths.FINISHED).exists()
 
 
@@ -129,7 +129,7 @@ def test_commands_fetch_a_run_that_only_the_storage_has(run, tmp_path, monkeypat
     shutil.rmtree(run)
     assert cli.main(["evaluate", "mine", "--subnets", "s99"]) == 2
     assert "no run called 'mine'" in capsys.readouterr().err
-    monkeypatch.setenv(storage.VARIABLE, where)
+    monkeypatch.setenv(remote.VARIABLE, where)
     assert "mine  " in listing.everything(
         "runs"
     ) and "fetched when it is named" in listing.everything("runs")
@@ -144,13 +144,13 @@ def test_commands_fetch_a_run_that_only_the_storage_has(run, tmp_path, monkeypat
 
 def test_wrong_storages_are_said(run, monkeypatch):
     with pytest.raises(ValueError, match="no storage is named.*SUPERNET_STORAGE"):
-        storage.runs()
+        remote.runs()
     with pytest.raises(ValueError, match="[Pp]rotocol not known"):
-        storage.push(run, "nowhere://x")
+        remote.push(run, "nowhere://x")
     (run / paths.FINISHED).unlink()
     with pytest.raises(ValueError, match="is not finished"):
-        storage.push(run, "memory://x")
-    monkeypatch.setenv(storage.VARIABLE, "nowhere://x")
+        remote.push(run, "memory://x")
+    monkeypatch.setenv(remote.VARIABLE, "nowhere://x")
     assert "not reached" in listing.everything("runs")
 
 
@@ -165,7 +165,7 @@ def test_a_storage_that_does_not_answer_is_said_in_bounded_time(run, monkeypatch
         monkeypatch.setenv(name, value)
     fsspec.filesystem("s3").clear_instance_cache()
     with pytest.raises(ValueError, match="cannot be used now"):
-        storage.push(run, "s3://nobody/runs")
+        remote.push(run, "s3://nobody/runs")
 
 
 def test_fetching_from_a_dead_address_says_so(monkeypatch, capsys, own_artifacts):

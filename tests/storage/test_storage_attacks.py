@@ -13,7 +13,7 @@ import pytest
 
 from core import paths
 from core.cli.main import main as cli
-from core.storage import remote as storage, remote_files
+from core.storage import remote, remote_files
 from tests import standin
 
 
@@ -22,9 +22,9 @@ def shared(tmp_path, own_artifacts, monkeypatch):
     """A storage with the whole run "mine", which this machine does not have."""
     run = standin.make_run(own_artifacts / "runs", "mine", blocks=1, utterances=2)
     where = f"file://{tmp_path}/shared"
-    storage.push("mine", where)
+    remote.push("mine", where)
     shutil.rmtree(run)
-    monkeypatch.setenv(storage.VARIABLE, where)
+    monkeypatch.setenv(remote.VARIABLE, where)
     return tmp_path / "shared"
 
 
@@ -121,13 +121,13 @@ def test_a_list_that_is_none_is_refused(shared, text, capsys):
 def test_more_than_was_announced_is_not_read(shared, monkeypatch):
     (shared / "mine" / paths.CARD).write_bytes(b"x" * 100_000)
     with pytest.raises(ValueError, match=r"expected \d+ bytes at most, got 100000"):
-        storage.pull("mine")
+        remote.pull("mine")
 
 
 def test_a_run_that_does_not_fit_is_refused_before_anything_is_read(shared, monkeypatch):
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(remote.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(ValueError, match="make room first"):
-        storage.pull("mine")
+        remote.pull("mine")
     assert not paths.runs().joinpath("mine").exists()
 
 
@@ -137,7 +137,7 @@ def test_links_are_not_followed_there(shared, tmp_path):
     (shared / "mine" / paths.CARD).unlink()
     (shared / "mine" / paths.CARD).symlink_to(secret)
     with pytest.raises(ValueError, match="is a link"):
-        storage.pull("mine")
+        remote.pull("mine")
 
 
 @pytest.mark.parametrize("name", ["", "reports", "ranks/final.safetensors", "weights.safetensors"])
@@ -147,29 +147,29 @@ def test_links_are_not_followed_here(shared, tmp_path, name):
     at.parent.mkdir(parents=True, exist_ok=True)
     at.symlink_to(outside if "." not in name else outside / "file")
     with pytest.raises(ValueError, match="is a link"):
-        storage.pull("mine")
+        remote.pull("mine")
     assert not everything(outside)
 
 
 def test_a_link_in_a_run_and_what_is_no_file_of_it_are_not_stored(shared, tmp_path):
-    run = storage.pull("mine")
+    run = remote.pull("mine")
     (run / "notes.txt").write_text("password")
     (run / ".netrc").write_text("password")
-    storage.push("mine", f"file://{tmp_path}/other")
+    remote.push("mine", f"file://{tmp_path}/other")
     assert "notes.txt" not in everything(
         tmp_path / "other" / "mine"
     ) and ".netrc" not in everything(tmp_path / "other" / "mine")
     (tmp_path / "secret").write_text("{}")
     (run / paths.SUBNETS / "x.json").symlink_to(tmp_path / "secret")
     with pytest.raises(ValueError, match="is a link"):
-        storage.push("mine", f"file://{tmp_path}/third")
+        remote.push("mine", f"file://{tmp_path}/third")
 
 
 def test_a_folder_of_the_storage_that_is_no_name_of_a_run_is_none(shared):
     for name in (".hidden", "a b", "-x"):
         (shared / name).mkdir()
         put(shared / name, {})
-    assert storage.runs() == ["mine"]
+    assert remote.runs() == ["mine"]
 
 
 def test_every_file_of_a_released_run_may_be_stored():

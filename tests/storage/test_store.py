@@ -18,7 +18,7 @@ from core import paths
 from core.common import writing
 from core.records import Anatomy, Choice, Fixed, Recipe, Report, Subnet, Unit, as_dict
 from core.registry import recipes
-from core.storage import metrics as history, store
+from core.storage import metrics, store
 
 ANATOMY = Anatomy(
     "m",
@@ -214,19 +214,19 @@ def test_what_is_added_to_a_released_run_is_kept_apart_and_read_with_it():
 
 def test_metrics_tolerate_a_torn_last_line_and_heal_it():
     folder = make_run()
-    assert history.metrics(folder) == []
+    assert metrics.metrics(folder) == []
     for step in (1, 2, 3):
-        history.append_metrics(folder, {"step": step, "loss": np.float32(0.5)})
+        metrics.append_metrics(folder, {"step": step, "loss": np.float32(0.5)})
     path = folder / paths.METRICS
     path.write_bytes(path.read_bytes()[:-5])
-    assert [r["step"] for r in history.metrics(folder)] == [1, 2]
-    history.append_metrics(folder, {"step": 4})
-    assert [r["step"] for r in history.metrics(folder)] == [1, 2, 4]
-    history.truncate_metrics(folder, 2)
-    assert [r["step"] for r in history.metrics(folder)] == [1, 2]
+    assert [r["step"] for r in metrics.metrics(folder)] == [1, 2]
+    metrics.append_metrics(folder, {"step": 4})
+    assert [r["step"] for r in metrics.metrics(folder)] == [1, 2, 4]
+    metrics.truncate_metrics(folder, 2)
+    assert [r["step"] for r in metrics.metrics(folder)] == [1, 2]
     path.write_bytes(b"{torn\n" + path.read_bytes())
     with pytest.raises(ValueError, match="line 1"):
-        history.metrics(folder)
+        metrics.metrics(folder)
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):

@@ -11,12 +11,12 @@ from typing import Any
 
 from core import paths
 from core.common import writing
-from core.jobs import leases, queue, ray_client as cluster
+from core.jobs import leases, queue, ray_client
 from core.jobs.job import Job
 from core.jobs.runners import base
 from core.jobs.runners._ray_words import job_key, parse
 from core.records import Report, Subnet, from_dict
-from core.storage import metrics as history, remote as storage, store
+from core.storage import metrics, remote, store
 
 LOOK_S = 1.0  # between two questions to the cluster
 
@@ -33,7 +33,8 @@ class RayHandle(base.Handle):
 
     def __init__(self, job: Job, options: Any, log: Path) -> None:
         self.job, self.o, self.log = job, options, log
-        self.read, self.looked, self.answered, self.code = 0, 0.0, time.monotonic(), None
+        self.read, self.looked, self.answered = 0, 0.0, time.monotonic()
+        self.code: int | None = None
         self.stopping, self.key, self.run = (
             False,
             job_key(job.remote),
@@ -52,7 +53,7 @@ class RayHandle(base.Handle):
                     self.stop()
                 self._look()
                 self.answered = now
-            except cluster.Unreachable:
+            except ray_client.Unreachable:
                 leases.beat(
                     self.job.id,
                     self.job.worker,
@@ -74,7 +75,7 @@ class RayHandle(base.Handle):
         return self.code
 
     def _look(self) -> None:
-        result = cluster.status(self.o.address, self.job.remote)
+        result = ray_client.status(self.o.address, self.job.remote)
         if result is None:
             leases.fail(
                 self.job.id,
@@ -85,14 +86,14 @@ class RayHandle(base.Handle):
             self.code = 1
             return
         state, message = result
-        self._take(cluster.log(self.o.address, self.job.remote))
+        self._take(ray_client.log(self.o.address, self.job.remote))
         if state == "FAILED":
             leases.fail(
                 self.job.id, f"{message}\nits last lines are in the log", self.job.worker
             )  # nothing if its own words came
         if state == "STOPPED" and not queue.get(self.job.id).cancel:
             queue.cancel(self.job.id)  # somebody stopped it there
-        self.code = cluster.ENDED.get(state)
+        self.code = ray_client.ENDED.get(state)
 
     def _take(self, text: str) -> None:
         """New whole lines of the job's log: what it has signed is obeyed, the rest is for
@@ -132,19 +133,19 @@ class RayHandle(base.Handle):
             "row" in facts
             and not (paths.runs() / self._own(facts["run"]) / paths.FINISHED).exists()
         ):
-            history.truncate_metrics(
+            metrics.truncate_metrics(
                 paths.runs() / facts["run"], facts["row"]["step"] - 1
             )  # told again after a restart or a reconnection
-            history.append_metrics(paths.runs() / facts["run"], facts["row"])
+            metrics.append_metrics(paths.runs() / facts["run"], facts["row"])
         if "finished" in facts:
-            storage.pull(self._own(facts["finished"]), self.o.storage)
+            remote.pull(self._own(facts["finished"]), self.o.storage)
         if "subnet" in facts:
             store.save_subnet(
-                storage.here(self._own(facts["subnet"]["run"])), from_dict(Subnet, facts["subnet"])
+                remote.here(self._own(facts["subnet"]["run"])), from_dict(Subnet, facts["subnet"])
             )
         if "report" in facts:
             store.save_report(
-                storage.here(self._own(facts["report"]["run"])),
+                remote.here(self._own(facts["report"]["run"])),
                 from_dict(Report, facts["report"]),
                 facts["rows"],
             )
@@ -166,8 +167,8 @@ class RayHandle(base.Handle):
     def stop(self) -> None:
         """Asks until the cluster has heard it."""
         self.stopping = True
-        with contextlib.suppress(cluster.Unreachable):
-            cluster.stop(self.o.address, self.job.remote)
+        with contextlib.suppress(ray_client.Unreachable):
+            ray_client.stop(self.o.address, self.job.remote)
             self.stopping = False
 
     def kill(self) -> None:

@@ -98,7 +98,8 @@ class Spread:
         parts = max(1, min(self.shards, len(fitness.held_out.batches)))
         bare = copy.copy(fitness)
         bare.held_out = copy.copy(fitness.held_out)
-        bare.held_out.prepared = None  # the speech itself goes, not the files it came from
+        # the speech itself goes, not the files it came from
+        vars(bare.held_out)["prepared"] = None
         held = ray.put(bare)
 
         def many(keeps: list[dict[str, float]]) -> list[float]:

@@ -19,7 +19,7 @@ from core.jobs.runners._ray_words import say
 from core.pipelines import train as training
 from core.records import Interrupted
 from core.registry import recipes
-from core.storage import metrics as history, remote as storage, run_files
+from core.storage import metrics, remote, run_files
 
 POLL_S = 0.5
 POST, SPACE = (
@@ -30,7 +30,7 @@ POST, SPACE = (
 
 PASSED = (
     "SUPERNET_ARTIFACTS",
-    storage.VARIABLE,
+    remote.VARIABLE,
     "SPEECH_ROOT",
     confinement.VARIABLE,
 )  # on to every process of the job, beside AWS_*
@@ -42,7 +42,8 @@ class Post:
 
     def __init__(self) -> None:
         self.words: list[dict[str, Any]] = []
-        self.stopping, self.ended = False, None
+        self.stopping = False
+        self.ended: tuple[str, str] | None = None
 
     def tell(self, word: dict[str, Any]) -> None:
         self.words.append(word)
@@ -72,7 +73,8 @@ def train(job: Any) -> str:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     device = job.device()
-    post = Post.options(name=POST, namespace=f"{SPACE}-{job.name}").remote()
+    actor: Any = Post  # which Ray's decorator has made of the class
+    post = actor.options(name=POST, namespace=f"{SPACE}-{job.name}").remote()
     over = threading.Event()
     listener = threading.Thread(target=_listen, args=(job, post, over), daemon=True)
     listener.start()
@@ -148,12 +150,12 @@ def one_process(config: dict[str, Any]) -> None:
     os.environ.update(config["environment"])
     if config["device"] == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    from core.training import distributed as processes
+    from core.training import distributed
 
     post = ray.get_actor(POST, namespace=f"{SPACE}-{config['name']}")
     if ray.get(post.how.remote()) is not None:  # it was no accident: nothing to begin again
         return
-    group = processes.joined()
+    group = distributed.joined()
     report = ProcessReport(post, group)
     try:
         folder = training.train(
@@ -203,7 +205,7 @@ class ProcessReport:
                         for name in (paths.RECIPE, paths.UNITS)
                     }
                     self.post.tell.remote({"run": self.run, "begun": begun})
-                rows = history.metrics(folder)
+                rows = metrics.metrics(folder)
                 for row in rows[-1 if self.rows is None else self.rows :]:
                     self.post.tell.remote({"run": self.run, "row": row})
                 self.rows = len(rows)

@@ -24,7 +24,7 @@ from core.jobs.runners._ray_spread import Spread
 from core.jobs.runners._ray_words import check_versions, say
 from core.pipelines import evaluate as evaluating, search
 from core.records import Interrupted, as_dict
-from core.storage import remote as storage, store
+from core.storage import remote, store
 
 
 class Job:
@@ -75,7 +75,7 @@ class Job:
 
 def evaluate(job: Job, run: str) -> None:
     """Subnets x parts of the splits; every report goes home as soon as it is stored here."""
-    folder, known = storage.here(run), set()
+    folder, known = remote.here(run), set()
     given = job.payload
 
     def report(progress: float, message: str = "", left: float | None = None) -> bool:
@@ -127,14 +127,14 @@ def work(job: Job) -> None:
     if job.kind == "train":
         before = job.payload["recipe"].get("init_from")
         if before:
-            storage.here(before)
+            remote.here(before)
         run = _ray_train.train(job)
-        storage.here(run)  # this process may be on a machine that did not train
+        remote.here(run)  # this process may be on a machine that did not train
         say(run=run, finished=run)
         evaluate(job, run)
         return
     run = job.payload["run"]
-    storage.pull(run)  # also where it is here already: sizes may have been added since
+    remote.pull(run)  # also where it is here already: sizes may have been added since
     say(run=run)
     job.device(1)
     if job.kind == "search":
@@ -148,7 +148,7 @@ def main(words: str) -> int:
     request = json.loads(base64.urlsafe_b64decode(words))
     job = Job(request)
     os.environ["SUPERNET_ARTIFACTS"] = str(Path(job.o["artifacts"]).expanduser())
-    os.environ[storage.VARIABLE] = job.o["storage"]
+    os.environ[remote.VARIABLE] = job.o["storage"]
     confinement.confine(job.payload)
     try:
         check_versions(request["versions"], "the cluster")

@@ -37,7 +37,7 @@ class Runner(ABC):
 
     elsewhere = 0  # jobs followed at once that need no slot of this machine; 0 = they take one
 
-    def __init__(self, options: object) -> None:
+    def __init__(self, options: Any) -> None:
         self.options = options
 
     def settings(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
-from core.jobs import leases, queue, ray_client as cluster, visitors
+from core.jobs import leases, queue, ray_client, visitors
 from core.jobs.job import Job
 from core.jobs.runners import _ray_handle, base
 from core.jobs.runners._ray_words import KEY, job_key, versions
@@ -81,8 +81,8 @@ class Runner(base.Runner):
         log.parent.mkdir(parents=True, exist_ok=True)
         if job.remote:
             try:
-                known = cluster.status(self.o.address, job.remote) is not None
-            except cluster.Unreachable:
+                known = ray_client.status(self.o.address, job.remote) is not None
+            except ray_client.Unreachable:
                 known = True
             if known:
                 return _ray_handle.RayHandle(job, self.o, log)
@@ -103,7 +103,7 @@ class Runner(base.Runner):
             raise ValueError(
                 "an export writes files on this machine: queue it with the local runner"
             )
-        theirs = cluster.version(self.o.address)
+        theirs = ray_client.version(self.o.address)
         ours = _ray().__version__
         if theirs != ours:
             raise ValueError(
@@ -147,7 +147,7 @@ class Runner(base.Runner):
             except (
                 Exception
             ) as error:  # Ray has many for what its server says and for a line that breaks
-                raise cluster.Unreachable(
+                raise ray_client.Unreachable(
                     f"the cluster at {self.o.address} did not take the job: {error}"
                 ) from error
 
