@@ -85,7 +85,7 @@ def export(given: Any, run: str) -> dict[str, Any]:
     """
     from core import export as exports
 
-    if run:
+    if run and store.subnets(run):  # they may come while it waits
         exports.check(run, given.subnets, given.format, given.int8)
     else:
         exports.check_format(given.format, given.int8)

@@ -126,7 +126,7 @@ def _chosen(source: Path, names: Iterable[str]) -> list[Subnet]:
     subnets = [store.subnet(source, name) for name in dict.fromkeys(names)] or store.subnets(source)
     if not subnets:
         raise ValueError(
-            f"run {source.name!r} has no subnets (yet): they are stored when training ends"
+            f"run {source.name!r} has no sizes (yet): they are stored when training ends"
         )
     for subnet in subnets:  # names become file names
         if not store.SAFE.fullmatch(subnet.name):

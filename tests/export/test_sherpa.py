@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
@@ -105,6 +106,12 @@ def test_phonemes_come_with_the_graph_that_makes_words_of_them(phonemes, tmp_pat
     folder = exported(phonemes, "dense", tmp_path)
     words = [line.split()[0] for line in (folder / "words.txt").read_text().splitlines()]
     assert "seven" in words and "--ctc-graph=HLG.fst" in (folder / "README.md").read_text()
+    model = onnxruntime.InferenceSession(folder / "model.onnx")
+    shapes = {i.name: [d if isinstance(d, int) else 1 for d in i.shape] for i in model.get_inputs()}
+    given = {n: np.zeros(s, "i8" if n == "processed_lens" else "f4") for n, s in shapes.items()}
+    weighed = model.run(None, given)[0][0].astype(float) / Weights().scale
+    weighed[:, 0] += Weights().blank_penalty
+    assert np.allclose(np.exp(weighed).sum(-1), 1), "weights of the search lie in the model"
     recognizer = stock(folder, ctc_graph=str(folder / "HLG.fst"))
     ours = runtime.load(phonemes, "dense", language=Language(), weights=Weights(beam=16))
     texts = []
