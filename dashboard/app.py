@@ -23,7 +23,7 @@ from dashboard.components import choice  # noqa: E402
 from dashboard.look import one_look  # noqa: E402
 
 STYLE = """<style>.stMainBlockContainer {padding-top: 3rem; padding-bottom: 3rem;}
-h1 {font-size: 2.1rem !important;}</style>"""
+h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}</style>"""
 DEFAULTS = {"ICON": ":material/article:", "ORDER": 99}
 
 

@@ -236,7 +236,7 @@ def test_the_bench_counts_what_is_sent_and_held(chromium, own_artifacts):
 
     make_run(own_artifacts / "runs")
     with _browser.served() as server:
-        first = app.visit(chromium, server.address)
+        first = app.visit(chromium, server.address, app.DRAWN)
         moved = app.slide(chromium, server.address, 3)
         assert 0.02e6 < first["app"] < 2e6 and 0.2 < moved["slider_kB"] < 200
         assert 50e6 < server.memory() < 400e6, (

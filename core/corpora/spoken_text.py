@@ -27,7 +27,6 @@ from core.speech.normalizer import normalise, problems
 
 VERSION = 1
 SHORTEST_S, LONGEST_S = 0.4, 20.0
-MEAN_S = 4.0
 MOST_WORDS = 40  # of a sentence
 SHARES = {"test": 0.5, "dev": 0.25, "search": 0.25}  # of the sentences that are held out
 SPLITS = ("train", "search", "dev", "test")
@@ -75,6 +74,8 @@ class Corpus(base.Corpus):
     """Made under artifacts/prepared/corpora/spoken_text-<hash>; lengths may change later and reuse
     its shards. ValueError for texts that cannot be read or hold too little.
     """
+
+    mean_s = 4.0
 
     def __init__(self, options: Options):
         super().__init__(options)

@@ -12,8 +12,6 @@ from dashboard.components import diff
 from dashboard.markdown import escape
 from dashboard.model import transcription
 
-NO_SPEECH = "No speech found."
-
 
 def speed_words(rtf: float) -> str:
     return (
@@ -67,7 +65,7 @@ def show_results(
             )
             pieces = diff.align(target, item.text)
             if not item.text:
-                st.caption(NO_SPEECH)
+                st.caption("No speech found.")
             st.html(diff.markup(pieces))
             if way and target is not item.text:
                 st.markdown(diff.sentence(pieces))

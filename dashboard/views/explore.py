@@ -252,8 +252,9 @@ def details() -> None:
 
 
 def main() -> None:
+    st.title("One model, every size")
     st.markdown(
-        "#### One model, every size\nDrag the slider: the same trained speech recognizer gets"
+        "Drag the slider: the same trained speech recognizer gets"
         " **smaller** and makes **more errors**. Find the size that fits."
     )
     board()

@@ -173,7 +173,7 @@ def transcribe(
         bar.progress(share, f"{share:.0%}")
         for name, text in texts.items():
             boxes[name].markdown(
-                escape(text) + " ▌" if share < 1 else escape(text or transcripts.NO_SPEECH)
+                escape(text) + " ▌" if share < 1 else escape(text or "No speech found.")
             )
 
     with seats().taken(lambda seconds: waiting(note, seconds)):

@@ -152,9 +152,9 @@ def test_which_parts_depth_sizes_keep(run):
 
     def size(name, off, share=1.0):
         keep = {u.name: 0.0 if u.branch in off else share for u in anatomy.units}
-        return dataclasses.replace(
-            dense, name=name, keep=keep, sparsity=cost.sparsity_reached(anatomy, keep)
-        )
+        origin = Origin.RANDOM if name[0] == "r" else Origin.TRAINED
+        sparsity = cost.sparsity_reached(anatomy, keep)
+        return dataclasses.replace(dense, name=name, keep=keep, sparsity=sparsity, origin=origin)
 
     off = ["blocks.0.attention", "blocks.1.attention", "blocks.1.convolution"]
     sizes = [

@@ -89,7 +89,7 @@ def opened(**query) -> AppTest:
 
 def test_renders_the_live_component_first(run):
     at = opened()
-    assert "One model, every size" in at.markdown[0].value
+    assert at.title[0].value == "One model, every size"
     assert len(at.get("bidi_component")) == 1
     assert at.query_params == {"run": "aa-supernet", "subnet": "s70"}
     assert fed(at)["percent"] == pytest.approx(70, abs=1)

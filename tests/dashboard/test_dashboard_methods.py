@@ -227,10 +227,6 @@ def test_every_page_shows_the_run(made, home, chosen):
         return
     left = chosen[0] == "simple_topk"
     assert (
-        (" times as fast" in said["explore"]) == ("parts are left out" in said["explore"]) == left
-    )
-    assert ("same speed" in said["explore"]) != left
-    assert (
         ("of 8 parts are left out" in said["layers"])
         == ("neither stored nor computed" in said["layers"])
         == left

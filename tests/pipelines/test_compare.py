@@ -140,7 +140,7 @@ def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch
     compare.run(made, go)
     assert len(trained) == 5, "nothing has changed, nothing is trained"
     with monkeypatch.context() as moved:  # the same files, written at another time
-        moved.setattr(prepare, "_stamp", lambda path: "copied")
+        moved.setattr(prepare, "stamp", lambda path: "copied")
         compare.run(made, go)
     assert len(trained) == 5 and len([*paths.prepared().glob("*/prepared.json")]) == 2, (
         "prepared again, heard the same"
@@ -291,7 +291,7 @@ sizes = { "large" = "<= 0.12 MB" }
         state, {n: v for n, v in run_files.read_json(state).items() if n != "macs_per_second"}
     )
     arm, folder = made.arms[-2], store.run_folder(drawn["run"])
-    told = compare._search(arm, folder, store.recipe(folder), Prepared(spoken), go)
+    told = compare._search(arm, folder, ResolvedRecipe(store.recipe(folder)), Prepared(spoken), go)
     assert told["selection_tmacs"] is None, (
         "a search of an earlier version did not count them: not known, not 0"
     )

@@ -92,7 +92,7 @@ def test_every_released_run_is_understood(folder):
     resolved = ResolvedRecipe(store.recipe(folder))
     for part in ("speech", "model", "method", "training", "search", "evaluation"):
         assert vars(getattr(resolved, part))
-    assert all(isinstance(s.origin, Origin) for s in store.subnets(folder, own=False))
+    assert all(isinstance(s.origin, Origin) for s in store.subnets(folder, added=False))
     assert paths.RELEASED in folder.parents
 
 
