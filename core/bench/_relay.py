@@ -21,7 +21,7 @@ class Relay:
     """
 
     port: int
-    asked: list[float] = field(default_factory=list)  # times of bytes from the browser, s
+    sent: list[float] = field(default_factory=list)  # times of bytes from the browser, s
     answered: list[float] = field(default_factory=list)  # times of bytes from the server, s
 
     def __enter__(self) -> Self:
