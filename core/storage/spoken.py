@@ -30,6 +30,14 @@ def file(run: str) -> Path:
     return folder() / "hypotheses" / f"{run}.json"
 
 
+def stamp(run: str) -> int:
+    """Changes when other hypotheses are kept; 0 where there are none."""
+    try:
+        return file(run).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def read(run: str) -> dict[str, dict[str, str]]:
     """{size: {sample: hypothesis}}. ValueError where the file is missing or damaged."""
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import streamlit as st
 
 from core import cost
 from core.records import Subnet, Unit
@@ -42,9 +43,17 @@ def payload(
     stops = stops_of(run, points)
     if len(stops) < 2:
         return None
+    same = json.dumps([stops, others, machine(points, run)], sort_keys=True)
+    stamps = data.stamp(run), spoken.stamp(run)
+    return _content(run, same, stamps) | {"percent": percent}
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _content(run: str, same: str, stamps: tuple) -> dict[str, Any]:
+    """What stays as it is while only the thumb moves; `same` and `stamps` decide all of it."""
+    stops, others, note = json.loads(same)
     known = data.subnets(run)
-    sizes = [known[stop["name"]] for stop in stops]
-    matrices, maps, grid = network(run, sizes)
+    matrices, maps, grid = network(run, [known[stop["name"]] for stop in stops])
     content = {
         "stops": stops,
         "matrices": matrices,
@@ -55,10 +64,10 @@ def payload(
         "between": ladder.mixable(run),
         "others": others,
         "msTitle": "Computing per chunk",
-        "msNote": machine(points, run),
+        "msNote": note,
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-    return content | {"key": f"{run}:{key}", "percent": percent}
+    return content | {"key": f"{run}:{key}"}
 
 
 def stops_of(run: str, points: pd.DataFrame) -> list[dict[str, Any]]:
