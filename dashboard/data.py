@@ -188,7 +188,7 @@ def default_split(run: str) -> str:
 
 
 def chunks_ms(run: str) -> tuple[int, ...]:
-    """The pieces of sound, in ms, that the run's recipe trains it on; () where it does not say."""
+    """The chunks, in ms, that the run's recipe trains it on; () where it does not say."""
     try:
         return tuple(int(ms) for ms in store.recipe(run).training.get("chunks_ms", ()) if ms)
     except UNREADABLE:

@@ -119,7 +119,6 @@ TOO_LONG = {
     "core.data.batches",
     "core.evaluation.evaluate",
     "core.registry.recipe_sets",
-    "core.speech.grammar",
     "core.training.trainer",
 }
 

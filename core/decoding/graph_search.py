@@ -22,7 +22,6 @@ BLANK = 0
 # noise as loud as themselves 3 to 40 sure ones (dense and at 90 % sparsity).
 SURE, CERTAIN = math.log(0.5), math.log(0.75)
 FEWEST = 2
-UNSURE = 0.5  # confidence below which a word should be shown as doubtful (ours)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Hypotheses:
     """What a subnet understood elsewhere: one text per utterance of a split, how fast it was
     there, and each utterance's token ids, greedily, where a decoding graph made the texts.
     """
@@ -99,7 +99,8 @@ class Heard:
 # begins all (the last argument: the run's dense subnet, packed, to time them in turn with), waits
 # for one
 Spread = Callable[
-    ["list[tuple[Subnet, bytes]]", "Material", Options, "bytes | None"], "Callable[[Subnet], Heard]"
+    ["list[tuple[Subnet, bytes]]", "Material", Options, "bytes | None"],
+    "Callable[[Subnet], Hypotheses]",
 ]
 
 
@@ -160,7 +161,7 @@ def evaluate(
     *,
     dense: Sequence[dict] | None = None,
     speed: Speed | None = None,
-    heard: Heard | None = None,
+    heard: Hypotheses | None = None,
 ) -> tuple[Report, list[dict]]:
     """Measures one subnet on one split -> (Report, one row per utterance as the store keeps it).
 
@@ -275,7 +276,7 @@ def _pattern_file(file: Path) -> str:
 
 
 def opened(data: bytes, options: Options) -> PackedRecognizer:
-    """The recogniser under the options' conditions; ValueError for conditions that cannot be."""
+    """The recognizer under the options' conditions; ValueError for conditions that cannot be."""
     opened = runtime.load(
         data,
         engine="torch",
@@ -444,7 +445,7 @@ class _Split:
 
     def spread(
         self, subnets: Sequence[Subnet], spread: Spread
-    ) -> dict[str, Callable[[Subnet], Heard]]:
+    ) -> dict[str, Callable[[Subnet], Hypotheses]]:
         """Other processes begin to decode what is not measured yet -> {subnet: waits for its}."""
         todo = [
             s
@@ -457,7 +458,7 @@ class _Split:
         wait = spread(packed, self.material, self.options, rival(self.folder))
         return {s.name: wait for s in todo}
 
-    def report(self, subnet: Subnet, decode: Callable[[Subnet], Heard] | None) -> Report:
+    def report(self, subnet: Subnet, decode: Callable[[Subnet], Hypotheses] | None) -> Report:
         """The subnet's stored report, or a new one, which is stored."""
         dense = _dense_rows(self.folder, subnet, self.material, self.options)
         known = None

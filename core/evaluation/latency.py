@@ -1,4 +1,4 @@
-"""How fast and how large a recogniser really is: streams sound through a packed file in a fresh
+"""How fast and how large a recognizer really is: streams sound through a packed file in a fresh
 child process.
 
 `python -m core.evaluation.latency <packed file> <waves .npz> <chunk ms> <threads> <precision>
@@ -212,7 +212,7 @@ def in_turn(
     ROUNDS rounds' ratios of times.
 
     A round opens both anew (where they lie in memory changes times, too), warms both up and streams
-    the same pieces of sound through them
+    the same chunks through them
     alternately, so that what slows the machine down meets both. Lowest to highest is the sign
     test's interval of the median: no
     assumption but that rounds are alike and do not depend on each other.

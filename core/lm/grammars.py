@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import kaldifst
 
 from core.lm.graph import Symbols
-from core.speech.grammar import Grammar, Node, parse, spell
+from core.speech.grammar import Grammar, Node, parse
+from core.speech.normalizer import spell
 
 AGAIN = math.log(2)  # cost (ln) of saying something marked + once more, and of not doing so
 MOST_PATTERNS = 5000

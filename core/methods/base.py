@@ -5,7 +5,7 @@ A plug-in file holds a docstring, VERSION, DISPLAY (how charts and cards show it
 dataclass Options and `class Method(base.Method)`.
 
 One step of the loop: for each Pass of plan(step), run the model under mask() and gates(), add
-weight * loss() to the gradient; then one optimiser step, then after_step(). Gradients of all passes
+weight * loss() to the gradient; then one optimizer step, then after_step(). Gradients of all passes
 are summed before the step.
 """
 
@@ -146,7 +146,7 @@ class Method:
         return []
 
     def after_step(self, step: int) -> None:
-        """After the optimiser's update `step`."""
+        """After the optimizer's update `step`."""
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Trained beside the model's, e.g. scores of branches."""

@@ -23,7 +23,7 @@ DISPLAY = Display(
     marker="square",
     line="dash",
     ranked=False,
-    sentence="It is a narrower net without zeros, trained from scratch, and is the baseline that "
+    sentence="It is a narrower dense model, trained from scratch, and is the baseline that "
     "the supernet's sizes are held against: what the same bytes give without any pruning.",
 )
 

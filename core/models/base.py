@@ -84,7 +84,7 @@ def ctc_loss(
 
 
 class Model(nn.Module):
-    """A streaming recogniser. `noise_width` random numbers per utterance feed its dropout."""
+    """A streaming recognizer. `noise_width` random numbers per utterance feed its dropout."""
 
     options: Any  # the plug-in's Options
     noise_width: int

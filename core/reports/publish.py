@@ -187,10 +187,9 @@ def _equal(some: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> bool:
 
 def _lighten(target: Path) -> None:
     """Leave out of a copy what its sizes do without, when every file packed from it stays the same:
-    where no matrix is cut at more than
-    one place (sizes of whole parts, a net pruned alone), the ranks, for the weights tell them,
-    zeros coming last; and of a net pruned
-    alone its zeros.
+    where no matrix is cut at more than one place (sizes of whole parts, an individually pruned
+    model), the ranks, for the weights tell them, zeros coming last; and of an individually pruned
+    model its zeros.
     """
     anatomy, sizes, ranks = store.anatomy(target), store.subnets(target), paths.ranks_file(target)
     cuts = [

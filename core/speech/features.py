@@ -2,7 +2,7 @@
 and their masking.
 
 Letters: N samples, F (or T) frames of 10 ms. Settings are those of sherpa-onnx's streaming
-recognisers, so that an exported model meets the features it was trained on: 16 kHz, 25 ms windows
+recognizers, so that an exported model meets the features it was trained on: 16 kHz, 25 ms windows
 every 10 ms, no dither, snip_edges false, 20 Hz to 7600 Hz (high_freq -400), samples in -1..1
 (normalize_samples true: not scaled to 16-bit integers).
 """

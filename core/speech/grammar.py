@@ -16,44 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.speech.normalizer import spell
+
 COMMANDS = Path(__file__).with_name("commands.toml")
-ONES = (
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-)
-TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 TOKEN = re.compile(r"\{[^}]*\}|[()|\[\]+]|[a-z']+")
-
-
-def spell(number: int) -> str:
-    """25 -> "twenty five", 312 -> "three hundred twelve"; 0..999999, else ValueError."""
-    if not 0 <= number <= 999_999:
-        raise ValueError(f"cannot spell {number}; allowed is 0 to 999999")
-    if number < 20:
-        return ONES[number]
-    if number < 100:
-        return TENS[number // 10 - 2] + (f" {ONES[number % 10]}" if number % 10 else "")
-    unit, word = (100, "hundred") if number < 1000 else (1000, "thousand")
-    rest = f" {spell(number % unit)}" if number % unit else ""
-    return f"{spell(number // unit)} {word}{rest}"
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: quick keys

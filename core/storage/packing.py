@@ -7,7 +7,7 @@ order, first block in the highest bit), or `<unit>.weight` fp16 raw where a mask
 other tensor fp16; `bpe.model` uint8 unless tokens are phonemes. Of branches of which nothing is
 kept, and of output layers of other sizes (`heads.<k>.`), nothing is stored. The single metadata key
 "supernet" is JSON: one key, because safetensors writes several in random order and the file must be
-the same each time. A release keeps the weights of a net pruned alone as such a file.
+the same each time. A release keeps the weights of an individually pruned model as such a file.
 """
 
 from __future__ import annotations

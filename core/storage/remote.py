@@ -74,8 +74,8 @@ def push(run: str | Path, where: str = "") -> list[str]:
         if paths.FINISHED in other and _same_training(system, f"{root}/{folder.name}", folder):
             other.remove(paths.FINISHED)  # a release lists other files
         if other == [paths.WEIGHTS] and _same_ranks(system, f"{root}/{folder.name}", there, folder):
-            # one of the two is a release, which holds the weights of a net pruned alone without
-            # their zeros
+            # one of the two is a release, which holds the weights of an individually pruned model
+            # without their zeros
             other = []
         if other:
             raise ValueError(

@@ -38,11 +38,12 @@ def stamp(run: str) -> int:
         return 0
 
 
-def read(run: str) -> dict[str, dict[str, str]]:
-    """{size: {sample: hypothesis}}. ValueError where the file is missing or damaged."""
+def read(run: str) -> tuple[dict[str, dict[str, str]], str]:
+    """({size: {sample: hypothesis}}, decoder). ValueError where the file is missing or damaged."""
     try:
         record = json.loads(file(run).read_text(encoding="utf-8"))
-        return dict(checksums.opened(record, file(run))["sizes"])
+        record = checksums.opened(record, file(run))
+        return dict(record["sizes"]), str(record["decoder"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file(run)} cannot be read ({error}): write it with `core release`"
@@ -50,6 +51,6 @@ def read(run: str) -> dict[str, dict[str, str]]:
 
 
 def keep(run: str, record: dict[str, Any]) -> Path:
-    """Store {"sizes": {size: {sample: hypothesis}}, ...} with a checksum."""
+    """Store {"sizes": {size: {sample: hypothesis}}, "decoder": ..., ...} with a checksum."""
     write_json(file(run), checksums.sealed(record))
     return file(run)

@@ -2,7 +2,7 @@
 other. One process alone has none.
 
 Every process takes its part of each batch of one global plan, the gradients are added up once a
-step, and everything else (optimiser, averaging, ranks) is done by all of them on equal numbers. So
+step, and everything else (optimizer, averaging, ranks) is done by all of them on equal numbers. So
 there is no wrapper around the model, and nobody is the master: on every disk the first process that
 sees it keeps the run's folder, and process 0 counts words and talks.
 """
@@ -147,7 +147,7 @@ class Group:
     def add_up(self, parameters: Sequence[Tensor], more: Sequence[Tensor] = ()) -> None:
         """One flat all-reduce: gradients and further tensors become their sums over the processes,
         in place. A gradient that nobody
-        has stays None: an optimiser leaves such a parameter alone.
+        has stays None: an optimizer leaves such a parameter alone.
         """
         first = parameters[0]
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

@@ -1,4 +1,4 @@
-"""Muon, an optimiser for matrices: momentum, then the nearest orthogonal matrix (Jordan 2024; Liu
+"""Muon, an optimizer for matrices: momentum, then the nearest orthogonal matrix (Jordan 2024; Liu
 et al. 2025, arXiv 2502.16982).
 
 torch.optim.Muon computes the same, one matrix at a time; here matrices of one shape go together,

@@ -18,7 +18,7 @@ from core.training.consistency import VIEWS
 
 @dataclass(frozen=True)
 class Options:
-    updates: int = option(2000, "optimiser steps of the whole run", low=1, high=10_000_000)
+    updates: int = option(2000, "optimizer steps of the whole run", low=1, high=10_000_000)
     batch_seconds: float = option(80.0, "speech per batch", unit="s", low=0.5, high=100_000.0)
     shares: dict = option(
         {},

@@ -1,4 +1,4 @@
-"""The one training loop: passes of a method, one optimiser step, an averaged copy, curves,
+"""The one training loop: passes of a method, one optimizer step, an averaged copy, curves,
 checkpoints. Names no method.
 """
 
@@ -98,7 +98,7 @@ class Trainer:
         self.board: SummaryWriter | None = None
 
     def _optimizers(self, extra: list[torch.nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
-        """{name: optimiser}; the name is where a checkpoint keeps its state."""
+        """{name: optimizer}; the name is where a checkpoint keeps its state."""
         units = (
             {f"{u.name}.weight" for u in self.method.anatomy.units}
             if self.o.optimizer == "muon"
@@ -177,7 +177,7 @@ class Trainer:
         return dict(zip(a_pass.drop_branches, torch.tensor(gates).to(self.device)))
 
     def update(self, batch: Batch) -> None:
-        """One step of the optimiser on the summed gradients of all passes."""
+        """One step of the optimizer on the summed gradients of all passes."""
         rng = np.random.Generator(np.random.Philox(key=[self.seed + 1, self.step]))
         chunk = round(int(rng.choice(self.o.chunks_ms)) / self.method.anatomy.frame_ms)
         for optimizer in self.optimizers.values():

@@ -5,6 +5,8 @@ and as its file.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
@@ -13,6 +15,7 @@ from core import paths
 from core.records import Report, Subnet, as_dict
 from core.storage import store
 from dashboard import data, measurements
+from dashboard.charts import explore as charts
 from dashboard.components import choice
 from dashboard.live import data as live_data, report as live_report
 from dashboard.markdown import escape
@@ -109,80 +112,75 @@ def stakeholders(chosen: choice.Chosen, points: pd.DataFrame, percent: float) ->
     )
 
 
-def downloads(
-    chosen: choice.Chosen, subnet: Subnet, point: dict, drawn: pd.DataFrame, points: pd.DataFrame
-) -> None:
-    """Front as CSV (and as picture by the chart's own button), subnet as JSON, subnet as its
-    file, everything as a report.
-    """
+@dataclass(frozen=True)
+class Download:
+    """A button: its file is made when it is clicked."""
+
+    label: str
+    icon: str
+    file: str
+    mime: str
+    make: Callable[[], bytes | str]
+    help: str
+
+    def show(self, main: bool = False, disabled: bool = False) -> None:
+        st.download_button(
+            self.label,
+            self.make,
+            file_name=self.file,
+            mime=self.mime,
+            key=f"get:{self.label}",
+            on_click="ignore",
+            icon=f":material/{self.icon}:",
+            type="primary" if main else "secondary",
+            width="stretch",
+            disabled=disabled,
+            help=self.help,
+        )
+
+
+def downloads(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> None:
+    """The size as its file and as JSON, the measured points, and everything as a report."""
+    name = f"{chosen.run}-{subnet.name}"
+    folder = store.run_folder(chosen.run)
+    missing = [part for part in NEEDED if not (folder / part).is_file()]
     with st.container(border=True):
-        st.markdown("#### Take it with you")
-        name = f"{chosen.run}-{subnet.name}"
-        folder = store.run_folder(chosen.run)
-        missing = [part for part in NEEDED if not (folder / part).is_file()]
-        st.download_button(
+        st.markdown("#### Export")
+        Download(
             "This size as a file",
-            lambda: data.packed(chosen.run, subnet),  # made when clicked
-            file_name=f"{name}.safetensors",
-            mime="application/octet-stream",
-            key="get_file",
-            on_click="ignore",
-            icon=":material/download:",
-            type="primary",
-            width="stretch",
-            disabled=bool(missing),
-            help=(
-                "The very file that is measured: kept values in half precision, masks, tokens, "
-                "settings. Packed when you click."
-            ),
-        )
-        st.download_button(
+            "download",
+            f"{name}.safetensors",
+            "application/octet-stream",
+            lambda: data.packed(chosen.run, subnet),
+            "The very file that is measured: kept values in half precision, masks, tokens,"
+            " settings.",
+        ).show(main=True, disabled=bool(missing))
+        Download(
             "This size as JSON",
+            "data_object",
+            f"{name}.json",
+            "application/json",
             lambda: json.dumps(as_dict(subnet), indent=1),
-            file_name=f"{name}.json",
-            mime="application/json",
-            key="get_json",
-            on_click="ignore",
-            icon=":material/data_object:",
-            width="stretch",
-            help="Which share of every layer is kept: a few kilobytes of text.",
-        )
-        st.download_button(
+            "Which share of every layer is kept: a few kilobytes of text.",
+        ).show()
+        Download(
             "Measured points as CSV",
-            lambda: front_csv(drawn),
-            file_name="front.csv",
-            mime="text/csv",
-            key="get_csv",
-            on_click="ignore",
-            icon=":material/table:",
-            width="stretch",
-            help=(
-                "Every measured point of the chart with its conditions; estimates (≈) are left out."
-            ),
-        )
-        st.download_button(
+            "table",
+            "front.csv",
+            "text/csv",
+            lambda: front_csv(charts.front(points, charts.AXES["MB on disk"])),
+            "Every measured size with its conditions; estimates (≈) are left out.",
+        ).show()
+        Download(
             "Report for stakeholders",
+            "description",
+            f"{name}.html",
+            "text/html",
             lambda: stakeholders(chosen, points, 100 * subnet.sparsity),
-            file_name=f"{name}.html",
-            mime="text/html",
-            key="get_report",
-            on_click="ignore",
-            icon=":material/description:",
-            width="stretch",
-            help="One HTML file with the slider inside: opens offline, e.g. from a mail.",
-        )
+            "One HTML file with the slider inside: opens offline, e.g. from a mail.",
+        ).show()
         if missing:
             st.caption(
                 f"No file can be made of this run: {escape(', '.join(missing))} is missing from its"
                 " folder."
             )
-        st.caption(
-            "The camera :material/photo_camera: in the chart's upper right corner saves it as a PNG"
-            " picture."
-            if point["measured"]
-            else (
-                "This size is not measured yet: its file is complete, but the chart has no camera"
-                " :material/photo_camera: until a measured size is chosen, because estimates are"
-                " never exported."
-            )
-        )

@@ -387,7 +387,7 @@ class Screen {
     this.audio = el("audio", { controls: "", preload: "none" });
     this.said = el("div", { class: "said" });
     this.hyp = el("div", { class: "hyp" });
-    const legend = el("span", { class: "legend" }, el("span", { class: "sub" }, "substituted"), " ", el("span", { class: "del" }, "deleted"), " ", el("span", { class: "ins" }, "inserted"));
+    const legend = el("span", { class: "legend" }, d.samplesNote ? `${d.samplesNote} · ` : "", el("span", { class: "sub" }, "substituted"), " ", el("span", { class: "del" }, "deleted"), " ", el("span", { class: "ins" }, "inserted"));
     this.shown = this.shownSample = -1;
     return el("div", { class: "words" }, el("div", { class: "bar" }, this.menu, next, fail, this.audio, legend), this.said, this.hyp);
   }
@@ -430,7 +430,7 @@ class Screen {
     }
     const hyp = s.hypotheses[stop.name];
     const words = hyp === undefined ? ["not transcribed at this size"] : this.steps(s.text, hyp).flatMap(([k, r, h]) => [k === "=" ? h : el("span", { class: KINDS[k], title: k === "S" ? `said: ${r}` : k === "D" ? "said, not in the hypothesis" : "not said" }, k === "D" ? r : h), " "]);
-    this.hyp.replaceChildren(el("label", {}, `At ${stop.percent < 1 ? "dense" : `${Math.round(stop.percent)} %`}`), ...(hyp === "" && !s.text ? ["no speech found"] : words));
+    this.hyp.replaceChildren(el("label", { title: this.data.samplesNote }, `At ${stop.percent < 1 ? "dense" : `${Math.round(stop.percent)} %`}`), ...(hyp === "" && !s.text ? ["no speech found"] : words));
     this.shown = p.index;
     this.shownSample = this.sample;
   }

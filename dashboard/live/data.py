@@ -60,6 +60,7 @@ def _content(run: str, same: str, stamps: tuple) -> dict[str, Any]:
         "maps": maps,
         "grid": grid,
         "samples": samples(run),
+        "samplesNote": samples_note(run),
         "presets": presets(stops),
         "between": ladder.mixable(run),
         "others": others,
@@ -208,7 +209,7 @@ def samples(run: str) -> list[dict[str, Any]]:
     sizes; [] where none were.
     """
     try:
-        found = spoken.read(run)
+        found, _ = spoken.read(run)
     except ValueError:
         return []
     return [
@@ -220,6 +221,15 @@ def samples(run: str) -> list[dict[str, Any]]:
         }
         for name, text in spoken.texts().items()
     ]
+
+
+def samples_note(run: str) -> str:
+    """How the samples' words were found, which is not how the test set's errors were counted."""
+    try:
+        _, decoder = spoken.read(run)
+    except ValueError:
+        return ""
+    return {"graph": "with the open-speech language model"}.get(decoder, f"decoder: {decoder}")
 
 
 @functools.lru_cache(maxsize=32)

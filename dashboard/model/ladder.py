@@ -88,7 +88,7 @@ def neighbours(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
 
 def mixable(run: str) -> bool:
     """Whether sizes between the stored ones can be made: not where each has an output layer of its
-    own or was pruned alone.
+    own or was individually pruned.
     """
     sizes = [data.subnet(run, rung.name) for rung in rungs(run)]
     return len({(s.ranks_sha256, s.head) for s in sizes}) == 1

@@ -90,8 +90,8 @@ def clicked(key: str) -> None:
             return
 
 
-def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
-    """The front with the chosen point; returns the points drawn."""
+def chart(points: pd.DataFrame, point: dict) -> None:
+    """The front with the chosen point."""
     axis = charts.AXES[
         st.segmented_control(
             "Size means",
@@ -105,7 +105,7 @@ def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
     drawn = charts.front(points, axis)
     if drawn.empty:
         st.info(f"No size has been measured for “{axis.short}” on this test set.")
-        return drawn
+        return
     if axis.column == "chunk_median_ms":
         drawn = same_machine(drawn, axis)
     value = point.get(axis.column)
@@ -129,7 +129,6 @@ def chart(points: pd.DataFrame, point: dict) -> pd.DataFrame:
         " place to be. Faint points are beaten by another size of the same kind. Click a point to"
         " choose it."
     )
-    return drawn
 
 
 def same_machine(drawn: pd.DataFrame, axis: charts.Axis) -> pd.DataFrame:
@@ -176,8 +175,7 @@ def board() -> None:
     with fits_column:
         takeaway.fits_my_device(points)
     with files_column:
-        drawn = charts.front(points, charts.AXES["MB on disk"])
-        takeaway.downloads(chosen, subnet, point, drawn, points)
+        takeaway.downloads(chosen, subnet, points)
     comparison(chosen, point, points)
     learning(chosen.run)
     details()

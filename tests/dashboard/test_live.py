@@ -100,12 +100,15 @@ def test_transcripts_are_those_that_were_kept(run, monkeypatch):
     writing.write_bytes(folder / "1_call_ann.txt", b"call ann\n")
     writing.write_bytes(folder / "1_call_ann.opus", b"sound")
     assert live.samples(run) == []
-    spoken.keep(run, {"sizes": {"dense": {"1_call_ann": "call ann"}, "s90": {}}})
+    spoken.keep(
+        run, {"sizes": {"dense": {"1_call_ann": "call ann"}, "s90": {}}, "decoder": "graph"}
+    )
     live.sound.cache_clear()
     (sample,) = live.samples(run)
     assert sample["title"] == "call ann"
     assert sample["text"] == "call ann"
     assert sample["hypotheses"] == {"dense": "call ann"}
+    assert live.samples_note(run) == "with the open-speech language model"
     assert sample["audio"] == "data:audio/ogg;base64," + base64.b64encode(b"sound").decode()
     spoken.file(run).write_text(spoken.file(run).read_text().replace("call ann", "call jan"))
     with pytest.raises(ValueError, match="cannot be read"):

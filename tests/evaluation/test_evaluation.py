@@ -319,7 +319,7 @@ def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path
             "tiny/test": (quick, provenance.hardware()),
             "tiny/other": (None, "another machine"),
         }[material.split]
-        return lambda subnet: evaluation.Heard(material.references, *told)
+        return lambda subnet: evaluation.Hypotheses(material.references, *told)
 
     prepared.splits = ["test", "other"]
     here, there = evaluation.evaluate_many(

@@ -402,7 +402,7 @@ def test_versions_that_differ_are_named():
 
 def test_only_the_first_part_of_a_split_is_timed_and_that_in_turn_with_dense(monkeypatch):
     pytest.importorskip("ray")
-    from core.evaluation.evaluate import Heard, Material, Options
+    from core.evaluation.evaluate import Hypotheses, Material, Options
     from core.jobs.runners import _ray_spread
 
     asked = []
@@ -416,7 +416,7 @@ def test_only_the_first_part_of_a_split_is_timed_and_that_in_turn_with_dense(mon
         def remote(self, data, features, waves, options, dense):
             asked.append((data, len(features), bool(waves), dense))
             return (
-                Heard(
+                Hypotheses(
                     [f"text {len(features)}"] * len(features),
                     "its speed" if waves else None,
                     "there",
@@ -441,7 +441,7 @@ def test_only_the_first_part_of_a_split_is_timed_and_that_in_turn_with_dense(mon
         (b"s90", 2, True, b"dense"),
         (b"s90", 1, False, None),
     ]
-    assert listen(sizes[1][0]) == Heard(
+    assert listen(sizes[1][0]) == Hypotheses(
         ["text 2", "text 1", "text 2"], "its speed", "there", [[0], [1], [2]]
     )
 

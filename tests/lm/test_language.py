@@ -172,7 +172,7 @@ def test_reports_name_the_condition_and_stand_beside_each_other(tmp_path, said):
 
 
 class Dev:
-    """Prepared data whose dev a recogniser can be tuned on."""
+    """Prepared data whose dev a recognizer can be tuned on."""
 
     def __init__(self, rows, features):
         self.splits, self._rows, self._features = ["train", "dev", "test"], rows, features

@@ -108,7 +108,7 @@ def method(updates: int = 20, **options) -> csp.Method:
 
 
 def step(made: csp.Method, at: int) -> None:
-    """What the loop does at an update, without the optimiser."""
+    """What the loop does at an update, without the optimizer."""
     for a_pass in made.plan(at):
         made.model(tiny.batch(at).features, tiny.batch(at).lengths).log_probs.sum().backward()
         assert a_pass.name == ("pulled" if made.pulling(at) else "pruned")

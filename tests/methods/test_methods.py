@@ -238,7 +238,7 @@ def test_simple_top_k_fits_the_contract(tmp_path):
     made = trainer(tmp_path / "a", SimpleTopK)
     made.run(lambda *_: True)
     assert float((made.method.scores.detach() - 0.5).abs().max()) > 1e-4, (
-        "the scores learn with the weights' optimiser"
+        "the scores learn with the weights' optimizer"
     )
     assert sum(
         float(g.detach()) for g in made.method.gates(made.method.plan(0)[1].subnet, 0).values()

@@ -106,7 +106,7 @@ def test_phonemes_go_all_the_way(recipe):
         """As another machine listens: what it says goes through evaluate() alone."""
         elsewhere = evaluation.opened(subnets[0][1], options)
         texts, tokens = zip(*elsewhere.recognize(material.features))
-        return lambda subnet: evaluation.Heard(list(texts), None, "there", list(tokens))
+        return lambda subnet: evaluation.Hypotheses(list(texts), None, "there", list(tokens))
 
     (there,) = pipelines_evaluate.evaluate(
         folder.name, ["dense"], [], go, again=True, spread=spread

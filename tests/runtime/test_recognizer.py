@@ -1,4 +1,4 @@
-"""The recogniser: names as the model's, streams equal whole utterances whatever the packets, clear
+"""The recognizer: names as the model's, streams equal whole utterances whatever the packets, clear
 errors.
 """
 
@@ -45,7 +45,7 @@ def sounds(count, rng=None):
 
 
 def talkative(heard, features):
-    """The same recogniser with an output layer that listens to what varies most: a random one
+    """The same recognizer with an output layer that listens to what varies most: a random one
     repeats two tokens.
     """
     head, hidden = heard.model.heads[0], []

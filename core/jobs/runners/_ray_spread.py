@@ -12,7 +12,7 @@ import numpy as np
 import ray
 
 from core.evaluation import evaluate as evaluation
-from core.evaluation.evaluate import Heard, Material, Options as MeasureOptions
+from core.evaluation.evaluate import Hypotheses, Material, Options as MeasureOptions
 from core.evaluation.fitness import Fitness
 from core.evaluation.provenance import hardware
 from core.jobs.runners._ray_words import say
@@ -22,7 +22,7 @@ from core.records import Subnet
 @ray.remote(max_retries=3)
 def hear(
     data: bytes, features: list, waves: list, options: MeasureOptions, dense: bytes | None
-) -> tuple[Heard, str]:
+) -> tuple[Hypotheses, str]:
     """What one packed subnet understands of one part of a split, and where; its speed on `waves`,
     where there are some, also in turn
     with `dense`.
@@ -30,7 +30,7 @@ def hear(
     opened = evaluation.opened(data, replace(options, threads=1))
     facts = evaluation.speed_on(data, waves, options, dense) if waves else None
     texts, tokens = zip(*opened.recognize(features), strict=True)
-    return Heard(list(texts), facts, hardware(), list(tokens)), node()
+    return Hypotheses(list(texts), facts, hardware(), list(tokens)), node()
 
 
 @ray.remote(max_retries=3)
@@ -83,13 +83,13 @@ class Spread:
             for subnet, data in subnets
         }
 
-        def listen(subnet: Subnet) -> Heard:
+        def listen(subnet: Subnet) -> Hypotheses:
             transcripts, places = zip(*ray.get(begun.pop(subnet.name)))
             self._placed(places)
             texts, tokens = [""] * len(material.ids), [list[int]()] * len(material.ids)
             for i, part in enumerate(transcripts):
                 texts[i::parts], tokens[i::parts] = part.texts, part.tokens
-            return Heard(texts, transcripts[0].speed, transcripts[0].hardware, tokens)
+            return Hypotheses(texts, transcripts[0].speed, transcripts[0].hardware, tokens)
 
         return listen
 
