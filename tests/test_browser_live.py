@@ -10,6 +10,10 @@ from core.bench import _browser
 from tests.test_browser import address, chromium, house, page  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.browser
+FIND = """const find = (root) => { for (const e of root.querySelectorAll('*')) {
+    if (e.classList.contains('live')) return e;
+    const inner = e.shadowRoot && find(e.shadowRoot);
+    if (inner) return inner; } };"""
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 
 
@@ -97,18 +101,36 @@ def test_a_point_of_the_curve_chooses_and_back_goes_back(live):
     assert float(slider(live).input_value()) == 0
 
 
+def test_a_late_answer_does_not_take_the_thumb_from_the_hand(live):
+    places = live.evaluate(
+        """() => {
+          FIND
+          const screen = find(document).screen, places = [];
+          const page = (percent) => {
+            screen.answer({ ...screen.data, percent });
+            places.push(screen.percent); };
+          screen.report = () => {};
+          screen.set(45); screen.release();
+          screen.set(70);          // moved on before the page has answered
+          page(45);                // the late answer
+          screen.set(50); screen.release(); screen.set(90); screen.release();
+          page(90);                // one answer for two releases
+          page(45);                // and a choice of the page itself, such as "back"
+          return places;
+        }""".replace("FIND", FIND)
+    )
+    assert places == [70, 90, 45]
+
+
 def test_a_frame_is_drawn_once_however_often_the_thumb_moves(live):
     draws = "() => document.querySelector('[data-testid=stMain]') && window.liveDraws()"
     live.evaluate(
         """() => {
-          const find = (root) => { for (const e of root.querySelectorAll('*')) {
-            if (e.classList.contains('live')) return e;
-            const inner = e.shadowRoot && find(e.shadowRoot);
-            if (inner) return inner; } };
+          FIND
           const root = find(document);
           window.liveDraws = () => root.screen.draws;
           window.liveMove = (p) => root.screen.set(p);
-        }"""
+        }""".replace("FIND", FIND)
     )
     before = live.evaluate(draws)
     live.evaluate("() => { for (let p = 10; p < 60; p++) window.liveMove(p); }")
@@ -121,16 +143,13 @@ def test_hostile_words_stay_words(house, page):  # noqa: F811
     page.wait_for_selector(".live canvas")
     text = page.evaluate(
         """(hostile) => {
-          const find = (root) => { for (const e of root.querySelectorAll('*')) {
-            if (e.classList.contains('live')) return e;
-            const inner = e.shadowRoot && find(e.shadowRoot);
-            if (inner) return inner; } };
+          FIND
           const screen = find(document).screen, data = structuredClone(screen.data);
           data.samples = [{ title: hostile, text: hostile, audio: "",
             hypotheses: Object.fromEntries(data.stops.map((s) => [s.name, "so " + hostile])) }];
           screen.load(data);
           return screen.root.querySelector('.hyp').textContent;
-        }""",
+        }""".replace("FIND", FIND),
         HOSTILE,
     )
     page.wait_for_timeout(300)

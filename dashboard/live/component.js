@@ -55,11 +55,26 @@ class Screen {
   constructor(root, data, report) {
     this.root = root;
     this.report = report;
+    this.unanswered = []; // sizes that were released and that the page has not given back yet
     this.load(data);
+  }
+
+  /** New data from the page. A late answer to an earlier release must not move the thumb again. */
+  answer(data) {
+    if (this.data.key !== data.key) return this.load(data);
+    this.colors = null;
+    const echo = this.unanswered.findLastIndex((percent) => Math.abs(percent - data.percent) < 0.3);
+    const moved = this.data.percent !== data.percent;
+    this.data = { ...this.data, percent: data.percent };
+    if (echo >= 0) this.unanswered.splice(0, echo + 1);
+    else if (moved) { this.stop(); clearTimeout(this.settle); return this.set(data.percent); }
+    this.draw();
   }
 
   load(data) {
     this.stop?.();
+    clearTimeout(this.settle);
+    this.unanswered.length = 0;
     this.data = data;
     this.stops = data.stops;
     this.maps = Uint8Array.from(atob(data.maps), (c) => c.charCodeAt(0));
@@ -147,6 +162,7 @@ class Screen {
     else this.percent = Math.round(this.percent);
     this.draw();
     this.live.textContent = this.sentence(p);
+    this.unanswered.push(this.percent);
     this.report("size", { percent: this.percent, name: p.measured ? p.name : "" });
   }
 
@@ -457,12 +473,9 @@ export default function mount(component) {
   };
   dark();
   if (!root.screen) root.screen = new Screen(root, data, report);
-  else if (root.screen.data.key !== data.key) { root.screen.report = report; root.screen.load(data); }
   else {
     root.screen.report = report;
-    root.screen.colors = null;
-    if (root.screen.data.percent !== data.percent) { root.screen.data = { ...root.screen.data, percent: data.percent }; root.screen.set(data.percent); }
-    else root.screen.draw();
+    root.screen.answer(data);
   }
   return () => {};
 }
