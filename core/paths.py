@@ -51,6 +51,11 @@ def native() -> Path:
     return artifacts() / "native"
 
 
+def devices() -> Path:
+    """Profiles of machines, DEVICE.json, that `core bench device` writes there or elsewhere."""
+    return artifacts() / "devices"
+
+
 def exports(run: str) -> Path:
     """Files of a run's sizes that `core export` writes, to be taken elsewhere."""
     return artifacts() / "exports" / run

@@ -20,6 +20,7 @@ common          writing reading randomness hardware
 registry        cards plugins catalog recipes recipe_sets
 sparsity        blocks sensing
 storage         checksums run_files store metrics block_arrays packing remote_files remote spoken
+                device_cost devices
 jobs            job policy confinement heartbeat ray_client schema spare database queue leases
                 visitors
 speech          marks audio_limits containers av_decoder decoders loudness pipes audio features
@@ -103,6 +104,7 @@ TORCH = (
 )  # may, although their package may not
 PAGES_KNOW = ("core", "common", "registry", "storage", "jobs")  # what the dashboard imports of core
 PAGES_OPEN = (
+    "export",
     "runtime",
     "decoding.ctc",
     "lm.languages",
@@ -110,7 +112,7 @@ PAGES_OPEN = (
     "speech.audio_limits",
     "speech.loudness",
     "speech.normalizer",
-)  # and inside functions, where audio is transcribed
+)  # and inside functions, where audio is transcribed and files are made
 
 # to be split: since lines have at most 100 columns these have more than 300
 TOO_LONG = {

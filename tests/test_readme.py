@@ -34,7 +34,7 @@ PAGES = [
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 PLACEHOLDERS = {"RUN", "SUBNET", "FILE", "FILES", "RECIPE", "N"}
 MADE_LATER = re.compile(
-    r"artifacts/(runs|prepared|exports|lm|jobs\.db)|\.streamlit/secrets\.toml"
+    r"artifacts/(runs|prepared|exports|devices|lm|jobs\.db)|\.streamlit/secrets\.toml"
 )  # by use; git ignores it
 # An absolute path of somebody's machine, or where packages are fetched from: neither is true
 # elsewhere.

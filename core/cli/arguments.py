@@ -144,6 +144,7 @@ def top_parser() -> parser.Parser:
     c = commands.add_parser("bench", help="measure how fast something is")
     c.add_argument("name", metavar="NAME", help="see `python -m core list bench`")
     work_arguments.set(c, "an option of the bench, e.g. hours=1")
+    c.add_argument("-o", "--out", action=Named, default="", metavar="FILE", help="what it writes")
     c = commands.add_parser(
         "list", help="show what there is: runs, recipes, recipe sets and the plug-ins of every room"
     )

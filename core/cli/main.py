@@ -220,7 +220,8 @@ def _transcribe(given: Any) -> None:
 
 
 def _bench(given: Any) -> None:
-    result = bench.run(given.name, requests.options(given.settings, "--set"))
+    out = {"out": given.out} if given.out else {}
+    result = bench.run(given.name, requests.options(given.settings, "--set") | out)
     if result is not None:
         print(result if isinstance(result, str) else json.dumps(result, indent=1, default=str))
 

@@ -10,11 +10,17 @@ import numpy as np
 import onnx
 
 from core.export.base import PackedSubnet
-from core.runtime import _conformer as conformer
+from core.runtime import _conformer as conformer, _onnx_graph as graphs
 from core.runtime.base import tokenizer_of
 from core.runtime.onnx import quantized
 from core.storage import packing, store
 
+DOC = """Streaming conformer CTC encoder. B streams, T encoder frames of a chunk, one every 40 ms.
+window [B, 3 + 4 T, bins]: log-mel features, (x - mean) / std, the last 3 frames of the chunk before
+(zeros at the beginning) and then 4 T new ones. mask [B, 1, 1, 64 + T]: 0 for keys that are seen,
+-1e9 for those of frames before the beginning or after the end. Every other input is a state, zeros
+at the beginning; output next.NAME is the input NAME of the next chunk. log_probs [B, T, V]: blank
+is 0. Any T; trained for T = {frames}."""
 FRAMES = round(conformer.Timing.default_chunk_ms / conformer.Timing.frame_ms)  # T of a chunk
 
 
@@ -57,3 +63,21 @@ def serialized(model: onnx.ModelProto, precision: str, properties: dict[str, Any
     )
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+def streaming(packed: PackedSubnet, precision: str) -> bytes:
+    """The streaming encoder as a file: _onnx_graph's inputs and outputs, DOC says them again, and
+    the metadata properties "supernet" (JSON) and "tokens".
+    """
+    model = graphs.build(*parts(packed))
+    model.doc_string = DOC.format(frames=FRAMES)
+    frames = {
+        "chunk_frames": FRAMES,
+        "left_context_frames": conformer.LEFT,
+        "history_frames": conformer.HISTORY,
+    }
+    properties = {
+        "supernet": origin(packed, precision) | frames,
+        "tokens": packed.content[1]["tokens"],
+    }
+    return serialized(model, precision, properties)

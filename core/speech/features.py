@@ -158,7 +158,7 @@ def fbank_in_bulk(samples: np.ndarray) -> np.ndarray:
     samples = np.asarray(samples, np.float32)
     if len(samples) < WINDOW:
         return fbank(samples)
-    window, banks = _window_and_banks()
+    window, banks = window_and_banks()
     frames = (len(samples) + SHIFT // 2) // SHIFT
     before = (WINDOW - SHIFT) // 2  # snip_edges false: frames are centred and the ends are mirrored
     mirrored = np.concatenate([samples[:before][::-1], samples, samples[::-1][:WINDOW]])
@@ -176,7 +176,7 @@ def fbank_in_bulk(samples: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _window_and_banks() -> tuple[np.ndarray, np.ndarray]:
+def window_and_banks() -> tuple[np.ndarray, np.ndarray]:
     """Kaldi's Povey window [400] and triangular mel filters [257, 80], float32."""
 
     def mel(hz: np.ndarray | float) -> np.ndarray:

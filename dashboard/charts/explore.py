@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard.charts.hover import hover
+from dashboard.charts.hover import hover, predicted
 from dashboard.charts.looks import (
     display,
     style,
@@ -46,7 +46,7 @@ def config(camera: bool = True) -> dict:
 @dataclass(frozen=True)
 class Axis:
     """A size a visitor can choose: column of the points, divisor to the shown unit, and words for
-    it.
+    it. `timed`: it is of one machine, and may be predicted.
     """
 
     column: str
@@ -54,6 +54,7 @@ class Axis:
     short: str
     title: str
     unit: str
+    timed: bool = False
 
 
 AXES = {
@@ -85,8 +86,22 @@ AXES = {
             "MMAC/s",
         ),
         Axis(
-            "chunk_median_ms", 1.0, "ms per chunk", "Time to process one chunk, median (ms)", "ms"
+            "chunk_median_ms",
+            1.0,
+            "ms per chunk",
+            "Time to process one chunk, median (ms)",
+            "ms",
+            timed=True,
         ),
+        Axis(
+            "rtf",
+            1.0,
+            "Real-time factor",
+            "Real-time factor: processing time over the audio's duration",
+            "",
+            timed=True,
+        ),
+        Axis("peak_rss_mb", 1.0, "RAM", "Highest resident memory (MB)", "MB", timed=True),
     )
 }
 
@@ -150,7 +165,11 @@ def front_figure(
         by_method.setdefault(row.method, []).append(row)
     # the main method is drawn on top
     methods = sorted(by_method, key=lambda m: (display(m).main, m))
-    traces = [t for m in methods for t in _method_traces(by_method[m], m, style(m, methods, dark))]
+    traces = [
+        t
+        for m in methods
+        for t in _method_traces(by_method[m], m, style(m, methods, dark), axis.timed)
+    ]
     if chosen and chosen["x"] is not None and chosen["wer"] is not None:
         traces.append(_chosen_trace(chosen, dark))
     rows = sum(
@@ -177,9 +196,9 @@ def front_figure(
     )
 
 
-def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]:
+def _method_traces(rows: list, method: str, look: tuple[str, str], timed: bool) -> list[dict]:
     """One method: a line through its best points, the points that count in full, the beaten ones
-    faint.
+    faint; hollow where a `timed` axis shows predictions.
     """
     color, marker = look
     traces: list[dict] = []
@@ -219,7 +238,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
                 "showlegend": opacity == 1.0,
                 "opacity": opacity,
                 "legendrank": 1 if shown.main and not run else 1000,
-                "marker": {"color": color, "symbol": marker, "size": 11},
+                "marker": {"color": color, "symbol": _symbols(part, marker, timed), "size": 11},
                 "selected": {"marker": {"opacity": opacity}},
                 "unselected": {"marker": {"opacity": opacity}},
                 "error_y": {
@@ -236,6 +255,13 @@ def _method_traces(rows: list, method: str, look: tuple[str, str]) -> list[dict]
             }
         )
     return traces
+
+
+def _symbols(rows: list, marker: str, timed: bool) -> str | list[str]:
+    hollow = marker if marker.endswith("-open") else f"{marker}-open"
+    if not timed or not any(predicted(row) for row in rows):
+        return marker
+    return [hollow if predicted(row) else marker for row in rows]
 
 
 def _chosen_trace(chosen: dict, dark: bool) -> dict:

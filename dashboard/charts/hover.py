@@ -9,6 +9,11 @@ import pandas as pd
 from dashboard.markdown import plot_text
 
 
+def predicted(row) -> bool:
+    """Whether the row's times are predicted from those of other sizes."""
+    return bool(getattr(row, "predicted", False))
+
+
 def hover(row) -> str:
     """Everything that is known of a measured point, as the text of its hover box."""
 
@@ -73,6 +78,7 @@ def hover(row) -> str:
                 " executed"
             ),
             (
+                f"{'≈ predicted: ' if predicted(row) else ''}"
                 f"chunk {number(row.chunk_median_ms, '{:.1f} ms')} (p95"
                 f" {number(row.chunk_p95_ms, '{:.1f} ms')}), RTF {number(row.rtf, '{:.3f}')},"
                 f" {row.threads} thread(s){in_turn}"

@@ -5,8 +5,10 @@ and as its file.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -31,53 +33,81 @@ NEEDED = (
 def _preset() -> None:
     limits = fits.PRESETS.get(st.session_state.get("preset"))
     if limits:
-        st.session_state.update(limit_mb=limits.mb, limit_ms=limits.ms, limit_wer=limits.wer)
+        st.session_state.update({f"limit_{n}": v for n, v in vars(limits).items()})
+
+
+FIELDS = {  # of Limits: (label, step)
+    "mb": ("MB at most", 1.0),
+    "ram": ("MB of RAM", 50.0),
+    "ms": ("ms per chunk", 5.0),
+    "wer": ("% WER", 5.0),
+}
 
 
 def fits_my_device(points: pd.DataFrame) -> None:
-    """Limits and presets; picks the best measured size or says why none fits."""
+    """Limits and presets; picks the best measured size, or the nearest miss, to choose and
+    export.
+    """
     with st.container(border=True):
         st.markdown("#### Fits my device")
-        for key, value in zip(("mb", "ms", "wer"), (8.0, 40.0, 25.0)):
-            st.session_state.setdefault(f"limit_{key}", value)
+        for name, value in vars(fits.PRESETS["phone"]).items():
+            st.session_state.setdefault(f"limit_{name}", value)
         st.segmented_control(
             "Start from",
             list(fits.PRESETS),
             key="preset",
             on_change=_preset,
             help="; ".join(
-                f"{name}: {x.mb:g} MB, {x.ms:g} ms, {x.wer:g} % WER"
+                f"{name}: {x.mb:g} MB, {x.ram:g} MB of RAM, {x.ms:g} ms, {x.wer:g} % WER"
                 for name, x in fits.PRESETS.items()
             ),
         )
-        columns = st.columns(3)
-        mb = columns[0].number_input(
-            "MB at most", 0.1, 10_000.0, step=1.0, key="limit_mb", format="%g"
-        )
-        ms = columns[1].number_input(
-            "ms per chunk",
-            0.1,
-            10_000.0,
-            step=5.0,
-            key="limit_ms",
-            format="%g",
-            help=(
-                "Median time for one piece of sound on the machine that measured, "
-                "not on your device."
-            ),
-        )
-        wer = columns[2].number_input("% WER", 0.1, 200.0, step=5.0, key="limit_wer", format="%g")
-        answer = fits.pick(points, fits.Limits(mb, ms, wer))
-        if answer.best is None:
-            st.warning(answer.text, icon=":material/block:")
-            return
-        st.success(answer.text, icon=":material/check_circle:")
-        st.button(
-            "Choose it",
-            key="choose_fit",
-            on_click=choice.choose,
-            kwargs={"run": answer.best["run"], "subnet": answer.best["subnet"]},
-        )
+        limits = {}
+        columns = [*st.columns(2), *st.columns(2)]
+        for column, (name, (label, step)) in zip(columns, FIELDS.items()):
+            limits[name] = column.number_input(
+                label,
+                0.1,
+                100_000.0,
+                step=step,
+                key=f"limit_{name}",
+                format="%g",
+                help="Of the machine under “Times of”." if name in fits.TIMED else None,
+            )
+        answer = fits.pick(points, fits.Limits(**limits))
+        show, icon = (st.success, "check_circle") if answer.fits else (st.warning, "block")
+        show(answer.text, icon=f":material/{icon}:")
+        if answer.row:
+            _take(answer.row)
+
+
+def _take(row: dict) -> None:
+    """Choose the size of a row, or export it."""
+    st.button(
+        "Choose it",
+        key="choose_fit",
+        on_click=choice.choose,
+        kwargs={"run": row["run"], "subnet": row["subnet"]},
+    )
+    file, mime = f"{row['run']}-{row['subnet']}.safetensors", "application/octet-stream"
+    Download(
+        f"Export {row['subnet']}",
+        "download",
+        file,
+        mime,
+        lambda: exported(row["run"], row["subnet"]),
+        "The packed file of exactly this size, as it was measured.",
+        key="export_fit",
+    ).show()
+
+
+def exported(run: str, subnet: str) -> bytes:
+    """The packed file that `core export` writes. ValueError where it is not the one measured."""
+    from core import export
+
+    with tempfile.TemporaryDirectory() as folder:
+        export.write(run, [subnet], folder, lambda *_: True)
+        return paths.export_file(Path(folder), subnet).read_bytes()
 
 
 def front_csv(drawn: pd.DataFrame) -> bytes:
@@ -88,9 +118,13 @@ def front_csv(drawn: pd.DataFrame) -> bytes:
     return drawn[[c for c in columns if c in drawn]].to_csv(index=False).encode()
 
 
-def stakeholders(chosen: choice.Chosen, points: pd.DataFrame, percent: float) -> str:
-    """The live screen of this model and test set as one HTML file."""
-    feed = live_data.payload(chosen.run, points, percent, [])
+def stakeholders(
+    chosen: choice.Chosen, points: pd.DataFrame, timed: pd.DataFrame, percent: float
+) -> str:
+    """The live screen of this model and test set as one HTML file; `timed`: the points with the
+    times of the device that was chosen.
+    """
+    feed = live_data.payload(chosen.run, timed, percent, [])
     if feed is None:
         raise ValueError("a report needs at least two measured sizes")
     rows = points[points["run"] == chosen.run]
@@ -103,6 +137,8 @@ def stakeholders(chosen: choice.Chosen, points: pd.DataFrame, percent: float) ->
         "Measured": f"{row['date']} on {row['hardware']}, {row['runtime']}",
         "SHA-256 of the file measured": str(row["file_sha256"]),
     }
+    if "times_of" in timed:
+        facts["Times of"] = str(timed.iloc[0]["times_of"])
     commands = [
         f"python -m core evaluate {chosen.run} --subnets {row['subnet']} --splits {row['split']}",
         f"python -m core export {chosen.run} --subnets {row['subnet']}",
@@ -122,6 +158,7 @@ class Download:
     mime: str
     make: Callable[[], bytes | str]
     help: str
+    key: str = ""  # of its widget; "" = the label's
 
     def show(self, main: bool = False, disabled: bool = False) -> None:
         st.download_button(
@@ -129,7 +166,7 @@ class Download:
             self.make,
             file_name=self.file,
             mime=self.mime,
-            key=f"get:{self.label}",
+            key=self.key or f"get:{self.label}",
             on_click="ignore",
             icon=f":material/{self.icon}:",
             type="primary" if main else "secondary",
@@ -139,8 +176,12 @@ class Download:
         )
 
 
-def downloads(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> None:
-    """The size as its file and as JSON, the measured points, and everything as a report."""
+def downloads(
+    chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame, timed: pd.DataFrame
+) -> None:
+    """The size as its file and as JSON, the measured points, and everything as a report, with the
+    times of the device that was chosen.
+    """
     name = f"{chosen.run}-{subnet.name}"
     folder = store.run_folder(chosen.run)
     missing = [part for part in NEEDED if not (folder / part).is_file()]
@@ -176,7 +217,7 @@ def downloads(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> No
             "description",
             f"{name}.html",
             "text/html",
-            lambda: stakeholders(chosen, points, 100 * subnet.sparsity),
+            lambda: stakeholders(chosen, points, timed, 100 * subnet.sparsity),
             "One HTML file with the slider inside: opens offline, e.g. from a mail.",
         ).show()
         if missing:

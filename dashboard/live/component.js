@@ -188,7 +188,7 @@ class Screen {
 
   sentence(p) {
     const sign = p.measured ? "" : "about ";
-    const ms = p.ms === null ? "" : `, ${sign}${digits(p.ms)} milliseconds per chunk`;
+    const ms = p.ms === null ? "" : `, ${p.predicted ? "about " : sign}${digits(p.ms)} milliseconds per chunk`;
     return `${Math.round(this.percent)} % sparsity: word error rate ${sign}${(100 * p.wer).toFixed(1)} %, ${sign}${digits(p.mb)} megabytes${ms}`;
   }
 
@@ -203,8 +203,8 @@ class Screen {
     wer.small.textContent = p.measured ? `95 % CI ${(100 * p.low).toFixed(1)}–${(100 * p.high).toFixed(1)}` : "estimated, not measured";
     mb.big.textContent = `${sign}${digits(p.mb)} MB`;
     mb.small.textContent = `dense: ${digits(this.stops[0].mb)} MB`;
-    ms.big.textContent = p.ms === null ? "not timed" : `${sign}${digits(p.ms)} ms`;
-    ms.small.textContent = this.data.msNote;
+    ms.big.textContent = p.ms === null ? "not timed" : `${p.predicted ? "≈ " : sign}${digits(p.ms)} ms`;
+    ms.small.textContent = (p.predicted ? "predicted · " : "") + this.data.msNote;
     this.drawMeaning(p);
     for (const b of this.presets.querySelectorAll("[data-percent]")) b.setAttribute("aria-pressed", String(Math.abs(+b.dataset.percent - this.percent) < 0.3));
     const x = this.x(p.mb), y = this.y(100 * p.wer);

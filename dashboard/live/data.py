@@ -89,6 +89,7 @@ def stops_of(run: str, points: pd.DataFrame) -> list[dict[str, Any]]:
                 "high": float(row["wer_high"]),
                 "mb": round(float(row["zstd_bytes"]) / 1e6, 4),
                 "ms": None if pd.isna(ms) else float(ms),
+                "predicted": bool(row.get("predicted", False)),  # the ms
             }
         )
     mark_beaten(stops)
@@ -120,6 +121,8 @@ def machine(points: pd.DataFrame, run: str) -> str:
     if timed.empty:
         return "of a 320 ms chunk"
     row = timed.iloc[0]
+    if "times_of" in timed:
+        return str(row["times_of"])
     threads = int(row["threads"])
     return f"{row['chunk_ms']:g} ms chunk, {threads} thread{'s' if threads > 1 else ''}"
 

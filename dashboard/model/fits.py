@@ -1,5 +1,5 @@
-"""“Fits my device”: limits on size, time and errors pick the best measured subnet, or say why none
-fits; no widgets.
+"""“Fits my device”: limits on size, memory, time and errors pick the best measured subnet, or name
+the nearest one and what it misses; no widgets.
 """
 
 from __future__ import annotations
@@ -14,83 +14,80 @@ from dashboard.markdown import escape
 
 @dataclass(frozen=True)
 class Limits:
-    """The most a device allows: MB on disk, ms per chunk (median), words wrong in %."""
+    """The most a device allows: MB on disk, MB of RAM, ms per chunk (median), WER in %."""
 
     mb: float
+    ram: float
     ms: float
     wer: float
 
 
-# Starting points to change, not promises about any product. ms is measured on the machine named in
-# the reports.
+# Starting points to change, not promises about any product. ms and RAM are measured on the machine
+# that is named.
 PRESETS = {
-    "wearable": Limits(3.0, 20.0, 40.0),
-    "phone": Limits(8.0, 40.0, 25.0),
-    "laptop": Limits(30.0, 80.0, 15.0),
-    "server": Limits(200.0, 160.0, 10.0),
+    "wearable": Limits(3.0, 64.0, 20.0, 40.0),
+    "phone": Limits(8.0, 1000.0, 40.0, 25.0),
+    "laptop": Limits(30.0, 4000.0, 80.0, 15.0),
+    "server": Limits(200.0, 16000.0, 160.0, 10.0),
 }
+FACTS = {  # limit: (column, its factor, how it is shown)
+    "mb": ("file_bytes", 1e-6, "{:.2f} MB"),
+    "ram": ("peak_rss_mb", 1.0, "{:.0f} MB of RAM"),
+    "ms": ("chunk_median_ms", 1.0, "{:.1f} ms per chunk"),
+    "wer": ("wer", 100.0, "{:.1f} % WER"),
+}
+UNKNOWN = {"ram": "RAM not measured", "ms": "not timed"}
+TIMED = ("ram", "ms")  # of a device these may be predicted
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`best` is the row that fits (lowest WER, then fewest bytes) or None; `text` says it in
-    words.
+    """`row` fits (lowest WER, then fewest bytes); where none does it is the nearest miss, None
+    without any point. `text` says it in words.
     """
 
-    best: dict | None
+    row: dict | None
+    fits: bool
     text: str
 
 
 def pick(points: pd.DataFrame, limits: Limits) -> Answer:
-    """The best of the measured points (wer, file_bytes, chunk_median_ms, subnet, run, title) within
-    limits.
-    """
+    """The best of the measured points (the columns of FACTS, subnet, run, title) within limits."""
     if points.empty:
-        return Answer(None, "Nothing has been measured on this test set yet.")
-    small = points["file_bytes"] / 1e6 <= limits.mb
-    quick = (
-        points["chunk_median_ms"].astype(float) <= limits.ms
-    )  # not timed (NaN) does not count as quick
-    good = 100 * points["wer"] <= limits.wer
-    fitting = points[small & quick & good]
+        return Answer(None, False, "Nothing has been measured on this test set yet.")
+    over = pd.DataFrame({limit: _over(points, limit, limits) for limit in FACTS})
+    # what nobody measured counts as a miss, the farthest
+    fitting = points[(over <= 1).all(axis=1)]
     if not fitting.empty:
         best = fitting.sort_values(["wer", "file_bytes"]).iloc[0].to_dict()
-        return Answer(
-            best,
-            f"**{escape(best['subnet'])}** of “{escape(best['title'] or best['run'])}” fits best: "
-            f"{100 * best['wer']:.1f} % WER, "
-            f"{best['file_bytes'] / 1e6:.2f} MB, {best['chunk_median_ms']:.1f} ms per chunk. "
-            f"{len(fitting)} of {len(points)} measured sizes fit.",
-        )
-    return Answer(None, "None fits. " + " ".join(_reasons(points, limits, small, quick, good)))
+        facts = ", ".join(_fact(best, limit) for limit in FACTS)
+        count = f"{len(fitting)} of {len(points)} measured sizes fit."
+        return Answer(best, True, f"{_name(best)} fits best: {facts}. {count}")
+    nearest = over.assign(worst=over.max(axis=1), sum=over.sum(axis=1)).sort_values(
+        ["worst", "sum"]
+    )
+    row = points.loc[nearest.index[0]].to_dict()
+    missed = [limit for limit in FACTS if not over.loc[nearest.index[0], limit] <= 1]
+    facts = ", ".join(f"{_fact(row, n)} (limit {getattr(limits, n):g})" for n in missed)
+    others = ", ".join(_fact(row, n) for n in FACTS if n not in missed)
+    kept = f" It keeps the others: {others}." if others else ""
+    return Answer(row, False, f"None fits. The nearest is {_name(row)}: {facts}.{kept}")
 
 
-def _reasons(
-    points: pd.DataFrame, limits: Limits, small: pd.Series, quick: pd.Series, good: pd.Series
-) -> list[str]:
-    """Which limit stands in the way: the one nobody meets, or the two that exclude each other."""
-    reasons = []
-    if not small.any():
-        smallest = points["file_bytes"].min() / 1e6
-        reasons.append(f"The smallest file has {smallest:.2f} MB, the limit is {limits.mb:g} MB.")
-    if not quick.any():
-        fastest = points["chunk_median_ms"].astype(float).min()
-        reasons.append(
-            "No size has been timed."
-            if math.isnan(fastest)
-            else f"The fastest needs {fastest:.1f} ms per chunk, the limit is {limits.ms:g} ms."
-        )
-    if not good.any():
-        reasons.append(
-            f"The best has {100 * points['wer'].min():.1f} % WER, the limit is {limits.wer:g} %."
-        )
-    if reasons:
-        return reasons
-    if (small & quick).any():
-        best = points[small & quick].sort_values("wer").iloc[0]
-        return [
-            f"The best of those small and quick enough, {escape(best['subnet'])}, has"
-            f" {100 * best['wer']:.1f} % WER; the limit is {limits.wer:g} %. Allow more"
-            " MB, more ms or more errors."
-        ]
-    return [f"Those small enough (≤ {limits.mb:g} MB) need more than {limits.ms:g} ms per chunk."]
+def _over(points: pd.DataFrame, limit: str, limits: Limits) -> pd.Series:
+    """How many times the limit each point needs; infinite where it was not measured."""
+    column, factor, _ = FACTS[limit]
+    value = factor * points[column].astype(float) / getattr(limits, limit)
+    return value.fillna(math.inf)
+
+
+def _name(row: dict) -> str:
+    return f"**{escape(row['subnet'])}** of “{escape(row['title'] or row['run'])}”"
+
+
+def _fact(row: dict, limit: str) -> str:
+    column, factor, form = FACTS[limit]
+    if pd.isna(row[column]):
+        return UNKNOWN[limit]
+    sign = "≈ " if limit in TIMED and row.get("predicted") else ""
+    return sign + form.format(factor * row[column])

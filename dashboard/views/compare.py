@@ -78,10 +78,7 @@ def fronts(points: pd.DataFrame) -> None:
     if drawn.empty:
         st.info(f"No size has been measured for “{axis.short}” on this test set.")
         return
-    if (
-        axis.column == "chunk_median_ms"
-        and drawn[["hardware", "threads", "runtime"]].drop_duplicates().shape[0] > 1
-    ):
+    if axis.timed and drawn[["hardware", "threads", "runtime"]].drop_duplicates().shape[0] > 1:
         st.warning(
             "These times come from different machines, thread counts or runtimes: they cannot be"
             " compared."

@@ -13,15 +13,16 @@ from core import cost
 from core.records import Subnet
 from dashboard import data, measurements
 from dashboard.charts import curves, explore as charts
-from dashboard.components import cards, choice, conditions, measure, takeaway
+from dashboard.components import cards, choice, conditions, measure, takeaway, times
 from dashboard.live import component, data as live_data
 from dashboard.look import one_look
 from dashboard.markdown import escape
-from dashboard.model import ladder
+from dashboard.model import device_times, ladder
 
 TITLE = "Explore"
 ICON = ":material/tune:"
 ORDER = 1
+TIMES = tuple(axis.column for axis in charts.AXES.values() if axis.timed)
 WORDS = """
 - **Sparsity**: a model is a large table of numbers (weights). Pruning sets many of them to zero, in
   blocks (of 8, mostly), and zeros need not be stored. One training yields *all* sizes; the slider
@@ -31,6 +32,8 @@ WORDS = """
   within them.
 - **≈ and a hollow dot**: nobody has measured this size; the number is read off the straight line
   between the measured sizes beside it and is never written to a file.
+- **Times of** a device: its own measurements (`python -m core bench device`); a hollow point or
+  ≈ is predicted from the sizes that were measured there.
 - **Beaten (faint)**: another measured point has no more bytes (to 1 %) *and* fewer errors.
 - One chart only ever shows one test set, one streaming mode, one decoder, one language model and
   one way of writing words (normalizer). Spoken by people and spoken by a computer are never
@@ -55,7 +58,7 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
         "sparsity_whole": cost.whole_sparsity(anatomy, subnet.keep),
         "zstd_bytes": None,
         "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
-        "chunk_median_ms": None,
+        **dict.fromkeys(TIMES),
     }
     rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(local["subnet"])]
     percent = 100 * subnet.sparsity
@@ -65,7 +68,7 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
         a, b = (local[local["subnet"] == rung.name].iloc[0] for rung in (below[-1], above[0]))
         width = b["sparsity"] - a["sparsity"]
         share = (subnet.sparsity - a["sparsity"]) / width if width > 0 else 0.0
-        for column in ("wer", "zstd_bytes", "mmacs_per_second", "chunk_median_ms"):
+        for column in ("wer", "zstd_bytes", "mmacs_per_second", *TIMES):
             value = (
                 a[column] + share * (b[column] - a[column])
                 if pd.notna(a[column]) and pd.notna(b[column])
@@ -106,7 +109,7 @@ def chart(points: pd.DataFrame, point: dict) -> None:
     if drawn.empty:
         st.info(f"No size has been measured for “{axis.short}” on this test set.")
         return
-    if axis.column == "chunk_median_ms":
+    if axis.timed:
         drawn = same_machine(drawn, axis)
     value = point.get(axis.column)
     where = None if value is None or math.isnan(value) else value / axis.divisor
@@ -165,18 +168,20 @@ def board() -> None:
             " under way, or run `python -m core evaluate --help` in a terminal."
         )
         return
-    point = point_of(chosen, subnet, points)
-    if not screen(chosen, subnet, points):
+    source = times.pick(points)
+    timed = device_times.timed(points, source)
+    point = point_of(chosen, subnet, timed)
+    if not screen(chosen, subnet, timed):
         st.info("One measured size so far. For the slider, choose a supernet under “Model”.")
-        cards.row_cards(point, cards.dense_row(points, chosen.run))
+        cards.row_cards(point, cards.dense_row(timed, chosen.run))
     if not point["measured"]:
         measure.offer(chosen.run, subnet, points.iloc[0].to_dict())
     fits_column, files_column = st.columns(2)
     with fits_column:
-        takeaway.fits_my_device(points)
+        takeaway.fits_my_device(timed)
     with files_column:
-        takeaway.downloads(chosen, subnet, points)
-    comparison(chosen, point, points)
+        takeaway.downloads(chosen, subnet, points, timed)
+    comparison(chosen, point, points, source)
     learning(chosen.run)
     details()
 
@@ -199,19 +204,22 @@ def released(run: str, key: str) -> None:
         choice.choose(run=run, subnet=name or choice.between_name(round(percent)))
 
 
-def comparison(chosen: choice.Chosen, point: dict, points: pd.DataFrame) -> None:
+def comparison(
+    chosen: choice.Chosen,
+    point: dict,
+    points: pd.DataFrame,
+    source: device_times.Source | None,
+) -> None:
     """Other models' curves beside this one, on demand."""
     with st.expander("Compare with other models", key="comparison_box", on_change="rerun") as box:
         if not box.open:
             return
         beside = conditions.shown_runs(chosen.run)
         condition = tuple(points.iloc[0][name] for name in measurements.CONDITION[1:])
-        chart(
-            measurements.same_condition(
-                measurements.points(beside), points.iloc[0]["split"], condition
-            ),
-            point,
+        others = measurements.same_condition(
+            measurements.points(beside), points.iloc[0]["split"], condition
         )
+        chart(device_times.timed(others, source), point)
 
 
 def learning(run: str) -> None:

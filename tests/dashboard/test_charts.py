@@ -148,18 +148,50 @@ def test_short_names_drop_the_layer():
     assert layer_charts.short_name("encoder.output", 3) == "encoder.output"
 
 
-def test_fits_picks_the_best_or_says_why_none(points):
+def test_fits_picks_the_best_within_every_limit(points):
     size, wer = points["file_bytes"].min() / 1e6, 100 * points["wer"].min()
-    best = fits.pick(points, fits.Limits(1000, 1000, 100))
-    assert 100 * best.best["wer"] == pytest.approx(wer) and best.best["subnet"] in best.text
-    assert "smallest file" in fits.pick(points, fits.Limits(size / 2, 1000, 100)).text
-    assert "fastest needs 12.0 ms" in fits.pick(points, fits.Limits(1000, 1, 100)).text
-    assert f"{wer:.1f} %" in fits.pick(points, fits.Limits(1000, 1000, wer / 2)).text
-    tight = fits.pick(points, fits.Limits(size * 1.01, 1000, wer * 1.01))
-    assert tight.best is None and "small and quick enough" in tight.text
-    untimed = fits.pick(points.assign(chunk_median_ms=None), fits.Limits(1000, 1000, 100))
-    assert untimed.best is None and "timed" in untimed.text
-    assert fits.pick(points.iloc[:0], fits.Limits(1, 1, 1)).best is None
+    wide = fits.Limits(1000, 1000, 1000, 100)
+    best = fits.pick(points, wide)
+    assert best.fits and 100 * best.row["wer"] == pytest.approx(wer)
+    assert f"**{best.row['subnet']}**" in best.text and "6 of 6 measured sizes fit" in best.text
+    small = fits.pick(points, dataclasses.replace(wide, mb=size * 1.01))
+    assert small.fits and small.row["file_bytes"] / 1e6 == pytest.approx(size)
+    quick = points.assign(chunk_median_ms=np.arange(len(points)) + 1.0)
+    assert fits.pick(quick, dataclasses.replace(wide, ms=1.5)).row["chunk_median_ms"] == 1.0
+    lean = points.assign(peak_rss_mb=np.arange(len(points)) + 1.0)
+    assert fits.pick(lean, dataclasses.replace(wide, ram=1.5)).row["peak_rss_mb"] == 1.0
+
+
+def test_where_none_fits_the_nearest_miss_and_what_it_misses_are_named(points):
+    wide = fits.Limits(1000, 1000, 1000, 100)
+    slow = fits.pick(points, dataclasses.replace(wide, ms=8))
+    assert not slow.fits and slow.row is not None
+    assert "None fits. The nearest is" in slow.text and "12.0 ms per chunk (limit 8)" in slow.text
+    assert "It keeps the others: " in slow.text and "400 MB of RAM" in slow.text
+    rows = points.assign(chunk_median_ms=[20.0, 9.0, 30.0, 40.0, 50.0, 60.0])
+    assert fits.pick(rows, dataclasses.replace(wide, ms=8)).row["chunk_median_ms"] == 9.0
+    heavy = fits.pick(points, dataclasses.replace(wide, ram=100))
+    assert "400 MB of RAM (limit 100)" in heavy.text
+    untimed = fits.pick(points.assign(chunk_median_ms=None), wide)
+    assert not untimed.fits and "not timed (limit 1000)" in untimed.text
+    empty = fits.pick(points.iloc[:0], wide)
+    assert (empty.row, empty.fits) == (None, False) and "Nothing has been measured" in empty.text
+
+
+def test_predicted_numbers_are_marked(points):
+    rows = points.assign(predicted=True)
+    text = fits.pick(rows, fits.Limits(1000, 1000, 1000, 100)).text
+    assert "≈ 400 MB of RAM, ≈ 12.0 ms per chunk" in text and "≈ " not in text.split("% WER")[1]
+    rows = points.assign(predicted=[True] + [False] * (len(points) - 1))
+    for axis, hollow in (("ms per chunk", 1), ("RAM", 1), ("MB on disk", 0)):
+        figure = charts.front_figure(charts.front(rows, charts.AXES[axis]), charts.AXES[axis])
+        shown = [
+            symbol
+            for trace in figure.data
+            if "markers" in trace.mode
+            for symbol in np.broadcast_to(trace.marker.symbol, len(trace.x))
+        ]
+        assert sum(symbol.endswith("-open") for symbol in shown) == hollow, axis
 
 
 def test_faster_is_said_only_when_the_interval_timed_in_turn_excludes_one(run):

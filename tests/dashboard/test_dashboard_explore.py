@@ -20,12 +20,12 @@ from core import paths
 from core.common import writing
 from core.jobs import queue
 from core.records import as_dict
-from core.storage import metrics, store
+from core.storage import device_cost, metrics, store
 from dashboard import data, measurements
 from dashboard.charts import explore as charts
 from dashboard.components import choice, measure, takeaway
 from dashboard.model import ladder
-from tests import standin
+from tests import profiles, standin
 from tests.conftest import ROOT
 
 APP = str(ROOT / "dashboard" / "app.py")
@@ -291,7 +291,72 @@ def test_fits_my_device_chooses(run):
     at.button_group(key="preset").set_value("wearable").run()
     assert at.number_input(key="limit_mb").value == 3.0
     at.number_input(key="limit_ms").set_value(0.1).run()
-    assert "None fits" in shown(at) and "12.0 ms" in shown(at)
+    assert "None fits. The nearest is" in shown(at) and "12.0 ms per chunk (limit 0.1)" in shown(at)
+
+
+@pytest.mark.slow
+def test_the_fitting_size_is_exported_exactly(run):
+    report = next(r for r in store.reports(run) if r.subnet == "s70")
+    content = takeaway.exported("aa-supernet", "s70")
+    assert hashlib.sha256(content).hexdigest() == report.file_sha256
+    store.save_report(run, dataclasses.replace(report, file_sha256="0" * 64), [])
+    with pytest.raises(ValueError, match="is another file now"):
+        takeaway.exported("aa-supernet", "s70")
+
+
+def device(run, **changed):
+    """A profile of the stand-in supernet in the artifacts."""
+    return profiles.write(paths.devices() / "board.json", profiles.made(run, **changed))
+
+
+@pytest.mark.slow
+def test_times_of_a_device_take_the_place_of_the_reports(run):
+    assert not [box for box in opened().selectbox if box.key == "times_of"], "no device, no menu"
+    device(run)
+    at = opened()
+    menu = at.selectbox(key="times_of")
+    assert menu.options[1:] == [
+        "Board 4: onnx fp32, 1 thread",
+        "Board 4: onnx fp32, 2 threads",
+        "Board 4: sparse fp32, 1 thread",
+    ]
+    assert {stop["ms"] for stop in fed(at)["stops"]} == {12.0}
+    menu.set_value("Board 4: sparse fp32, 1 thread").run()
+    assert not at.exception and fed(at)["msNote"] == "Board 4: sparse fp32, 1 thread"
+    stops = {stop["name"]: stop for stop in fed(at)["stops"]}
+    assert {n for n, stop in stops.items() if stop["predicted"]} == {"s30", "s80"}
+    anatomy = store.anatomy(run)
+    for name, stop in stops.items():
+        work = device_cost.work(anatomy, store.subnet(run, name).keep)
+        assert stop["ms"] == pytest.approx(profiles.times("sparse", work), rel=0.01), name
+    assert "Core X, 4 cores, gcc" in shown(at)
+    at.number_input(key="limit_wer").set_value(200.0).run()
+    assert "MB of RAM" in shown(at) and "400 MB" not in shown(at)
+    at.session_state["comparison_box"] = True  # the box is opened
+    at.run()
+    for axis in ("ms per chunk", "Real-time factor", "RAM"):
+        at.button_group(key="axis").set_value(axis).run()
+        assert not at.exception and "Timed on Board 4, 1 thread(s), gcc" in shown(at)
+
+
+@pytest.mark.slow
+def test_a_device_is_offered_only_for_what_was_measured_there(run):
+    shapes = [s | {"chunk_ms": 160.0} for s in profiles.made(run)["shapes"]]
+    device(run, shapes=shapes)
+    at = opened()
+    assert not [box for box in at.selectbox if box.key == "times_of"]
+    assert "No device was measured at 320 ms chunks in fp32" in shown(at)
+
+
+@pytest.mark.slow
+def test_a_profile_that_cannot_be_read_is_said_and_hides_no_other(run):
+    device(run)
+    profiles.write(paths.devices() / "old.json", profiles.made(run, version=0))
+    (paths.devices() / "torn.json").write_text("{")
+    at = opened()
+    assert "Device profile old.json: expected version 1 of profiles, got 0" in shown(at)
+    assert "torn.json is cut off or damaged" in shown(at)
+    assert len(at.selectbox(key="times_of").options) == 4
 
 
 @pytest.mark.slow

@@ -38,7 +38,10 @@ DOORS = [["export"], ["jobs", "add", "export"]]
     ("given", "words"),
     [
         (["--format", "sherp"], "no export format called 'sherp' (did you mean 'sherpa'?)"),
-        (["--format", "hub", "--int8"], "'hub' has no int8; formats that have: onnx, sherpa"),
+        (
+            ["--format", "hub", "--int8"],
+            "'hub' has no int8; formats that have: device, onnx, sherpa",
+        ),
         (["--int8"], "format 'packed' has no int8"),
     ],
 )
@@ -50,7 +53,7 @@ def test_an_unknown_format_or_precision_is_named(run, door, given, words, capsys
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("form", ["onnx", "sherpa"])
+@pytest.mark.parametrize("form", ["device", "onnx", "sherpa"])
 def test_a_subnet_that_a_format_cannot_hold_names_those_that_can(
     own_artifacts, door, form, capsys, tmp_path
 ):
@@ -115,5 +118,7 @@ def test_a_job_writes_the_format_that_was_asked_for(run, tmp_path):
 
 def test_every_format_has_a_card():
     found = {card.name: card for card in catalog.cards("export")}
-    assert set(found) == set(plugins.names("export")) == {"hub", "onnx", "packed", "sherpa"}
+    assert (
+        set(found) == set(plugins.names("export")) == {"device", "hub", "onnx", "packed", "sherpa"}
+    )
     assert not [card.broken for card in found.values() if card.broken]

@@ -68,6 +68,13 @@ def test_it_prints_what_the_reference_hears_while_it_is_said(program, file, samp
     assert all(later.startswith(line) for line, later in zip(lines, lines[1:]))
 
 
+def test_it_times_every_chunk(program, file, sample):
+    load_ms, *ms, peak_mb, text = lines_of(program, file, 160, "time", given=sample[0])
+    assert text == text_of(sample, 160)
+    assert len(ms) == -(-len(sample[1]) // 2560) and all(float(x) > 0 for x in (load_ms, *ms))
+    assert 1 < float(peak_mb) < 200
+
+
 def test_it_runs_on_another_processor(tmp_path, file, sample):
     if not (shutil.which(CROSS) and shutil.which(EMULATOR)):
         pytest.skip(
@@ -92,6 +99,7 @@ def test_it_needs_no_vectors_and_stays_within_its_memory(tmp_path, sample, flags
         ((), b"", "usage"),
         (("nowhere.snet",), b"", "cannot be read"),
         (("FILE", "300"), b"", "expected a chunk of 40, 80"),
+        (("FILE", "320", "times"), b"", "usage"),
         (("FILE",), b"", "got nothing"),
         (("FILE",), b"RIFF" + bytes(100), "got a WAV file"),
         (("CUT",), bytes(100), "cut off"),

@@ -1,15 +1,19 @@
 /* Prints what is said while it is said: an example of supernet.h.
  *
  *   gcc -O3 -march=native -o transcribe transcribe.c supernet.c fbank.c -lm
- *   ffmpeg -i talk.opus -f s16le -ar 16000 -ac 1 - | ./transcribe s70.snet [chunk in ms]
+ *   ffmpeg -i talk.opus -f s16le -ar 16000 -ac 1 - | ./transcribe s70.snet [chunk in ms [time]]
+ *
+ * With `time` each packet is a chunk, and the lines are: ms to load the file, ms of every chunk from
+ * its samples to its text, the process's highest resident memory in MB (0 where /proc is not), the text.
  */
 #include "supernet.h"
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { FRAME_MS = 40, CHUNK_MS = 320, PACKET = 1600 };
+enum { FRAME_MS = 40, CHUNK_MS = 320, PACKET = 1600, FRAME = 640, MOST = 64 };
 
 static int fail(const char *what, const char *why) {
   fprintf(stderr, "transcribe: %s: %s\n", what, why);
@@ -28,29 +32,53 @@ static char *read_all(const char *name, size_t *bytes) {
   return data;
 }
 
+static double now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return 1e3 * (double)now.tv_sec + 1e-6 * (double)now.tv_nsec;
+}
+
+static double peak_mb(void) {
+  FILE *status = fopen("/proc/self/status", "r");
+  char line[256];
+  long kib = 0;
+  while (status && fgets(line, sizeof line, status))
+    if (sscanf(line, "VmHWM: %ld", &kib) == 1) break;
+  if (status) fclose(status);
+  return (double)kib * 1024 / 1e6;
+}
+
 int main(int count, char **words) {
   int chunk_ms = count > 2 ? atoi(words[2]) : CHUNK_MS, chunk = chunk_ms / FRAME_MS;
   const char *error, *text = "";
-  size_t bytes = 0, got, heard = 0;
-  int16_t raw[PACKET];
-  float samples[PACKET];
+  size_t bytes = 0, got, heard = 0, packet = PACKET;
+  static int16_t raw[MOST * FRAME];
+  static float samples[MOST * FRAME];
   char *shown = calloc(1, 1);
-  if (count < 2 || count > 3) return fail("usage", "transcribe FILE.snet [CHUNK_MS] < 16 kHz mono 16-bit PCM");
-  if (chunk < 1 || chunk > 64 || 64 % chunk || chunk * FRAME_MS != chunk_ms)
+  int timed = count == 4 && !strcmp(words[3], "time");
+  if (count < 2 || count > 3 + timed)
+    return fail("usage", "transcribe FILE.snet [CHUNK_MS [time]] < 16 kHz mono 16-bit PCM");
+  if (chunk < 1 || chunk > MOST || MOST % chunk || chunk * FRAME_MS != chunk_ms)
     return fail(words[2], "expected a chunk of 40, 80, 160, 320, 640, 1280 or 2560 ms");
+  if (timed) packet = (size_t)chunk * FRAME;
+  double began = now_ms();
   char *data = read_all(words[1], &bytes);
   if (!data) return fail(words[1], "cannot be read");
   Supernet *net = supernet_open(data, bytes, &error);
   free(data);
   if (!net) return fail(words[1], error);
   SupernetListener *listener = supernet_listen(net, chunk);
-  while (listener && text && (got = fread(raw, sizeof *raw, PACKET, stdin)) > 0) {
+  if (timed) printf("%.4f\n", now_ms() - began);
+  while (listener && text && (got = fread(raw, sizeof *raw, packet, stdin)) > 0) {
     if (!heard && got > 3 && !memcmp(raw, "RIFF", 4))
       return fail("standard input", "expected raw 16 kHz mono 16-bit PCM, got a WAV file with a header");
     for (size_t i = 0; i < got; i++) samples[i] = (float)raw[i] / 32768.0f;
     heard += got;
+    began = now_ms();
     text = supernet_accept(listener, samples, got);
-    if (text && strcmp(text, shown)) {
+    if (timed) {
+      printf("%.4f\n", now_ms() - began);
+    } else if (text && strcmp(text, shown)) {
       free(shown);
       shown = strdup(text);
       puts(text), fflush(stdout);
@@ -58,6 +86,7 @@ int main(int count, char **words) {
   }
   if (!heard) return fail("standard input", "expected 16 kHz mono 16-bit PCM, got nothing");
   if (!listener || !text || !(text = supernet_finish(listener))) return fail(words[1], "out of memory");
+  if (timed) printf("%.4f\n", peak_mb());
   puts(text);
   free(shown), supernet_listener_close(listener), supernet_close(net);
   return 0;
