@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import export, paths
+from core.export import _measure
 from core.export.device import FOLDER
 from core.records import option
 from core.storage import devices
@@ -40,6 +41,11 @@ def run(options: Options) -> str:
     measured, run or written, before anything is measured.
     """
     out = _out(options.out)
+    try:
+        _measure.check_writable(out)
+        _measure.runtimes(options.engines)
+    except _measure.Wrong as error:
+        raise ValueError(str(error)) from None
     with tempfile.TemporaryDirectory() as folder:
         export.write(options.run, options.subnets, folder, lambda *_: True, "device")
         command = [sys.executable, str(Path(folder, FOLDER, "measure.py")), "-o", str(out)]

@@ -82,17 +82,17 @@ def measure(given: argparse.Namespace) -> None:
     possible.
     """
     out = Path(given.out).absolute()
-    _check_writable(out)
+    check_writable(out)
     shapes = [_read(file) for file in sorted(HERE.glob(f"*{SHAPE}"))]
     missing = [n for n in (SOUND, FACTS) if not (HERE / n).is_file()]
     if missing or not shapes:
         raise Wrong(f"{(missing or ['*' + SHAPE])[0]} is missing beside measure.py: {AGAIN}")
-    runtimes = _runtimes(given.engines)
+    found = runtimes(given.engines)
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, "transcribe")
-        if "sparse" in runtimes:
+        if "sparse" in found:
             _compile(program)
-        arms = [arm for shape in shapes for arm in _arms(shape, runtimes, given.threads)]
+        arms = [arm for shape in shapes for arm in _arms(shape, found, given.threads)]
         for i in range(given.rounds):
             for k, arm in enumerate(arms):
                 _say(f"round {i + 1} of {given.rounds}, {k + 1} of {len(arms)}: {arm.text()}")
@@ -101,7 +101,7 @@ def measure(given: argparse.Namespace) -> None:
     kept = [arm for arm in arms if _counts(arm)]
     if not kept:
         raise Wrong("no engine gives the expected text here: nothing was written")
-    _write(out, _profile(given.name, shapes, runtimes, kept))
+    _write(out, _profile(given.name, shapes, found, kept))
     print("\n".join([f"{out}:", *map(_line, kept)]))
 
 
@@ -117,7 +117,8 @@ def _say(text: str) -> None:
         print(f"\r{text:<78}", end="", file=sys.stderr, flush=True)
 
 
-def _check_writable(out: Path) -> None:
+def check_writable(out: Path) -> None:
+    """Wrong for a file that cannot be written."""
     try:
         if out.is_dir():
             raise Wrong(f"expected a file to write, got the folder {out}: name a file in it")
@@ -130,7 +131,7 @@ def _check_writable(out: Path) -> None:
         ) from None
 
 
-def _runtimes(wanted: list[str] | None) -> dict[str, str]:
+def runtimes(wanted: list[str] | None) -> dict[str, str]:
     """{engine: what runs it}. Wrong for an engine that was asked for and is missing, and where
     there is none.
     """

@@ -18,7 +18,7 @@ from core.storage import devices, packing, store
 from tests import standin
 from tests.runtime.test_engines import OMNI
 
-SIZES = ("s70", "s90")
+SIZES = ("s90",)
 OURS = ("core", "dashboard", "torch", "onnx", "kaldi_native_fbank", "scipy", "safetensors")
 BLOCK = """import sys
 class Block:
@@ -81,11 +81,10 @@ def test_the_folder_alone_measures_every_arm(folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES)
-def test_the_recognizer_alone_gives_the_engine_s_text(folder, size):
-    shape = json.loads((folder / f"{size}.shape.json").read_text())
+def test_the_recognizer_alone_gives_the_engine_s_text(folder):
+    shape = json.loads((folder / "s90.shape.json").read_text())
     sound = (folder / "sound.pcm").read_bytes()
-    done = alone(folder, "recognize.py", folder / f"{size}.onnx", given=sound)
+    done = alone(folder, "recognize.py", folder / "s90.onnx", given=sound)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.decode() == shape["text"] + "\n" and len(shape["text"].split()) > 10
 
@@ -95,14 +94,14 @@ def test_the_recognizer_alone_gives_the_engine_s_text(folder, size):
     ("words", "given", "message"),
     [
         ((), b"", "usage"),
-        (("s70.onnx", "two"), b"", "usage"),
+        (("s90.onnx", "two"), b"", "usage"),
         (("nowhere.onnx",), b"", "nowhere.onnx"),
-        (("s70.onnx",), b"", "expected raw 16 kHz mono 16-bit PCM, got nothing"),
-        (("s70.onnx",), b"RIFF" + bytes(100), "got a WAV file with a header"),
+        (("s90.onnx",), b"", "expected raw 16 kHz mono 16-bit PCM, got nothing"),
+        (("s90.onnx",), b"RIFF" + bytes(100), "got a WAV file with a header"),
     ],
 )
 def test_the_recognizer_says_what_is_wrong(folder, words, given, message):
-    words = [folder / w if w.startswith("s70") else w for w in words]
+    words = [folder / w if w.startswith("s90") else w for w in words]
     done = alone(folder, "recognize.py", *words, given=given)
     assert done.returncode == 2 and message in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
@@ -157,12 +156,12 @@ def test_an_engine_that_gives_another_text_is_not_timed(folder, tmp_path):
     words = ("-o", tmp_path / "pi.json", "--engines", "sparse", "--rounds", 1)
     done = alone(folder, "measure.py", *words)
     assert "no engine gives the expected text here: nothing was written" in wrong(done)
-    assert "left out: s70 sparse fp32" in done.stderr.decode()
+    assert "left out: s90 sparse fp32" in done.stderr.decode()
     assert not (tmp_path / "pi.json").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["s70.shape.json", "bundle.json", "sound.pcm", "s70.snet"])
+@pytest.mark.parametrize("name", ["s90.shape.json", "bundle.json", "sound.pcm", "s90.snet"])
 def test_a_damaged_folder_is_said(folder, tmp_path, name):
     (folder / name).write_bytes((folder / name).read_bytes()[:100])
     if name == "sound.pcm":
