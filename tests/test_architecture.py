@@ -23,7 +23,7 @@ storage         checksums run_files store metrics block_arrays packing remote_fi
                 device_cost devices
 jobs            job policy confinement heartbeat ray_client schema spare database queue leases
                 visitors
-speech          marks audio_limits containers av_decoder decoders loudness pipes audio features
+speech          marks audio_limits containers av_decoder decoders loudness pipes audio chunks features
                  chunks augment normalizer phones lexicon tokenizer acoustics shards grammar
 speech.voices   *
 corpora         *
@@ -86,6 +86,8 @@ NO_TORCH_ON_TOP = (
     "reports",
     "pipelines.handlers",
     "decoding.graph_search",
+    "decoding.ctc",
+    "runtime",
     "decoding.ctc",
     "runtime",
     "export",

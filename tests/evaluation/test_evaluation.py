@@ -24,7 +24,7 @@ from core.speech.normalizer import NORMALISER as TEXT_NORMALISER
 from core.storage import packing, run_files, store
 from core.storage.packing import NORMALISER
 from tests import standin
-from tests.standin import reference
+from tests.standin import reference, reference
 
 QUICK = evaluation.Options(threads=1, speed_utterances=0, repetitions=500)
 

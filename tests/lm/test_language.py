@@ -26,7 +26,7 @@ from core.training.options import Options as TrainingOptions
 from tests import standin, tiny
 from tests.lm.test_ngrams import sentences
 from tests.runtime.test_recognizer import sounds, talkative
-from tests.standin import reference
+from tests.standin import reference, reference
 
 pytestmark = pytest.mark.slow
 

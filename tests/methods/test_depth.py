@@ -27,7 +27,7 @@ from core.storage import packing, store
 from core.training.trainer import Interrupted
 from tests import standin, tiny
 from tests.methods.test_methods import trainer
-from tests.standin import reference
+from tests.standin import reference, reference
 
 OFF = ("blocks.0.attention", "blocks.1.feed_forward_2")
 

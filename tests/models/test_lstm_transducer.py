@@ -31,7 +31,7 @@ from core.training.trainer import Trainer
 from dashboard.charts.layers import KIND_STYLE, short_name
 from tests import standin, tiny
 from tests.models import test_transducer
-from tests.standin import reference
+from tests.standin import reference, reference
 
 SMALL = {"blocks": 2, "width": 32, "embedding": 16, "joint": 32}
 VARIANTS = ({}, {"expansion": 2, "predictor": "lstm"})  # with and without projections

@@ -35,7 +35,7 @@ from core.storage import packing, store
 from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
 from tests import standin, tiny
-from tests.standin import reference
+from tests.standin import reference, reference
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from core.speech import phones
 from core.speech.tokenizer import BLANK_SYMBOL, Phonemes
 from core.storage import metrics as history, packing, store
 from tests.speech_stub import WORDS, Stub, give, write_split
-from tests.standin import reference
+from tests.standin import reference, reference
 
 pytestmark = pytest.mark.slow
 
