@@ -2,8 +2,8 @@
 
 Stands alone: it is copied as measure.py into a folder (format `device`) and needs Python, and there
 NumPy with ONNX Runtime or a C compiler; nothing of the project that made the folder. Every arm (a
-subnet, an engine, a precision, a number of threads) runs in a process of its own, all in turn, as
-often as there are rounds. A time is one chunk's, from its samples to its text, by the clock.
+subnet, an engine, a precision, a number of threads) runs in a process of its own, all in turn, once
+a round; the quickest counts. A time is one chunk's, from its samples to its text, by the clock.
 """
 
 from __future__ import annotations
@@ -160,7 +160,6 @@ def _onnxruntime() -> tuple[str, str]:
 
 
 def _compiler() -> tuple[str, str]:
-    """(name, why it cannot be used)."""
     found = next(filter(shutil.which, COMPILERS), "")
     names = ", ".join(COMPILERS)
     why = f"no C compiler was found ({names}): install one, e.g. apt-get install gcc"
@@ -173,7 +172,8 @@ def _compile(program: Path) -> None:
     compiler = _compiler()[0]
     command = [compiler, *_read(HERE / FACTS)["flags"], native, "-o", str(program), *sources, "-lm"]
     done = subprocess.run(command, capture_output=True, text=True)
-    if why := done.stderr.strip()[-500:] if done.returncode else "":
+    why = done.stderr.strip()[-500:]
+    if done.returncode:
         raise Wrong(f"{compiler} could not build the C program ({why}): try --engines onnx")
 
 
@@ -216,8 +216,7 @@ def _counts(arm: Arm) -> bool:
     """Whether an arm gives the text that was expected: the time of something else says nothing."""
     share = _agreement(arm)
     if share < SAME[arm.precision]:
-        why = f"{100 * share:.0f} % of its text is as expected"
-        print(f"left out: {arm.text()}: {why}", file=sys.stderr)
+        print(f"left out: {arm.text()}: {share:.0%} of its text is as expected", file=sys.stderr)
     return share >= SAME[arm.precision]
 
 
@@ -234,7 +233,8 @@ def _line(arm: Arm) -> str:
 
 
 def _timing(arm: Arm) -> dict[str, Any]:
-    ms = sorted(value for run in arm.runs for value in run["ms"][WARM:])
+    # the quickest round: what else a machine does only slows it down
+    ms = min((sorted(run["ms"][WARM:]) for run in arm.runs), key=statistics.median)
     return {
         "subnet": arm.shape["subnet"],
         "engine": arm.engine,

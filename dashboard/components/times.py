@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.markdown import escape
 from dashboard.model import device_times
 
 KEY = "times_of"
-REPORTS = "the machines that measured WER"
+REPORTS = "Times of the machines that measured WER"
 
 
-def pick(points: pd.DataFrame) -> device_times.Source | None:
-    """The chosen device; None for the reports' own times. Without any profile there is no menu."""
+def pick(points: pd.DataFrame, row: DeltaGenerator) -> device_times.Source | None:
+    """The chosen device, by a menu in `row`; None for the reports' own times. Without any profile
+    there is no menu.
+    """
     found, wrong = device_times.profiles()
     for text in wrong:
         st.warning(f"Device profile {escape(text)}", icon=":material/warning:")
     if not found:
         return None
-    sources = {s.text(): s for s in device_times.sources(found, points)}
+    sources = {f"Times of {s.text()}": s for s in device_times.sources(found, points)}
     if not sources:
         mode = f"{points.iloc[0]['chunk_ms']:g} ms chunks in {points.iloc[0]['precision']}"
         st.caption(f"No device was measured at {escape(mode)}.")
@@ -27,7 +30,8 @@ def pick(points: pd.DataFrame) -> device_times.Source | None:
     names = [REPORTS, *sources]
     if st.session_state.get(KEY) not in names:
         st.session_state.pop(KEY, None)
-    source = sources.get(st.selectbox("Times of", names, key=KEY))
+    name = row.selectbox("Times of", names, key=KEY, label_visibility="collapsed", width=380)
+    source = sources.get(name)
     if source:
         st.caption(escape(source.note()))
     return source

@@ -161,14 +161,16 @@ def board() -> None:
         conditions.pick_run(chosen)
         st.error(f"{escape(error)}\n\nChoose another model, or repair this run's folder.")
         return
-    points = conditions.pick_conditions(chosen, measurements.points((chosen.run,)))
+    row = st.container(horizontal=True, vertical_alignment="center")
+    with row:
+        points = conditions.pick_conditions(chosen, measurements.points((chosen.run,)))
     if points.empty:
         st.info(
             "No size of this model has been measured yet. Open **Jobs** to see whether that is"
             " under way, or run `python -m core evaluate --help` in a terminal."
         )
         return
-    source = times.pick(points)
+    source = times.pick(points, row)
     timed = device_times.timed(points, source)
     point = point_of(chosen, subnet, timed)
     if not screen(chosen, subnet, timed):

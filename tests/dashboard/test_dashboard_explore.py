@@ -316,12 +316,12 @@ def test_times_of_a_device_take_the_place_of_the_reports(run):
     at = opened()
     menu = at.selectbox(key="times_of")
     assert menu.options[1:] == [
-        "Board 4: onnx fp32, 1 thread",
-        "Board 4: onnx fp32, 2 threads",
-        "Board 4: sparse fp32, 1 thread",
+        "Times of Board 4: onnx fp32, 1 thread",
+        "Times of Board 4: onnx fp32, 2 threads",
+        "Times of Board 4: sparse fp32, 1 thread",
     ]
     assert {stop["ms"] for stop in fed(at)["stops"]} == {12.0}
-    menu.set_value("Board 4: sparse fp32, 1 thread").run()
+    menu.set_value("Times of Board 4: sparse fp32, 1 thread").run()
     assert not at.exception and fed(at)["msNote"] == "Board 4: sparse fp32, 1 thread"
     stops = {stop["name"]: stop for stop in fed(at)["stops"]}
     assert {n for n, stop in stops.items() if stop["predicted"]} == {"s30", "s80"}
