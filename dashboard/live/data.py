@@ -79,7 +79,7 @@ def stops_of(run: str, points: pd.DataFrame) -> list[dict[str, Any]]:
         if rung.name not in own.index:
             continue
         row = own.loc[rung.name]
-        ms = row["chunk_median_ms"]
+        ms, per = row["chunk_median_ms"], row["per"]
         stops.append(
             {
                 "name": rung.name,
@@ -89,6 +89,7 @@ def stops_of(run: str, points: pd.DataFrame) -> list[dict[str, Any]]:
                 "high": float(row["wer_high"]),
                 "mb": round(float(row["zstd_bytes"]) / 1e6, 4),
                 "ms": None if pd.isna(ms) else float(ms),
+                "per": None if pd.isna(per) else float(per),
             }
         )
     mark_beaten(stops)
