@@ -35,7 +35,8 @@ decoding        graph_search ctc decoders
 methods         *
 training        consistency dealing intermediate muon distributed checkpoints options trainer
 runtime         *
-evaluation      provenance scoring fitness latency evaluate tuning
+evaluation      provenance scoring fitness latency material conditions
+                evaluate sweep tuning
 search          allocation space evolution ladders
 export          *
 reports         tables arms arms_page chain claims claims_page comparisons samples sample_texts
@@ -117,7 +118,6 @@ TOO_LONG = {
     "core.corpora.base",
     "core.corpora.folder",
     "core.data.batches",
-    "core.evaluation.evaluate",
     "core.registry.recipe_sets",
     "core.training.trainer",
 }

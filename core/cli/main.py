@@ -181,14 +181,15 @@ def _transcribe(given: Any) -> None:
     from core.speech import audio, pipes
 
     if request:
-        from core.evaluation import evaluate as evaluation
+        from core.decoding.graph_search import Weights
+        from core.evaluation import conditions
 
-        options = evaluation.Options(**request)
+        options = conditions.Options(**request)
         request = {
             "decoder": options.decoder,
             "beam": options.beam,
-            "language": evaluation.language(options),
-            "weights": evaluation.Weights(options.scale, options.blank_penalty),
+            "language": conditions.language(options),
+            "weights": Weights(options.scale, options.blank_penalty),
         }
     opened = runtime.load(given.run, given.subnet, given.chunk_ms, engine=given.engine, **request)
     as_json, result = getattr(given, "json", False), list[dict[str, Any]]()

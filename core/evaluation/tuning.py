@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from core.data.prepared import Prepared
 from core.decoding import ctc
-from core.evaluation import evaluate as evaluation, scoring
+from core.evaluation import scoring
 from core.evaluation.fitness import some_of_each
-from core.records import ProgressCallback
+from core.records import Interrupted, ProgressCallback
 from core.runtime.base import PackedRecognizer
 
 DEV = "dev"
@@ -107,7 +107,7 @@ def tune(
     )
     for scale, penalty in pairs:
         if not report(len(rates) / len(pairs), f"scale {scale:g}, blank penalty {penalty:g}", None):
-            raise evaluation.Interrupted(
+            raise Interrupted(
                 f"stopped after {len(rates)} of {len(pairs)} pairs; nothing was stored"
             )
         weights = replace(recognizer.weights, scale=scale, blank_penalty=penalty)

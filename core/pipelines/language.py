@@ -15,10 +15,10 @@ from core import paths
 from core.common import writing
 from core.data.prepared import TRAIN
 from core.data.source import SpeechRecipe
-from core.evaluation import evaluate as evaluation, tuning
+from core.evaluation import conditions, tuning
 from core.lm import arpa, estimation, interpolation, languages, ngrams, pruning
 from core.lm.text import read_sentences
-from core.pipelines.evaluate import conditions
+from core.pipelines.evaluate import changed
 from core.pipelines.resolved import ResolvedRecipe
 from core.pipelines.speech import prepared_now, prepared_of
 from core.records import ProgressCallback, Recipe
@@ -189,8 +189,8 @@ def tune(
             " can be given to others"
         )
     subnet = store.subnet(folder, subnets[0]) if subnets else store.subnets(folder)[0]
-    recognizer = evaluation.opened(
-        packing.pack(folder, subnet), conditions(resolved.evaluation, splits, chunk_ms, decoding)
+    recognizer = conditions.load_recognizer(
+        packing.pack(folder, subnet), changed(resolved.evaluation, splits, chunk_ms, decoding)
     )
     tuning.check_graph(recognizer)  # before any speech is prepared
     return tuning.tune(

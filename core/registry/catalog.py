@@ -18,7 +18,7 @@ SETTINGS = {
     "tokenizer": "speech/tokenizer.py",
     "training": "training/options.py",
     "search": "search/evolution.py",
-    "evaluation": "evaluation/evaluate.py",
+    "evaluation": "evaluation/conditions.py",
 }  # files of core with an Options, by a recipe's name
 ROOMS = ("corpora", "models", "methods", "runners", "export", "bench", "settings")
 

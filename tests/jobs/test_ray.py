@@ -402,7 +402,9 @@ def test_versions_that_differ_are_named():
 
 def test_only_the_first_part_of_a_split_is_timed_and_that_in_turn_with_dense(monkeypatch):
     pytest.importorskip("ray")
-    from core.evaluation.evaluate import Hypotheses, Material, Options
+    from core.evaluation.conditions import Options
+    from core.evaluation.evaluate import Hypotheses
+    from core.evaluation.material import Material
     from core.jobs.runners import _ray_spread
 
     asked = []

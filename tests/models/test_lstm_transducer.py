@@ -14,7 +14,7 @@ import torch
 from torch.func import functional_call
 
 from core import cost, paths, runtime
-from core.evaluation import evaluate as evaluation
+from core.evaluation import conditions
 from core.layers.lstm import LSTM
 from core.methods import csp
 from core.models import lstm_transducer
@@ -456,8 +456,8 @@ def test_methods_that_need_what_it_lacks_say_so_before_anything_is_trained():
         with pytest.raises(ValueError, match="method.distillation is 'kl'.*allowed is 'none'"):
             building.build(ResolvedRecipe(recipe_of(method)), 29, 10)
     with pytest.raises(ValueError, match="training.chunks_ms 120 is not possible.*40, 80, 160"):
-        building.check_model(built(), TrainingOptions(chunks_ms=[120]), evaluation.Options())
-    building.check_model(built(), TrainingOptions(), evaluation.Options())
+        building.check_model(built(), TrainingOptions(chunks_ms=[120]), conditions.Options())
+    building.check_model(built(), TrainingOptions(), conditions.Options())
 
 
 @pytest.mark.slow
