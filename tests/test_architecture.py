@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE = """
 core            records paths cost
 common          writing reading randomness hardware
-registry        cards plugins catalog recipes recipe_sets
+registry        cards plugins catalog recipes arm_records comparison
+                recipe_sets
 sparsity        blocks sensing
 storage         checksums run_files store metrics block_arrays packing remote_files remote spoken
 jobs            job policy confinement heartbeat ray_client schema spare database queue leases
@@ -118,7 +119,6 @@ TOO_LONG = {
     "core.corpora.base",
     "core.corpora.folder",
     "core.data.batches",
-    "core.registry.recipe_sets",
     "core.training.trainer",
 }
 

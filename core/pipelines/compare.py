@@ -19,8 +19,8 @@ from core.evaluation.fitness import Fitness, some_of_each
 from core.pipelines import build as building, finish, search, train
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Anatomy, Origin, ProgressCallback, Recipe, Subnet, as_dict
-from core.registry import recipe_sets
-from core.registry.recipe_sets import Arm, RecipeSet
+from core.registry import arm_records, comparison
+from core.registry.comparison import Arm, RecipeSet
 from core.reports import arms_page, claims_page
 from core.search import allocation
 from core.storage import metrics as history, run_files, store
@@ -61,13 +61,13 @@ def run(recipe_set: RecipeSet, report: ProgressCallback) -> Path:
             built, prepared, _ = train.identify(
                 ResolvedRecipe(recipe_set.recipe_of(arm, seed)), tell, speech
             )
-            before = recipe_sets.record(recipe_set.name, arm.name, seed)
+            before = arm_records.load(recipe_set.name, arm.name, seed)
             if before is None or not _same(
                 before, built.recipe, prepared, recipe_set.measured(arm)
             ):
                 folder = train.train(built.recipe, tell)
                 selection = _search(arm, folder, built, prepared, tell) if arm.search else {}
-                recipe_sets.save_record(
+                arm_records.save(
                     recipe_set.name, _record(recipe_set, arm, built, folder, prepared) | selection
                 )
     finally:  # stopped in the midst: the page has what is finished and says what is not
@@ -146,7 +146,7 @@ def _check(recipe_set: RecipeSet, report: ProgressCallback) -> Prepared:
         if missing := [
             name
             for _, name in arm.sizes
-            if name not in known and not recipe_sets.AT_MOST.fullmatch(name)
+            if name not in known and not comparison.AT_MOST.fullmatch(name)
         ]:
             raise ValueError(
                 f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training"
@@ -168,7 +168,7 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
         ]
         found = {}
         for column, name in arm.sizes:
-            if most := recipe_sets.AT_MOST.fullmatch(name):
+            if most := comparison.AT_MOST.fullmatch(name):
                 fits = [s for s in own if cost.file_bytes(anatomy, s.keep) <= 1e6 * float(most[1])]
                 if fits:
                     found[column] = max(fits, key=lambda s: cost.file_bytes(anatomy, s.keep))

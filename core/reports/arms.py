@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from core.evaluation import scoring
-from core.registry.recipe_sets import RecipeSet
+from core.registry.comparison import RecipeSet
 
 LOSS, FRAMES, ERRORS, WORDS = range(4)  # a speaker's sums
 

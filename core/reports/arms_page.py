@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from core.evaluation import scoring
-from core.registry.recipe_sets import RecipeSet
+from core.registry.comparison import RecipeSet
 from core.reports import arms, tables
 
 T_TEST = (

@@ -24,7 +24,7 @@ from scipy import stats
 
 from core.evaluation import scoring
 from core.registry import recipe_sets
-from core.registry.recipe_sets import KINDS, MOST, Claim, RecipeSet
+from core.registry.comparison import KEPT_MOST, MARGINS, Claim, RecipeSet
 from core.reports import arms
 
 SURE = 0.05
@@ -87,7 +87,7 @@ def _row(
     """`whole`: the records of the set's finished arms."""
     ours, theirs = (
         whole.get(name, [])
-        for name in (claim.arm, claim.arm if claim.kind == MOST else claim.against)
+        for name in (claim.arm, claim.arm if claim.kind == KEPT_MOST else claim.against)
     )
     row = {
         "number": claim.number,
@@ -96,7 +96,7 @@ def _row(
         "set": a_set.name,
         "title": a_set.title,
         "arm": claim.arm,
-        "against": "all other branches" if claim.kind == MOST else claim.against,
+        "against": "all other branches" if claim.kind == KEPT_MOST else claim.against,
         "size": size,
         "relative": None,
         "low": None,
@@ -137,7 +137,7 @@ def _row(
         "tmacs": mean("training_tmacs"),
         "selection_tmacs": mean("selection_tmacs", 0.0),
     }
-    if claim.kind == MOST:
+    if claim.kind == KEPT_MOST:
         return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
     local, weigh = (
         size,
@@ -184,7 +184,7 @@ def _test(
         if None in noises
         else (float(np.mean([n[0] for n in noises])), min(n[1] for n in noises))
     )
-    p = scoring.paired_seeds(errors, (1 + KINDS[claim.kind]) * base, words, noise=noise)[3]
+    p = scoring.paired_seeds(errors, (1 + MARGINS[claim.kind]) * base, words, noise=noise)[3]
     shown = [
         [round(float(side[i].sum() / words.sum()), 5) for side in (errors, base)]
         for i in range(len(errors))
@@ -194,7 +194,7 @@ def _test(
         "low": low,
         "high": high,
         "p": p,
-        "holds": relative < KINDS[claim.kind],
+        "holds": relative < MARGINS[claim.kind],
         "seeds": shown,
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 from core import paths
 from core.common.writing import write_bytes, write_json
 from core.registry import recipe_sets
-from core.registry.recipe_sets import MOST
+from core.registry.comparison import KEPT_MOST
 from core.reports import arms_page, claims, tables
 
 SMALLER = (
@@ -43,7 +43,7 @@ def text(result: list[dict[str, Any]]) -> str:
                 ),
                 "-" if r["p"] is None else tables.p_text(r["p"]),
                 "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-",
-                "-" if r["kind"] == MOST else r["split"] or "-",
+                "-" if r["kind"] == KEPT_MOST else r["split"] or "-",
                 *(" / ".join(f"{m:.{digits}f}" for m in r[part]) or "-" for part, digits in COSTS),
                 f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"],
             )

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core import cost
-from core.records import KINDS, Anatomy, Subnet
+from core.records import BRANCH_KINDS, Anatomy, Subnet
 from dashboard.charts.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 
 KIND_STYLE = {
@@ -100,8 +100,8 @@ def kinds_figure(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     """Zeros in % over the layers, a line per kind."""
     figure = go.Figure()
     summed = kind_table(table)
-    for kind in [k for k in KINDS if k in set(summed["kind"])] + sorted(
-        set(summed["kind"]) - set(KINDS)
+    for kind in [k for k in BRANCH_KINDS if k in set(summed["kind"])] + sorted(
+        set(summed["kind"]) - set(BRANCH_KINDS)
     ):
         rows = summed[summed["kind"] == kind]
         color, marker = KIND_STYLE.get(kind, (ORANGE, "cross"))

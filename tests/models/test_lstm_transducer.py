@@ -21,7 +21,7 @@ from core.models import lstm_transducer
 from core.models.base import with_weights
 from core.pipelines import build as building
 from core.pipelines.resolved import ResolvedRecipe
-from core.records import KINDS, Choice, Recipe
+from core.records import BRANCH_KINDS, Choice, Recipe
 from core.registry import catalog, plugins, recipes as recipe_files
 from core.sparsity import blocks
 from core.speech.features import fbank
@@ -284,7 +284,7 @@ def test_every_matrix_is_a_unit_that_can_be_drawn(changes):
         == ("expansion" in changes)
         == ("predictor.lstm.lstm_layers.0.p2g" in units)
     )
-    assert {u.kind for u in units.values()} <= set(KINDS) == set(KIND_STYLE)
+    assert {u.kind for u in units.values()} <= set(BRANCH_KINDS) == set(KIND_STYLE)
     assert (
         units["layers.1.recurrent"].kind == "recurrent"
         and short_name("layers.1.recurrent", 1) == "recurrent"

@@ -35,7 +35,7 @@ DEPTH = [
     for m in ("simple_topk", "iterative_zero_out", "random_branches")
     for v in ("[8]", "[99]", "[0]", "[-1]", "[3,3]", "[]")
 ]
-KINDS = [
+FAULTS = [
     (m, f"{field}={v}", f"method.options.{field} must be {kind}, but")
     for m, field, kind in (
         ("simple_topk", "sizes", "list[int]"),
@@ -47,7 +47,7 @@ KINDS = [
 ]
 CASES = (
     DEPTH
-    + KINDS
+    + FAULTS
     + [
         *(
             (
