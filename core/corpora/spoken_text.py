@@ -20,7 +20,7 @@ import numpy as np
 
 from core import paths
 from core.common import reading
-from core.corpora import _shards, _spoken, base
+from core.corpora import _files, _shards, _speakers, _spoken, base
 from core.records import Utterance, option
 from core.speech import shards
 from core.speech.normalizer import normalise, problems
@@ -149,7 +149,7 @@ def _lines(options: Options) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(options.sentences, 1):
         yield f"sentence {number}", line
     for name in options.texts:
-        file = base.resolve(name, "spoken_text.texts")
+        file = _files.resolve(name, "spoken_text.texts")
         try:
             for number, line in enumerate(reading.lines(file), 1):
                 if "\0" in line:
@@ -189,7 +189,7 @@ def divided(sentences: list[Sentence], held_out: float) -> dict[str, list[Senten
             f"spoken_text: expected at least {len(SPLITS)} different sentences, of which some are"
             f" held out, got {len(sentences)}: give more, or set held_out = 0"
         )
-    order = sorted(sentences, key=lambda s: base.stable(s[1], 0))
+    order = sorted(sentences, key=lambda s: _speakers.stable(s[1], 0))
     parts: dict[str, list[Sentence]] = {}
     for split, count in counts.items():
         parts[split], order = order[:count], order[count:]

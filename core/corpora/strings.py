@@ -19,7 +19,7 @@ import numpy as np
 
 from core import paths
 from core.common import randomness as chance
-from core.corpora import _manifests, base
+from core.corpora import _files, _manifests, _speakers, base
 from core.records import Utterance, option
 from core.speech import acoustics, audio, shards
 
@@ -69,7 +69,7 @@ class Corpus(base.Corpus):
                 f" {options.words_max}, nor gap_min {options.gap_min} above gap_max"
                 f" {options.gap_max}"
             )
-        self.files = base.named_files(
+        self.files = _files.named_files(
             "strings", {"train": options.train, "dev": options.dev}, options.tests
         )
         self._clips: dict[str, list[Utterance]] = {}
@@ -165,12 +165,12 @@ class Corpus(base.Corpus):
                     f"strings: search_speakers is {self.options.search_speakers}, but train has"
                     f" only {len(everyone)} speakers; leave some for training"
                 )
-            held = base.pick(everyone, self.options.search_speakers, self.options.seed)
+            held = _speakers.pick(everyone, self.options.search_speakers, self.options.seed)
             self._clips["search"] = [c for c in self._clips["train"] if c.speaker in held]
             self._clips["train"] = [c for c in self._clips["train"] if c.speaker not in held]
         clips = dict(self._clips)
         for split in clips:
-            taken = base.protected(split, clips, lambda s: {c.speaker for c in clips[s]})
+            taken = _speakers.protected(split, clips, lambda s: {c.speaker for c in clips[s]})
             kept = list(base.without_speakers(clips[split], taken))
             self._clips[split] = [c for c in kept if isinstance(c, Utterance)]
             self._bad.setdefault(split, []).extend(c for c in kept if isinstance(c, base.Dropped))

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from core import paths
-from core.corpora import _shards, _spoken, base
+from core.corpora import _shards, _speakers, _spoken, base
 from core.records import Utterance, option
 from core.speech import grammar
 from core.speech.voices import espeak
@@ -135,7 +135,7 @@ def sentence_split(text: str) -> str:
     """The split a sentence belongs to whatever the seed, so that no training ever saw a test
     sentence.
     """
-    place = base.stable(text, 0)
+    place = _speakers.stable(text, 0)
     for split, share in SENTENCES.items():
         place -= share
         if place < 0:

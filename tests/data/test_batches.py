@@ -211,7 +211,7 @@ def test_reading_ahead_ends_with_its_reader_and_hands_errors_over(data, monkeypa
     reader = batches.iterate(0)
     next(reader)
     reader.close()
-    assert not [t for t in threading.enumerate() if t.name == "batches"]
+    assert not [t for t in threading.enumerate() if t.name == "prefetch"]
     monkeypatch.setattr(
         batches, "load", lambda *a: (_ for _ in ()).throw(RuntimeError("no such frames"))
     )
