@@ -116,7 +116,7 @@ def main(folder: Path) -> None:
     again.run(lambda *_: True)
     facts["resumed"] = group.gather(digest(again))
     try:
-        group.once_a_disk(lambda: 1 // 0 if group.rank == 1 else group.rank)
+        group.run_once_per_disk(lambda: 1 // 0 if group.rank == 1 else group.rank)
     except (ValueError, ZeroDivisionError) as error:
         facts["wrong"] = group.gather(f"{type(error).__name__}: {error}")
     if group.rank == 0:

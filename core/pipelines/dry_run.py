@@ -5,10 +5,8 @@ whole would take on this device.
 from __future__ import annotations
 
 import resource
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from core.pipelines import build as building
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Recipe
 from core.speech import tokenizer
-from core.training.trainer import Trainer
+from core.training.learner import Learner
 
 PHASES = 200  # moments of the training whose passes are looked at
 LONG_S = 20.0  # an update that takes longer is timed once, not twice
@@ -79,31 +77,30 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
     model, method = building.build(built, vocabulary, settings.updates)
     if recipe.init_from:
         building.start_from(model, built, building.tokens_of(built))
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
-        trainer.step = max(0, settings.updates - 3)  # of the last phase
-        times, got = list[float](), list[float]()  # seconds; share of the threads' time
-        while len(times) < 2 or (len(times) == 2 and times[1] < LONG_S):
-            letters = vocabulary == tokenizer.CHARACTERS
-            batch = stand_in(
-                settings.batch_seconds, vocabulary, letters, len(times), utterance_s
-            ).to(trainer.device)
-            began, worked = time.perf_counter(), time.process_time()
-            trainer.update(batch)
-            if trainer.device == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - began)
-            got.append((time.process_time() - worked) / times[-1] / torch.get_num_threads())
-        passes = round(sum(p.share for p in method.plan(trainer.step - 1)))
-        whole = average(method, settings.updates, macs) / macs(
-            method, trainer.step - 1
-        )  # an average update over one of the last
-        on_gpu = trainer.device == "cuda"
-        memory = (
-            torch.cuda.max_memory_allocated()
-            if on_gpu
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    learner = Learner(model, method, settings, recipe.seed)
+    learner.step = max(0, settings.updates - 3)  # of the last phase
+    times, got = list[float](), list[float]()  # seconds; share of the threads' time
+    while len(times) < 2 or (len(times) == 2 and times[1] < LONG_S):
+        letters = vocabulary == tokenizer.CHARACTERS
+        batch = stand_in(settings.batch_seconds, vocabulary, letters, len(times), utterance_s).to(
+            learner.device
         )
+        began, worked = time.perf_counter(), time.process_time()
+        learner.update(batch)
+        if learner.device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+        got.append((time.process_time() - worked) / times[-1] / torch.get_num_threads())
+    passes = round(sum(p.share for p in method.plan(learner.step - 1)))
+    whole = average(method, settings.updates, macs) / macs(
+        method, learner.step - 1
+    )  # an average update over one of the last
+    on_gpu = learner.device == "cuda"
+    memory = (
+        torch.cuda.max_memory_allocated()
+        if on_gpu
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
     step = min(times[1:])  # the first one makes room for everything
     share = 1.0 if on_gpu else min(1.0, got[times.index(step)])
     whole *= step
@@ -117,10 +114,10 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
         "memory_bytes": memory,
         "hours": whole * settings.updates / 3600,
         "heard_hours": settings.updates * settings.batch_seconds / 3600,
-        "device": trainer.device,
+        "device": learner.device,
         "threads": settings.threads,
-        "precision": "bf16" if trainer.bf16 else "fp32",
-        "hardware": provenance.hardware(trainer.device),
+        "precision": "bf16" if learner.bf16 else "fp32",
+        "hardware": provenance.hardware(learner.device),
     }
 
 

@@ -66,7 +66,7 @@ def train(
     if group is not None:
         versions = building.versions(built.recipe)
         together = recipes.recipe_id(built.recipe, prepared.content, versions)
-        run_id = group.one_name(run_id, together)
+        run_id = group.agree_on_name(run_id, together)
     folder = paths.runs() / run_id
     _check_resumed(resume, folder)
     if _finished(folder, group):
@@ -90,7 +90,7 @@ def _together(group: Group | None, work: Callable[[], Any], first: bool = False)
     """
     if group is None:
         return work()
-    return group.of_first(work()) if first else group.once_a_disk(work)
+    return group.broadcast(work()) if first else group.run_once_per_disk(work)
 
 
 def _finished(folder: Path, group: Group | None) -> bool:

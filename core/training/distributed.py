@@ -49,7 +49,7 @@ class Group:
         """Whether no process before this one sees the same folder; machines may share a disk or
         have their own.
         """
-        name = f".group-{self.of_first(uuid.uuid4().hex[:8])}"
+        name = f".group-{self.broadcast(uuid.uuid4().hex[:8])}"
         folder.mkdir(parents=True, exist_ok=True)
         own = folder / f"{name}-{self.rank}.tmp"
         own.touch()
@@ -61,7 +61,7 @@ class Group:
             own.unlink(missing_ok=True)
 
     @property
-    def here(self) -> int:
+    def processes_here(self) -> int:
         """How many of the processes run on this machine, as their starter says."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
@@ -73,13 +73,13 @@ class Group:
         dist.all_gather_object(found, value, group=self.words)
         return found
 
-    def of_first(self, value: Any, rank: int = 0) -> Any:
+    def broadcast(self, value: Any, rank: int = 0) -> Any:
         """The value that process `rank` gave."""
         held = [value]
         dist.broadcast_object_list(held, rank, group=self.words)
         return held[0]
 
-    def once_a_disk(self, work: Callable[[], Any]) -> Any:
+    def run_once_per_disk(self, work: Callable[[], Any]) -> Any:
         """work() of the processes that keep a folder, then of the others, which find its files
         made. What one raises, all raise:
         Interrupted, else ValueError.
@@ -117,7 +117,7 @@ class Group:
                 " recipe and speech on every machine"
             )
 
-    def one_name(self, own: str, common: str) -> str:
+    def agree_on_name(self, own: str, common: str) -> str:
         """The run's id for all of them. Each machine has another one, for it knows when and where
         files of speech were written; `common`
         (recipe, plug-ins, what is heard) must be the same. An id under which one of them has begun
@@ -129,7 +129,7 @@ class Group:
             for p in sorted(paths.runs().glob(f"*/{paths.TOGETHER}"))
             if p.read_text() == common
         ]
-        known, first = [name for names in self.gather(begun) for name in names], self.of_first(own)
+        known, first = [name for names in self.gather(begun) for name in names], self.broadcast(own)
         return first if first in known or not known else known[0]
 
     def newest(self, step: int, load: Callable[[], Any]) -> Any:
@@ -139,12 +139,12 @@ class Group:
         steps = self.gather(step)
         best = max(range(self.size), key=lambda rank: (steps[rank], -rank))
         return (
-            None if steps[best] < 0 else self.of_first(load() if best == self.rank else None, best)
+            None if steps[best] < 0 else self.broadcast(load() if best == self.rank else None, best)
         )
 
     # numbers
 
-    def add_up(self, parameters: Sequence[Tensor], more: Sequence[Tensor] = ()) -> None:
+    def all_reduce(self, parameters: Sequence[Tensor], more: Sequence[Tensor] = ()) -> None:
         """One flat all-reduce: gradients and further tensors become their sums over the processes,
         in place. A gradient that nobody
         has stays None: an optimizer leaves such a parameter alone.
@@ -161,7 +161,7 @@ class Group:
         for tensor, value in zip(more, sums[1 + len(grads) :]):
             tensor.copy_(value.view_as(tensor))
 
-    def follow_first(self, tensors: Mapping[str, Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Everyone takes process 0's values: machines of different kinds round differently and
         drift apart.
         """
