@@ -98,7 +98,7 @@ class Search:
         self.budgets = sorted(budgets, reverse=True)
         self.rng = np.random.default_rng(options.seed)
         self.space = Space(anatomy, options, left_out, self.rng)
-        self.asked = self.told = 0
+        self.proposed = self.measured = 0
         self.seen: set[tuple[float, ...]] = set()
         self.front: list[list[tuple[float, list[float]]]] = [
             [] for _ in self.budgets
@@ -120,7 +120,7 @@ class Search:
     def tell(self, results: Sequence[tuple[Keep, float]]) -> None:
         """Fitness of candidates, lower is better; NaN and infinite ones are forgotten."""
         for keep, fitness in results:
-            self.told += 1
+            self.measured += 1
             if np.isfinite(fitness):
                 values = self.space.from_keep(keep)
                 place = self.front[self.budget_of(values)]
@@ -141,7 +141,7 @@ class Search:
 
     def _next(self) -> list[float]:
         for attempt in range(TRIES):
-            budget = self.asked % len(self.budgets)
+            budget = self.proposed % len(self.budgets)
             values = (
                 self.waiting.pop(0)
                 if self.waiting
@@ -153,7 +153,7 @@ class Search:
                 values, self.budgets[self.budget_of(values)]
             ):
                 self.seen.add(tuple(values))
-                self.asked += 1
+                self.proposed += 1
                 return values
         raise ValueError(
             f"no new candidate lies within {self.o.window:.1%} of {self.budgets[budget]} bytes: "
@@ -200,8 +200,8 @@ class Search:
     def state(self) -> dict:
         """JSON-ready; candidates asked but not told are forgotten, so save it after `tell`."""
         return {
-            "asked": self.asked,
-            "told": self.told,
+            "asked": self.proposed,
+            "told": self.measured,
             "rng": self.rng.bit_generator.state,
             "front": self.front,
             "waiting": self.waiting,
@@ -222,7 +222,7 @@ class Search:
                 f"the saved search may leave out {state.get('most_off', 0)} branches, this one"
                 f" {self.space.most_off}: delete it"
             )
-        self.asked, self.told, self.waiting = state["asked"], state["told"], state["waiting"]
+        self.proposed, self.measured, self.waiting = state["asked"], state["told"], state["waiting"]
         self.rng.bit_generator.state = state["rng"]
         self.front = [[(fitness, values) for fitness, values in place] for place in state["front"]]
         self.seen = {tuple(values) for values in state["seen"]}
