@@ -48,7 +48,8 @@ pipelines       resolved build speech finish train search evaluate dry_run langu
 jobs.runners    *
 jobs            process worker
 bench           *
-cli             option_types parser requests work_arguments arguments listing job_commands main
+cli             option_types parser requests work_arguments arguments listing job_commands
+                remote_work main
 core            __main__
 """
 # a module imports what stands above it or to its left on its line; * are plug-ins, which import
@@ -519,3 +520,25 @@ def test_files_are_small_and_say_what_they_are():
         if text.count("\n") > 300:
             wrong.append(f"{module} has {text.count(chr(10))} lines; 300 are the most")
     assert not wrong, "\n".join(wrong)
+
+
+def long_functions(source: str, most: int = 60) -> list[str]:
+    """`name (lines)` of each function of a module that has more than `most` lines."""
+    functions = (
+        f
+        for f in ast.walk(ast.parse(source))
+        if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef)) and f.end_lineno
+    )
+    lengths = [(f.name, f.end_lineno - f.lineno + 1) for f in functions]
+    return [f"{name} ({length} lines)" for name, length in lengths if length > most]
+
+
+def test_functions_are_small():
+    wrong = [
+        f"{module}: {function}; 60 lines are the most: split it into parts with names"
+        for module, path in (modules(ROOT, "core") | modules(ROOT, "dashboard")).items()
+        for function in long_functions(path.read_text(encoding="utf-8"))
+    ]
+    assert not wrong, "\n".join(wrong)
+    long = "class A:\n  def f():\n" + "    pass\n" * 60
+    assert long_functions(long) == ["f (61 lines)"] and not long_functions(long, 61)

@@ -213,3 +213,8 @@ def duration(seconds: float) -> str:
     return (
         f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
     )
+
+
+def show(given: Any, data: Any, text: str) -> None:
+    """`data` as JSON where that is asked for, else `text`."""
+    print(as_json(data) if getattr(given, "json", False) else text)

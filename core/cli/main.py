@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core import bench, paths
-from core.cli import arguments, job_commands, listing, requests
+from core.cli import arguments, job_commands, listing, remote_work, requests
 from core.common.writing import in_words, sweep
 from core.jobs import process
 from core.jobs.runners.base import STOPPED
@@ -58,7 +58,7 @@ def _work(given: Any) -> int:
     """prepare, train, search, evaluate: here and now, or now on other machines."""
     sweep(paths.artifacts())
     if requests.elsewhere(given):
-        return job_commands.elsewhere(given)
+        return remote_work.run(given)
     result: Any
     if given.command in ("prepare", "train"):
         recipe = requests.recipe(given)

@@ -85,11 +85,28 @@ def _row(
     a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str
 ) -> dict[str, Any]:
     """`whole`: the records of the set's finished arms."""
-    ours, theirs = (
-        whole.get(name, [])
-        for name in (claim.arm, claim.arm if claim.kind == KEPT_MOST else claim.against)
-    )
-    row = {
+    row = _empty_row(a_set, claim, size)
+    against = claim.arm if claim.kind == KEPT_MOST else claim.against
+    ours, theirs = whole.get(claim.arm, []), whole.get(against, [])
+    beginnings = {(r.get("speech"), r["recipe"]["init_from"]) for r in ours + theirs}
+    if not ours or not theirs or len(beginnings) > 1:
+        return row
+    if any(size not in r["sizes"] for r in ours + theirs):
+        return row | {"verdict": "no size is that small"}
+    row |= {
+        "split": ours[0]["split"],
+        "minutes": _means(ours, theirs, "seconds", scale=60),
+        "selection_minutes": _means(ours, theirs, "selection_seconds", 0.0, 60),
+        "tmacs": _means(ours, theirs, "training_tmacs"),
+        "selection_tmacs": _means(ours, theirs, "selection_tmacs", 0.0),
+    }
+    if claim.kind == KEPT_MOST:
+        return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
+    return row | _compared(whole, claim, size)
+
+
+def _empty_row(a_set: RecipeSet, claim: Claim, size: str) -> dict[str, Any]:
+    return {
         "number": claim.number,
         "text": claim.text,
         "kind": claim.kind,
@@ -113,61 +130,39 @@ def _row(
         "megabytes": [],
         "unequal": False,
     }
-    if (
-        not ours
-        or not theirs
-        or len({(r.get("speech"), r["recipe"]["init_from"]) for r in ours + theirs}) > 1
-    ):
-        return row
-    if any(size not in r["sizes"] for r in ours + theirs):
-        return row | {"verdict": "no size is that small"}
 
-    def mean(name: str, default: float | None = None, scale: float = 1.0) -> list[float]:
-        sides = [[r.get(name, default) for r in side] for side in (ours, theirs)]
-        return (
-            []
-            if any(None in side for side in sides)
-            else [round(float(np.mean(side)) / scale, 2) for side in sides]
-        )
 
-    row |= {
-        "split": ours[0]["split"],
-        "minutes": mean("seconds", scale=60),
-        "selection_minutes": mean("selection_seconds", 0.0, 60),
-        "tmacs": mean("training_tmacs"),
-        "selection_tmacs": mean("selection_tmacs", 0.0),
-    }
-    if claim.kind == KEPT_MOST:
-        return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
-    local, weigh = (
-        size,
-        lambda side, column: float(np.mean([r["sizes"][column]["file_bytes"] for r in side])),
-    )
-    limit = (1 + SAME_BYTES) * weigh(theirs, size)
-    tested = _test(whole, claim, size, local)
-    if (
-        tested["holds"]
-        and weigh(ours, size) > limit
-        and (fits := [c for c in arms.sizes_of(ours) if weigh(ours, c) <= limit])
-    ):
-        local = max(fits, key=lambda c: weigh(ours, c))
-        tested = _test(whole, claim, size, local)
-        row["size"] += f" (the arm's {local})"
-    heavy, light = (
-        weigh(ours, local) > limit,
-        weigh(ours, local) < (1 - SAME_BYTES) * weigh(theirs, size),
-    )
-    return (
-        row
-        | tested
-        | {
-            "unequal": heavy if tested["holds"] else light,
-            "megabytes": [
-                round(weigh(side, column) / 1e6, 2)
-                for side, column in ((ours, local), (theirs, size))
-            ],
-        }
-    )
+def _means(
+    ours: list[dict], theirs: list[dict], name: str, default: float | None = None, scale: float = 1
+) -> list[float]:
+    """A field's mean over the seeds of either arm; [] where a record has none."""
+    sides = [[r.get(name, default) for r in side] for side in (ours, theirs)]
+    if any(None in side for side in sides):
+        return []
+    return [round(float(np.mean(side)) / scale, 2) for side in sides]
+
+
+def _bytes(side: list[dict], size: str) -> float:
+    return float(np.mean([r["sizes"][size]["file_bytes"] for r in side]))
+
+
+def _compared(whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str) -> dict[str, Any]:
+    """The test of a claim at a size. An advantage by more bytes is tested again with the largest
+    size of the arm that has no more.
+    """
+    ours, theirs = whole[claim.arm], whole[claim.against]
+    limit = (1 + SAME_BYTES) * _bytes(theirs, size)
+    local, tested, label = size, _test(whole, claim, size, size), {}
+    if tested["holds"] and _bytes(ours, size) > limit:
+        fits = [c for c in arms.sizes_of(ours) if _bytes(ours, c) <= limit]
+        if fits:
+            local = max(fits, key=lambda c: _bytes(ours, c))
+            tested = _test(whole, claim, size, local)
+            label = {"size": f"{size} (the arm's {local})"}
+    heavy = _bytes(ours, local) > limit
+    light = _bytes(ours, local) < (1 - SAME_BYTES) * _bytes(theirs, size)
+    megabytes = [round(n / 1e6, 2) for n in (_bytes(ours, local), _bytes(theirs, size))]
+    return tested | label | {"unequal": heavy if tested["holds"] else light, "megabytes": megabytes}
 
 
 def _test(

@@ -196,8 +196,8 @@ class _Ladder:
 def _progress_text(search: Search, options: Options) -> str:
     best = [f"{place[0][0]:.3f}" if place else "-" for place in search.front]
     return (
-        f"{search.measured} of {options.evaluations} candidates; best loss per size, dense to sparse:"
-        f" {' '.join(best)}"
+        f"{search.measured} of {options.evaluations} candidates; best loss per size, dense to"
+        f" sparse: {' '.join(best)}"
     )
 
 
