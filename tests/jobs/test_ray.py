@@ -474,14 +474,27 @@ def followed(own_artifacts, tmp_path):
     handle = _ray_handle.RayHandle(
         job, runner.Options(storage=f"file://{tmp_path}/shared"), tmp_path / "log"
     )
-    handle._take(signed(job, {"run": "far"}))
+    read(job, handle, signed(job, {"run": "far"}))
     told = [signed(job, {"run": "far"})]
 
     def tell(line: str) -> None:
         told.append(line)
-        handle._take("".join(told))
+        read(job, handle, "".join(told))
 
     return job, tell
+
+
+def read(job, handle, text: str) -> None:
+    """Lines of its log, as a worker takes them."""
+    for event in handle.read_log(text):
+        worker.record(job.id, "w", event)
+
+
+def look(number: int, handle) -> int | None:
+    """As the worker "w" does at each look."""
+    one = worker.Worker(runner=None)
+    one.name = "w"
+    return one._look(queue.get(number), handle)
 
 
 def outside(tmp_path, own_artifacts) -> list:
@@ -592,8 +605,8 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(
     lines = "".join(signed(job, word) for word in text) + "for people\n" + "half a li"
     for _ in range(2):  # followed anew: told again, the same
         handle = _ray_handle.RayHandle(job, runner.Options(), tmp_path / "log")
-        handle._take(lines)
-        handle._take(lines)
+        read(job, handle, lines)
+        read(job, handle, lines)
     assert [r["step"] for r in metrics.metrics("far")] == [2, 4] and (
         tmp_path / "log"
     ).read_text() == "for people\n" * 2
@@ -606,7 +619,7 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(
         3.0,
     )
     assert store.recipe("far").method.name == "omni_sparsity" and not store.runs()[-1].finished
-    handle._take(lines + "ne\n" + signed(job, {"wrong": "no GPU"}))
+    read(job, handle, lines + "ne\n" + signed(job, {"wrong": "no GPU"}))
     assert (queue.get(number).state, queue.get(number).error) == ("failed", "no GPU")
 
 
@@ -666,9 +679,12 @@ def test_a_submitted_job_whose_cluster_does_not_answer_is_waited_for_and_never_s
     handle = runner.Runner(runner.Options(address="http://head:8265")).start(
         queue.get(number), tmp_path / "log"
     )
-    assert handle.poll() is None and "the cluster does not answer for" in queue.get(number).message
+    assert (
+        look(number, handle) is None
+        and "the cluster does not answer for" in queue.get(number).message
+    )
     handle.answered -= 100_000  # however long
-    assert handle.poll() is None and queue.get(number).state == "running"
+    assert look(number, handle) is None and queue.get(number).state == "running"
     handle.stop()  # somebody cancels meanwhile
     handle.kill()
     assert (
@@ -676,16 +692,14 @@ def test_a_submitted_job_whose_cluster_does_not_answer_is_waited_for_and_never_s
     )
     there.up = True
     queue.cancel(number)
-    assert handle.poll() == 75 and there.stopped == ["/api/jobs/core-1/stop"], (
+    assert look(number, handle) == 75 and there.stopped == ["/api/jobs/core-1/stop"], (
         "the wish to stop is not forgotten"
     )
     there.state = "SUCCEEDED"
-    assert (
-        runner.Runner(runner.Options(address="http://head:8265"))
-        .start(queue.get(number), tmp_path / "log")
-        .poll()
-        == 0
+    handle = runner.Runner(runner.Options(address="http://head:8265")).start(
+        queue.get(number), tmp_path / "log"
     )
+    assert look(number, handle) == 0
 
 
 def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker(
@@ -738,6 +752,6 @@ def test_a_long_log_is_asked_for_less_often(monkeypatch, tmp_path):
     handle.read = 50_000_000
     handle.looked = time.monotonic() - 40.0
     there.state = "SUCCEEDED"
-    assert handle.poll() is None
+    assert look(number, handle) is None
     handle.looked -= 15.0
-    assert handle.poll() == 0
+    assert look(number, handle) == 0
