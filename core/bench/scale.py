@@ -63,12 +63,12 @@ def run(options: Options) -> dict[str, Any]:
 
 def hours(facts: dict[str, Any], grows: bool) -> dict[int, float]:
     """{GPUs: hours}; `grows`: the batch grows with the GPUs, and updates become fewer."""
-    result = {}
+    figures = {}
     for n in COUNTS:
         share = 1.0 if grows else math.ceil(facts["utterances"] / n) / facts["utterances"]
         update_s = max(facts["work_s"] * share, facts["floor_s"]) + facts["ring_s"] * (n - 1) / n
-        result[n] = facts["updates"] / (n if grows else 1) * update_s / 3600
-    return result
+        figures[n] = facts["updates"] / (n if grows else 1) * update_s / 3600
+    return figures
 
 
 def stops(hours: dict[int, float]) -> int:

@@ -93,20 +93,20 @@ def _measure(learner: Learner, batches: list[Batch]) -> dict:
         "times_real_time_per_pass",
         "products_share_of_step",
     )
-    result = {n: statistics.median(r[i] for r in rows) for i, n in enumerate(names)}
-    result |= {
+    figures = {n: statistics.median(r[i] for r in rows) for i, n in enumerate(names)}
+    figures |= {
         "passes": passes,
         "precision": str(kind).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
     print(
-        f"{result['share_of_peak']:.1%} of the {SIDE}^3 {result['precision']} product"
-        f" ({result['peak_flops'] / 1e9:.0f} GFLOP/s); the step's own matrix products take"
-        f" {result['products_share_of_step']:.0%} of it;\n{result['times_real_time_per_pass']:.0f}"
-        f" x real time a pass, {passes} passes, {result['seconds_per_step']:.2f} s a step,"
-        f" {result['threads']} threads"
+        f"{figures['share_of_peak']:.1%} of the {SIDE}^3 {figures['precision']} product"
+        f" ({figures['peak_flops'] / 1e9:.0f} GFLOP/s); the step's own matrix products take"
+        f" {figures['products_share_of_step']:.0%} of it;\n"
+        f"{figures['times_real_time_per_pass']:.0f} x real time a pass, {passes} passes,"
+        f" {figures['seconds_per_step']:.2f} s a step, {figures['threads']} threads"
     )
-    return result
+    return figures
 
 
 def _products(anatomy, frames: int, kind: torch.dtype, device: str) -> float:

@@ -13,13 +13,13 @@ def names(text: str) -> list[str]:
     """ "a,b" as a list. Nothing is an error: an empty variable of a shell must not mean
     everything.
     """
-    result = [part.strip() for part in text.split(",")]
-    if not all(result):
+    words = [part.strip() for part in text.split(",")]
+    if not all(words):
         raise argparse.ArgumentTypeError(
             f"expected names separated by commas, got {text!r}; leave the option out to mean all or"
             " the usual"
         )
-    return result
+    return words
 
 
 class Named(argparse.Action):

@@ -58,8 +58,8 @@ def recipe(given: Any) -> Recipe:
         )
     if given.recipe is None:
         return store.recipe(str(resume))
-    result = recipes.load_recipe(given.recipe)
-    return recipes.override(result, given.settings) if given.settings else result
+    loaded = recipes.load_recipe(given.recipe)
+    return recipes.override(loaded, given.settings) if given.settings else loaded
 
 
 def check_subnets(given: Any) -> None:

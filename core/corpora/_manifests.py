@@ -63,13 +63,13 @@ def attributions(files: dict[str, list[Path]], licence: str = "") -> list[tuple[
     split says so.
     """
     trained = {_corpus_of(f) for f in files.get("train", [])}
-    found = dict.fromkeys(_corpus_of(f) for split in files.values() for f in split)
+    corpora = dict.fromkeys(_corpus_of(f) for split in files.values() for f in split)
     return [
         (
             name if name in trained else f"{name} (measured only)",
             licence or LICENCES.get(name, "unknown: see the corpus' own documents"),
         )
-        for name in found
+        for name in corpora
     ]
 
 

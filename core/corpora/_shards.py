@@ -151,22 +151,22 @@ class Shards:
         return rows, position / rate
 
 
-def _start(made: Shards, split: str, number: int) -> tuple[Any, Any]:
+def _start(shards: Shards, split: str, number: int) -> tuple[Any, Any]:
     """A fresh process that makes one shard, and the pipe which tells why if it cannot."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_process, args=(theirs, made, split, number), daemon=True)
+    process = context.Process(target=_process, args=(theirs, shards, split, number), daemon=True)
     process.start()
     theirs.close()
     return process, pipe
 
 
-def _process(pipe: Any, made: Shards, split: str, number: int) -> None:
+def _process(pipe: Any, shards: Shards, split: str, number: int) -> None:
     try:
-        made.make(split, number)
+        shards.make(split, number)
     except Exception as error:  # a full disk is said in words by whoever catches the OSError
-        told = isinstance(error, (OSError, ValueError))
-        pipe.send(error if told else traceback.format_exc())
+        expected = isinstance(error, (OSError, ValueError))
+        pipe.send(error if expected else traceback.format_exc())
         raise SystemExit(1) from None
 
 

@@ -115,10 +115,10 @@ class Corpus(ABC):
         """{plug-in: VERSION} of everything that decides what comes out: part of the prepared data's
         key.
         """
-        result = {self.name: int(sys.modules[type(self).__module__].VERSION)}
+        versions = {self.name: int(sys.modules[type(self).__module__].VERSION)}
         for part in self.parts():
-            result.update(part.versions())
-        return result
+            versions.update(part.versions())
+        return versions
 
 
 class FileCorpus(Corpus):
@@ -223,15 +223,15 @@ def checked(items: Iterable[Item]) -> Iterator[Item]:
         yield Dropped(item.id, reason) if reason else item
 
 
-def _too_long(item: Utterance) -> str:
+def _too_long(utterance: Utterance) -> str:
     """Why a length cannot be in s, "" when it can: a table in ms would be left out as a whole, by a
     rule and without a word.
     """
     try:
-        whole = audio_module.duration(item.audio)
+        whole = audio_module.duration(utterance.audio)
     except ValueError:
         return ""  # said when it is decoded
-    ends = item.offset + item.seconds
+    ends = utterance.offset + utterance.seconds
     return (
         f"length in ms, not in s: it would end at {ends:g} s of a file of {whole:.2f} s"
         if whole < ends / 100

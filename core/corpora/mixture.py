@@ -135,12 +135,12 @@ class Corpus(base.Corpus):
             return {}
         if split not in self._protected:
             above = [s for s in self.splits() if _speakers.level(s) > _speakers.level(split)]
-            found: dict[Any, str] = {}
+            splits: dict[Any, str] = {}
             for other in above:
                 for item in self._own(other):
                     if isinstance(item, Utterance):
-                        found[item.speaker] = found[(item.audio, item.offset)] = other
-            self._protected[split] = found
+                        splits[item.speaker] = splits[(item.audio, item.offset)] = other
+            self._protected[split] = splits
         return dict(self._protected[split])
 
     def parts(self) -> list[base.Corpus]:

@@ -170,7 +170,7 @@ def subset(utterances: list[Utterance], count: int, seed: int) -> list[Utterance
 
 def speaker_noisy(
     options: Options, task: tuple[str, list[Utterance], list[Utterance]]
-) -> Iterator[shards.Piece]:
+) -> Iterator[shards.Recording]:
     """All utterances of one speaker, each in its own room and noise."""
     split, utterances, others = task
     voices = None
@@ -189,9 +189,9 @@ def speaker_noisy(
             samples = acoustics.add_noise(samples, snr, rng, kind, voices)
         # one bad utterance must never end the making of hours: it is listed with its reason
         except Exception as error:
-            yield shards.Piece({**row, "reason": audio.why(u.audio, error)}, None)
+            yield shards.Recording({**row, "reason": audio.why(u.audio, error)}, None)
             continue
-        yield shards.Piece(
+        yield shards.Recording(
             {**row, "rt60_s": round(rt60, 3), "snr_db": round(snr, 2), "noise": kind}, samples
         )
 

@@ -127,7 +127,7 @@ class Corpus(base.Corpus):
 
 def _read(options: Options) -> tuple[list[Sentence], list[base.Dropped]]:
     """(different sentences, lines that cannot be spoken)."""
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     left_out = []
     for where, line in _lines(options):
         words = normalise(line)
@@ -140,8 +140,8 @@ def _read(options: Options) -> tuple[list[Sentence], list[base.Dropped]]:
         if reason:
             left_out.append(base.Dropped(where, reason))
         elif count:
-            found.setdefault(words, as_said(line))
-    return [(said, words) for words, said in found.items()], left_out
+            sentences.setdefault(words, as_said(line))
+    return [(said, words) for words, said in sentences.items()], left_out
 
 
 def _lines(options: Options) -> Iterator[tuple[str, str]]:

@@ -98,11 +98,11 @@ class Corpus(base.Corpus):
     @cached_property
     def folder(self) -> Path:
         """Named by all that decides the audio of a shard, so not by the lengths of splits."""
-        told = {k: v for k, v in asdict(self.options).items() if k not in LENGTHS}
-        voices = told.pop("voices")
+        kept = {k: v for k, v in asdict(self.options).items() if k not in LENGTHS}
+        voices = kept.pop("voices")
         key = {
             "version": VERSION,
-            "options": told,
+            "options": kept,
             "grammar": grammar.COMMANDS.read_text(encoding="utf-8"),
             "voices": espeak.voices(),
         }

@@ -215,7 +215,7 @@ def slots_elsewhere() -> tuple[str, ...]:
 
 def read_slots(text: str) -> tuple[str, ...]:
     """("cuda:0", "cuda:0", "cpu") from "cuda:0=2,cpu"; ValueError for anything else."""
-    result: list[str] = []
+    slots: list[str] = []
     for part in text.split(","):
         match = re.fullmatch(r"(cpu|cuda:\d+)(?:=(\d+))?", part.strip())
         if match is None:
@@ -228,8 +228,8 @@ def read_slots(text: str) -> tuple[str, ...]:
                 f"slots: expected 1 to {MOST_SLOTS} jobs at once on {match.group(1)}, got"
                 f" {count[:20]}"
             )
-        result += [match.group(1)] * int(count)
-    return tuple(result)
+        slots += [match.group(1)] * int(count)
+    return tuple(slots)
 
 
 def _say(text: str) -> None:

@@ -128,9 +128,9 @@ class Depth(base.Method):
         return passes
 
     def _pass(self, index: int, weight: float, drawn: bool = False) -> base.Pass:
-        made = self.size(index)
+        subnet = self.size(index)
         return base.Pass(
-            "random" if drawn else "sparsest", made, weight, head=made.head, drawn=drawn
+            "random" if drawn else "sparsest", subnet, weight, head=subnet.head, drawn=drawn
         )
 
     def size(self, index: int) -> Subnet:

@@ -126,11 +126,11 @@ class Method(_pruned.Pruned):
         if not self.pulling(step) or not self.stand_ins:
             return None
         weights = {u.name: self.model.get_parameter(f"{u.name}.weight") for u in self.anatomy.units}
-        size = torch.stack([w.abs().sum() for w in weights.values()]).sum()
+        magnitude = torch.stack([w.abs().sum() for w in weights.values()]).sum()
         distance = torch.stack(
             [(w - self.stand_ins[n]).square().sum() for n, w in weights.items()]
         ).sum()
-        return self.options.l1 * size + self.options.l2 * distance
+        return self.options.l1 * magnitude + self.options.l2 * distance
 
     def sums(self) -> list[Tensor]:
         if (

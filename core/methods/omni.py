@@ -89,8 +89,12 @@ class Method(_sandwich.Sandwich):
             u.parameters for u in self.anatomy.units if u.branch not in off
         ) / cost.prunable_parameters(self.anatomy)
         highest = max(0.0, 1.0 - (1.0 - o.sparsest) / max(kept, 1e-9))
-        own = rng.uniform(0.0, highest) + rng.uniform(-o.spread, o.spread, len(self.anatomy.units))
+        sparsities = rng.uniform(0.0, highest) + rng.uniform(
+            -o.spread, o.spread, len(self.anatomy.units)
+        )
         return {
             u.name: 0.0 if u.branch in off else 1.0 - float(s)
-            for u, s in zip(self.anatomy.units, own.clip(0.0, min(0.99, highest + o.spread / 3)))
+            for u, s in zip(
+                self.anatomy.units, sparsities.clip(0.0, min(0.99, highest + o.spread / 3))
+            )
         }

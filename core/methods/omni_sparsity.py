@@ -128,10 +128,10 @@ class Method(_sandwich.Sandwich):
         """
         o = self.options
         mean = rng.uniform(o.random_from, o.sparsest)
-        own = mean + rng.uniform(-o.spread, o.spread, len(self.anatomy.units))
+        sparsities = mean + rng.uniform(-o.spread, o.spread, len(self.anatomy.units))
         return {
             u.name: 1.0 - float(s)
             for u, s in zip(
-                self.anatomy.units, own.clip(0.0, o.sparsest + o.spread / 3).clip(max=0.99)
+                self.anatomy.units, sparsities.clip(0.0, o.sparsest + o.spread / 3).clip(max=0.99)
             )
         }

@@ -180,18 +180,18 @@ class ConformerCTC(Model):
         """Feed-forwards by quarters of their hidden units, attention by heads; a convolution stays
         whole.
         """
-        found: dict[str, Cut] = {}
+        cuts: dict[str, Cut] = {}
         for b in (f"blocks.{i}" for i in range(self.options.blocks)):
-            found |= {
+            cuts |= {
                 f"{b}.{f}": Cut(QUARTERS, (f"{b}.{f}.up",), (f"{b}.{f}.down",))
                 for f in ("feed_forward_1", "feed_forward_2")
             }
-            found[f"{b}.attention"] = Cut(
+            cuts[f"{b}.attention"] = Cut(
                 self.options.heads,
                 tuple(f"{b}.attention.{n}" for n in ("query", "key", "value")),
                 (f"{b}.attention.out",),
             )
-        return found
+        return cuts
 
     @staticmethod
     def _macs(name: str, parameter: Tensor, rate: float) -> float:

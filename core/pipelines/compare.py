@@ -91,8 +91,8 @@ def _start_is_elsewhere(recipe_set: RecipeSet) -> bool:
 
 
 def _recorded(recipe_set: RecipeSet, arm: Arm, seed: int) -> bool:
-    found = recipe_set.current(arm.name, seed)
-    return found is not None and found["recipe"]["init_from"] == recipe_set.recipe.init_from
+    record = recipe_set.current(arm.name, seed)
+    return record is not None and record["recipe"]["init_from"] == recipe_set.recipe.init_from
 
 
 def _same(
@@ -124,9 +124,9 @@ def _check(recipe_set: RecipeSet, report: ProgressCallback) -> Prepared:
         str, Prepared
     ] = {}  # looking through the corpora takes seconds: once for all arms that ask for the same
     for arm in recipe_set.arms:
-        asked = recipe_set.recipe_of(arm, recipe_set.seeds[0])
-        key = repr((asked.corpus, asked.features, asked.tokens, asked.init_from))
-        resolved = ResolvedRecipe(asked)
+        recipe = recipe_set.recipe_of(arm, recipe_set.seeds[0])
+        key = repr((recipe.corpus, recipe.features, recipe.tokens, recipe.init_from))
+        resolved = ResolvedRecipe(recipe)
         built, prepared, _ = train.identify(resolved, report, speech.get(key))
         speech[key] = prepared
         if len({p.hash for p in speech.values()}) > 1:
@@ -161,20 +161,24 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
     """
     anatomy = store.anatomy(folder)
     if arm.sizes:
-        own = [
+        candidates = [
             s
             for s in store.subnets(folder)
             if s.origin == search.ORIGINS.get(arm.search, Origin.TRAINED)
         ]
-        found = {}
+        sizes = {}
         for column, name in arm.sizes:
             if most := comparison.AT_MOST.fullmatch(name):
-                fits = [s for s in own if cost.file_bytes(anatomy, s.keep) <= 1e6 * float(most[1])]
+                fits = [
+                    s
+                    for s in candidates
+                    if cost.file_bytes(anatomy, s.keep) <= 1e6 * float(most[1])
+                ]
                 if fits:
-                    found[column] = max(fits, key=lambda s: cost.file_bytes(anatomy, s.keep))
+                    sizes[column] = max(fits, key=lambda s: cost.file_bytes(anatomy, s.keep))
             else:
-                found[column] = store.subnet(folder, name)
-        return found
+                sizes[column] = store.subnet(folder, name)
+        return sizes
     keeps = {
         c: cost.uniform(anatomy, s)
         for c, s in zip(recipe_set.columns(arm), recipe_set.measure.sparsities)
@@ -191,19 +195,19 @@ def _search(
     """Sizes searched as the arm says, or those that were -> what choosing them took."""
     if search.ORIGINS[arm.search] not in {s.origin for s in store.subnets(folder)}:
         search.search(folder.name, report, methods=[arm.search])
-    told, options = (
+    state, options = (
         run_files.read_json(store.own_part(folder) / f"{arm.search}.json"),
         search.search_options(built),
     )
-    heard = sum(
+    seconds = sum(
         row.seconds for row in some_of_each(prepared.rows("search"), options.seconds, options.seed)
     )
     tmacs = (
-        told.get("macs_per_second", math.nan) * heard / 1e12
+        state.get("macs_per_second", math.nan) * seconds / 1e12
     )  # a search of an earlier version did not count them
     return {
-        "selection_seconds": told["seconds"],
-        "selection_evaluations": told["told"],
+        "selection_seconds": state["seconds"],
+        "selection_evaluations": state["told"],
         "selection_tmacs": round(tmacs, 6) if math.isfinite(tmacs) else None,
     }
 
@@ -223,17 +227,17 @@ def _branches(anatomy: Anatomy, subnet: Subnet) -> dict[str, list[int]]:
     }
 
 
-def _sums(found: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list[float]]]:
+def _sums(errors: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list[float]]]:
     """What a size did, by speaker over all splits and by corpus: [loss, encoder frames, word
     errors, words].
     """
-    made: dict[str, dict[str, list[float]]] = {"speakers": {}, "corpora": {}}
-    for key, four in found.items():
+    sums: dict[str, dict[str, list[float]]] = {"speakers": {}, "corpora": {}}
+    for key, four in errors.items():
         for part, name in zip(("corpora", "speakers"), key):
-            made[part][name] = [
-                round(a + b, 2) for a, b in zip(made[part].get(name, [0.0] * 4), four)
+            sums[part][name] = [
+                round(a + b, 2) for a, b in zip(sums[part].get(name, [0.0] * 4), four)
             ]
-    return made
+    return sums
 
 
 def _record(

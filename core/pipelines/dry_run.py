@@ -138,24 +138,25 @@ def macs(method: Method, step: int) -> float:
     )
 
 
-def said(found: dict[str, Any]) -> str:
+def said(estimate: dict[str, Any]) -> str:
     """The same in words."""
     busy = (
         ""
-        if found["share"] >= BUSY
+        if estimate["share"] >= BUSY
         else (
-            f"\nothers had the machine: the trial got {found['share']:.0%} of its threads' time;"
-            f" alone, the whole would take about {found['hours'] * found['share']:,.1f} h"
+            f"\nothers had the machine: the trial got {estimate['share']:.0%} of its threads' time;"
+            f" alone, the whole would take about {estimate['hours'] * estimate['share']:,.1f} h"
         )
     )
     return (
-        f"built: {found['parameters'] / 1e6:.1f} million parameters with one output layer,"
-        f" {found['prunable'] / found['parameters']:.0%} of them prunable\ntried: two updates of"
-        f" {found['passes']} pass(es) on stand-in speech, {found['seconds_per_update']:.2f} s each"
-        f" ({found['hardware']}, {found['device']}, {found['threads']} threads,"
-        f" {found['precision']})\nmemory: {found['memory_bytes'] / 1e9:.1f} GB at most, with"
-        f" utterances of {found['utterance_s']:g} s; batches of longer ones may take more\nthe"
-        f" whole training would hear {found['heard_hours']:,.0f} h and take about"
-        f" {found['hours']:,.1f} h on this device (its other phases by their passes; without"
+        f"built: {estimate['parameters'] / 1e6:.1f} million parameters with one output layer,"
+        f" {estimate['prunable'] / estimate['parameters']:.0%} of them prunable\n"
+        f"tried: two updates of {estimate['passes']} pass(es) on stand-in speech,"
+        f" {estimate['seconds_per_update']:.2f} s each"
+        f" ({estimate['hardware']}, {estimate['device']}, {estimate['threads']} threads,"
+        f" {estimate['precision']})\nmemory: {estimate['memory_bytes'] / 1e9:.1f} GB at most, with"
+        f" utterances of {estimate['utterance_s']:g} s; batches of longer ones may take more\nthe"
+        f" whole training would hear {estimate['heard_hours']:,.0f} h and take about"
+        f" {estimate['hours']:,.1f} h on this device (its other phases by their passes; without"
         f" reading speech, measuring and what a method does between updates){busy}"
     )

@@ -40,9 +40,9 @@ def cards(room: str) -> list[Card]:
 
 def card(room: str, name: str) -> Card:
     """One card; ValueError lists what exists."""
-    found = {c.name: c for c in cards(room)}
-    plugins.check_name(name, found, "settings file" if room == "settings" else f"{room} plug-in")
-    return found[name]
+    by_name = {c.name: c for c in cards(room)}
+    plugins.check_name(name, by_name, "settings file" if room == "settings" else f"{room} plug-in")
+    return by_name[name]
 
 
 def card_of_file(path: Path, room: str = "") -> Card:
@@ -58,7 +58,7 @@ def card_of_file(path: Path, room: str = "") -> Card:
 @functools.lru_cache(
     maxsize=256
 )  # parsing took 2 ms a file, and checking the recipes of a comparison asks thousands of times
-def _read(path: Path, room: str, written: int, size: int) -> Card:
+def _read(path: Path, room: str, written: int, byte_count: int) -> Card:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
         title = (ast.get_docstring(tree) or "").strip().split("\n")[0]

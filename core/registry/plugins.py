@@ -145,17 +145,17 @@ def check_value(
     typed = _typed(kind, value)
     if typed is _WRONG:
         raise ValueError(f"{where} must be {kind}, but {value!r} ({type(value).__name__}) came")
-    for item in _items(typed):
-        if choices and item not in choices:
+    for element in _items(typed):
+        if choices and element not in choices:
             raise ValueError(
-                f"{where} must be one of {', '.join(map(repr, choices))}, but {item!r} came"
-                f"{did_you_mean(str(item), map(str, choices))}"
+                f"{where} must be one of {', '.join(map(repr, choices))}, but {element!r} came"
+                f"{did_you_mean(str(element), map(str, choices))}"
             )
-        if isinstance(item, (int, float)) and not isinstance(item, bool):
-            if item != item:
+        if isinstance(element, (int, float)) and not isinstance(element, bool):
+            if element != element:
                 raise ValueError(f"{where} must be a number, but nan came")
-            if (low is not None and item < low) or (high is not None and item > high):
-                raise ValueError(f"{where} must be {range_text(low, high)}, but {item!r} came")
+            if (low is not None and element < low) or (high is not None and element > high):
+                raise ValueError(f"{where} must be {range_text(low, high)}, but {element!r} came")
     return typed
 
 

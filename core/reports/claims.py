@@ -58,27 +58,27 @@ def rows() -> list[dict[str, Any]]:
 def _rows(
     a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim
 ) -> list[dict[str, Any]]:
-    result = [_row(a_set, whole, claim, size) for size in claim.sizes]
-    return [_every(result)] if claim.every else result
+    rows = [_row(a_set, whole, claim, size) for size in claim.sizes]
+    return [_every(rows)] if claim.every else rows
 
 
-def _every(result: list[dict[str, Any]]) -> dict[str, Any]:
+def _every(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """One row for all sizes: of the size that decides it. A size that one of the two cannot have,
     or at which the arm is ahead by
     more bytes alone, says nothing; one at which it loses with fewer bytes leaves the whole
     undecided.
     """
-    measured = [r for r in result if r["p"] is not None]
+    measured = [r for r in rows if r["p"] is not None]
     fair = [r for r in measured if not (r["holds"] and r["unequal"])] or measured
     if not fair:
-        return result[0] | {"size": f"all {len(result)} sizes"}
+        return rows[0] | {"size": f"all {len(rows)} sizes"}
     against = [r for r in fair if not r["holds"] and not r["unequal"]]
     if against:
         worst = min(against, key=lambda r: r["p"])
         worst = worst | {"p": min(1.0, len(fair) * worst["p"])}
     else:
         worst = max(fair, key=lambda r: (r["unequal"], r["p"]))
-    return worst | {"size": f"{len(fair)} of {len(result)} sizes, shown: {worst['size']}"}
+    return worst | {"size": f"{len(fair)} of {len(rows)} sizes, shown: {worst['size']}"}
 
 
 def _row(
@@ -194,29 +194,32 @@ def _test(
     }
 
 
-def _kept_most(result: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
+def _kept_most(branches: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
     """Of every seed's {kind: [kept, all]}. p (two-sided): as many branches of this kind, or fewer,
     among as many drawn at random; the
     largest of all seeds.
     """
     sides = []
-    for item in result:
+    for counts in branches:
         every, many, drawn = (
-            sum(n for _, n in item.values()),
-            item[kind][1],
-            sum(k for k, _ in item.values()),
+            sum(n for _, n in counts.values()),
+            counts[kind][1],
+            sum(k for k, _ in counts.values()),
         )
-        chance, kept = stats.hypergeom(every, many, drawn).pmf(np.arange(many + 1)), item[kind][0]
+        chance, kept = stats.hypergeom(every, many, drawn).pmf(np.arange(many + 1)), counts[kind][0]
         sides.append((float(chance[kept:].sum()), float(chance[: kept + 1].sum())))
-    shares = {k: float(np.mean([item[k][0] / item[k][1] for item in result])) for k in result[0]}
+    shares = {
+        k: float(np.mean([counts[k][0] / counts[k][1] for counts in branches])) for k in branches[0]
+    }
     others = [share for k, share in shares.items() if k != kind]
     most = shares[kind] > max(others)
     p = max(min(1.0, 2 * (above if most else below)) for above, below in sides)
     shown = [
         [
-            item[kind][0] / item[kind][1],
-            sum(item[k][0] for k in item if k != kind) / sum(item[k][1] for k in item if k != kind),
+            counts[kind][0] / counts[kind][1],
+            sum(counts[k][0] for k in counts if k != kind)
+            / sum(counts[k][1] for k in counts if k != kind),
         ]
-        for item in result
+        for counts in branches
     ]
     return {"p": p, "holds": most, "seeds": [[round(a, 5), round(b, 5)] for a, b in shown]}

@@ -117,9 +117,9 @@ class Search:
         """
         return [self.space.to_keep(self._next()) for _ in range(count)]
 
-    def tell(self, results: Sequence[tuple[Keep, float]]) -> None:
+    def tell(self, measurements: Sequence[tuple[Keep, float]]) -> None:
         """Fitness of candidates, lower is better; NaN and infinite ones are forgotten."""
-        for keep, fitness in results:
+        for keep, fitness in measurements:
             self.measured += 1
             if np.isfinite(fitness):
                 values = self.space.from_keep(keep)
@@ -134,8 +134,10 @@ class Search:
 
     def budget_of(self, values: list[float]) -> int:
         """Index of the budget nearest to a candidate's bytes."""
-        size = self.space.file_bytes(values)
-        return min(range(len(self.budgets)), key=lambda b: abs(np.log(self.budgets[b] / size)))
+        file_bytes = self.space.file_bytes(values)
+        return min(
+            range(len(self.budgets)), key=lambda b: abs(np.log(self.budgets[b] / file_bytes))
+        )
 
     # drawing
 

@@ -69,7 +69,7 @@ def stand_in(
     if metric is None:
         return shrink(weight, unit, kept)
     length = metric.diagonal().sqrt().clamp(min=1e-12)
-    found = _fista(
+    solution = _fista(
         weight * length,
         unit,
         kept,
@@ -77,7 +77,7 @@ def stand_in(
         None if start is None else start * length,
         steps,
     )
-    return refit(weight, found != 0, metric)
+    return refit(weight, solution != 0, metric)
 
 
 def _fista(
@@ -110,11 +110,11 @@ def refit(weight: Tensor, support: Tensor, metric: Tensor, steps: int = 20) -> T
     inside = support.to(weight.dtype)
     z = weight * inside
     left = inside * ((weight - z) @ metric)
-    toward, size = left.clone(), left.square().sum(1, keepdim=True)
+    toward, norms = left.clone(), left.square().sum(1, keepdim=True)
     for _ in range(steps):
         turned = inside * (toward @ metric)
-        step = size / (toward * turned).sum(1, keepdim=True).clamp(min=1e-20)
+        step = norms / (toward * turned).sum(1, keepdim=True).clamp(min=1e-20)
         z, left = z + step * toward, left - step * turned
-        before, size = size, left.square().sum(1, keepdim=True)
-        toward = left + size / before.clamp(min=1e-20) * toward
+        before, norms = norms, left.square().sum(1, keepdim=True)
+        toward = left + norms / before.clamp(min=1e-20) * toward
     return z

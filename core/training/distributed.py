@@ -51,14 +51,14 @@ class Group:
         """
         name = f".group-{self.broadcast(uuid.uuid4().hex[:8])}"
         folder.mkdir(parents=True, exist_ok=True)
-        own = folder / f"{name}-{self.rank}.tmp"
-        own.touch()
+        mine = folder / f"{name}-{self.rank}.tmp"
+        mine.touch()
         try:
             self.gather(None)
             return not any((folder / f"{name}-{rank}.tmp").exists() for rank in range(self.rank))
         finally:
             self.gather(None)
-            own.unlink(missing_ok=True)
+            mine.unlink(missing_ok=True)
 
     @property
     def processes_here(self) -> int:
@@ -69,9 +69,9 @@ class Group:
 
     def gather(self, value: Any) -> list[Any]:
         """Everyone's value, by rank."""
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value, group=self.words)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.words)
+        return values
 
     def broadcast(self, value: Any, rank: int = 0) -> Any:
         """The value that process `rank` gave."""
@@ -84,40 +84,40 @@ class Group:
         made. What one raises, all raise:
         Interrupted, else ValueError.
         """
-        made, own = None, None
+        value, failure = None, None
         for turn in (True, False):
             if self.keeps is turn:
                 try:
-                    made = work()
+                    value = work()
                 except Exception as error:
-                    own = error
-            told = self.gather(
+                    failure = error
+            errors = self.gather(
                 None
-                if own is None
-                else (isinstance(own, Interrupted), f"{own}" or type(own).__name__)
+                if failure is None
+                else (isinstance(failure, Interrupted), f"{failure}" or type(failure).__name__)
             )
-            wrong = [(rank, *t) for rank, t in enumerate(told) if t is not None]
-            if own is not None:
-                raise own
+            wrong = [(rank, *t) for rank, t in enumerate(errors) if t is not None]
+            if failure is not None:
+                raise failure
             for rank, stopped, text in wrong:
                 raise (
                     Interrupted(text)
                     if stopped
                     else ValueError(f"process {rank} of {self.size}: {text}")
                 )
-        return made
+        return value
 
     def same(self, value: str, what: str) -> None:
         """ValueError unless all processes have the same `what`."""
-        found = self.gather(value)
-        if len(set(found)) > 1:
+        values = self.gather(value)
+        if len(set(values)) > 1:
             raise ValueError(
                 f"the processes disagree on {what}:"
-                f" {', '.join(f'{r}: {v}' for r, v in enumerate(found))}; they need the same code,"
+                f" {', '.join(f'{r}: {v}' for r, v in enumerate(values))}; they need the same code,"
                 " recipe and speech on every machine"
             )
 
-    def agree_on_name(self, own: str, common: str) -> str:
+    def agree_on_name(self, name_here: str, common: str) -> str:
         """The run's id for all of them. Each machine has another one, for it knows when and where
         files of speech were written; `common`
         (recipe, plug-ins, what is heard) must be the same. An id under which one of them has begun
@@ -129,7 +129,10 @@ class Group:
             for p in sorted(paths.runs().glob(f"*/{paths.TOGETHER}"))
             if p.read_text() == common
         ]
-        known, first = [name for names in self.gather(begun) for name in names], self.broadcast(own)
+        known, first = (
+            [name for names in self.gather(begun) for name in names],
+            self.broadcast(name_here),
+        )
         return first if first in known or not known else known[0]
 
     def newest(self, step: int, load: Callable[[], Any]) -> Any:
@@ -178,14 +181,14 @@ def joined() -> Group | None:
     """
     if dist.is_available() and dist.is_initialized():
         return Group() if dist.get_world_size() > 1 else None
-    rank, size = _number("RANK"), _number("WORLD_SIZE")
-    if size is None or size == 1:
+    rank, world_size = _number("RANK"), _number("WORLD_SIZE")
+    if world_size is None or world_size == 1:
         return None
     missing = [name for name in VARIABLES if name not in os.environ]
-    if missing or rank is None or not 0 <= rank < size:
+    if missing or rank is None or not 0 <= rank < world_size:
         raise ValueError(
-            f"WORLD_SIZE is {size}, and RANK is {os.environ.get('RANK')!r}: training together needs"
-            f" {', '.join(VARIABLES)} with RANK from 0 to WORLD_SIZE - 1"
+            f"WORLD_SIZE is {world_size}, and RANK is {os.environ.get('RANK')!r}: training"
+            f" together needs {', '.join(VARIABLES)} with RANK from 0 to WORLD_SIZE - 1"
             + (f"; {', '.join(missing)} missing" if missing else "")
             + "; start it with torchrun, or unset WORLD_SIZE"
         )
@@ -198,7 +201,7 @@ def joined() -> Group | None:
         )
     except (RuntimeError, dist.DistError) as error:
         raise ValueError(
-            f"process {rank} found no group of {size} at"
+            f"process {rank} found no group of {world_size} at"
             f" {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} within {JOIN_S:g} s"
             f" ({str(error).splitlines()[0]}); are all of them started?"
         ) from None

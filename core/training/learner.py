@@ -71,7 +71,7 @@ class Learner:
         )
         matrices = [p for n, p in self.parameters.items() if n in units]
         others = [p for n, p in self.parameters.items() if n not in units] + extra
-        made: dict[str, torch.optim.Optimizer] = {
+        optimizers: dict[str, torch.optim.Optimizer] = {
             "optimizer": torch.optim.AdamW(
                 others,
                 lr=self.options.peak_lr,
@@ -81,13 +81,13 @@ class Learner:
             )
         }
         if matrices:
-            made["muon"] = Muon(
+            optimizers["muon"] = Muon(
                 matrices,
                 self.options.peak_lr,
                 self.options.weight_decay,
                 torch.bfloat16 if self.bf16 else torch.float32,
             )
-        return made
+        return optimizers
 
     def run_pass(
         self, a_pass: Pass, batch: Batch, chunk: int, teacher: Output | None, index: int
@@ -202,15 +202,15 @@ class Learner:
         """
         sums = [0.0 if loss is None else float(loss) * p.share for p, loss in zip(plan, losses)]
         frames = [0.0 if output is None else float(output.lengths.sum()) for output in outputs]
-        told = torch.tensor([float(self.stop), *sums, *frames], device=self.device)
+        numbers = torch.tensor([float(self.stop), *sums, *frames], device=self.device)
         parameters = [*self.parameters.values(), *self.method.parameters()]
-        group.all_reduce(parameters, [told, *self.method.sums()])
-        whole, heard = told[1:].chunk(2)
+        group.all_reduce(parameters, [numbers, *self.method.sums()])
+        whole, counts = numbers[1:].chunk(2)
         torch._foreach_div_(
-            [p.grad for p in parameters if p.grad is not None], dealing.frames(plan, heard)
+            [p.grad for p in parameters if p.grad is not None], dealing.frames(plan, counts)
         )
-        self.stop_agreed = bool(told[0] > 0)
-        return [loss / n if n > 0 else None for loss, n in zip(whole, heard)]
+        self.stop_agreed = bool(numbers[0] > 0)
+        return [loss / n if n > 0 else None for loss, n in zip(whole, counts)]
 
     def restart_average(self) -> None:
         """The average begins at the present weights (after init_from)."""

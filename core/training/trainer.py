@@ -137,8 +137,8 @@ class Trainer(Learner):
         }
         every, before = self.options.wer_every, self.step - self.options.log_every
         if every and (self.step // every > before // every or self.step == self.options.updates):
-            heard = {"wer": self.word_errors()} if self.listen else {}
-            row |= heard if self.group is None else self.group.broadcast(heard)
+            measured = {"wer": self.word_errors()} if self.listen else {}
+            row |= measured if self.group is None else self.group.broadcast(measured)
         if self.keeps:
             history.append_metrics(self.folder, row)
         if self.board:
@@ -176,16 +176,16 @@ class Trainer(Learner):
         }
 
     def checkpoint(self) -> None:
-        own = checkpoints.with_prefix
+        prefixed = checkpoints.with_prefix
         extra = {str(i): p for i, p in enumerate(self.method.parameters())}
         tensors = (
-            own("model", self.parameters)
-            | own("averaged", self.averaged)
-            | own("method", self.method.state())
-            | own("extra", extra)
+            prefixed("model", self.parameters)
+            | prefixed("averaged", self.averaged)
+            | prefixed("method", self.method.state())
+            | prefixed("extra", extra)
         )
         for name, optimizer in self.optimizers.items():
-            tensors |= own(name, checkpoints.optimizer_tensors(optimizer))
+            tensors |= prefixed(name, checkpoints.optimizer_tensors(optimizer))
         if self.group is not None:
             self.group.broadcast_tensors(tensors)
         if not self.keeps:

@@ -198,7 +198,7 @@ def parts_sentence(table: pd.DataFrame) -> str:
     return "; ".join(facts) + "."
 
 
-def claims_table(result: list[dict[str, Any]]) -> pd.DataFrame:
+def claims_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The claims as sentences; the verdict stands first, for a phone shows two columns."""
 
     def more(row: dict[str, Any]) -> str:
@@ -226,6 +226,6 @@ def claims_table(result: list[dict[str, Any]]) -> pd.DataFrame:
                     for part, name, digits in SPENT
                 },
             }
-            for row in result
+            for row in rows
         ]
     )

@@ -50,16 +50,18 @@ def _rungs(run: str, key: tuple, split: str) -> list[Rung]:
     except ValueError:
         measured = set()
 
-    def quality(item: Subnet) -> tuple:
-        rank = ORIGINS.index(item.origin) if item.origin in ORIGINS else len(ORIGINS)
-        return (item.name not in measured, rank, item.name)
+    def quality(subnet: Subnet) -> tuple:
+        rank = ORIGINS.index(subnet.origin) if subnet.origin in ORIGINS else len(ORIGINS)
+        return (subnet.name not in measured, rank, subnet.name)
 
     chosen: list[Subnet] = []
-    for item in sorted(data.subnets(run).values(), key=quality):
-        far = all(abs(item.sparsity - other.sparsity) * 100 >= NEAR for other in chosen)
-        alone = round(100 * item.sparsity) not in {round(100 * other.sparsity) for other in chosen}
-        if far or alone and (item.sparsity == 0.0 or item.name in measured):
-            chosen.append(item)
+    for candidate in sorted(data.subnets(run).values(), key=quality):
+        far = all(abs(candidate.sparsity - other.sparsity) * 100 >= NEAR for other in chosen)
+        alone = round(100 * candidate.sparsity) not in {
+            round(100 * other.sparsity) for other in chosen
+        }
+        if far or alone and (candidate.sparsity == 0.0 or candidate.name in measured):
+            chosen.append(candidate)
     return [
         Rung(round(100 * s.sparsity), s.sparsity, s.name)
         for s in sorted(chosen, key=lambda s: s.sparsity)
@@ -70,9 +72,9 @@ def first_subnet(run: str) -> str:
     """The size a visitor sees first: the rung nearest to 70 % sparsity, else any stored size, else
     "dense".
     """
-    result = rungs(run)
-    if result:
-        return min(result, key=lambda rung: abs(rung.percent - 70)).name
+    stops = rungs(run)
+    if stops:
+        return min(stops, key=lambda rung: abs(rung.percent - 70)).name
     return next(iter(data.subnet_names(run)), "dense")
 
 

@@ -54,11 +54,11 @@ def decoded(content: bytes, name: str, mark: str) -> tuple[np.ndarray, list[str]
             st.spinner("Reading the sound ..."),
         ):
             try:
-                result = transcription.load(content, name, changes.append), changes
+                outcome = transcription.load(content, name, changes.append), changes
             except transcription.NotUsable as problem:
-                result = problem
+                outcome = problem
         note.empty()
-        kept = st.session_state["sound"] = (mark, name), result
+        kept = st.session_state["sound"] = (mark, name), outcome
     if isinstance(kept[1], transcription.NotUsable):
         raise kept[1]
     return kept[1]

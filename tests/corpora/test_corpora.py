@@ -894,7 +894,7 @@ def test_shards_read_back_at_their_place(tmp_path, ending):
 
     def work(task):
         for f, wave in tones.items():
-            yield shards.Piece({"id": str(f), "split": "s", "text": "x", "speaker": task}, wave)
+            yield shards.Recording({"id": str(f), "split": "s", "text": "x", "speaker": task}, wave)
 
     folder = shards.make(tmp_path / "f", {"a": "a"}, work, ending=ending, processes=1)
     rows = list(shards.rows(folder, "s"))
