@@ -44,7 +44,7 @@ def option(
     """A field of a plug-in's `Options`: default, one line of help, unit and allowed range
     (inclusive).
 
-    The catalogue reads these calls from the source with `ast`, so arguments must be literals.
+    The catalog reads these calls from the source with `ast`, so arguments must be literals.
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
     if isinstance(default, (dict, list)):

@@ -23,7 +23,7 @@ from core.records import Utterance, option
 from core.runtime.base import PackedRecognizer
 from core.speech import audio
 from core.speech.features import fbank
-from core.speech.normalizer import normalise
+from core.speech.normalizer import normalize
 
 WARM = 5  # chunks before the clock counts
 ENGINES = (("torch", "fp32"), ("onnx", "fp32"), ("onnx", "int8"), ("sparse", "fp32"))
@@ -94,7 +94,7 @@ def _speech(options: Options) -> Iterator[tuple[np.ndarray, str]]:
     for utterance in utterances[::step][: options.utterances]:
         yield (
             audio.read(utterance.audio, utterance.offset, utterance.seconds),
-            normalise(utterance.text),
+            normalize(utterance.text),
         )
 
 

@@ -108,7 +108,7 @@ class Corpus(ABC):
         return {}
 
     def attributions(self) -> list[tuple[str, str]]:
-        """(corpus, licence and authors) of everything in it, for the model card."""
+        """(corpus, license and authors) of everything in it, for the model card."""
         return [(self.name, self.licence)]
 
     def versions(self) -> dict[str, int]:

@@ -46,7 +46,7 @@ class Options:
     allow_shared_speakers: bool = option(
         False, "keep speakers whom the split column has in several splits"
     )
-    licence: str = option("", "licence and authors, for the model card")
+    licence: str = option("", "license and authors, for the model card")
     seed: int = option(1, "decides which speakers go where", low=0)
 
 

@@ -38,7 +38,7 @@ class Options:
     allow_shared_speakers: bool = option(
         False, "keep speakers who are in several splits (one-voice data)"
     )
-    licence: str = option("", "licence and authors, for the model card")
+    licence: str = option("", "license and authors, for the model card")
     seed: int = option(1, "decides which speakers are held out", low=0)
 
 

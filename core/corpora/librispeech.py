@@ -49,7 +49,7 @@ class Corpus(base.Corpus):
     fetched.
     """
 
-    licence = _manifests.LICENCES["librispeech"]
+    licence = _manifests.LICENSES["librispeech"]
 
     def __init__(self, options: Options):
         super().__init__(options)

@@ -31,7 +31,7 @@ class Options:
     allow_shared_speakers: bool = option(
         False, "keep speakers who are in several splits (one-voice data)"
     )
-    licence: str = option("", "licence and authors; known manifest names need none")
+    licence: str = option("", "license and authors; known manifest names need none")
     seed: int = option(1, "decides which speakers are held out", low=0)
 
 

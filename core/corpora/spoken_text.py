@@ -23,7 +23,7 @@ from core.common import reading
 from core.corpora import _files, _shards, _speakers, _spoken, base
 from core.records import Utterance, option
 from core.speech import shards
-from core.speech.normalizer import normalise, problems
+from core.speech.normalizer import normalize, problems
 
 VERSION = 1
 SHORTEST_S, LONGEST_S = 0.4, 20.0
@@ -67,7 +67,7 @@ class Options:
     processes: int = option(
         0, "to make the audio with; 0 = one per core; changes nothing else", low=0, high=256
     )
-    licence: str = option("", "licence and authors of the texts, for the model card")
+    licence: str = option("", "license and authors of the texts, for the model card")
 
 
 class Corpus(base.Corpus):
@@ -130,7 +130,7 @@ def _read(options: Options) -> tuple[list[Sentence], list[base.Dropped]]:
     sentences: dict[str, str] = {}
     left_out = []
     for where, line in _lines(options):
-        words = normalise(line)
+        words = normalize(line)
         count = len(words.split())
         reason = ""
         if bad := problems(line):
@@ -169,9 +169,9 @@ def as_said(line: str) -> str:
     """
     clauses, at = [], 0
     for mark in _CLAUSES.finditer(line):
-        clauses.append((normalise(line[at : mark.start()]), mark.group()))
+        clauses.append((normalize(line[at : mark.start()]), mark.group()))
         at = mark.end()
-    clauses.append((normalise(line[at:]), "."))
+    clauses.append((normalize(line[at:]), "."))
     pairs = [(words, mark) for words, mark in clauses if words]
     middle = [f"{words}," for words, _ in pairs[:-1]]
     return " ".join([*middle, f"{pairs[-1][0]}{'?' if pairs[-1][1] == '?' else '.'}"])

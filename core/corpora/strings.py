@@ -50,7 +50,7 @@ class Options:
     )
     test_uses: int = option(1, "times each clip of search, dev and tests is used", low=1, high=20)
     trim: bool = option(True, "cut the silence around clips to about 80 ms")
-    licence: str = option("", "licence and authors; known manifest names need none")
+    licence: str = option("", "license and authors; known manifest names need none")
     audio_format: str = option("flac", "of the files that are made", choices=("flac", "opus"))
     seed: int = option(1, "decides strings, gaps and held-out speakers", low=0)
     processes: int = option(

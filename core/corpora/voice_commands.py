@@ -4,7 +4,7 @@ nothing is downloaded.
 A seeded grammar (core/speech/commands.toml: over 1800 words, word perplexity above 20) is spoken by
 over 100 voices (accent x variant x rate x pitch) in rooms with RT60 0.1-0.8 s and noise at 0-25 dB.
 Voices, sentences and some whole templates of the test split never occur in training. The speech is
-made by espeak-ng (licence GPL-3.0-or-later), which the package espeakng-loader brings along, unless
+made by espeak-ng (license GPL-3.0-or-later), which the package espeakng-loader brings along, unless
 other voices (core/speech/voices/) are given. It is synthetic: its word error rates say nothing
 about people.
 

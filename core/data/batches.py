@@ -1,4 +1,4 @@
-"""Training batches: which utterances meet at which speed, and their normalised features as tensors.
+"""Training batches: which utterances meet at which speed, and their normalized features as tensors.
 
 Letters: B utterances, T frames of 10 ms, U tokens. Everything drawn is a function of (seed, epoch,
 utterance id), so a plan can be made again at any time, and a batch does not depend on the batches
@@ -33,7 +33,7 @@ PlannedUtterance = tuple[Row, float]  # an utterance and the speed it is heard a
 class Batch:
     """What one update is computed from."""
 
-    features: torch.Tensor  # float32 [B, T, 80], normalised; 0 behind each utterance's end
+    features: torch.Tensor  # float32 [B, T, 80], normalized; 0 behind each utterance's end
     lengths: torch.Tensor  # int64 [B], frames of 10 ms
     tokens: torch.Tensor  # int64 [B, U], 0 behind the end
     token_lengths: torch.Tensor  # int64 [B]
@@ -130,7 +130,7 @@ class Batches:
         return augmentation.draw_tempo(self.change, rng, row.frames[1.0][1], labels, SUBSAMPLING)
 
     def _cut(self, items: list[PlannedUtterance]) -> list[list[PlannedUtterance]]:
-        """Neighbours together while count x longest fits into the budget."""
+        """Neighbors together while count x longest fits into the budget."""
         batches: list[list[PlannedUtterance]] = []
         longest = 0
         for item in items:

@@ -157,7 +157,7 @@ def _contents(
     return {
         "corpus": recipes.same_numbers(as_dict(speech.corpus)),
         "versions": {"prepare": VERSION, **corpus.versions()},
-        "normaliser": text.NORMALISER,
+        "normaliser": text.NORMALIZER,
         "features": features.settings(),
         "speeds": list(speech.features.speeds),
         "shares": corpus.shares(),

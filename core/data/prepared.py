@@ -53,7 +53,7 @@ class Row:
     id: str
     split: str
     corpus: str
-    text: str  # normalised
+    text: str  # normalized
     speaker: str
     seconds: float  # at speed 1, as decoded
     audio: str
@@ -252,7 +252,7 @@ class Prepared:
 
     def features(self, row: Row, speed: float = 1.0) -> np.ndarray:
         """Log-mel energies float16 [F, 80] of an utterance, a read-only view of the file; not
-        normalised. ValueError when they are not
+        normalized. ValueError when they are not
         those that were written.
         """
         if speed not in row.frames:

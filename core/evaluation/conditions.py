@@ -134,7 +134,7 @@ def decoding_labels(options: Options) -> tuple[str, str]:
     """Decoder and language model, as reports name them."""
     understood = language(options)
     return (
-        decoding.labelled(options.decoder, options.beam),
+        decoding.labeled(options.decoder, options.beam),
         (
             f"{understood.name()}, {Weights(options.scale, options.blank_penalty).text()}"
             if understood

@@ -58,7 +58,7 @@ def _check(references: Sequence[str], hypotheses: Sequence[str]) -> None:
 
 
 def word_edits(references: Sequence[str], hypotheses: Sequence[str]) -> Edits:
-    """Minimal word edits by jiwer; both sides already normalised."""
+    """Minimal word edits by jiwer; both sides already normalized."""
     _check(references, hypotheses)
     return _edits(jiwer.process_words(list(references), list(hypotheses)))
 
@@ -138,7 +138,7 @@ def paired(
 def seed_noise(totals: np.ndarray) -> tuple[float, int]:
     """(variance, degrees of freedom) of what a training's errors have beside its arm's and its
     seed's share: totals [A, S] of A > 1 arms
-    and the same S > 1 seeds, a table of randomised blocks. Two arms leave S - 1 degrees, as a
+    and the same S > 1 seeds, a table of randomized blocks. Two arms leave S - 1 degrees, as a
     paired t test has; more tell it better.
     """
     arms, seeds = totals.shape

@@ -147,7 +147,7 @@ def _layer(
 
 
 def _attention(attention: nn.Module, x: Tensor, left, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """x [B, N, S + R, D] normalised; left(own keys and values) are those before each segment ->
+    """x [B, N, S + R, D] normalized; left(own keys and values) are those before each segment ->
     (output, own keys and values).
     """
     if torch.is_autocast_enabled(x.device.type):  # once, not once for each product

@@ -54,7 +54,7 @@ class Options:
         "8x1", "where zeros may lie: blocks of 8 outputs, or anywhere", choices=("8x1", "1x1")
     )
     adaptive_dropout: bool = option(
-        True, "dropout times the share kept, so that small nets are regularised less"
+        True, "dropout times the share kept, so that small nets are regularized less"
     )
     distillation: str = option(
         "kl", "how subnets learn from the densest net", choices=("none", "kl", "alpha")

@@ -68,7 +68,7 @@ class Options:
     )
     refresh: int = option(10, "updates between new block ranks", low=1, high=10000)
     adaptive_dropout: bool = option(
-        True, "dropout times the share kept, so that small nets are regularised less"
+        True, "dropout times the share kept, so that small nets are regularized less"
     )
     distillation: str = option(
         "kl", "how subnets learn from the densest net", choices=("none", "kl", "alpha")

@@ -273,7 +273,7 @@ def _check(o: Options) -> None:
 
 
 def build(options: Options, vocabulary: int) -> EmformerTransducer:
-    """A freshly initialised model as torchaudio initialises it; `vocabulary` counts the blank. The
+    """A freshly initialized model as torchaudio initializes it; `vocabulary` counts the blank. The
     caller seeds torch.
     """
     return EmformerTransducer(options, vocabulary)

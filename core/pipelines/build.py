@@ -31,7 +31,7 @@ BLOCK = re.compile(
 
 
 def versions(recipe: Recipe) -> dict[str, int]:
-    """VERSION of every plug-in a recipe names, so that a changed behaviour gets another run id."""
+    """VERSION of every plug-in a recipe names, so that a changed behavior gets another run id."""
     chosen = (("corpora", recipe.corpus), ("models", recipe.model), ("methods", recipe.method))
     return {f"{room}/{c.name}": plugins.load(room, c.name).VERSION for room, c in chosen}
 

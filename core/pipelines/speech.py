@@ -66,7 +66,7 @@ def _still_good(prepared: Prepared, splits: Sequence[str]) -> bool:
     }
     same = (prepared.info["features"], prepared.info["normaliser"], prepared.info["versions"]) == (
         features.settings(),
-        normalizer.NORMALISER,
+        normalizer.NORMALIZER,
         code,
     )
     first = [

@@ -164,5 +164,5 @@ def _literal(node: ast.expr, where: str) -> Any:
     except ValueError:
         raise ValueError(
             f"{where} (line {node.lineno}): {ast.unparse(node)!r} is not a literal, so the"
-            " catalogue cannot read it without running the file"
+            " catalog cannot read it without running the file"
         ) from None

@@ -2,7 +2,7 @@
 no network.
 
 METHODS.md section 1: all budgets of a ladder are searched together, parents come from the present
-front (also the neighbouring budgets'), a mutation changes each layer with probability 0.2,
+front (also the neighboring budgets'), a mutation changes each layer with probability 0.2,
 candidates are drawn again until their file is inside the budget's window. Fitness is the caller's
 (CTC loss per frame on the search split; lower is better).
 """
@@ -19,7 +19,7 @@ from core.search.allocation import Keep
 from core.search.space import Space
 
 TRIES = 200  # draws of one candidate before the window is called unreachable
-NEIGHBOUR = 0.3  # share of parents taken from the next denser or sparser budget's front (ours)
+NEIGHBOR = 0.3  # share of parents taken from the next denser or sparser budget's front (ours)
 # share of the children of which one branch is left out or taken back, where branches may be left
 # out (ours)
 TOGGLED = 0.3
@@ -192,7 +192,7 @@ class Search:
 
     def _parent(self, budget: int) -> list[float]:
         near = [b for b in (budget - 1, budget + 1) if 0 <= b < len(self.front) and self.front[b]]
-        if near and self.rng.random() < NEIGHBOUR:
+        if near and self.rng.random() < NEIGHBOR:
             budget = int(self.rng.choice(near))
         place = self.front[budget]
         return place[int(self.rng.integers(len(place), size=2).min())][1]  # the better of two drawn

@@ -160,7 +160,9 @@ def fbank_in_bulk(samples: np.ndarray) -> np.ndarray:
         return fbank(samples)
     window, banks = _window_and_banks()
     frames = (len(samples) + SHIFT // 2) // SHIFT
-    before = (WINDOW - SHIFT) // 2  # snip_edges false: frames are centred and the ends are mirrored
+    before = (
+        WINDOW - SHIFT
+    ) // 2  # snip_edges false: frames centered, ends mirrored
     mirrored = np.concatenate([samples[:before][::-1], samples, samples[::-1][:WINDOW]])
     views = np.lib.stride_tricks.sliding_window_view(mirrored, WINDOW)[::SHIFT]
     filled = np.empty((frames, BINS), np.float32)
@@ -214,7 +216,7 @@ class SpecAugment:
 def spec_augment(
     features: np.ndarray, rng: np.random.Generator, options: SpecAugment | None = None
 ) -> np.ndarray:
-    """Sets random stripes of normalised `features` [T, 80] to 0, their mean, in place; returns
+    """Sets random stripes of normalized `features` [T, 80] to 0, their mean, in place; returns
     them.
     """
     options = options or SpecAugment()

@@ -1,7 +1,7 @@
 """How English words are pronounced: a lexicon that ships, and a network for every other word.
 
 The file holds the words of the shipped language model and of the speech that the released runs were
-trained on. Pronunciations are CMUdict's (BSD licence) where it has the word, else those of
+trained on. Pronunciations are CMUdict's (BSD license) where it has the word, else those of
 hibari-tts (Apache-2.0), which also reads any new word. Several a word, the likeliest first; weak
 forms of function words are ours.
 """

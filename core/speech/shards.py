@@ -28,9 +28,7 @@ from core.records import CountCallback
 
 SAMPLE_RATE = 16000
 INDEX, MADE = "index.jsonl", "made.json"
-SPACE = (
-    SAMPLE_RATE // 10
-)  # silence between utterances of one file: a seek never touches a neighbour
+SPACE = SAMPLE_RATE // 10  # silence between utterances of one file: a seek never touches a neighbor
 FORMATS = {
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
     "opus": {"format": "OGG", "subtype": "OPUS"},

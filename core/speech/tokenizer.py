@@ -64,7 +64,7 @@ class Options:
 
 
 def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
-    """Learns pieces from normalised training `texts` and writes bpe.model and tokens.txt into
+    """Learns pieces from normalized training `texts` and writes bpe.model and tokens.txt into
     `folder`.
 
     Deterministic: one thread, the texts in their order. Phonemes need no text. ValueError if there
@@ -191,7 +191,7 @@ class Pieces(Tokenizer):
         if BLANK in ids:
             known = set("".join(self.symbols[1:]).replace(SPACE, " "))
             raise ValueError(
-                f"'{text}' holds characters without a token: {sorted(set(text) - known)}; normalise"
+                f"'{text}' holds characters without a token: {sorted(set(text) - known)}; normalize"
                 " it first (core.speech.normalizer)"
             )
         return ids
@@ -273,5 +273,5 @@ def of_tokens(tokens_txt: str) -> Phonemes:
 
 
 def repeats(ids: Sequence[int]) -> int:
-    """Neighbours that are equal: CTC needs a blank between them, so U + repeats frames at least."""
+    """Neighbors that are equal: CTC needs a blank between them, so U + repeats frames at least."""
     return sum(a == b for a, b in zip(ids, list(ids)[1:]))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.charts.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
+from dashboard.charts.looks import BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 from dashboard.markdown import plot_text
 
 POINTS = 300  # per line; longer histories are averaged
@@ -22,7 +22,7 @@ LINES = (
     (PURPLE, "dashdot"),
     (VERMILLION, "longdash"),
     (SKY, "longdashdot"),
-    (GREY, "solid"),
+    (GRAY, "solid"),
 )
 ON_DARK = {
     BLUE: SKY,
@@ -82,7 +82,7 @@ def series(
 
 
 def thin(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most POINTS means of neighbouring points [n, 2]."""
+    """At most POINTS means of neighboring points [n, 2]."""
     pieces = np.array_split(points, POINTS) if len(points) > POINTS else points[:, None]
     means = np.array([piece.mean(0) for piece in pieces])
     return means[:, 0].round(2).astype(np.float32), means[:, 1].astype(np.float32)

@@ -1,6 +1,6 @@
 """DataFrames and masks to Plotly figures for the Layers page; no Streamlit, no files, no torch.
 
-Colors: Okabe and Ito's for kinds and masks, cividis (readable by color-blind people and in grey)
+Colors: Okabe and Ito's for kinds and masks, cividis (readable by color-blind people and in gray)
 for shares.
 """
 
@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from core import cost
 from core.records import BRANCH_KINDS, Anatomy, Subnet
-from dashboard.charts.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from dashboard.charts.looks import BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 
 KIND_STYLE = {
     "feed-forward": (BLUE, "circle"),
@@ -22,7 +22,7 @@ KIND_STYLE = {
     "recurrent": (BLUE, "hexagon"),
     "projection": (ORANGE, "cross"),
     "predictor": (PURPLE, "triangle-up"),
-    "joiner": (GREY, "x"),
+    "joiner": (GRAY, "x"),
 }
 PLAIN = {"margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False}
 CONFIG = {"displaylogo": False, "displayModeBar": False}

@@ -78,7 +78,7 @@ def first_subnet(run: str) -> str:
     return next(iter(data.subnet_names(run)), "dense")
 
 
-def neighbours(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
+def neighbors(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
     """The two rungs around `percent`. ValueError outside the ladder or on one rung alone."""
     below = [rung for rung in rungs if rung.percent <= percent]
     above = [rung for rung in rungs if rung.percent >= percent]
@@ -97,7 +97,7 @@ def mixable(run: str) -> bool:
 
 
 def between(run: str, percent: int) -> Subnet:
-    """The subnet with `percent` % sparsity mixed from its two neighbours on the ladder; nobody has
+    """The subnet with `percent` % sparsity mixed from its two neighbors on the ladder; nobody has
     measured it.
     """
     return data.guard(run, f"size at {percent} % sparsity", _between, run, percent, data.stamp(run))
@@ -105,11 +105,11 @@ def between(run: str, percent: int) -> Subnet:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _between(run: str, percent: int, key: tuple) -> Subnet:
-    low, high = neighbours(rungs(run), percent)
+    low, high = neighbors(rungs(run), percent)
     a, b = data.subnet(run, low.name), data.subnet(run, high.name)
     if a.ranks_sha256 != b.ranks_sha256 or a.head != b.head:
         raise ValueError(
-            f"its neighbours {a.name} and {b.name} were individually pruned: nothing lies between"
+            f"its neighbors {a.name} and {b.name} were individually pruned: nothing lies between"
             " them"
         )
     keep = cost.between(data.anatomy(run), a.keep, b.keep, percent / 100)

@@ -178,7 +178,7 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
     )
     st.caption(
         f"**What to see:** blue matrices are fuller in {escape(second)}, red ones fuller in"
-        f" {escape(first)}, grey ones alike."
+        f" {escape(first)}, gray ones alike."
     )
     with st.expander("One matrix of both, block by block"):
         unit = pick_unit(chosen.run, "both")

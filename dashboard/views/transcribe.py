@@ -240,7 +240,7 @@ def main() -> None:
     if kept and kept[0] == mark:
         from core.speech import normalizer as text
 
-        transcripts.show_results(chosen.run, sizes, name, kept[1], text.normalise(spoken))
+        transcripts.show_results(chosen.run, sizes, name, kept[1], text.normalize(spoken))
 
 
 main()

@@ -1,4 +1,4 @@
-"""Batches: complete, repeatable, little padding, capped shares, normalised features, masks that
+"""Batches: complete, repeatable, little padding, capped shares, normalized features, masks that
 follow the id.
 """
 
@@ -132,7 +132,7 @@ def test_capped_seconds_reach_their_shares_exactly():
         capped_seconds({"a": 10.0}, {"a": 0.5})
 
 
-def test_tensors_are_normalised_and_zero_behind_the_end(data):
+def test_tensors_are_normalized_and_zero_behind_the_end(data):
     batches = Batches(data, seconds_per_batch=20, pad_to=8)
     items = batches.plan(0)[0]
     batch = batches.load(items, 0, augment=False)

@@ -29,9 +29,9 @@ from core.registry import plugins
 from core.sparsity import blocks
 from core.speech import audio
 from core.speech.features import fbank
-from core.speech.normalizer import NORMALISER as TEXT_NORMALISER
+from core.speech.normalizer import NORMALIZER as TEXT_NORMALIZER
 from core.storage import packing, run_files, store
-from core.storage.packing import NORMALISER
+from core.storage.packing import NORMALIZER
 from tests import standin
 from tests.standin import reference
 
@@ -339,12 +339,12 @@ def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path
     assert (there.rtf, there.speed_ratio, there.hardware) == (None, None, "another machine")
 
 
-def test_one_normaliser_and_known_conditions(run, material):
-    assert NORMALISER == TEXT_NORMALISER
+def test_one_normalizer_and_known_conditions(run, material):
+    assert NORMALIZER == TEXT_NORMALIZER
     report, _ = evaluation.evaluate(
         run, store.subnet(run, "dense"), material, dataclasses.replace(QUICK, chunk_ms=0.0)
     )
-    assert (report.chunk_ms, report.normaliser, report.decoder) == (0.0, NORMALISER, "greedy")
+    assert (report.chunk_ms, report.normaliser, report.decoder) == (0.0, NORMALIZER, "greedy")
     assert report.hardware and report.code_version and len(report.file_sha256) == 64
 
 
