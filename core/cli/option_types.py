@@ -35,12 +35,12 @@ class Named(argparse.Action):
 
 
 def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
-    """The type of options that are whole numbers from `low` to `high`."""
+    """The type of options that are integers from `low` to `high`."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?\d{1,19}", text.strip()) or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(
-                f"expected a whole number from {low} to {high}, got {text[:40]!r}"
+                f"expected an integer from {low} to {high}, got {text[:40]!r}"
             )
         return int(text)
 

@@ -52,7 +52,7 @@ def _edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> Edits:
 def _check(references: Sequence[str], hypotheses: Sequence[str]) -> None:
     if len(references) != len(hypotheses) or not len(references):
         raise ValueError(
-            "scoring needs as many hypotheses as references and at least one; came "
+            "expected as many hypotheses as references and at least one, got "
             f"{len(hypotheses)} hypotheses and {len(references)} references"
         )
 

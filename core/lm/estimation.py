@@ -170,7 +170,7 @@ def _numbered(
 
 def check_order(order: int) -> None:
     if not ORDERS[0] <= order <= ORDERS[1]:
-        raise ValueError(f"order must be from {ORDERS[0]} to {ORDERS[1]}, but {order} came")
+        raise ValueError(f"order: expected a number from {ORDERS[0]} to {ORDERS[1]}, got {order}")
 
 
 def _discounts(counts: Iterable[int]) -> tuple[float, float, float, float]:

@@ -64,7 +64,7 @@ class Depth(base.Method):
         if wrong or not sizes or len(set(sizes)) < len(sizes):
             raise ValueError(
                 "method.sizes are numbers of residual branches kept, each once, from 1 to"
-                f" {count - 1}: this model has {count}; came {list(sizes)}"
+                f" {count - 1}: this model has {count}; got {list(sizes)}"
             )
         return replace(recipe, model=model)
 

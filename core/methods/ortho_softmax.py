@@ -90,7 +90,7 @@ class Method(_depth.Depth):
         if wrong or not sizes or len(set(sizes)) < len(sizes):
             raise ValueError(
                 f"method.sizes are shares of the dense net's {options.budget}, each once, below 1"
-                f" and at least {least:.3f} (what is never left out, and one component); came"
+                f" and at least {least:.3f} (what is never left out, and one component); got"
                 f" {list(sizes)}"
             )
         return replace(recipe, model=changed)

@@ -99,7 +99,7 @@ def _version(tree: ast.Module, required: bool) -> int:
         return 1
     value = _literal(assigned, "VERSION")
     if not isinstance(value, int) or value < 1:
-        raise ValueError(f"VERSION must be a whole number from 1, but {value!r} came")
+        raise ValueError(f"VERSION: expected an integer from 1, got {value!r}")
     return value
 
 
@@ -151,8 +151,8 @@ def _option(field: ast.AnnAssign) -> CardOption:
     wrong = set(values) - {"default", "help", "unit", "low", "high", "choices"}
     if wrong or not {"default", "help"} <= set(values):
         raise ValueError(
-            f"Options.{name} (line {field.lineno}): option() takes a default, a help text, unit,"
-            f" low, high and choices; {sorted(values)} came"
+            f"Options.{name} (line {field.lineno}): expected a default, a help text, unit, low,"
+            f" high and choices in option(), got {sorted(values)}"
         )
     values["choices"] = tuple(values.get("choices", ()))
     return CardOption(name, ast.unparse(field.annotation).strip("'\""), **values)

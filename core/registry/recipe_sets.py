@@ -165,7 +165,7 @@ def _arm(path: Path, data: dict[str, Any]) -> Arm:
         raise ValueError(
             f"{path}: arm '{data.get('name', '')}': search is"
             f" {' or '.join(f'{n!r} ({v})' for n, v in SEARCHES.items())}, and what is searched is"
-            f" named in sizes; {search!r} came"
+            f" named in sizes; got {search!r}"
         )
     return Arm(
         data.get("name", ""), data.get("about", ""), _settings(data.get("set", {})), sizes, search
@@ -188,8 +188,8 @@ def _claim(path: Path, data: dict[str, Any], arms: set[str]) -> Claim:
     against = records.BRANCH_KINDS if claim.kind == KEPT_MOST else arms - {claim.arm}
     if type(claim.every) is not bool or (claim.every and claim.kind == KEPT_MOST):
         raise ValueError(
-            f"{path}: claim '{claim.number}': every is true (one verdict for all sizes) or false;"
-            f" {claim.every!r} came"
+            f"{path}: claim '{claim.number}': every: expected true (one verdict for all sizes) or"
+            f" false, got {claim.every!r}"
             + (f", and '{KEPT_MOST}' knows no such verdict" if claim.kind == KEPT_MOST else "")
         )
     if (
@@ -201,8 +201,8 @@ def _claim(path: Path, data: dict[str, Any], arms: set[str]) -> Claim:
         raise ValueError(
             f"{path}: claim '{claim.number}' needs a kind ({', '.join((*MARGINS, KEPT_MOST))}), two"
             f" different arms of the set as arm and against (for {KEPT_MOST} a kind of branch:"
-            f" {', '.join(records.BRANCH_KINDS)}), and sizes; {claim.kind!r}, {claim.arm!r},"
-            f" {claim.against!r} and {list(claim.sizes)} came"
+            f" {', '.join(records.BRANCH_KINDS)}), and sizes; got {claim.kind!r}, {claim.arm!r},"
+            f" {claim.against!r} and {list(claim.sizes)}"
         )
     return claim
 
@@ -228,7 +228,7 @@ def _measure(path: Path, data: dict[str, Any]) -> Measure:
     if not fits or not isinstance(seconds, numbers) or seconds <= 0 or not named:
         raise ValueError(
             f"{path}: measure.sparsities are shares of zeros from 0 to below 1, measure.seconds is"
-            f" above 0 and measure.splits are names; {sparsities!r}, {seconds!r} and {splits!r}"
-            " came"
+            f" above 0 and measure.splits are names; got {sparsities!r}, {seconds!r} and"
+            f" {splits!r}"
         )
     return Measure(tuple(sparsities), float(seconds), tuple(splits))

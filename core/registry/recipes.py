@@ -139,7 +139,7 @@ def _choice(data: dict[str, Any], field: str) -> Choice:
     given = data.get(field)
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
         raise ValueError(
-            f'{field}: a table [{field}] with name = "..." is needed, but {given!r} came; '
+            f'{field}: expected a table [{field}] with name = "...", got {given!r}; '
             f"names are: {', '.join(plugins.names(room))}"
         )
     plugins.check_known(given, ("name", "options"), field)

@@ -160,9 +160,7 @@ def fbank_in_bulk(samples: np.ndarray) -> np.ndarray:
         return fbank(samples)
     window, banks = _window_and_banks()
     frames = (len(samples) + SHIFT // 2) // SHIFT
-    before = (
-        WINDOW - SHIFT
-    ) // 2  # snip_edges false: frames centered, ends mirrored
+    before = (WINDOW - SHIFT) // 2  # snip_edges false: frames centered, ends mirrored
     mirrored = np.concatenate([samples[:before][::-1], samples, samples[::-1][:WINDOW]])
     views = np.lib.stride_tricks.sliding_window_view(mirrored, WINDOW)[::SHIFT]
     filled = np.empty((frames, BINS), np.float32)

@@ -189,10 +189,10 @@ def _pack_unit(
     if kept == unit.blocks:
         return {unit.name + ".weight": weight}
     if ranks is None or ranks.shape != (unit.rows // unit.block, unit.columns):
-        came = "none" if ranks is None else f"shape {ranks.shape}"
+        got = "none" if ranks is None else f"shape {ranks.shape}"
         raise ValueError(
             f"unit {unit.name!r} is pruned, so the run needs block ranks "
-            f"[{unit.rows // unit.block}, {unit.columns}] for it; came {came}"
+            f"[{unit.rows // unit.block}, {unit.columns}] for it; got {got}"
         )
     mask = block_arrays.unit_mask(ranks, kept)
     values = block_arrays.blocks_of(weight, unit.block)[mask].reshape(-1)

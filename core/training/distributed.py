@@ -217,5 +217,5 @@ def leave(group: Group | None) -> None:
 def _number(name: str) -> int | None:
     text = os.environ.get(name)
     if text is not None and not text.strip().lstrip("-").isdigit():
-        raise ValueError(f"the environment variable {name} is {text!r}: a whole number is needed")
+        raise ValueError(f"the environment variable {name}: expected an integer, got {text!r}")
     return None if text is None else int(text)

@@ -96,7 +96,7 @@ def parse(option: CardOption, written: str, where: str) -> Any:
             value = json.loads(text)
         except ValueError:
             raise ValueError(
-                f"{where} must be {option.type}, but {written!r} came; {hint(option)}"
+                f"{where}: expected {option.type}, got {written!r}; {hint(option)}"
             ) from None
     return plugins.check_value(where, option.type, value, option.low, option.high, option.choices)
 
@@ -111,8 +111,8 @@ def _structure(option: CardOption, text: str, where: str) -> Any:
             continue
     example = '{"name": 1.5}' if option.type.startswith("dict") else '["first", "second"]'
     raise ValueError(
-        f"{where} must be {option.type} written as JSON or TOML, for example {example}, but"
-        f" {text!r} came"
+        f"{where}: expected {option.type} written as JSON or TOML, for example {example},"
+        f" got {text!r}"
     )
 
 

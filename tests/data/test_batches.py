@@ -376,7 +376,7 @@ def test_what_training_is_told_reaches_its_batches(data, one_speed):
     assert training_batches(one_speed, TrainingOptions(masking=False), 1).augment is None
     with pytest.raises(ValueError, match="training.augment: unknown option 'wrap'"):
         training_batches(one_speed, TrainingOptions(augment={"wrap": 0.1}), 1)
-    with pytest.raises(ValueError, match="warp must be from 0 to 0.3, but 0.5"):
+    with pytest.raises(ValueError, match="warp: expected a number from 0 to 0.3, got 0.5"):
         training_batches(one_speed, TrainingOptions(augment={"warp": 0.5}), 1)
     with pytest.raises(
         ValueError,

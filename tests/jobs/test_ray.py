@@ -372,7 +372,7 @@ def test_wrong_addresses_versions_kinds_and_runs_are_said(
         start("search", {"run": "gone"}, **there)
     with pytest.raises(ValueError, match="speech is prepared on each machine"):
         start("prepare", {"recipe": as_dict(training())}, **there)
-    with pytest.raises(ValueError, match="runner.workers must be from 1"):
+    with pytest.raises(ValueError, match="runner.workers: expected a number from 1"):
         queue.add("search", {"run": "r"}, runner="ray", settings={"workers": 0})
     with pytest.raises(ValueError, match="no runners plug-in called 'rya'.*'ray'"):
         queue.add("search", {"run": "r"}, runner="rya")

@@ -282,12 +282,15 @@ def test_the_command_line_means_a_graph_where_words_are_named(said, tmp_path):
                 " or give 'commands'"
             ),
         ),
-        (["--lm", "ARPA", "--scale", "70"], "evaluation.scale must be from 0.01 to 10, but 70"),
+        (
+            ["--lm", "ARPA", "--scale", "70"],
+            "evaluation.scale: expected a number from 0.01 to 10, got 70",
+        ),
         (
             ["--lm", "ARPA", "--blank-penalty", "-11"],
-            "evaluation.blank_penalty must be from -10 to 20",
+            "evaluation.blank_penalty: expected a number from -10 to 20",
         ),
-        (["--decoder", "beam"], "evaluation.decoder must be one of"),
+        (["--decoder", "beam"], "evaluation.decoder: expected one of"),
         (
             ["--decoder", "greedy", "--lm", "ARPA"],
             "--lm belongs to a decoding graph, but --decoder is 'greedy': leave one out",

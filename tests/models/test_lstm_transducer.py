@@ -300,8 +300,8 @@ def test_every_matrix_is_a_unit_that_can_be_drawn(changes):
         ({"width": 72}, "model.width is 72; it must be a multiple of 32"),
         ({"joint": 20}, "model.joint is 20.*multiple of 8"),
         ({"embedding": 12}, "model.embedding is 12"),
-        ({"expansion": 0}, "model.expansion must be from 1 to 8"),
-        ({"predictor": "gru"}, "model.predictor must be one of 'stateless', 'lstm'"),
+        ({"expansion": 0}, "model.expansion: expected a number from 1 to 8"),
+        ({"predictor": "gru"}, "model.predictor: expected one of 'stateless', 'lstm'"),
     ],
 )
 def test_wrong_options_are_named(given, words):

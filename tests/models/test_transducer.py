@@ -497,8 +497,8 @@ def test_the_paper_has_76_7_million_parameters_and_the_recipes_load():
         ({"right_context": 20}, "right_context is 20.*0 to model.segment, 16"),
         ({"joint": 20}, "model.joint is 20.*multiple of 8"),
         ({"embedding": 12}, "model.embedding is 12"),
-        ({"predictor": "gru"}, "model.predictor must be one of 'stateless', 'lstm'"),
-        ({"blocks": 0}, "model.blocks must be from 1 to 64"),
+        ({"predictor": "gru"}, "model.predictor: expected one of 'stateless', 'lstm'"),
+        ({"blocks": 0}, "model.blocks: expected a number from 1 to 64"),
     ],
 )
 def test_wrong_options_are_named(given, words):

@@ -81,7 +81,7 @@ def test_every_set_of_the_project_is_sound():
         (
             'name = "half"',
             'name = "half"\nsearch = true',
-            "arm 'half': search is 'search' .* or 'random' .*; True came",
+            "arm 'half': search is 'search' .* or 'random' .*; got True",
         ),
         ('name = "half"', 'name = "half"\nsearch = "random"', "what is searched is named in sizes"),
         ('name = "half"', 'name = "none"', "each with its own name"),
