@@ -66,7 +66,7 @@ def _work(given: Any) -> int:
             print(listing.resolved(recipe))
             from core.pipelines import dry_run
 
-            print(dry_run.said(dry_run.rehearse(recipe)), file=sys.stderr)
+            print(dry_run.describe(dry_run.estimate(recipe)), file=sys.stderr)
             return 0
     else:
         remote.here(given.run)

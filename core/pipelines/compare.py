@@ -28,10 +28,10 @@ from core.storage import metrics as history, run_files, store
 CURVE_ROWS = 40  # of the loss, kept with an arm
 
 
-def run(recipe_set: RecipeSet, report: ProgressCallback) -> Path:
+def run(recipe_set: RecipeSet, progress: ProgressCallback) -> Path:
     """Train and measure what is missing, in the order of the set, and write its page -> the page.
 
-    Interrupted when `report` says stop: the training under way has a checkpoint, and the same
+    Interrupted when `progress` says stop: the training under way has a checkpoint, and the same
     command goes on there.
     """
     todo = list(itertools.product(recipe_set.arms, recipe_set.seeds))
@@ -40,20 +40,20 @@ def run(recipe_set: RecipeSet, report: ProgressCallback) -> Path:
         _recorded(recipe_set, arm, seed) for arm, seed in todo
     ):
         return _write(recipe_set, page)  # finished where the start was, which need not ship
-    speech = _check(recipe_set, report)
+    speech = _check(recipe_set, progress)
     try:
         for done, (arm, seed) in enumerate(todo):
 
             def tell(
-                progress: float,
+                share: float,
                 text: str,
                 left: float | None,
                 done: int = done,
                 arm: Arm = arm,
                 seed: int = seed,
             ) -> bool:
-                return report(
-                    (done + progress) / len(todo),
+                return progress(
+                    (done + share) / len(todo),
                     f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}",
                     left,
                 )
@@ -115,7 +115,7 @@ def _same(
     )
 
 
-def _check(recipe_set: RecipeSet, report: ProgressCallback) -> Prepared:
+def _check(recipe_set: RecipeSet, progress: ProgressCallback) -> Prepared:
     """The speech that all arms hear. ValueError, before anything is trained: arms that hear
     different things, splits and sizes that
     will not be there, chunks that an arm's model cannot do.
@@ -127,7 +127,7 @@ def _check(recipe_set: RecipeSet, report: ProgressCallback) -> Prepared:
         recipe = recipe_set.recipe_of(arm, recipe_set.seeds[0])
         key = repr((recipe.corpus, recipe.features, recipe.tokens, recipe.init_from))
         resolved = ResolvedRecipe(recipe)
-        built, prepared, _ = train.identify(resolved, report, speech.get(key))
+        built, prepared, _ = train.identify(resolved, progress, speech.get(key))
         speech[key] = prepared
         if len({p.hash for p in speech.values()}) > 1:
             raise ValueError(
@@ -190,11 +190,11 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
 
 
 def _search(
-    arm: Arm, folder: Path, built: ResolvedRecipe, prepared: Prepared, report: ProgressCallback
+    arm: Arm, folder: Path, built: ResolvedRecipe, prepared: Prepared, progress: ProgressCallback
 ) -> dict[str, Any]:
     """Sizes searched as the arm says, or those that were -> what choosing them took."""
     if search.ORIGINS[arm.search] not in {s.origin for s in store.subnets(folder)}:
-        search.search(folder.name, report, methods=[arm.search])
+        search.search(folder.name, progress, methods=[arm.search])
     state, options = (
         run_files.read_json(store.own_part(folder) / f"{arm.search}.json"),
         search.search_options(built),

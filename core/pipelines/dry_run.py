@@ -61,7 +61,7 @@ def stand_in(
     )
 
 
-def rehearse(recipe: Recipe) -> dict[str, Any]:
+def estimate(recipe: Recipe) -> dict[str, Any]:
     """Parameters, memory, passes and time of a recipe on this device; nothing is read, stored or
     prepared.
 
@@ -113,7 +113,7 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
         "share": share,
         "memory_bytes": memory,
         "hours": whole * settings.updates / 3600,
-        "heard_hours": settings.updates * settings.batch_seconds / 3600,
+        "audio_hours": settings.updates * settings.batch_seconds / 3600,
         "device": learner.device,
         "threads": settings.threads,
         "precision": "bf16" if learner.bf16 else "fp32",
@@ -138,7 +138,7 @@ def macs(method: Method, step: int) -> float:
     )
 
 
-def said(estimate: dict[str, Any]) -> str:
+def describe(estimate: dict[str, Any]) -> str:
     """The same in words."""
     busy = (
         ""
@@ -156,7 +156,7 @@ def said(estimate: dict[str, Any]) -> str:
         f" ({estimate['hardware']}, {estimate['device']}, {estimate['threads']} threads,"
         f" {estimate['precision']})\nmemory: {estimate['memory_bytes'] / 1e9:.1f} GB at most, with"
         f" utterances of {estimate['utterance_s']:g} s; batches of longer ones may take more\nthe"
-        f" whole training would hear {estimate['heard_hours']:,.0f} h and take about"
+        f" whole training would use {estimate['audio_hours']:,.0f} h and take about"
         f" {estimate['hours']:,.1f} h on this device (its other phases by their passes; without"
         f" reading speech, measuring and what a method does between updates){busy}"
     )

@@ -19,7 +19,7 @@ def evaluate(
     run_id: str,
     subnets: Sequence[str],
     splits: Sequence[str],
-    report: ProgressCallback,
+    progress: ProgressCallback,
     new: dict[str, Any] | None = None,
     chunk_ms: float | None = None,
     decoding: dict[str, Any] | None = None,
@@ -40,7 +40,7 @@ def evaluate(
     building.check_splits(resolved.recipe, options.splits)
     if decoding:
         conditions.load_recognizer(packing.pack(folder, store.subnets(folder)[0]), options)
-    prepared = prepared_of(folder, resolved.speech, report, options.splits)
+    prepared = prepared_of(folder, resolved.speech, progress, options.splits)
     chosen = [store.subnet(folder, n) for n in subnets]
     if new:
         subnet: Subnet = records.from_dict(Subnet, new)
@@ -48,7 +48,7 @@ def evaluate(
         store.save_subnet(folder, subnet)
         chosen.append(subnet)
     return sweep.evaluate_many(
-        folder, chosen or store.subnets(folder), prepared, options, report, again, spread
+        folder, chosen or store.subnets(folder), prepared, options, progress, again, spread
     )
 
 

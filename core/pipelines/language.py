@@ -33,7 +33,7 @@ def make(
     source: Recipe | str | None,
     files: Sequence[str],
     order: int,
-    report: ProgressCallback,
+    progress: ProgressCallback,
     marks: Sequence[str] = (),
     prune: float = 0.0,
     least: int = 1,
@@ -54,7 +54,7 @@ def make(
     counts once.
     """
     estimation.check_order(order)
-    sentences, origin = _sentences(source, files, marks, report)
+    sentences, origin = _sentences(source, files, marks, progress)
     times = Counter(word for words in sentences for word in words) if least > 1 else {}
     vocabulary = [w for w, n in times.items() if n >= least] if least > 1 else None
     counted = estimation.count(sentences, order, vocabulary)
@@ -78,7 +78,7 @@ def _sentences(
     source: Recipe | str | None,
     files: Sequence[str],
     marks: Sequence[str],
-    report: ProgressCallback,
+    progress: ProgressCallback,
 ) -> tuple[list[list[str]], str]:
     """(words of each sentence, where they are from)."""
     sentences, left_out = read_sentences(files, marks)
@@ -88,9 +88,9 @@ def _sentences(
         origins.append(f"{len(sentences)} lines of text" + (why if left_out else ""))
     if source is not None:
         prepared = (
-            prepared_of(store.run_folder(source), SpeechRecipe.of(store.recipe(source)), report)
+            prepared_of(store.run_folder(source), SpeechRecipe.of(store.recipe(source)), progress)
             if isinstance(source, str)
-            else prepared_now(SpeechRecipe.of(source), report)
+            else prepared_now(SpeechRecipe.of(source), progress)
         )
         different = dict.fromkeys((row.speaker, row.text) for row in prepared.rows(TRAIN))
         sentences += [text.split() for _, text in different]
@@ -131,7 +131,7 @@ def write(
     files: Sequence[str],
     order: int,
     out: Path | None,
-    report: ProgressCallback,
+    progress: ProgressCallback,
     marks: Sequence[str] = (),
     prune: float = 0.0,
     least: int = 1,
@@ -162,7 +162,7 @@ def write(
     ]:
         raise ValueError(f"--out {out} is --text {same[0]}, which would be lost: name another file")
     named = source if _is_run(source) else recipes.load_recipe(source) if source else None
-    model, origin = make(named, files, order, report, marks, prune, least, mixed_with, weight)
+    model, origin = make(named, files, order, progress, marks, prune, least, mixed_with, weight)
     packed = out.suffix == ".zst"
     content = arpa.write(model, *([2] if packed else [])).encode()
     writing.write_bytes(
@@ -179,7 +179,7 @@ def tune(
     run_id: str,
     subnets: Sequence[str],
     splits: Sequence[str],
-    report: ProgressCallback,
+    progress: ProgressCallback,
     chunk_ms: float | None = None,
     decoding: dict[str, Any] | None = None,
 ) -> tuning.Tuning:
@@ -200,5 +200,5 @@ def tune(
     )
     tuning.check_graph(recognizer)  # before any speech is prepared
     return tuning.tune(
-        recognizer, prepared_of(folder, resolved.speech, report, [tuning.DEV]), report=report
+        recognizer, prepared_of(folder, resolved.speech, progress, [tuning.DEV]), progress=progress
     )

@@ -63,9 +63,9 @@ class Trainer(Learner):
         self.seconds_heard, self.seconds_spent = 0.0, 0.0
         self.board: SummaryWriter | None = None
 
-    def run(self, report: ProgressCallback) -> None:
+    def run(self, progress: ProgressCallback) -> None:
         """Train from the present step to the last; raises Interrupted when asked to stop (SIGTERM
-        or report says no).
+        or progress says no).
         """
         assert self.batches is not None  # only dry runs have none, and update() alone
         self._obey_sigterm()
@@ -94,7 +94,7 @@ class Trainer(Learner):
                         / (self.step - at)
                         * (self.options.updates - self.step)
                     )
-                    goes_on = report(
+                    goes_on = progress(
                         self.step / self.options.updates, self.log(), left
                     )  # SIGTERM may come meanwhile
                     self.stop = self.stop or not goes_on

@@ -225,7 +225,7 @@ def test_dry_run_shows_every_option_and_trains_nothing(house, experiment, capsys
     monkeypatch.setitem(
         sys.modules,
         "core.pipelines.dry_run",
-        types.SimpleNamespace(rehearse=tried.append, said=lambda _: "about 3 h"),
+        types.SimpleNamespace(estimate=tried.append, describe=lambda _: "about 3 h"),
     )
     monkeypatch.setattr(pipelines, "dry_run", sys.modules["core.pipelines.dry_run"], raising=False)
     assert cli.main(["train", "small", "--dry-run"]) == 0

@@ -210,7 +210,7 @@ def test_weights_are_chosen_on_dev_and_on_nothing_else(run, said, monkeypatch):
         found
     ) and "at the edge" in str(found)
     with pytest.raises(Interrupted):
-        tuning.tune(opened, prepared, report=lambda *_: False)
+        tuning.tune(opened, prepared, progress=lambda *_: False)
     prepared.splits = ["train", "test"]
     with pytest.raises(ValueError, match="needs the split dev"):
         tuning.tune(opened, prepared)

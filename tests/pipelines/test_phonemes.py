@@ -167,5 +167,5 @@ def test_phonemes_that_no_graph_can_read_are_refused_before_anything_is_prepared
     with pytest.raises(ValueError, match=words):
         pipelines_train.train(other, go)
     with pytest.raises(ValueError, match=words):
-        dry_run.rehearse(other)
+        dry_run.estimate(other)
     assert not paths.prepared().exists() and not paths.runs().exists()
