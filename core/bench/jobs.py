@@ -232,7 +232,7 @@ def _checkpoint(name: str) -> dict[str, float]:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         updates, checkpoints = [], []
         for i in range(4):
-            batch = dry_run.stand_in(settings.batch_seconds, 29, True, i)
+            batch = dry_run.synthetic_batch(settings.batch_seconds, 29, True, i)
             began = time.perf_counter()
             trainer.update(batch.to(trainer.device))
             between = time.perf_counter()

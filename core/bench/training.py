@@ -56,7 +56,7 @@ def run(options: Options) -> dict:
         vocabulary = 257
         lengths = np.random.default_rng(0).uniform(1, 16, options.rounds + 1)
         some = [
-            dry_run.stand_in(settings.batch_seconds, vocabulary, False, i, seconds)
+            dry_run.synthetic_batch(settings.batch_seconds, vocabulary, False, i, seconds)
             for i, seconds in enumerate(lengths)
         ]
     model, method = build.build(resolved.built(vocabulary), vocabulary, settings.updates)

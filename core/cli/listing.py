@@ -169,7 +169,7 @@ def resolved(recipe: Recipe) -> str:
 def short(created: Any) -> str:
     """A subnet or a report in one line; everything of it is in the run's folder."""
     if isinstance(created, Subnet):
-        return f"{created.name}: {created.sparsity:.1%} zeros, {created.origin}"
+        return f"{created.name}: {created.sparsity:.1%} sparsity, {created.origin}"
     if isinstance(created, Report):
         return (
             f"{created.subnet} on {created.split}, chunk {created.chunk_ms:g} ms: WER"

@@ -73,8 +73,8 @@ def _train(commands: Any, background: bool) -> None:
             "--dry-run",
             action="store_true",
             help=(
-                "show all options, build everything, try two updates on stand-in "
-                "speech, say what the training would take; store nothing"
+                "show all options, build everything, try two updates on synthetic "
+                "features, say what the training would take; store nothing"
             ),
         )
 

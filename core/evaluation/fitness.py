@@ -1,4 +1,4 @@
-"""How good weights are on speech held out of training: the model's loss per frame, or word errors.
+"""How good weights are on speech held out of training: the model's loss per frame, or WER.
 For curves, search and tuning only.
 """
 

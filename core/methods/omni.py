@@ -30,7 +30,7 @@ DISPLAY = Display(
 class Options:
     sparsest: float = option(
         0.9,
-        "share of zeros of the sparsest net trained; nothing sparser should be shown",
+        "sparsity of the sparsest subnet trained; nothing sparser should be shown",
         low=0.0,
         high=0.99,
     )

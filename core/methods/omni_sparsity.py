@@ -31,7 +31,7 @@ DISPLAY = Display(
 class Options:
     sparsest: float = option(
         0.9,
-        "share of zeros of the sparsest net trained; nothing sparser should be shown",
+        "sparsity of the sparsest subnet trained; nothing sparser should be shown",
         low=0.0,
         high=0.99,
     )
@@ -46,7 +46,7 @@ class Options:
     )
     random_from: float = option(
         0.0,
-        "random subnets' mean share of zeros is drawn from here to `sparsest`",
+        "random subnets' mean sparsity is drawn from here to `sparsest`",
         low=0.0,
         high=0.99,
     )

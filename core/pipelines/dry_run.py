@@ -1,5 +1,5 @@
-"""A dry run: all that a training builds, two updates on stand-in speech of real shape, and what the
-whole would take on this device.
+"""A dry run: all that a training builds, two updates on synthetic features of real shape, and what
+the whole would take on this device.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BUSY = 0.6
 CHARACTERS_S = 14.5  # characters spoken in a second, spaces included, about
 
 
-def stand_in(
+def synthetic_batch(
     batch_seconds: float,
     vocabulary: int,
     characters: bool,
@@ -56,7 +56,7 @@ def stand_in(
         torch.tensor(lengths),
         torch.tensor(drawn.clip(max=vocabulary - 1)),
         torch.tensor(tokens),
-        [f"stand-in-{seed}-{i}" for i in range(count)],
+        [f"synthetic-{seed}-{i}" for i in range(count)],
         float(lengths.sum()) / 100,
     )
 
@@ -82,9 +82,9 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     times, got = list[float](), list[float]()  # seconds; share of the threads' time
     while len(times) < 2 or (len(times) == 2 and times[1] < LONG_S):
         letters = vocabulary == tokenizer.CHARACTERS
-        batch = stand_in(settings.batch_seconds, vocabulary, letters, len(times), utterance_s).to(
-            learner.device
-        )
+        batch = synthetic_batch(
+            settings.batch_seconds, vocabulary, letters, len(times), utterance_s
+        ).to(learner.device)
         began, worked = time.perf_counter(), time.process_time()
         learner.update(batch)
         if learner.device == "cuda":
@@ -151,7 +151,7 @@ def describe(estimate: dict[str, Any]) -> str:
     return (
         f"built: {estimate['parameters'] / 1e6:.1f} million parameters with one output layer,"
         f" {estimate['prunable'] / estimate['parameters']:.0%} of them prunable\n"
-        f"tried: two updates of {estimate['passes']} pass(es) on stand-in speech,"
+        f"tried: two updates of {estimate['passes']} pass(es) on synthetic features,"
         f" {estimate['seconds_per_update']:.2f} s each"
         f" ({estimate['hardware']}, {estimate['device']}, {estimate['threads']} threads,"
         f" {estimate['precision']})\nmemory: {estimate['memory_bytes'] / 1e9:.1f} GB at most, with"

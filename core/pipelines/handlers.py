@@ -1,4 +1,4 @@
-"""What each kind of job does with its payload: a function `<kind>_job(payload, report)` for every
+"""What each kind of job does with its payload: a function `<kind>_job(payload, progress)` for every
 one of core.jobs.job.JOB_KINDS.
 
 Torch is loaded with the other modules of core.pipelines, by the kinds that need it.

@@ -19,8 +19,8 @@ from core.speech import features, normalizer
 
 
 def prepare(speech: SpeechRecipe, progress: ProgressCallback) -> Path:
-    """Features, tokens and lists of a recipe's speech, made once. Raises Interrupted when `report`
-    says stop.
+    """Features, tokens and lists of a recipe's speech, made once. Raises Interrupted when
+    `progress` says stop.
     """
 
     def count(done: int, total: int, text: str) -> None:

@@ -185,7 +185,7 @@ def _run(trainer: Trainer, folder: Path, progress: ProgressCallback) -> None:
 
 
 def _listener(prepared: Prepared, built: ResolvedRecipe, method: Method) -> Listen | None:
-    """Word errors for the curves, on the speech held out for searches; none where a corpus holds
+    """WER for the curves, on the held-out set for searches; none where a corpus holds
     nothing out.
     """
     options = built.training

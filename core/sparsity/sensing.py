@@ -1,5 +1,5 @@
-"""Sparse stand-ins of weights by compressed sensing: accelerated iterative shrinkage (FISTA, Beck &
-Teboulle 2009). Knows no method.
+"""Sparse auxiliary variables of weights by compressed sensing: accelerated iterative shrinkage
+(FISTA, Beck & Teboulle 2009). Knows no method.
 
 For weights W [R, C] and a metric G [C, C] it seeks Z of a given number of blocks with (Z - W) G (Z
 - W)' small: G = I is distance in weight space, G = Phi' Phi random measurements, G = X' X the
@@ -49,7 +49,7 @@ def largest_eigenvalue(metric: Tensor, steps: int = 20) -> float:
     return max(1.05 * float(vector @ (metric @ vector)), 1e-12)
 
 
-def stand_in(
+def auxiliary_variable(
     weight: Tensor,
     unit: Unit,
     kept: int,

@@ -1,4 +1,4 @@
-"""The history of a training: rows of metrics.jsonl, and the word errors over all hours heard."""
+"""The history of a training: rows of metrics.jsonl, and the WER over the hours of audio."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def metrics(run: str | Path) -> list[dict[str, Any]]:
 
 
 def curve(run: str | Path) -> list[dict[str, Any]]:
-    """Word errors on held-out speech that this training noted: rows {"audio_hours", "wer": {pass:
+    """WER on held-out speech that this training noted: rows {"audio_hours", "wer": {pass:
     {corpus: rate}}}.
     """
     return [
@@ -65,8 +65,8 @@ def curve(run: str | Path) -> list[dict[str, Any]]:
 
 
 def learning(run: str | Path) -> list[dict[str, Any]]:
-    """The curves of all stages as one, over the hours heard since the first began; each row has its
-    "stage", too.
+    """The curves of all stages as one, over the hours of training audio since the first
+    began; each row has its "stage", too.
     """
     rows, before = [], 0.0
     for number, stage in enumerate(stages(run), 1):

@@ -40,8 +40,8 @@ def _size(row) -> list[str]:
         f"{row.file_bytes / 1e6:.2f} MB on disk, {row.zstd_bytes / 1e6:.2f} MB to download",
         f"{row.nonzero_parameters / 1e6:.2f} of {row.parameters / 1e6:.2f} M parameters are"
         " not zero",
-        f"zeros: {100 * row.sparsity:.1f} % of prunable, {100 * row.sparsity_whole:.1f} %"
-        " of all weights",
+        f"sparsity: {100 * row.sparsity:.1f} % of prunable weights, {100 * row.sparsity_whole:.1f}"
+        " % of all",
     ]
 
 

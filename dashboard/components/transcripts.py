@@ -72,7 +72,7 @@ def _show(
     sparsity: float,
     target: str | transcription.Transcript | None,
 ) -> None:
-    st.markdown(f"**{escape(transcript.subnet)}** &nbsp; :gray[{100 * sparsity:.0f} % zeros]")
+    st.markdown(f"**{escape(transcript.subnet)}** &nbsp; :gray[{100 * sparsity:.0f} % sparsity]")
     compared = target is not None and target is not transcript
     text = target.text if isinstance(target, transcription.Transcript) else target
     pieces = diff.align(text if compared else transcript.text, transcript.text)

@@ -1,4 +1,4 @@
-"""Explore: one slider from dense to tiny; what each size costs in words wrong and saves in
+"""Explore: one slider from dense to tiny; what each size costs in WER and saves in
 megabytes.
 """
 

@@ -370,7 +370,7 @@ def test_a_full_disk_is_said_in_words(house, experiment, monkeypatch, capsys, nu
 def test_sizes_and_measurements_are_printed_in_one_line_each():
     assert (
         listing.short(Subnet("s70", "r", {"a": 0.3}, 0.701, origin="searched"))
-        == "s70: 70.1% zeros, searched"
+        == "s70: 70.1% sparsity, searched"
     )
     told = from_dict(
         Report,

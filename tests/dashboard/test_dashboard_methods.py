@@ -118,7 +118,7 @@ def finished(method: str, model: str):
     pipelines_train._begin(folder, recipe, prepared, made.anatomy)
 
     def noise(*_, **__):
-        yield from (dry_run.stand_in(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
+        yield from (dry_run.synthetic_batch(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
 
     trainer = Trainer(
         built,

@@ -438,7 +438,7 @@ def test_csp_hears_the_inputs_of_every_matrix():
             method.metrics[f"layers.1.{name}"], x.T @ x, rtol=1e-4, atol=1e-4
         )
     method.after_step(0)
-    assert set(method.stand_ins) == {u.name for u in method.anatomy.units} and method.metrics == {}
+    assert set(method.auxiliary) == {u.name for u in method.anatomy.units} and method.metrics == {}
 
 
 def recipe_of(method: str, **options) -> Recipe:

@@ -38,7 +38,7 @@ def test_a_dry_run_needs_no_speech_and_leaves_nothing(own_artifacts):
     assert not paths.runs().exists() and not paths.prepared().exists()
     told = dry_run.describe(found)
     assert (
-        "would hear 6 h" in told
+        "would use 6 h" in told
         and "two updates of 3 pass(es)" in told
         and "utterances of 12.3 s" in told
     )
@@ -62,8 +62,8 @@ def test_what_cannot_be_trained_is_said_by_name(changes, said):
         dry_run.estimate(replace(SMALL, **changes))
 
 
-def test_stand_in_speech_has_real_shape():
-    batch = dry_run.stand_in(150.0, 256, False, 1)
+def test_synthetic_speech_has_real_shape():
+    batch = dry_run.synthetic_batch(150.0, 256, False, 1)
     assert (
         batch.seconds == pytest.approx(150.0, rel=0.1)
         and batch.features.shape[1] == 1230
@@ -74,8 +74,8 @@ def test_stand_in_speech_has_real_shape():
         and int(batch.tokens.max()) < 256
     )
     assert bool((batch.token_lengths * 4 < batch.lengths).all()) and int(batch.tokens.min()) >= 1
-    assert torch.equal(batch.features, dry_run.stand_in(150.0, 256, False, 1).features)
-    letters = dry_run.stand_in(150.0, 29, True, 1)
+    assert torch.equal(batch.features, dry_run.synthetic_batch(150.0, 256, False, 1).features)
+    letters = dry_run.synthetic_batch(150.0, 29, True, 1)
     assert float((letters.token_lengths / letters.lengths * 100).mean()) == pytest.approx(
         14.5, rel=0.02
     )
@@ -130,7 +130,7 @@ def test_papers_recipes_are_tried_by_the_command_line(name, capsys, own_artifact
         and f"two updates of {passes} pass(es)" in told
     )
     assert (
-        f"would hear {updates * 3 / 3600:,.0f} h" in told
+        f"would use {updates * 3 / 3600:,.0f} h" in told
         and "with utterances of 3 s" in told
         and "on this device" in told
     )

@@ -74,13 +74,13 @@ class Spread:
             ray.put([np.array(f) for f in material.features[i::parts]]) for i in range(parts)
         ]
         waves = [ray.put(material.waves(options.speed_utterances))] + [ray.put([])] * (parts - 1)
-        rivals = [ray.put(dense)] + [None] * (parts - 1)
+        dense_files = [ray.put(dense)] + [None] * (parts - 1)
         begun = {
             subnet.name: [
                 hear.options(name=f"{subnet.name} on {material.split}", **self.spread).remote(
                     data, f, w, options, None if subnet.name == evaluation.DENSE else r
                 )
-                for f, w, r in zip(features, waves, rivals)
+                for f, w, r in zip(features, waves, dense_files)
             ]
             for subnet, data in subnets
         }
