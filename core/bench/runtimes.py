@@ -50,7 +50,7 @@ class Arm:
     engine: str
     precision: str
     subnet: str
-    heard: PackedRecognizer
+    recognizer: PackedRecognizer
     ms: list[float]
     tokens: list[list[int]]
 
@@ -61,7 +61,7 @@ def run(options: Options) -> str:
     features = [fbank(wave) for wave, _ in speech]
     arms = list(_arms(options))
     for arm in arms:
-        arm.tokens = [arm.heard.tokens([frames])[0] for frames in features]
+        arm.tokens = [arm.recognizer.tokens([frames])[0] for frames in features]
     _time(arms, features, options.chunks)
     return _table(arms, [text for _, text in speech], options)
 
@@ -100,19 +100,21 @@ def _speech(options: Options) -> Iterator[tuple[np.ndarray, str]]:
 
 def _time(arms: list[Arm], features: list[np.ndarray], chunks: int) -> None:
     """Fills `ms`: the same windows through every arm, each first in its turn."""
-    recognizer = arms[0].heard
+    recognizer = arms[0].recognizer
     step_frames, before = recognizer.chunk * recognizer.factor, recognizer.timing.history
     frames = recognizer.normalized(np.concatenate(features))
     windows = [
         frames[None, at : at + before + step_frames]
         for at in range(0, len(frames) - step_frames - before + 1, step_frames)
     ]
-    states, valid = [arm.heard.initial_state(1) for arm in arms], np.array([recognizer.chunk])
+    states, valid = [arm.recognizer.initial_state(1) for arm in arms], np.array([recognizer.chunk])
     for i in range(WARM + chunks):
         for k in range(len(arms)):
             k = (k + i) % len(arms)
             took, (_, states[k]) = _clocked(
-                lambda k=k, i=i: arms[k].heard.step(windows[i % len(windows)], valid, states[k])
+                lambda k=k, i=i: arms[k].recognizer.step(
+                    windows[i % len(windows)], valid, states[k]
+                )
             )
             if i >= WARM:
                 arms[k].ms.append(took)
@@ -140,7 +142,7 @@ def _table(arms: list[Arm], texts: list[str], options: Options) -> str:
         first = np.median(by[arm.engine, arm.precision, options.subnets[0]].ms) / median
         int8 = np.median(by["onnx", "int8", options.subnets[0]].ms) / median
         same = sum(a == b for a, b in zip(arm.tokens, reference.tokens))
-        hypotheses = [arm.heard.tokenizer.decode(ids) for ids in arm.tokens]
+        hypotheses = [arm.recognizer.tokenizer.decode(ids) for ids in arm.tokens]
         wer = 100 * scoring.word_edits(texts, hypotheses).rate
         lines.append(
             f"| {arm.engine} {arm.precision} | {arm.subnet} | {median:.2f} ({low:.2f}-{high:.2f}) |"

@@ -50,7 +50,7 @@ class Shards:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         numbers = list(range(-(-count // self.size))) if count is not None else []
-        self.made(split, numbers, progress)
+        self.make_missing(split, numbers, progress)
         if limit is not None:
             numbers = self._reaching(split, limit, progress)
         for number in numbers:
@@ -61,16 +61,16 @@ class Shards:
         """Shards that hold `limit` s: their length is known only when made, so guess, look and make
         more.
         """
-        numbers = self.made(split, [0], progress)
+        numbers = self.make_missing(split, [0], progress)
         while (have := sum(self._head(split, n)["seconds"] for n in numbers)) < limit:
             if not have:
                 reason = next((row["reason"] for row in self.index(split, 0)[1:]), "no utterances")
                 raise ValueError(f"{self.name}: nothing of {split} could be spoken: {reason}")
             more = max(1, int((limit - have) / (have / len(numbers)) + 0.5))
-            numbers = self.made(split, list(range(len(numbers) + more)), progress)
+            numbers = self.make_missing(split, list(range(len(numbers) + more)), progress)
         return numbers
 
-    def made(self, split: str, numbers: list[int], progress: CountCallback) -> list[int]:
+    def make_missing(self, split: str, numbers: list[int], progress: CountCallback) -> list[int]:
         """These shards, after making those that are missing."""
         missing = [n for n in numbers if not self.whole(split, n)]
         most = self.processes or len(os.sched_getaffinity(0))

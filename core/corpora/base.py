@@ -161,9 +161,9 @@ class FileCorpus(Corpus):
 
     def read(self, split: str) -> Iterable[Item]:
         taken = {} if self._shared else protected(split, self.splits(), self._speakers_of)
-        return without_speakers(self._own(split), taken)
+        return without_speakers(self._items_of(split), taken)
 
-    def _own(self, split: str) -> Iterator[Item]:
+    def _items_of(self, split: str) -> Iterator[Item]:
         """Items of a split as its files have them; what is bad in train stays with train."""
         source = "train" if split == "search" and self._share else split
         for file in self.files[source]:
@@ -179,7 +179,7 @@ class FileCorpus(Corpus):
     def _speakers_of(self, split: str) -> set[str]:
         if split not in self._speakers:
             self._speakers[split] = {
-                i.speaker for i in self._own(split) if isinstance(i, Utterance)
+                i.speaker for i in self._items_of(split) if isinstance(i, Utterance)
             }
         return self._speakers[split]
 

@@ -102,7 +102,7 @@ class Corpus(base.Corpus):
 
     def read(self, split: str) -> Iterator[base.Item]:
         protected = self._protects(split)
-        for item in self._own(split):
+        for item in self._items_of(split):
             if isinstance(item, Utterance):
                 seen = protected.get((item.audio, item.offset)) or protected.get(item.speaker)
                 if seen:
@@ -115,7 +115,7 @@ class Corpus(base.Corpus):
                     protected[(item.audio, item.offset)] = split
             yield item
 
-    def _own(self, split: str) -> Iterator[base.Item]:
+    def _items_of(self, split: str) -> Iterator[base.Item]:
         """Items of a split with prefixed ids, nothing compared yet."""
         prefix, _, name = split.partition("/")
         chosen = (
@@ -137,7 +137,7 @@ class Corpus(base.Corpus):
             above = [s for s in self.splits() if _speakers.level(s) > _speakers.level(split)]
             splits: dict[Any, str] = {}
             for other in above:
-                for item in self._own(other):
+                for item in self._items_of(other):
                     if isinstance(item, Utterance):
                         splits[item.speaker] = splits[(item.audio, item.offset)] = other
             self._protected[split] = splits

@@ -38,7 +38,7 @@ def folders() -> list[Path] | None:
     return None if given is None else [Path(folder) for folder in json.loads(given)]
 
 
-def _own() -> list[Path]:
+def _project_folders() -> list[Path]:
     """Where this project itself keeps speech and language models."""
     return [
         root / name
@@ -59,7 +59,7 @@ def expanded(path: str) -> str:
 def inside(path: str | Path) -> bool:
     """Whether this process may read there; links count as what they point to."""
     allowed = folders()
-    return allowed is None or _below(Path(path), [*allowed, *_own()])
+    return allowed is None or _below(Path(path), [*allowed, *_project_folders()])
 
 
 def check(path: str | Path, where: str, given: str = "") -> None:
@@ -96,7 +96,7 @@ def check_recipe(recipe: dict[str, Any], allowed: Iterable[Path]) -> None:
                 " the server has it) and no ~ are expanded; write the path itself"
             )
         if (os.path.isabs(path) or ".." in Path(path).parts) and not _below(
-            paths.ROOT / path, [*allowed, *_own()]
+            paths.ROOT / path, [*allowed, *_project_folders()]
         ):
             raise ValueError(_refusal(where, text, allowed))
 

@@ -101,13 +101,13 @@ def add(
 
 def cancel(visitor: Visitor, number: int) -> None:
     """See queue.cancel; a visitor's own jobs only."""
-    _own(visitor, number)
+    _check_owner(visitor, number)
     queue.cancel(number)
 
 
 def resume(visitor: Visitor, number: int) -> None:
     """See queue.resume; a visitor's own jobs only, within the limits."""
-    _own(visitor, number)
+    _check_owner(visitor, number)
     with _ONE:
         _within_limits(visitor)
         queue.resume(number)
@@ -119,7 +119,7 @@ def wake_worker(visitor: Visitor) -> None:
     queue.start_worker()
 
 
-def _own(visitor: Visitor, number: int) -> None:
+def _check_owner(visitor: Visitor, number: int) -> None:
     visitor.check(JOBS)
     if not visitor.local and queue.get(number).payload.get("visitor") != visitor.name:
         raise Refused(

@@ -125,14 +125,14 @@ class Worker:
         """One started job to its end, whatever that is."""
         try:
             leases.note(job.id, self.name, pid=handle.pid)
-            code, asked = self._watch(job, handle)
+            code, stopping = self._watch(job, handle)
         finally:
             if not handle.stays or leases.kept(job).cancel:
                 handle.kill()
         job = leases.kept(job)
-        if asked and not job.cancel and (reason := visitors.overdrawn(job)):
+        if stopping and not job.cancel and (reason := visitors.overdrawn(job)):
             leases.fail(job.id, f"stopped: {reason}", self.name, again=False)
-        elif asked or code == STOPPED:
+        elif stopping or code == STOPPED:
             leases.stopped(job.id, self.name)
         elif code == 0:
             leases.finish(job.id, self.name)

@@ -116,13 +116,13 @@ class NGrams:
         length = ids.shape[1]
         scores = self.tables[0].log10[ids[:, -1]].astype(np.float64)
         for order in range(2, min(length, self.order) + 1):
-            gram = self._found(ids[:, length - order :])
-            before = self._found(ids[:, length - order : -1])
+            gram = self._index_of(ids[:, length - order :])
+            before = self._index_of(ids[:, length - order : -1])
             weight = np.where(before >= 0, self.tables[order - 2].back_off[before], 0.0)
             scores = np.where(gram >= 0, self.tables[order - 1].log10[gram], weight + scores)
         return scores
 
-    def _found(self, ids: np.ndarray) -> np.ndarray:
+    def _index_of(self, ids: np.ndarray) -> np.ndarray:
         """Where n-grams [N, length] stand in their table, -1 if nowhere."""
         at = ids[:, 0]
         for order in range(2, ids.shape[1] + 1):

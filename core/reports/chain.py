@@ -38,14 +38,14 @@ def _earlier(run_id: str, seen: set[str]) -> list[dict[str, Any]]:
     try:
         folder = store.run_folder(run_id)
     except ValueError:
-        return _told_elsewhere(run_id)
+        return _recorded_stages(run_id)
     if (folder / paths.CHAIN).is_file():
         return run_files.read_json(folder / paths.CHAIN)["stages"]
     before = store.recipe(folder).init_from
     return [*(_earlier(before, seen | {run_id}) if before else []), stage(folder)]
 
 
-def _told_elsewhere(run_id: str) -> list[dict[str, Any]]:
+def _recorded_stages(run_id: str) -> list[dict[str, Any]]:
     """The stages up to a run that is not here, as far as another released run tells them."""
     for file in sorted(paths.RELEASED.glob(f"*/{paths.CHAIN}")):
         stages = run_files.read_json(file)["stages"]

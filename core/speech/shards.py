@@ -132,12 +132,13 @@ def _run(
     rows: list[dict] = []
     if count <= 1:
         for done, (name, task) in enumerate(tasks.items(), 1):
-            rows += _one(aside, name, task, work, ending)
+            rows += _write_file(aside, name, task, work, ending)
             tell(done, len(tasks), text)
         return rows
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = [
-            pool.submit(_one, aside, name, task, work, ending) for name, task in tasks.items()
+            pool.submit(_write_file, aside, name, task, work, ending)
+            for name, task in tasks.items()
         ]
         for done, future in enumerate(as_completed(waiting), 1):
             rows += future.result()
@@ -145,7 +146,7 @@ def _run(
     return rows
 
 
-def _one(aside: Path, name: str, task: Any, work, ending: str) -> list[dict]:
+def _write_file(aside: Path, name: str, task: Any, work, ending: str) -> list[dict]:
     """One file: the pieces of a task after each other with SPACE before, between and after."""
     space, rows, parts, position = np.zeros(SPACE, np.float32), [], [], SPACE
     for piece in work(task):

@@ -552,7 +552,7 @@ def test_one_verdict_for_every_size_is_asked_for_in_the_set(small_set, monkeypat
     for old, new in (("every = true", "every = 1"), ('"on par"', '"kept most"')):
         other = small_set.with_name("other.toml")
         other.write_text(small_set.read_text().replace(old, new))
-        with pytest.raises(ValueError, match="every is true"):
+        with pytest.raises(ValueError, match="every: expected true"):
             recipe_sets.load(str(other))
 
 
