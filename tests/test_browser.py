@@ -95,7 +95,7 @@ def as_tokens(page) -> None:
     _browser.settled(page)
 
 
-def test_an_upload_is_transcribed_as_the_recogniser_does(house, page, tmp_path):
+def test_an_upload_is_transcribed_as_the_recognizer_does(house, page, tmp_path):
     file = app.noise(tmp_path / "speech.wav", 3.0)
     page.goto(address(house, "transcribe"))
     page.wait_for_selector("h1")

@@ -57,7 +57,7 @@ def check(kind: str, decoder: str) -> str:
     return decoder
 
 
-def labelled(decoder: str, beam: int = 0) -> str:
+def labeled(decoder: str, beam: int = 0) -> str:
     """The decoder as reports name it: with its hypotheses where they are not the usual ones."""
     return f"{decoder} {beam}" if decoder == BEAM_SEARCH and beam not in (0, BEAM) else decoder
 

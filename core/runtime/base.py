@@ -140,7 +140,7 @@ class PackedRecognizer:
             "chunk_ms": float(chunk_ms),
             "lookahead_ms": metadata["anatomy"]["lookahead_ms"],
             "left_context_ms": metadata["anatomy"]["left_context_ms"] if self.chunk else 0.0,
-            "decoder": ctc.labelled(self.decoder, setup.beam),
+            "decoder": ctc.labeled(self.decoder, setup.beam),
             "language_model": (
                 f"{language.name()}, {self.weights.text()}" if language else NO_LANGUAGE
             ),

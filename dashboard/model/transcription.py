@@ -176,7 +176,7 @@ def transcribe(
     `tell(share done, {subnet: text so far})` is called when words change, at most
     every REDRAW_S.
     """
-    streams = {name: item.stream() for name, item in recognizers.items()}
+    streams = {name: recognizer.stream() for name, recognizer in recognizers.items()}
     texts, spent = dict.fromkeys(streams, ""), dict.fromkeys(streams, 0.0)
     shown, last = dict(texts), 0.0
     for start in range(0, len(samples), PACKET):
@@ -214,7 +214,7 @@ def as_document(name: str, run: str, reference: str, received: list[Transcript])
         "audio": name,
         "run": run,
         "reference": reference,
-        "transcripts": [asdict(item) for item in received],
+        "transcripts": [asdict(transcript) for transcript in received],
     }
 
 

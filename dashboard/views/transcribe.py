@@ -54,11 +54,11 @@ def decoded(content: bytes, name: str, mark: str) -> tuple[np.ndarray, list[str]
             st.spinner("Reading the sound ..."),
         ):
             try:
-                result = transcription.load(content, name, changes.append), changes
+                outcome = transcription.load(content, name, changes.append), changes
             except transcription.NotUsable as problem:
-                result = problem
+                outcome = problem
         note.empty()
-        kept = st.session_state["sound"] = (mark, name), result
+        kept = st.session_state["sound"] = (mark, name), outcome
     if isinstance(kept[1], transcription.NotUsable):
         raise kept[1]
     return kept[1]
@@ -240,7 +240,7 @@ def main() -> None:
     if kept and kept[0] == mark:
         from core.speech import normalizer as text
 
-        transcripts.show_results(chosen.run, sizes, name, kept[1], text.normalise(spoken))
+        transcripts.show_results(chosen.run, sizes, name, kept[1], text.normalize(spoken))
 
 
 main()

@@ -78,7 +78,7 @@ def test_differences_of_empty_and_long_texts(reference, heard, rate):
     assert " ".join(p.hypothesis for p in pieces if p.hypothesis) == heard
 
 
-def test_words_are_escaped_and_marked_without_colour_too():
+def test_words_are_escaped_and_marked_without_color_too():
     shown = diff.markup(diff.align("light on now", '<script>alert(1)</script> on "x'))
     assert "<script" not in shown and "&lt;script&gt;" in shown
     shown = diff.markup(diff.align("a b c d", "b c d e"))
@@ -98,9 +98,9 @@ def test_pictures_of_half_an_hour_stay_small():
 
 @pytest.mark.parametrize("hertz", [300, 1000, 4000])
 def test_spectrogram_shows_a_tone_where_it_is(hertz):
-    level, centres = audio_view.spectrogram(tone(1.0, hertz))
+    level, centers = audio_view.spectrogram(tone(1.0, hertz))
     assert level.max() == 0
-    found = centres[level.mean(1).argmax()]
+    found = centers[level.mean(1).argmax()]
     assert abs(found - hertz) < 0.1 * hertz
 
 
