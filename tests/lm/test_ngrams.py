@@ -242,7 +242,10 @@ TWO = HEAD.replace("1=3", "1=3\nngram 2=1") + "\\2-grams:\n"
             HEAD.replace("-1 <s>", "0.5 <s>") + "\\end\\\n",
             "line 6: log10 of a probability is 0.5; allowed are numbers up to 0",
         ),
-        (HEAD.replace("-1 <s>", "-inf <s>") + "\\end\\\n", "line 6: log10 of a probability is -inf"),
+        (
+            HEAD.replace("-1 <s>", "-inf <s>") + "\\end\\\n",
+            "line 6: log10 of a probability is -inf",
+        ),
         (HEAD.replace("-1 <s>", "-1 <s> inf") + "\\end\\\n", "line 6: a back-off weight is inf"),
         (HEAD.replace("-1 <s>", "-1 <s> nan") + "\\end\\\n", "line 6: a back-off weight is nan"),
         (
