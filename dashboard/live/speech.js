@@ -1,7 +1,8 @@
 // A microphone whose words appear while somebody speaks, and a player whose words appear while the sound
 // plays. The page gives `data` (see speech.py); the microphone's sound goes back as the trigger "sound".
 const UNSURE = 0.6; // confidence below which a word is drawn as unsure
-const PACKET_S = 0.32;
+const PACKET_S = 0.32; // of sound before a message is worth sending
+const MESSAGE_S = 2; // of sound in one message, so that words come while a late server catches up
 const PATIENCE_MS = 120000; // without any answer; building a new vocabulary takes about a minute
 const WORKLET = `registerProcessor("pcm", class extends AudioWorkletProcessor {
   process(inputs) { if (inputs[0][0]) this.port.postMessage(inputs[0][0].slice()); return true; } });`;
@@ -166,6 +167,8 @@ class Microphone extends Screen {
     this.button.disabled = false;
     this.canvas.setAttribute("aria-label", "The sound of the microphone");
     this.time.textContent = "";
+    this.sizes.hidden = true; // the player has what was understood
+    this.draw();
   }
 
   answer(data) {
@@ -215,8 +218,9 @@ class Microphone extends Screen {
       return this.stop(why ?? `The microphone cannot be used (${problem.message}). Choose “A file” or “A sample”.`);
     }
     this.session = `${Date.now()}-${Math.random().toString(36).slice(2)}`;
-    Object.assign(this, { state: "listening", sent: 0, total: 0, pieces: [], peaks: [], waiting: false });
+    Object.assign(this, { state: "listening", sent: 0, total: 0, pieces: [], peaks: [], waiting: false, said: false });
     for (const size of this.data.sizes) this.write(size.name, [], "…");
+    this.sizes.hidden = false;
     this.button.disabled = false;
     this.button.textContent = "■ Stop";
     this.note.textContent = "Listening. The first words take a moment: the recognizer is being loaded.";
@@ -254,18 +258,24 @@ class Microphone extends Screen {
   }
 
   send() {
-    const count = this.pieces.reduce((n, piece) => n + piece.length, 0), ending = this.state === "ending";
-    if (this.waiting || (!ending && count < PACKET_S * this.rate())) return;
-    if (ending && this.said) return;
+    const pieces = [], most = MESSAGE_S * this.rate(), ending = this.state === "ending";
+    let count = 0;
+    for (const piece of this.pieces) {
+      if (count >= most) break;
+      pieces.push(piece);
+      count += piece.length;
+    }
+    if (this.waiting || this.said || (!ending && count < PACKET_S * this.rate())) return;
+    const end = ending && pieces.length === this.pieces.length;
     const bytes = new Uint8Array(2 * count);
     let at = 0;
-    for (const piece of this.pieces) { bytes.set(new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength), at); at += piece.byteLength; }
+    for (const piece of pieces) { bytes.set(new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength), at); at += piece.byteLength; }
     let text = "";
     for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
     this.waiting = true;
-    this.said = ending;
+    this.said = end;
     this.patience = setTimeout(() => this.stop("The server does not answer any more. Reload the page and try again."), PATIENCE_MS);
-    this.report("sound", { session: this.session, from: this.sent, rate: this.rate(), end: ending, pcm: btoa(text) });
+    this.report("sound", { session: this.session, from: this.sent, rate: this.rate(), end, pcm: btoa(text) });
   }
 
   rate() {
@@ -274,7 +284,6 @@ class Microphone extends Screen {
 
   finish() {
     this.state = "ending";
-    this.said = false;
     this.close();
     this.button.disabled = true;
     this.note.textContent = "Understanding the last words …";

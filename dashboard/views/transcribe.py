@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core import paths
 from core.records import Subnet
@@ -88,7 +89,13 @@ def pick_source(allowed: bool) -> str:
     """Where the sound comes from: the microphone first; samples where nothing else is allowed."""
     sources = SOURCES if allowed else (SAMPLE,)
     return st.segmented_control(
-        "Sound", sources, required=True, key="source", default=sources[0], width="stretch"
+        "Sound",
+        sources,
+        required=True,
+        key="source",
+        default=sources[0],
+        width="stretch",
+        label_visibility="collapsed",
     )
 
 
@@ -132,10 +139,11 @@ def see_the_sound(samples: np.ndarray) -> None:
             st.plotly_chart(figure, key="spectrogram", config=QUIET)
 
 
-def pick_sizes(chosen: choice.Chosen) -> tuple[dict[str, Subnet], int]:
+def pick_sizes(
+    chosen: choice.Chosen, left: DeltaGenerator, right: DeltaGenerator
+) -> tuple[dict[str, Subnet], int]:
     """The chosen subnet and up to two others, and the chunk in ms."""
     others = [name for name in data.subnet_names(chosen.run) if name != chosen.subnet]
-    left, right = st.columns([2, 1], vertical_alignment="bottom")
     beside = left.multiselect(
         "Sizes beside it",
         others,
@@ -238,7 +246,7 @@ def file_samples(picked: tuple[bytes, str, str], source: str) -> tuple[np.ndarra
 
 @dataclass(frozen=True)
 class Speech:
-    """Sound [N] that is transcribed: `mark` tells it from others, `known` is what was said in it."""
+    """Sound [N] to transcribe: `mark` tells it from others, `known` is what was said in it."""
 
     samples: np.ndarray
     mark: str
@@ -294,11 +302,12 @@ def main() -> None:
     allowed = visit.may(visit.TRANSCRIBE)
     source = pick_source(allowed)
     try:
-        sizes, chunk = pick_sizes(chosen)
+        left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
+        sizes, chunk = pick_sizes(chosen, left, right)
     except ValueError as problem:
         st.error(f"This size cannot be opened: {escape(problem)}")
         return
-    way = vocabulary.pick_way()
+    way = vocabulary.pick_way(middle)
     how = repr((chosen.run, sizes, chunk, way))
     open_all = functools.partial(load, chosen.run, sizes, chunk, way)
     sound = spoken(list(sizes), open_all, how) if source == VOICE else picked_speech(source)
