@@ -247,6 +247,16 @@ class Report:
     speed_ratio_high: float | None = None
 
 
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word, where in the sound it lies (s), and how sure the network is of it, 0..1."""
+
+    text: str
+    begin_s: float
+    end_s: float
+    confidence: float
+
+
 class RunProgress(Protocol):
     """A ProgressCallback that is also told which run the work belongs to, as soon as that is
     known.

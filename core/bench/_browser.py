@@ -172,4 +172,4 @@ def upload(page: Any, file: Path) -> None:
     """Hand a file to the Transcribe page."""
     page.get_by_text("A file", exact=True).click()
     page.locator('input[type="file"]').set_input_files(str(file))
-    page.locator('[data-testid="stAudio"]').wait_for(timeout=PATIENCE_S * 1000)
+    page.locator(".speech canvas").wait_for(timeout=PATIENCE_S * 1000)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from core.decoding.graph_search import GraphSearch, Weights
+from core.decoding.graph_search import GraphSearch, Weights, Word
 from core.lm.graph import Graph
 from core.speech.tokenizer import Tokenizer
 
@@ -132,6 +132,11 @@ class Spelled:
 
     def finish(self) -> None:
         self.decoder.finish()
+
+    @property
+    def words(self) -> list[Word]:
+        """None: tokens alone keep no times."""
+        return []
 
     @property
     def text(self) -> str:
