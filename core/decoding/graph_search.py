@@ -30,8 +30,8 @@ class Weights:
 
     scale: float = 0.8  # of the frames' log-probabilities
     blank_penalty: float = 3.0  # ln, taken off the blank: CTC nets are too sure of it
-    beam: float = 14.0
-    max_active: int = 3000  # hypotheses of a frame, at most
+    beam: float = 11.0  # 14 with 3000: 0.9 points of WER better on dev, in 4 to 9 times the time
+    max_active: int = 1500  # hypotheses of a frame, at most
 
     def text(self) -> str:
         """As reports name them."""
