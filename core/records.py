@@ -20,7 +20,7 @@ CountCallback = Callable[[int, int, str], None]  # (items done, items in all, wh
 # consecutive outputs of one input that are kept or pruned together (METHODS: 8x1 blocks), unless a
 # method wants others
 BLOCK = 8
-KINDS = (
+BRANCH_KINDS = (
     "feed-forward",
     "attention",
     "convolution",
@@ -44,7 +44,7 @@ def option(
     """A field of a plug-in's `Options`: default, one line of help, unit and allowed range
     (inclusive).
 
-    The catalogue reads these calls from the source with `ast`, so arguments must be literals.
+    The catalog reads these calls from the source with `ast`, so arguments must be literals.
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
     if isinstance(default, (dict, list)):
@@ -94,7 +94,7 @@ class Unit:
     """One prunable weight matrix [R, C]; `name` is its parameter's name without '.weight'."""
 
     name: str
-    kind: str  # one of KINDS
+    kind: str  # one of BRANCH_KINDS
     layer: int  # block index, from 0
     branch: str  # its residual branch, e.g. "blocks.3.attention"; "" = none: it is always run
     rows: int  # outputs, a multiple of `block`
@@ -146,12 +146,9 @@ class Origin(StrEnum):
 
 # prefixes of names in files older than `origin`, which name a byte budget: s70, u70, ...
 _OLD_NAME = re.compile(r"([surm])\d+(\.\d+)?")
-_OLD_ORIGIN = {
-    "s": Origin.SEARCHED,
-    "u": Origin.UNIFORM,
-    "r": Origin.RANDOM,
-    "m": Origin.MAGNITUDE,
-}
+_OLD_ORIGIN = dict(
+    zip("surm", (Origin.SEARCHED, Origin.UNIFORM, Origin.RANDOM, Origin.MAGNITUDE), strict=True)
+)
 
 
 @dataclass(frozen=True)
@@ -237,8 +234,7 @@ class Report:
     resampled: str = ""  # what the intervals resample; "" in reports older than this field
     # phoneme error rate of the model alone, greedily; None where tokens are no phonemes
     per: float | None = None
-    # from files while loading; None where nobody counted, and in reports older than this field
-    bytes_read: int | None = None
+    bytes_read: int | None = None  # from files while loading; None where nobody counted
     # time of this run's dense subnet over this one's, timed in turn: above 1 = faster; median,
     # lowest and highest of the rounds (evaluation/latency.py). None for dense itself, where the two
     # were not timed in turn, and in reports older than these fields
@@ -247,10 +243,18 @@ class Report:
     speed_ratio_high: float | None = None
 
 
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word, where in the sound it lies (s), and how sure the network is of it, 0..1."""
+
+    text: str
+    begin_s: float
+    end_s: float
+    confidence: float
+
+
 class RunProgress(Protocol):
-    """A ProgressCallback that is also told which run the work belongs to, as soon as that is
-    known.
-    """
+    """A ProgressCallback that is also told which run the work belongs to, once that is known."""
 
     def __call__(self, progress: float, message: str, eta_s: float | None, /) -> bool: ...
 

@@ -360,10 +360,3 @@ def reference(*given, **asked):
     from core import runtime
 
     return runtime.load(*given, engine="torch", **asked)
-
-
-def reference(*given, **asked):
-    """core.runtime.load with the engine that the others are held against."""
-    from core import runtime
-
-    return runtime.load(*given, engine="torch", **asked)

@@ -200,7 +200,9 @@ class Screen {
     this.slider.setAttribute("aria-valuetext", this.sentence(p));
     const [wer, mb, ms] = this.values;
     wer.big.textContent = `${sign}${(100 * p.wer).toFixed(1)} %`;
-    wer.small.textContent = p.measured ? `95 % CI ${(100 * p.low).toFixed(1)}–${(100 * p.high).toFixed(1)}` : "estimated, not measured";
+    const per = p.per == null ? "" : ` · PER ${(100 * p.per).toFixed(1)} %`;
+    wer.small.textContent = p.measured ? `95 % CI ${(100 * p.low).toFixed(1)}–${(100 * p.high).toFixed(1)}${per}` : "estimated, not measured";
+    wer.small.title = per && "Phoneme error rate: the network alone, without lexicon and language model";
     mb.big.textContent = `${sign}${digits(p.mb)} MB`;
     mb.small.textContent = `dense: ${digits(this.stops[0].mb)} MB`;
     ms.big.textContent = p.ms === null ? "not timed" : `${p.predicted ? "≈ " : sign}${digits(p.ms)} ms`;

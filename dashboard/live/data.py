@@ -79,7 +79,7 @@ def stops_of(run: str, points: pd.DataFrame) -> list[dict[str, Any]]:
         if rung.name not in own.index:
             continue
         row = own.loc[rung.name]
-        ms = row["chunk_median_ms"]
+        ms, per = row["chunk_median_ms"], row["per"]
         stops.append(
             {
                 "name": rung.name,
@@ -90,6 +90,7 @@ def stops_of(run: str, points: pd.DataFrame) -> list[dict[str, Any]]:
                 "mb": round(float(row["zstd_bytes"]) / 1e6, 4),
                 "ms": None if pd.isna(ms) else float(ms),
                 "predicted": bool(row.get("predicted", False)),  # the ms
+                "per": None if pd.isna(per) else float(per),
             }
         )
     mark_beaten(stops)

@@ -8,7 +8,6 @@ transcribed; torch is one of them, for models that no other engine runs.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,37 +18,18 @@ from typing import Any
 import numpy as np
 
 from core import paths
+from dashboard.model.listening import AT_ONCE, RATE, SHORTEST_S, THREADS, Listening, Transcript
 
-RATE = 16000
 MOST_MB = 100
 MOST_MINUTES = 30
-SHORTEST_S = 0.1
 MOST_VALUES = 2e8  # decoded samples of all channels: 30 minutes of stereo at 48 kHz are 173 million
 MOST_DECODING_S = 60.0
-AT_ONCE = 2  # transcriptions, and files being decoded, in this server at the same time
 PACKET = 5120  # samples handed over at once: 320 ms
-THREADS = max(
-    1, (os.cpu_count() or 1) // AT_ONCE
-)  # for each, so that two do not fight over the same cores
 REDRAW_S = 0.1  # the page is told of new words at most this often
 
 
 class NotUsable(ValueError):
     """The recording cannot be transcribed; the text says what came, what is allowed, what to do."""
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """One subnet's transcript. `seconds` is computing time alone, in s; rtf = seconds /
-    audio_seconds.
-    """
-
-    subnet: str
-    text: str
-    seconds: float
-    audio_seconds: float
-    rtf: float
-    conditions: dict[str, Any]
 
 
 def load(data: bytes, name: str, note: Callable[[str], None] = lambda text: None) -> np.ndarray:
@@ -170,42 +150,22 @@ def recognizer(packed: bytes, chunk_ms: float, way: Way) -> Any:
 def transcribe(
     recognizers: dict[str, Any], samples: np.ndarray, tell: Callable[[float, dict[str, str]], None]
 ) -> list[Transcript]:
-    """Stream samples [N] through every recognizer in turn, packet by packet; only its own time
-    counts for each.
+    """Stream samples [N] through every recognizer in turn, packet by packet.
 
     `tell(share done, {subnet: text so far})` is called when words change, at most
     every REDRAW_S.
     """
-    streams = {name: item.stream() for name, item in recognizers.items()}
-    texts, spent = dict.fromkeys(streams, ""), dict.fromkeys(streams, 0.0)
-    shown, last = dict(texts), 0.0
+    listening = Listening(recognizers)
+    shown, last = dict.fromkeys(recognizers, ""), 0.0
     for start in range(0, len(samples), PACKET):
-        packet = samples[start : start + PACKET]
-        for name, stream in streams.items():
-            clock = time.perf_counter()
-            texts[name] = stream.accept(packet)
-            spent[name] += time.perf_counter() - clock
+        texts = listening.accept(samples[start : start + PACKET])
         now = time.monotonic()
         if now - last >= REDRAW_S and (texts != shown or now - last >= 1):
-            tell(min(1.0, (start + PACKET) / len(samples)), dict(texts))
-            shown, last = dict(texts), now
-    for name, stream in streams.items():
-        clock = time.perf_counter()
-        texts[name] = stream.finish()
-        spent[name] += time.perf_counter() - clock
-    tell(1.0, dict(texts))
-    length = len(samples) / RATE
-    return [
-        Transcript(
-            name,
-            texts[name],
-            spent[name],
-            length,
-            spent[name] / length,
-            recognizers[name].conditions | {"threads": THREADS},
-        )
-        for name in streams
-    ]
+            tell(min(1.0, listening.samples / len(samples)), texts)
+            shown, last = texts, now
+    received = listening.finish()
+    tell(1.0, {item.subnet: item.text for item in received})
+    return received
 
 
 def as_document(name: str, run: str, reference: str, received: list[Transcript]) -> dict[str, Any]:

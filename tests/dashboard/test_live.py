@@ -47,7 +47,13 @@ def test_stops_are_the_measured_sizes_with_their_own_numbers(run):
             report.wer_high,
         )
         assert stop["mb"] == pytest.approx(report.zstd_bytes / 1e6, abs=1e-4)
+        assert stop["per"] is None
     json.dumps(feed)
+
+
+def test_the_phoneme_error_rate_stands_beside_the_word_error_rate(run):
+    feed = live.payload(run, points(run).assign(per=0.125), 70.0, [])
+    assert {stop["per"] for stop in feed["stops"]} == {0.125}
 
 
 def test_a_stop_is_beaten_when_another_is_no_larger_and_better():

@@ -16,13 +16,12 @@ from core.lm import arpa, estimation
 from core.lm.languages import Language
 from core.registry import plugins
 from core.runtime.base import PackedRecognizer
-from core.runtime.base import PackedRecognizer
 from core.speech import audio
 from core.speech.features import fbank
 from tests import standin
 from tests.models import test_lstm_transducer, test_transducer
 from tests.runtime import test_recognizer
-from tests.standin import reference, reference
+from tests.standin import reference
 
 MODELS = plugins.names("models")
 SHIPPED = {

@@ -160,8 +160,8 @@ def test_a_given_vocabulary_makes_other_words_unknown():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: estimation.estimate([["a"]], 7), "order must be from 1 to 6, but 7"),
-        (lambda: estimation.estimate([["a"]], 0), "order must be from 1 to 6, but 0"),
+        (lambda: estimation.estimate([["a"]], 7), "order: expected a number from 1 to 6, got 7"),
+        (lambda: estimation.estimate([["a"]], 0), "order: expected a number from 1 to 6, got 0"),
         (lambda: estimation.estimate([[]], 2), "no words"),
         (lambda: read_sentences(["nowhere.txt"]), "text = 'nowhere.txt' cannot be read"),
     ],
@@ -242,7 +242,10 @@ TWO = HEAD.replace("1=3", "1=3\nngram 2=1") + "\\2-grams:\n"
             HEAD.replace("-1 <s>", "0.5 <s>") + "\\end\\\n",
             "line 6: log10 of a probability is 0.5; allowed are numbers up to 0",
         ),
-        (HEAD.replace("-1 <s>", "-inf <s>") + "\\end\\\n", "line 6: log10 of a probability is -inf"),
+        (
+            HEAD.replace("-1 <s>", "-inf <s>") + "\\end\\\n",
+            "line 6: log10 of a probability is -inf",
+        ),
         (HEAD.replace("-1 <s>", "-1 <s> inf") + "\\end\\\n", "line 6: a back-off weight is inf"),
         (HEAD.replace("-1 <s>", "-1 <s> nan") + "\\end\\\n", "line 6: a back-off weight is nan"),
         (

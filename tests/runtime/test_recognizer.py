@@ -18,7 +18,7 @@ from core.speech import audio
 from core.speech.features import fbank
 from core.storage import packing, store
 from tests import standin
-from tests.standin import reference, reference
+from tests.standin import reference
 
 
 @pytest.fixture(scope="module", autouse=True)
