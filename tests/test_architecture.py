@@ -24,8 +24,8 @@ storage         checksums run_files store metrics block_arrays packing remote_fi
                 device_cost devices
 jobs            job policy confinement heartbeat ray_client schema spare database queue leases
                 visitors
-speech          marks audio_limits containers av_decoder decoders loudness pipes audio chunks features
-                 chunks augment normalizer phones lexicon tokenizer acoustics shards grammar
+speech          marks audio_limits containers av_decoder decoders loudness pipes audio chunks
+                 features augment normalizer phones lexicon tokenizer acoustics shards grammar
 speech.voices   *
 corpora         *
 lm              ngrams arpa estimation pruning interpolation text graph grammars languages

@@ -252,7 +252,7 @@ def _timing(arm: Arm) -> dict[str, Any]:
 def _profile(
     name: str, shapes: list[dict[str, Any]], runtimes: dict[str, str], arms: list[Arm]
 ) -> dict[str, Any]:
-    machine = {
+    machine: dict[str, str | int] = {
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
         "memory_mb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6),
@@ -262,7 +262,7 @@ def _profile(
     return {
         "format": FORMAT,
         "version": VERSION,
-        "name": (" ".join(name.split()) or machine["processor"])[:80],
+        "name": (" ".join(name.split()) or _processor())[:80],
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine,
         "runtimes": runtimes,
