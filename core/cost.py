@@ -76,7 +76,7 @@ def check(anatomy: Anatomy, keep: dict[str, float]) -> None:
         )
     wrong = {n: k for n, k in keep.items() if not 0.0 <= k <= 1.0}
     if wrong:
-        raise ValueError(f"the share kept must lie in 0..1, came {dict(list(wrong.items())[:5])}")
+        raise ValueError(f"expected shares kept in 0..1, got {dict(list(wrong.items())[:5])}")
 
 
 def branches_off(anatomy: Anatomy, keep: dict[str, float]) -> frozenset[str]:
@@ -218,7 +218,7 @@ def file_bytes(anatomy: Anatomy, keep: dict[str, float]) -> int:
 def uniform(anatomy: Anatomy, sparsity: float) -> dict[str, float]:
     """The same sparsity in every unit."""
     if not 0.0 <= sparsity <= 1.0:
-        raise ValueError(f"sparsity is a share of zeros in 0..1, came {sparsity}")
+        raise ValueError(f"expected a sparsity in 0..1, got {sparsity}")
     return {u.name: 1.0 - sparsity for u in anatomy.units}
 
 

@@ -20,7 +20,7 @@ CountCallback = Callable[[int, int, str], None]  # (items done, items in all, wh
 # consecutive outputs of one input that are kept or pruned together (METHODS: 8x1 blocks), unless a
 # method wants others
 BLOCK = 8
-KINDS = (
+BRANCH_KINDS = (
     "feed-forward",
     "attention",
     "convolution",
@@ -44,7 +44,7 @@ def option(
     """A field of a plug-in's `Options`: default, one line of help, unit and allowed range
     (inclusive).
 
-    The catalogue reads these calls from the source with `ast`, so arguments must be literals.
+    The catalog reads these calls from the source with `ast`, so arguments must be literals.
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
     if isinstance(default, (dict, list)):
@@ -94,7 +94,7 @@ class Unit:
     """One prunable weight matrix [R, C]; `name` is its parameter's name without '.weight'."""
 
     name: str
-    kind: str  # one of KINDS
+    kind: str  # one of BRANCH_KINDS
     layer: int  # block index, from 0
     branch: str  # its residual branch, e.g. "blocks.3.attention"; "" = none: it is always run
     rows: int  # outputs, a multiple of `block`
@@ -245,6 +245,16 @@ class Report:
     speed_ratio: float | None = None
     speed_ratio_low: float | None = None
     speed_ratio_high: float | None = None
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word, where in the sound it lies (s), and how sure the network is of it, 0..1."""
+
+    text: str
+    begin_s: float
+    end_s: float
+    confidence: float
 
 
 class RunProgress(Protocol):

@@ -46,15 +46,15 @@ def page_facts(file: Path) -> dict:
 
 def pages(folder: Path = HERE / "views") -> list:
     """Every page of the folder, in the order the pages ask for; the first is the front page."""
-    result = [
+    modules = [
         (page_facts(file), file)
         for file in sorted(folder.glob("*.py"))
         if not file.name.startswith("_")
     ]
-    result.sort(key=lambda item: (item[0]["ORDER"], item[1].name))
+    modules.sort(key=lambda page: (page[0]["ORDER"], page[1].name))
     return [
         st.Page(file, title=facts["TITLE"], icon=facts["ICON"], url_path=file.stem, default=i == 0)
-        for i, (facts, file) in enumerate(result)
+        for i, (facts, file) in enumerate(modules)
     ]
 
 

@@ -36,10 +36,10 @@ UNREADABLE = (
 
 def _folder_times() -> tuple:
     """Name and times of every run's folder and marker: what the list of runs hangs on."""
-    result = []
+    times = []
     for parent in (paths.RELEASED, paths.runs()):
         for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-            result.append(
+            times.append(
                 (
                     str(folder),
                     *(
@@ -48,7 +48,7 @@ def _folder_times() -> tuple:
                     ),
                 )
             )
-    return tuple(result)
+    return tuple(times)
 
 
 def time_of(file: str | Path) -> int:
@@ -102,15 +102,15 @@ def run_title(run: str) -> str:
 
 def problems() -> dict[str, str]:
     """{run id: why it cannot be read} over the runs on disk; empty when all is well."""
-    result = {info.id: info.broken for info in _runs() if info.broken}
+    broken = {info.id: info.broken for info in _runs() if info.broken}
     for run in run_ids():
         for read in (anatomy, subnets, reports):
             try:
                 read(run)
             except ValueError as error:
-                result[run] = str(error)
+                broken[run] = str(error)
                 break
-    return result
+    return broken
 
 
 def stamp(run: str) -> tuple[int, ...]:
@@ -266,10 +266,12 @@ def rank_steps(run: str) -> list[int]:
 def mask(run: str, chosen: Subnet, unit_name: str, step: int | None = None) -> np.ndarray:
     """bool [R/b, C]: which blocks of one matrix are kept."""
     units = {unit.name: unit for unit in anatomy(run).units}
-    result = ranks(run, step)
-    if unit_name not in result or unit_name not in units:
+    block_ranks = ranks(run, step)
+    if unit_name not in block_ranks or unit_name not in units:
         raise ValueError(f"Run “{run}” keeps no mask of “{unit_name}”.")
-    return result[unit_name] < cost.blocks_kept(units[unit_name], chosen.keep.get(unit_name, 1.0))
+    return block_ranks[unit_name] < cost.blocks_kept(
+        units[unit_name], chosen.keep.get(unit_name, 1.0)
+    )
 
 
 # --- measurements

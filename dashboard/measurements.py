@@ -31,7 +31,7 @@ def points(runs: tuple[str, ...]) -> pd.DataFrame:
             readable.append((run, data.stamp(run)))
             data.reports(run), data.subnets(run)
         except ValueError:
-            readable = [item for item in readable if item[0] != run]
+            readable = [entry for entry in readable if entry[0] != run]
     return _points(tuple(readable))
 
 

@@ -76,7 +76,9 @@ def train(folder: Path, pipe: int, inside: str | None) -> None:
         updates=UPDATES,
         snapshots=0,
     )
-    made.o = type(made.o)(**{**vars(made.o), "log_every": 1, "checkpoint_every": EVERY})
+    made.options = type(made.options)(
+        **{**vars(made.options), "log_every": 1, "checkpoint_every": EVERY}
+    )
     made.resume()
     os.write(pipe, made.step.to_bytes(2, "big"))
     if inside:

@@ -95,14 +95,14 @@ def as_tokens(page) -> None:
     _browser.settled(page)
 
 
-def test_an_upload_is_transcribed_as_the_recogniser_does(house, page, tmp_path):
+def test_an_upload_is_transcribed_as_the_recognizer_does(house, page, tmp_path):
     file = app.noise(tmp_path / "speech.wav", 3.0)
     page.goto(address(house, "transcribe"))
     page.wait_for_selector("h1")
     _browser.upload(page, file)
     _browser.settled(page)
     as_tokens(page)
-    page.get_by_role("button", name="Transcribe", exact=True).click()
+    page.get_by_role("button", name="Transcribe and play").click()
     page.get_by_text("Transcripts").wait_for()
     _browser.settled(page)
     assert page.locator('[data-testid="stException"]').count() == 0
@@ -124,28 +124,71 @@ def test_an_upload_is_transcribed_as_the_recogniser_does(house, page, tmp_path):
     )
 
 
-def test_a_voice_is_recorded_and_transcribed(house, chromium):
+@pytest.fixture
+def speaker(house, chromium):
+    """A phone with a microphone, before the Transcribe page."""
     page = chromium.new_page(viewport={"width": 390, "height": 844}, permissions=["microphone"])
+    page.set_default_timeout(30_000)
     page.goto(address(house, "transcribe"))
     page.wait_for_selector("h1")
-    page.get_by_text("My voice", exact=True).click()
-    button = page.locator('[data-testid="stAudioInputActionButton"]').first
-    button.click()
-    page.wait_for_timeout(2500)
-    button.click()
     as_tokens(page)
-    page.get_by_role("button", name="Transcribe", exact=True).click()
-    page.get_by_text("Transcripts").wait_for()
-    _browser.settled(page)
-    assert page.locator('[data-testid="stException"]').count() == 0
-    seconds = float(
-        re.search(
-            r"See the sound \(([\d.]+) seconds\)",
-            page.locator('[data-testid="stMain"]').inner_text(),
-        )[1]
-    )
-    assert 1 < seconds < 10
+    yield page
     page.close()
+
+
+def test_words_appear_while_somebody_speaks(speaker):
+    """Words of both sizes grow in the page before Stop is pressed; then the recording can be
+    played.
+    """
+    speaker.get_by_role("button", name="● Speak").click()
+    first = speaker.locator(".speech .size .words").first
+    speaker.wait_for_function("box => /[a-z]/.test(box.textContent)", arg=first.element_handle())
+    early = first.inner_text()
+    speaker.wait_for_function(
+        "([box, early]) => box.textContent.trim().length > early.length",
+        arg=[first.element_handle(), early],
+    )
+    speaker.get_by_role("button", name="■ Stop").click()
+    speaker.get_by_role("button", name="▶ Play").wait_for()
+    _browser.settled(speaker)
+    assert speaker.locator('[data-testid="stException"]').count() == 0
+    assert speaker.get_by_role("button", name="● Speak").count() == 1
+    microphone, player = speaker.locator(".speech").all()
+    assert microphone.locator(".size").count() == player.locator(".size").count() == 2
+    assert len(player.locator(".words").first.inner_text()) >= len(early)
+    seconds = float(re.search(r"/ 0:([\d.]+)", player.locator(".time").inner_text())[1])
+    assert 1 < seconds < 30
+
+
+def test_without_a_microphone_the_page_says_what_to_do(house, chromium):
+    page = chromium.new_page()
+    page.add_init_script(
+        "navigator.mediaDevices.getUserMedia = async () => {"
+        " throw new DOMException('', 'NotFoundError'); }"
+    )
+    page.goto(address(house, "transcribe"))
+    page.get_by_role("button", name="● Speak").click()
+    page.get_by_text("No microphone was found").first.wait_for()
+    assert page.get_by_role("button", name="● Speak").is_enabled()
+    page.close()
+
+
+def test_words_of_a_file_appear_as_it_plays(house, page, tmp_path):
+    file = app.noise(tmp_path / "speech.wav", 5.0)
+    page.goto(address(house, "transcribe"))
+    page.wait_for_selector("h1")
+    _browser.upload(page, file)
+    as_tokens(page)
+    page.get_by_role("button", name="Transcribe and play").click()
+    words = page.locator(".speech .size .words").first
+    words.wait_for()
+    whole = page.locator('[data-testid="stHtml"]').last.inner_text()
+    lengths = []
+    for _ in range(12):
+        lengths.append(len(words.inner_text()))
+        page.wait_for_timeout(500)
+    assert lengths == sorted(lengths)
+    assert lengths[0] < lengths[-1] == len(" ".join(whole.split())), lengths
 
 
 def test_two_visitors_at_once_get_their_own_words(house, chromium, tmp_path):
@@ -157,7 +200,7 @@ def test_two_visitors_at_once_get_their_own_words(house, chromium, tmp_path):
     for page in pages:
         _browser.settled(page)
         as_tokens(page)
-        page.get_by_role("button", name="Transcribe", exact=True).click()
+        page.get_by_role("button", name="Transcribe and play").click()
     for page, own, other in zip(pages, ("s50", "s90"), ("s90", "s50")):
         page.get_by_text("Transcripts").wait_for()
         _browser.settled(page)

@@ -83,7 +83,7 @@ ELSEWHERE = {
     "bench scale": "bench/test_scale.py",
     "bench app": "test_browser.py",
     "train RECIPE --runner ray": "jobs/test_ray.py",
-    "train RECIPE --dry-run": "pipelines/test_rehearsal.py",
+    "train RECIPE --dry-run": "pipelines/test_dry_run.py",
     "train --resume": "cli/test_cli.py",
 }
 BOOK = "it was the best of times it was the worst of times\n" * 3 + "it was the age of wisdom\n" * 3

@@ -75,7 +75,7 @@ def made(folder: Path, case: str, group: processes.Group | None = None, **traini
         **more | training,
     )
     one.batches = Parts(group.rank, group.size) if group else Parts()
-    one.o = Options(**{**vars(one.o), "chunks_ms": [160, 0]})
+    one.options = Options(**{**vars(one.options), "chunks_ms": [160, 0]})
     one.group, one.keeps = group, group is None or group.keeps
     return one
 
@@ -101,7 +101,7 @@ def main(folder: Path) -> None:
                 folder / f"{case}.safetensors",
             )
     one = made(folder / "stopped", "sandwich", group)
-    one.o = Options(**{**vars(one.o), "log_every": 1})
+    one.options = Options(**{**vars(one.options), "log_every": 1})
     # the last process is asked to stop while update 4 is reported, all stop after the next one
     try:
         one.run(
@@ -116,7 +116,7 @@ def main(folder: Path) -> None:
     again.run(lambda *_: True)
     facts["resumed"] = group.gather(digest(again))
     try:
-        group.once_a_disk(lambda: 1 // 0 if group.rank == 1 else group.rank)
+        group.run_once_per_disk(lambda: 1 // 0 if group.rank == 1 else group.rank)
     except (ValueError, ZeroDivisionError) as error:
         facts["wrong"] = group.gather(f"{type(error).__name__}: {error}")
     if group.rank == 0:

@@ -104,7 +104,7 @@ def _wait_until_up(server: Server) -> None:
 @contextlib.contextmanager
 def browser(program: str = "", flags: Sequence[str] = ()) -> Iterator[Any]:
     """A headless Chromium driven by playwright. ValueError when one of the two is missing."""
-    program = program or next((result for name in BROWSERS if (result := shutil.which(name))), "")
+    program = program or next((path for name in BROWSERS if (path := shutil.which(name))), "")
     if not program:
         raise ValueError(
             f"no browser found: install one of {', '.join(BROWSERS)}, or say browser=<program>"
@@ -145,11 +145,11 @@ class Traffic:
         log.send("Network.enable")
         return self
 
-    def _loaded(self, url: str, size: float) -> None:
+    def _loaded(self, url: str, byte_count: float) -> None:
         if "/media/" in url:
-            self.app += int(size)
+            self.app += int(byte_count)
         else:
-            self.program += int(size)
+            self.program += int(byte_count)
 
     def _frame(self, event: dict[str, Any]) -> None:
         data, binary = event["response"]["payloadData"], event["response"]["opcode"] == 2
@@ -172,4 +172,4 @@ def upload(page: Any, file: Path) -> None:
     """Hand a file to the Transcribe page."""
     page.get_by_text("A file", exact=True).click()
     page.locator('input[type="file"]').set_input_files(str(file))
-    page.locator('[data-testid="stAudio"]').wait_for(timeout=PATIENCE_S * 1000)
+    page.locator(".speech canvas").wait_for(timeout=PATIENCE_S * 1000)

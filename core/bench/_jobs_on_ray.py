@@ -63,7 +63,7 @@ TINY = (
 
 
 def measure(
-    folder: Path, count: int, updates: int, environment: dict[str, str], result: dict[str, Any]
+    folder: Path, count: int, updates: int, environment: dict[str, str], figures: dict[str, Any]
 ) -> None:
     """Into `result`, as soon as each is known: medians over `count` jobs that do nothing, and ms an
     update of both ways over `updates`,
@@ -83,7 +83,7 @@ def measure(
     if updates:
         with _watched(folder / "mine") as times:
             _here(recipe, folder / "mine")
-        result["update_ms"] = _per_update(times)
+        figures["update_ms"] = _per_update(times)
     with _cluster(environment) as address, _worker(environment):
         settings = {
             "address": address,
@@ -93,11 +93,11 @@ def measure(
         }
         if count:
             done = [_done("search", {"run": ""}, settings) for _ in range(count)]
-            result["ray_job_s"] = round(statistics.median(j.ended - j.created for j in done), 2)
+            figures["ray_job_s"] = round(statistics.median(j.ended - j.created for j in done), 2)
         if updates:
             with _watched(folder / "theirs") as times:
                 _done("train", {"recipe": as_dict(recipe)}, settings)
-            result["ray_update_ms"] = _per_update(times)
+            figures["ray_update_ms"] = _per_update(times)
 
 
 def _here(recipe: Recipe, folder: Path) -> None:
@@ -215,9 +215,9 @@ def _free_ports(count: int) -> list[int]:
     """Ports that nobody uses now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
+        for bound in sockets:
+            bound.bind(("127.0.0.1", 0))
+        return [bound.getsockname()[1] for bound in sockets]
 
 
 def _ready(address: str) -> bool:

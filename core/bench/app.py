@@ -78,11 +78,11 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             "there is no finished run to show: train one first, or copy one to artifacts/released"
         )
-    result: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         (bare := Path(folder) / "bare.py").write_text(BARE, encoding="utf-8")
         with _browser.served(script=bare) as server, _browser.browser(options.browser) as chromium:
-            result["bare_page_s"] = round(
+            figures["bare_page_s"] = round(
                 statistics.median(
                     visit(chromium, server.address, BARE_DRAWN)["seconds"]
                     for _ in range(options.visits)
@@ -91,30 +91,30 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
             )
     with _browser.served() as server, _browser.browser(options.browser) as chromium:
         first = [visit(chromium, server.address, DRAWN) for _ in range(options.visits)]
-        result["first_page_s"] = round(statistics.median(v["seconds"] for v in first), 2)
-        result["sent_MB"] = round(max(v["app"] for v in first) / 1e6, 3)
-        result["program_MB"] = round(max(v["program"] for v in first) / 1e6, 2)
-        result |= drag(chromium, server.address)
-        result |= slide(chromium, server.address, options.moves)
-        result["memory_before_MB"] = round(server.memory() / 1e6)
-        result["transcription_s"] = transcribe(chromium, server.address)
-        result["memory_after_MB"] = round(server.memory() / 1e6)
-    print(TITLE, *table(result), sep="\n", file=sys.stderr)
-    return result
+        figures["first_page_s"] = round(statistics.median(v["seconds"] for v in first), 2)
+        figures["sent_MB"] = round(max(v["app"] for v in first) / 1e6, 3)
+        figures["program_MB"] = round(max(v["program"] for v in first) / 1e6, 2)
+        figures |= drag(chromium, server.address)
+        figures |= slide(chromium, server.address, options.moves)
+        figures["memory_before_MB"] = round(server.memory() / 1e6)
+        figures["transcription_s"] = transcribe(chromium, server.address)
+        figures["memory_after_MB"] = round(server.memory() / 1e6)
+    print(TITLE, *table(figures), sep="\n", file=sys.stderr)
+    return figures
 
 
-def table(result: dict[str, Any]) -> list[str]:
+def table(figures: dict[str, Any]) -> list[str]:
     """Lines for people: what was measured, its value, the aim where there is one."""
     width = max(len(text) for text in MEANING.values())
     lines = []
     for name, text in MEANING.items():
-        if name in result:
+        if name in figures:
             aim = (
-                f"aim {AIMS[name]:g}: {'reached' if result[name] <= AIMS[name] else 'missed'}"
+                f"aim {AIMS[name]:g}: {'reached' if figures[name] <= AIMS[name] else 'missed'}"
                 if name in AIMS
                 else ""
             )
-            lines.append(f"  {text:<{width}}  {result[name]:>8g}  {aim}".rstrip())
+            lines.append(f"  {text:<{width}}  {figures[name]:>8g}  {aim}".rstrip())
     return lines
 
 
@@ -211,12 +211,14 @@ def transcribe(chromium: Any, address: str) -> float:
         page.goto(address + "/transcribe")
         page.wait_for_selector("h1", timeout=_browser.PATIENCE_S * 1000)
         _browser.settled(page)
-        if not page.get_by_text("Spoken by a machine").count():
+        page.get_by_text("A sample", exact=True).click()
+        _browser.settled(page)
+        if not page.locator(".speech canvas").count():
             with tempfile.TemporaryDirectory() as folder:
                 _browser.upload(page, noise(Path(folder) / "noise.wav"))
                 _browser.settled(page)
         start = time.perf_counter()
-        page.get_by_role("button", name="Transcribe", exact=True).click()
+        page.get_by_role("button", name="Transcribe and play").click()
         page.get_by_text("Transcripts").wait_for(timeout=_browser.PATIENCE_S * 1000)
         return round(time.perf_counter() - start, 2)
     finally:

@@ -37,21 +37,32 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
     """
     options = Options(**options) if isinstance(options, dict) else options
     processes = options.processes or len(os.sched_getaffinity(0))
-    size = max(4, min(300, options.utterances // processes))
+    figures = _speed(options, processes) | _difficulty()
+    width = max(map(len, figures))
+    print(
+        TITLE,
+        *(f"  {name:<{width}}  {value}" for name, value in figures.items()),
+        sep="\n",
+        file=sys.stderr,
+    )
+    return figures
+
+
+def _speed(options: Options, processes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         corpus = voice_commands.Corpus(
             voice_commands.Options(
                 test_utterances=options.utterances,
-                shard_utterances=size,
+                shard_utterances=max(4, min(300, options.utterances // processes)),
                 processes=processes,
                 seed=options.seed,
             )
         )
         corpus.folder = Path(folder)
         start, before = time.perf_counter(), _cpu_s()
-        spoken = [item for item in corpus.utterances("test") if isinstance(item, Utterance)]
+        spoken = [u for u in corpus.utterances("test") if isinstance(u, Utterance)]
         created = time.perf_counter() - start
-        files = sorted({item.audio for item in spoken})
+        files = sorted({u.audio for u in spoken})
         with ProcessPoolExecutor(
             processes, mp_context=multiprocessing.get_context("spawn")
         ) as pool:
@@ -59,13 +70,9 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
                 pool.map(_extract, [[u for u in spoken if u.audio == name] for name in files])
             )
         both, busy = time.perf_counter() - start, _cpu_s() - before
-        seconds, stored = (
-            sum(item.seconds for item in spoken),
-            sum(os.path.getsize(name) for name in files),
-        )
-    book = grammar.Grammar()
-    bits, words = book.measure()
-    result = {
+        seconds, stored = sum(u.seconds for u in spoken), sum(map(os.path.getsize, files))
+        voices = {split: len(espeak.Voice.of_split(split)) for split in corpus.splits()}
+    return {
         "utterances": len(spoken),
         "speech_s": round(seconds, 1),
         "feature_frames": frames,
@@ -78,20 +85,20 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
         "processes": processes,
         "cores": len(os.sched_getaffinity(0)),
         "flac_kB_per_s": round(stored / seconds / 1000, 1),
-        "voices": {split: len(espeak.Voice.of_split(split)) for split in corpus.splits()},
+        "voices": voices,
+    }
+
+
+def _difficulty() -> dict[str, Any]:
+    """Of the grammar."""
+    book = grammar.Grammar()
+    bits, words = book.measure()
+    return {
         "words": len(book.vocabulary()),
         "words_per_sentence": round(words, 2),
         "bits_per_sentence": round(bits, 2),
         "word_perplexity": round(book.perplexity(), 1),
     }
-    width = max(map(len, result))
-    print(
-        TITLE,
-        *(f"  {name:<{width}}  {value}" for name, value in result.items()),
-        sep="\n",
-        file=sys.stderr,
-    )
-    return result
 
 
 def _cpu_s() -> float:

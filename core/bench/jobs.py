@@ -79,25 +79,27 @@ def run(options: Options) -> dict[str, Any]:
     from core.storage import packing
 
     data = packing.pack(store.run_folder(name), min(store.subnets(name), key=lambda s: s.sparsity))
-    result: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with _own_queue():
-        result |= _latency(options.jobs)
+        figures |= _latency(options.jobs)
     with _own_queue():
-        result |= _writers(options.writers, options.each)
-    result |= (
+        figures |= _writers(options.writers, options.each)
+    figures |= (
         _evaluation(data)
         | _checkpoint(options.recipe)
         | _on_ray(options.ray_jobs, options.ray_updates)
     )
-    print(TITLE, *table(result), sep="\n", file=sys.stderr)
-    return result
+    print(TITLE, *table(figures), sep="\n", file=sys.stderr)
+    return figures
 
 
-def table(result: dict[str, Any]) -> list[str]:
+def table(figures: dict[str, Any]) -> list[str]:
     """Lines for people; a figure that was not measured has none."""
     width = max(map(len, MEANING.values()))
     return [
-        f"  {text:<{width}}  {result[name]:>8g}" for name, text in MEANING.items() if name in result
+        f"  {text:<{width}}  {figures[name]:>8g}"
+        for name, text in MEANING.items()
+        if name in figures
     ]
 
 
@@ -113,17 +115,17 @@ def _on_ray(count: int, updates: int) -> dict[str, Any]:
         return {}
     from core.bench import _jobs_on_ray
 
-    result: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with _own_queue() as folder:
         try:
-            _jobs_on_ray.measure(folder, count, updates, MODULE, result)
+            _jobs_on_ray.measure(folder, count, updates, MODULE, figures)
         except Exception as error:  # Ray has many
-            result["ray_failed"] = f"{type(error).__name__}: {error}"
+            figures["ray_failed"] = f"{type(error).__name__}: {error}"
             print(
-                f"what its way costs was not measured whole: {result['ray_failed']}",
+                f"what its way costs was not measured whole: {figures['ray_failed']}",
                 file=sys.stderr,
             )
-    return result
+    return figures
 
 
 @contextlib.contextmanager
@@ -230,7 +232,7 @@ def _checkpoint(name: str) -> dict[str, float]:
         trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
         updates, checkpoints = [], []
         for i in range(4):
-            batch = dry_run.stand_in(settings.batch_seconds, 29, True, i)
+            batch = dry_run.synthetic_batch(settings.batch_seconds, 29, True, i)
             began = time.perf_counter()
             trainer.update(batch.to(trainer.device))
             between = time.perf_counter()

@@ -23,7 +23,7 @@ from core.records import Utterance, option
 from core.runtime.base import PackedRecognizer
 from core.speech import audio
 from core.speech.features import fbank
-from core.speech.normalizer import normalise
+from core.speech.normalizer import normalize
 
 WARM = 5  # chunks before the clock counts
 ENGINES = (("torch", "fp32"), ("onnx", "fp32"), ("onnx", "int8"), ("sparse", "fp32"))
@@ -47,7 +47,7 @@ class Arm:
     engine: str
     precision: str
     subnet: str
-    heard: PackedRecognizer
+    recognizer: PackedRecognizer
     ms: list[float]
     tokens: list[list[int]]
 
@@ -58,7 +58,7 @@ def run(options: Options) -> str:
     features = [fbank(wave) for wave, _ in speech]
     arms = list(_arms(options))
     for arm in arms:
-        arm.tokens = [arm.heard.tokens([one])[0] for one in features]
+        arm.tokens = [arm.recognizer.tokens([frames])[0] for frames in features]
     _time(arms, features, options.chunks)
     return _table(arms, [text for _, text in speech], options)
 
@@ -67,7 +67,7 @@ def _arms(options: Options) -> Iterator[Arm]:
     for subnet in options.subnets:
         packed = runtime.packed(options.run, subnet)
         for engine, precision in ENGINES:
-            heard = runtime.load(
+            recognizer = runtime.load(
                 packed,
                 chunk_ms=options.chunk_ms,
                 engine=engine,
@@ -75,7 +75,7 @@ def _arms(options: Options) -> Iterator[Arm]:
                 threads=1,
                 decoder="greedy",
             )
-            yield Arm(engine, precision, subnet, heard, [], [])
+            yield Arm(engine, precision, subnet, recognizer, [], [])
 
 
 def _speech(options: Options) -> Iterator[tuple[np.ndarray, str]]:
@@ -84,29 +84,34 @@ def _speech(options: Options) -> Iterator[tuple[np.ndarray, str]]:
         for file in sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus")):
             yield audio.read(file), file.with_suffix(".txt").read_text(encoding="utf-8").strip()
         return
-    found = [u for u in manifests.lines(Path(options.manifest)) if isinstance(u, Utterance)]
-    if not found:
+    utterances = [u for u in manifests.lines(Path(options.manifest)) if isinstance(u, Utterance)]
+    if not utterances:
         raise ValueError(f"bench runtimes: {options.manifest} holds no recording with text")
-    step = max(1, len(found) // options.utterances)
-    for one in found[::step][: options.utterances]:
-        yield audio.read(one.audio, one.offset, one.seconds), normalise(one.text)
+    step = max(1, len(utterances) // options.utterances)
+    for utterance in utterances[::step][: options.utterances]:
+        yield (
+            audio.read(utterance.audio, utterance.offset, utterance.seconds),
+            normalize(utterance.text),
+        )
 
 
 def _time(arms: list[Arm], features: list[np.ndarray], chunks: int) -> None:
     """Fills `ms`: the same windows through every arm, each first in its turn."""
-    one = arms[0].heard
-    size, before = one.chunk * one.factor, one.timing.history
-    frames = one.normalized(np.concatenate(features))
+    recognizer = arms[0].recognizer
+    step_frames, before = recognizer.chunk * recognizer.factor, recognizer.timing.history
+    frames = recognizer.normalized(np.concatenate(features))
     windows = [
-        frames[None, at : at + before + size]
-        for at in range(0, len(frames) - size - before + 1, size)
+        frames[None, at : at + before + step_frames]
+        for at in range(0, len(frames) - step_frames - before + 1, step_frames)
     ]
-    states, valid = [arm.heard.initial_state(1) for arm in arms], np.array([one.chunk])
+    states, valid = [arm.recognizer.initial_state(1) for arm in arms], np.array([recognizer.chunk])
     for i in range(WARM + chunks):
         for k in range(len(arms)):
             k = (k + i) % len(arms)
             took, (_, states[k]) = _clocked(
-                lambda k=k, i=i: arms[k].heard.step(windows[i % len(windows)], valid, states[k])
+                lambda k=k, i=i: arms[k].recognizer.step(
+                    windows[i % len(windows)], valid, states[k]
+                )
             )
             if i >= WARM:
                 arms[k].ms.append(took)
@@ -114,13 +119,13 @@ def _time(arms: list[Arm], features: list[np.ndarray], chunks: int) -> None:
 
 def _clocked(work: Callable[[], Any]) -> tuple[float, Any]:
     began = time.thread_time()
-    result = work()
-    return 1000 * (time.thread_time() - began), result
+    value = work()
+    return 1000 * (time.thread_time() - began), value
 
 
 def _table(arms: list[Arm], texts: list[str], options: Options) -> str:
     by = {(a.engine, a.precision, a.subnet): a for a in arms}
-    tokenizer = arms[0].heard.tokenizer
+    tokenizer = arms[0].recognizer.tokenizer
     rate = "PER" if tokenizer.unit == "phonemes" else "WER"  # of the network alone, no graph
     references = [tokenizer.reference(text) for text in texts]
     lines = [
@@ -137,8 +142,8 @@ def _table(arms: list[Arm], texts: list[str], options: Options) -> str:
         first = np.median(by[arm.engine, arm.precision, options.subnets[0]].ms) / median
         int8 = np.median(by["onnx", "int8", options.subnets[0]].ms) / median
         same = sum(a == b for a, b in zip(arm.tokens, reference.tokens))
-        heard = [arm.heard.tokenizer.decode(ids) for ids in arm.tokens]
-        wer = 100 * scoring.word_edits(references, heard).rate
+        hypotheses = [arm.recognizer.tokenizer.decode(ids) for ids in arm.tokens]
+        wer = 100 * scoring.word_edits(references, hypotheses).rate
         lines.append(
             f"| {arm.engine} {arm.precision} | {arm.subnet} | {median:.2f} ({low:.2f}-{high:.2f}) |"
             f" {first:.2f} | {int8:.2f} | {same} of {len(texts)} | {wer:.2f} |"

@@ -44,7 +44,7 @@ def run(options: Options) -> dict[str, Any]:
     recipe = replace(recipes.load_recipe(options.recipe), init_from="")
     resolved = ResolvedRecipe(recipe)
     settings = resolved.training
-    facts = dry_run.rehearse(recipe)
+    facts = dry_run.estimate(recipe)
     vocabulary = resolved.speech.vocabulary()
     _, method = build.build(resolved.built(vocabulary), vocabulary, settings.updates)
     macs = dry_run.average(method, settings.updates, dry_run.macs)
@@ -63,12 +63,12 @@ def run(options: Options) -> dict[str, Any]:
 
 def hours(facts: dict[str, Any], grows: bool) -> dict[int, float]:
     """{GPUs: hours}; `grows`: the batch grows with the GPUs, and updates become fewer."""
-    result = {}
+    figures = {}
     for n in COUNTS:
         share = 1.0 if grows else math.ceil(facts["utterances"] / n) / facts["utterances"]
         update_s = max(facts["work_s"] * share, facts["floor_s"]) + facts["ring_s"] * (n - 1) / n
-        result[n] = facts["updates"] / (n if grows else 1) * update_s / 3600
-    return result
+        figures[n] = facts["updates"] / (n if grows else 1) * update_s / 3600
+    return figures
 
 
 def stops(hours: dict[int, float]) -> int:
@@ -79,7 +79,7 @@ def stops(hours: dict[int, float]) -> int:
 
 def page(facts: dict[str, Any], o: Options) -> str:
     """Markdown: the answer, the formula's inputs, the table."""
-    fixed, grown, epochs = facts["fixed"], facts["grown"], facts["heard_hours"] / 960
+    fixed, grown, epochs = facts["fixed"], facts["grown"], facts["audio_hours"] / 960
     inputs = [
         ("parameters", f"{facts['parameters'] / 1e6:.1f} million", "counted"),
         ("work of an update", f"{facts['work'] / 1e12:.2f} TFLOP", "counted"),
@@ -112,7 +112,7 @@ def page(facts: dict[str, Any], o: Options) -> str:
 PAGE = """# What many GPUs would make of the largest recipe
 
 `{recipe}` was never trained. This page divides the work of its updates, counted from the recipe, by
-what GPUs do. Its {heard_hours:,.0f} hours of training audio are {epochs:.0f} epochs of the 960
+what GPUs do. Its {audio_hours:,.0f} hours of training audio are {epochs:.0f} epochs of the 960
 hours of LibriSpeech.
 
 - **64 GPUs, 960 hours**: {grown_64:.2g} hours in all, {epoch_64:.2g} per epoch, if the batch grows

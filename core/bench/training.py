@@ -9,10 +9,8 @@ alone. Each round times the big product, the step and the ceiling in turn.
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from core.pipelines import build, dry_run, speech
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import option
 from core.registry import recipes
-from core.training.trainer import Trainer
+from core.training.learner import Learner
 
 SIDE = 4096  # of the square product
 PRODUCTS = 3  # of them in every round; the best counts
@@ -58,27 +56,26 @@ def run(options: Options) -> dict:
         vocabulary = 257
         lengths = np.random.default_rng(0).uniform(1, 16, options.rounds + 1)
         some = [
-            dry_run.stand_in(settings.batch_seconds, vocabulary, False, i, seconds)
+            dry_run.synthetic_batch(settings.batch_seconds, vocabulary, False, i, seconds)
             for i, seconds in enumerate(lengths)
         ]
     model, method = build.build(resolved.built(vocabulary), vocabulary, settings.updates)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
-        trainer.step = settings.updates - options.rounds - 2  # the phase with the most passes
-        trainer.update(some[0].to(trainer.device))
-        return _measure(trainer, some[1:])
+    learner = Learner(model, method, settings, recipe.seed)
+    learner.step = settings.updates - options.rounds - 2  # the phase with the most passes
+    learner.update(some[0].to(learner.device))
+    return _measure(learner, some[1:])
 
 
-def _measure(trainer: Trainer, batches: list[Batch]) -> dict:
-    kind = torch.bfloat16 if trainer.bf16 else torch.float32
-    anatomy, device = trainer.method.anatomy, trainer.device
+def _measure(learner: Learner, batches: list[Batch]) -> dict:
+    kind = torch.bfloat16 if learner.bf16 else torch.float32
+    anatomy, device = learner.method.anatomy, learner.device
     square = torch.randn(SIDE, SIDE, device=device).to(kind)
     macs = cost.macs_per_second(anatomy)
     rows = []
     for batch in batches:
-        passes = round(sum(p.share for p in trainer.method.plan(trainer.step)))
+        passes = round(sum(p.share for p in learner.method.plan(learner.step)))
         peak = 2 * SIDE**3 / min(_seconds(lambda: square @ square, device) for _ in range(PRODUCTS))
-        took = _seconds(lambda b=batch: trainer.update(b.to(device)), device)
+        took = _seconds(lambda b=batch: learner.update(b.to(device)), device)
         useful = 6 * macs * batch.seconds * passes
         ceiling = (
             _products(
@@ -96,20 +93,20 @@ def _measure(trainer: Trainer, batches: list[Batch]) -> dict:
         "times_real_time_per_pass",
         "products_share_of_step",
     )
-    result = {n: statistics.median(r[i] for r in rows) for i, n in enumerate(names)}
-    result |= {
+    figures = {n: statistics.median(r[i] for r in rows) for i, n in enumerate(names)}
+    figures |= {
         "passes": passes,
         "precision": str(kind).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
     print(
-        f"{result['share_of_peak']:.1%} of the {SIDE}^3 {result['precision']} product"
-        f" ({result['peak_flops'] / 1e9:.0f} GFLOP/s); the step's own matrix products take"
-        f" {result['products_share_of_step']:.0%} of it;\n{result['times_real_time_per_pass']:.0f}"
-        f" x real time a pass, {passes} passes, {result['seconds_per_step']:.2f} s a step,"
-        f" {result['threads']} threads"
+        f"{figures['share_of_peak']:.1%} of the {SIDE}^3 {figures['precision']} product"
+        f" ({figures['peak_flops'] / 1e9:.0f} GFLOP/s); the step's own matrix products take"
+        f" {figures['products_share_of_step']:.0%} of it;\n"
+        f"{figures['times_real_time_per_pass']:.0f} x real time a pass, {passes} passes,"
+        f" {figures['seconds_per_step']:.2f} s a step, {figures['threads']} threads"
     )
-    return result
+    return figures
 
 
 def _products(anatomy, frames: int, kind: torch.dtype, device: str) -> float:

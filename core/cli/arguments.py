@@ -4,6 +4,8 @@ nothing.
 
 from __future__ import annotations
 
+from typing import Any
+
 from core import __version__
 from core.cli import parser, work_arguments
 from core.cli.option_types import Named, finite, names, whole
@@ -26,6 +28,21 @@ def top_parser() -> parser.Parser:
         dest="command", required=True, metavar="COMMAND", parser_class=parser.Parser
     )
     work_arguments.work_commands(commands)
+    for add in (_compare, _transcribe, _lm, _bench, _list, _release, _store_and_fetch):
+        add(commands)
+    work_arguments.jobs_commands(
+        commands.add_parser(
+            "jobs", help="background work: list, add, clone, cancel, resume, log, work"
+        )
+    )
+    for name, c in commands.choices.items():
+        work_arguments.output(c, name in ("transcribe", "evaluate", "list", "jobs"))
+    hidden = commands.add_parser("_job")  # what the worker's child runs
+    hidden.add_argument("id", type=int)
+    return top
+
+
+def _compare(commands: Any) -> None:
     c = commands.add_parser(
         "compare", help="train and measure every arm of a recipe set, or reuse what has not changed"
     )
@@ -42,6 +59,9 @@ def top_parser() -> parser.Parser:
         help="train nothing: write all pages and the claims anew from what was recorded",
     )
     work_arguments.set(c, "change an option of every arm's recipe, e.g. init_from=RUN")
+
+
+def _transcribe(commands: Any) -> None:
     c = commands.add_parser("transcribe", help="write down what audio files say")
     c.add_argument("run", metavar="RUN", help="a run, or the file of one subnet")
     c.add_argument("subnet", metavar="SUBNET", help="a size of the run, e.g. dense or s70")
@@ -64,6 +84,9 @@ def top_parser() -> parser.Parser:
         help="auto (onnx, else torch), or one of: " + ", ".join(plugins.names("runtime")),
     )
     work_arguments.decoding(c)
+
+
+def _lm(commands: Any) -> None:
     c = commands.add_parser(
         "lm", help="make an n-gram language model of training transcripts, or of text"
     )
@@ -91,6 +114,20 @@ def top_parser() -> parser.Parser:
             "(cough) and the other marks of core/speech/marks.py"
         ),
     )
+    _estimation(c)
+    _interpolation(c)
+    c.add_argument(
+        "--out",
+        action=Named,
+        metavar="FILE",
+        help=(
+            "the ARPA file that is written; when not given, one named like its source in "
+            "artifacts/lm/, where the Transcribe page finds it"
+        ),
+    )
+
+
+def _estimation(c: parser.Parser) -> None:
     c.add_argument(
         "--order",
         type=whole(1, 6),
@@ -115,6 +152,9 @@ def top_parser() -> parser.Parser:
         metavar="N",
         help="words that come less often are unknown (%(default)s)",
     )
+
+
+def _interpolation(c: parser.Parser) -> None:
     c.add_argument(
         "--with",
         dest="base",
@@ -132,18 +172,15 @@ def top_parser() -> parser.Parser:
             " sentences"
         ),
     )
-    c.add_argument(
-        "--out",
-        action=Named,
-        metavar="FILE",
-        help=(
-            "the ARPA file that is written; when not given, one named like its source in "
-            "artifacts/lm/, where the Transcribe page finds it"
-        ),
-    )
+
+
+def _bench(commands: Any) -> None:
     c = commands.add_parser("bench", help="measure how fast something is")
     c.add_argument("name", metavar="NAME", help="see `python -m core list bench`")
     work_arguments.set(c, "an option of the bench, e.g. hours=1")
+
+
+def _list(commands: Any) -> None:
     c = commands.add_parser(
         "list", help="show what there is: runs, recipes, recipe sets and the plug-ins of every room"
     )
@@ -157,6 +194,9 @@ def top_parser() -> parser.Parser:
             " without it"
         ),
     )
+
+
+def _release(commands: Any) -> None:
     c = commands.add_parser(
         "release", help="copy a finished run into artifacts/released/ with its model card"
     )
@@ -171,6 +211,9 @@ def top_parser() -> parser.Parser:
     c.add_argument(
         "--samples", action="store_true", help="speak the samples of the Transcribe page anew"
     )
+
+
+def _store_and_fetch(commands: Any) -> None:
     for name, text in (
         ("store", "copy a finished run to a shared disk or object storage"),
         ("fetch", "bring a run from there here"),
@@ -184,13 +227,3 @@ def top_parser() -> parser.Parser:
             metavar="URL",
             help=f"s3://bucket/runs, file:///shared/runs ...; without it ${remote.VARIABLE}",
         )
-    work_arguments.jobs_commands(
-        commands.add_parser(
-            "jobs", help="background work: list, add, clone, cancel, resume, log, work"
-        )
-    )
-    for name, c in commands.choices.items():
-        work_arguments.output(c, name in ("transcribe", "evaluate", "list", "jobs"))
-    hidden = commands.add_parser("_job")  # what the worker's child runs
-    hidden.add_argument("id", type=int)
-    return top

@@ -166,17 +166,17 @@ def resolved(recipe: Recipe) -> str:
     return json.dumps(data, indent=1, ensure_ascii=False)
 
 
-def short(item: Any) -> str:
+def short(created: Any) -> str:
     """A subnet or a report in one line; everything of it is in the run's folder."""
-    if isinstance(item, Subnet):
-        return f"{item.name}: {item.sparsity:.1%} zeros, {item.origin}"
-    if isinstance(item, Report):
+    if isinstance(created, Subnet):
+        return f"{created.name}: {created.sparsity:.1%} sparsity, {created.origin}"
+    if isinstance(created, Report):
         return (
-            f"{item.subnet} on {item.split}, chunk {item.chunk_ms:g} ms: WER"
-            f" {item.wer:.1%} ({item.wer_low:.1%} to {item.wer_high:.1%}),"
-            f" {item.file_bytes / 1e6:.2f} MB"
+            f"{created.subnet} on {created.split}, chunk {created.chunk_ms:g} ms: WER"
+            f" {created.wer:.1%} ({created.wer_low:.1%} to {created.wer_high:.1%}),"
+            f" {created.file_bytes / 1e6:.2f} MB"
         )
-    return str(item)
+    return str(created)
 
 
 def progress(stop: process.Stop, quiet: bool = False) -> Callable[..., bool]:
@@ -213,3 +213,8 @@ def duration(seconds: float) -> str:
     return (
         f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
     )
+
+
+def show(given: Any, data: Any, text: str) -> None:
+    """`data` as JSON where that is asked for, else `text`."""
+    print(as_json(data) if getattr(given, "json", False) else text)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core import bench, paths
-from core.cli import arguments, job_commands, listing, requests
+from core.cli import arguments, job_commands, listing, remote_work, requests
 from core.common.writing import in_words, sweep
 from core.jobs import process
 from core.jobs.runners.base import STOPPED
@@ -58,15 +58,15 @@ def _work(given: Any) -> int:
     """prepare, train, search, evaluate: here and now, or now on other machines."""
     sweep(paths.artifacts())
     if requests.elsewhere(given):
-        return job_commands.elsewhere(given)
-    result: Any
+        return remote_work.run(given)
+    stored: Any
     if given.command in ("prepare", "train"):
         recipe = requests.recipe(given)
         if getattr(given, "dry_run", False):
             print(listing.resolved(recipe))
             from core.pipelines import dry_run
 
-            print(dry_run.said(dry_run.rehearse(recipe)), file=sys.stderr)
+            print(dry_run.describe(dry_run.estimate(recipe)), file=sys.stderr)
             return 0
     else:
         remote.here(given.run)
@@ -78,7 +78,7 @@ def _work(given: Any) -> int:
         from core.data.source import SpeechRecipe
         from core.pipelines import speech
 
-        result = speech.prepare(SpeechRecipe.of(recipe), report)
+        stored = speech.prepare(SpeechRecipe.of(recipe), report)
     elif given.command == "train":
         from core.pipelines import train
         from core.training import distributed
@@ -86,15 +86,15 @@ def _work(given: Any) -> int:
         group = distributed.joined()  # of torchrun or Slurm; None for one process
         try:
             quiet = report if group is None or group.rank == 0 else lambda *_: not stop.requested
-            result = train.train(recipe, quiet, resume=given.resume, group=group)
+            stored = train.train(recipe, quiet, resume=given.resume, group=group)
         finally:
             distributed.leave(group)
     elif given.command == "search":
         from core.pipelines import search
 
-        result = search.search(given.run, report)
+        stored = search.search(given.run, report)
     else:
-        asked = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
+        changes = {"chunk_ms": given.chunk_ms} | ({"decoding": decoding} if decoding else {})
         work: Callable[..., Any]
         if given.tune:
             from core.pipelines import language
@@ -104,9 +104,9 @@ def _work(given: Any) -> int:
             from core.pipelines import evaluate
 
             work = evaluate.evaluate
-            asked |= {"again": True} if given.again else {}
-        result = work(given.run, given.subnets, given.splits, report, **asked)
-    created = result if isinstance(result, (list, tuple)) else [] if result is None else [result]
+            changes |= {"again": True} if given.again else {}
+        stored = work(given.run, given.subnets, given.splits, report, **changes)
+    created = stored if isinstance(stored, (list, tuple)) else [] if stored is None else [stored]
     if getattr(given, "json", False):
         print(listing.as_json(created))
     for line in [] if getattr(given, "json", False) else created:
@@ -181,48 +181,49 @@ def _transcribe(given: Any) -> None:
     from core.speech import audio, pipes
 
     if request:
-        from core.evaluation import evaluate as evaluation
+        from core.decoding.graph_search import Weights
+        from core.evaluation import conditions
 
-        options = evaluation.Options(**request)
+        options = conditions.Options(**request)
         request = {
             "decoder": options.decoder,
             "beam": options.beam,
-            "language": evaluation.language(options),
-            "weights": evaluation.Weights(options.scale, options.blank_penalty),
+            "language": conditions.language(options),
+            "weights": Weights(options.scale, options.blank_penalty),
         }
     opened = runtime.load(given.run, given.subnet, given.chunk_ms, engine=given.engine, **request)
-    as_json, result = getattr(given, "json", False), list[dict[str, Any]]()
+    as_json, transcripts = getattr(given, "json", False), list[dict[str, Any]]()
     for name in given.files:
         shown = pipes.one_line(name)
         try:
             samples = audio.read_once(name, partial(_note, shown))
         except ValueError as error:  # the other files are still transcribed
-            result.append({"file": name, "error": str(error)})
+            transcripts.append({"file": name, "error": str(error)})
             continue
         stream = opened.stream()
         for start in range(0, len(samples), audio.SAMPLE_RATE):
             stream.accept(samples[start : start + audio.SAMPLE_RATE])
-        result.append(
+        transcripts.append(
             {
                 "file": name,
                 "text": stream.finish(),
                 "seconds": round(len(samples) / audio.SAMPLE_RATE, 3),
             }
         )
-        if not result[-1]["text"]:
+        if not transcripts[-1]["text"]:
             print(f"{shown}: no speech found", file=sys.stderr)
         if not as_json:
-            print(f"{shown}\t{result[-1]['text']}", flush=True)
+            print(f"{shown}\t{transcripts[-1]['text']}", flush=True)
     if as_json:
-        print(listing.as_json(result))
-    if wrong := [item["error"] for item in result if "error" in item]:
+        print(listing.as_json(transcripts))
+    if wrong := [transcript["error"] for transcript in transcripts if "error" in transcript]:
         raise ValueError("; ".join(wrong))
 
 
 def _bench(given: Any) -> None:
-    result = bench.run(given.name, requests.options(given.settings, "--set"))
-    if result is not None:
-        print(result if isinstance(result, str) else json.dumps(result, indent=1, default=str))
+    figures = bench.run(given.name, requests.options(given.settings, "--set"))
+    if figures is not None:
+        print(figures if isinstance(figures, str) else json.dumps(figures, indent=1, default=str))
 
 
 def _release(given: Any) -> None:

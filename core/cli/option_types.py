@@ -13,13 +13,13 @@ def names(text: str) -> list[str]:
     """ "a,b" as a list. Nothing is an error: an empty variable of a shell must not mean
     everything.
     """
-    result = [part.strip() for part in text.split(",")]
-    if not all(result):
+    words = [part.strip() for part in text.split(",")]
+    if not all(words):
         raise argparse.ArgumentTypeError(
             f"expected names separated by commas, got {text!r}; leave the option out to mean all or"
             " the usual"
         )
-    return result
+    return words
 
 
 class Named(argparse.Action):
@@ -35,12 +35,12 @@ class Named(argparse.Action):
 
 
 def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
-    """The type of options that are whole numbers from `low` to `high`."""
+    """The type of options that are integers from `low` to `high`."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?\d{1,19}", text.strip()) or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(
-                f"expected a whole number from {low} to {high}, got {text[:40]!r}"
+                f"expected an integer from {low} to {high}, got {text[:40]!r}"
             )
         return int(text)
 

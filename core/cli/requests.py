@@ -4,9 +4,11 @@ ValueError for what contradicts itself.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+from core.jobs import queue
 from core.records import Recipe
 from core.registry import catalog, recipes
 from core.storage import store
@@ -56,8 +58,8 @@ def recipe(given: Any) -> Recipe:
         )
     if given.recipe is None:
         return store.recipe(str(resume))
-    result = recipes.load_recipe(given.recipe)
-    return recipes.override(result, given.settings) if given.settings else result
+    loaded = recipes.load_recipe(given.recipe)
+    return recipes.override(loaded, given.settings) if given.settings else loaded
 
 
 def check_subnets(given: Any) -> None:
@@ -125,3 +127,31 @@ def elsewhere(given: Any) -> bool:
             " --runner ray"
         )
     return runner != "local"
+
+
+def payload(given: Any) -> dict[str, Any]:
+    """What a job of this kind needs, checked now rather than when its turn comes."""
+    if given.kind in ("prepare", "train"):
+        return {"recipe": dataclasses.asdict(recipe(given))}
+    run = "" if given.run == "-" and given.after else given.run
+    if not run and given.after and queue.get(given.after[0]).kind == "prepare":
+        raise ValueError(
+            f"job {given.after[0]} prepares speech and makes no run: name a training first in"
+            " --after, or say which RUN"
+        )
+    if run:
+        store.run_folder(run)
+    if given.kind == "search":
+        return {"run": run}
+    if run:
+        check_subnets(given)
+    if given.kind == "export":
+        return export(given, run)
+    decoder = decoding(given)
+    return {
+        "run": run,
+        "subnets": given.subnets,
+        "splits": given.splits,
+        "new": None,
+        "chunk_ms": given.chunk_ms,
+    } | ({"decoding": decoder} if decoder else {})

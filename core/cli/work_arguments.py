@@ -32,17 +32,37 @@ def output(c: argparse.ArgumentParser, data: bool) -> None:
 
 def work_commands(commands: Any, background: bool = False) -> None:
     """What background jobs do, too: in the foreground, or (`jobs add`) for the queue."""
-    recipe_help = "a .toml file, a run's recipe.json, or one of: " + ", ".join(
-        recipes.recipe_names()
+    _prepare(commands)
+    _train(commands, background)
+    commands.add_parser("search", help="find better subnets of a trained run").add_argument(
+        "run", metavar="RUN"
     )
+    _evaluate(commands, background)
+    if not background:
+        for name in ("train", "search", "evaluate"):
+            _runner_options(commands.choices[name])
+    _export(commands)
+    for c in commands.choices.values() if background else ():
+        c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
+        _queue_options(c)
+
+
+def _recipe_help() -> str:
+    return "a .toml file, a run's recipe.json, or one of: " + ", ".join(recipes.recipe_names())
+
+
+def _prepare(commands: Any) -> None:
     c = commands.add_parser(
         "prepare", help="read a recipe's speech once: features, tokens, what was dropped and why"
     )
-    c.add_argument("recipe", metavar="RECIPE", help=recipe_help)
+    c.add_argument("recipe", metavar="RECIPE", help=_recipe_help())
     set(c, "change an option of the recipe, e.g. corpus.hours=2")
+
+
+def _train(commands: Any, background: bool) -> None:
     c = commands.add_parser("train", help="train a recipe into a run")
     c.add_argument(
-        "recipe", metavar="RECIPE", nargs="?" if not background else None, help=recipe_help
+        "recipe", metavar="RECIPE", nargs="?" if not background else None, help=_recipe_help()
     )
     set(c, "change an option of the recipe, e.g. training.minutes=5")
     if not background:
@@ -53,21 +73,16 @@ def work_commands(commands: Any, background: bool = False) -> None:
             "--dry-run",
             action="store_true",
             help=(
-                "show all options, build everything, try two updates on stand-in "
-                "speech, say what the training would take; store nothing"
+                "show all options, build everything, try two updates on synthetic "
+                "features, say what the training would take; store nothing"
             ),
         )
-    c = commands.add_parser("search", help="find better subnets of a trained run")
-    c.add_argument("run", metavar="RUN")
+
+
+def _evaluate(commands: Any, background: bool) -> None:
     c = commands.add_parser("evaluate", help="measure subnets of a run on splits")
     c.add_argument("run", metavar="RUN")
-    c.add_argument(
-        "--subnets",
-        type=names,
-        default=[],
-        metavar="A,B",
-        help="e.g. dense,s70; all when not given",
-    )
+    _subnets(c)
     c.add_argument(
         "--splits",
         type=names,
@@ -86,19 +101,20 @@ def work_commands(commands: Any, background: bool = False) -> None:
     )
     decoding(c)
     if not background:
-        item = c.add_mutually_exclusive_group()
-        item.add_argument(
+        either = c.add_mutually_exclusive_group()
+        either.add_argument(
             "--tune",
             action="store_true",
             help="try weights of the language model on dev, store nothing",
         )
-        item.add_argument(
+        either.add_argument(
             "--again",
             action="store_true",
             help="measure anew what is stored already, its speed, too",
         )
-        for name in ("train", "search", "evaluate"):
-            _runner_options(commands.choices[name])
+
+
+def _export(commands: Any) -> None:
     c = commands.add_parser(
         "export",
         help=(
@@ -107,13 +123,7 @@ def work_commands(commands: Any, background: bool = False) -> None:
         ),
     )
     c.add_argument("run", metavar="RUN")
-    c.add_argument(
-        "--subnets",
-        type=names,
-        default=[],
-        metavar="A,B",
-        help="e.g. dense,s70; all when not given",
-    )
+    _subnets(c)
     c.add_argument(
         "--out",
         action=Named,
@@ -134,9 +144,16 @@ def work_commands(commands: Any, background: bool = False) -> None:
     c.add_argument(
         "--int8", action="store_true", help="matrices in 8 bits, where the format has that"
     )
-    for c in commands.choices.values() if background else ():
-        c.add_argument("--no-worker", action="store_true", help="only queue it, start no worker")
-        _queue_options(c)
+
+
+def _subnets(c: argparse.ArgumentParser) -> None:
+    c.add_argument(
+        "--subnets",
+        type=names,
+        default=[],
+        metavar="A,B",
+        help="e.g. dense,s70; all when not given",
+    )
 
 
 def decoding(c: argparse.ArgumentParser) -> None:

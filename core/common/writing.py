@@ -46,17 +46,17 @@ def sweep(folder: Path, depth: int = 4) -> list[Path]:
     """Remove what processes of this machine that have ended (killed, on a full disk) left aside in
     a folder, and say what that was.
     """
-    found = [
+    leftovers = [
         path
         for level in range(1, depth + 1)
         for path in folder.glob("/".join(["*"] * (level - 1) + [f"*{ASIDE}*"]))
     ]
     dead = [
         path
-        for path in found
-        if (told := LEFT.search(path.name))
-        and told[1] in (None, _here())
-        and not _lives(int(told[2] or told[3]))
+        for path in leftovers
+        if (match := LEFT.search(path.name))
+        and match[1] in (None, _here())
+        and not _lives(int(match[2] or match[3]))
     ]
     for path in dead:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

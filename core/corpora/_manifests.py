@@ -15,7 +15,7 @@ from core.jobs import confinement
 from core.records import Utterance
 from core.speech import audio as audio_module
 
-LICENCES = {  # by the first part of a manifest's file name
+LICENSES = {  # by the first part of a manifest's file name
     "librispeech": "LibriSpeech (V. Panayotov et al. 2015), CC BY 4.0",
     "cmu_arctic": "CMU ARCTIC (J. Kominek, A. Black 2003), permissive CMU licence",
     "ljspeech": "LJSpeech (K. Ito 2017), public domain",
@@ -59,17 +59,17 @@ def _item(path: Path, place: str, line: str) -> base.Item:
 
 
 def attributions(files: dict[str, list[Path]], licence: str = "") -> list[tuple[str, str]]:
-    """(corpus, licence) of manifests by split, from `licence` or LICENCES; what is in no training
+    """(corpus, licence) of manifests by split, from `licence` or LICENSES; what is in no training
     split says so.
     """
     trained = {_corpus_of(f) for f in files.get("train", [])}
-    found = dict.fromkeys(_corpus_of(f) for split in files.values() for f in split)
+    corpora = dict.fromkeys(_corpus_of(f) for split in files.values() for f in split)
     return [
         (
             name if name in trained else f"{name} (measured only)",
-            licence or LICENCES.get(name, "unknown: see the corpus' own documents"),
+            licence or LICENSES.get(name, "unknown: see the corpus' own documents"),
         )
-        for name in found
+        for name in corpora
     ]
 
 

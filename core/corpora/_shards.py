@@ -50,7 +50,7 @@ class Shards:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         numbers = list(range(-(-count // self.size))) if count is not None else []
-        self.made(split, numbers, progress)
+        self.make_missing(split, numbers, progress)
         if limit is not None:
             numbers = self._reaching(split, limit, progress)
         for number in numbers:
@@ -61,16 +61,16 @@ class Shards:
         """Shards that hold `limit` s: their length is known only when made, so guess, look and make
         more.
         """
-        numbers = self.made(split, [0], progress)
+        numbers = self.make_missing(split, [0], progress)
         while (have := sum(self._head(split, n)["seconds"] for n in numbers)) < limit:
             if not have:
                 reason = next((row["reason"] for row in self.index(split, 0)[1:]), "no utterances")
                 raise ValueError(f"{self.name}: nothing of {split} could be spoken: {reason}")
             more = max(1, int((limit - have) / (have / len(numbers)) + 0.5))
-            numbers = self.made(split, list(range(len(numbers) + more)), progress)
+            numbers = self.make_missing(split, list(range(len(numbers) + more)), progress)
         return numbers
 
-    def made(self, split: str, numbers: list[int], progress: CountCallback) -> list[int]:
+    def make_missing(self, split: str, numbers: list[int], progress: CountCallback) -> list[int]:
         """These shards, after making those that are missing."""
         missing = [n for n in numbers if not self.whole(split, n)]
         most = self.processes or len(os.sched_getaffinity(0))
@@ -151,22 +151,22 @@ class Shards:
         return rows, position / rate
 
 
-def _start(made: Shards, split: str, number: int) -> tuple[Any, Any]:
+def _start(shards: Shards, split: str, number: int) -> tuple[Any, Any]:
     """A fresh process that makes one shard, and the pipe which tells why if it cannot."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_process, args=(theirs, made, split, number), daemon=True)
+    process = context.Process(target=_process, args=(theirs, shards, split, number), daemon=True)
     process.start()
     theirs.close()
     return process, pipe
 
 
-def _process(pipe: Any, made: Shards, split: str, number: int) -> None:
+def _process(pipe: Any, shards: Shards, split: str, number: int) -> None:
     try:
-        made.make(split, number)
+        shards.make(split, number)
     except Exception as error:  # a full disk is said in words by whoever catches the OSError
-        told = isinstance(error, (OSError, ValueError))
-        pipe.send(error if told else traceback.format_exc())
+        expected = isinstance(error, (OSError, ValueError))
+        pipe.send(error if expected else traceback.format_exc())
         raise SystemExit(1) from None
 
 

@@ -9,24 +9,21 @@ opened.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import paths
+from core.corpora._speakers import protected, split_of
 from core.jobs import confinement
 from core.records import Choice, CountCallback, Utterance
 from core.registry import plugins
 from core.speech import audio as audio_module
 
-ROLES = ("train", "search", "dev")  # every other split name is a test
 LONG_S = 60.0  # longer utterances are not used: then the file itself is asked
 
 
@@ -111,17 +108,17 @@ class Corpus(ABC):
         return {}
 
     def attributions(self) -> list[tuple[str, str]]:
-        """(corpus, licence and authors) of everything in it, for the model card."""
+        """(corpus, license and authors) of everything in it, for the model card."""
         return [(self.name, self.licence)]
 
     def versions(self) -> dict[str, int]:
         """{plug-in: VERSION} of everything that decides what comes out: part of the prepared data's
         key.
         """
-        result = {self.name: int(sys.modules[type(self).__module__].VERSION)}
+        versions = {self.name: int(sys.modules[type(self).__module__].VERSION)}
         for part in self.parts():
-            result.update(part.versions())
-        return result
+            versions.update(part.versions())
+        return versions
 
 
 class FileCorpus(Corpus):
@@ -164,9 +161,9 @@ class FileCorpus(Corpus):
 
     def read(self, split: str) -> Iterable[Item]:
         taken = {} if self._shared else protected(split, self.splits(), self._speakers_of)
-        return without_speakers(self._own(split), taken)
+        return without_speakers(self._items_of(split), taken)
 
-    def _own(self, split: str) -> Iterator[Item]:
+    def _items_of(self, split: str) -> Iterator[Item]:
         """Items of a split as its files have them; what is bad in train stays with train."""
         source = "train" if split == "search" and self._share else split
         for file in self.files[source]:
@@ -182,7 +179,7 @@ class FileCorpus(Corpus):
     def _speakers_of(self, split: str) -> set[str]:
         if split not in self._speakers:
             self._speakers[split] = {
-                i.speaker for i in self._own(split) if isinstance(i, Utterance)
+                i.speaker for i in self._items_of(split) if isinstance(i, Utterance)
             }
         return self._speakers[split]
 
@@ -226,45 +223,20 @@ def checked(items: Iterable[Item]) -> Iterator[Item]:
         yield Dropped(item.id, reason) if reason else item
 
 
-def _too_long(item: Utterance) -> str:
+def _too_long(utterance: Utterance) -> str:
     """Why a length cannot be in s, "" when it can: a table in ms would be left out as a whole, by a
     rule and without a word.
     """
     try:
-        whole = audio_module.duration(item.audio)
+        whole = audio_module.duration(utterance.audio)
     except ValueError:
         return ""  # said when it is decoded
-    ends = item.offset + item.seconds
+    ends = utterance.offset + utterance.seconds
     return (
         f"length in ms, not in s: it would end at {ends:g} s of a file of {whole:.2f} s"
         if whole < ends / 100
         else ""
     )
-
-
-# ---- words about paths, speakers and lengths that the plug-ins share
-def resolve(path: str, where: str = "path") -> Path:
-    """A path from options: $VARIABLES and ~ expanded (see core/jobs/confinement.py), relative ones
-    from the project root.
-    """
-    expanded = confinement.expanded(path)
-    confinement.check(paths.ROOT / expanded, where, path)
-    if unknown := re.search(r"\$\{?\w+\}?", expanded):
-        raise ValueError(
-            f"{where} = '{path}': the environment variable {unknown.group()} is not set; export it"
-            " or write the path itself"
-        )
-    return Path(os.path.normpath(paths.ROOT / expanded))
-
-
-def stable(key: str, seed: int) -> float:
-    """A number in [0, 1) that depends on nothing but key and seed (sha256)."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:7], "big") / 2**56
-
-
-def pick(keys: Iterable[str], count: int, seed: int) -> set[str]:
-    """`count` of the keys, by seeded hash: stable when other keys come or go."""
-    return set(sorted(set(keys), key=lambda key: (stable(key, seed), key))[:count])
 
 
 def spoken(id: str, audio: str | Path, text: str, speaker: str, offset: float = 0.0) -> Item:
@@ -291,65 +263,3 @@ def without_speakers(items: Iterable[Item], taken: dict[str, str]) -> Iterator[I
             yield Dropped(item.id, reason)
         else:
             yield item
-
-
-def split_of(speaker: str, shares: dict[str, float], seed: int) -> str:
-    """The split a speaker falls in by seeded hash; `shares` {split: share of speakers}, the rest is
-    "train".
-    """
-    place = stable(speaker, seed)
-    for split, share in shares.items():
-        place -= share
-        if place < 0:
-            return split
-    return "train"
-
-
-def protected(
-    split: str, splits: Iterable[str], speakers: Callable[[str], set[str]]
-) -> dict[str, str]:
-    """{speaker: split} of the splits more protected than `split` (see `level`); among tests sharing
-    is allowed.
-    """
-    return {
-        speaker: other
-        for other in splits
-        if level(other) > level(split)
-        for speaker in speakers(other)
-    }
-
-
-def level(split: str) -> int:
-    """How protected a split is: train 0, search 1, dev 2, tests 3."""
-    return ROLES.index(split) if split in ROLES else len(ROLES)
-
-
-# ---- files named by options
-
-
-def named_files(
-    where: str, roles: dict[str, list[str]], tests: dict[str, list[str] | str]
-) -> dict[str, list[Path]]:
-    """{split: files or folders} that options name; ValueError if there are none, one is missing or
-    a name is taken.
-    """
-    clash = sorted(set(tests) & set(ROLES))
-    if clash:
-        raise ValueError(
-            f"{where}: tests has a split {clash}; those names are roles, call it otherwise"
-        )
-    given = {
-        **roles,
-        **{name: [files] if isinstance(files, str) else files for name, files in tests.items()},
-    }
-    found = {
-        split: [resolve(f, f"{where} {split}") for f in files]
-        for split, files in given.items()
-        if files
-    }
-    if not found:
-        raise ValueError(f"{where}: nothing is given; fill {', '.join(roles)} or tests")
-    missing = [str(f) for files in found.values() for f in files if not f.exists()]
-    if missing:
-        raise ValueError(f"{where}: missing files or folders: {', '.join(missing)}")
-    return found

@@ -9,38 +9,18 @@ folder each file is one.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.common import reading
-from core.corpora import base
-from core.jobs import confinement
+from core.corpora import _files, _speakers, _tables, base
 from core.records import Utterance, option
 from core.speech.audio import ENDINGS
 
 VERSION = 2  # raise when the same files would give other items
-COLUMNS = {
-    "audio": ("audio", "file", "path", "filename", "audio_filepath"),
-    "text": ("text", "transcript", "sentence"),
-    "speaker": ("speaker", "speaker_id", "client_id"),
-    "split": ("split",),
-    "id": ("id",),
-    "offset": ("offset", "start"),
-    "duration": ("duration", "seconds", "length"),
-    "offset_ms": ("offset_ms", "start_ms", "offset[ms]", "start[ms]", "offset (ms)", "start (ms)"),
-    "duration_ms": (
-        "duration_ms",
-        "length_ms",
-        "duration[ms]",
-        "length[ms]",
-        "duration (ms)",
-        "length (ms)",
-    ),
-}
-ROLES = {
+ROLE_ALIASES = {
     "training": "train",
     "valid": "dev",
     "validation": "dev",
@@ -66,7 +46,7 @@ class Options:
     allow_shared_speakers: bool = option(
         False, "keep speakers whom the split column has in several splits"
     )
-    licence: str = option("", "licence and authors, for the model card")
+    licence: str = option("", "license and authors, for the model card")
     seed: int = option(1, "decides which speakers go where", low=0)
 
 
@@ -79,30 +59,30 @@ class Corpus(base.Corpus):
         super().__init__(options)
         if not options.root:
             raise ValueError("folder: root is empty; give the folder that holds the recordings")
-        self.root = base.resolve(options.root, "folder root")
+        self.root = _files.resolve(options.root, "folder root")
         if not self.root.is_dir():
             raise ValueError(
                 f"folder: {self.root} is not a folder; place the recordings there or correct root"
             )
         self.licence = options.licence or base.Corpus.licence
         table = self._table()
-        found = list(self._csv_items(table) if table else self._txt_items())
-        if not any(isinstance(item, Utterance) or not item.rule for _, item in found):
+        items = list(self._csv_items(table) if table else self._txt_items())
+        if not any(isinstance(item, Utterance) or not item.rule for _, item in items):
             raise ValueError(
                 f"folder: nothing in {table or self.root}; there should be sound files (WAV, FLAC, "
                 "Opus, MP3, M4A, WebM ...) with .txt files of the same names, or a CSV"
             )
-        self._items = self._divided(found)
+        self._items = self._divided(items)
 
     def splits(self) -> list[str]:
-        return sorted(self._items, key=lambda s: (base.level(s), s))
+        return sorted(self._items, key=lambda s: (_speakers.level(s), s))
 
     def read(self, split: str) -> Iterator[base.Item]:
         shared = self.options.allow_shared_speakers
         taken = (
             {}
             if shared
-            else base.protected(
+            else _speakers.protected(
                 split,
                 self._items,
                 lambda s: {i.speaker for i in self._items[s] if isinstance(i, Utterance)},
@@ -136,7 +116,7 @@ class Corpus(base.Corpus):
         """Every file is used or listed: sound by its ending or by a .txt of its name beside it, the
         rest by endings.
         """
-        texts, sounds, others = _found(self.root)
+        texts, sounds, others = _files_below(self.root)
         for audio in sounds:
             id, words = self._id(audio), texts.get(audio.with_suffix(""), audio.with_suffix(".txt"))
             try:
@@ -170,45 +150,20 @@ class Corpus(base.Corpus):
         """(split as written, item) of each row; a line that cannot be read counts with the row
         before it.
         """
-        lines = [f"{line}\n" for line in reading.lines(table, "replace")]
-        head = next((line for line in lines if line.strip()), "")
-        found = _csv_rows(lines, max(",;\t|", key=head.count))
-        number, names = next(found, (1, []))
-        if isinstance(names, str):
-            raise ValueError(
-                f"folder: the names of the columns in line {number} of {table} cannot be read:"
-                f" {names}; mend that line"
-            )
-        place = {name.strip().lower(): at for at, name in enumerate(names)}
-        column = {
-            want: next((place[a] for a in aliases if a in place), None)
-            for want, aliases in COLUMNS.items()
-        }
-        if column["audio"] is None or column["text"] is None:
-            found_names = (
-                f"{len(place)} other columns"
-                if confinement.folders() is not None
-                else f"the columns {list(place)}"
-            )
-            raise ValueError(
-                f"folder: {table} has {found_names}; needed are one of "
-                f"{COLUMNS['audio']} and one of {COLUMNS['text']}"
-            )
-        split, named, splits = "" if column["split"] is None else "train", set(), set()
-        for number, row in found:
+        has_split, rows = _tables.read(table)
+        split, named, splits = "train" if has_split else "", set(), set()
+        for number, row in rows:
             if isinstance(row, str):
                 yield split, base.Dropped(f"{table.name}:{number}", row)
                 continue
-            cell = {
-                want: row[at].strip() if at is not None and at < len(row) else ""
-                for want, at in column.items()
-            }
-            if column["split"] is not None:
-                split = ROLES.get(cell["split"].lower(), cell["split"].lower())
-            named.add(os.path.normpath(self.root / cell["audio"]))
+            if has_split:
+                split = ROLE_ALIASES.get(row["split"].lower(), row["split"].lower())
+            named.add(os.path.normpath(self.root / row["audio"]))
             splits.add(split)
-            yield split, self._row(cell, f"{table.name}:{number}")
-        left = [audio for audio in _found(self.root)[1] if os.path.normpath(audio) not in named]
+            yield split, self._row(row, f"{table.name}:{number}")
+        left = [
+            audio for audio in _files_below(self.root)[1] if os.path.normpath(audio) not in named
+        ]
         if left:
             reason = (
                 f"no row of {table.name} names it: {len(left)} sound files, e.g. {left[0].name}"
@@ -224,7 +179,7 @@ class Corpus(base.Corpus):
         )
         try:
             offset, seconds = (
-                _seconds(cell[name], cell[f"{name}_ms"]) for name in ("offset", "duration")
+                _tables.seconds(cell[name], cell[f"{name}_ms"]) for name in ("offset", "duration")
             )
         except ValueError as error:
             return base.Dropped(id, f"offset or duration is no number: {error} in {place}")
@@ -243,13 +198,13 @@ class Corpus(base.Corpus):
             named = audio.stem if parent == "." else f"{parent}/{audio.stem}"
         return f"{self.root.name}/{named or parent}"
 
-    def _divided(self, found: list[tuple[str, base.Item]]) -> dict[str, list[base.Item]]:
+    def _divided(self, written: list[tuple[str, base.Item]]) -> dict[str, list[base.Item]]:
         """Items by split: as written, or speakers by seeded hash; bad items stay with train."""
         items: dict[str, list[base.Item]] = {}
-        if any(split for split, _ in found) or not any(
-            isinstance(item, Utterance) for _, item in found
+        if any(split for split, _ in written) or not any(
+            isinstance(item, Utterance) for _, item in written
         ):
-            for split, item in found:
+            for split, item in written:
                 items.setdefault(split or "train", []).append(item)
             return items
         shares = {
@@ -258,12 +213,12 @@ class Corpus(base.Corpus):
             "search": self.options.search_share,
         }
         shares = {split: share for split, share in shares.items() if share}
-        speakers = sorted({i.speaker for _, i in found if isinstance(i, Utterance)})
+        speakers = sorted({i.speaker for _, i in written if isinstance(i, Utterance)})
         place: dict[str, str] = {}
         for split, share in shares.items():
             left = [s for s in speakers if s not in place]
             place |= dict.fromkeys(
-                base.pick(left, max(1, round(share * len(speakers))), self.options.seed), split
+                _speakers.pick(left, max(1, round(share * len(speakers))), self.options.seed), split
             )
         if len(place) >= len(speakers) or len(set(place.values())) < len(shares):
             raise ValueError(
@@ -271,19 +226,13 @@ class Corpus(base.Corpus):
                 f"{shares}; lower shares or set them to 0, write a split column, or set "
                 "each_file_a_speaker"
             )
-        for _, item in found:
+        for _, item in written:
             split = place.get(item.speaker, "train") if isinstance(item, Utterance) else "train"
             items.setdefault(split, []).append(item)
         return items
 
 
-def _seconds(seconds: str, ms: str) -> float:
-    """A time as a table has it, "2.5" or "2,5" s, or 2500 ms; 0 where there is none."""
-    text = (ms or seconds).replace(",", ".") or "0"
-    return float(text) / (1000 if ms else 1)
-
-
-def _found(root: Path) -> tuple[dict[Path, Path], list[Path], dict[str, list[Path]]]:
+def _files_below(root: Path) -> tuple[dict[Path, Path], list[Path], dict[str, list[Path]]]:
     """What lies in a folder: transcripts by their paths without ending, sounds, and other files by
     ending.
     """
@@ -303,39 +252,3 @@ def _found(root: Path) -> tuple[dict[Path, Path], list[Path], dict[str, list[Pat
         else:
             others.setdefault(file.suffix, []).append(file)
     return texts, sounds, others
-
-
-def _csv_rows(lines: list[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """(number of its first line, cells or why there are none) of each row; empty lines are none.
-
-    A quote that is never closed would swallow all rows up to the next quote or the end: it costs
-    its own line only, and so does
-    what else the reader refuses, e.g. a cell of more than 131072 characters.
-    """
-    start = 0
-    while start < len(lines):
-        reader, first = (
-            csv.reader(
-                map(lines.__getitem__, range(start, len(lines))), delimiter=delimiter, strict=True
-            ),
-            start,
-        )
-        try:
-            for row in reader:
-                if row:
-                    yield first + 1, row
-                first = start + reader.line_num
-            return
-        except csv.Error:
-            yield first + 1, _csv_line(lines[first], delimiter)
-            start = first + 1
-
-
-def _csv_line(line: str, delimiter: str) -> list[str] | str:
-    """The cells of a line on its own, read as leniently as can be, or why there are none."""
-    if line.count('"') % 2:
-        return "not a usable line: a quote is opened and never closed"
-    try:
-        return next(csv.reader([line], delimiter=delimiter))
-    except csv.Error as error:
-        return f"not a usable line: {error}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.common import reading
-from core.corpora import base
+from core.corpora import _files, base
 from core.records import Utterance, option
 
 VERSION = 1
@@ -38,7 +38,7 @@ class Options:
     allow_shared_speakers: bool = option(
         False, "keep speakers who are in several splits (one-voice data)"
     )
-    licence: str = option("", "licence and authors, for the model card")
+    licence: str = option("", "license and authors, for the model card")
     seed: int = option(1, "decides which speakers are held out", low=0)
 
 
@@ -51,7 +51,7 @@ class Corpus(base.FileCorpus):
         roles = {"train": options.train, "search": options.search, "dev": options.dev}
         super().__init__(
             options,
-            base.named_files("kaldi", roles, options.tests),
+            _files.named_files("kaldi", roles, options.tests),
             options.search_share,
             options.allow_shared_speakers,
         )
@@ -76,7 +76,7 @@ class Corpus(base.FileCorpus):
             )
         texts, speakers, cuts = (_lines(file / name) for name in ("text", "utt2spk", "segments"))
         root = (
-            base.resolve(self.options.audio_root, "kaldi audio_root")
+            _files.resolve(self.options.audio_root, "kaldi audio_root")
             if self.options.audio_root
             else file
         )

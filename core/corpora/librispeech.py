@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.common import reading
-from core.corpora import _manifests, base
+from core.corpora import _files, _manifests, _speakers, base
 from core.jobs import confinement
 from core.records import option
 
@@ -49,11 +49,11 @@ class Corpus(base.Corpus):
     fetched.
     """
 
-    licence = _manifests.LICENCES["librispeech"]
+    licence = _manifests.LICENSES["librispeech"]
 
     def __init__(self, options: Options):
         super().__init__(options)
-        self.root = base.resolve(options.root, "librispeech root")
+        self.root = _files.resolve(options.root, "librispeech root")
         taken = [*options.train, *options.dev, *options.tests]
         for name in taken:
             confinement.check(self.root / name, "librispeech subset", name)
@@ -68,7 +68,7 @@ class Corpus(base.Corpus):
                 f"librispeech: search_speakers names {unknown}; allowed are the train folders "
                 f"{list(options.train)}"
             )
-        clash = sorted(set(options.tests) & set(base.ROLES))
+        clash = sorted(set(options.tests) & set(_speakers.ROLES))
         if clash:
             raise ValueError(
                 f"librispeech: a test folder cannot be called {clash}; rename the folder"
@@ -93,7 +93,7 @@ class Corpus(base.Corpus):
         held = self._held_out() if split in ("train", "search") else set()
         protected = self._speakers_elsewhere(split)
         for folder in folders:
-            for speaker in _speakers(self._folder(folder)):
+            for speaker in _speaker_folders(self._folder(folder)):
                 if split in ("train", "search") and (speaker.name in held) != (split == "search"):
                     continue
                 yield from base.without_speakers(_speaker_items(speaker), protected)
@@ -105,7 +105,9 @@ class Corpus(base.Corpus):
         different people.
         """
         if self._held is None:
-            people = {f: {s.name for s in _speakers(self._folder(f))} for f in self.options.train}
+            people = {
+                f: {s.name for s in _speaker_folders(self._folder(f))} for f in self.options.train
+            }
             held: set[str] = set()
             for folder, count in self.options.search_speakers.items():
                 if count >= max(1, len(people[folder])):
@@ -114,9 +116,9 @@ class Corpus(base.Corpus):
                         f"which has {len(people[folder])} speakers; leave some for training"
                     )
                 elsewhere = set().union(*(names for f, names in people.items() if f != folder))
-                only = base.pick(people[folder] - elsewhere, count, self.options.seed)
+                only = _speakers.pick(people[folder] - elsewhere, count, self.options.seed)
                 shared = people[folder] & elsewhere - held
-                held |= only | base.pick(shared, count - len(only), self.options.seed)
+                held |= only | _speakers.pick(shared, count - len(only), self.options.seed)
             self._held = held
         return self._held
 
@@ -131,7 +133,7 @@ class Corpus(base.Corpus):
             speaker.name: f
             for f in folders
             if (self.root / f).is_dir()
-            for speaker in _speakers(self.root / f)
+            for speaker in _speaker_folders(self.root / f)
         }
 
     def _folder(self, name: str) -> Path:
@@ -144,7 +146,7 @@ class Corpus(base.Corpus):
         return self._checked[name]
 
 
-def _speakers(folder: Path) -> list[Path]:
+def _speaker_folders(folder: Path) -> list[Path]:
     """Speaker folders of a subset, in order."""
     return sorted(p for p in folder.iterdir() if p.is_dir())
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.corpora import _manifests, base
+from core.corpora import _files, _manifests, base
 from core.records import option
 
 VERSION = 1
@@ -31,7 +31,7 @@ class Options:
     allow_shared_speakers: bool = option(
         False, "keep speakers who are in several splits (one-voice data)"
     )
-    licence: str = option("", "licence and authors; known manifest names need none")
+    licence: str = option("", "license and authors; known manifest names need none")
     seed: int = option(1, "decides which speakers are held out", low=0)
 
 
@@ -42,7 +42,7 @@ class Corpus(base.FileCorpus):
         roles = {"train": options.train, "search": options.search, "dev": options.dev}
         super().__init__(
             options,
-            base.named_files("manifest", roles, options.tests),
+            _files.named_files("manifest", roles, options.tests),
             options.search_share,
             options.allow_shared_speakers,
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.corpora import base
+from core.corpora import _speakers, base
 from core.records import Choice, Utterance, option
 
 VERSION = 1
@@ -96,26 +96,26 @@ class Corpus(base.Corpus):
             f"{prefix}/{s}"
             for prefix, only in self._only.items()
             for s in only
-            if s not in base.ROLES
+            if s not in _speakers.ROLES
         ]
-        return [*(role for role in base.ROLES if role in names), *tests]
+        return [*(role for role in _speakers.ROLES if role in names), *tests]
 
     def read(self, split: str) -> Iterator[base.Item]:
         protected = self._protects(split)
-        for item in self._own(split):
+        for item in self._items_of(split):
             if isinstance(item, Utterance):
                 seen = protected.get((item.audio, item.offset)) or protected.get(item.speaker)
                 if seen:
                     item = base.Dropped(
                         item.id, f"its audio or its speaker '{item.speaker}' is also in '{seen}'"
                     )
-                elif split in base.ROLES:
+                elif split in _speakers.ROLES:
                     # the same audio through two parts counts once; within tests it is two
                     # measurements
                     protected[(item.audio, item.offset)] = split
             yield item
 
-    def _own(self, split: str) -> Iterator[base.Item]:
+    def _items_of(self, split: str) -> Iterator[base.Item]:
         """Items of a split with prefixed ids, nothing compared yet."""
         prefix, _, name = split.partition("/")
         chosen = (
@@ -131,16 +131,16 @@ class Corpus(base.Corpus):
         """{speaker or (audio, offset): split} of everything in a split more protected than
         `split`.
         """
-        if split not in base.ROLES:
+        if split not in _speakers.ROLES:
             return {}
         if split not in self._protected:
-            above = [s for s in self.splits() if base.level(s) > base.level(split)]
-            found: dict[Any, str] = {}
+            above = [s for s in self.splits() if _speakers.level(s) > _speakers.level(split)]
+            splits: dict[Any, str] = {}
             for other in above:
-                for item in self._own(other):
+                for item in self._items_of(other):
                     if isinstance(item, Utterance):
-                        found[item.speaker] = found[(item.audio, item.offset)] = other
-            self._protected[split] = found
+                        splits[item.speaker] = splits[(item.audio, item.offset)] = other
+            self._protected[split] = splits
         return dict(self._protected[split])
 
     def parts(self) -> list[base.Corpus]:

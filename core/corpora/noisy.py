@@ -17,7 +17,7 @@ import numpy as np
 
 from core import paths
 from core.common import randomness as chance
-from core.corpora import base
+from core.corpora import _speakers, base
 from core.records import Choice, Utterance, option
 from core.speech import acoustics, audio, shards
 
@@ -78,7 +78,9 @@ class Corpus(base.Corpus):
                 f"noisy: splits asks for {missing or 'nothing'}; '{options.corpus}' has "
                 f"{self.source.splits()}"
             )
-        wrong = [new for new, old in options.splits.items() if new in base.ROLES and new != old]
+        wrong = [
+            new for new, old in options.splits.items() if new in _speakers.ROLES and new != old
+        ]
         if wrong:
             raise ValueError(
                 f"noisy: {wrong} would give an evaluation split another role; use another name"
@@ -135,7 +137,7 @@ class Corpus(base.Corpus):
         tasks: dict[str, tuple[str, list[Utterance], list[Utterance]]] = {}
         for speaker in sorted({u.speaker for u in chosen}):
             others = sorted(
-                base.pick(
+                _speakers.pick(
                     (s for s in speakers if s != speaker), VOICES, self.options.seed + len(tasks)
                 )
             )
@@ -160,15 +162,15 @@ def subset(utterances: list[Utterance], count: int, seed: int) -> list[Utterance
         return utterances
     turn: dict[str, int] = {}
     rounds = []
-    for u in sorted(utterances, key=lambda u: base.stable(u.id, seed)):
+    for u in sorted(utterances, key=lambda u: _speakers.stable(u.id, seed)):
         turn[u.speaker] = turn.get(u.speaker, -1) + 1
-        rounds.append((turn[u.speaker], base.stable(u.speaker, seed), u))
+        rounds.append((turn[u.speaker], _speakers.stable(u.speaker, seed), u))
     return [u for _, _, u in sorted(rounds, key=lambda r: r[:2])[:count]]
 
 
 def speaker_noisy(
     options: Options, task: tuple[str, list[Utterance], list[Utterance]]
-) -> Iterator[shards.Piece]:
+) -> Iterator[shards.Recording]:
     """All utterances of one speaker, each in its own room and noise."""
     split, utterances, others = task
     voices = None
@@ -187,9 +189,9 @@ def speaker_noisy(
             samples = acoustics.add_noise(samples, snr, rng, kind, voices)
         # one bad utterance must never end the making of hours: it is listed with its reason
         except Exception as error:
-            yield shards.Piece({**row, "reason": audio.why(u.audio, error)}, None)
+            yield shards.Recording({**row, "reason": audio.why(u.audio, error)}, None)
             continue
-        yield shards.Piece(
+        yield shards.Recording(
             {**row, "rt60_s": round(rt60, 3), "snr_db": round(snr, 2), "noise": kind}, samples
         )
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from core import paths
 from core.common import reading
-from core.corpora import _shards, _spoken, base
+from core.corpora import _files, _shards, _speakers, _spoken, base
 from core.records import Utterance, option
 from core.speech import shards
-from core.speech.normalizer import normalise, problems
+from core.speech.normalizer import normalize, problems
 
 VERSION = 1
 SHORTEST_S, LONGEST_S = 0.4, 20.0
@@ -67,7 +67,7 @@ class Options:
     processes: int = option(
         0, "to make the audio with; 0 = one per core; changes nothing else", low=0, high=256
     )
-    licence: str = option("", "licence and authors of the texts, for the model card")
+    licence: str = option("", "license and authors of the texts, for the model card")
 
 
 class Corpus(base.Corpus):
@@ -127,10 +127,10 @@ class Corpus(base.Corpus):
 
 def _read(options: Options) -> tuple[list[Sentence], list[base.Dropped]]:
     """(different sentences, lines that cannot be spoken)."""
-    found: dict[str, str] = {}
+    sentences: dict[str, str] = {}
     left_out = []
     for where, line in _lines(options):
-        words = normalise(line)
+        words = normalize(line)
         count = len(words.split())
         reason = ""
         if bad := problems(line):
@@ -140,8 +140,8 @@ def _read(options: Options) -> tuple[list[Sentence], list[base.Dropped]]:
         if reason:
             left_out.append(base.Dropped(where, reason))
         elif count:
-            found.setdefault(words, as_said(line))
-    return [(said, words) for words, said in found.items()], left_out
+            sentences.setdefault(words, as_said(line))
+    return [(said, words) for words, said in sentences.items()], left_out
 
 
 def _lines(options: Options) -> Iterator[tuple[str, str]]:
@@ -149,7 +149,7 @@ def _lines(options: Options) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(options.sentences, 1):
         yield f"sentence {number}", line
     for name in options.texts:
-        file = base.resolve(name, "spoken_text.texts")
+        file = _files.resolve(name, "spoken_text.texts")
         try:
             for number, line in enumerate(reading.lines(file), 1):
                 if "\0" in line:
@@ -169,9 +169,9 @@ def as_said(line: str) -> str:
     """
     clauses, at = [], 0
     for mark in _CLAUSES.finditer(line):
-        clauses.append((normalise(line[at : mark.start()]), mark.group()))
+        clauses.append((normalize(line[at : mark.start()]), mark.group()))
         at = mark.end()
-    clauses.append((normalise(line[at:]), "."))
+    clauses.append((normalize(line[at:]), "."))
     pairs = [(words, mark) for words, mark in clauses if words]
     middle = [f"{words}," for words, _ in pairs[:-1]]
     return " ".join([*middle, f"{pairs[-1][0]}{'?' if pairs[-1][1] == '?' else '.'}"])
@@ -189,7 +189,7 @@ def divided(sentences: list[Sentence], held_out: float) -> dict[str, list[Senten
             f"spoken_text: expected at least {len(SPLITS)} different sentences, of which some are"
             f" held out, got {len(sentences)}: give more, or set held_out = 0"
         )
-    order = sorted(sentences, key=lambda s: base.stable(s[1], 0))
+    order = sorted(sentences, key=lambda s: _speakers.stable(s[1], 0))
     parts: dict[str, list[Sentence]] = {}
     for split, count in counts.items():
         parts[split], order = order[:count], order[count:]

@@ -19,7 +19,7 @@ import numpy as np
 
 from core import paths
 from core.common import randomness as chance
-from core.corpora import _manifests, base
+from core.corpora import _files, _manifests, _speakers, base
 from core.records import Utterance, option
 from core.speech import acoustics, audio, shards
 
@@ -50,7 +50,7 @@ class Options:
     )
     test_uses: int = option(1, "times each clip of search, dev and tests is used", low=1, high=20)
     trim: bool = option(True, "cut the silence around clips to about 80 ms")
-    licence: str = option("", "licence and authors; known manifest names need none")
+    licence: str = option("", "license and authors; known manifest names need none")
     audio_format: str = option("flac", "of the files that are made", choices=("flac", "opus"))
     seed: int = option(1, "decides strings, gaps and held-out speakers", low=0)
     processes: int = option(
@@ -69,7 +69,7 @@ class Corpus(base.Corpus):
                 f" {options.words_max}, nor gap_min {options.gap_min} above gap_max"
                 f" {options.gap_max}"
             )
-        self.files = base.named_files(
+        self.files = _files.named_files(
             "strings", {"train": options.train, "dev": options.dev}, options.tests
         )
         self._clips: dict[str, list[Utterance]] = {}
@@ -110,9 +110,9 @@ class Corpus(base.Corpus):
         clips = {
             s: [
                 (c.id, c.text, c.speaker, c.offset, c.seconds, shards.fingerprint(c.audio))
-                for c in found
+                for c in split_clips
             ]
-            for s, found in self._clips.items()
+            for s, split_clips in self._clips.items()
         }
         folder = (
             paths.prepared() / "corpora" / f"strings-{shards.digest([VERSION, settings, clips])}"
@@ -120,15 +120,16 @@ class Corpus(base.Corpus):
         if (folder / shards.MADE).is_file():
             return folder
         tasks, words = {}, {}
-        for split, found in self._clips.items():
+        for split, split_clips in self._clips.items():
             uses = self.options.uses if split == "train" else self.options.test_uses
-            words[split] = dict(Counter(c.text for c in found).most_common())
-            for speaker in sorted({c.speaker for c in found}):
-                own = [c for c in found if c.speaker == speaker]
-                tasks[shards.safe(f"{split}.{speaker}")] = (split, speaker, own, uses)
+            words[split] = dict(Counter(c.text for c in split_clips).most_common())
+            for speaker in sorted({c.speaker for c in split_clips}):
+                of_speaker = [c for c in split_clips if c.speaker == speaker]
+                tasks[shards.safe(f"{split}.{speaker}")] = (split, speaker, of_speaker, uses)
             print(
-                f"strings: {split}: {len(found)} clips of {len({c.speaker for c in found})}"
-                f" speakers, {len(words[split])} words: {' '.join(words[split])}",
+                f"strings: {split}: {len(split_clips)} clips of"
+                f" {len({c.speaker for c in split_clips})} speakers, {len(words[split])} words:"
+                f" {' '.join(words[split])}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -165,12 +166,12 @@ class Corpus(base.Corpus):
                     f"strings: search_speakers is {self.options.search_speakers}, but train has"
                     f" only {len(everyone)} speakers; leave some for training"
                 )
-            held = base.pick(everyone, self.options.search_speakers, self.options.seed)
+            held = _speakers.pick(everyone, self.options.search_speakers, self.options.seed)
             self._clips["search"] = [c for c in self._clips["train"] if c.speaker in held]
             self._clips["train"] = [c for c in self._clips["train"] if c.speaker not in held]
         clips = dict(self._clips)
         for split in clips:
-            taken = base.protected(split, clips, lambda s: {c.speaker for c in clips[s]})
+            taken = _speakers.protected(split, clips, lambda s: {c.speaker for c in clips[s]})
             kept = list(base.without_speakers(clips[split], taken))
             self._clips[split] = [c for c in kept if isinstance(c, Utterance)]
             self._bad.setdefault(split, []).extend(c for c in kept if isinstance(c, base.Dropped))
@@ -178,7 +179,7 @@ class Corpus(base.Corpus):
 
 def speaker_strings(
     options: Options, task: tuple[str, str, list[Utterance], int]
-) -> Iterator[shards.Piece]:
+) -> Iterator[shards.Recording]:
     """All strings of one speaker; every readable clip is used `uses` times."""
     split, speaker, clips, uses = task
     sound: dict[str, np.ndarray] = {}
@@ -191,17 +192,17 @@ def speaker_strings(
         except (
             Exception
         ) as error:  # one bad clip must never end the making of hours: it is listed with its reason
-            yield shards.Piece(
+            yield shards.Recording(
                 {"id": clip.id, "split": split, "reason": audio.why(clip.audio, error)}, None
             )
     number = 0
     for use in range(uses):
         rng = chance.utterance_rng(options.seed, use, f"{split}.{speaker}", "strings")
         order = [clips[i] for i in rng.permutation(len(clips)) if clips[i].id in sound]
-        for size in sizes(len(order), options.words_min, options.words_max, rng):
-            words, order = order[:size], order[size:]
+        for word_count in sizes(len(order), options.words_min, options.words_max, rng):
+            words, order = order[:word_count], order[word_count:]
             samples = joined([sound[c.id] for c in words], (options.gap_min, options.gap_max), rng)
-            yield shards.Piece(
+            yield shards.Recording(
                 {
                     "id": f"{split}-{speaker}-{number:04d}",
                     "split": split,
@@ -218,14 +219,14 @@ def sizes(count: int, low: int, high: int, rng: np.random.Generator) -> list[int
     """`count` clips cut into strings of `low`..`high` words; what cannot be (too few) becomes one
     shorter string.
     """
-    found = []
+    lengths = []
     while count:
-        size = min(count, int(rng.integers(low, high + 1)))
-        if 0 < count - size < low:  # do not leave a stump where it can be avoided
-            size = count if count <= high else max(low, count - low)
-        found.append(size)
-        count -= size
-    return found
+        word_count = min(count, int(rng.integers(low, high + 1)))
+        if 0 < count - word_count < low:  # do not leave a stump where it can be avoided
+            word_count = count if count <= high else max(low, count - low)
+        lengths.append(word_count)
+        count -= word_count
+    return lengths
 
 
 def levels(samples: np.ndarray) -> np.ndarray:

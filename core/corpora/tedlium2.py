@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.common import reading
-from core.corpora import base
+from core.corpora import _files, base
 from core.records import Utterance, option
 
 VERSION = 1
@@ -52,7 +52,7 @@ class Corpus(base.FileCorpus):
     licence = "TED-LIUM release 2 (A. Rousseau, P. Deleglise, Y. Esteve 2014), CC BY-NC-ND 3.0"
 
     def __init__(self, options: Options):
-        root = base.resolve(options.root, "tedlium2 root")
+        root = _files.resolve(options.root, "tedlium2 root")
         self.folder = root if root.name == FOLDER else root / FOLDER
         wanted = [s for s in SUBSETS if s in options.subsets]
         super().__init__(options, {s: [self.folder / s] for s in wanted}, options.search_share)

@@ -4,7 +4,7 @@ nothing is downloaded.
 A seeded grammar (core/speech/commands.toml: over 1800 words, word perplexity above 20) is spoken by
 over 100 voices (accent x variant x rate x pitch) in rooms with RT60 0.1-0.8 s and noise at 0-25 dB.
 Voices, sentences and some whole templates of the test split never occur in training. The speech is
-made by espeak-ng (licence GPL-3.0-or-later), which the package espeakng-loader brings along, unless
+made by espeak-ng (license GPL-3.0-or-later), which the package espeakng-loader brings along, unless
 other voices (core/speech/voices/) are given. It is synthetic: its word error rates say nothing
 about people.
 
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from core import paths
-from core.corpora import _shards, _spoken, base
+from core.corpora import _shards, _speakers, _spoken, base
 from core.records import Utterance, option
 from core.speech import grammar
 from core.speech.voices import espeak
@@ -98,11 +98,11 @@ class Corpus(base.Corpus):
     @cached_property
     def folder(self) -> Path:
         """Named by all that decides the audio of a shard, so not by the lengths of splits."""
-        told = {k: v for k, v in asdict(self.options).items() if k not in LENGTHS}
-        voices = told.pop("voices")
+        kept = {k: v for k, v in asdict(self.options).items() if k not in LENGTHS}
+        voices = kept.pop("voices")
         key = {
             "version": VERSION,
-            "options": told,
+            "options": kept,
             "grammar": grammar.COMMANDS.read_text(encoding="utf-8"),
             "voices": espeak.voices(),
         }
@@ -135,7 +135,7 @@ def sentence_split(text: str) -> str:
     """The split a sentence belongs to whatever the seed, so that no training ever saw a test
     sentence.
     """
-    place = base.stable(text, 0)
+    place = _speakers.stable(text, 0)
     for split, share in SENTENCES.items():
         place -= share
         if place < 0:

@@ -1,4 +1,4 @@
-"""Training batches: which utterances meet at which speed, and their normalised features as tensors.
+"""Training batches: which utterances meet at which speed, and their normalized features as tensors.
 
 Letters: B utterances, T frames of 10 ms, U tokens. Everything drawn is a function of (seed, epoch,
 utterance id), so a plan can be made again at any time, and a batch does not depend on the batches
@@ -7,8 +7,6 @@ before it.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import numpy as np
 import torch
 
 from core.common.randomness import epoch_rng, utterance_rng
+from core.data.prefetch import prefetch
 from core.data.prepared import TRAIN, Prepared, Row
 from core.speech import augment as augmentation
 from core.speech.features import BINS, FRAMES_PER_SECOND, SpecAugment, spec_augment
@@ -27,14 +26,14 @@ SUBSAMPLING = (
     4  # feature frames of an encoder frame: a tempo must leave room for an utterance's labels
 )
 EXPECTED = 32  # batches whose features the system is asked to read before they are loaded
-Item = tuple[Row, float]  # an utterance and the speed it is heard at
+PlannedUtterance = tuple[Row, float]  # an utterance and the speed it is heard at
 
 
 @dataclass(frozen=True)
 class Batch:
     """What one update is computed from."""
 
-    features: torch.Tensor  # float32 [B, T, 80], normalised; 0 behind each utterance's end
+    features: torch.Tensor  # float32 [B, T, 80], normalized; 0 behind each utterance's end
     lengths: torch.Tensor  # int64 [B], frames of 10 ms
     tokens: torch.Tensor  # int64 [B, U], 0 behind the end
     token_lengths: torch.Tensor  # int64 [B]
@@ -110,7 +109,7 @@ class Batches:
         self._mean = prepared.statistics.mean
         self._scale = (1 / prepared.statistics.std).astype(np.float32)
 
-    def plan(self, epoch: int) -> list[list[Item]]:
+    def plan(self, epoch: int) -> list[list[PlannedUtterance]]:
         """The batches of an epoch, in order; the same for the same (seed, epoch)."""
         items, keys = [], []
         for row in self._chosen(epoch):
@@ -130,9 +129,9 @@ class Batches:
         labels = len(row.tokens) + repeats(row.tokens)
         return augmentation.draw_tempo(self.change, rng, row.frames[1.0][1], labels, SUBSAMPLING)
 
-    def _cut(self, items: list[Item]) -> list[list[Item]]:
-        """Neighbours together while count x longest fits into the budget."""
-        batches: list[list[Item]] = []
+    def _cut(self, items: list[PlannedUtterance]) -> list[list[PlannedUtterance]]:
+        """Neighbors together while count x longest fits into the budget."""
+        batches: list[list[PlannedUtterance]] = []
         longest = 0
         for item in items:
             frames = _frames(*item)
@@ -162,7 +161,7 @@ class Batches:
                 chosen.add(row.id)
         return [row for row in self.rows if row.id in chosen]
 
-    def load(self, items: Sequence[Item], epoch: int, augment: bool = True) -> Batch:
+    def load(self, items: Sequence[PlannedUtterance], epoch: int, augment: bool = True) -> Batch:
         """The tensors of one item of a plan; `augment` False: as it was spoken (evaluation). Of a
         small batch a part may be empty.
         """
@@ -201,13 +200,15 @@ class Batches:
         if augment and self.change:
             rng = utterance_rng(self.seed, epoch, row.id, "change" + view)
             features = augmentation.change(np.asarray(features, np.float32), self.change, rng)
-        own = np.subtract(features, self._mean, dtype=np.float32)
-        own *= self._scale
+        normalized = np.subtract(features, self._mean, dtype=np.float32)
+        normalized *= self._scale
         if augment and self.augment:
             spec_augment(
-                own, utterance_rng(self.seed, epoch, row.id, "specaugment" + view), self.augment
+                normalized,
+                utterance_rng(self.seed, epoch, row.id, "specaugment" + view),
+                self.augment,
             )
-        return own
+        return normalized
 
     def iterate(
         self, epoch: int, start: int = 0, augment: bool = True, ahead: int = 2
@@ -224,7 +225,7 @@ class Batches:
                         self.prepared.expect(row, speed if speed in row.frames else 1.0)
                 yield self.load(items, epoch, augment)
 
-        return _ahead(loaded(), ahead)
+        return prefetch(loaded(), ahead)
 
 
 def _frames(row: Row, speed: float) -> int:
@@ -258,46 +259,3 @@ def capped_seconds(seconds: dict[str, float], max_share: dict[str, float]) -> di
         if not over:
             return allowed
         bound |= over
-
-
-def _ahead(batches: Iterator[Batch], ahead: int) -> Iterator[Batch]:
-    """`batches`, read by a thread; its exceptions are raised here, and it ends when nobody reads
-    on.
-    """
-    if ahead < 1:
-        yield from batches
-        return
-    ready: queue.Queue = queue.Queue(maxsize=ahead)
-    stop = threading.Event()
-
-    def put(what: tuple) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(what, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                if not put(("batch", batch)):
-                    return
-            put(("end", None))
-        except BaseException as error:  # handed over: it is raised where the batch is used
-            put(("error", error))
-
-    thread = threading.Thread(target=work, name="batches", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ready.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise value
-            yield value
-    finally:
-        stop.set()
-        thread.join()

@@ -59,7 +59,7 @@ def extract_one(task: Task) -> Extracted | str:
     changes: list[str] = []
     try:
         samples = audio.read(task.path, task.offset, task.seconds, note=changes.append)
-        found = {
+        by_speed = {
             speed: features.fbank_in_bulk(audio.speed(samples, speed)).astype(np.float16)
             for speed in task.speeds
         }
@@ -67,7 +67,7 @@ def extract_one(task: Task) -> Extracted | str:
         Exception
     ) as error:  # one bad item must never end a preparation of hours: it is listed with its reason
         return audio.why(task.path, error)
-    return Extracted(len(samples) / audio.SAMPLE_RATE, found, tuple(changes))
+    return Extracted(len(samples) / audio.SAMPLE_RATE, by_speed, tuple(changes))
 
 
 def _extract_many(tasks: Sequence[Task]) -> list[Extracted | str]:
@@ -166,16 +166,16 @@ class Writer:
         self._count, self._sum, self._squares = 0, np.zeros(features.BINS), np.zeros(features.BINS)
 
     def append(
-        self, found: dict[float, np.ndarray], clean_training: bool
+        self, by_speed: dict[float, np.ndarray], clean_training: bool
     ) -> dict[float, tuple[int, int]]:
         """Stores features by speed; returns {speed: (first frame, frames)}."""
         places = {}
-        for speed, array in found.items():
+        for speed, array in by_speed.items():
             array.tofile(self._files[speed])
             places[speed] = (self._frames[speed], len(array))
             self._frames[speed] += len(array)
         if clean_training:
-            clean = found[1.0].astype(np.float64)
+            clean = by_speed[1.0].astype(np.float64)
             self._count += len(clean)
             self._sum += clean.sum(axis=0)
             self._squares += np.einsum("fb,fb->b", clean, clean)

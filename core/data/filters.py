@@ -46,14 +46,14 @@ class Drop:
 def gather(
     corpus: base.Corpus, further: Sequence[str] = ()
 ) -> tuple[dict[str, list[Utterance]], list[Drop]]:
-    """{split: usable utterances with normalised text} and what was left out; no sound is read.
+    """{split: usable utterances with normalized text} and what was left out; no sound is read.
     Marks that are no words (core.speech.marks, and
     `further` ones) are taken out of the texts.
     """
-    found: dict[str, list[Utterance]] = {}
+    utterances: dict[str, list[Utterance]] = {}
     dropped: list[Drop] = []
     for split in corpus.splits():
-        found[split], seen = [], set[str]()
+        utterances[split], seen = [], set[str]()
         for item in corpus.utterances(split):
             words = _without_marks(split, item, further) if isinstance(item, Utterance) else item
             drop = words if isinstance(words, Drop) else _filtered(split, words, seen)
@@ -62,15 +62,17 @@ def gather(
                 continue
             assert isinstance(words, Utterance)  # all others are dropped
             seen.add(words.id)
-            found[split].append(replace(words, text=text.normalise(words.text)))
-    return found, dropped
+            utterances[split].append(replace(words, text=text.normalize(words.text)))
+    return utterances, dropped
 
 
-def _without_marks(split: str, item: Utterance, further: Sequence[str]) -> Utterance | Drop:
-    words, found = marks.without(item.text, further)
-    if found and not text.normalise(words):
-        return Drop(split, item.id, f"only marks and no words: {' '.join(found)[:80]}", rule=True)
-    return replace(item, text=words)
+def _without_marks(split: str, utterance: Utterance, further: Sequence[str]) -> Utterance | Drop:
+    words, removed = marks.without(utterance.text, further)
+    if removed and not text.normalize(words):
+        return Drop(
+            split, utterance.id, f"only marks and no words: {' '.join(removed)[:80]}", rule=True
+        )
+    return replace(utterance, text=words)
 
 
 def _filtered(split: str, item: Utterance | base.Dropped, seen: set[str]) -> Drop | None:
@@ -84,7 +86,7 @@ def _filtered(split: str, item: Utterance | base.Dropped, seen: set[str]) -> Dro
     outside = text.problems(item.text)
     if outside:
         return Drop(split, item.id, f"characters outside the alphabet: {' '.join(outside)}")
-    if not text.normalise(item.text):
+    if not text.normalize(item.text):
         return Drop(split, item.id, "empty transcript")
     return length_drop(split, item.id, item.seconds)
 

@@ -101,10 +101,10 @@ def _folder_of(speech: SpeechRecipe, contents: dict[str, Any], inherited: dict[s
     return _folder({**contents, "tokens": digests | lexical})
 
 
-def _check_size(found: dict[str, list[Utterance]], options: features.Options) -> None:
+def _check_size(by_split: dict[str, list[Utterance]], options: features.Options) -> None:
     """ValueError if the features need more than the cap or than the disk has."""
     hours = {
-        split: sum(u.seconds for u in utterances) / 3600 for split, utterances in found.items()
+        split: sum(u.seconds for u in utterances) / 3600 for split, utterances in by_split.items()
     }
     copies = sum(1 / speed for speed in options.speeds)
     need = (
@@ -143,13 +143,13 @@ def _without_marks(options: tokenizer.Options) -> dict[str, Any]:
 def _contents(
     speech: SpeechRecipe,
     corpus: base.Corpus,
-    found: dict[str, list[Utterance]],
+    by_split: dict[str, list[Utterance]],
     dropped: list[Drop],
     stamps: dict[str, str],
 ) -> dict[str, Any]:
     """Everything but the tokens that decides what is prepared."""
     digest = hashlib.sha256()
-    for split, utterances in found.items():
+    for split, utterances in by_split.items():
         for u in utterances:
             digest.update(json.dumps([split, *as_dict(u).values(), stamps[u.audio]]).encode())
     for drop in dropped:
@@ -157,7 +157,7 @@ def _contents(
     return {
         "corpus": recipes.same_numbers(as_dict(speech.corpus)),
         "versions": {"prepare": VERSION, **corpus.versions()},
-        "normaliser": text.NORMALISER,
+        "normaliser": text.NORMALIZER,
         "features": features.settings(),
         "speeds": list(speech.features.speeds),
         "shares": corpus.shares(),
@@ -243,15 +243,15 @@ class _Build:
         rows: dict[str, list[Row]] = {split: [] for split in self.utterances}
         dropped, changed = list(self.dropped), Counter[str]()
         with contextlib.closing(Writer(aside, self.extraction.speeds)) as writer:
-            for split, utterance, result in self.extraction.run(self.utterances):
-                row = row_of(split, self._corpus_of(utterance.id), utterance, result, encoder)
+            for split, utterance, extracted in self.extraction.run(self.utterances):
+                row = row_of(split, self._corpus_of(utterance.id), utterance, extracted, encoder)
                 if isinstance(row, Drop):
                     dropped.append(row)
                     continue
-                assert not isinstance(result, str)  # else there is no row
-                changed.update(NUMBERS.sub("...", change) for change in result.changes)
-                frames = writer.append(result.features, split == TRAIN)
-                sums = {speed: checksum(array) for speed, array in result.features.items()}
+                assert not isinstance(extracted, str)  # else there is no row
+                changed.update(NUMBERS.sub("...", change) for change in extracted.changes)
+                frames = writer.append(extracted.features, split == TRAIN)
+                sums = {speed: checksum(array) for speed, array in extracted.features.items()}
                 stamp = self.extraction.stamps[utterance.audio]
                 rows[split].append(replace(row, frames=frames, sums=sums, stamp=stamp))
         return rows, dropped, changed, writer.statistics

@@ -53,7 +53,7 @@ class Row:
     id: str
     split: str
     corpus: str
-    text: str  # normalised
+    text: str  # normalized
     speaker: str
     seconds: float  # at speed 1, as decoded
     audio: str
@@ -103,15 +103,21 @@ class Statistics:
         try:
             data = json.loads(content := file.read_bytes())
             checksums.check(file, content)
-            found = cls(np.asarray(data["mean"], np.float32), np.asarray(data["std"], np.float32))
+            statistics = cls(
+                np.asarray(data["mean"], np.float32), np.asarray(data["std"], np.float32)
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file} cannot be read as feature statistics: {error}") from error
-        if found.mean.shape != (BINS,) or found.std.shape != (BINS,) or not (found.std > 0).all():
+        if (
+            statistics.mean.shape != (BINS,)
+            or statistics.std.shape != (BINS,)
+            or not (statistics.std > 0).all()
+        ):
             raise ValueError(
-                f"{file}: mean {found.mean.shape}, std {found.std.shape}; needed are ({BINS},),"
-                " std > 0"
+                f"{file}: mean {statistics.mean.shape}, std {statistics.std.shape};"
+                f" needed are ({BINS},), std > 0"
             )
-        return found
+        return statistics
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for statistics.json; a float's decimal text reads back to the same bits."""
@@ -149,13 +155,13 @@ class Prepared:
         self._files: dict[float, BinaryIO] = {}
 
     def _check_files(self, sizes: dict[str, int], sha256: dict[str, str]) -> None:
-        for name, size in sizes.items():
+        for name, written_bytes in sizes.items():
             file = self.folder / name
-            found = file.stat().st_size if file.is_file() else -1
-            if found != size:
+            found_bytes = file.stat().st_size if file.is_file() else -1
+            if found_bytes != written_bytes:
                 raise ValueError(
-                    f"{file} is {'missing' if found < 0 else f'{found} bytes'}, written were {size}"
-                    " bytes: delete the folder and prepare again"
+                    f"{file} is {'missing' if found_bytes < 0 else f'{found_bytes} bytes'},"
+                    f" written were {written_bytes} bytes: delete the folder and prepare again"
                 )
         for name, wanted in sha256.items():
             if checksums.of_file(self.folder / name) != wanted:
@@ -246,7 +252,7 @@ class Prepared:
 
     def features(self, row: Row, speed: float = 1.0) -> np.ndarray:
         """Log-mel energies float16 [F, 80] of an utterance, a read-only view of the file; not
-        normalised. ValueError when they are not
+        normalized. ValueError when they are not
         those that were written.
         """
         if speed not in row.frames:
@@ -258,13 +264,13 @@ class Prepared:
                 self.folder / features_file(speed), np.float16, "r"
             ).reshape(-1, BINS)
         first, count = row.frames[speed]
-        found = self._maps[speed][first : first + count]
-        if speed in row.sums and checksum(found) != row.sums[speed]:
+        stored = self._maps[speed][first : first + count]
+        if speed in row.sums and checksum(stored) != row.sums[speed]:
             raise ValueError(
                 f"{self.folder / features_file(speed)} is damaged: the features of '{row.id}' are"
                 f" not those that were written: {AGAIN}"
             )
-        return found
+        return stored
 
     def expect(self, row: Row, speed: float) -> None:
         """Tell the system that an utterance's features will be wanted soon; where it cannot be

@@ -22,23 +22,25 @@ def row_of(
     split: str,
     corpus: str,
     utterance: Utterance,
-    result: Extracted | str,
+    extracted: Extracted | str,
     tokens: tokenizer.Tokenizer,
 ) -> Row | Drop:
     """The index row of an utterance, its frames not placed yet, or why it is left out."""
-    if isinstance(result, str):
-        return Drop(split, utterance.id, f"audio cannot be used: {result}")
-    drop = length_drop(split, utterance.id, result.seconds)
+    if isinstance(extracted, str):
+        return Drop(split, utterance.id, f"audio cannot be used: {extracted}")
+    drop = length_drop(split, utterance.id, extracted.seconds)
     if drop:
         return drop
     try:
         ids = tokens.encode(utterance.text)
     except ValueError as error:
         return Drop(split, utterance.id, f"no tokens: {error}")
-    room = min(len(array) for array in result.features.values()) // SUBSAMPLING
+    room = min(len(array) for array in extracted.features.values()) // SUBSAMPLING
     if not room:
         return Drop(
-            split, utterance.id, f"no audio: {result.seconds:.3f} s are less than one encoder frame"
+            split,
+            utterance.id,
+            f"no audio: {extracted.seconds:.3f} s are less than one encoder frame",
         )
     needed = len(ids) + tokenizer.repeats(ids)
     if split in LOSS_SPLITS and needed > room:
@@ -54,7 +56,7 @@ def row_of(
         corpus,
         utterance.text,
         utterance.speaker,
-        round(result.seconds, 4),
+        round(extracted.seconds, 4),
         utterance.audio,
         utterance.offset,
         utterance.seconds,
@@ -66,13 +68,13 @@ def row_of(
 
 def summary(rows: list[Row], dropped: list[Drop], training: list[Row]) -> dict[str, Any]:
     """What a split holds, for people and for the model card."""
-    speakers, heard = {r.speaker for r in rows}, {r.speaker for r in training}
+    speakers, training_speakers = {r.speaker for r in rows}, {r.speaker for r in training}
     return {
         "utterances": len(rows),
         "hours": round(sum(r.seconds for r in rows) / 3600, 3),
         "speakers": len(speakers),
         "words": sum(len(r.text.split()) for r in rows),
-        "training_speakers": len(speakers & heard),
+        "training_speakers": len(speakers & training_speakers),
         "hours_by_corpus": {
             c: round(sum(r.seconds for r in rows if r.corpus == c) / 3600, 3)
             for c in sorted({r.corpus for r in rows})

@@ -69,13 +69,13 @@ class SpeechRecipe:
                 f"init_from = '{self.init_from}': {run} lacks {missing}, so its weights cannot be"
                 " continued"
             )
-        size, wanted = tokenizer.load(run).size, self.named_tokens.get("size")
-        if wanted not in (None, size):
+        vocabulary, wanted = tokenizer.load(run).size, self.named_tokens.get("size")
+        if wanted not in (None, vocabulary):
             raise ValueError(
-                f"tokens.size = {wanted}, but '{self.init_from}' has {size} tokens: leave tokens"
-                " out"
+                f"tokens.size = {wanted}, but '{self.init_from}' has {vocabulary} tokens: leave"
+                " tokens out"
             )
-        return size, {name: run_files.read(run / name) for name in names}
+        return vocabulary, {name: run_files.read(run / name) for name in names}
 
     def vocabulary(self) -> int:
         """The number of tokens, before any speech is prepared. ValueError where the recipe

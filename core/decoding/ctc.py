@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from core.decoding.graph_search import GraphSearch, Weights
+from core.decoding.graph_search import GraphSearch, Weights, Word
 from core.lm.graph import Graph
 from core.speech.tokenizer import Tokenizer
 
@@ -57,7 +57,7 @@ def check(kind: str, decoder: str) -> str:
     return decoder
 
 
-def labelled(decoder: str, beam: int = 0) -> str:
+def labeled(decoder: str, beam: int = 0) -> str:
     """The decoder as reports name it: with its hypotheses where they are not the usual ones."""
     return f"{decoder} {beam}" if decoder == BEAM_SEARCH and beam not in (0, BEAM) else decoder
 
@@ -132,6 +132,11 @@ class Spelled:
 
     def finish(self) -> None:
         self.decoder.finish()
+
+    @property
+    def words(self) -> list[Word]:
+        """None: tokens alone keep no times."""
+        return []
 
     @property
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""How good weights are on speech held out of training: the model's loss per frame, or word errors.
+"""How good weights are on speech held out of training: the model's loss per frame, or WER.
 For curves, search and tuning only.
 """
 
@@ -86,9 +86,9 @@ class HeldOut:
 
     def part(self, number: int, of: int) -> HeldOut:
         """The same with every `of`-th batch, from `number` on."""
-        made = copy.copy(self)
-        made.batches = self.batches[number::of]
-        return made
+        share = copy.copy(self)
+        share.batches = self.batches[number::of]
+        return share
 
     def edits(
         self, model: Model, weights: dict[str, Tensor], **given: Any
@@ -118,7 +118,7 @@ class HeldOut:
 
         sums: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(4))
         for batch, output, (losses, ids) in self._each(model, weights, given, both):
-            said = [self.prepared.tokenizer.decode(one) for one in ids]
+            said = [self.prepared.tokenizer.decode(tokens) for tokens in ids]
             edits = scoring.word_edits(
                 [self.prepared.tokenizer.reference(self.rows[id].text) for id in batch.ids], said
             )

@@ -141,11 +141,11 @@ def bytes_read() -> int | None:
     """Bytes that this process has read so far, also from the system's cache; None where the system
     does not say.
     """
-    told = Path("/proc/self/io")
+    counters = Path("/proc/self/io")
     try:
         return next(
             int(line.split()[1])
-            for line in told.read_text().splitlines()
+            for line in counters.read_text().splitlines()
             if line.startswith("rchar:")
         )
     except (OSError, StopIteration):
@@ -183,12 +183,12 @@ def stream_all(
         )
 
     before, started = bytes_read(), time.perf_counter()
-    heard = opened(file)
+    recognizer = opened(file)
     load_ms, after = 1000 * (time.perf_counter() - started), bytes_read()
     packet = round((chunk_ms or 320) * SAMPLE_RATE / 1000)
     chunks: list[float] = []
-    _stream(heard, waves[0], packet)
-    spent = sum(_stream(heard, wave, packet, chunks) for wave in waves)
+    _stream(recognizer, waves[0], packet)
+    spent = sum(_stream(recognizer, wave, packet, chunks) for wave in waves)
     median, p95 = np.percentile(chunks, [50, 95]) if chunks and chunk_ms else (None, None)
     alone = Speed(
         spent * SAMPLE_RATE / sum(map(len, waves)),
@@ -221,8 +221,8 @@ def in_turn(
     ratios = []
     for _ in range(ROUNDS):
         both, spent = pair(), [0.0, 0.0]
-        for one in both:
-            _stream(one, pieces[0][: 2 * packet], packet)
+        for recognizer in both:
+            _stream(recognizer, pieces[0][: 2 * packet], packet)
         for number, piece in enumerate(pieces):
             for side in ((0, 1), (1, 0))[number % 2]:
                 spent[side] += _stream(both[side], piece, packet)
@@ -230,14 +230,14 @@ def in_turn(
     return float(np.median(ratios)), min(ratios), max(ratios)
 
 
-def _stream(heard, wave: np.ndarray, packet: int, chunks: list[float] | None = None) -> float:
+def _stream(recognizer, wave: np.ndarray, packet: int, chunks: list[float] | None = None) -> float:
     """Seconds spent on one utterance; the ms of each whole chunk are added to `chunks`.
 
     The first packet completes no chunk, because features look 7.5 ms ahead and some models a little
     more; from the second on each
     completes one.
     """
-    stream, spent = heard.stream(), 0.0
+    stream, spent = recognizer.stream(), 0.0
     for start in range(0, len(wave), packet):
         before = time.perf_counter()
         stream.accept(wave[start : start + packet])
@@ -254,10 +254,10 @@ def main() -> None:
     file, sound, chunk_ms, threads, precision, decoding = sys.argv[1:]
     with np.load(sound) as stored:
         waves = [stored[name] for name in stored.files]
-    told = stream_all(
+    measured = stream_all(
         Path(file), waves, float(chunk_ms), int(threads), precision, **json.loads(decoding)
     )
-    print(json.dumps(dataclasses.asdict(told)))
+    print(json.dumps(dataclasses.asdict(measured)))
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ def hardware(device: str = "cpu") -> str:
         return f"{torch.cuda.get_device_name()}; {hardware()}"
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.is_file() else []
-    told = {
+    cpu = {
         name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
     }
-    name = told.get("model name", "")
-    if name and {"cpu family", "model"} <= told.keys():
-        name += f" (family {told['cpu family']}, model {told['model']})"
+    name = cpu.get("model name", "")
+    if name and {"cpu family", "model"} <= cpu.keys():
+        name += f" (family {cpu['cpu family']}, model {cpu['model']})"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name or platform.processor() or platform.machine()}, {cores} cores"
 
@@ -40,7 +40,7 @@ def code_version() -> str:
     where there is no git.
     """
     if (paths.ROOT / ".git").exists():
-        told, changed = (
+        commit, changed = (
             subprocess.run(
                 ["git", "-C", str(paths.ROOT), *words], capture_output=True, text=True, check=False
             )
@@ -49,8 +49,8 @@ def code_version() -> str:
                 ("status", "--porcelain", "--", "core"),
             )
         )
-        if told.returncode == 0 and told.stdout.strip():
-            return told.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
+        if commit.returncode == 0 and commit.stdout.strip():
+            return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
     digest = hashlib.sha256()
     for file in sorted(paths.CORE.rglob("*.py")):
         digest.update(str(file.relative_to(paths.CORE)).encode() + file.read_bytes())

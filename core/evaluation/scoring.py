@@ -52,13 +52,13 @@ def _edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> Edits:
 def _check(references: Sequence[str], hypotheses: Sequence[str]) -> None:
     if len(references) != len(hypotheses) or not len(references):
         raise ValueError(
-            "scoring needs as many hypotheses as references and at least one; came "
+            "expected as many hypotheses as references and at least one, got "
             f"{len(hypotheses)} hypotheses and {len(references)} references"
         )
 
 
 def word_edits(references: Sequence[str], hypotheses: Sequence[str]) -> Edits:
-    """Minimal word edits by jiwer; both sides already normalised."""
+    """Minimal word edits by jiwer; both sides already normalized."""
     _check(references, hypotheses)
     return _edits(jiwer.process_words(list(references), list(hypotheses)))
 
@@ -138,7 +138,7 @@ def paired(
 def seed_noise(totals: np.ndarray) -> tuple[float, int]:
     """(variance, degrees of freedom) of what a training's errors have beside its arm's and its
     seed's share: totals [A, S] of A > 1 arms
-    and the same S > 1 seeds, a table of randomised blocks. Two arms leave S - 1 degrees, as a
+    and the same S > 1 seeds, a table of randomized blocks. Two arms leave S - 1 degrees, as a
     paired t test has; more tell it better.
     """
     arms, seeds = totals.shape
@@ -174,13 +174,13 @@ def paired_seeds(
     over_seeds = 0.0
     if trainings > 1:
         deltas = deltas.mean() + (deltas - deltas.mean()) * np.sqrt(trainings / (trainings - 1))
-        own = difference.sum(1)
-        variance, free = noise or (float(own.var(ddof=1)) / 2, trainings - 1)
+        per_training = difference.sum(1)
+        variance, free = noise or (float(per_training.var(ddof=1)) / 2, trainings - 1)
         t = (
-            own.mean() / np.sqrt(2 * variance / trainings)
+            per_training.mean() / np.sqrt(2 * variance / trainings)
             if variance > 0
-            else np.inf * own.mean()
-            if own.any()
+            else np.inf * per_training.mean()
+            if per_training.any()
             else 0.0
         )
         over_seeds = float(2 * stats.t.sf(abs(t), free))
@@ -207,10 +207,10 @@ def relative_seeds(
     times_seed = rng.multinomial(trainings, np.full(trainings, 1 / trainings), repetitions)
     times_speaker = rng.multinomial(speakers, np.full(speakers, 1 / speakers), repetitions)
     drawn, drawn_base = (((times_seed @ side) * times_speaker).sum(1) for side in (ours, base))
-    found = drawn / np.maximum(drawn_base, 1) - 1
+    ratios = drawn / np.maximum(drawn_base, 1) - 1
     if trainings > 1:
-        found = found.mean() + (found - found.mean()) * np.sqrt(trainings / (trainings - 1))
-    low, high = np.percentile(found, [2.5, 97.5])
+        ratios = ratios.mean() + (ratios - ratios.mean()) * np.sqrt(trainings / (trainings - 1))
+    low, high = np.percentile(ratios, [2.5, 97.5])
     return float(ours.sum() / max(base.sum(), 1) - 1), float(low), float(high)
 
 

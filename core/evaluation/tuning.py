@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from core.data.prepared import Prepared
 from core.decoding import ctc
-from core.evaluation import evaluate as evaluation, scoring
+from core.evaluation import scoring
 from core.evaluation.fitness import some_of_each
-from core.records import ProgressCallback
+from core.records import Interrupted, ProgressCallback
 from core.runtime.base import PackedRecognizer
 
 DEV = "dev"
@@ -86,11 +86,11 @@ def tune(
     prepared: Prepared,
     *,
     seed: int = 1,
-    report: ProgressCallback = lambda *_: True,
+    progress: ProgressCallback = lambda *_: True,
 ) -> Tuning:
     """Tries SCALES x BLANK_PENALTIES with a recognizer that has a decoding graph. The network runs
     once, the search each time.
-    ValueError when the speech has no dev; Interrupted when `report` says stop.
+    ValueError when the speech has no dev; Interrupted when `progress` says stop.
     """
     check_graph(recognizer)
     if DEV not in prepared.splits or not prepared.rows(DEV):
@@ -106,8 +106,10 @@ def tune(
         dict[tuple[float, float], float](),
     )
     for scale, penalty in pairs:
-        if not report(len(rates) / len(pairs), f"scale {scale:g}, blank penalty {penalty:g}", None):
-            raise evaluation.Interrupted(
+        if not progress(
+            len(rates) / len(pairs), f"scale {scale:g}, blank penalty {penalty:g}", None
+        ):
+            raise Interrupted(
                 f"stopped after {len(rates)} of {len(pairs)} pairs; nothing was stored"
             )
         weights = replace(recognizer.weights, scale=scale, blank_penalty=penalty)
@@ -117,5 +119,5 @@ def tune(
             for text in ctc.over_graph(output.log_probs, output.lengths, recognizer.graph, weights)
         ]
         rates[scale, penalty] = scoring.word_edits([r.text for r in rows], texts).rate
-    report(1.0, f"{len(rates)} pairs were tried", 0.0)
+    progress(1.0, f"{len(rates)} pairs were tried", 0.0)
     return Tuning(rates, len(rows), sum(r.seconds for r in rows))

@@ -38,7 +38,7 @@ def folders() -> list[Path] | None:
     return None if given is None else [Path(folder) for folder in json.loads(given)]
 
 
-def _own() -> list[Path]:
+def _project_folders() -> list[Path]:
     """Where this project itself keeps speech and language models."""
     return [
         root / name
@@ -53,13 +53,13 @@ def expanded(path: str) -> str:
     """
     if folders() is None:
         return os.path.expanduser(os.path.expandvars(path))
-    return SPEECH.sub(lambda result: os.environ.get("SPEECH_ROOT", result.group()), path)
+    return SPEECH.sub(lambda match: os.environ.get("SPEECH_ROOT", match.group()), path)
 
 
 def inside(path: str | Path) -> bool:
     """Whether this process may read there; links count as what they point to."""
     allowed = folders()
-    return allowed is None or _below(Path(path), [*allowed, *_own()])
+    return allowed is None or _below(Path(path), [*allowed, *_project_folders()])
 
 
 def check(path: str | Path, where: str, given: str = "") -> None:
@@ -89,14 +89,14 @@ def check_recipe(recipe: dict[str, Any], allowed: Iterable[Path]) -> None:
         if isinstance(measured.get(n), str) and measured[n]
     }
     for where, text in named.items():
-        path = SPEECH.sub(lambda result: os.environ.get("SPEECH_ROOT", result.group()), text)
+        path = SPEECH.sub(lambda match: os.environ.get("SPEECH_ROOT", match.group()), text)
         if "$" in path or path.startswith("~"):
             raise ValueError(
                 f"{where} = {text!r}: from a page no environment variables but $SPEECH_ROOT (where"
                 " the server has it) and no ~ are expanded; write the path itself"
             )
         if (os.path.isabs(path) or ".." in Path(path).parts) and not _below(
-            paths.ROOT / path, [*allowed, *_own()]
+            paths.ROOT / path, [*allowed, *_project_folders()]
         ):
             raise ValueError(_refusal(where, text, allowed))
 
@@ -106,12 +106,12 @@ def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, dict):
-        for name, item in value.items():
+        for name, nested in value.items():
             if name != "licence":
-                yield from _texts(item, f"{where}.{name}")
+                yield from _texts(nested, f"{where}.{name}")
     elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            yield from _texts(item, f"{where}[{number}]")
+        for number, nested in enumerate(value):
+            yield from _texts(nested, f"{where}[{number}]")
 
 
 def _below(path: Path, allowed: Iterable[Path]) -> bool:

@@ -27,7 +27,7 @@ from core.jobs import schema, spare
 BUSY_S = 30.0  # how long to wait for another process's transaction
 ASIDE = ".damaged-"  # what a damaged file is called from then on, with the time
 BESIDE = ("", "-wal", "-shm")  # the database and what SQLite keeps beside it
-LEAST = 512  # bytes of SQLite's smallest file
+SMALLEST_FILE = 512  # bytes of SQLite's smallest file
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -60,8 +60,8 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
         reason = ""
         for _ in range(3):  # the file is missing or damaged, perhaps damaged again
             with _folder(path.parent, fcntl.LOCK_SH):
-                result = _which(path)
-                if result is not None:
+                version = _which(path)
+                if version is not None:
                     spare.keep(path)
                     try:
                         return _once(path, lambda db: work(db, *given, **named))
@@ -72,7 +72,7 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
                             "a number is too large for the job queue: it keeps whole numbers below"
                             " 2^63"
                         ) from None
-            _begin(path, result, reason)
+            _begin(path, version, reason)
         raise QueueError(
             f"the job queue {path} is damaged again and again ({reason}): is its disk sound?"
         )
@@ -131,9 +131,9 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
     says against it.
     """
     try:
-        if (size := path.stat().st_size) < LEAST:
+        if (byte_count := path.stat().st_size) < SMALLEST_FILE:
             raise Damaged(
-                f"it has {size} bytes"
+                f"it has {byte_count} bytes"
             )  # no queue is ever so short, and SQLite would begin a new one without a word
         where = f"file:{urllib.parse.quote(str(path.absolute()))}?mode=rw"
         with contextlib.closing(
@@ -144,7 +144,7 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
             db.execute("begin immediate")
             try:
                 _check_schema(db, path)
-                result = work(db)
+                value = work(db)
                 db.execute("commit")
             except BaseException:
                 with contextlib.suppress(
@@ -152,7 +152,7 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
                 ):  # after some errors SQLite has done so itself
                     db.execute("rollback")
                 raise
-            return result
+            return value
     except sqlite3.Error as error:
         # text that is no text any more is found by Python, which gives no code
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE or "decode to UTF-8" in str(
@@ -167,8 +167,8 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
 def _which(path: Path) -> tuple[int, int] | None:
     """Which file this is, whatever its name; None where there is none."""
     with contextlib.suppress(FileNotFoundError):
-        result = path.stat()
-        return result.st_dev, result.st_ino
+        status = path.stat()
+        return status.st_dev, status.st_ino
     return None
 
 
@@ -226,10 +226,10 @@ def _keep_aside(path: Path) -> Path:
     """
     stem = f"{path.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
     aside = next(
-        item
+        copy
         for n in range(10_000)
-        for item in [path.with_name(stem + (f".{n}" if n else ""))]
-        if not any(item.with_name(item.name + end).exists() for end in BESIDE)
+        for copy in [path.with_name(stem + (f".{n}" if n else ""))]
+        if not any(copy.with_name(copy.name + end).exists() for end in BESIDE)
     )
     for end in BESIDE:
         with contextlib.suppress(FileNotFoundError):

@@ -106,17 +106,17 @@ def load() -> Policy:
     where, facts = file(), os.environ.get(MODE_VARIABLE, "")
     try:
         status = where.stat()
-        result = _read(where, status.st_mtime_ns, status.st_size)
+        policy = _read(where, status.st_mtime_ns, status.st_size)
     except FileNotFoundError:
         if os.environ.get(FILE_VARIABLE):
             raise ValueError(f"{FILE_VARIABLE} names {where}, which does not exist") from None
-        result = Policy()
+        policy = Policy()
     except OSError as error:
         raise ValueError(f"{where} cannot be read: {error.strerror}") from None
     settings = plugins.make_options(
-        Settings, vars(result.settings) | ({"mode": facts} if facts else {}), MODE_VARIABLE
+        Settings, vars(policy.settings) | ({"mode": facts} if facts else {}), MODE_VARIABLE
     )
-    return Policy(settings, result.quotas, _from_environment() | result.clusters)
+    return Policy(settings, policy.quotas, _from_environment() | policy.clusters)
 
 
 @functools.lru_cache(maxsize=4)
@@ -142,16 +142,16 @@ def _read(where: Path, *_: int) -> Policy:
 def _clusters(given: Any, where: str) -> dict[str, Cluster]:
     if not isinstance(given, dict):
         raise ValueError(f"{where}: clusters: expected tables like [clusters.lab], got {given!r}")
-    result = {
+    clusters = {
         name: plugins.make_options(Cluster, table, f"{where}: clusters.{name}")
         for name, table in given.items()
     }
     lacking = [
-        name for name, cluster in result.items() if not (cluster.address and cluster.storage)
+        name for name, cluster in clusters.items() if not (cluster.address and cluster.storage)
     ]
     if lacking:
         raise ValueError(f"{where}: clusters.{lacking[0]} needs an address and a storage")
-    return result
+    return clusters
 
 
 def _from_environment() -> dict[str, Cluster]:

@@ -76,9 +76,9 @@ def run_job(job_id: int) -> int:
         module = importlib.import_module(
             os.environ.get("SUPERNET_JOB_MODULE", "core.pipelines.handlers")
         )
-        result = getattr(module, f"{job.kind}_job")(job.payload, report)
-        if isinstance(result, Path) and not job.run and job.kind == "train":
-            report.belongs_to(result.name)
+        run = getattr(module, f"{job.kind}_job")(job.payload, report)
+        if isinstance(run, Path) and not job.run and job.kind == "train":
+            report.belongs_to(run.name)
     except Interrupted as reached:
         print(reached)
         return STOPPED

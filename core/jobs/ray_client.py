@@ -70,24 +70,24 @@ def ask(address: str, path: str, data: dict[str, Any] | None = None, wait_s: flo
 
 def version(address: str) -> str:
     """Ray's version on the cluster."""
-    result = ask(address, "/api/version")
-    if not isinstance(result, dict) or "ray_version" not in result:
+    answer = ask(address, "/api/version")
+    if not isinstance(answer, dict) or "ray_version" not in answer:
         raise Unreachable(
             f"what answers at {address} is no Ray cluster: it does not tell its version"
         )
-    return result["ray_version"]
+    return answer["ray_version"]
 
 
 def status(address: str, submission: str) -> tuple[str, str] | None:
     """(Ray's word, its message) of a submitted job; None when the cluster does not know it."""
-    result = ask(address, f"/api/jobs/{submission}")
-    return None if result is None else (result["status"], result.get("message") or "")
+    answer = ask(address, f"/api/jobs/{submission}")
+    return None if answer is None else (answer["status"], answer.get("message") or "")
 
 
 def log(address: str, submission: str) -> str:
     """All that a submitted job has printed."""
-    result = ask(address, f"/api/jobs/{submission}/logs")
-    return (result or {}).get("logs") or ""
+    answer = ask(address, f"/api/jobs/{submission}/logs")
+    return (answer or {}).get("logs") or ""
 
 
 def stop(address: str, submission: str) -> None:
@@ -98,27 +98,27 @@ def stop(address: str, submission: str) -> None:
 def nodes(address: str, wait_s: float = WAIT_S) -> list[Node]:
     """The machines of the cluster, the head first."""
     facts = (ask(address, "/nodes?view=summary", wait_s=wait_s) or {}).get("data", {})
-    usage, result = facts.get("nodeLogicalResources") or {}, []
-    for number, item in enumerate(facts.get("summary", [])):
-        name = item.get("raylet", {}).get("nodeId", "")
+    usage, known = facts.get("nodeLogicalResources") or {}, []
+    for number, facts_of_node in enumerate(facts.get("summary", [])):
+        name = facts_of_node.get("raylet", {}).get("nodeId", "")
         if (
-            number < DETAILED and item.get("raylet", {}).get("state") == "ALIVE"
+            number < DETAILED and facts_of_node.get("raylet", {}).get("state") == "ALIVE"
         ):  # the summary does not tell what runs there
-            item = (ask(address, f"/nodes/{name}", wait_s=wait_s) or {}).get("data", {}).get(
-                "detail"
-            ) or item
-        result.append(_node(item, usage.get(name, "")))
-    return sorted(result, key=lambda node: (not node.head, not node.alive, node.address))
+            facts_of_node = (ask(address, f"/nodes/{name}", wait_s=wait_s) or {}).get(
+                "data", {}
+            ).get("detail") or facts_of_node
+        known.append(_node(facts_of_node, usage.get(name, "")))
+    return sorted(known, key=lambda node: (not node.head, not node.alive, node.address))
 
 
-def _node(item: dict[str, Any], usage: str) -> Node:
-    raylet = item.get("raylet", {})
+def _node(facts: dict[str, Any], usage: str) -> Node:
+    raylet = facts.get("raylet", {})
     total = raylet.get("resourcesTotal", {})
-    names = tuple(gpu.get("name", "GPU") for gpu in item.get("gpus") or ())
+    names = tuple(gpu.get("name", "GPU") for gpu in facts.get("gpus") or ())
     counted = int(total.get("GPU", 0))
-    running = sorted(" ".join(p.get("cmdline", [""])).strip() for p in item.get("workers") or ())
+    running = sorted(" ".join(p.get("cmdline", [""])).strip() for p in facts.get("workers") or ())
     return Node(
-        item.get("ip") or raylet.get("nodeManagerAddress", "?"),
+        facts.get("ip") or raylet.get("nodeManagerAddress", "?"),
         raylet.get("state") == "ALIVE",
         bool(raylet.get("isHeadNode")),
         total.get("CPU", 0.0),
@@ -135,10 +135,10 @@ def _node(item: dict[str, Any], usage: str) -> Node:
 
 def _busy(usage: str) -> dict[str, str]:
     """{"CPU": "1 of 2"} from lines like "1.0/2.0 CPU"."""
-    result = {}
+    busy = {}
     for line in usage.splitlines():
         numbers, _, name = line.strip().partition(" ")
         used, slash, total = numbers.partition("/")
         if slash and name in ("CPU", "GPU"):
-            result[name] = f"{float(used):g} of {float(total):g}"
-    return result
+            busy[name] = f"{float(used):g} of {float(total):g}"
+    return busy

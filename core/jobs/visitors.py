@@ -101,13 +101,13 @@ def add(
 
 def cancel(visitor: Visitor, number: int) -> None:
     """See queue.cancel; a visitor's own jobs only."""
-    _own(visitor, number)
+    _check_owner(visitor, number)
     queue.cancel(number)
 
 
 def resume(visitor: Visitor, number: int) -> None:
     """See queue.resume; a visitor's own jobs only, within the limits."""
-    _own(visitor, number)
+    _check_owner(visitor, number)
     with _ONE:
         _within_limits(visitor)
         queue.resume(number)
@@ -119,7 +119,7 @@ def wake_worker(visitor: Visitor) -> None:
     queue.start_worker()
 
 
-def _own(visitor: Visitor, number: int) -> None:
+def _check_owner(visitor: Visitor, number: int) -> None:
     visitor.check(JOBS)
     if not visitor.local and queue.get(number).payload.get("visitor") != visitor.name:
         raise Refused(
@@ -208,16 +208,16 @@ def _used_up(jobs: list[Job], minutes: float, disk_gb: float) -> str:
             f"{used:.0f} minutes of computing within 24 hours are used up, and {minutes:g} are"
             " allowed: try again tomorrow"
         )
-    size = (
+    gigabytes = (
         sum(_bytes(run) for run in {job.run for job in jobs if job.run and job.kind == "train"})
         / 1e9
         if disk_gb
         else 0.0
     )
-    if disk_gb and size >= disk_gb:
+    if disk_gb and gigabytes >= disk_gb:
         return (
-            f"your runs take {size:.1f} GB, and {disk_gb:g} GB are allowed: ask the operator to"
-            " remove some"
+            f"your runs take {gigabytes:.1f} GB, and {disk_gb:g} GB are allowed: ask the operator"
+            " to remove some"
         )
     return ""
 
@@ -254,7 +254,7 @@ class Ledger:
         # {visitor: {key: (time, bytes)}}
         self._taken: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
 
-    def take(self, visitor: Visitor, key: str, size: int = 0) -> None:
+    def take(self, visitor: Visitor, key: str, byte_count: int = 0) -> None:
         """Count a recording of `size` bytes once, or (size 0) a transcription. Refused beyond the
         limits.
         """
@@ -266,19 +266,19 @@ class Ledger:
             local = self._taken[visitor.name]
             if key in local:
                 return
-            sizes = [known for _, known in local.values() if bool(known) == bool(size)]
-            most = limits.uploads if size else limits.transcriptions
+            sizes = [known for _, known in local.values() if bool(known) == bool(byte_count)]
+            most = limits.uploads if byte_count else limits.transcriptions
             if most and len(sizes) >= most:
                 raise Refused(
-                    f"{most} {'recordings' if size else 'transcriptions'} within an hour are"
+                    f"{most} {'recordings' if byte_count else 'transcriptions'} within an hour are"
                     " allowed: try again later"
                 )
-            if limits.upload_mb and sum(sizes) + size > limits.upload_mb * 1e6:
+            if limits.upload_mb and sum(sizes) + byte_count > limits.upload_mb * 1e6:
                 raise Refused(
                     f"{limits.upload_mb:g} MB of recordings within an hour are allowed: try again"
                     " later"
                 )
-            local[key] = time.time(), size
+            local[key] = time.time(), byte_count
 
     def _forget(self) -> None:
         until = time.time() - HOUR_S

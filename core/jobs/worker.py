@@ -24,7 +24,7 @@ from core.jobs import (
     visitors,
 )
 from core.jobs.job import Job
-from core.jobs.runners.base import STOPPED, Handle, Runner
+from core.jobs.runners.base import STOPPED, Event, Handle, Runner
 from core.registry import plugins
 
 POLL_S = 0.5  # between two looks at the queue or the child
@@ -125,14 +125,14 @@ class Worker:
         """One started job to its end, whatever that is."""
         try:
             leases.note(job.id, self.name, pid=handle.pid)
-            code, facts = self._watch(job, handle)
+            code, stopping = self._watch(job, handle)
         finally:
             if not handle.stays or leases.kept(job).cancel:
                 handle.kill()
         job = leases.kept(job)
-        if facts and not job.cancel and (reason := visitors.overdrawn(job)):
+        if stopping and not job.cancel and (reason := visitors.overdrawn(job)):
             leases.fail(job.id, f"stopped: {reason}", self.name, again=False)
-        elif facts or code == STOPPED:
+        elif stopping or code == STOPPED:
             leases.stopped(job.id, self.name)
         elif code == 0:
             leases.finish(job.id, self.name)
@@ -140,10 +140,16 @@ class Worker:
             leases.fail(job.id, _reason(code, job.id), self.name)
         _say(f"job {job.id} is {queue.get(job.id).state}")
 
+    def _look(self, job: Job, handle: Handle) -> int | None:
+        """What it said is written into the queue; then -> its exit code, None while it runs."""
+        for event in handle.events():
+            record(job.id, self.name, event)
+        return handle.poll()
+
     def _watch(self, job: Job, handle: Handle) -> tuple[int | None, bool]:
-        """The child's exit code, and whether it had been told to stop."""
-        beaten, facts = 0.0, 0.0
-        while (code := handle.poll()) is None:
+        """The child's exit code, and whether it had been asked to stop."""
+        beaten, asked_at = 0.0, 0.0
+        while (code := self._look(job, handle)) is None:
             now = time.monotonic()
             if now - beaten > BEAT_S:
                 beaten = now
@@ -155,19 +161,31 @@ class Worker:
                 )
                 if job.worker != self.name:  # this machine slept and another worker took over
                     return None, True
-                if not go_on and not facts:
-                    facts = now
+                if not go_on and not asked_at:
+                    asked_at = now
                     handle.stop()
-            if self.stop and not facts:
+            if self.stop and not asked_at:
                 if handle.stays and not leases.kept(job).cancel:
                     return None, True
-                facts = now
+                asked_at = now
                 handle.stop()
-            if facts and now - facts > self.grace_s:
+            if asked_at and now - asked_at > self.grace_s:
                 _say(f"job {job.id} did not stop in {self.grace_s:g} s and is killed")
                 return None, True
             time.sleep(POLL_S / 5)
-        return code, bool(facts)
+        return code, bool(asked_at)
+
+
+def record(job_id: int, worker: str, event: Event) -> None:
+    """Write an event of a job of this worker into the queue."""
+    if event.progress is not None or event.message is not None:
+        leases.beat(job_id, worker, event.progress, event.message, event.left)
+    if event.run or event.place:
+        leases.note(job_id, worker, run=event.run, place=event.place)
+    if event.error:
+        leases.fail(job_id, event.error, worker, again=event.retry)
+    if event.cancelled and not queue.get(job_id).cancel:
+        queue.cancel(job_id)
 
 
 def _reason(code: int | None, job_id: int) -> str:
@@ -197,7 +215,7 @@ def slots_elsewhere() -> tuple[str, ...]:
 
 def read_slots(text: str) -> tuple[str, ...]:
     """("cuda:0", "cuda:0", "cpu") from "cuda:0=2,cpu"; ValueError for anything else."""
-    result: list[str] = []
+    slots: list[str] = []
     for part in text.split(","):
         match = re.fullmatch(r"(cpu|cuda:\d+)(?:=(\d+))?", part.strip())
         if match is None:
@@ -210,8 +228,8 @@ def read_slots(text: str) -> tuple[str, ...]:
                 f"slots: expected 1 to {MOST_SLOTS} jobs at once on {match.group(1)}, got"
                 f" {count[:20]}"
             )
-        result += [match.group(1)] * int(count)
-    return tuple(result)
+        slots += [match.group(1)] * int(count)
+    return tuple(slots)
 
 
 def _say(text: str) -> None:

@@ -120,9 +120,9 @@ class Attention(nn.Module):
         LEFT = SPAN makes of the left
         context. Not by unfold: its backward took 3 % of a step.
         """
-        before, own = F.pad(z, (0, 0, LEFT, tail)), F.pad(z, (0, 0, 0, tail))
-        before = before[:, : own.shape[1]]
-        return torch.cat([w.unflatten(1, (-1, SPAN)) for w in (before, own)], dim=2).flatten(0, 1)
+        before, here = F.pad(z, (0, 0, LEFT, tail)), F.pad(z, (0, 0, 0, tail))
+        before = before[:, : here.shape[1]]
+        return torch.cat([w.unflatten(1, (-1, SPAN)) for w in (before, here)], dim=2).flatten(0, 1)
 
     def stream(
         self, x: Tensor, cache: Tensor, cached: Tensor, valid: Tensor

@@ -42,7 +42,10 @@ class Convolution(nn.Module):
         backward of torch 2.11's one-dimensional kernel took 1.5-2 times as long here (bf16, 1000
         frames).
         """
-        own = self.depthwise
+        convolution = self.depthwise
         return F.conv2d(
-            padded.unsqueeze(2), own.weight.unsqueeze(2), own.bias, groups=padded.shape[1]
+            padded.unsqueeze(2),
+            convolution.weight.unsqueeze(2),
+            convolution.bias,
+            groups=padded.shape[1],
         ).squeeze(2)

@@ -38,25 +38,25 @@ def whole(
     they are, so a batch changes nothing and the end of a stream needs no mask. gates {(layer,
     branch): number or tensor}.
     """
-    size, right, before = emformer.segment_length, emformer.right_context_length, reach(emformer)
-    count = (x.shape[1] - right) // size
-    own = x[:, : count * size].unflatten(1, (count, size))  # [B, N, S, D]
+    segment, right, before = emformer.segment_length, emformer.right_context_length, reach(emformer)
+    count = (x.shape[1] - right) // segment
+    segments = x[:, : count * segment].unflatten(1, (count, segment))  # [B, N, S, D]
     following = torch.cat(
-        [own[:, 1:, :right], x[:, None, count * size :]], 1
+        [segments[:, 1:, :right], x[:, None, count * segment :]], 1
     )  # [B, N, R, D], R <= S
-    x = torch.cat([own, following], 2)  # [B, N, S + R, D]
-    cached = torch.arange(count, device=x.device) * size
+    x = torch.cat([segments, following], 2)  # [B, N, S + R, D]
+    cached = torch.arange(count, device=x.device) * segment
     mask = _mask(emformer, cached).unsqueeze(0)  # [1, N, 1, 1, K]
     for i, layer in enumerate(emformer.emformer_layers):
         x, _ = _layer(
             layer,
             x,
-            lambda new: _windows(new[:, :, :size], before),
+            lambda new: _windows(new[:, :, :segment], before),
             mask,
             _of_layer(gates, i),
             noise,
         )
-    return x[:, :, :size].flatten(1, 2)
+    return x[:, :, :segment].flatten(1, 2)
 
 
 def initial_cache(emformer: Emformer, batch: int, width: int) -> Tensor:
@@ -74,14 +74,16 @@ def chunk(
     """One segment x [B, S + R, D] with the cache, of whose frames the last `cached` [B] are real ->
     ([B, S, D], cache).
     """
-    size, kept = emformer.segment_length, []
+    segment, kept = emformer.segment_length, []
     mask = _mask(emformer, cached).unsqueeze(1)  # [B, 1, 1, 1, K]
     x = x.unsqueeze(1)
     for i, layer in enumerate(emformer.emformer_layers):
         before = cache[:, i]
         x, new = _layer(layer, x, lambda _: before.unsqueeze(1), mask, _of_layer(gates, i), None)
-        kept.append(before if new is None else torch.cat([before, new[:, 0, :size]], 1)[:, size:])
-    return x[:, 0, :size], torch.stack(kept, 1)
+        kept.append(
+            before if new is None else torch.cat([before, new[:, 0, :segment]], 1)[:, segment:]
+        )
+    return x[:, 0, :segment], torch.stack(kept, 1)
 
 
 def _of_layer(gates: dict | None, index: int) -> dict[str, float | Tensor]:
@@ -92,23 +94,25 @@ def _mask(emformer: Emformer, cached: Tensor) -> Tensor:
     """cached [X] frames that came before a segment -> [X, 1, 1, K], 0 where its frames may look and
     FLOOR elsewhere.
     """
-    size, right, before = emformer.segment_length, emformer.right_context_length, reach(emformer)
+    segment, right, before = emformer.segment_length, emformer.right_context_length, reach(emformer)
     back = torch.arange(
-        before * size, 0, -1, device=cached.device
+        before * segment, 0, -1, device=cached.device
     )  # how far a left frame lies back
     seen = back <= cached.clamp(max=emformer.left_context_length).unsqueeze(1)
     mask = torch.zeros(seen.shape, device=cached.device).masked_fill_(~seen, FLOOR)
-    return F.pad(mask, (0, size + right))[:, None, None]
+    return F.pad(mask, (0, segment + right))[:, None, None]
 
 
-def _windows(own: Tensor, before: int) -> Tensor:
+def _windows(segments: Tensor, before: int) -> Tensor:
     """[B, N, S, X] -> what the P segments before each hold, [B, N, P S, X]. By slices: the backward
     of unfold is slow.
     """
-    count = own.shape[1]
-    padded = F.pad(own, (0, 0, 0, 0, before, 0))
+    count = segments.shape[1]
+    padded = F.pad(segments, (0, 0, 0, 0, before, 0))
     return (
-        torch.cat([padded[:, i : i + count] for i in range(before)], 2) if before else own[:, :, :0]
+        torch.cat([padded[:, i : i + count] for i in range(before)], 2)
+        if before
+        else segments[:, :, :0]
     )
 
 
@@ -123,10 +127,10 @@ def _layer(
     """[B, N, S + R, D] -> (the same shape, its keys and values [B, N, S + R, 2 D]; None when
     attention is not run).
     """
-    shape, made = x.shape, {}
+    shape, cache = x.shape, {}
 
     def attend(flat: Tensor) -> Tensor:
-        y, made["new"] = _attention(
+        y, cache["new"] = _attention(
             layer.attention, layer.layer_norm_input(flat).view(shape), left, mask
         )
         return drop(y.flatten(1, 2), noise)
@@ -139,11 +143,11 @@ def _layer(
 
     flat = gated(x.flatten(1, 2), 1.0, gates["attention"], attend)  # [B, N (S + R), D]
     flat = gated(flat, 1.0, gates["pos_ff"], feed_forward)
-    return layer.layer_norm_output(flat).view(shape), made.get("new")
+    return layer.layer_norm_output(flat).view(shape), cache.get("new")
 
 
 def _attention(attention: nn.Module, x: Tensor, left, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """x [B, N, S + R, D] normalised; left(own keys and values) are those before each segment ->
+    """x [B, N, S + R, D] normalized; left(own keys and values) are those before each segment ->
     (output, own keys and values).
     """
     if torch.is_autocast_enabled(x.device.type):  # once, not once for each product

@@ -31,7 +31,7 @@ class Subsampling(nn.Module):
 
 
 def with_history(features: Tensor) -> Tensor:
-    """Pad [B, T, F] to [B, 3 + 4 ceil(T/4), F]: zeros (the mean, after normalisation) before and
+    """Pad [B, T, F] to [B, 3 + 4 ceil(T/4), F]: zeros (the mean, after normalization) before and
     after.
     """
     tail = -features.shape[1] % FACTOR

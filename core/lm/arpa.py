@@ -18,7 +18,7 @@ import zstandard
 
 from core.common import reading
 from core.jobs import confinement
-from core.lm.ngrams import BEGIN, END, MISSING, NEVER, SPECIAL, UNK, UNKNOWN, NGrams, Table
+from core.lm.ngrams import BEGIN, END, LOG10_NEVER, MISSING, SPECIAL, UNK, UNKNOWN, NGrams, Table
 
 DIGITS = 7  # significant digits of a number that is written
 LARGEST = (
@@ -210,7 +210,7 @@ def _entries(
         if not -math.inf < values[i] <= 0:
             raise ValueError(
                 f"line {place + 1}: log10 of a probability is {values[i]:g}; allowed are numbers up"
-                f" to 0, and {NEVER:g} for what never comes"
+                f" to 0, and {LOG10_NEVER:g} for what never comes"
             )
         if len(parts) == length + 2:
             weights[i] = _number(parts[-1], float, place)

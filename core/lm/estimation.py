@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.lm.ngrams import BOS, EOS, NEVER, SPECIAL, UNK, NGrams, Table
+from core.lm.ngrams import BOS, EOS, LOG10_NEVER, SPECIAL, UNK, NGrams, Table
 
 ORDERS = (1, 6)  # the lengths of n-grams that can be asked for
 FALLBACK = (
@@ -57,26 +57,26 @@ class Counted:
 
     def model(self) -> NGrams:
         """Interpolated modified Kneser-Ney."""
-        size = len(self.vocabulary)
+        vocabulary_size = len(self.vocabulary)
         lower, tables = (
-            np.full(1, 1 / (size - 1)),
+            np.full(1, 1 / (vocabulary_size - 1)),
             list[Table](),
         )  # <s> is no event: V - 1 words can come
         begins = np.zeros(1, bool)
-        for length, found in enumerate(self.counts, 1):
-            begins = found.word == BOS if length == 1 else begins[found.history]
+        for length, grams in enumerate(self.counts, 1):
+            begins = grams.word == BOS if length == 1 else begins[grams.history]
             events = self._adjusted(length, begins)
             discounts = _discounts(events[events > 0])
             taken = np.asarray(discounts)[np.minimum(events, 3)]
             histories = len(tables[-1]) if tables else 1
-            total = np.bincount(found.history, events, histories)
-            freed = np.bincount(found.history, taken, histories)
+            total = np.bincount(grams.history, events, histories)
+            freed = np.bincount(grams.history, taken, histories)
             with np.errstate(invalid="ignore", divide="ignore"):
                 share = np.where(
                     total > 0, freed / total, 1.0
                 )  # of a history's mass that the shorter one gives out
-                own = (events - taken) / total[found.history] + share[found.history] * (
-                    lower[found.shorter] if length > 1 else lower[0]
+                probability = (events - taken) / total[grams.history] + share[grams.history] * (
+                    lower[grams.shorter] if length > 1 else lower[0]
                 )
                 if tables:
                     tables[-1] = Table(
@@ -85,11 +85,11 @@ class Counted:
                         tables[-1].log10,
                         np.where(total > 0, np.log10(share), 0.0),
                     )
-                log10 = np.log10(own)
+                log10 = np.log10(probability)
             if length == 1:
-                log10[BOS] = NEVER
-            tables.append(Table(found.history, found.word, log10, np.zeros(len(own))))
-            lower = own
+                log10[BOS] = LOG10_NEVER
+            tables.append(Table(grams.history, grams.word, log10, np.zeros(len(probability))))
+            lower = probability
         return NGrams(self.vocabulary, tables)
 
     def _adjusted(self, length: int, begins: np.ndarray) -> np.ndarray:
@@ -97,12 +97,12 @@ class Counted:
         occur, of all others before how many
         different words stand in front of them. <s> alone is no event.
         """
-        found = self.counts[length - 1]
+        grams = self.counts[length - 1]
         if length == len(self.counts):
-            events = found.times.copy()
+            events = grams.times.copy()
         else:
-            in_front = np.bincount(self.counts[length].shorter, minlength=len(found.word))
-            events = np.where(begins, found.times, in_front)
+            in_front = np.bincount(self.counts[length].shorter, minlength=len(grams.word))
+            events = np.where(begins, grams.times, in_front)
         if length == 1:
             events[BOS] = 0
         return events
@@ -170,7 +170,7 @@ def _numbered(
 
 def check_order(order: int) -> None:
     if not ORDERS[0] <= order <= ORDERS[1]:
-        raise ValueError(f"order must be from {ORDERS[0]} to {ORDERS[1]}, but {order} came")
+        raise ValueError(f"order: expected a number from {ORDERS[0]} to {ORDERS[1]}, got {order}")
 
 
 def _discounts(counts: Iterable[int]) -> tuple[float, float, float, float]:
@@ -184,7 +184,7 @@ def _discounts(counts: Iterable[int]) -> tuple[float, float, float, float]:
     )
     if all(times[i] for i in (1, 2, 3)):
         y = times[1] / (times[1] + 2 * times[2])
-        found = [i - (i + 1) * y * times[i + 1] / times[i] for i in (1, 2, 3)]
-        if all(0 < d <= i for i, d in enumerate(found, 1)):
-            return 0.0, found[0], found[1], found[2]
+        discounts = [i - (i + 1) * y * times[i + 1] / times[i] for i in (1, 2, 3)]
+        if all(0 < d <= i for i, d in enumerate(discounts, 1)):
+            return 0.0, discounts[0], discounts[1], discounts[2]
     return 0.0, *FALLBACK

@@ -115,19 +115,19 @@ def of_corpus(grammar: Grammar) -> Patterns:
 
 def words(patterns: Patterns) -> list[str]:
     """Every word that can be said, sorted."""
-    found: set[str] = set()
+    vocabulary: set[str] = set()
     for node in (*(node for node, _ in patterns.sentences), *patterns.slots.values()):
-        _collect(node, found)
-    return sorted(found)
+        _collect(node, vocabulary)
+    return sorted(vocabulary)
 
 
-def _collect(node: Node, found: set[str]) -> None:
+def _collect(node: Node, vocabulary: set[str]) -> None:
     if node.kind == "word":
-        found.add(node.text)
+        vocabulary.add(node.text)
     elif node.kind == "slot" and NUMBERS.fullmatch(node.text):
-        found.update(word for part in _numbers(node.text).parts for word in _said(part))
+        vocabulary.update(word for part in _numbers(node.text).parts for word in _said(part))
     for part in node.parts:
-        _collect(part, found)
+        _collect(part, vocabulary)
 
 
 def _said(node: Node) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from core.lm.ngrams import BOS, EOS, NEVER, SPECIAL, UNK, NGrams, Table
+from core.lm.ngrams import BOS, EOS, LOG10_NEVER, SPECIAL, UNK, NGrams, Table
 
 STEPS = 50  # of expectation maximization
 WEIGHTS = (0.01, 0.99)
@@ -38,7 +38,7 @@ def interpolate(first: NGrams, second: NGrams, weight: float) -> NGrams:
             table = model.tables[length - 1] if length <= model.order else _nothing()
             keys.append(before[table.history] * len(vocabulary) + place[table.word])
         union = np.unique(np.concatenate(keys))
-        at = [np.searchsorted(union, own) for own in keys]
+        at = [np.searchsorted(union, model_keys) for model_keys in keys]
         table = Table(union // len(vocabulary), union % len(vocabulary), *np.zeros((2, len(union))))
         mixed = _longer(mixed, table, models)
     return mixed
@@ -51,7 +51,7 @@ def _longer(mixed: NGrams, table: Table, models: list[tuple[NGrams, float]]) -> 
     p = np.sum([share * _of_model(model, mixed, grams) for model, share in models], axis=0)
     if not mixed.tables:
         log10 = np.log10(np.maximum(p / p.sum(), 1e-300))
-        log10[BOS] = NEVER
+        log10[BOS] = LOG10_NEVER
         return NGrams(mixed.vocabulary, [Table(table.history, table.word, log10, table.back_off)])
     last = mixed.tables[-1]
     shorter = 10 ** mixed.gram_scores(grams[:, 1:])
@@ -76,8 +76,8 @@ def _of_model(model: NGrams, mixed: NGrams, grams: np.ndarray) -> np.ndarray:
     """p [N] of n-grams [N, length] of the mixed vocabulary by one model; 0 for words it does not
     know.
     """
-    own = np.asarray([model.ids.get(word, -1) for word in mixed.vocabulary])[grams]
-    return np.where(own[:, -1] >= 0, 10 ** model.gram_scores(own), 0.0)
+    model_grams = np.asarray([model.ids.get(word, -1) for word in mixed.vocabulary])[grams]
+    return np.where(model_grams[:, -1] >= 0, 10 ** model.gram_scores(model_grams), 0.0)
 
 
 def _nothing() -> Table:

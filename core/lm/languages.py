@@ -36,7 +36,7 @@ BOOST = 1.0  # log10 added to the probability of a hot word (ours, not tuned)
 MOST_HOT_WORDS = 200
 NOTHING = "a language needs an n-gram model (lm) or a grammar: both are empty"
 FST, WORDS = "HLG.fst", "words.json"
-Progress = Callable[[str], None]
+TextCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def shipped() -> Path:
 
 
 def load(
-    language: Language, tokenizer: Tokenizer, progress: Progress = lambda _: None
+    language: Language, tokenizer: Tokenizer, progress: TextCallback = lambda _: None
 ) -> graph.Graph:
     """The decoding graph of a language over a net's tokens; built when it is not kept from before
     (`progress` says so). ValueError for
@@ -96,7 +96,9 @@ def load(
     )
 
 
-def _kept(language: Language, tokens: str, tokenizer: Tokenizer, progress: Progress) -> graph.Graph:
+def _kept(
+    language: Language, tokens: str, tokenizer: Tokenizer, progress: TextCallback
+) -> graph.Graph:
     key = {
         "version": graph.VERSION,
         "tokens": tokens,
@@ -117,19 +119,19 @@ MOST_IN_MEMORY = 4
 def _opened(folder: Path, build: Callable[[], graph.Graph], tokenizer: Tokenizer) -> graph.Graph:
     if folder in _IN_MEMORY:
         return _IN_MEMORY[folder]
-    made = _read(folder, tokenizer.size)
-    if made is None:
-        made = build()
+    loaded = _read(folder, tokenizer.size)
+    if loaded is None:
+        loaded = build()
         try:
-            _write(folder, made)
+            _write(folder, loaded)
         except OSError as error:  # where nothing may be stored it is built each time
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-    made = replace(made, space=tokenizer.space)
+    loaded = replace(loaded, space=tokenizer.space)
     while len(_IN_MEMORY) >= MOST_IN_MEMORY:
         _IN_MEMORY.pop(next(iter(_IN_MEMORY)))
-    _IN_MEMORY[folder] = made
-    return made
+    _IN_MEMORY[folder] = loaded
+    return loaded
 
 
 def _read(folder: Path, tokens: int) -> graph.Graph | None:
@@ -147,22 +149,22 @@ def _read(folder: Path, tokens: int) -> graph.Graph | None:
     return None if fst is None else graph.Graph(fst, words, said, tokens)
 
 
-def _write(folder: Path, made: graph.Graph) -> None:
+def _write(folder: Path, loaded: graph.Graph) -> None:
     """OSError where the disk is full; nothing half is left behind."""
     aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        if not made.fst.write(str(aside / FST)):
+        if not loaded.fst.write(str(aside / FST)):
             raise OSError(
                 errno.ENOSPC,
                 f"the decoding graph could not be written to {aside}: make room on that disk",
             )
         facts = {
             "crc32": zlib.crc32((aside / FST).read_bytes()),
-            "tokens": made.tokens,
-            "words": made.words,
-            "said": made.said,
+            "tokens": loaded.tokens,
+            "words": loaded.words,
+            "said": loaded.said,
         }
         (aside / WORDS).write_text(json.dumps(facts), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
@@ -186,7 +188,7 @@ def check(language: Language) -> None:
 # ---- building
 
 
-def _build(language: Language, tokenizer: Tokenizer, progress: Progress) -> graph.Graph:
+def _build(language: Language, tokenizer: Tokenizer, progress: TextCallback) -> graph.Graph:
     progress("building the decoding graph")
     model = with_hot_words(_model(language.lm), language.hot_words) if language.lm else None
     patterns = _patterns(language.grammar) if language.grammar else None

@@ -17,7 +17,7 @@ UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 SPECIAL = (UNKNOWN, BEGIN, END)  # the first words of every vocabulary
 UNK, BOS, EOS = range(3)
 MISSING = -100.0  # log10, of unknown words where a file has no <unk>, as KenLM does
-NEVER = -99.0  # log10, written for <s>, which nothing predicts
+LOG10_NEVER = -99.0  # log10, written for <s>, which nothing predicts
 NGram = tuple[str, ...]
 
 
@@ -99,13 +99,13 @@ class NGrams:
         inside = np.arange(len(ids)) - np.maximum.accumulate(
             np.where(ids == BOS, np.arange(len(ids)), 0)
         )  # words since <s>
-        found, scores = ids, self.tables[0].log10[ids].astype(np.float64)
+        grams, scores = ids, self.tables[0].log10[ids].astype(np.float64)
         for length in range(2, self.order + 1):
-            before = np.concatenate([[-1], found[:-1]])
+            before = np.concatenate([[-1], grams[:-1]])
             before = np.where(inside >= 1, before, -1)
             weight = np.where(before >= 0, self.tables[length - 2].back_off[before], 0.0)
-            found = self.find(length, before, ids)
-            scores = np.where(found >= 0, self.tables[length - 1].log10[found], weight + scores)
+            grams = self.find(length, before, ids)
+            scores = np.where(grams >= 0, self.tables[length - 1].log10[grams], weight + scores)
         return np.where(ids == BOS, 0.0, scores)
 
     def gram_scores(self, ids: np.ndarray) -> np.ndarray:
@@ -115,18 +115,18 @@ class NGrams:
         """
         length = ids.shape[1]
         scores = self.tables[0].log10[ids[:, -1]].astype(np.float64)
-        for size in range(2, min(length, self.order) + 1):
-            gram = self._found(ids[:, length - size :])
-            before = self._found(ids[:, length - size : -1])
-            weight = np.where(before >= 0, self.tables[size - 2].back_off[before], 0.0)
-            scores = np.where(gram >= 0, self.tables[size - 1].log10[gram], weight + scores)
+        for order in range(2, min(length, self.order) + 1):
+            gram = self._index_of(ids[:, length - order :])
+            before = self._index_of(ids[:, length - order : -1])
+            weight = np.where(before >= 0, self.tables[order - 2].back_off[before], 0.0)
+            scores = np.where(gram >= 0, self.tables[order - 1].log10[gram], weight + scores)
         return scores
 
-    def _found(self, ids: np.ndarray) -> np.ndarray:
+    def _index_of(self, ids: np.ndarray) -> np.ndarray:
         """Where n-grams [N, length] stand in their table, -1 if nowhere."""
         at = ids[:, 0]
-        for size in range(2, ids.shape[1] + 1):
-            at = np.where(ids[:, size - 1] >= 0, self.find(size, at, ids[:, size - 1]), -1)
+        for order in range(2, ids.shape[1] + 1):
+            at = np.where(ids[:, order - 1] >= 0, self.find(order, at, ids[:, order - 1]), -1)
         return at
 
     def text_ids(self, sentences: Iterable[Sequence[str]]) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from core.lm.estimation import Counted
 from core.lm.ngrams import BOS, NGrams, Table
 
-LEAST = 1e-12  # mass that a history keeps for backing off, at least
+MIN_MASS = 1e-12  # mass that a history keeps for backing off, at least
 
 
 def prune(counted: Counted, model: NGrams, threshold: float) -> NGrams:
@@ -66,9 +66,9 @@ def _divergence(model: NGrams, length: int, often: np.ndarray) -> np.ndarray:
     p = 10**table.log10
     histories = len(model.tables[length - 2])
     left = np.maximum(
-        1 - np.bincount(table.history, p, histories), LEAST
+        1 - np.bincount(table.history, p, histories), MIN_MASS
     )  # mass that h gives to backing off
-    left_below = np.maximum(1 - np.bincount(table.history, below, histories), LEAST)
+    left_below = np.maximum(1 - np.bincount(table.history, below, histories), MIN_MASS)
     old = np.log(left / left_below)[table.history]
     new = np.log((left[table.history] + p) / (left_below[table.history] + below))
     return -often[table.history] * (
@@ -102,7 +102,7 @@ def _balanced(histories: Table, table: Table, below: np.ndarray) -> Table:
     shorter, ask for.
     """
     left, left_below = (
-        np.maximum(1 - np.bincount(table.history, p, len(histories)), LEAST)
+        np.maximum(1 - np.bincount(table.history, p, len(histories)), MIN_MASS)
         for p in (10**table.log10, below)
     )
     some = np.bincount(table.history, minlength=len(histories)) > 0

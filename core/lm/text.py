@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.common import reading
 from core.speech import marks
-from core.speech.normalizer import normalise, problems
+from core.speech.normalizer import normalize, problems
 
 
 def read_sentences(
@@ -24,7 +24,7 @@ def read_sentences(
             line, _ = marks.without(line, further)
             bad = bool(problems(line))
             left_out += bad
-            sentences += [normalise(line).split()] if not bad and line.strip() else []
+            sentences += [normalize(line).split()] if not bad and line.strip() else []
     return sentences, left_out
 
 

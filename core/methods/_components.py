@@ -42,7 +42,10 @@ class Components:
             [f"{b}.{i}" if b in cuts else b for i in range(n)]
             for b, n in zip(self.branches, self.parts)
         ]
-        self.names, self.firsts = [n for own in named for n in own], [own[0] for own in named]
+        self.names, self.firsts = (
+            [n for parts in named for n in parts],
+            [parts[0] for parts in named],
+        )
         self.groups = {u.name: self._groups(u) for u in anatomy.units if u.branch}
 
     def __len__(self) -> int:
@@ -53,14 +56,14 @@ class Components:
         multiply-accumulates per second. A branch's norms,
         biases and products, which it has as long as one part is left, are shared out evenly.
         """
-        measure, own = MEASURES[budget], []
+        measure, added = MEASURES[budget], []
         whole = measure(self.anatomy, {})
         for branch, parts in zip(self.branches, self.parts):
             without = measure(
                 self.anatomy, {u.name: 0.0 for u in self.anatomy.units if u.branch == branch}
             )
-            own += [(whole - without) / parts] * parts
-        costs = torch.tensor(own, dtype=torch.float64)
+            added += [(whole - without) / parts] * parts
+        costs = torch.tensor(added, dtype=torch.float64)
         return whole - float(costs.sum()), costs
 
     def cost(self, chosen: Tensor, budget: str) -> float:
@@ -84,7 +87,7 @@ class Components:
     def keep(self, chosen: Tensor) -> dict[str, float]:
         """bool [N] -> {unit: share of its blocks that are kept}."""
         up_to = [0, *itertools.accumulate(chosen.int().tolist())]
-        found = {
+        shares = {
             u.name: (
                 sum(
                     count
@@ -96,22 +99,22 @@ class Components:
             for u in self.anatomy.units
             if u.branch
         }
-        return {n: k for n, k in found.items() if k < 1.0}
+        return {n: k for n, k in shares.items() if k < 1.0}
 
     def ranks(self, weights: dict[str, Tensor], places: Tensor) -> blocks.Ranks:
         """Block ranks by the components' places [N] (0 is kept longest), then by size: every choice
         keep() was made of is a mask.
         """
-        found = blocks.rank_all(weights, self.anatomy.units)
+        by_unit = blocks.rank_all(weights, self.anatomy.units)
         for unit in self.anatomy.units:
             if unit.branch:
-                order = found[unit.name].flatten().argsort()  # largest first
+                order = by_unit[unit.name].flatten().argsort()  # largest first
                 place = self._places(unit, places).flatten().to(order.device)
                 order = order[place[order].argsort(stable=True)]
                 ranks = torch.empty_like(order, dtype=torch.int32)
                 ranks[order] = torch.arange(len(order), dtype=torch.int32, device=order.device)
-                found[unit.name] = ranks.view(found[unit.name].shape)
-        return found
+                by_unit[unit.name] = ranks.view(by_unit[unit.name].shape)
+        return by_unit
 
     def _groups(self, unit: Unit) -> list[tuple[tuple[int, int], int]]:
         everyone, cut = torch.arange(len(self.names)), self.cuts.get(unit.branch)
@@ -132,12 +135,12 @@ class Components:
     def _places(self, unit: Unit, places: Tensor) -> Tensor:
         """[N] -> [R/b, C]: the first place among the components that a block is part of."""
         index = self.branches.index(unit.branch)
-        own = places.split(self.parts)[index]
+        of_branch = places.split(self.parts)[index]
         cut = self.cuts.get(unit.branch)
         shape = (unit.rows // unit.block, unit.columns)
         if cut and unit.name in cut.rows:
-            rows = own.repeat_interleave(unit.rows // cut.parts).view(-1, unit.block)
+            rows = of_branch.repeat_interleave(unit.rows // cut.parts).view(-1, unit.block)
             return rows.amin(1, keepdim=True).expand(shape)
         if cut and unit.name in cut.columns:
-            return own.repeat_interleave(unit.columns // cut.parts).expand(shape)
-        return own.amin().expand(shape)
+            return of_branch.repeat_interleave(unit.columns // cut.parts).expand(shape)
+        return of_branch.amin().expand(shape)

@@ -64,7 +64,7 @@ class Depth(base.Method):
         if wrong or not sizes or len(set(sizes)) < len(sizes):
             raise ValueError(
                 "method.sizes are numbers of residual branches kept, each once, from 1 to"
-                f" {count - 1}: this model has {count}; came {list(sizes)}"
+                f" {count - 1}: this model has {count}; got {list(sizes)}"
             )
         return replace(recipe, model=model)
 
@@ -128,9 +128,9 @@ class Depth(base.Method):
         return passes
 
     def _pass(self, index: int, weight: float, drawn: bool = False) -> base.Pass:
-        made = self.size(index)
+        subnet = self.size(index)
         return base.Pass(
-            "random" if drawn else "sparsest", made, weight, head=made.head, drawn=drawn
+            "random" if drawn else "sparsest", subnet, weight, head=subnet.head, drawn=drawn
         )
 
     def size(self, index: int) -> Subnet:

@@ -83,11 +83,11 @@ class Sandwich(base.Ranked):
     def loss(
         self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None
     ) -> Tensor:
-        own = super().loss(a_pass, output, batch, teacher)
+        loss = super().loss(a_pass, output, batch, teacher)
         if teacher is None or self.options.distillation == "none":
-            return own
+            return loss
         share = self.options.distillation_weight
-        return (1 - share) * own + share * divergence(output, teacher, self.options.distillation)
+        return (1 - share) * loss + share * divergence(output, teacher, self.options.distillation)
 
     def after_step(self, step: int) -> None:
         if step + 1 >= self.begin and (step + 1 - self.begin) % self.options.refresh == 0:

@@ -49,7 +49,7 @@ class Method(base.Method):
         if not exits or len(set(exits)) < len(exits) or not all(1 <= e < count for e in exits):
             raise ValueError(
                 f"method.exits are numbers of bottom blocks, each once, from 1 to {count - 1}: this"
-                f" model has {count}; came {list(exits)}"
+                f" model has {count}; got {list(exits)}"
             )
         return replace(recipe, model=model)
 

@@ -39,7 +39,7 @@ class Pass:
     head: int = 0
     teacher: int | None = None  # index in the plan of the pass this one learns from
     taps: tuple[int, ...] = ()
-    drawn: bool = False  # another subnet every step: a curve of its word errors would mean nothing
+    drawn: bool = False  # another subnet every step: a curve of its WER would mean nothing
     part: tuple[int, int] | None = None  # (number, of how many) of a batch's parts that it runs on
 
     @property

@@ -3,9 +3,10 @@ and pulls them there.
 
 After Zhen et al. 2021 (arXiv 2102.04932) for the idea: inducing sparsity and reducing the
 compression error, alternately. The equations are ours (METHODS.md section 2). Every `refresh`
-updates each matrix W gets a sparse stand-in Z of as many weights as the cubic ramp allows: R1
-"weights": min |W - Z|; R2 "random": min |(Z - W) Phi'|, Phi Gaussian; R3 "outputs": min |(Z - W)
-X'|, X the layer's inputs of the updates at which stand-ins are made, the last ones counting most.
+updates each matrix W gets a sparse auxiliary variable Z of as many weights as the cubic ramp
+allows: R1 "weights": min |W - Z|; R2 "random": min |(Z - W) Phi'|, Phi Gaussian; R3 "outputs": min
+|(Z - W) X'|, X the layer's inputs of the updates at which auxiliary variables are made, the last
+ones counting most.
 Until the ramp ends the loss has l1 |W|_1 + l2 |W - Z|^2 more and nothing is masked; then Z takes
 the weights' place (not R1's, which is only shrunk), its support is frozen, and the weights in it
 are fine-tuned. `schedule` and `support` swap each half for that of gradual magnitude pruning.
@@ -40,7 +41,7 @@ DISPLAY = Display(
 
 @dataclass(frozen=True)
 class Options:
-    sparsity: float = option(0.7, "share of zeros at the end", low=0.0, high=0.99)
+    sparsity: float = option(0.7, "sparsity at the end", low=0.0, high=0.99)
     pattern: str = option(
         "1x1",
         "where zeros may lie: anywhere, blocks of 8 outputs, or 2 of every 4 inputs",
@@ -48,26 +49,32 @@ class Options:
     )
     reading: str = option(
         "outputs",
-        "what the stand-in is near to: weights (R1), random measurements (R2), outputs (R3)",
+        "what the auxiliary variable is near to: weights (R1), random measurements (R2), outputs"
+        " (R3)",
         choices=("weights", "random", "outputs"),
     )
     schedule: str = option(
         "csp",
-        "how zeros come: pulled by penalties until the ramp ends (csp), or masked along it (ramp)",
+        "how weights become zero: pulled by penalties until the ramp ends (csp), or masked along"
+        " it (ramp)",
         choices=("csp", "ramp"),
     )
     support: str = option(
         "csp",
-        "which weights stay: the stand-in's (csp), or the largest (magnitude)",
+        "which weights stay: the auxiliary variable's (csp), or the largest (magnitude)",
         choices=("csp", "magnitude"),
     )
     l1: float = option(1e-7, "weight of the sum of all prunable weights' sizes", low=0.0, high=1.0)
-    l2: float = option(1e-3, "weight of the squared distance to the stand-ins", low=0.0, high=100.0)
+    l2: float = option(
+        1e-3, "weight of the squared distance to the auxiliary variables", low=0.0, high=100.0
+    )
     measurements: float = option(0.5, "rows of Phi over its columns (R2)", low=0.05, high=1.0)
-    iterations: int = option(10, "FISTA steps per stand-in, from the last one", low=1, high=1000)
+    iterations: int = option(
+        10, "FISTA steps per auxiliary variable, from the last one", low=1, high=1000
+    )
     memory: float = option(
         0.9,
-        "what the layers' inputs seen before still count for at new stand-ins (R3)",
+        "what the layers' inputs seen before still count for at new auxiliary variables (R3)",
         low=0.0,
         high=0.999,
     )
@@ -77,7 +84,7 @@ class Options:
     ramp_end: float = option(
         0.6, "share of the updates after which the support is frozen", low=0.0, high=1.0
     )
-    refresh: int = option(50, "updates between new stand-ins", low=1, high=10000)
+    refresh: int = option(50, "updates between new auxiliary variables", low=1, high=10000)
     adaptive_dropout: bool = option(True, "dropout times the share kept, once weights are masked")
 
 
@@ -86,11 +93,11 @@ class Method(_pruned.Pruned):
         self, options: Options, model: Model, anatomy: Anatomy, updates: int, seed: int
     ) -> None:
         super().__init__(options, model, anatomy, updates, seed)
-        self.stand_ins: dict[str, Tensor] = {}  # {unit: Z [R, C]}
+        self.auxiliary: dict[str, Tensor] = {}  # {unit: Z [R, C]}
         self.metrics: dict[str, Tensor] = {}  # {unit: X'X [C, C]} of the update under way (R3)
         self.seen: dict[str, Tensor] = {}  # and of those before
         self.collecting = False
-        self.sparsity_now = 0.0  # of the ramp, where the stand-ins were made last
+        self.sparsity_now = 0.0  # of the ramp, where the auxiliary variables were made last
         if options.reading == "outputs" and options.support == "csp":
             for unit in anatomy.units:
                 model.get_submodule(unit.name).register_forward_pre_hook(self._collector(unit.name))
@@ -107,11 +114,15 @@ class Method(_pruned.Pruned):
         return collect
 
     def pulling(self, step: int) -> bool:
-        """Whether penalties pull towards the stand-ins at this update; else masks rule."""
+        """Whether penalties pull towards the auxiliary variables at this update; else masks
+        rule.
+        """
         return self.options.schedule == "csp" and step < self.end
 
     def _due(self, step: int) -> bool:
-        """New stand-ins after this update: every so often along the ramp, and at its very end."""
+        """New auxiliary variables after this update: every so often along the ramp, and at its
+        very end.
+        """
         return step + 1 == self.end or (
             step + 1 < self.end and (step + 1) % self.options.refresh == 0
         )
@@ -123,14 +134,14 @@ class Method(_pruned.Pruned):
         return super().plan(step)
 
     def penalty(self, step: int) -> Tensor | None:
-        if not self.pulling(step) or not self.stand_ins:
+        if not self.pulling(step) or not self.auxiliary:
             return None
         weights = {u.name: self.model.get_parameter(f"{u.name}.weight") for u in self.anatomy.units}
-        size = torch.stack([w.abs().sum() for w in weights.values()]).sum()
+        magnitude = torch.stack([w.abs().sum() for w in weights.values()]).sum()
         distance = torch.stack(
-            [(w - self.stand_ins[n]).square().sum() for n, w in weights.items()]
+            [(w - self.auxiliary[n]).square().sum() for n, w in weights.items()]
         ).sum()
-        return self.options.l1 * size + self.options.l2 * distance
+        return self.options.l1 * magnitude + self.options.l2 * distance
 
     def sums(self) -> list[Tensor]:
         if (
@@ -158,7 +169,9 @@ class Method(_pruned.Pruned):
         self.metrics = {}
 
     def _refresh(self) -> None:
-        """New stand-ins at the ramp's sparsity of now, and ranks that put their blocks first."""
+        """New auxiliary variables at the ramp's sparsity of now, and ranks that put their blocks
+        first.
+        """
         keep = cost.uniform(self.anatomy, self.sparsity_now)
         with torch.no_grad():
             for index, unit in enumerate(self.anatomy.units):
@@ -169,37 +182,37 @@ class Method(_pruned.Pruned):
                 self.ranks[unit.name] = self._rank(index, unit, weight, kept)
                 if self.options.schedule == "csp" and self.options.support == "magnitude":
                     mask = (self.ranks[unit.name] < kept).unsqueeze(1)
-                    self.stand_ins[unit.name] = blocks.multiply(weight, mask)
+                    self.auxiliary[unit.name] = blocks.multiply(weight, mask)
 
     def _take_the_weights_place(self) -> None:
-        """The weights that stay become the stand-in's, which make up for those that go; not R1's,
-        which are only shrunk.
+        """The weights that stay become the auxiliary variable's, which make up for those that go;
+        not R1's, which are only shrunk.
         """
         if self.options.support == "magnitude" or self.options.reading == "weights":
             return
         with torch.no_grad():
-            for name, z in self.stand_ins.items():
+            for name, z in self.auxiliary.items():
                 weight = self.model.get_parameter(f"{name}.weight")
                 weight.copy_(torch.where(z != 0, z, weight))
 
     def _rank(self, index: int, unit: Unit, weight: Tensor, kept: int) -> Tensor:
         scores = blocks.block_scores(weight, unit.block)
         if self.options.support == "csp" and kept < unit.blocks:
-            z = sensing.stand_in(
+            z = sensing.auxiliary_variable(
                 weight,
                 unit,
                 kept,
                 self._metric(index, unit),
-                self.stand_ins.get(unit.name),
+                self.auxiliary.get(unit.name),
                 self.options.iterations,
             )
-            self.stand_ins[unit.name] = z
+            self.auxiliary[unit.name] = z
             inside = blocks.block_scores(z, unit.block)
             scores = torch.where(
                 inside > 0, inside + scores.max() + 1, scores
             )  # the support first, then what is largest
         elif self.options.support == "csp":
-            self.stand_ins[unit.name] = weight.clone()
+            self.auxiliary[unit.name] = weight.clone()
         return blocks.block_ranks(scores, unit.group)
 
     def _metric(self, index: int, unit: Unit) -> Tensor | None:
@@ -219,10 +232,10 @@ class Method(_pruned.Pruned):
         )
 
     def state(self) -> dict[str, Tensor]:
-        kept = {"rank": self.ranks, "z": self.stand_ins, "seen": self.seen}
+        kept = {"rank": self.ranks, "z": self.auxiliary, "seen": self.seen}
         return {f"{part}/{n}": t for part, tensors in kept.items() for n, t in tensors.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.ranks = {n.removeprefix("rank/"): t for n, t in state.items() if n.startswith("rank/")}
-        self.stand_ins = {n.removeprefix("z/"): t for n, t in state.items() if n.startswith("z/")}
+        self.auxiliary = {n.removeprefix("z/"): t for n, t in state.items() if n.startswith("z/")}
         self.seen = {n.removeprefix("seen/"): t for n, t in state.items() if n.startswith("seen/")}

@@ -28,7 +28,7 @@ DISPLAY = Display(
 
 @dataclass(frozen=True)
 class Options:
-    sparsity: float = option(0.7, "share of zeros at the end", low=0.0, high=0.99)
+    sparsity: float = option(0.7, "sparsity at the end", low=0.0, high=0.99)
     pattern: str = option(
         "8x1",
         "where zeros may lie: blocks of 8 outputs, anywhere, or 2 of every 4 inputs",

@@ -30,7 +30,7 @@ DISPLAY = Display(
 class Options:
     sparsest: float = option(
         0.9,
-        "share of zeros of the sparsest net trained; nothing sparser should be shown",
+        "sparsity of the sparsest subnet trained; nothing sparser should be shown",
         low=0.0,
         high=0.99,
     )
@@ -54,7 +54,7 @@ class Options:
         "8x1", "where zeros may lie: blocks of 8 outputs, or anywhere", choices=("8x1", "1x1")
     )
     adaptive_dropout: bool = option(
-        True, "dropout times the share kept, so that small nets are regularised less"
+        True, "dropout times the share kept, so that small nets are regularized less"
     )
     distillation: str = option(
         "kl", "how subnets learn from the densest net", choices=("none", "kl", "alpha")
@@ -89,8 +89,12 @@ class Method(_sandwich.Sandwich):
             u.parameters for u in self.anatomy.units if u.branch not in off
         ) / cost.prunable_parameters(self.anatomy)
         highest = max(0.0, 1.0 - (1.0 - o.sparsest) / max(kept, 1e-9))
-        own = rng.uniform(0.0, highest) + rng.uniform(-o.spread, o.spread, len(self.anatomy.units))
+        sparsities = rng.uniform(0.0, highest) + rng.uniform(
+            -o.spread, o.spread, len(self.anatomy.units)
+        )
         return {
             u.name: 0.0 if u.branch in off else 1.0 - float(s)
-            for u, s in zip(self.anatomy.units, own.clip(0.0, min(0.99, highest + o.spread / 3)))
+            for u, s in zip(
+                self.anatomy.units, sparsities.clip(0.0, min(0.99, highest + o.spread / 3))
+            )
         }

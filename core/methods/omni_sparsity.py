@@ -31,7 +31,7 @@ DISPLAY = Display(
 class Options:
     sparsest: float = option(
         0.9,
-        "share of zeros of the sparsest net trained; nothing sparser should be shown",
+        "sparsity of the sparsest subnet trained; nothing sparser should be shown",
         low=0.0,
         high=0.99,
     )
@@ -46,7 +46,7 @@ class Options:
     )
     random_from: float = option(
         0.0,
-        "random subnets' mean share of zeros is drawn from here to `sparsest`",
+        "random subnets' mean sparsity is drawn from here to `sparsest`",
         low=0.0,
         high=0.99,
     )
@@ -68,7 +68,7 @@ class Options:
     )
     refresh: int = option(10, "updates between new block ranks", low=1, high=10000)
     adaptive_dropout: bool = option(
-        True, "dropout times the share kept, so that small nets are regularised less"
+        True, "dropout times the share kept, so that small nets are regularized less"
     )
     distillation: str = option(
         "kl", "how subnets learn from the densest net", choices=("none", "kl", "alpha")
@@ -128,10 +128,10 @@ class Method(_sandwich.Sandwich):
         """
         o = self.options
         mean = rng.uniform(o.random_from, o.sparsest)
-        own = mean + rng.uniform(-o.spread, o.spread, len(self.anatomy.units))
+        sparsities = mean + rng.uniform(-o.spread, o.spread, len(self.anatomy.units))
         return {
             u.name: 1.0 - float(s)
             for u, s in zip(
-                self.anatomy.units, own.clip(0.0, o.sparsest + o.spread / 3).clip(max=0.99)
+                self.anatomy.units, sparsities.clip(0.0, o.sparsest + o.spread / 3).clip(max=0.99)
             )
         }

@@ -84,13 +84,13 @@ class Method(_depth.Depth):
         whole = torch.ones(len(components), dtype=torch.bool)
         # the parts of a branch cost the same
         alone = whole.diag()[[components.names.index(n) for n in components.firsts]]
-        cheapest = min(components.cost(one, options.budget) for one in alone)
+        cheapest = min(components.cost(component, options.budget) for component in alone)
         least = cheapest / components.cost(whole, options.budget)
         wrong = [s for s in sizes if not least <= s < 1]
         if wrong or not sizes or len(set(sizes)) < len(sizes):
             raise ValueError(
                 f"method.sizes are shares of the dense net's {options.budget}, each once, below 1"
-                f" and at least {least:.3f} (what is never left out, and one component); came"
+                f" and at least {least:.3f} (what is never left out, and one component); got"
                 f" {list(sizes)}"
             )
         return replace(recipe, model=changed)
@@ -144,19 +144,19 @@ class Method(_depth.Depth):
     def loss(
         self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None
     ) -> Tensor:
-        own = super().loss(a_pass, output, batch, teacher)
+        loss = super().loss(a_pass, output, batch, teacher)
         if a_pass.subnet is None:
-            return own
-        weight = -torch.expm1(-own.detach() / output.lengths.sum())
-        return own.detach() + weight * (
-            own - own.detach()
+            return loss
+        weight = -torch.expm1(-loss.detach() / output.lengths.sum())
+        return loss.detach() + weight * (
+            loss - loss.detach()
         )  # the curves show the loss, the gradient is weighted
 
     def _choices(self) -> Tensor:
         """bool [sizes, N]: what each size keeps, frozen or as it would be now."""
         if self.chosen.any():
             return self.chosen
-        found, chosen, rows = (
+        choices, chosen, rows = (
             torch.zeros_like(self.chosen),
             torch.zeros(len(self.components), dtype=torch.bool),
             self.rows().detach().cpu(),
@@ -171,8 +171,8 @@ class Method(_depth.Depth):
                     <= self.sizes[index] * self.whole
                 ):
                     chosen = with_it
-            found[index] = chosen
-        return found
+            choices[index] = chosen
+        return choices
 
     def size(self, index: int) -> Subnet:
         """A size as it is chosen, or would be now; its name says its share of the cost."""

@@ -1,9 +1,9 @@
 """Random branches: sizes whose branches are drawn, not chosen. What a choice of branches must beat
 at the same cost.
 
-Ours, the rival of Simple-Top-k (METHODS.md section 3), which needs no search: a random search of as
-many evaluations, none, is a draw. The two steps, the passes, the nesting of sizes and the output
-layers are Simple-Top-k's; the order in which branches leave is the seed's.
+Ours, the baseline of Simple-Top-k (METHODS.md section 3), which needs no search: a random search
+of as many evaluations, none, is a draw. The two steps, the passes, the nesting of sizes and the
+output layers are Simple-Top-k's; the order in which branches leave is the seed's.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from core.records import BLOCK, Fixed, Unit
 
 FRAME_MS = 40.0
 RATE = 1000 / FRAME_MS
-FBANK_LOOKAHEAD_MS = 7.5  # a 25 ms window centred on its 10 ms frame reaches 7.5 ms beyond it
+FBANK_LOOKAHEAD_MS = 7.5  # a 25 ms window centered on its 10 ms frame reaches 7.5 ms beyond it
 # assumed: characters of read English, 2.7 words of 5.6 each with its space; word pieces are fewer
 TOKENS_PER_SECOND = 15.0
 WIDTH_STEP = FACTOR * BLOCK  # four frames side by side, each a whole number of blocks

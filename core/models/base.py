@@ -109,7 +109,7 @@ class Model(nn.Module):
         head: int = 0,
         taps: tuple[int, ...] = (),
     ) -> Output:
-        """features [B, T, F] normalised, lengths [B] of 10 ms frames; chunk in encoder frames, 0 =
+        """features [B, T, F] normalized, lengths [B] of 10 ms frames; chunk in encoder frames, 0 =
         full context.
         """
         raise NotImplementedError

@@ -25,7 +25,7 @@ from core.records import BLOCK, Anatomy, Fixed, Unit, option
 
 VERSION = 1
 FRAME_MS = 40.0
-FBANK_LOOKAHEAD_MS = 7.5  # a 25 ms window centred on its 10 ms frame reaches 7.5 ms beyond it
+FBANK_LOOKAHEAD_MS = 7.5  # a 25 ms window centered on its 10 ms frame reaches 7.5 ms beyond it
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class ConformerCTC(Model):
 
     def _without(self, x: Tensor, first: int) -> Tensor:
         """What blocks from `first` on make of x when none of their branches runs: an emptied block
-        still normalises.
+        still normalizes.
         """
         for block in self.blocks[first:]:
             x = block.norm(x)
@@ -180,18 +180,18 @@ class ConformerCTC(Model):
         """Feed-forwards by quarters of their hidden units, attention by heads; a convolution stays
         whole.
         """
-        found: dict[str, Cut] = {}
+        cuts: dict[str, Cut] = {}
         for b in (f"blocks.{i}" for i in range(self.options.blocks)):
-            found |= {
+            cuts |= {
                 f"{b}.{f}": Cut(QUARTERS, (f"{b}.{f}.up",), (f"{b}.{f}.down",))
                 for f in ("feed_forward_1", "feed_forward_2")
             }
-            found[f"{b}.attention"] = Cut(
+            cuts[f"{b}.attention"] = Cut(
                 self.options.heads,
                 tuple(f"{b}.attention.{n}" for n in ("query", "key", "value")),
                 (f"{b}.attention.out",),
             )
-        return found
+        return cuts
 
     @staticmethod
     def _macs(name: str, parameter: Tensor, rate: float) -> float:
@@ -207,7 +207,7 @@ def _of_block(gates: dict | None, index: int) -> dict:
 
 
 def build(options: Options, vocabulary: int) -> ConformerCTC:
-    """A freshly initialised model; `vocabulary` counts the blank. The caller seeds torch."""
+    """A freshly initialized model; `vocabulary` counts the blank. The caller seeds torch."""
     model = ConformerCTC(options, vocabulary)
     for module in model.modules():
         if isinstance(module, nn.Linear):

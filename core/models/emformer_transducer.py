@@ -191,13 +191,13 @@ class EmformerTransducer(Transducer):
         """
         units, fixed = self._records()
         o = self.options
-        size, right = o.segment // FACTOR, o.right_context // FACTOR
-        keys = emformer.reach(self.transcriber.transformer) * size + size + right
+        segment, right = o.segment // FACTOR, o.right_context // FACTOR
+        keys = emformer.reach(self.transcriber.transformer) * segment + segment + right
         fixed += [
             Fixed(
                 f"{_LAYERS}.{i}.attention.products",
                 0,
-                2 * keys * o.width * RATE * (1 + right / size),
+                2 * keys * o.width * RATE * (1 + right / segment),
             )
             for i in range(o.blocks)
         ]
@@ -244,11 +244,11 @@ _LAYERS = "transcriber.transformer.emformer_layers"
 
 def _by_layer(gates: dict | None) -> dict:
     """{branch name: gate} -> {(layer, branch): gate}."""
-    found = {}
+    by_layer = {}
     for name, gate in (gates or {}).items():
         layer, branch = name.removeprefix(_LAYERS + ".").split(".")
-        found[int(layer), branch] = gate
-    return found
+        by_layer[int(layer), branch] = gate
+    return by_layer
 
 
 def _check(o: Options) -> None:
@@ -273,7 +273,7 @@ def _check(o: Options) -> None:
 
 
 def build(options: Options, vocabulary: int) -> EmformerTransducer:
-    """A freshly initialised model as torchaudio initialises it; `vocabulary` counts the blank. The
+    """A freshly initialized model as torchaudio initializes it; `vocabulary` counts the blank. The
     caller seeds torch.
     """
     return EmformerTransducer(options, vocabulary)

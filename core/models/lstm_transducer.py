@@ -198,7 +198,7 @@ class LSTMTransducer(Transducer):
 
 
 def build(options: Options, vocabulary: int) -> LSTMTransducer:
-    """A freshly initialised model: torch's own ranges, forget gates that remember; `vocabulary`
+    """A freshly initialized model: torch's own ranges, forget gates that remember; `vocabulary`
     counts the blank. The caller seeds
     torch.
     """

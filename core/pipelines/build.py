@@ -14,7 +14,7 @@ from core import cost, paths
 from core.corpora import base as corpora_base
 from core.data.source import SpeechRecipe
 from core.decoding import ctc as decoding
-from core.evaluation import evaluate as evaluation
+from core.evaluation import conditions
 from core.lm import languages
 from core.methods.base import Method
 from core.models.base import Model
@@ -31,7 +31,7 @@ BLOCK = re.compile(
 
 
 def versions(recipe: Recipe) -> dict[str, int]:
-    """VERSION of every plug-in a recipe names, so that a changed behaviour gets another run id."""
+    """VERSION of every plug-in a recipe names, so that a changed behavior gets another run id."""
     chosen = (("corpora", recipe.corpus), ("models", recipe.model), ("methods", recipe.method))
     return {f"{room}/{c.name}": plugins.load(room, c.name).VERSION for room, c in chosen}
 
@@ -197,7 +197,7 @@ def check_splits(recipe: Recipe, splits: Sequence[str]) -> None:
             )
 
 
-def check_model(model: Model, training: TrainingOptions, measured: evaluation.Options) -> None:
+def check_model(model: Model, training: TrainingOptions, measured: conditions.Options) -> None:
     """ValueError for chunks and decoders that the model cannot do, and for a language model that
     cannot be read.
     """
@@ -208,7 +208,7 @@ def check_model(model: Model, training: TrainingOptions, measured: evaluation.Op
     for chunk_ms in training.chunks_ms:
         model.chunk_frames(chunk_ms, "training.chunks_ms")
     model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
-    understood = evaluation.language(measured)
+    understood = conditions.language(measured)
     usual = decoding.GRAPH if understood else decoding.GREEDY
     decoding.check(model.decoding, measured.decoder or usual)
     if understood:

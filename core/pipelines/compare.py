@@ -19,8 +19,8 @@ from core.evaluation.fitness import Fitness, some_of_each
 from core.pipelines import build as building, finish, search, train
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Anatomy, Origin, ProgressCallback, Recipe, Subnet, as_dict
-from core.registry import recipe_sets
-from core.registry.recipe_sets import Arm, RecipeSet
+from core.registry import arm_records, comparison
+from core.registry.comparison import Arm, RecipeSet
 from core.reports import arms_page, claims_page
 from core.search import allocation
 from core.storage import metrics as history, run_files, store
@@ -28,10 +28,10 @@ from core.storage import metrics as history, run_files, store
 CURVE_ROWS = 40  # of the loss, kept with an arm
 
 
-def run(recipe_set: RecipeSet, report: ProgressCallback) -> Path:
+def run(recipe_set: RecipeSet, progress: ProgressCallback) -> Path:
     """Train and measure what is missing, in the order of the set, and write its page -> the page.
 
-    Interrupted when `report` says stop: the training under way has a checkpoint, and the same
+    Interrupted when `progress` says stop: the training under way has a checkpoint, and the same
     command goes on there.
     """
     todo = list(itertools.product(recipe_set.arms, recipe_set.seeds))
@@ -40,20 +40,20 @@ def run(recipe_set: RecipeSet, report: ProgressCallback) -> Path:
         _recorded(recipe_set, arm, seed) for arm, seed in todo
     ):
         return _write(recipe_set, page)  # finished where the start was, which need not ship
-    speech = _check(recipe_set, report)
+    speech = _check(recipe_set, progress)
     try:
         for done, (arm, seed) in enumerate(todo):
 
             def tell(
-                progress: float,
+                share: float,
                 text: str,
                 left: float | None,
                 done: int = done,
                 arm: Arm = arm,
                 seed: int = seed,
             ) -> bool:
-                return report(
-                    (done + progress) / len(todo),
+                return progress(
+                    (done + share) / len(todo),
                     f"{done + 1} of {len(todo)}, {arm.name}, seed {seed}: {text}",
                     left,
                 )
@@ -61,13 +61,13 @@ def run(recipe_set: RecipeSet, report: ProgressCallback) -> Path:
             built, prepared, _ = train.identify(
                 ResolvedRecipe(recipe_set.recipe_of(arm, seed)), tell, speech
             )
-            before = recipe_sets.record(recipe_set.name, arm.name, seed)
+            before = arm_records.load(recipe_set.name, arm.name, seed)
             if before is None or not _same(
                 before, built.recipe, prepared, recipe_set.measured(arm)
             ):
                 folder = train.train(built.recipe, tell)
                 selection = _search(arm, folder, built, prepared, tell) if arm.search else {}
-                recipe_sets.save_record(
+                arm_records.save(
                     recipe_set.name, _record(recipe_set, arm, built, folder, prepared) | selection
                 )
     finally:  # stopped in the midst: the page has what is finished and says what is not
@@ -91,8 +91,8 @@ def _start_is_elsewhere(recipe_set: RecipeSet) -> bool:
 
 
 def _recorded(recipe_set: RecipeSet, arm: Arm, seed: int) -> bool:
-    found = recipe_set.current(arm.name, seed)
-    return found is not None and found["recipe"]["init_from"] == recipe_set.recipe.init_from
+    record = recipe_set.current(arm.name, seed)
+    return record is not None and record["recipe"]["init_from"] == recipe_set.recipe.init_from
 
 
 def _same(
@@ -115,7 +115,7 @@ def _same(
     )
 
 
-def _check(recipe_set: RecipeSet, report: ProgressCallback) -> Prepared:
+def _check(recipe_set: RecipeSet, progress: ProgressCallback) -> Prepared:
     """The speech that all arms hear. ValueError, before anything is trained: arms that hear
     different things, splits and sizes that
     will not be there, chunks that an arm's model cannot do.
@@ -124,10 +124,10 @@ def _check(recipe_set: RecipeSet, report: ProgressCallback) -> Prepared:
         str, Prepared
     ] = {}  # looking through the corpora takes seconds: once for all arms that ask for the same
     for arm in recipe_set.arms:
-        asked = recipe_set.recipe_of(arm, recipe_set.seeds[0])
-        key = repr((asked.corpus, asked.features, asked.tokens, asked.init_from))
-        resolved = ResolvedRecipe(asked)
-        built, prepared, _ = train.identify(resolved, report, speech.get(key))
+        recipe = recipe_set.recipe_of(arm, recipe_set.seeds[0])
+        key = repr((recipe.corpus, recipe.features, recipe.tokens, recipe.init_from))
+        resolved = ResolvedRecipe(recipe)
+        built, prepared, _ = train.identify(resolved, progress, speech.get(key))
         speech[key] = prepared
         if len({p.hash for p in speech.values()}) > 1:
             raise ValueError(
@@ -146,7 +146,7 @@ def _check(recipe_set: RecipeSet, report: ProgressCallback) -> Prepared:
         if missing := [
             name
             for _, name in arm.sizes
-            if name not in known and not recipe_sets.AT_MOST.fullmatch(name)
+            if name not in known and not comparison.AT_MOST.fullmatch(name)
         ]:
             raise ValueError(
                 f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training"
@@ -161,20 +161,24 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
     """
     anatomy = store.anatomy(folder)
     if arm.sizes:
-        own = [
+        candidates = [
             s
             for s in store.subnets(folder)
             if s.origin == search.ORIGINS.get(arm.search, Origin.TRAINED)
         ]
-        found = {}
+        sizes = {}
         for column, name in arm.sizes:
-            if most := recipe_sets.AT_MOST.fullmatch(name):
-                fits = [s for s in own if cost.file_bytes(anatomy, s.keep) <= 1e6 * float(most[1])]
+            if most := comparison.AT_MOST.fullmatch(name):
+                fits = [
+                    s
+                    for s in candidates
+                    if cost.file_bytes(anatomy, s.keep) <= 1e6 * float(most[1])
+                ]
                 if fits:
-                    found[column] = max(fits, key=lambda s: cost.file_bytes(anatomy, s.keep))
+                    sizes[column] = max(fits, key=lambda s: cost.file_bytes(anatomy, s.keep))
             else:
-                found[column] = store.subnet(folder, name)
-        return found
+                sizes[column] = store.subnet(folder, name)
+        return sizes
     keeps = {
         c: cost.uniform(anatomy, s)
         for c, s in zip(recipe_set.columns(arm), recipe_set.measure.sparsities)
@@ -186,24 +190,24 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
 
 
 def _search(
-    arm: Arm, folder: Path, built: ResolvedRecipe, prepared: Prepared, report: ProgressCallback
+    arm: Arm, folder: Path, built: ResolvedRecipe, prepared: Prepared, progress: ProgressCallback
 ) -> dict[str, Any]:
     """Sizes searched as the arm says, or those that were -> what choosing them took."""
     if search.ORIGINS[arm.search] not in {s.origin for s in store.subnets(folder)}:
-        search.search(folder.name, report, methods=[arm.search])
-    told, options = (
+        search.search(folder.name, progress, methods=[arm.search])
+    state, options = (
         run_files.read_json(store.own_part(folder) / f"{arm.search}.json"),
         search.search_options(built),
     )
-    heard = sum(
+    seconds = sum(
         row.seconds for row in some_of_each(prepared.rows("search"), options.seconds, options.seed)
     )
     tmacs = (
-        told.get("macs_per_second", math.nan) * heard / 1e12
+        state.get("macs_per_second", math.nan) * seconds / 1e12
     )  # a search of an earlier version did not count them
     return {
-        "selection_seconds": told["seconds"],
-        "selection_evaluations": told["told"],
+        "selection_seconds": state["seconds"],
+        "selection_evaluations": state["told"],
         "selection_tmacs": round(tmacs, 6) if math.isfinite(tmacs) else None,
     }
 
@@ -223,17 +227,17 @@ def _branches(anatomy: Anatomy, subnet: Subnet) -> dict[str, list[int]]:
     }
 
 
-def _sums(found: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list[float]]]:
+def _sums(errors: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list[float]]]:
     """What a size did, by speaker over all splits and by corpus: [loss, encoder frames, word
     errors, words].
     """
-    made: dict[str, dict[str, list[float]]] = {"speakers": {}, "corpora": {}}
-    for key, four in found.items():
+    sums: dict[str, dict[str, list[float]]] = {"speakers": {}, "corpora": {}}
+    for key, four in errors.items():
         for part, name in zip(("corpora", "speakers"), key):
-            made[part][name] = [
-                round(a + b, 2) for a, b in zip(made[part].get(name, [0.0] * 4), four)
+            sums[part][name] = [
+                round(a + b, 2) for a, b in zip(sums[part].get(name, [0.0] * 4), four)
             ]
-    return made
+    return sums
 
 
 def _record(

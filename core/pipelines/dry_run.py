@@ -1,14 +1,12 @@
-"""A dry run: all that a training builds, two updates on stand-in speech of real shape, and what the
-whole would take on this device.
+"""A dry run: all that a training builds, two updates on synthetic features of real shape, and what
+the whole would take on this device.
 """
 
 from __future__ import annotations
 
 import resource
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from core.pipelines import build as building
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Recipe
 from core.speech import tokenizer
-from core.training.trainer import Trainer
+from core.training.learner import Learner
 
 PHASES = 200  # moments of the training whose passes are looked at
 LONG_S = 20.0  # an update that takes longer is timed once, not twice
@@ -33,7 +31,7 @@ BUSY = 0.6
 CHARACTERS_S = 14.5  # characters spoken in a second, spaces included, about
 
 
-def stand_in(
+def synthetic_batch(
     batch_seconds: float,
     vocabulary: int,
     characters: bool,
@@ -58,12 +56,12 @@ def stand_in(
         torch.tensor(lengths),
         torch.tensor(drawn.clip(max=vocabulary - 1)),
         torch.tensor(tokens),
-        [f"stand-in-{seed}-{i}" for i in range(count)],
+        [f"synthetic-{seed}-{i}" for i in range(count)],
         float(lengths.sum()) / 100,
     )
 
 
-def rehearse(recipe: Recipe) -> dict[str, Any]:
+def estimate(recipe: Recipe) -> dict[str, Any]:
     """Parameters, memory, passes and time of a recipe on this device; nothing is read, stored or
     prepared.
 
@@ -79,31 +77,30 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
     model, method = building.build(built, vocabulary, settings.updates)
     if recipe.init_from:
         building.start_from(model, built, building.tokens_of(built))
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(model, method, None, settings, recipe.seed, Path(folder))
-        trainer.step = max(0, settings.updates - 3)  # of the last phase
-        times, got = list[float](), list[float]()  # seconds; share of the threads' time
-        while len(times) < 2 or (len(times) == 2 and times[1] < LONG_S):
-            letters = vocabulary == tokenizer.CHARACTERS
-            batch = stand_in(
-                settings.batch_seconds, vocabulary, letters, len(times), utterance_s
-            ).to(trainer.device)
-            began, worked = time.perf_counter(), time.process_time()
-            trainer.update(batch)
-            if trainer.device == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - began)
-            got.append((time.process_time() - worked) / times[-1] / torch.get_num_threads())
-        passes = round(sum(p.share for p in method.plan(trainer.step - 1)))
-        whole = average(method, settings.updates, macs) / macs(
-            method, trainer.step - 1
-        )  # an average update over one of the last
-        on_gpu = trainer.device == "cuda"
-        memory = (
-            torch.cuda.max_memory_allocated()
-            if on_gpu
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        )
+    learner = Learner(model, method, settings, recipe.seed)
+    learner.step = max(0, settings.updates - 3)  # of the last phase
+    times, got = list[float](), list[float]()  # seconds; share of the threads' time
+    while len(times) < 2 or (len(times) == 2 and times[1] < LONG_S):
+        letters = vocabulary == tokenizer.CHARACTERS
+        batch = synthetic_batch(
+            settings.batch_seconds, vocabulary, letters, len(times), utterance_s
+        ).to(learner.device)
+        began, worked = time.perf_counter(), time.process_time()
+        learner.update(batch)
+        if learner.device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+        got.append((time.process_time() - worked) / times[-1] / torch.get_num_threads())
+    passes = round(sum(p.share for p in method.plan(learner.step - 1)))
+    whole = average(method, settings.updates, macs) / macs(
+        method, learner.step - 1
+    )  # an average update over one of the last
+    on_gpu = learner.device == "cuda"
+    memory = (
+        torch.cuda.max_memory_allocated()
+        if on_gpu
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
     step = min(times[1:])  # the first one makes room for everything
     share = 1.0 if on_gpu else min(1.0, got[times.index(step)])
     whole *= step
@@ -116,11 +113,11 @@ def rehearse(recipe: Recipe) -> dict[str, Any]:
         "share": share,
         "memory_bytes": memory,
         "hours": whole * settings.updates / 3600,
-        "heard_hours": settings.updates * settings.batch_seconds / 3600,
-        "device": trainer.device,
+        "audio_hours": settings.updates * settings.batch_seconds / 3600,
+        "device": learner.device,
         "threads": settings.threads,
-        "precision": "bf16" if trainer.bf16 else "fp32",
-        "hardware": provenance.hardware(trainer.device),
+        "precision": "bf16" if learner.bf16 else "fp32",
+        "hardware": provenance.hardware(learner.device),
     }
 
 
@@ -141,24 +138,25 @@ def macs(method: Method, step: int) -> float:
     )
 
 
-def said(found: dict[str, Any]) -> str:
+def describe(estimate: dict[str, Any]) -> str:
     """The same in words."""
     busy = (
         ""
-        if found["share"] >= BUSY
+        if estimate["share"] >= BUSY
         else (
-            f"\nothers had the machine: the trial got {found['share']:.0%} of its threads' time;"
-            f" alone, the whole would take about {found['hours'] * found['share']:,.1f} h"
+            f"\nothers had the machine: the trial got {estimate['share']:.0%} of its threads' time;"
+            f" alone, the whole would take about {estimate['hours'] * estimate['share']:,.1f} h"
         )
     )
     return (
-        f"built: {found['parameters'] / 1e6:.1f} million parameters with one output layer,"
-        f" {found['prunable'] / found['parameters']:.0%} of them prunable\ntried: two updates of"
-        f" {found['passes']} pass(es) on stand-in speech, {found['seconds_per_update']:.2f} s each"
-        f" ({found['hardware']}, {found['device']}, {found['threads']} threads,"
-        f" {found['precision']})\nmemory: {found['memory_bytes'] / 1e9:.1f} GB at most, with"
-        f" utterances of {found['utterance_s']:g} s; batches of longer ones may take more\nthe"
-        f" whole training would hear {found['heard_hours']:,.0f} h and take about"
-        f" {found['hours']:,.1f} h on this device (its other phases by their passes; without"
+        f"built: {estimate['parameters'] / 1e6:.1f} million parameters with one output layer,"
+        f" {estimate['prunable'] / estimate['parameters']:.0%} of them prunable\n"
+        f"tried: two updates of {estimate['passes']} pass(es) on synthetic features,"
+        f" {estimate['seconds_per_update']:.2f} s each"
+        f" ({estimate['hardware']}, {estimate['device']}, {estimate['threads']} threads,"
+        f" {estimate['precision']})\nmemory: {estimate['memory_bytes'] / 1e9:.1f} GB at most, with"
+        f" utterances of {estimate['utterance_s']:g} s; batches of longer ones may take more\nthe"
+        f" whole training would use {estimate['audio_hours']:,.0f} h and take about"
+        f" {estimate['hours']:,.1f} h on this device (its other phases by their passes; without"
         f" reading speech, measuring and what a method does between updates){busy}"
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from core import records
-from core.evaluation import evaluate as evaluation
+from core.evaluation import conditions, sweep
 from core.pipelines import build as building
 from core.pipelines.resolved import ResolvedRecipe
 from core.pipelines.speech import prepared_of
@@ -19,11 +19,11 @@ def evaluate(
     run_id: str,
     subnets: Sequence[str],
     splits: Sequence[str],
-    report: ProgressCallback,
+    progress: ProgressCallback,
     new: dict[str, Any] | None = None,
     chunk_ms: float | None = None,
     decoding: dict[str, Any] | None = None,
-    spread: evaluation.Spread | None = None,
+    spread: sweep.Spread | None = None,
     again: bool = False,
 ) -> list[Report]:
     """Measure stored subnets (all when none is named) and store the Reports.
@@ -36,28 +36,28 @@ def evaluate(
     folder = store.run_folder(run_id)
     resolved = ResolvedRecipe(store.recipe(folder))
     building.check_version(folder.name, "run")
-    options = conditions(resolved.evaluation, splits, chunk_ms, decoding)
+    options = changed(resolved.evaluation, splits, chunk_ms, decoding)
     building.check_splits(resolved.recipe, options.splits)
     if decoding:
-        evaluation.opened(packing.pack(folder, store.subnets(folder)[0]), options)
-    prepared = prepared_of(folder, resolved.speech, report, options.splits)
+        conditions.load_recognizer(packing.pack(folder, store.subnets(folder)[0]), options)
+    prepared = prepared_of(folder, resolved.speech, progress, options.splits)
     chosen = [store.subnet(folder, n) for n in subnets]
     if new:
         subnet: Subnet = records.from_dict(Subnet, new)
         subnet = replace(subnet, run=folder.name, ranks_sha256=store.ranks_sha256(folder))
         store.save_subnet(folder, subnet)
         chosen.append(subnet)
-    return evaluation.evaluate_many(
-        folder, chosen or store.subnets(folder), prepared, options, report, again, spread
+    return sweep.evaluate_many(
+        folder, chosen or store.subnets(folder), prepared, options, progress, again, spread
     )
 
 
-def conditions(
-    options: evaluation.Options,
+def changed(
+    options: conditions.Options,
     splits: Sequence[str],
     chunk_ms: float | None,
     decoding: dict[str, Any] | None,
-) -> evaluation.Options:
+) -> conditions.Options:
     """The recipe's way to measure, changed where something else is asked for."""
     options = replace(
         options,

@@ -1,4 +1,4 @@
-"""What each kind of job does with its payload: a function `<kind>_job(payload, report)` for every
+"""What each kind of job does with its payload: a function `<kind>_job(payload, progress)` for every
 one of core.jobs.job.JOB_KINDS.
 
 Torch is loaded with the other modules of core.pipelines, by the kinds that need it.
@@ -14,49 +14,49 @@ from core.records import ProgressCallback, RunProgress
 from core.registry import recipes
 
 
-def prepare_job(payload: dict[str, Any], report: ProgressCallback) -> None:
+def prepare_job(payload: dict[str, Any], progress: ProgressCallback) -> None:
     from core.data.source import SpeechRecipe
     from core.pipelines import speech
 
-    speech.prepare(SpeechRecipe.of(recipes.recipe_from(payload["recipe"])), report)
+    speech.prepare(SpeechRecipe.of(recipes.recipe_from(payload["recipe"])), progress)
 
 
-def train_job(payload: dict[str, Any], report: RunProgress) -> Path:
+def train_job(payload: dict[str, Any], progress: RunProgress) -> Path:
     """Training, and then the measuring that makes the run appear in the charts."""
     from core.pipelines import evaluate, train
 
     recipe = recipes.recipe_from(payload["recipe"])
-    folder = train.train(recipe, report, begun=report.belongs_to)
-    evaluate.evaluate(folder.name, [], [], report)
+    folder = train.train(recipe, progress, begun=progress.belongs_to)
+    evaluate.evaluate(folder.name, [], [], progress)
     return folder
 
 
-def search_job(payload: dict[str, Any], report: ProgressCallback) -> None:
+def search_job(payload: dict[str, Any], progress: ProgressCallback) -> None:
     from core.pipelines import search
 
-    search.search(payload["run"], report)
+    search.search(payload["run"], progress)
 
 
-def evaluate_job(payload: dict[str, Any], report: ProgressCallback) -> None:
+def evaluate_job(payload: dict[str, Any], progress: ProgressCallback) -> None:
     from core.pipelines import evaluate
 
     evaluate.evaluate(
         payload["run"],
         payload.get("subnets") or [],
         payload.get("splits") or [],
-        report,
+        progress,
         payload.get("new"),
         payload.get("chunk_ms"),
         payload.get("decoding"),
     )
 
 
-def export_job(payload: dict[str, Any], report: ProgressCallback) -> None:
+def export_job(payload: dict[str, Any], progress: ProgressCallback) -> None:
     for line in export.write(
         payload["run"],
         payload.get("subnets") or [],
         payload.get("folder") or "",
-        report,
+        progress,
         payload.get("format") or export.USUAL,
         bool(payload.get("int8")),
     ):

@@ -15,10 +15,10 @@ from core import paths
 from core.common import writing
 from core.data.prepared import TRAIN
 from core.data.source import SpeechRecipe
-from core.evaluation import evaluate as evaluation, tuning
+from core.evaluation import conditions, tuning
 from core.lm import arpa, estimation, interpolation, languages, ngrams, pruning
 from core.lm.text import read_sentences
-from core.pipelines.evaluate import conditions
+from core.pipelines.evaluate import changed
 from core.pipelines.resolved import ResolvedRecipe
 from core.pipelines.speech import prepared_now, prepared_of
 from core.records import ProgressCallback, Recipe
@@ -33,7 +33,7 @@ def make(
     source: Recipe | str | None,
     files: Sequence[str],
     order: int,
-    report: ProgressCallback,
+    progress: ProgressCallback,
     marks: Sequence[str] = (),
     prune: float = 0.0,
     least: int = 1,
@@ -42,6 +42,7 @@ def make(
 ) -> tuple[ngrams.NGrams, str]:
     """An n-gram model of a recipe's or a run's training transcripts, of text files, or of both ->
     (model, what it was made from).
+
     `prune`: entropy that a dropped n-gram may cost at most (lm/pruning.py), 0 = keep all; `least`:
     words that come less often are unknown.
 
@@ -49,54 +50,56 @@ def make(
     with, `weight` of the text against it, None = tuned on a tenth of the sentences.
 
     `marks` of the text files are no words, beside those of core.speech.marks. Of the speech the
-    split train and no other is read. What one
-    speaker says alike more than once (a noisy copy) counts once.
+    split train and no other is read. What one speaker says alike more than once (a noisy copy)
+    counts once.
     """
     estimation.check_order(order)
+    sentences, origin = _sentences(source, files, marks, progress)
+    times = Counter(word for words in sentences for word in words) if least > 1 else {}
+    vocabulary = [w for w, n in times.items() if n >= least] if least > 1 else None
+    counted = estimation.count(sentences, order, vocabulary)
+    model = counted.model()
+    if prune:
+        model = pruning.prune(counted, model, prune)
+    origin += f", {sum(map(len, sentences))} words"
+    if mixed_with:
+        base = arpa.load(languages.file_of(mixed_with))
+        interpolation.check_common(model, base)
+        how = "as given"
+        if weight is None:
+            weight, how = _weight(sentences, order, model, base)
+        model = interpolation.interpolate(model, base, weight)
+        origin += f"; interpolated with {mixed_with}, weight {weight:.2f} of the text ({how})"
+    counts = ", ".join(str(n) for n in model.counts)
+    return model, f"{origin}; n-grams by length: {counts}"
+
+
+def _sentences(
+    source: Recipe | str | None,
+    files: Sequence[str],
+    marks: Sequence[str],
+    progress: ProgressCallback,
+) -> tuple[list[list[str]], str]:
+    """(words of each sentence, where they are from)."""
     sentences, left_out = read_sentences(files, marks)
-    told = (
-        [
-            f"{len(sentences)} lines of text"
-            + (
-                f" ({left_out} left out: digits or signs whose words are unknown)"
-                if left_out
-                else ""
-            )
-        ]
-        if files
-        else []
-    )
+    origins = []
+    if files:
+        why = f" ({left_out} left out: digits or signs whose words are unknown)"
+        origins.append(f"{len(sentences)} lines of text" + (why if left_out else ""))
     if source is not None:
         prepared = (
-            prepared_of(store.run_folder(source), SpeechRecipe.of(store.recipe(source)), report)
+            prepared_of(store.run_folder(source), SpeechRecipe.of(store.recipe(source)), progress)
             if isinstance(source, str)
-            else prepared_now(SpeechRecipe.of(source), report)
+            else prepared_now(SpeechRecipe.of(source), progress)
         )
         different = dict.fromkeys((row.speaker, row.text) for row in prepared.rows(TRAIN))
         sentences += [text.split() for _, text in different]
-        told.append(f"{len(different)} training transcripts")
-    times = Counter(word for words in sentences for word in words) if least > 1 else {}
-    counted = estimation.count(
-        sentences, order, [w for w, n in times.items() if n >= least] if least > 1 else None
-    )
-    made = counted.model()
-    if prune:
-        made = pruning.prune(counted, made, prune)
-    said = f"{' and '.join(told)}, {sum(map(len, sentences))} words"
-    if mixed_with:
-        base = arpa.load(languages.file_of(mixed_with))
-        interpolation.check_common(made, base)
-        weight, how = (
-            (weight, "as given") if weight is not None else _weight(sentences, order, made, base)
-        )
-        made = interpolation.interpolate(made, base, weight)
-        said += f"; interpolated with {mixed_with}, weight {weight:.2f} of the text ({how})"
-    counts = ", ".join(str(n) for n in made.counts)
-    return made, f"{said}; n-grams by length: {counts}"
+        origins.append(f"{len(different)} training transcripts")
+    return sentences, " and ".join(origins)
 
 
 def _weight(
-    sentences: list[list[str]], order: int, made: ngrams.NGrams, base: ngrams.NGrams
+    sentences: list[list[str]], order: int, model: ngrams.NGrams, base: ngrams.NGrams
 ) -> tuple[float, str]:
     """(weight of the text against the base model, how it was found): on each tenth sentence, by a
     model of the others.
@@ -108,11 +111,14 @@ def _weight(
             f"expected at least {FEWEST * HELD_OUT} sentences to tune --weight on a tenth of them,"
             f" got {len(sentences)}: give more text, or --weight, e.g. 0.5"
         )
-    own = estimation.estimate(others, order, made.words)
-    weight = interpolation.tuned(own, base, held_out)
-    mixed, common = interpolation.interpolate(own, base, weight), set(own.words) & set(base.words)
+    held_in = estimation.estimate(others, order, model.words)
+    weight = interpolation.tuned(held_in, base, held_out)
+    mixed, common = (
+        interpolation.interpolate(held_in, base, weight),
+        set(held_in.words) & set(base.words),
+    )
     text, before, both = (
-        interpolation.perplexity(model, held_out, common) for model in (own, base, mixed)
+        interpolation.perplexity(model, held_out, common) for model in (held_in, base, mixed)
     )
     return weight, (
         f"tuned on {len(held_out)} sentences held out, whose perplexity is {text:.0f} by the text,"
@@ -125,7 +131,7 @@ def write(
     files: Sequence[str],
     order: int,
     out: Path | None,
-    report: ProgressCallback,
+    progress: ProgressCallback,
     marks: Sequence[str] = (),
     prune: float = 0.0,
     least: int = 1,
@@ -156,13 +162,13 @@ def write(
     ]:
         raise ValueError(f"--out {out} is --text {same[0]}, which would be lost: name another file")
     named = source if _is_run(source) else recipes.load_recipe(source) if source else None
-    made, told = make(named, files, order, report, marks, prune, least, mixed_with, weight)
+    model, origin = make(named, files, order, progress, marks, prune, least, mixed_with, weight)
     packed = out.suffix == ".zst"
-    content = arpa.write(made, *([2] if packed else [])).encode()
+    content = arpa.write(model, *([2] if packed else [])).encode()
     writing.write_bytes(
         out, zstandard.ZstdCompressor(level=19).compress(content) if packed else content
     )
-    return f"{out}: {told}"
+    return f"{out}: {origin}"
 
 
 def _is_run(source: str) -> bool:
@@ -173,7 +179,7 @@ def tune(
     run_id: str,
     subnets: Sequence[str],
     splits: Sequence[str],
-    report: ProgressCallback,
+    progress: ProgressCallback,
     chunk_ms: float | None = None,
     decoding: dict[str, Any] | None = None,
 ) -> tuning.Tuning:
@@ -189,10 +195,10 @@ def tune(
             " can be given to others"
         )
     subnet = store.subnet(folder, subnets[0]) if subnets else store.subnets(folder)[0]
-    recognizer = evaluation.opened(
-        packing.pack(folder, subnet), conditions(resolved.evaluation, splits, chunk_ms, decoding)
+    recognizer = conditions.load_recognizer(
+        packing.pack(folder, subnet), changed(resolved.evaluation, splits, chunk_ms, decoding)
     )
     tuning.check_graph(recognizer)  # before any speech is prepared
     return tuning.tune(
-        recognizer, prepared_of(folder, resolved.speech, report, [tuning.DEV]), report=report
+        recognizer, prepared_of(folder, resolved.speech, progress, [tuning.DEV]), progress=progress
     )

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from core.data.source import SpeechRecipe
-from core.evaluation import evaluate
+from core.evaluation import conditions
 from core.methods.base import Method
 from core.models import base as models
 from core.records import Recipe
@@ -51,8 +51,8 @@ class ResolvedRecipe:
         return plugins.make_options(evolution.Options, self.recipe.search, "search")
 
     @cached_property
-    def evaluation(self) -> evaluate.Options:
-        return plugins.make_options(evaluate.Options, self.recipe.evaluation, "evaluation")
+    def evaluation(self) -> conditions.Options:
+        return plugins.make_options(conditions.Options, self.recipe.evaluation, "evaluation")
 
     @cached_property
     def method_class(self) -> type[Method]:

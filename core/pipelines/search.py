@@ -42,7 +42,7 @@ def search_options(resolved: ResolvedRecipe) -> evolution.Options:
 
 def search(
     run_id: str,
-    report: ProgressCallback,
+    progress: ProgressCallback,
     spread: Callable[[Fitness], Many] | None = None,
     methods: Sequence[str] = ("search", "random"),
 ) -> list[Subnet]:
@@ -59,7 +59,7 @@ def search(
     building.check_version(run_id, "run")
     fitness = Fitness(
         folder,
-        prepared_of(folder, resolved.speech, report),
+        prepared_of(folder, resolved.speech, progress),
         options.seconds,
         resolved.evaluation.chunk_ms,
         options.threads,
@@ -77,7 +77,7 @@ def search(
             fitness.loss,
             rerank=fitness.wer,
             norms=norms,
-            progress=report,
+            progress=progress,
             run=folder.name,
             ranks_sha256=sha,
             method=method,

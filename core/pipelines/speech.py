@@ -18,13 +18,13 @@ from core.registry import plugins
 from core.speech import features, normalizer
 
 
-def prepare(speech: SpeechRecipe, report: ProgressCallback) -> Path:
-    """Features, tokens and lists of a recipe's speech, made once. Raises Interrupted when `report`
-    says stop.
+def prepare(speech: SpeechRecipe, progress: ProgressCallback) -> Path:
+    """Features, tokens and lists of a recipe's speech, made once. Raises Interrupted when
+    `progress` says stop.
     """
 
     def count(done: int, total: int, text: str) -> None:
-        if not report(done / max(1, total), text, None):
+        if not progress(done / max(1, total), text, None):
             raise Interrupted(
                 "stopped while speech was made ready; what was not finished is made again"
             )
@@ -32,13 +32,13 @@ def prepare(speech: SpeechRecipe, report: ProgressCallback) -> Path:
     return preparing.prepare(speech, progress=count)
 
 
-def prepared_now(speech: SpeechRecipe, report: ProgressCallback) -> Prepared:
+def prepared_now(speech: SpeechRecipe, progress: ProgressCallback) -> Prepared:
     """The same on the way to something else."""
-    return Prepared(prepare(speech, lambda p, text, eta: report(0.0, f"prepare: {text}", eta)))
+    return Prepared(prepare(speech, lambda p, text, eta: progress(0.0, f"prepare: {text}", eta)))
 
 
 def prepared_of(
-    folder: Path, speech: SpeechRecipe, report: ProgressCallback, splits: Sequence[str] = ()
+    folder: Path, speech: SpeechRecipe, progress: ProgressCallback, splits: Sequence[str] = ()
 ) -> Prepared:
     """A run's speech under its own tokens and statistics, whatever stage it began from (that one
     may be elsewhere).
@@ -53,7 +53,7 @@ def prepared_of(
             return prepared
     narrow = corpora.plugin(speech.corpus.name).narrow
     corpus = replace(speech.corpus, options=narrow(speech.corpus.options, splits))
-    return prepared_now(replace(speech, corpus=corpus, init_from=folder.name), report)
+    return prepared_now(replace(speech, corpus=corpus, init_from=folder.name), progress)
 
 
 def _still_good(prepared: Prepared, splits: Sequence[str]) -> bool:
@@ -66,7 +66,7 @@ def _still_good(prepared: Prepared, splits: Sequence[str]) -> bool:
     }
     same = (prepared.info["features"], prepared.info["normaliser"], prepared.info["versions"]) == (
         features.settings(),
-        normalizer.NORMALISER,
+        normalizer.NORMALIZER,
         code,
     )
     first = [

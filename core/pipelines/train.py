@@ -32,12 +32,12 @@ HELD_S, HELD_GROUP_S = 20.0, 300.0
 
 
 def identify(
-    resolved: ResolvedRecipe, report: ProgressCallback, prepared: Prepared | None = None
+    resolved: ResolvedRecipe, progress: ProgressCallback, prepared: Prepared | None = None
 ) -> tuple[ResolvedRecipe, Prepared, str]:
     """The recipe as it is built, its speech (made ready if need be, unless it is given), and the id
     of its run.
     """
-    prepared = prepared or prepared_now(resolved.speech, report)
+    prepared = prepared or prepared_now(resolved.speech, progress)
     built = resolved.built(prepared.tokenizer.size)
     recipe = built.recipe
     return built, prepared, recipes.recipe_id(recipe, prepared.hash, building.versions(recipe))
@@ -45,7 +45,7 @@ def identify(
 
 def train(
     recipe: Recipe,
-    report: ProgressCallback,
+    progress: ProgressCallback,
     resume: str | None = None,
     group: Group | None = None,
     begun: Callable[[str], None] = lambda run: None,
@@ -55,18 +55,18 @@ def train(
 
     `group`: the processes that share every batch; the run is the one that a single process makes of
     the recipe, up to rounding. `begun` is told the run's id before it is trained. Raises
-    Interrupted when `report` says stop or on SIGTERM; the checkpoint is then on disk.
+    Interrupted when `progress` says stop or on SIGTERM; the checkpoint is then on disk.
     """
     if resume:  # this very run or an error, never another one from the start
         recipe = store.recipe(resume)
     resolved = ResolvedRecipe(recipe)
     building.check(resolved, resolved.speech.vocabulary())
-    built, prepared, run_id = _together(group, lambda: identify(resolved, report))
+    built, prepared, run_id = _together(group, lambda: identify(resolved, progress))
     together = ""
     if group is not None:
         versions = building.versions(built.recipe)
         together = recipes.recipe_id(built.recipe, prepared.content, versions)
-        run_id = group.one_name(run_id, together)
+        run_id = group.agree_on_name(run_id, together)
     folder = paths.runs() / run_id
     _check_resumed(resume, folder)
     if _finished(folder, group):
@@ -78,7 +78,7 @@ def train(
     )
     with _held(folder, group):
         if not _finished(folder, group):  # another process may have been just ready
-            _train(folder, built, prepared, model, method, report, group)
+            _train(folder, built, prepared, model, method, progress, group)
     if os.environ.get(remote.VARIABLE) and (group is None or group.rank == 0):
         _push(folder)
     return folder
@@ -90,7 +90,7 @@ def _together(group: Group | None, work: Callable[[], Any], first: bool = False)
     """
     if group is None:
         return work()
-    return group.of_first(work()) if first else group.once_a_disk(work)
+    return group.broadcast(work()) if first else group.run_once_per_disk(work)
 
 
 def _finished(folder: Path, group: Group | None) -> bool:
@@ -148,7 +148,7 @@ def _train(
     prepared: Prepared,
     model: Model,
     method: Method,
-    report: ProgressCallback,
+    progress: ProgressCallback,
     group: Group | None,
 ) -> None:
     """All updates of a run, from its checkpoint if it has one, and what it leaves behind."""
@@ -160,7 +160,7 @@ def _train(
     if not trainer.resume() and built.speech.init_from:
         building.start_from(model, built, (prepared.folder / paths.TOKENS).read_text())
         trainer.restart_average()
-    _run(trainer, folder, report)
+    _run(trainer, folder, progress)
     # every disk has the same run
     facts = _together(
         group, lambda: finishing.facts_of(trainer, built.recipe, prepared), first=True
@@ -169,13 +169,13 @@ def _train(
     _together(group, lambda: if_kept(trainer, folder, built, facts))
 
 
-def _run(trainer: Trainer, folder: Path, report: ProgressCallback) -> None:
+def _run(trainer: Trainer, folder: Path, progress: ProgressCallback) -> None:
     """The updates, with each message also in the run's log."""
     with open(folder / paths.LOG if trainer.keeps else os.devnull, "a", buffering=1) as log:
 
-        def logged(progress: float, text: str, left: float | None) -> bool:
+        def logged(share: float, text: str, left: float | None) -> bool:
             log.write(text + "\n")
-            return report(progress, text, left)
+            return progress(share, text, left)
 
         try:
             trainer.run(logged)
@@ -185,7 +185,7 @@ def _run(trainer: Trainer, folder: Path, report: ProgressCallback) -> None:
 
 
 def _listener(prepared: Prepared, built: ResolvedRecipe, method: Method) -> Listen | None:
-    """Word errors for the curves, on the speech held out for searches; none where a corpus holds
+    """WER for the curves, on the held-out set for searches; none where a corpus holds
     nothing out.
     """
     options = built.training

@@ -18,7 +18,7 @@ SETTINGS = {
     "tokenizer": "speech/tokenizer.py",
     "training": "training/options.py",
     "search": "search/evolution.py",
-    "evaluation": "evaluation/evaluate.py",
+    "evaluation": "evaluation/conditions.py",
 }  # files of core with an Options, by a recipe's name
 ROOMS = ("corpora", "models", "methods", "runners", "export", "bench", "settings")
 
@@ -40,9 +40,9 @@ def cards(room: str) -> list[Card]:
 
 def card(room: str, name: str) -> Card:
     """One card; ValueError lists what exists."""
-    found = {c.name: c for c in cards(room)}
-    plugins.check_name(name, found, "settings file" if room == "settings" else f"{room} plug-in")
-    return found[name]
+    by_name = {c.name: c for c in cards(room)}
+    plugins.check_name(name, by_name, "settings file" if room == "settings" else f"{room} plug-in")
+    return by_name[name]
 
 
 def card_of_file(path: Path, room: str = "") -> Card:
@@ -58,7 +58,7 @@ def card_of_file(path: Path, room: str = "") -> Card:
 @functools.lru_cache(
     maxsize=256
 )  # parsing took 2 ms a file, and checking the recipes of a comparison asks thousands of times
-def _read(path: Path, room: str, written: int, size: int) -> Card:
+def _read(path: Path, room: str, written: int, byte_count: int) -> Card:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
         title = (ast.get_docstring(tree) or "").strip().split("\n")[0]
@@ -99,7 +99,7 @@ def _version(tree: ast.Module, required: bool) -> int:
         return 1
     value = _literal(assigned, "VERSION")
     if not isinstance(value, int) or value < 1:
-        raise ValueError(f"VERSION must be a whole number from 1, but {value!r} came")
+        raise ValueError(f"VERSION: expected an integer from 1, got {value!r}")
     return value
 
 
@@ -151,8 +151,8 @@ def _option(field: ast.AnnAssign) -> CardOption:
     wrong = set(values) - {"default", "help", "unit", "low", "high", "choices"}
     if wrong or not {"default", "help"} <= set(values):
         raise ValueError(
-            f"Options.{name} (line {field.lineno}): option() takes a default, a help text, unit,"
-            f" low, high and choices; {sorted(values)} came"
+            f"Options.{name} (line {field.lineno}): expected a default, a help text, unit, low,"
+            f" high and choices in option(), got {sorted(values)}"
         )
     values["choices"] = tuple(values.get("choices", ()))
     return CardOption(name, ast.unparse(field.annotation).strip("'\""), **values)
@@ -164,5 +164,5 @@ def _literal(node: ast.expr, where: str) -> Any:
     except ValueError:
         raise ValueError(
             f"{where} (line {node.lineno}): {ast.unparse(node)!r} is not a literal, so the"
-            " catalogue cannot read it without running the file"
+            " catalog cannot read it without running the file"
         ) from None

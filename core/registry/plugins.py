@@ -119,7 +119,7 @@ def make_options(cls: type, given: dict[str, Any], where: str) -> Any:
 def check_known(given: Any, allowed: Iterable[str], where: str) -> None:
     """ValueError when `given` is no table or has a key that is not allowed."""
     if not isinstance(given, dict):
-        raise ValueError(f"{where}: a table of options is needed, but {given!r} came")
+        raise ValueError(f"{where}: expected a table of options, got {given!r}")
     allowed = list(allowed)
     for name in given:
         if name not in allowed:
@@ -144,18 +144,20 @@ def check_value(
     """
     typed = _typed(kind, value)
     if typed is _WRONG:
-        raise ValueError(f"{where} must be {kind}, but {value!r} ({type(value).__name__}) came")
-    for item in _items(typed):
-        if choices and item not in choices:
+        raise ValueError(f"{where}: expected {kind}, got {value!r} ({type(value).__name__})")
+    for element in _items(typed):
+        if choices and element not in choices:
             raise ValueError(
-                f"{where} must be one of {', '.join(map(repr, choices))}, but {item!r} came"
-                f"{did_you_mean(str(item), map(str, choices))}"
+                f"{where}: expected one of {', '.join(map(repr, choices))}, got {element!r}"
+                f"{did_you_mean(str(element), map(str, choices))}"
             )
-        if isinstance(item, (int, float)) and not isinstance(item, bool):
-            if item != item:
-                raise ValueError(f"{where} must be a number, but nan came")
-            if (low is not None and item < low) or (high is not None and item > high):
-                raise ValueError(f"{where} must be {range_text(low, high)}, but {item!r} came")
+        if isinstance(element, (int, float)) and not isinstance(element, bool):
+            if element != element:
+                raise ValueError(f"{where}: expected a number, got nan")
+            if (low is not None and element < low) or (high is not None and element > high):
+                raise ValueError(
+                    f"{where}: expected a number {range_text(low, high)}, got {element!r}"
+                )
     return typed
 
 

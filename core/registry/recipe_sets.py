@@ -1,152 +1,31 @@
-"""Recipe sets: arms of a comparison as changes of one recipe, and what a finished arm leaves
-behind. Plain data, no torch.
-"""
+"""Recipe sets: comparisons read from TOML, checked before anything is trained."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shlex
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from core import paths, records
-from core.common.writing import write_json
-from core.records import Recipe
-from core.registry import catalog, plugins, recipes as recipe_files
+from core.registry import plugins, recipes as recipe_files
+from core.registry.arm_records import slug
+from core.registry.comparison import KEPT_MOST, MARGINS, SEARCHES, Arm, Claim, Measure, RecipeSet
 
-MOST_BYTES = 200_000  # a finished arm, without weights
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of training, as changes of the set's recipe."""
-
-    name: str
-    about: str = ""
-    settings: tuple[str, ...] = ()  # as --set takes them
-    sizes: tuple[
-        tuple[str, str], ...
-    ] = ()  # (column of the page, stored size or "<=3.5 MB"); none: the set's uniform sparsities
-    # how its sizes are chosen after training, as the recipe's [search] says; one of SEARCHES
-    search: str = ""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence that a comparison confirms, refutes or leaves undecided, for each of the sizes or
-    for all of them together.
-    """
-
-    number: str  # e.g. "1"; of METHODS' claims
-    text: str
-    kind: str  # one of KINDS, or MOST
-    arm: str
-    against: str  # another arm; for MOST the kind of branch that is said to be kept most often
-    sizes: tuple[str, ...]  # columns of the page that both arms have
-    every: bool = False  # one verdict: it must hold at every size
-
-
-SEARCHES = {"search": "the evolution", "random": "as many drawn at random"}
-KINDS = {"better": 0.0, "on par": 0.03}  # {kind: share of errors that the arm may have more}
-MOST = "kept most"
-AT_MOST = re.compile(
-    r"<=\s*(\d+(?:\.\d+)?) MB"
-)  # a size by what its file may have: the largest that fits
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is measured on arms that name no sizes of their own: uniform ones; on how much speech of
-    which splits.
-    """
-
-    sparsities: tuple[float, ...] = (0.0, 0.5, 0.7, 0.9)
-    seconds: float = 600.0
-    splits: tuple[str, ...] = ("search",)
-
-
-@dataclass(frozen=True)
-class RecipeSet:
-    """A comparison; in every column of its page the first arm that has it is the one that the
-    others are held against.
-    """
-
-    # of its records and its page: another one when settings change more than where it starts
-    name: str
-    title: str
-    recipe: Recipe
-    seeds: tuple[int, ...]
-    arms: tuple[Arm, ...]
-    measure: Measure = field(default_factory=Measure)
-    command: str = ""  # what a person types to run it
-    claims: tuple[Claim, ...] = ()
-    tuning: tuple[
-        str, ...
-    ] = ()  # the sets of the trainings that chose its options, all listed there
-    instead_of: str = (
-        ""  # a smaller set whose claims it decides, once its own trainings have begun to finish
-    )
-
-    def recipe_of(self, arm: Arm, seed: int) -> Recipe:
-        """The checked recipe of one training; ValueError names arm and field."""
-        try:
-            made = recipe_files.override(self.recipe, list(arm.settings))
-        except ValueError as error:
-            raise ValueError(f"arm '{arm.name}' of {self.name}: {error}") from None
-        return replace(made, seed=seed, title=f"{self.title}: {arm.name}")
-
-    def measured(self, arm: Arm) -> dict[str, Any]:
-        """What is measured of an arm, as its records hold it."""
-        wanted = (
-            {"sizes": dict(arm.sizes)}
-            if arm.sizes
-            else {"sparsities": list(self.measure.sparsities)}
-        )
-        elsewhere = (
-            {} if self.measure.splits == Measure.splits else {"splits": list(self.measure.splits)}
-        )
-        return {
-            **wanted,
-            "seconds": self.measure.seconds,
-            **elsewhere,
-            **({"search": arm.search} if arm.search else {}),
-        }
-
-    def columns(self, arm: Arm) -> list[str]:
-        """The columns of the page in which an arm stands."""
-        return [column for column, _ in arm.sizes] or [
-            f"{100 * s:g} % zeros" for s in self.measure.sparsities
-        ]
-
-    def current(self, name: str, seed: int) -> dict[str, Any] | None:
-        """The record of a training of the arm `name`, if there is one and it is of this set, and of
-        its plug-ins, as they are now.
-
-        Where it started from may differ (--set init_from), and what the method makes of the model
-        (fewer blocks, more output layers).
-        """
-        arm = next(a for a in self.arms if a.name == name)
-        found, wanted = record(self.name, name, seed), self.recipe_of(arm, seed)
-        if found is None or found.get("measure") != self.measured(arm):
-            return None
-        was, asked = found["recipe"], json.loads(json.dumps(records.as_dict(wanted)))
-        whole = ("corpus", "features", "tokens", "training", *(("search",) if arm.search else ()))
-        names = all(was[part]["name"] == asked[part]["name"] for part in ("method", "model"))
-        options = all(
-            was["method"]["options"].get(n) == v for n, v in asked["method"]["options"].items()
-        )
-        versions = all(
-            catalog.card(*plugin.split("/")).version == v
-            for plugin, v in found.get("versions", {}).items()
-        )
-        return (
-            found
-            if names and options and versions and all(was[n] == asked[n] for n in whole)
-            else None
-        )
+FIELDS = (
+    "extends",
+    "without",
+    "instead_of",
+    "title",
+    "recipe",
+    "seeds",
+    "tuning",
+    "common",
+    "measure",
+    "arms",
+    "claims",
+)
 
 
 def names() -> list[str]:
@@ -163,87 +42,85 @@ def load(source: str, settings: list[str] | None = None) -> RecipeSet:
     if path.suffix != ".toml":
         plugins.check_name(source, names(), "recipe set in core/comparisons")
         path = paths.COMPARISONS_FOLDER / f"{source}.toml"
-    data = _read(path)
-    plugins.check_known(
-        data,
-        (
-            "extends",
-            "without",
-            "instead_of",
-            "title",
-            "recipe",
-            "seeds",
-            "tuning",
-            "common",
-            "measure",
-            "arms",
-            "claims",
-        ),
-        str(path),
-    )
-    arms, seeds, settings = (
-        tuple(_arm(path, a) for a in data.get("arms", ())),
-        data.get("seeds", [1]),
-        settings or [],
-    )
-    files = {slug(a.name) for a in arms}
-    if len(arms) < 2 or len(files) < len(arms) or "" in files:
-        raise ValueError(
-            f"{path}: a comparison needs two or more [[arms]], each with a name of its own (letters"
-            " and digits count)"
-        )
-    if (
-        not isinstance(seeds, list)
-        or not seeds
-        or not all(type(s) is int for s in seeds)
-        or len(set(seeds)) < len(seeds)
-    ):
-        raise ValueError(f"{path}: seeds are a list of whole numbers, each once; {seeds!r} came")
-    recipe = recipe_files.override(
-        recipe_files.load_recipe(data.get("recipe", "")),
-        [*_settings(data.get("common", {})), *settings],
-    )
-    changes = sorted(s for s in settings if not s.startswith("init_from="))
-    name = path.stem + (
-        f"-{hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:8]}" if changes else ""
-    )
-    words = [
-        "python",
-        "-m",
-        "core",
-        "compare",
-        source,
-        *(w for s in settings for w in ("--set", s)),
-    ]
-    made = RecipeSet(
-        name,
+    data, settings = _read(path), settings or []
+    plugins.check_known(data, FIELDS, str(path))
+    arms = _arms(path, data)
+    recipe_set = RecipeSet(
+        path.stem + _suffix(settings),
         data.get("title", path.stem),
-        recipe,
-        tuple(seeds),
+        recipe_files.override(
+            recipe_files.load_recipe(data.get("recipe", "")),
+            [*_settings(data.get("common", {})), *settings],
+        ),
+        _seeds(path, data),
         arms,
         _measure(path, data.get("measure", {})),
-        shlex.join(words),
+        _command(source, settings),
         tuple(_claim(path, c, {a.name for a in arms}) for c in data.get("claims", ())),
         tuple(data.get("tuning", ())),
         str(data.get("instead_of", "")),
     )
-    others = [n for n in names() if n != name]
-    for other in made.tuning:
-        plugins.check_name(other, others, f"recipe set that may have tuned {path}")
-    if made.instead_of:
-        plugins.check_name(made.instead_of, others, f"recipe set whose claims {path} may decide")
+    _check_others(path, recipe_set)
     for arm in arms:
-        made.recipe_of(arm, seeds[0])
-    for claim in made.claims:
-        for arm in (
-            a for a in arms if a.name in (claim.arm, claim.against if claim.kind in KINDS else "")
-        ):
-            if wrong := [size for size in claim.sizes if size not in made.columns(arm)]:
-                raise ValueError(
-                    f"{path}: claim '{claim.number}' is about {wrong[0]!r}, but arm '{arm.name}' is"
-                    f" measured at {', '.join(made.columns(arm))}"
-                )
-    return made
+        recipe_set.recipe_of(arm, recipe_set.seeds[0])
+    for claim in recipe_set.claims:
+        _check_sizes(path, recipe_set, claim)
+    return recipe_set
+
+
+def _arms(path: Path, data: dict[str, Any]) -> tuple[Arm, ...]:
+    arms = tuple(_arm(path, a) for a in data.get("arms", ()))
+    files = {slug(a.name) for a in arms}
+    if len(arms) < 2 or len(files) < len(arms) or "" in files:
+        raise ValueError(
+            f"{path}: expected two or more [[arms]], each with its own name (letters and digits"
+            f" count), got {[a.name for a in arms]}"
+        )
+    return arms
+
+
+def _seeds(path: Path, data: dict[str, Any]) -> tuple[int, ...]:
+    seeds = data.get("seeds", [1])
+    integers = isinstance(seeds, list) and seeds and all(type(s) is int for s in seeds)
+    if not integers or len(set(seeds)) < len(seeds):
+        raise ValueError(f"{path}: seeds: expected a list of integers, each once, got {seeds!r}")
+    return tuple(seeds)
+
+
+def _suffix(settings: list[str]) -> str:
+    """Of the set's name, where settings change more than the run it begins from."""
+    changes = sorted(s for s in settings if not s.startswith("init_from="))
+    if not changes:
+        return ""
+    return f"-{hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:8]}"
+
+
+def _command(source: str, settings: list[str]) -> str:
+    options = [word for setting in settings for word in ("--set", setting)]
+    return shlex.join(["python", "-m", "core", "compare", source, *options])
+
+
+def _check_others(path: Path, recipe_set: RecipeSet) -> None:
+    """ValueError unless the sets that it names exist."""
+    others = [n for n in names() if n != recipe_set.name]
+    for other in recipe_set.tuning:
+        plugins.check_name(other, others, f"recipe set that may have tuned {path}")
+    if recipe_set.instead_of:
+        plugins.check_name(
+            recipe_set.instead_of, others, f"recipe set whose claims {path} may decide"
+        )
+
+
+def _check_sizes(path: Path, recipe_set: RecipeSet, claim: Claim) -> None:
+    """ValueError unless the arms of a claim are measured at its sizes."""
+    named = (claim.arm, claim.against if claim.kind in MARGINS else "")
+    for arm in (a for a in recipe_set.arms if a.name in named):
+        columns = recipe_set.columns(arm)
+        if wrong := [size for size in claim.sizes if size not in columns]:
+            raise ValueError(
+                f"{path}: claim '{claim.number}' is about {wrong[0]!r}, but arm '{arm.name}' is"
+                f" measured at {', '.join(columns)}"
+            )
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -288,7 +165,7 @@ def _arm(path: Path, data: dict[str, Any]) -> Arm:
         raise ValueError(
             f"{path}: arm '{data.get('name', '')}': search is"
             f" {' or '.join(f'{n!r} ({v})' for n, v in SEARCHES.items())}, and what is searched is"
-            f" named in sizes; {search!r} came"
+            f" named in sizes; got {search!r}"
         )
     return Arm(
         data.get("name", ""), data.get("about", ""), _settings(data.get("set", {})), sizes, search
@@ -299,7 +176,7 @@ def _claim(path: Path, data: dict[str, Any], arms: set[str]) -> Claim:
     plugins.check_known(
         data, ("number", "text", "kind", "arm", "against", "sizes", "every"), f"{path}: claims"
     )
-    made = Claim(
+    claim = Claim(
         str(data.get("number", "")),
         data.get("text", ""),
         data.get("kind", ""),
@@ -308,26 +185,26 @@ def _claim(path: Path, data: dict[str, Any], arms: set[str]) -> Claim:
         tuple(data.get("sizes", ())),
         data.get("every", False),
     )
-    against = records.KINDS if made.kind == MOST else arms - {made.arm}
-    if type(made.every) is not bool or (made.every and made.kind == MOST):
+    against = records.BRANCH_KINDS if claim.kind == KEPT_MOST else arms - {claim.arm}
+    if type(claim.every) is not bool or (claim.every and claim.kind == KEPT_MOST):
         raise ValueError(
-            f"{path}: claim '{made.number}': every is true (one verdict for all sizes) or false;"
-            f" {made.every!r} came"
-            + (f", and '{MOST}' knows no such verdict" if made.kind == MOST else "")
+            f"{path}: claim '{claim.number}': every: expected true (one verdict for all sizes) or"
+            f" false, got {claim.every!r}"
+            + (f", and '{KEPT_MOST}' knows no such verdict" if claim.kind == KEPT_MOST else "")
         )
     if (
-        made.kind not in (*KINDS, MOST)
-        or made.arm not in arms
-        or made.against not in against
-        or not made.sizes
+        claim.kind not in (*MARGINS, KEPT_MOST)
+        or claim.arm not in arms
+        or claim.against not in against
+        or not claim.sizes
     ):
         raise ValueError(
-            f"{path}: claim '{made.number}' needs a kind ({', '.join((*KINDS, MOST))}), two"
-            f" different arms of the set as arm and against (for {MOST} a kind of branch:"
-            f" {', '.join(records.KINDS)}), and sizes; {made.kind!r}, {made.arm!r},"
-            f" {made.against!r} and {list(made.sizes)} came"
+            f"{path}: claim '{claim.number}' needs a kind ({', '.join((*MARGINS, KEPT_MOST))}), two"
+            f" different arms of the set as arm and against (for {KEPT_MOST} a kind of branch:"
+            f" {', '.join(records.BRANCH_KINDS)}), and sizes; got {claim.kind!r}, {claim.arm!r},"
+            f" {claim.against!r} and {list(claim.sizes)}"
         )
-    return made
+    return claim
 
 
 def _settings(table: dict[str, Any]) -> tuple[str, ...]:
@@ -351,40 +228,7 @@ def _measure(path: Path, data: dict[str, Any]) -> Measure:
     if not fits or not isinstance(seconds, numbers) or seconds <= 0 or not named:
         raise ValueError(
             f"{path}: measure.sparsities are shares of zeros from 0 to below 1, measure.seconds is"
-            f" above 0 and measure.splits are names; {sparsities!r}, {seconds!r} and {splits!r}"
-            " came"
+            f" above 0 and measure.splits are names; got {sparsities!r}, {seconds!r} and"
+            f" {splits!r}"
         )
     return Measure(tuple(sparsities), float(seconds), tuple(splits))
-
-
-# what finished arms leave behind
-
-
-def slug(arm: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", arm.lower()).strip("-")
-
-
-def record_file(name: str, arm: str, seed: int) -> Path:
-    """Where one training of a set leaves its record."""
-    return paths.COMPARED / name / f"{slug(arm)}-seed{seed}.json"
-
-
-def record(name: str, arm: str, seed: int) -> dict[str, Any] | None:
-    """What a finished training left, or None; a damaged file counts as none: it is made again."""
-    try:
-        stored: dict[str, Any] = json.loads(record_file(name, arm, seed).read_text())
-    except (OSError, ValueError):
-        return None
-    return stored
-
-
-def save_record(name: str, made: dict[str, Any]) -> Path:
-    path = record_file(name, made["arm"], made["seed"])
-    if len(json.dumps(made)) > MOST_BYTES:
-        raise ValueError(
-            f"the record of arm '{made['arm']}' would be over {MOST_BYTES / 1e3:g} kB: measure"
-            " fewer sizes"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, made)
-    return path

@@ -87,19 +87,19 @@ def parsed(data: bytes, suffix: str) -> dict[str, Any]:
     """A table from the bytes of a .toml or .json file. ValueError for what is none."""
     try:
         text = reading.text(data)
-        found = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
+        table = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
     except RecursionError:
         raise ValueError("its brackets are nested too deeply") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"expected a table of settings, got {type(found).__name__}")
-    return found
+    if not isinstance(table, dict):
+        raise ValueError(f"expected a table of settings, got {type(table).__name__}")
+    return table
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """The base with the tables of `changes` laid over it; naming another plug-in drops the base's
     options of the old one.
     """
-    result = dict(base)
+    table = dict(base)
     for key, value in changes.items():
         old = base.get(key)
         same = (
@@ -107,8 +107,8 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
             and isinstance(old, dict)
             and value.get("name", old.get("name")) == old.get("name")
         )
-        result[key] = merged(base[key], value) if same else value
-    return result
+        table[key] = merged(base[key], value) if same else value
+    return table
 
 
 def recipe_from(data: dict[str, Any] | str | Path | Recipe) -> Recipe:
@@ -139,7 +139,7 @@ def _choice(data: dict[str, Any], field: str) -> Choice:
     given = data.get(field)
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
         raise ValueError(
-            f'{field}: a table [{field}] with name = "..." is needed, but {given!r} came; '
+            f'{field}: expected a table [{field}] with name = "...", got {given!r}; '
             f"names are: {', '.join(plugins.names(room))}"
         )
     plugins.check_known(given, ("name", "options"), field)
@@ -229,7 +229,7 @@ def same_numbers(value: Any) -> Any:
 
 def _differences(recipe: Recipe) -> list[str]:
     """Short texts like "sparsest0.95" for plain options that are not at their default."""
-    found = []
+    differences = []
     for room, name, given in (
         ("methods", recipe.method.name, recipe.method.options),
         ("models", recipe.model.name, recipe.model.options),
@@ -238,5 +238,7 @@ def _differences(recipe: Recipe) -> list[str]:
         default = next((catalog.defaults(c) for c in catalog.cards(room) if c.name == name), {})
         for key, value in sorted(given.items()):
             if isinstance(value, (int, float, str)) and value != default.get(key):
-                found.append(f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}")
-    return found + ([f"seed{recipe.seed}"] if recipe.seed != 1 else [])
+                differences.append(
+                    f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}"
+                )
+    return differences + ([f"seed{recipe.seed}"] if recipe.seed != 1 else [])

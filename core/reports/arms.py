@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from core.evaluation import scoring
-from core.registry.recipe_sets import RecipeSet
+from core.registry.comparison import RecipeSet
 
 LOSS, FRAMES, ERRORS, WORDS = range(4)  # a speaker's sums
 
@@ -18,14 +18,14 @@ def finished(recipe_set: RecipeSet) -> dict[str, list[dict[str, Any]]]:
         arm.name: [recipe_set.current(arm.name, s) for s in recipe_set.seeds]
         for arm in recipe_set.arms
     }
-    return {name: result for name, result in records.items() if all(result)}
+    return {name: trainings for name, trainings in records.items() if all(trainings)}
 
 
-def sizes_of(result: list[dict[str, Any]]) -> list[str]:
+def sizes_of(trainings: list[dict[str, Any]]) -> list[str]:
     """The columns that an arm has for every seed: a budget may be too small for all sizes of a
     training.
     """
-    return [c for c in result[0]["sizes"] if all(c in r["sizes"] for r in result)]
+    return [c for c in trainings[0]["sizes"] if all(c in r["sizes"] for r in trainings)]
 
 
 def noise(whole: dict[str, list[dict[str, Any]]], size: str, part: int) -> tuple[float, int] | None:
@@ -34,16 +34,16 @@ def noise(whole: dict[str, list[dict[str, Any]]], size: str, part: int) -> tuple
     """
     totals = np.array(
         [
-            [total(r, size, part) for r in result]
-            for result in whole.values()
-            if size in sizes_of(result)
+            [total(r, size, part) for r in trainings]
+            for trainings in whole.values()
+            if size in sizes_of(trainings)
         ]
     )
     return scoring.seed_noise(totals) if min(totals.shape) > 1 else None
 
 
 def by_person(
-    result: list[dict[str, Any]],
+    trainings: list[dict[str, Any]],
     reference: list[dict[str, Any]],
     size: str,
     part: int,
@@ -56,7 +56,7 @@ def by_person(
     people = sorted(reference[0]["sizes"][size]["speakers"])
     ours, theirs = (
         np.array([[r["sizes"][column]["speakers"][p][part] for p in people] for r in side])
-        for side, column in ((result, local or size), (reference, size))
+        for side, column in ((trainings, local or size), (reference, size))
     )
     return (
         ours,

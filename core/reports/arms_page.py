@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from core.evaluation import scoring
-from core.registry.recipe_sets import RecipeSet
+from core.registry.comparison import RecipeSet
 from core.reports import arms, tables
 
 T_TEST = (
@@ -25,7 +25,9 @@ def text(recipe_set: RecipeSet) -> str:
     out.
     """
     whole = arms.finished(recipe_set)
-    columns = list(dict.fromkeys(c for result in whole.values() for c in arms.sizes_of(result)))
+    columns = list(
+        dict.fromkeys(c for trainings in whole.values() for c in arms.sizes_of(trainings))
+    )
     parts = [f"# {recipe_set.title}", _opening(recipe_set, whole)]
     missing = [arm.name for arm in recipe_set.arms if arm.name not in whole]
     if missing:
@@ -107,27 +109,27 @@ def _table(
     digits: int,
 ) -> str:
     first = {
-        c: next(name for name, result in whole.items() if c in arms.sizes_of(result))
+        c: next(name for name, trainings in whole.items() if c in arms.sizes_of(trainings))
         for c in columns
     }
     cells = {
         (name, c): scoring.paired_seeds(
-            *arms.by_person(result, whole[first[c]], c, part, base),
+            *arms.by_person(trainings, whole[first[c]], c, part, base),
             noise=arms.noise(whole, c, part),
         )
-        for name, result in whole.items()
+        for name, trainings in whole.items()
         for c in columns
-        if c in arms.sizes_of(result) and name != first[c]
+        if c in arms.sizes_of(trainings) and name != first[c]
     }
     adjusted = dict(zip(cells, scoring.holm([c[3] for c in cells.values()])))
     rows = []
-    for name, result in whole.items():
+    for name, trainings in whole.items():
         row = [name]
         for c in columns:
-            if c not in arms.sizes_of(result):
+            if c not in arms.sizes_of(trainings):
                 row.append("-")
                 continue
-            mean = np.mean([arms.total(r, c, part) / arms.total(r, c, base) for r in result])
+            mean = np.mean([arms.total(r, c, part) / arms.total(r, c, base) for r in trainings])
             text = f"{scale * mean:.{digits}f}"
             if (name, c) in cells:
                 delta, low, high, _ = cells[name, c]
@@ -147,9 +149,9 @@ def _rate(sums: list[float]) -> float:
 def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Words wrong in every corpus alone, of trainings that tell."""
     rows = []
-    for name, result in whole.items():
-        for c in arms.sizes_of(result):
-            sums = [r["sizes"][c].get("corpora", {}) for r in result]
+    for name, trainings in whole.items():
+        for c in arms.sizes_of(trainings):
+            sums = [r["sizes"][c].get("corpora", {}) for r in trainings]
             rows += [
                 (
                     name,
@@ -175,10 +177,10 @@ def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
 def _agreement(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Whether seeds keep the same residual branches, of sizes that leave some out."""
     rows = []
-    for name, result in whole.items():
-        for c in arms.sizes_of(result):
-            sizes = [r["sizes"][c] for r in result]
-            if len(result) < 2 or not all(s.get("left_out") for s in sizes):
+    for name, trainings in whole.items():
+        for c in arms.sizes_of(trainings):
+            sizes = [r["sizes"][c] for r in trainings]
+            if len(trainings) < 2 or not all(s.get("left_out") for s in sizes):
                 continue
             every, off = (
                 sum(many for _, many in sizes[0]["branches"].values()),
@@ -226,10 +228,10 @@ def _costs(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> str:
             tables.megabytes(s["file_bytes"]),
             f"{s['mmacs_per_second']:.0f}",
         )
-        for name, result in whole.items()
+        for name, trainings in whole.items()
         for c in columns
-        if c in arms.sizes_of(result)
-        for s in [result[0]["sizes"][c]]
+        if c in arms.sizes_of(trainings)
+        for s in [trainings[0]["sizes"][c]]
     ]
     head = [
         "arm",
@@ -261,8 +263,8 @@ def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
             r["date"],
             r["code_version"],
         )
-        for name, result in whole.items()
-        for r in result
+        for name, trainings in whole.items()
+        for r in trainings
     ]
     return tables.table(
         [

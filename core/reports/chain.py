@@ -38,19 +38,19 @@ def _earlier(run_id: str, seen: set[str]) -> list[dict[str, Any]]:
     try:
         folder = store.run_folder(run_id)
     except ValueError:
-        return _told_elsewhere(run_id)
+        return _recorded_stages(run_id)
     if (folder / paths.CHAIN).is_file():
         return run_files.read_json(folder / paths.CHAIN)["stages"]
     before = store.recipe(folder).init_from
     return [*(_earlier(before, seen | {run_id}) if before else []), stage(folder)]
 
 
-def _told_elsewhere(run_id: str) -> list[dict[str, Any]]:
+def _recorded_stages(run_id: str) -> list[dict[str, Any]]:
     """The stages up to a run that is not here, as far as another released run tells them."""
     for file in sorted(paths.RELEASED.glob(f"*/{paths.CHAIN}")):
         stages = run_files.read_json(file)["stages"]
-        for i, item in enumerate(stages):
-            if run_id in (item["run"], item.get("trained_as")):
+        for i, stage in enumerate(stages):
+            if run_id in (stage["run"], stage.get("trained_as")):
                 return stages[: i + 1]
     return [{"run": run_id, "missing": True}]
 
@@ -113,7 +113,7 @@ def command(recipe: Recipe, run_id: str) -> str:
     short.
     """
     _defaults.cache_clear()  # plug-ins may have changed since
-    result = []
+    arguments = []
     for name in recipes.recipe_names():
         try:
             base = recipes.load_recipe(name)
@@ -125,10 +125,10 @@ def command(recipe: Recipe, run_id: str) -> str:
             [f"python -m core train {name}", *(f"--set {shlex.quote(s)}" for s in settings)]
         )
         if len(words) <= LONGEST_COMMAND and spelled_out(created) == spelled_out(recipe):
-            result.append((len(settings), words))
+            arguments.append((len(settings), words))
     return (
-        min(result)[1]
-        if result
+        min(arguments)[1]
+        if arguments
         else f"python -m core train artifacts/released/{run_id}/{paths.RECIPE}"
     )
 

@@ -24,7 +24,7 @@ from scipy import stats
 
 from core.evaluation import scoring
 from core.registry import recipe_sets
-from core.registry.recipe_sets import KINDS, MOST, Claim, RecipeSet
+from core.registry.comparison import KEPT_MOST, MARGINS, Claim, RecipeSet
 from core.reports import arms
 
 SURE = 0.05
@@ -58,45 +58,62 @@ def rows() -> list[dict[str, Any]]:
 def _rows(
     a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim
 ) -> list[dict[str, Any]]:
-    result = [_row(a_set, whole, claim, size) for size in claim.sizes]
-    return [_every(result)] if claim.every else result
+    rows = [_row(a_set, whole, claim, size) for size in claim.sizes]
+    return [_every(rows)] if claim.every else rows
 
 
-def _every(result: list[dict[str, Any]]) -> dict[str, Any]:
+def _every(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """One row for all sizes: of the size that decides it. A size that one of the two cannot have,
     or at which the arm is ahead by
     more bytes alone, says nothing; one at which it loses with fewer bytes leaves the whole
     undecided.
     """
-    measured = [r for r in result if r["p"] is not None]
+    measured = [r for r in rows if r["p"] is not None]
     fair = [r for r in measured if not (r["holds"] and r["unequal"])] or measured
     if not fair:
-        return result[0] | {"size": f"all {len(result)} sizes"}
+        return rows[0] | {"size": f"all {len(rows)} sizes"}
     against = [r for r in fair if not r["holds"] and not r["unequal"]]
     if against:
         worst = min(against, key=lambda r: r["p"])
         worst = worst | {"p": min(1.0, len(fair) * worst["p"])}
     else:
         worst = max(fair, key=lambda r: (r["unequal"], r["p"]))
-    return worst | {"size": f"{len(fair)} of {len(result)} sizes, shown: {worst['size']}"}
+    return worst | {"size": f"{len(fair)} of {len(rows)} sizes, shown: {worst['size']}"}
 
 
 def _row(
     a_set: RecipeSet, whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str
 ) -> dict[str, Any]:
     """`whole`: the records of the set's finished arms."""
-    ours, theirs = (
-        whole.get(name, [])
-        for name in (claim.arm, claim.arm if claim.kind == MOST else claim.against)
-    )
-    row = {
+    row = _empty_row(a_set, claim, size)
+    against = claim.arm if claim.kind == KEPT_MOST else claim.against
+    ours, theirs = whole.get(claim.arm, []), whole.get(against, [])
+    beginnings = {(r.get("speech"), r["recipe"]["init_from"]) for r in ours + theirs}
+    if not ours or not theirs or len(beginnings) > 1:
+        return row
+    if any(size not in r["sizes"] for r in ours + theirs):
+        return row | {"verdict": "no size is that small"}
+    row |= {
+        "split": ours[0]["split"],
+        "minutes": _means(ours, theirs, "seconds", scale=60),
+        "selection_minutes": _means(ours, theirs, "selection_seconds", 0.0, 60),
+        "tmacs": _means(ours, theirs, "training_tmacs"),
+        "selection_tmacs": _means(ours, theirs, "selection_tmacs", 0.0),
+    }
+    if claim.kind == KEPT_MOST:
+        return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
+    return row | _compared(whole, claim, size)
+
+
+def _empty_row(a_set: RecipeSet, claim: Claim, size: str) -> dict[str, Any]:
+    return {
         "number": claim.number,
         "text": claim.text,
         "kind": claim.kind,
         "set": a_set.name,
         "title": a_set.title,
         "arm": claim.arm,
-        "against": "all other branches" if claim.kind == MOST else claim.against,
+        "against": "all other branches" if claim.kind == KEPT_MOST else claim.against,
         "size": size,
         "relative": None,
         "low": None,
@@ -113,61 +130,39 @@ def _row(
         "megabytes": [],
         "unequal": False,
     }
-    if (
-        not ours
-        or not theirs
-        or len({(r.get("speech"), r["recipe"]["init_from"]) for r in ours + theirs}) > 1
-    ):
-        return row
-    if any(size not in r["sizes"] for r in ours + theirs):
-        return row | {"verdict": "no size is that small"}
 
-    def mean(name: str, default: float | None = None, scale: float = 1.0) -> list[float]:
-        sides = [[r.get(name, default) for r in side] for side in (ours, theirs)]
-        return (
-            []
-            if any(None in side for side in sides)
-            else [round(float(np.mean(side)) / scale, 2) for side in sides]
-        )
 
-    row |= {
-        "split": ours[0]["split"],
-        "minutes": mean("seconds", scale=60),
-        "selection_minutes": mean("selection_seconds", 0.0, 60),
-        "tmacs": mean("training_tmacs"),
-        "selection_tmacs": mean("selection_tmacs", 0.0),
-    }
-    if claim.kind == MOST:
-        return row | _kept_most([r["sizes"][size]["branches"] for r in ours], claim.against)
-    local, weigh = (
-        size,
-        lambda side, column: float(np.mean([r["sizes"][column]["file_bytes"] for r in side])),
-    )
-    limit = (1 + SAME_BYTES) * weigh(theirs, size)
-    tested = _test(whole, claim, size, local)
-    if (
-        tested["holds"]
-        and weigh(ours, size) > limit
-        and (fits := [c for c in arms.sizes_of(ours) if weigh(ours, c) <= limit])
-    ):
-        local = max(fits, key=lambda c: weigh(ours, c))
-        tested = _test(whole, claim, size, local)
-        row["size"] += f" (the arm's {local})"
-    heavy, light = (
-        weigh(ours, local) > limit,
-        weigh(ours, local) < (1 - SAME_BYTES) * weigh(theirs, size),
-    )
-    return (
-        row
-        | tested
-        | {
-            "unequal": heavy if tested["holds"] else light,
-            "megabytes": [
-                round(weigh(side, column) / 1e6, 2)
-                for side, column in ((ours, local), (theirs, size))
-            ],
-        }
-    )
+def _means(
+    ours: list[dict], theirs: list[dict], name: str, default: float | None = None, scale: float = 1
+) -> list[float]:
+    """A field's mean over the seeds of either arm; [] where a record has none."""
+    sides = [[r.get(name, default) for r in side] for side in (ours, theirs)]
+    if any(None in side for side in sides):
+        return []
+    return [round(float(np.mean(side)) / scale, 2) for side in sides]
+
+
+def _bytes(side: list[dict], size: str) -> float:
+    return float(np.mean([r["sizes"][size]["file_bytes"] for r in side]))
+
+
+def _compared(whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str) -> dict[str, Any]:
+    """The test of a claim at a size. An advantage by more bytes is tested again with the largest
+    size of the arm that has no more.
+    """
+    ours, theirs = whole[claim.arm], whole[claim.against]
+    limit = (1 + SAME_BYTES) * _bytes(theirs, size)
+    local, tested, label = size, _test(whole, claim, size, size), {}
+    if tested["holds"] and _bytes(ours, size) > limit:
+        fits = [c for c in arms.sizes_of(ours) if _bytes(ours, c) <= limit]
+        if fits:
+            local = max(fits, key=lambda c: _bytes(ours, c))
+            tested = _test(whole, claim, size, local)
+            label = {"size": f"{size} (the arm's {local})"}
+    heavy = _bytes(ours, local) > limit
+    light = _bytes(ours, local) < (1 - SAME_BYTES) * _bytes(theirs, size)
+    megabytes = [round(n / 1e6, 2) for n in (_bytes(ours, local), _bytes(theirs, size))]
+    return tested | label | {"unequal": heavy if tested["holds"] else light, "megabytes": megabytes}
 
 
 def _test(
@@ -184,7 +179,7 @@ def _test(
         if None in noises
         else (float(np.mean([n[0] for n in noises])), min(n[1] for n in noises))
     )
-    p = scoring.paired_seeds(errors, (1 + KINDS[claim.kind]) * base, words, noise=noise)[3]
+    p = scoring.paired_seeds(errors, (1 + MARGINS[claim.kind]) * base, words, noise=noise)[3]
     shown = [
         [round(float(side[i].sum() / words.sum()), 5) for side in (errors, base)]
         for i in range(len(errors))
@@ -194,34 +189,37 @@ def _test(
         "low": low,
         "high": high,
         "p": p,
-        "holds": relative < KINDS[claim.kind],
+        "holds": relative < MARGINS[claim.kind],
         "seeds": shown,
     }
 
 
-def _kept_most(result: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
+def _kept_most(branches: list[dict[str, list[int]]], kind: str) -> dict[str, Any]:
     """Of every seed's {kind: [kept, all]}. p (two-sided): as many branches of this kind, or fewer,
     among as many drawn at random; the
     largest of all seeds.
     """
     sides = []
-    for item in result:
+    for counts in branches:
         every, many, drawn = (
-            sum(n for _, n in item.values()),
-            item[kind][1],
-            sum(k for k, _ in item.values()),
+            sum(n for _, n in counts.values()),
+            counts[kind][1],
+            sum(k for k, _ in counts.values()),
         )
-        chance, kept = stats.hypergeom(every, many, drawn).pmf(np.arange(many + 1)), item[kind][0]
+        chance, kept = stats.hypergeom(every, many, drawn).pmf(np.arange(many + 1)), counts[kind][0]
         sides.append((float(chance[kept:].sum()), float(chance[: kept + 1].sum())))
-    shares = {k: float(np.mean([item[k][0] / item[k][1] for item in result])) for k in result[0]}
+    shares = {
+        k: float(np.mean([counts[k][0] / counts[k][1] for counts in branches])) for k in branches[0]
+    }
     others = [share for k, share in shares.items() if k != kind]
     most = shares[kind] > max(others)
     p = max(min(1.0, 2 * (above if most else below)) for above, below in sides)
     shown = [
         [
-            item[kind][0] / item[kind][1],
-            sum(item[k][0] for k in item if k != kind) / sum(item[k][1] for k in item if k != kind),
+            counts[kind][0] / counts[kind][1],
+            sum(counts[k][0] for k in counts if k != kind)
+            / sum(counts[k][1] for k in counts if k != kind),
         ]
-        for item in result
+        for counts in branches
     ]
     return {"p": p, "holds": most, "seeds": [[round(a, 5), round(b, 5)] for a, b in shown]}

@@ -7,7 +7,7 @@ from typing import Any
 from core import paths
 from core.common.writing import write_bytes, write_json
 from core.registry import recipe_sets
-from core.registry.recipe_sets import MOST
+from core.registry.comparison import KEPT_MOST
 from core.reports import arms_page, claims, tables
 
 SMALLER = (
@@ -23,50 +23,53 @@ COSTS = (
     ("tmacs", 2),
     ("selection_tmacs", 2),
 )  # part of a row, digits
+HEAD = [
+    "claim",
+    "what",
+    "verdict",
+    "WER, relative",
+    "p",
+    "WER % of each seed",
+    "tested on",
+    "MB",
+    "minutes a training",
+    "minutes of selection",
+    "10^12 MACs a training",
+    "10^12 MACs of selection",
+    "comparison",
+]
 
 
-def text(result: list[dict[str, Any]]) -> str:
+def text(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
-    lines = [
-        [
-            (
-                r["number"],
-                f"{r['text']} ({r['arm']} against {r['against']}, {r['size']})",
-                r["verdict"],
-                (
-                    "-"
-                    if r["relative"] is None
-                    else (
-                        f"{100 * r['relative']:+.1f} % ({100 * r['low']:+.1f} to"
-                        f" {100 * r['high']:+.1f})"
-                    )
-                ),
-                "-" if r["p"] is None else tables.p_text(r["p"]),
-                "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-",
-                "-" if r["kind"] == MOST else r["split"] or "-",
-                *(" / ".join(f"{m:.{digits}f}" for m in r[part]) or "-" for part, digits in COSTS),
-                f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"],
-            )
-            for r in result
-            if r["smaller"] == table
-        ]
-        for table in (False, True)
-    ]
-    head = [
-        "claim",
-        "what",
-        "verdict",
-        "WER, relative",
-        "p",
-        "WER % of each seed",
-        "tested on",
-        "MB",
-        "minutes a training",
-        "minutes of selection",
-        "10^12 MACs a training",
-        "10^12 MACs of selection",
-        "comparison",
-    ]
+    large, small = ([_cells(r) for r in rows if r["smaller"] == table] for table in (False, True))
+    return (
+        _introduction()
+        + tables.table(HEAD, large)
+        + "\n"
+        + (SMALLER + tables.table(HEAD, small) + "\n" if small else "")
+    )
+
+
+def _cells(r: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        r["number"],
+        f"{r['text']} ({r['arm']} against {r['against']}, {r['size']})",
+        r["verdict"],
+        (
+            "-"
+            if r["relative"] is None
+            else (f"{100 * r['relative']:+.1f} % ({100 * r['low']:+.1f} to {100 * r['high']:+.1f})")
+        ),
+        "-" if r["p"] is None else tables.p_text(r["p"]),
+        "; ".join(f"{100 * a:.1f} / {100 * b:.1f}" for a, b in r["seeds"]) or "-",
+        "-" if r["kind"] == KEPT_MOST else r["split"] or "-",
+        *(" / ".join(f"{m:.{digits}f}" for m in r[part]) or "-" for part, digits in COSTS),
+        f"[{r['set']}]({r['set']}.md)" if r["seeds"] else r["set"],
+    )
+
+
+def _introduction() -> str:
     return (
         "# Claims\n\nTested on a fixed half hour of LibriSpeech test-clean and one of a seeded"
         " noisy, reverberant copy of it (not test-other), pooled, where a row does not say"
@@ -84,9 +87,6 @@ def text(result: list[dict[str, Any]]) -> str:
         " when claim 5's trainings of Simple-Top-k had been seen. Rows that have not been run are"
         " not in the correction yet, so verdicts may change when they are. Made by `python -m"
         " core compare SET` whenever a set is finished; each set's page has its command.\n\n"
-        + tables.table(head, lines[0])
-        + "\n"
-        + (SMALLER + tables.table(head, lines[1]) + "\n" if lines[1] else "")
     )
 
 
@@ -104,7 +104,7 @@ def write_all() -> None:
 
 def write() -> None:
     """Both files beside the sets' pages: CLAIMS.md for people, claims.json for the dashboard."""
-    result = claims.rows()
+    rows = claims.rows()
     paths.COMPARED.mkdir(parents=True, exist_ok=True)
-    write_json(paths.COMPARED / paths.CLAIMS, result)
-    write_bytes(paths.COMPARED / paths.CLAIMS_PAGE, text(result).encode())
+    write_json(paths.COMPARED / paths.CLAIMS, rows)
+    write_bytes(paths.COMPARED / paths.CLAIMS_PAGE, text(rows).encode())

@@ -64,22 +64,22 @@ def _prepared(folder: Path) -> list[Prepared]:
     places = sorted(
         (p for p in paths.prepared().glob("*") if p.is_dir()), key=lambda p: p.name != local
     )
-    result = []
+    prepared = []
     for place in places:
         with contextlib.suppress(ValueError):  # half-made, or changed since: as good as absent
-            result.append(Prepared(place))
-    return result
+            prepared.append(Prepared(place))
+    return prepared
 
 
 def _speakers(prepared: list[Prepared], split: str, ids: list[str]) -> list[str] | None:
     """The speaker of every utterance, or None when no prepared data tells all of them."""
-    for item in prepared:
+    for entry in prepared:
         for name in (
             split,
             split.rpartition("/")[2],
         ):  # a single corpus' splits are stored without its name
-            if name in item.splits:
-                known = {row.id: row.speaker for row in item.rows(name)}
+            if name in entry.splits:
+                known = {row.id: row.speaker for row in entry.rows(name)}
                 if all(i in known for i in ids):
                     return [known[i] for i in ids]
     return None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from core.records import SpokenWord
 from core.runtime.base import PackedRecognizer
 from core.speech.features import OnlineFbank
 
@@ -74,6 +75,15 @@ class ChunkStream:
         self.decoder.finish()
         self.text = self.decoder.text
         return self.text
+
+    @property
+    def words(self) -> list[SpokenWord]:
+        """See Stream."""
+        frame_s = self.recognizer.timing.frame_ms / 1000
+        return [
+            SpokenWord(word.text, word.begin * frame_s, word.end * frame_s, word.confidence)
+            for word in self.decoder.words
+        ]
 
     def _run_whole_chunks(self) -> None:
         size, ahead = self.recognizer.factor * self.recognizer.chunk, self.recognizer.timing.ahead

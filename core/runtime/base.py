@@ -18,6 +18,7 @@ from core.decoding import ctc
 from core.decoding.graph_search import GraphSearch, Weights
 from core.lm import languages
 from core.lm.languages import Language
+from core.records import SpokenWord
 from core.speech import chunks, tokenizer
 from core.speech.features import FRAME_SHIFT_MS
 from core.storage import packing
@@ -56,6 +57,10 @@ class Setup:
 
 class Stream(Protocol):
     """One sound while it arrives."""
+
+    @property
+    def words(self) -> list[SpokenWord]:
+        """The words so far; none where the decoder keeps no times (greedy, full context)."""
 
     def accept(self, samples: np.ndarray) -> str:
         """float samples [N] in -1..1 at 16 kHz, any N -> the text so far."""
@@ -140,7 +145,7 @@ class PackedRecognizer:
             "chunk_ms": float(chunk_ms),
             "lookahead_ms": metadata["anatomy"]["lookahead_ms"],
             "left_context_ms": metadata["anatomy"]["left_context_ms"] if self.chunk else 0.0,
-            "decoder": ctc.labelled(self.decoder, setup.beam),
+            "decoder": ctc.labeled(self.decoder, setup.beam),
             "language_model": (
                 f"{language.name()}, {self.weights.text()}" if language else NO_LANGUAGE
             ),

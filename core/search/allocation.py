@@ -13,7 +13,7 @@ from core.records import Anatomy, Origin, Subnet
 from core.storage import block_arrays
 
 Keep = dict[str, float]
-LEAST = 0.01  # kept of any matrix, so that no branch vanishes
+MIN_KEPT = 0.01  # kept of any matrix, so that no branch vanishes
 
 
 def block_norms(weights: dict[str, np.ndarray], anatomy: Anatomy) -> dict[str, np.ndarray]:
@@ -26,14 +26,16 @@ def block_norms(weights: dict[str, np.ndarray], anatomy: Anatomy) -> dict[str, n
     }
 
 
-def uniform_at(anatomy: Anatomy, size: int) -> dict[str, float]:
+def uniform_at(anatomy: Anatomy, file_bytes: int) -> dict[str, float]:
     """The densest uniform allocation whose file (estimated) has at most `size` bytes; ValueError if
     none has.
     """
-    return _densest(anatomy, size, lambda kept: cost.uniform(anatomy, 1.0 - kept))
+    return _densest(anatomy, file_bytes, lambda kept: cost.uniform(anatomy, 1.0 - kept))
 
 
-def global_magnitude(norms: dict[str, np.ndarray], anatomy: Anatomy, size: int) -> dict[str, float]:
+def global_magnitude(
+    norms: dict[str, np.ndarray], anatomy: Anatomy, file_bytes: int
+) -> dict[str, float]:
     """One threshold on the norms of all blocks of the network, at most `size` bytes (estimated); a
     common baseline.
     """
@@ -49,10 +51,10 @@ def global_magnitude(norms: dict[str, np.ndarray], anatomy: Anatomy, size: int) 
             for u in anatomy.units
         }
 
-    return _densest(anatomy, size, at)
+    return _densest(anatomy, file_bytes, at)
 
 
-def by_harm(harm: dict[str, float], anatomy: Anatomy, size: int, steepness: float) -> Keep:
+def by_harm(harm: dict[str, float], anatomy: Anatomy, file_bytes: int, steepness: float) -> Keep:
     """Matrices whose pruning hurts more per weight keep more, at most `size` bytes (estimated);
     ours.
 
@@ -73,27 +75,29 @@ def by_harm(harm: dict[str, float], anatomy: Anatomy, size: int, steepness: floa
     def at(kept: float) -> Keep:
         level = (1 + 2 * reach) * kept - reach
         return {
-            n: float(np.clip(level + s - middle, LEAST if kept else 0.0, 1.0))
+            n: float(np.clip(level + s - middle, MIN_KEPT if kept else 0.0, 1.0))
             for n, s in scores.items()
         }
 
-    return _densest(anatomy, size, at)
+    return _densest(anatomy, file_bytes, at)
 
 
-def _densest(anatomy: Anatomy, size: int, keep_at) -> dict[str, float]:
+def _densest(anatomy: Anatomy, file_bytes: int, keep_at) -> dict[str, float]:
     """The largest share kept whose file fits, by bisection to 1e-6."""
     smallest = cost.file_bytes(anatomy, keep_at(0.0))
-    if smallest > size:
+    if smallest > file_bytes:
         raise ValueError(
-            f"{size} bytes are too few: with every block pruned the file still has {smallest}"
+            f"{file_bytes} bytes are too few: with every block pruned the file still has {smallest}"
         )
-    if cost.file_bytes(anatomy, keep_at(1.0)) <= size:
+    if cost.file_bytes(anatomy, keep_at(1.0)) <= file_bytes:
         return keep_at(1.0)
     low, high = 0.0, 1.0
     while high - low > 1e-6:
         middle = (low + high) / 2
         low, high = (
-            (middle, high) if cost.file_bytes(anatomy, keep_at(middle)) <= size else (low, middle)
+            (middle, high)
+            if cost.file_bytes(anatomy, keep_at(middle)) <= file_bytes
+            else (low, middle)
         )
     return keep_at(low)
 
@@ -151,10 +155,10 @@ def baselines(
 ) -> list[Subnet]:
     """Uniform ("u70") and global-magnitude ("m70") subnets of the same bytes as a ladder's."""
     created = []
-    for sparsity, size in zip(sorted(sparsities), budgets_of(anatomy, sparsities)):
+    for sparsity, file_bytes in zip(sorted(sparsities), budgets_of(anatomy, sparsities)):
         for keep, origin in (
             (cost.uniform(anatomy, sparsity), Origin.UNIFORM),
-            (global_magnitude(norms, anatomy, size), Origin.MAGNITUDE),
+            (global_magnitude(norms, anatomy, file_bytes), Origin.MAGNITUDE),
         ):
             created.append(subnet_of(anatomy, keep, sparsity, run, ranks_sha256, origin))
     return created

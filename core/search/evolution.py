@@ -2,7 +2,7 @@
 no network.
 
 METHODS.md section 1: all budgets of a ladder are searched together, parents come from the present
-front (also the neighbouring budgets'), a mutation changes each layer with probability 0.2,
+front (also the neighboring budgets'), a mutation changes each layer with probability 0.2,
 candidates are drawn again until their file is inside the budget's window. Fitness is the caller's
 (CTC loss per frame on the search split; lower is better).
 """
@@ -19,7 +19,7 @@ from core.search.allocation import Keep
 from core.search.space import Space
 
 TRIES = 200  # draws of one candidate before the window is called unreachable
-NEIGHBOUR = 0.3  # share of parents taken from the next denser or sparser budget's front (ours)
+NEIGHBOR = 0.3  # share of parents taken from the next denser or sparser budget's front (ours)
 # share of the children of which one branch is left out or taken back, where branches may be left
 # out (ours)
 TOGGLED = 0.3
@@ -98,7 +98,7 @@ class Search:
         self.budgets = sorted(budgets, reverse=True)
         self.rng = np.random.default_rng(options.seed)
         self.space = Space(anatomy, options, left_out, self.rng)
-        self.asked = self.told = 0
+        self.proposed = self.measured = 0
         self.seen: set[tuple[float, ...]] = set()
         self.front: list[list[tuple[float, list[float]]]] = [
             [] for _ in self.budgets
@@ -117,10 +117,10 @@ class Search:
         """
         return [self.space.to_keep(self._next()) for _ in range(count)]
 
-    def tell(self, results: Sequence[tuple[Keep, float]]) -> None:
+    def tell(self, measurements: Sequence[tuple[Keep, float]]) -> None:
         """Fitness of candidates, lower is better; NaN and infinite ones are forgotten."""
-        for keep, fitness in results:
-            self.told += 1
+        for keep, fitness in measurements:
+            self.measured += 1
             if np.isfinite(fitness):
                 values = self.space.from_keep(keep)
                 place = self.front[self.budget_of(values)]
@@ -134,14 +134,16 @@ class Search:
 
     def budget_of(self, values: list[float]) -> int:
         """Index of the budget nearest to a candidate's bytes."""
-        size = self.space.file_bytes(values)
-        return min(range(len(self.budgets)), key=lambda b: abs(np.log(self.budgets[b] / size)))
+        file_bytes = self.space.file_bytes(values)
+        return min(
+            range(len(self.budgets)), key=lambda b: abs(np.log(self.budgets[b] / file_bytes))
+        )
 
     # drawing
 
     def _next(self) -> list[float]:
         for attempt in range(TRIES):
-            budget = self.asked % len(self.budgets)
+            budget = self.proposed % len(self.budgets)
             values = (
                 self.waiting.pop(0)
                 if self.waiting
@@ -153,7 +155,7 @@ class Search:
                 values, self.budgets[self.budget_of(values)]
             ):
                 self.seen.add(tuple(values))
-                self.asked += 1
+                self.proposed += 1
                 return values
         raise ValueError(
             f"no new candidate lies within {self.o.window:.1%} of {self.budgets[budget]} bytes: "
@@ -190,7 +192,7 @@ class Search:
 
     def _parent(self, budget: int) -> list[float]:
         near = [b for b in (budget - 1, budget + 1) if 0 <= b < len(self.front) and self.front[b]]
-        if near and self.rng.random() < NEIGHBOUR:
+        if near and self.rng.random() < NEIGHBOR:
             budget = int(self.rng.choice(near))
         place = self.front[budget]
         return place[int(self.rng.integers(len(place), size=2).min())][1]  # the better of two drawn
@@ -200,8 +202,8 @@ class Search:
     def state(self) -> dict:
         """JSON-ready; candidates asked but not told are forgotten, so save it after `tell`."""
         return {
-            "asked": self.asked,
-            "told": self.told,
+            "asked": self.proposed,
+            "told": self.measured,
             "rng": self.rng.bit_generator.state,
             "front": self.front,
             "waiting": self.waiting,
@@ -222,7 +224,7 @@ class Search:
                 f"the saved search may leave out {state.get('most_off', 0)} branches, this one"
                 f" {self.space.most_off}: delete it"
             )
-        self.asked, self.told, self.waiting = state["asked"], state["told"], state["waiting"]
+        self.proposed, self.measured, self.waiting = state["asked"], state["told"], state["waiting"]
         self.rng.bit_generator.state = state["rng"]
         self.front = [[(fitness, values) for fitness, values in place] for place in state["front"]]
         self.seen = {tuple(values) for values in state["seen"]}

@@ -1,5 +1,5 @@
 """A whole ladder of sizes searched: what it starts from, progress, resume, and the best of each
-budget by word errors.
+budget by WER.
 """
 
 from __future__ import annotations
@@ -47,116 +47,157 @@ def run_ladder(
     searched, "r70": random).
 
     fitness and rerank are called with a keep, lower is better; rerank (WER) chooses among the best
-    few of each budget.
-    norms (allocation.block_norms) add the global-magnitude starts. method "random" draws every
-    candidate independently
-    and starts from nothing. `left_out`: share of the residual branches that may be left out. With
-    state_path the search goes on
-    where it was. `many` measures the fitness of several at once, elsewhere. Raises Interrupted when
-    `progress` says
+    few of each budget. norms (allocation.block_norms) add the global-magnitude starts. method
+    "random" draws every candidate independently and starts from nothing. `left_out`: share of the
+    residual branches that may be left out. With state_path the search goes on where it was. `many`
+    measures the fitness of several at once, elsewhere. Raises Interrupted when `progress` says
     stop, and ValueError when a budget cannot be reached.
     """
-    many = many or (lambda keeps: [fitness(keep) for keep in keeps])
-    sparsities = sorted(options.sparsities)
-    budgets = budgets_of(anatomy, sparsities)
-    starts = [] if method == "random" else [uniform_at(anatomy, b) for b in budgets]
-    if norms is not None and method != "random":
-        starts += [global_magnitude(norms, anatomy, b) for b in budgets]
-    began, harm, before = time.monotonic(), {}, _saved(state_path)
-    macs = before.get(
-        "macs_per_second", math.nan if before else 0.0
-    )  # a search of an earlier version did not count them
-    if method != "random" and options.probe and 4 * (len(anatomy.units) + 1) <= options.evaluations:
-        if "search" not in before:
-            harm = _harm(
-                anatomy,
-                budgets[len(budgets) // 2],
-                many,
-                len(budgets),
-                progress,
-                options.minutes / 3,
-            )
-        harm = before.get("harm", harm)
-        macs = macs or (len(harm) + 1) * cost.macs_per_second(anatomy) if harm else macs
-    if harm:
-        starts += [by_harm(harm, anatomy, b, c) for b in budgets for c in STEEPNESS]
-        starts += [
-            keep
-            for b in budgets
-            for keep in _shallower(anatomy, harm, uniform_at(anatomy, b), left_out)
-        ]
-    search = (RandomSearch if method == "random" else Search)(
-        anatomy, budgets, options, starts, left_out
+    ladder = _Ladder(
+        anatomy,
+        options,
+        budgets_of(anatomy, sorted(options.sparsities)),
+        many or (lambda keeps: [fitness(keep) for keep in keeps]),
+        progress,
+        state_path,
+        left_out,
     )
-    search.told = len(harm) + 1 if harm else 0  # as many measurements in all as random search has
-    began -= _load(search, before)
-    while search.told < options.evaluations and time.monotonic() - began < 60 * options.minutes:
-        elapsed = time.monotonic() - began
-        left = elapsed / search.told * (options.evaluations - search.told) if search.told else None
-        if not progress(search.told / options.evaluations, _said(search, options), left):
-            raise Interrupted(f"stopped after {search.told} of {options.evaluations} candidates")
-        keeps = search.ask(min(len(budgets), options.evaluations - search.told))
-        search.tell(list(zip(keeps, many(keeps), strict=True)))
-        macs += sum(cost.macs_per_second(anatomy, keep) for keep in keeps)
-        if state_path is not None:
-            _save(state_path, search, time.monotonic() - began, macs, harm)
-    chosen = []
-    for b, sparsity in enumerate(sparsities):
-        candidates = [keep for _, keep in search.best(b)[: options.best]]
+    if method == "random":
+        ladder.prepare(RandomSearch)
+    else:
+        ladder.probe()
+        ladder.prepare(Search, norms)
+    ladder.explore()
+    origin = Origin.RANDOM if method == "random" else Origin.SEARCHED
+    subnets = [
+        subnet_of(anatomy, ladder.best(b, sparsity, rerank), sparsity, run, ranks_sha256, origin)
+        for b, sparsity in enumerate(sorted(options.sparsities))
+    ]
+    ladder.save()  # the last comparison is part of what choosing took
+    return subnets
+
+
+class _Ladder:
+    """A search in the course of going on: what it measured so far, and what that took."""
+
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        options: Options,
+        budgets: list[int],
+        many: Callable[[list[Keep]], list[float]],
+        progress: ProgressCallback,
+        state_path: Path | None,
+        left_out: float,
+    ):
+        self.anatomy, self.options, self.budgets = anatomy, options, budgets
+        self.many, self.progress, self.state_path = many, progress, state_path
+        self.left_out = left_out
+        self.began, self.saved = time.monotonic(), _saved(state_path)
+        self.harm: dict[str, float] = {}
+        # multiply-accumulates that all measurements so far executed in a second of the speech,
+        # summed; a search of an earlier version did not count them
+        self.macs = self.saved.get("macs_per_second", math.nan if self.saved else 0.0)
+
+    def probe(self) -> None:
+        """How much every matrix matters, where the options want to know and there is room for it.
+        As many measurements in all as random search has: these count.
+        """
+        room = 4 * (len(self.anatomy.units) + 1) <= self.options.evaluations
+        if not (self.options.probe and room):
+            return
+        if "search" in self.saved:
+            self.harm = self.saved.get("harm", {})
+        else:
+            self.harm = _harm(
+                self.anatomy,
+                self.budgets[len(self.budgets) // 2],
+                self.many,
+                len(self.budgets),
+                self.progress,
+                self.options.minutes / 3,
+            )
+        if self.harm and not self.macs:
+            self.macs = (len(self.harm) + 1) * cost.macs_per_second(self.anatomy)
+
+    def prepare(self, search: type[Search], norms: dict[str, np.ndarray] | None = None) -> None:
+        """The search at its starts, or where it was."""
+        starts = [] if search is RandomSearch else self._starts(norms)
+        self.search = search(self.anatomy, self.budgets, self.options, starts, self.left_out)
+        self.search.measured = len(self.harm) + 1 if self.harm else 0
+        self.began -= _load(self.search, self.saved)
+
+    def _starts(self, norms: dict[str, np.ndarray] | None) -> list[Keep]:
+        anatomy, budgets, harm = self.anatomy, self.budgets, self.harm
+        starts = [uniform_at(anatomy, b) for b in budgets]
+        if norms is not None:
+            starts += [global_magnitude(norms, anatomy, b) for b in budgets]
+        if harm:
+            starts += [by_harm(harm, anatomy, b, c) for b in budgets for c in STEEPNESS]
+            starts += [
+                keep
+                for b in budgets
+                for keep in _shallower(anatomy, harm, uniform_at(anatomy, b), self.left_out)
+            ]
+        return starts
+
+    def explore(self) -> None:
+        """Candidate after candidate, until their number or the time is used up."""
+        search, allowed = self.search, self.options.evaluations
+        while search.measured < allowed and self.seconds < 60 * self.options.minutes:
+            done, left = search.measured, None
+            if done:
+                left = self.seconds / done * (allowed - done)
+            if not self.progress(done / allowed, _progress_text(search, self.options), left):
+                raise Interrupted(f"stopped after {search.measured} of {allowed} candidates")
+            keeps = search.ask(min(len(self.budgets), allowed - search.measured))
+            search.tell(list(zip(keeps, self.many(keeps), strict=True)))
+            self.macs += sum(cost.macs_per_second(self.anatomy, keep) for keep in keeps)
+            self.save()
+
+    def best(self, b: int, sparsity: float, rerank: Callable[[Keep], float] | None) -> Keep:
+        """The best of a budget; of the best few the one with the lowest WER, if that is
+        measured.
+        """
+        candidates = [keep for _, keep in self.search.best(b)[: self.options.best]]
         if not candidates:
             raise ValueError(
-                f"no candidate of {budgets[b]} bytes was measured: raise search.evaluations or"
+                f"no candidate of {self.budgets[b]} bytes was measured: raise search.evaluations or"
                 " minutes"
             )
-        if rerank is not None:
-            if not progress(
-                1.0, f"comparing the best {len(candidates)} of {sparsity:.0%} by word errors", None
-            ):
-                raise Interrupted(
-                    "stopped before the last comparison by word errors; the candidates are kept"
-                )
-            candidates.sort(key=rerank)
-            macs += sum(cost.macs_per_second(anatomy, keep) for keep in candidates)
-        chosen.append(
-            subnet_of(
-                anatomy,
-                candidates[0],
-                sparsity,
-                run,
-                ranks_sha256,
-                Origin.RANDOM if method == "random" else Origin.SEARCHED,
+        if rerank is None:
+            return candidates[0]
+        text = f"comparing the best {len(candidates)} of {sparsity:.0%} by WER"
+        if not self.progress(1.0, text, None):
+            raise Interrupted("stopped before the last comparison by WER; the candidates are kept")
+        candidates.sort(key=rerank)
+        self.macs += sum(cost.macs_per_second(self.anatomy, keep) for keep in candidates)
+        return candidates[0]
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this search, in all its attempts."""
+        return time.monotonic() - self.began
+
+    def save(self) -> None:
+        if self.state_path is not None:
+            writing.write_json(
+                self.state_path,
+                {
+                    "search": self.search.state(),
+                    "seconds": self.seconds,
+                    "told": self.search.measured,
+                    "macs_per_second": self.macs,
+                    "harm": self.harm,
+                },
             )
-        )
-    if state_path is not None:
-        _save(
-            state_path, search, time.monotonic() - began, macs, harm
-        )  # the last comparison is part of what choosing took
-    return chosen
 
 
-def _save(
-    state_path: Path, search: Search, seconds: float, macs: float, harm: dict[str, float]
-) -> None:
-    """`macs`: multiply-accumulates that all measurements so far executed in a second of the speech,
-    summed.
-    """
-    writing.write_json(
-        state_path,
-        {
-            "search": search.state(),
-            "seconds": seconds,
-            "told": search.told,
-            "macs_per_second": macs,
-            "harm": harm,
-        },
-    )
-
-
-def _said(search: Search, options: Options) -> str:
+def _progress_text(search: Search, options: Options) -> str:
     best = [f"{place[0][0]:.3f}" if place else "-" for place in search.front]
     return (
-        f"{search.told} of {options.evaluations} candidates; best loss per size, dense to sparse:"
-        f" {' '.join(best)}"
+        f"{search.measured} of {options.evaluations} candidates; best loss per size, dense to"
+        f" sparse: {' '.join(best)}"
     )
 
 

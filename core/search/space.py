@@ -96,10 +96,10 @@ class Space:
         if abs(self.file_bytes(values) / target - 1) > 4 * self.o.window:
             values = self._scaled(values, target)
         for _ in range(STEPS):
-            size = self.file_bytes(values)
-            if abs(size / target - 1) <= self.o.window:
+            file_bytes = self.file_bytes(values)
+            if abs(file_bytes / target - 1) <= self.o.window:
                 break
-            values = self._step(values, up=size < target)
+            values = self._step(values, up=file_bytes < target)
         return values
 
     def _scaled(self, values: list[float], target: int) -> list[float]:

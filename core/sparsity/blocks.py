@@ -101,16 +101,18 @@ def masked(
     mask they give the same products as masking first (0 and 1 round to themselves), for a third
     less traffic in memory.
     """
-    made = {}
+    masked_weights = {}
     for name, weight in weights.items():
         mask = multipliers.get(name)
         copy = rounded.get(name) if rounded and (mask is None or mask.dtype == torch.bool) else None
         if copy is not None:
             apply: Any = _Rounded.apply  # torch does not annotate it
-            made[name] = apply(weight, copy, None if mask is None else mask.to(copy.dtype))
+            masked_weights[name] = apply(
+                weight, copy, None if mask is None else mask.to(copy.dtype)
+            )
         else:
-            made[name] = weight if mask is None else multiply(weight, mask)
-    return made
+            masked_weights[name] = weight if mask is None else multiply(weight, mask)
+    return masked_weights
 
 
 def to_numpy(ranks: Ranks) -> dict[str, np.ndarray]:

@@ -1,5 +1,5 @@
-"""Sparse stand-ins of weights by compressed sensing: accelerated iterative shrinkage (FISTA, Beck &
-Teboulle 2009). Knows no method.
+"""Sparse auxiliary variables of weights by compressed sensing: accelerated iterative shrinkage
+(FISTA, Beck & Teboulle 2009). Knows no method.
 
 For weights W [R, C] and a metric G [C, C] it seeks Z of a given number of blocks with (Z - W) G (Z
 - W)' small: G = I is distance in weight space, G = Phi' Phi random measurements, G = X' X the
@@ -49,7 +49,7 @@ def largest_eigenvalue(metric: Tensor, steps: int = 20) -> float:
     return max(1.05 * float(vector @ (metric @ vector)), 1e-12)
 
 
-def stand_in(
+def auxiliary_variable(
     weight: Tensor,
     unit: Unit,
     kept: int,
@@ -69,7 +69,7 @@ def stand_in(
     if metric is None:
         return shrink(weight, unit, kept)
     length = metric.diagonal().sqrt().clamp(min=1e-12)
-    found = _fista(
+    solution = _fista(
         weight * length,
         unit,
         kept,
@@ -77,7 +77,7 @@ def stand_in(
         None if start is None else start * length,
         steps,
     )
-    return refit(weight, found != 0, metric)
+    return refit(weight, solution != 0, metric)
 
 
 def _fista(
@@ -110,11 +110,11 @@ def refit(weight: Tensor, support: Tensor, metric: Tensor, steps: int = 20) -> T
     inside = support.to(weight.dtype)
     z = weight * inside
     left = inside * ((weight - z) @ metric)
-    toward, size = left.clone(), left.square().sum(1, keepdim=True)
+    toward, norms = left.clone(), left.square().sum(1, keepdim=True)
     for _ in range(steps):
         turned = inside * (toward @ metric)
-        step = size / (toward * turned).sum(1, keepdim=True).clamp(min=1e-20)
+        step = norms / (toward * turned).sum(1, keepdim=True).clamp(min=1e-20)
         z, left = z + step * toward, left - step * turned
-        before, size = size, left.square().sum(1, keepdim=True)
-        toward = left + size / before.clamp(min=1e-20) * toward
+        before, norms = norms, left.square().sum(1, keepdim=True)
+        toward = left + norms / before.clamp(min=1e-20) * toward
     return z

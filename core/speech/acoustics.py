@@ -117,11 +117,13 @@ def _shaped(length: int, rng: np.random.Generator, speech: bool) -> np.ndarray:
     500 Hz, then
     -9 dB per octave: Byrne et al. 1994, simplified), with syllable-like level changes.
     """
-    size = 1 << max(4, int(length - 1).bit_length())
-    spectrum = rng.standard_normal(size // 2 + 1) + 1j * rng.standard_normal(size // 2 + 1)
-    hertz = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 20.0)
+    fft_length = 1 << max(4, int(length - 1).bit_length())
+    spectrum = rng.standard_normal(fft_length // 2 + 1) + 1j * rng.standard_normal(
+        fft_length // 2 + 1
+    )
+    hertz = np.maximum(np.fft.rfftfreq(fft_length, 1 / SAMPLE_RATE), 20.0)
     gain = np.minimum(1.0, (hertz / 500) ** -1.5) if speech else hertz**-0.5
-    wave = np.fft.irfft(spectrum * gain, size)[:length]
+    wave = np.fft.irfft(spectrum * gain, fft_length)[:length]
     if speech:
         points = rng.uniform(0.4, 1.0, size=max(2, length * 4 // SAMPLE_RATE + 2))  # 4 per second
         wave = wave * np.interp(

@@ -122,8 +122,8 @@ def duration(path: str | Path) -> float:
         _check_whole(layout, str(path))
         seconds = decoders.header_seconds(file, layout, str(path))
         if seconds is None:
-            found = decoders.blocks(file, layout, str(path), Stretch(), Limits(), ignore)
-            seconds = sum(len(block) / rate for block, rate in found)
+            blocks = decoders.blocks(file, layout, str(path), Stretch(), Limits(), ignore)
+            seconds = sum(len(block) / rate for block, rate in blocks)
         return seconds
 
 
@@ -159,10 +159,10 @@ def _kind(mode: int) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _layout(path: str, size: int, changed_ns: int) -> containers.Layout:
+def _layout(path: str, byte_count: int, changed_ns: int) -> containers.Layout:
     """Kept, because manifests cut long files into many utterances."""
     with open(path, "rb") as file:
-        return containers.inspect(file, size)
+        return containers.inspect(file, byte_count)
 
 
 def _check_whole(layout: containers.Layout, name: str) -> None:

@@ -43,7 +43,7 @@ class Layout:
     end: int = 0
 
 
-def inspect(file: BinaryIO, size: int) -> Layout:
+def inspect(file: BinaryIO, byte_count: int) -> Layout:
     """The layout of a seekable file of `size` bytes; reads headers only, all pages of an Ogg
     file."""
     file.seek(0)
@@ -53,17 +53,17 @@ def inspect(file: BinaryIO, size: int) -> Layout:
     for magic, at, look in _LOOKS:
         if head[at : at + len(magic)] == magic:
             try:
-                return look(file, size, head)
+                return look(file, byte_count, head)
             except struct.error:
                 return Layout(missing=-1)  # it ends within a header
     start = _id3_end(head)
-    return _mp3(file, size, start) if start or head[:1] == b"\xff" else Layout()
+    return _mp3(file, byte_count, start) if start or head[:1] == b"\xff" else Layout()
 
 
-def _riff(file: BinaryIO, size: int, head: bytes) -> Layout:
+def _riff(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
     """WAV: chunks after each other; RF64 keeps its sizes in a chunk of its own."""
     order, at, long_size, known = (">" if head[:4] == b"RIFX" else "<"), 12, 0, True
-    while at + 8 <= size:
+    while at + 8 <= byte_count:
         file.seek(at)
         name, length = struct.unpack(order + "4sI", file.read(8))
         if name == b"ds64":
@@ -75,42 +75,44 @@ def _riff(file: BinaryIO, size: int, head: bytes) -> Layout:
         elif name == b"data":
             if length == 0xFFFFFFFF and long_size:
                 length = long_size
-            return _data(file, size, at + 8, length, order, known)
+            return _data(file, byte_count, at + 8, length, order, known)
         at += 8 + length + length % 2
-    return Layout("wav", missing=max(-1, at - size) or -1)
+    return Layout("wav", missing=max(-1, at - byte_count) or -1)
 
 
-def _data(file: BinaryIO, size: int, start: int, length: int, order: str, known: bool) -> Layout:
-    have = size - start
+def _data(
+    file: BinaryIO, byte_count: int, start: int, length: int, order: str, known: bool
+) -> Layout:
+    have = byte_count - start
     streamed = STREAMED <= length <= 0xFFFFFFFF
     if have and (length == 0 or streamed and length > have):
-        end = _sound_end(file, size, start, order)
+        end = _sound_end(file, byte_count, start, order)
         return Layout("wav", known and bool(length) and not end, end=end)
     if length > have:
         return Layout("wav", known, missing=length - have)
     at = start + length + length % 2
-    while at + 8 <= size:  # lists of titles and the like
+    while at + 8 <= byte_count:  # lists of titles and the like
         file.seek(at)
         name, more = struct.unpack(order + "4sI", file.read(8))
-        if not all(32 <= byte < 127 for byte in name) or at + 8 + more > size:
+        if not all(32 <= byte < 127 for byte in name) or at + 8 + more > byte_count:
             break
         at += 8 + more + more % 2
-    return Layout("wav", known, unread=max(0, size - at))
+    return Layout("wav", known, unread=max(0, byte_count - at))
 
 
-def _sound_end(file: BinaryIO, size: int, start: int, order: str) -> int:
+def _sound_end(file: BinaryIO, byte_count: int, start: int, order: str) -> int:
     """Where known chunks begin that end with the file, behind a sound of unknown length; 0 if there
     are none."""
-    tail_at = max(start, size - MOST_TRAILER_BYTES)
+    tail_at = max(start, byte_count - MOST_TRAILER_BYTES)
     file.seek(tail_at)
-    tail = file.read(size - tail_at)
-    for found in TRAILER.finditer(tail):
-        at = found.start()
+    tail = file.read(byte_count - tail_at)
+    for match in TRAILER.finditer(tail):
+        at = match.start()
         while TRAILER.match(tail, at) and at + 8 <= len(tail):
             length = struct.unpack_from(order + "I", tail, at + 4)[0]
             at += 8 + length + length % 2
         if at in (len(tail), len(tail) + 1):
-            return tail_at + found.start()
+            return tail_at + match.start()
     return 0
 
 
@@ -119,21 +121,23 @@ def _sized(
 ) -> Callable[..., Layout]:
     """Containers that say at byte `at` how many bytes they have, `more` not counted."""
 
-    def look(file: BinaryIO, size: int, head: bytes) -> Layout:
+    def look(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
         length = struct.unpack_from(field, head, at)[0]
         if length in open_ended:
             return Layout(kind, False)
-        return Layout(kind, True, missing=max(0, length + more - size))
+        return Layout(kind, True, missing=max(0, length + more - byte_count))
 
     return look
 
 
-def _au(file: BinaryIO, size: int, head: bytes) -> Layout:
+def _au(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
     start, length = struct.unpack_from(">II" if head[:1] == b"." else "<II", head, 4)
-    return Layout("au", True, missing=0 if length >= STREAMED else max(0, start + length - size))
+    return Layout(
+        "au", True, missing=0 if length >= STREAMED else max(0, start + length - byte_count)
+    )
 
 
-def _nist(file: BinaryIO, size: int, head: bytes) -> Layout:
+def _nist(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
     file.seek(0)
     words = [line.split() for line in file.read(1024).decode("latin-1").splitlines()]
     field = {w[0]: w[2] for w in words if len(w) == 3 and w[1].startswith("-")}
@@ -146,13 +150,13 @@ def _nist(file: BinaryIO, size: int, head: bytes) -> Layout:
     return Layout(
         "nist",
         True,
-        missing=0 if "shorten" in field.get("sample_coding", "") else max(0, length - size),
+        missing=0 if "shorten" in field.get("sample_coding", "") else max(0, length - byte_count),
     )
 
 
-def _caf(file: BinaryIO, size: int, head: bytes) -> Layout:
+def _caf(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
     at = 8
-    while at + 12 <= size:
+    while at + 12 <= byte_count:
         file.seek(at)
         name, length = struct.unpack(">4sq", file.read(12))
         if length < 0:  # the sound of a stream, to the end of the file
@@ -160,22 +164,22 @@ def _caf(file: BinaryIO, size: int, head: bytes) -> Layout:
         at += 12 + length
         if name == b"data":
             break
-    return Layout("caf", missing=max(0, at - size))
+    return Layout("caf", missing=max(0, at - byte_count))
 
 
-def _flac(file: BinaryIO, size: int, head: bytes) -> Layout:
+def _flac(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
     samples = struct.unpack_from(">Q", head, 18)[0] & 0xFFFFFFFFF
     return Layout(
         "flac", known_length=samples > 0
     )  # libFLAC itself notices what is missing or damaged
 
 
-def _ogg(file: BinaryIO, size: int, head: bytes) -> Layout:
+def _ogg(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
     """Every page's checksum; whether all streams end, and whether others begin after them (a
     chain)."""
     at, chained, pages = 0, False, 0
     last: dict[int, bool] = {}
-    while at < size and pages < MOST_PAGES:
+    while at < byte_count and pages < MOST_PAGES:
         file.seek(at)
         head = file.read(27)
         if head[:4] != b"OggS":
@@ -183,8 +187,8 @@ def _ogg(file: BinaryIO, size: int, head: bytes) -> Layout:
         flags, serial, count = struct.unpack("<5xB8xI8xB", head)
         sizes = file.read(count)
         end = at + 27 + count + sum(sizes)
-        if end > size or len(sizes) < count:
-            return Layout("ogg", missing=max(1, end - size))
+        if end > byte_count or len(sizes) < count:
+            return Layout("ogg", missing=max(1, end - byte_count))
         page = head + sizes + file.read(sum(sizes))
         if not _page_whole(page):
             return Layout("ogg", damaged=f"the checksum of an Ogg page is wrong, at byte {at}")
@@ -201,10 +205,10 @@ def _page_whole(page: bytes) -> bool:
     return struct.pack(">I", reflected).translate(BITS_REVERSED) == page[22:26]
 
 
-def _boxes(file: BinaryIO, size: int, head: bytes) -> Layout:
+def _boxes(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
     """MP4 and its relatives: boxes after each other."""
     at = 0
-    while at + 8 <= size:
+    while at + 8 <= byte_count:
         file.seek(at)
         length, _, long_length = struct.unpack(">I4sQ", (file.read(16) + bytes(8))[:16])
         length = long_length if length == 1 else length
@@ -213,17 +217,17 @@ def _boxes(file: BinaryIO, size: int, head: bytes) -> Layout:
         if length < 8:
             return Layout("mp4", damaged=f"a box of {length} bytes, at byte {at}")
         at += length
-    return Layout("mp4", missing=max(0, at - size))
+    return Layout("mp4", missing=max(0, at - byte_count))
 
 
-def _matroska(file: BinaryIO, size: int, head: bytes) -> Layout:
+def _matroska(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
     """WebM, too: a header, then one segment, whose size a live stream leaves open."""
     length, start = _vint(head, 4)
     file.seek(start + length + 4)
     segment, begin = _vint(file.read(12), 0)
     live = segment == (1 << 7 * begin) - 1
     return Layout(
-        "matroska", missing=0 if live else max(0, start + length + 4 + begin + segment - size)
+        "matroska", missing=0 if live else max(0, start + length + 4 + begin + segment - byte_count)
     )
 
 
@@ -243,7 +247,7 @@ def _id3_end(head: bytes) -> int:
     return 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))
 
 
-def _mp3(file: BinaryIO, size: int, start: int) -> Layout:
+def _mp3(file: BinaryIO, byte_count: int, start: int) -> Layout:
     """Only a Xing or Info header with the number of bytes says how long an MP3 is, if others were
     not appended or cut off."""
     file.seek(start)
@@ -251,7 +255,7 @@ def _mp3(file: BinaryIO, size: int, start: int) -> Layout:
     if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0 or not frame[1] & 6:
         file.seek(start)
         return (
-            _flac(file, size, file.read(HEAD))
+            _flac(file, byte_count, file.read(HEAD))
             if frame[:4] == b"fLaC"
             else Layout("mp3" if start else "")
         )
@@ -262,15 +266,15 @@ def _mp3(file: BinaryIO, size: int, start: int) -> Layout:
     length = struct.unpack_from(">I", frame, at + 8 + 4 * (flags & 1))[0]
     return Layout(
         "mp3",
-        bool(flags & 1) and start + length == _mp3_end(file, size),
-        missing=max(0, start + length - size),
+        bool(flags & 1) and start + length == _mp3_end(file, byte_count),
+        missing=max(0, start + length - byte_count),
     )
 
 
-def _mp3_end(file: BinaryIO, size: int) -> int:
+def _mp3_end(file: BinaryIO, byte_count: int) -> int:
     """Where the frames end: before an ID3v1 tag."""
-    file.seek(max(0, size - 128))
-    return size - 128 if file.read(3) == b"TAG" else size
+    file.seek(max(0, byte_count - 128))
+    return byte_count - 128 if file.read(3) == b"TAG" else byte_count
 
 
 _LOOKS: tuple[tuple[bytes, int, Callable[[BinaryIO, int, bytes], Layout]], ...] = (

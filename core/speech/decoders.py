@@ -37,10 +37,10 @@ def blocks(
         opened, error = _open_soundfile(file)
     if opened is None:
         file = io.BufferedReader(_Beginning(file, layout.end)) if layout.end else file
-        found = _cut(av_decoder.blocks(file, name, error, note), name, stretch)
+        source = _cut(av_decoder.blocks(file, name, error, note), name, stretch)
     else:
-        found = _soundfile_blocks(opened, name, stretch, limits)
-    return _limited(found, name, limits)
+        source = _soundfile_blocks(opened, name, stretch, limits)
+    return _limited(source, name, limits)
 
 
 class _Beginning(io.RawIOBase):
@@ -128,11 +128,11 @@ def _soundfile_blocks(
             ) from error
 
 
-def _cut(found: Iterator[Block], name: str, stretch: Stretch) -> Iterator[Block]:
+def _cut(source: Iterator[Block], name: str, stretch: Stretch) -> Iterator[Block]:
     """The blocks of a stretch of what is decoded from the beginning."""
     place = 0.0
     end = float("inf") if stretch.seconds is None else stretch.offset + stretch.seconds
-    for block, rate in found:
+    for block, rate in source:
         low, high = round((stretch.offset - place) * rate), len(block)
         if end < float("inf"):
             high = min(high, round((end - place) * rate))
@@ -148,17 +148,17 @@ def _cut(found: Iterator[Block], name: str, stretch: Stretch) -> Iterator[Block]
 
 
 def _short(name: str, wanted: float, offset: float, seconds: float) -> AudioError:
-    asked = "the end" if wanted == float("inf") else f"{wanted:g} s"
+    until = "the end" if wanted == float("inf") else f"{wanted:g} s"
     return AudioError(
-        f"{name}: {asked} from {offset:g} s on are asked for, but the file is {seconds:g} s long; "
+        f"{name}: {until} from {offset:g} s on are asked for, but the file is {seconds:g} s long; "
         "it is truncated or the "
         "manifest is wrong"
     )
 
 
-def _limited(found: Iterator[Block], name: str, limits: Limits) -> Iterator[Block]:
+def _limited(source: Iterator[Block], name: str, limits: Limits) -> Iterator[Block]:
     seconds, values, started = 0.0, 0, time.monotonic()
-    for block, rate in found:
+    for block, rate in source:
         seconds, values = seconds + len(block) / rate, values + block.size
         if seconds > limits.seconds:
             raise TooLong(

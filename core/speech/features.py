@@ -160,10 +160,10 @@ def fbank_in_bulk(samples: np.ndarray) -> np.ndarray:
         return fbank(samples)
     window, banks = _window_and_banks()
     frames = (len(samples) + SHIFT // 2) // SHIFT
-    before = (WINDOW - SHIFT) // 2  # snip_edges false: frames are centred and the ends are mirrored
+    before = (WINDOW - SHIFT) // 2  # snip_edges false: frames centered, ends mirrored
     mirrored = np.concatenate([samples[:before][::-1], samples, samples[::-1][:WINDOW]])
     views = np.lib.stride_tricks.sliding_window_view(mirrored, WINDOW)[::SHIFT]
-    found = np.empty((frames, BINS), np.float32)
+    filled = np.empty((frames, BINS), np.float32)
     for start in range(0, frames, BLOCK_FRAMES):
         block = views[start : min(frames, start + BLOCK_FRAMES)]
         block = block - block.mean(axis=1, keepdims=True)
@@ -171,8 +171,8 @@ def fbank_in_bulk(samples: np.ndarray) -> np.ndarray:
         shaped[:, 1:] = block[:, 1:] - PREEMPHASIS * block[:, :-1]
         shaped *= window
         squares = np.square(np.fft.rfft(shaped, FFT).view(np.float32))
-        np.dot(squares[:, 0::2] + squares[:, 1::2], banks, out=found[start : start + len(block)])
-    return np.log(np.maximum(found, FLOOR, out=found), out=found)
+        np.dot(squares[:, 0::2] + squares[:, 1::2], banks, out=filled[start : start + len(block)])
+    return np.log(np.maximum(filled, FLOOR, out=filled), out=filled)
 
 
 @functools.cache
@@ -214,7 +214,7 @@ class SpecAugment:
 def spec_augment(
     features: np.ndarray, rng: np.random.Generator, options: SpecAugment | None = None
 ) -> np.ndarray:
-    """Sets random stripes of normalised `features` [T, 80] to 0, their mean, in place; returns
+    """Sets random stripes of normalized `features` [T, 80] to 0, their mean, in place; returns
     them.
     """
     options = options or SpecAugment()

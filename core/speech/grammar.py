@@ -283,7 +283,7 @@ def _weighted(patterns: list[str]) -> list[tuple[str, float]]:
 
 
 def _merged(pairs: Iterator[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
-    found: dict[int, float] = {}
+    times: dict[int, float] = {}
     for end, probability in pairs:
-        found[end] = found.get(end, 0.0) + probability
-    return tuple(found.items())
+        times[end] = times.get(end, 0.0) + probability
+    return tuple(times.items())

@@ -1,7 +1,7 @@
 """How English words are pronounced: a lexicon that ships, and a network for every other word.
 
 The file holds the words of the shipped language model and of the speech that the released runs were
-trained on. Pronunciations are CMUdict's (BSD licence) where it has the word, else those of
+trained on. Pronunciations are CMUdict's (BSD license) where it has the word, else those of
 hibari-tts (Apache-2.0), which also reads any new word. Several a word, the likeliest first; weak
 forms of function words are ours.
 """
@@ -121,7 +121,7 @@ def parse(text: str) -> dict[str, tuple[Pronunciation, ...]]:
     of likelihood. ValueError names the
     line that is wrong.
     """
-    found: dict[str, list[Pronunciation]] = {}
+    entries: dict[str, list[Pronunciation]] = {}
     for number, line in enumerate(text.split("\n"), 1):
         word, *said = line.split()[:1] + line.split()[1:] or [""]
         wrong = [phone for phone in said if phone not in phones.PHONES]
@@ -132,8 +132,8 @@ def parse(text: str) -> dict[str, tuple[Pronunciation, ...]]:
                 f" and its phonemes, of {' '.join(phones.PHONES)}"
             )
         if word:
-            found.setdefault(word, []).append(tuple(said))
-    return {word: tuple(dict.fromkeys(said)) for word, said in found.items()}
+            entries.setdefault(word, []).append(tuple(said))
+    return {word: tuple(dict.fromkeys(said)) for word, said in entries.items()}
 
 
 def as_text(lexicon: dict[str, tuple[Pronunciation, ...]]) -> str:

@@ -94,9 +94,9 @@ def leveled(samples: np.ndarray, note: Note, quietest_db: float = QUIETEST_DB) -
         )
         return samples
     gain = USUAL_DB - level
-    change, found = ("amplified", "very quiet") if gain > 0 else ("lowered", "too loud")
+    change, finding = ("amplified", "very quiet") if gain > 0 else ("lowered", "too loud")
     note(
-        f"Its speech is {found} ({level:.0f} dB): it was {change} by {abs(gain):.0f} dB to the "
+        f"Its speech is {finding} ({level:.0f} dB): it was {change} by {abs(gain):.0f} dB to the "
         "level of the speech in training."
     )
     return samples * np.float32(10 ** (gain / 20))

@@ -56,15 +56,17 @@ def without(text: str, further: Iterable[str] = ()) -> tuple[str, list[str]]:
     """A transcript without marks, as it came but for them, and the marks that were in it; `further`
     marks stand as words of their own.
     """
-    own = "|".join(
+    further_marks = "|".join(
         rf"(?<!\S){re.escape(mark)}(?!\S)"
         for mark in sorted(further, key=len, reverse=True)
         if mark
     )
-    found: list[str] = []
+    removed: list[str] = []
 
     def take(match: re.Match[str]) -> str:
-        found.append(match.group())
+        removed.append(match.group())
         return " "
 
-    return re.sub(f"{_KNOWN}|{own}" if own else _KNOWN, take, text, flags=re.IGNORECASE), found
+    return re.sub(
+        f"{_KNOWN}|{further_marks}" if further_marks else _KNOWN, take, text, flags=re.IGNORECASE
+    ), removed

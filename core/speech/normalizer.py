@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-NORMALISER = "plain-1"
+NORMALIZER = "plain-1"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ALPHABET = " '" + LETTERS
 
@@ -88,7 +88,7 @@ def _spelled(match: re.Match) -> str:
     return f" {spell(int(digits))} " if sayable else match.group(0)
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Lower case, accents folded, punctuation dropped, single spaces; "Café No. 12" -> "cafe no
     twelve".
 
@@ -110,8 +110,8 @@ def normalise(text: str) -> str:
 
 
 def problems(text: str) -> list[str]:
-    """Characters of `normalise(text)` outside the alphabet, sorted: digits and signs whose words
+    """Characters of `normalize(text)` outside the alphabet, sorted: digits and signs whose words
     are unknown,
     letters of other scripts. [] means the text can be trained on and scored.
     """
-    return sorted(set(normalise(text)) - set(ALPHABET))
+    return sorted(set(normalize(text)) - set(ALPHABET))

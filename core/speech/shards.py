@@ -28,9 +28,7 @@ from core.records import CountCallback
 
 SAMPLE_RATE = 16000
 INDEX, MADE = "index.jsonl", "made.json"
-SPACE = (
-    SAMPLE_RATE // 10
-)  # silence between utterances of one file: a seek never touches a neighbour
+SPACE = SAMPLE_RATE // 10  # silence between utterances of one file: a seek never touches a neighbor
 FORMATS = {
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
     "opus": {"format": "OGG", "subtype": "OPUS"},
@@ -38,7 +36,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class Piece:
+class Recording:
     """One utterance in the making: its row (id, split, text, speaker, ...) and its samples float32
     [N] at 16 kHz;
     None where it could not be made, `row["reason"]` then says why.
@@ -65,7 +63,7 @@ def fingerprint(path: str | Path) -> list:
 def make(
     folder: Path,
     tasks: dict[str, Any],
-    work: Callable[[Any], Iterable[Piece]],
+    work: Callable[[Any], Iterable[Recording]],
     *,
     ending: str = "flac",
     processes: int = 0,
@@ -131,45 +129,46 @@ def _run(
     """Rows of all tasks, each task's audio written to `aside`."""
     tell = progress or (lambda done, total, text: None)
     count = min(processes or len(os.sched_getaffinity(0)), len(tasks))
-    found: list[dict] = []
+    rows: list[dict] = []
     if count <= 1:
         for done, (name, task) in enumerate(tasks.items(), 1):
-            found += _one(aside, name, task, work, ending)
+            rows += _write_file(aside, name, task, work, ending)
             tell(done, len(tasks), text)
-        return found
+        return rows
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting = [
-            pool.submit(_one, aside, name, task, work, ending) for name, task in tasks.items()
+            pool.submit(_write_file, aside, name, task, work, ending)
+            for name, task in tasks.items()
         ]
         for done, future in enumerate(as_completed(waiting), 1):
-            found += future.result()
+            rows += future.result()
             tell(done, len(tasks), text)
-    return found
+    return rows
 
 
-def _one(aside: Path, name: str, task: Any, work, ending: str) -> list[dict]:
+def _write_file(aside: Path, name: str, task: Any, work, ending: str) -> list[dict]:
     """One file: the pieces of a task after each other with SPACE before, between and after."""
-    space, found, parts, position = np.zeros(SPACE, np.float32), [], [], SPACE
+    space, rows, parts, position = np.zeros(SPACE, np.float32), [], [], SPACE
     for piece in work(task):
         if piece.samples is None:
-            found.append(piece.row)
+            rows.append(piece.row)
             continue
-        size = len(piece.samples)
-        found.append(
+        samples = len(piece.samples)
+        rows.append(
             {
                 **piece.row,
                 "audio": f"{name}.{ending}",
                 "offset": position / SAMPLE_RATE,
-                "seconds": size / SAMPLE_RATE,
+                "seconds": samples / SAMPLE_RATE,
             }
         )
         parts += [space, piece.samples]
-        position += size + SPACE
+        position += samples + SPACE
     if parts:
         file = aside / f"{name}.{ending}"
         with os_errors(file, soundfile.SoundFileError):
             soundfile.write(file, np.concatenate([*parts, space]), SAMPLE_RATE, **FORMATS[ending])
-    return found
+    return rows
 
 
 def _move(aside: Path, folder: Path) -> None:

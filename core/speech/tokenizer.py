@@ -64,7 +64,7 @@ class Options:
 
 
 def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
-    """Learns pieces from normalised training `texts` and writes bpe.model and tokens.txt into
+    """Learns pieces from normalized training `texts` and writes bpe.model and tokens.txt into
     `folder`.
 
     Deterministic: one thread, the texts in their order. Phonemes need no text. ValueError if there
@@ -78,22 +78,22 @@ def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
         )
     if options.kind == "phonemes":
         ends = [phone + WORD_END for phone in phones.PHONES] if options.word_ends else []
-        made = Phonemes([BLANK_SYMBOL, *phones.PHONES, *ends])
-        writing.write_bytes(folder / paths.TOKENS, made.tokens_txt().encode())
-        return made
+        phonemes = Phonemes([BLANK_SYMBOL, *phones.PHONES, *ends])
+        writing.write_bytes(folder / paths.TOKENS, phonemes.tokens_txt().encode())
+        return phonemes
     texts = [text for text in texts if text]
     if not texts:
         raise ValueError(
             "no training text to learn tokens from: the corpus' split 'train' is empty"
         )
     letters = ALPHABET.replace(" ", "")
-    size = options.size if options.kind == "pieces" else len(letters) + 2
+    vocabulary_size = options.size if options.kind == "pieces" else len(letters) + 2
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
             model_writer=model,
-            vocab_size=size,
+            vocab_size=vocabulary_size,
             num_threads=1,
             model_type="bpe" if options.kind == "pieces" else "char",
             character_coverage=1.0,
@@ -111,7 +111,7 @@ def train(texts: Iterable[str], options: Options, folder: Path) -> Tokenizer:
     except RuntimeError as error:
         limit = re.search(r"<= (\d+)", str(error))
         raise ValueError(
-            f"tokens.size = {size} is too large for {len(texts)} training"
+            f"tokens.size = {vocabulary_size} is too large for {len(texts)} training"
             f" texts{f': they support {limit.group(1)}' if limit else ''}; make tokens.size smaller"
             f" or use tokens.kind = 'characters' ({error})"
         ) from error
@@ -191,7 +191,7 @@ class Pieces(Tokenizer):
         if BLANK in ids:
             known = set("".join(self.symbols[1:]).replace(SPACE, " "))
             raise ValueError(
-                f"'{text}' holds characters without a token: {sorted(set(text) - known)}; normalise"
+                f"'{text}' holds characters without a token: {sorted(set(text) - known)}; normalize"
                 " it first (core.speech.normalizer)"
             )
         return ids
@@ -273,5 +273,5 @@ def of_tokens(tokens_txt: str) -> Phonemes:
 
 
 def repeats(ids: Sequence[int]) -> int:
-    """Neighbours that are equal: CTC needs a blank between them, so U + repeats frames at least."""
+    """Neighbors that are equal: CTC needs a blank between them, so U + repeats frames at least."""
     return sum(a == b for a, b in zip(ids, list(ids)[1:]))

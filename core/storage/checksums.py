@@ -59,8 +59,8 @@ def opened(record: dict[str, Any], path: Path) -> dict[str, Any]:
     """The record without its checksum; ValueError when that is another one. A record without one is
     taken as it is.
     """
-    result = record.pop(OWN, None)
-    if result is not None and result != _of_record(record):
+    digest = record.pop(OWN, None)
+    if digest is not None and digest != _of_record(record):
         raise ValueError(damaged(path, "what it holds is not what its own checksum says"))
     return record
 
@@ -107,13 +107,13 @@ def check(path: Path, data: bytes) -> None:
         check_digest(path, of(data))
 
 
-def check_digest(path: Path, result: str) -> None:
+def check_digest(path: Path, digest: str) -> None:
     wanted = listed(path)
-    if wanted and result != wanted:
+    if wanted and digest != wanted:
         raise ValueError(
             damaged(
                 path,
-                f"its SHA-256 begins with {result[:8]}, and {paths.FINISHED} says {wanted[:8]}",
+                f"its SHA-256 begins with {digest[:8]}, and {paths.FINISHED} says {wanted[:8]}",
             )
         )
 

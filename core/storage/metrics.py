@@ -1,4 +1,4 @@
-"""The history of a training: rows of metrics.jsonl, and the word errors over all hours heard."""
+"""The history of a training: rows of metrics.jsonl, and the WER over the hours of audio."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def append_metrics(run: str | Path, row: dict[str, Any]) -> None:
     path = store.folder_of(run) / paths.METRICS
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(size - 1)
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
             if file.read(1) != b"\n":
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
@@ -54,7 +54,7 @@ def metrics(run: str | Path) -> list[dict[str, Any]]:
 
 
 def curve(run: str | Path) -> list[dict[str, Any]]:
-    """Word errors on held-out speech that this training noted: rows {"audio_hours", "wer": {pass:
+    """WER on held-out speech that this training noted: rows {"audio_hours", "wer": {pass:
     {corpus: rate}}}.
     """
     return [
@@ -65,16 +65,16 @@ def curve(run: str | Path) -> list[dict[str, Any]]:
 
 
 def learning(run: str | Path) -> list[dict[str, Any]]:
-    """The curves of all stages as one, over the hours heard since the first began; each row has its
-    "stage", too.
+    """The curves of all stages as one, over the hours of training audio since the first
+    began; each row has its "stage", too.
     """
     rows, before = [], 0.0
-    for number, item in enumerate(stages(run), 1):
+    for number, stage in enumerate(stages(run), 1):
         rows += [
             {**r, "stage": number, "audio_hours": before + r["audio_hours"]}
-            for r in item.get("curve") or []
+            for r in stage.get("curve") or []
         ]
-        before += item.get("audio_hours") or 0.0
+        before += stage.get("audio_hours") or 0.0
     return rows
 
 

@@ -30,7 +30,7 @@ from core.storage import block_arrays, checksums, run_files, store
 FORMAT = "supernet-1"
 KEY = "supernet"
 HEADS = "heads."  # models name their output layers heads.<k>.
-NORMALISER = (  # when the run does not say; a test holds it equal to core.speech.normalizer's
+NORMALIZER = (  # when the run does not say; a test holds it equal to core.speech.normalizer's
     "plain-1"
 )
 ZSTD_LEVEL = 19
@@ -131,7 +131,7 @@ def _metadata(
         "tokens": _read(run_folder, paths.TOKENS).decode("utf-8"),
         "features": recipe.features,
         "statistics": statistics,
-        "normaliser": statistics.get("normaliser", NORMALISER),
+        "normaliser": statistics.get("normaliser", NORMALIZER),
         "seed": recipe.seed,
         "shapes": shapes,
         **({"block": block} if (block := anatomy.units[0].block) != BLOCK else {}),
@@ -189,10 +189,10 @@ def _pack_unit(
     if kept == unit.blocks:
         return {unit.name + ".weight": weight}
     if ranks is None or ranks.shape != (unit.rows // unit.block, unit.columns):
-        came = "none" if ranks is None else f"shape {ranks.shape}"
+        got = "none" if ranks is None else f"shape {ranks.shape}"
         raise ValueError(
             f"unit {unit.name!r} is pruned, so the run needs block ranks "
-            f"[{unit.rows // unit.block}, {unit.columns}] for it; came {came}"
+            f"[{unit.rows // unit.block}, {unit.columns}] for it; got {got}"
         )
     mask = block_arrays.unit_mask(ranks, kept)
     values = block_arrays.blocks_of(weight, unit.block)[mask].reshape(-1)

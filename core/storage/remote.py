@@ -33,20 +33,20 @@ def url(given: str = "") -> str:
     """The storage that was given, or that the environment variable SUPERNET_STORAGE names;
     ValueError without either.
     """
-    result = given or os.environ.get(VARIABLE, "")
-    if not result:
+    address = given or os.environ.get(VARIABLE, "")
+    if not address:
         raise ValueError(
             "no storage is named: say where, e.g. s3://bucket/runs or file:///shared/runs, or set"
             f" {VARIABLE}"
         )
-    return result.rstrip("/")
+    return address.rstrip("/")
 
 
 def runs(where: str = "") -> list[str]:
     """Ids of the runs that are there whole, by name."""
     with remote_files.opened(url(where)) as (system, root):
-        result = remote_files.matching(system, root, f"*/{remote_files.LIST}*.json")
-        ids = {name.rsplit("/", 2)[-2] for name in result}
+        listed = remote_files.matching(system, root, f"*/{remote_files.LIST}*.json")
+        ids = {name.rsplit("/", 2)[-2] for name in listed}
         return sorted(name for name in ids if store.SAFE.fullmatch(name))
 
 
@@ -147,14 +147,14 @@ def _check_links(folder: Path, names: Iterable[str]) -> None:
                 )
 
 
-def _check_room(folder: Path, size: int) -> None:
+def _check_room(folder: Path, byte_count: int) -> None:
     """ValueError when `size` bytes more do not fit."""
     place = next(p for p in (folder, *folder.parents) if p.is_dir())
     free = shutil.disk_usage(place).free
-    if size > free:
+    if byte_count > free:
         raise ValueError(
-            f"the run {folder.name} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in"
-            f" {place}: make room first"
+            f"the run {folder.name} takes {byte_count / 1e9:.1f} GB, and {free / 1e9:.1f} GB are"
+            f" free in {place}: make room first"
         )
 
 
@@ -176,12 +176,12 @@ def here(run_id: str) -> Path:
 
 def _files(folder: Path) -> dict[str, Path]:
     """{name: file} of what is copied, with what this machine added to a released run."""
-    result = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*"))}
+    by_name = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*"))}
     for part in (paths.SUBNETS, paths.REPORTS):
-        result |= {f"{part}/{p.name}": p for p in (store.own_part(folder) / part).glob("*")}
+        by_name |= {f"{part}/{p.name}": p for p in (store.own_part(folder) / part).glob("*")}
     files = {
         name: path
-        for name, path in result.items()
+        for name, path in by_name.items()
         if paths.RUN_FILE.fullmatch(name) and path.is_file()
     }
     _check_links(folder, files)
@@ -200,10 +200,10 @@ def _same_training(system: Any, stored: str, folder: Path) -> bool:
         len(
             {
                 json.dumps(
-                    {n: v for n, v in item.items() if n not in (checksums.FILES, checksums.OWN)},
+                    {n: v for n, v in side.items() if n not in (checksums.FILES, checksums.OWN)},
                     sort_keys=True,
                 )
-                for item in both
+                for side in both
             }
         )
         == 1

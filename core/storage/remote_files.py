@@ -35,13 +35,15 @@ MOST_LIST, MOST_FILES = 16 << 20, 20_000  # bytes of one list, files of one run
 DIGEST = re.compile("[0-9a-f]{64}")
 
 
-def content(system: Any, place: str, size: int) -> bytes:
+def content(system: Any, place: str, byte_count: int) -> bytes:
     """A stored file that is no link and has no more than `size` bytes."""
     facts = system.info(place)
     if facts.get("islink") or facts.get("type") == "link":
         raise ValueError(f"{place} is a link: only files are read from a storage")
-    if (facts.get("size") or 0) > size:
-        raise ValueError(f"{place} is damaged: expected {size} bytes at most, got {facts['size']}")
+    if (facts.get("size") or 0) > byte_count:
+        raise ValueError(
+            f"{place} is damaged: expected {byte_count} bytes at most, got {facts['size']}"
+        )
     return system.cat_file(place)
 
 
@@ -50,7 +52,7 @@ def listed_files(system: Any, folder: str) -> dict[str, list]:
     one is right, for it never changes.
     ValueError for a list that names anything but files of a run.
     """
-    result: dict[str, list] = {}
+    files: dict[str, list] = {}
     for place in sorted(matching(system, folder, f"{LIST}*.json")):
         try:
             facts = json.loads(content(system, place, MOST_LIST))
@@ -63,13 +65,13 @@ def listed_files(system: Any, folder: str) -> dict[str, list]:
             )
         for name, entry in facts.items():
             _check_entry(place, name, entry)
-        result = facts | result
-        if len(result) > MOST_FILES:
+        files = facts | files
+        if len(files) > MOST_FILES:
             raise ValueError(
                 f"the lists in {folder} name more than {MOST_FILES} files: this is no run that was"
                 " stored by `core store`"
             )
-    return result
+    return files
 
 
 def _check_entry(place: str, name: str, entry: Any) -> None:

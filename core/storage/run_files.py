@@ -21,14 +21,14 @@ def record(kind: type, path: Path) -> Any:
 def read_json(path: Path) -> dict[str, Any]:
     data = read(path)
     try:
-        result = json.loads(data)
+        record = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(checksums.damaged(path, str(error))) from None
-    if not isinstance(result, dict):
+    if not isinstance(record, dict):
         raise ValueError(
-            f"{path} is damaged: a JSON object is needed, but it holds a {type(result).__name__}"
+            f"{path} is damaged: a JSON object is needed, but it holds a {type(record).__name__}"
         )
-    return checksums.opened(result, path)
+    return checksums.opened(record, path)
 
 
 class FileProblem(ValueError):

@@ -150,7 +150,7 @@ def _sha256_of(path: Path, *_: int) -> str:
 def files(run: str | Path, part: str, pattern: str, local: bool = True) -> list[Path]:
     """Files of a run's subnets/ or reports/ by name, shipped ones hidden by own ones."""
     folder, added = folder_of(run), own_part(run)
-    result = {p.name: p for p in (folder / part).glob(pattern)}
+    files_by_name = {p.name: p for p in (folder / part).glob(pattern)}
     if local and added != folder:
         changed = (
             {p.stem for p in (added / paths.SUBNETS).glob("*.json")}
@@ -160,9 +160,9 @@ def files(run: str | Path, part: str, pattern: str, local: bool = True) -> list[
         changed = {n for n in changed if paths.subnet_file(folder, n).is_file()}
         for report in (folder / paths.REPORTS).glob("*.json") if changed else ():
             if run_files.record(Report, report).subnet in changed:
-                result.pop(pattern.replace("*.json", report.stem + ".json"), None)
-        result |= {p.name: p for p in (added / part).glob(pattern)}
-    return [result[name] for name in sorted(result)]
+                files_by_name.pop(pattern.replace("*.json", report.stem + ".json"), None)
+        files_by_name |= {p.name: p for p in (added / part).glob(pattern)}
+    return [files_by_name[name] for name in sorted(files_by_name)]
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -201,8 +201,8 @@ def anatomy(run: str | Path) -> Anatomy:
 
 def subnets(run: str | Path, added: bool = True) -> list[Subnet]:
     """Every stored size of the run, dense first; `added` False: of a released run what ships."""
-    result = [run_files.record(Subnet, p) for p in files(run, paths.SUBNETS, "*.json", added)]
-    return sorted(result, key=lambda s: (s.sparsity, s.name))
+    subnets_read = [run_files.record(Subnet, p) for p in files(run, paths.SUBNETS, "*.json", added)]
+    return sorted(subnets_read, key=lambda s: (s.sparsity, s.name))
 
 
 def subnet(run: str | Path, name: str) -> Subnet:
@@ -214,8 +214,8 @@ def subnet(run: str | Path, name: str) -> Subnet:
 
 def reports(run: str | Path, added: bool = True) -> list[Report]:
     """Every measurement of the run; `added` False: of a released run only those that ship."""
-    result = [run_files.record(Report, p) for p in files(run, paths.REPORTS, "*.json", added)]
-    return sorted(result, key=lambda r: (r.split, r.chunk_ms, r.sparsity, r.subnet))
+    reports_read = [run_files.record(Report, p) for p in files(run, paths.REPORTS, "*.json", added)]
+    return sorted(reports_read, key=lambda r: (r.split, r.chunk_ms, r.sparsity, r.subnet))
 
 
 def hypotheses(
@@ -279,9 +279,9 @@ def ranks_sha256(run: str | Path) -> str:
     path = paths.ranks_file(folder)
     try:
         status = path.stat()
-        result = _sha256_of(path, status.st_mtime_ns, status.st_size)
-        checksums.check_digest(path, result)
-        return result
+        sha256 = _sha256_of(path, status.st_mtime_ns, status.st_size)
+        checksums.check_digest(path, sha256)
+        return sha256
     except OSError as error:
         raise run_files.FileProblem(f"{path} cannot be read: {error.strerror}") from None
 

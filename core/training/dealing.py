@@ -58,7 +58,7 @@ def picked(batch: Batch, utterances: Sequence[int], views: int = 1) -> Batch:
     )
 
 
-def frames(plan: Sequence[Pass], heard: Tensor) -> Tensor:
+def frames(plan: Sequence[Pass], lengths: Tensor) -> Tensor:
     """Encoder frames of the whole batch, from those that each pass heard [passes]."""
-    parts = [n for a_pass, n in zip(plan, heard) if a_pass.part]
-    return torch.stack(parts).sum() if parts else heard[0]
+    parts = [n for a_pass, n in zip(plan, lengths) if a_pass.part]
+    return torch.stack(parts).sum() if parts else lengths[0]

@@ -49,19 +49,19 @@ class Group:
         """Whether no process before this one sees the same folder; machines may share a disk or
         have their own.
         """
-        name = f".group-{self.of_first(uuid.uuid4().hex[:8])}"
+        name = f".group-{self.broadcast(uuid.uuid4().hex[:8])}"
         folder.mkdir(parents=True, exist_ok=True)
-        own = folder / f"{name}-{self.rank}.tmp"
-        own.touch()
+        mine = folder / f"{name}-{self.rank}.tmp"
+        mine.touch()
         try:
             self.gather(None)
             return not any((folder / f"{name}-{rank}.tmp").exists() for rank in range(self.rank))
         finally:
             self.gather(None)
-            own.unlink(missing_ok=True)
+            mine.unlink(missing_ok=True)
 
     @property
-    def here(self) -> int:
+    def processes_here(self) -> int:
         """How many of the processes run on this machine, as their starter says."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
@@ -69,55 +69,55 @@ class Group:
 
     def gather(self, value: Any) -> list[Any]:
         """Everyone's value, by rank."""
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value, group=self.words)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.words)
+        return values
 
-    def of_first(self, value: Any, rank: int = 0) -> Any:
+    def broadcast(self, value: Any, rank: int = 0) -> Any:
         """The value that process `rank` gave."""
         held = [value]
         dist.broadcast_object_list(held, rank, group=self.words)
         return held[0]
 
-    def once_a_disk(self, work: Callable[[], Any]) -> Any:
+    def run_once_per_disk(self, work: Callable[[], Any]) -> Any:
         """work() of the processes that keep a folder, then of the others, which find its files
         made. What one raises, all raise:
         Interrupted, else ValueError.
         """
-        made, own = None, None
+        value, failure = None, None
         for turn in (True, False):
             if self.keeps is turn:
                 try:
-                    made = work()
+                    value = work()
                 except Exception as error:
-                    own = error
-            told = self.gather(
+                    failure = error
+            errors = self.gather(
                 None
-                if own is None
-                else (isinstance(own, Interrupted), f"{own}" or type(own).__name__)
+                if failure is None
+                else (isinstance(failure, Interrupted), f"{failure}" or type(failure).__name__)
             )
-            wrong = [(rank, *t) for rank, t in enumerate(told) if t is not None]
-            if own is not None:
-                raise own
+            wrong = [(rank, *t) for rank, t in enumerate(errors) if t is not None]
+            if failure is not None:
+                raise failure
             for rank, stopped, text in wrong:
                 raise (
                     Interrupted(text)
                     if stopped
                     else ValueError(f"process {rank} of {self.size}: {text}")
                 )
-        return made
+        return value
 
     def same(self, value: str, what: str) -> None:
         """ValueError unless all processes have the same `what`."""
-        found = self.gather(value)
-        if len(set(found)) > 1:
+        values = self.gather(value)
+        if len(set(values)) > 1:
             raise ValueError(
                 f"the processes disagree on {what}:"
-                f" {', '.join(f'{r}: {v}' for r, v in enumerate(found))}; they need the same code,"
+                f" {', '.join(f'{r}: {v}' for r, v in enumerate(values))}; they need the same code,"
                 " recipe and speech on every machine"
             )
 
-    def one_name(self, own: str, common: str) -> str:
+    def agree_on_name(self, name_here: str, common: str) -> str:
         """The run's id for all of them. Each machine has another one, for it knows when and where
         files of speech were written; `common`
         (recipe, plug-ins, what is heard) must be the same. An id under which one of them has begun
@@ -129,7 +129,10 @@ class Group:
             for p in sorted(paths.runs().glob(f"*/{paths.TOGETHER}"))
             if p.read_text() == common
         ]
-        known, first = [name for names in self.gather(begun) for name in names], self.of_first(own)
+        known, first = (
+            [name for names in self.gather(begun) for name in names],
+            self.broadcast(name_here),
+        )
         return first if first in known or not known else known[0]
 
     def newest(self, step: int, load: Callable[[], Any]) -> Any:
@@ -139,12 +142,12 @@ class Group:
         steps = self.gather(step)
         best = max(range(self.size), key=lambda rank: (steps[rank], -rank))
         return (
-            None if steps[best] < 0 else self.of_first(load() if best == self.rank else None, best)
+            None if steps[best] < 0 else self.broadcast(load() if best == self.rank else None, best)
         )
 
     # numbers
 
-    def add_up(self, parameters: Sequence[Tensor], more: Sequence[Tensor] = ()) -> None:
+    def all_reduce(self, parameters: Sequence[Tensor], more: Sequence[Tensor] = ()) -> None:
         """One flat all-reduce: gradients and further tensors become their sums over the processes,
         in place. A gradient that nobody
         has stays None: an optimizer leaves such a parameter alone.
@@ -161,7 +164,7 @@ class Group:
         for tensor, value in zip(more, sums[1 + len(grads) :]):
             tensor.copy_(value.view_as(tensor))
 
-    def follow_first(self, tensors: Mapping[str, Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Everyone takes process 0's values: machines of different kinds round differently and
         drift apart.
         """
@@ -178,14 +181,14 @@ def joined() -> Group | None:
     """
     if dist.is_available() and dist.is_initialized():
         return Group() if dist.get_world_size() > 1 else None
-    rank, size = _number("RANK"), _number("WORLD_SIZE")
-    if size is None or size == 1:
+    rank, world_size = _number("RANK"), _number("WORLD_SIZE")
+    if world_size is None or world_size == 1:
         return None
     missing = [name for name in VARIABLES if name not in os.environ]
-    if missing or rank is None or not 0 <= rank < size:
+    if missing or rank is None or not 0 <= rank < world_size:
         raise ValueError(
-            f"WORLD_SIZE is {size}, and RANK is {os.environ.get('RANK')!r}: training together needs"
-            f" {', '.join(VARIABLES)} with RANK from 0 to WORLD_SIZE - 1"
+            f"WORLD_SIZE is {world_size}, and RANK is {os.environ.get('RANK')!r}: training"
+            f" together needs {', '.join(VARIABLES)} with RANK from 0 to WORLD_SIZE - 1"
             + (f"; {', '.join(missing)} missing" if missing else "")
             + "; start it with torchrun, or unset WORLD_SIZE"
         )
@@ -198,7 +201,7 @@ def joined() -> Group | None:
         )
     except (RuntimeError, dist.DistError) as error:
         raise ValueError(
-            f"process {rank} found no group of {size} at"
+            f"process {rank} found no group of {world_size} at"
             f" {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} within {JOIN_S:g} s"
             f" ({str(error).splitlines()[0]}); are all of them started?"
         ) from None
@@ -214,5 +217,5 @@ def leave(group: Group | None) -> None:
 def _number(name: str) -> int | None:
     text = os.environ.get(name)
     if text is not None and not text.strip().lstrip("-").isdigit():
-        raise ValueError(f"the environment variable {name} is {text!r}: a whole number is needed")
+        raise ValueError(f"the environment variable {name}: expected an integer, got {text!r}")
     return None if text is None else int(text)

@@ -76,12 +76,12 @@ class Options:
     checkpoint_every: int = option(200, "updates between checkpoints", low=1, high=1_000_000)
     wer_every: int = option(
         500,
-        "updates between word errors on held-out speech in the curves; 0 = none",
+        "updates between measurements of WER on held-out speech in the curves; 0 = none",
         low=0,
         high=1_000_000,
     )
     wer_seconds: float = option(
-        120.0, "held-out speech for those word errors", unit="s", low=1.0, high=100_000.0
+        120.0, "held-out speech for that WER", unit="s", low=1.0, high=100_000.0
     )
     snapshots: int = option(
         2, "block ranks kept along the way, for the Layers page", low=0, high=20

@@ -1,10 +1,9 @@
-"""The one training loop: passes of a method, one optimizer step, an averaged copy, curves,
-checkpoints. Names no method.
+"""The one training loop: batch after batch, curves, checkpoints. How one update is made is the
+learner's (core/training/learner.py).
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -13,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import safetensors.numpy
 import torch
 from torch import Tensor
@@ -21,19 +19,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from core import paths
 from core.common import writing
-from core.common.hardware import native_bf16
-from core.common.randomness import utterance_rng
-from core.data.batches import Batch, Batches
-from core.layers.dropout import Noise, uniform
-from core.methods.base import Method, Pass, Results
-from core.models.base import Model, Output, with_weights
+from core.data.batches import Batches
+from core.methods.base import Method, Results
+from core.models.base import Model
 from core.records import Interrupted, ProgressCallback
 from core.sparsity import blocks
 from core.storage import metrics as history
-from core.training import checkpoints, dealing, intermediate
-from core.training.consistency import VIEWS, consistency_loss
+from core.training import checkpoints
 from core.training.distributed import Group
-from core.training.muon import Muon
+from core.training.learner import Learner
 from core.training.options import Options, learning_rate
 
 Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, facts
@@ -44,9 +38,9 @@ Listen = Callable[
 ]  # (model, weights, gates=, head=) -> {corpus: word error rate} on held-out speech
 
 
-class Trainer:
-    """One run in progress. `stop` may be set from a signal handler. `listen` measures word errors
-    for the curves, if given.
+class Trainer(Learner):
+    """One run in progress. `stop` may be set from a signal handler. `listen` measures WER for the
+    curves, if given.
 
     In a group of processes `batches` gives this one's parts, and only process 0 needs to listen.
     """
@@ -62,196 +56,16 @@ class Trainer:
         listen: Listen | None = None,
         group: Group | None = None,
     ):
-        self.listen, self.group, self.keeps = listen, group, group is None or group.keeps
-        self.model, self.method, self.batches, self.o, self.seed, self.folder = (
-            model,
-            method,
-            batches,
-            options,
-            seed,
-            folder,
-        )
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device == "cpu":
-            torch.set_num_threads(
-                options.threads
-                if group is None
-                else max(1, min(options.threads, (os.cpu_count() or 1) // group.here))
-            )
-        if options.consistency and not model.posteriors:
-            raise ValueError(
-                "training.consistency compares the token probabilities of every frame, and this"
-                " model has none (they depend on the tokens before): leave it at 0"
-            )
-        self.intermediate = intermediate.chosen(options.intermediate, model, method.anatomy)
-        self.model.to(self.device).train()
-        self.bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16())
-        self.parameters = dict(model.named_parameters())
-        self.optimizers = self._optimizers([*method.parameters()])
-        self.averaged = {n: p.detach().clone() for n, p in self.parameters.items()}
-        self.step, self.epoch, self.position = 0, 0, 0
-        self.seconds_heard, self.seconds_spent, self.stop = 0.0, 0.0, False
-        self.stop_agreed = (
-            False  # in a group: everyone knows that one was asked to stop, at the same update
-        )
-        self.sums, self.rounded = dict[str, list[Tensor]](), dict[str, Tensor]()
+        super().__init__(model, method, options, seed, group)
+        self.batches, self.folder, self.listen = batches, folder, listen
+        self.keeps = group is None or group.keeps
+        self.position = 0  # batches of this epoch that are done
+        self.seconds_heard, self.seconds_spent = 0.0, 0.0
         self.board: SummaryWriter | None = None
 
-    def _optimizers(self, extra: list[torch.nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
-        """{name: optimizer}; the name is where a checkpoint keeps its state."""
-        units = (
-            {f"{u.name}.weight" for u in self.method.anatomy.units}
-            if self.o.optimizer == "muon"
-            else set()
-        )
-        matrices = [p for n, p in self.parameters.items() if n in units]
-        others = [p for n, p in self.parameters.items() if n not in units] + extra
-        made: dict[str, torch.optim.Optimizer] = {
-            "optimizer": torch.optim.AdamW(
-                others,
-                lr=self.o.peak_lr,
-                weight_decay=self.o.weight_decay,
-                betas=(0.9, 0.98),
-                fused=True,
-            )
-        }
-        if matrices:
-            made["muon"] = Muon(
-                matrices,
-                self.o.peak_lr,
-                self.o.weight_decay,
-                torch.bfloat16 if self.bf16 else torch.float32,
-            )
-        return made
-
-    # one update
-
-    def run_pass(
-        self, a_pass: Pass, batch: Batch, chunk: int, teacher: Output | None, index: int
-    ) -> tuple[Output, Tensor]:
-        """Forward and backward of one pass -> (output, loss per frame; its sum in a group). Its
-        gradient is added to the parameters'.
-        """
-        multipliers = self.method.mask(a_pass.subnet, self.step)
-        weights = blocks.masked(self.parameters, multipliers, self.rounded)
-        generators = [utterance_rng(self.seed, self.epoch, i, f"pass {index}") for i in batch.ids]
-        rate = self.model.options.dropout * a_pass.dropout
-        noise = (
-            Noise(uniform(generators, self.model.noise_width, self.device), rate) if rate else None
-        )
-        gates = self.method.gates(a_pass.subnet, self.step) | self._dropped(a_pass, generators)
-
-        def both(model: Model) -> tuple[Output, Tensor]:
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-                output = model(
-                    batch.features,
-                    batch.lengths,
-                    chunk=chunk,
-                    gates=gates,
-                    noise=noise,
-                    head=a_pass.head,
-                    taps=(*a_pass.taps, *self.intermediate.taps),
-                )
-            # a group divides when all have added theirs, by the frames of the whole batch
-            frames = output.lengths.sum() if self.group is None else a_pass.share
-            loss = self.method.loss(a_pass, output, batch, teacher)
-            loss = self.intermediate.mixed(loss, model, output, batch, a_pass.head)
-            if self.o.consistency:
-                loss = loss + self.o.consistency * consistency_loss(
-                    output.log_probs, output.lengths
-                )
-            return output, loss / frames
-
-        output, loss = with_weights(self.model, weights, both)
-        (a_pass.weight * loss).backward()
-        return output.detached(), loss.detach()
-
-    def _dropped(self, a_pass: Pass, generators: list[np.random.Generator]) -> dict[str, Tensor]:
-        """Stochastic depth: a 0/1 gate [B] for every branch the pass may leave out, scaled to keep
-        its mean.
-        """
-        gates = [
-            [float(g.random() >= p) / (1 - p) for g in generators]
-            for p in a_pass.drop_branches.values()
-        ]
-        return dict(zip(a_pass.drop_branches, torch.tensor(gates).to(self.device)))
-
-    def update(self, batch: Batch) -> None:
-        """One step of the optimizer on the summed gradients of all passes."""
-        rng = np.random.Generator(np.random.Philox(key=[self.seed + 1, self.step]))
-        chunk = round(int(rng.choice(self.o.chunks_ms)) / self.method.anatomy.frame_ms)
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        # as autocast would make them in every pass; not where the loss reads weights in fp32
-        self.rounded = (
-            blocks.rounded(self.parameters, self.method.anatomy.units)
-            if self.bf16 and self.model.posteriors
-            else {}
-        )
-        plan = self.method.plan(self.step)
-        parts = dealing.dealt(plan, batch, rng, VIEWS if self.o.consistency else 1)
-        outputs, losses = list[Output | None](), list[Tensor | None]()
-        for index, (a_pass, part) in enumerate(zip(plan, parts)):
-            output = loss = None
-            if part.ids:  # a small batch may leave a process, or a pass, without a part
-                teacher = None if a_pass.teacher is None else outputs[a_pass.teacher]
-                output, loss = self.run_pass(a_pass, part, chunk, teacher, index)
-            outputs.append(output)
-            losses.append(loss)
-        if self.group is not None:
-            losses = self._with_others(self.group, plan, outputs, losses)
-        for a_pass, loss in zip(plan, losses):
-            if loss is not None:
-                self.sums.setdefault(a_pass.name, []).append(loss)
-        penalty = self.method.penalty(self.step)
-        if penalty is not None:
-            penalty.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.o.clip)
-        if not torch.isfinite(norm):
-            raise ValueError(
-                f"the gradient is not finite at update {self.step}: lower training.peak_lr "
-                f"(now {self.o.peak_lr}) and start again"
-            )
-        for name, optimizer in self.optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.step, self.o) * (
-                    self.o.muon_rate if name == "muon" else 1.0
-                )
-            optimizer.step()
-        self.method.after_step(self.step)
-        decay = min(self.o.average, (1 + self.step) / (10 + self.step))  # short memory at the start
-        torch._foreach_lerp_(
-            list(self.averaged.values()), [p.detach() for p in self.parameters.values()], 1 - decay
-        )
-        self.step += 1
-
-    def _with_others(
-        self,
-        group: Group,
-        plan: list[Pass],
-        outputs: list[Output | None],
-        losses: list[Tensor | None],
-    ) -> list[Tensor | None]:
-        """Gradients become those of the whole batch, per frame -> losses per frame of the whole
-        batch, one a pass; None for a pass that had no part of it anywhere.
-        """
-        sums = [0.0 if loss is None else float(loss) * p.share for p, loss in zip(plan, losses)]
-        frames = [0.0 if output is None else float(output.lengths.sum()) for output in outputs]
-        told = torch.tensor([float(self.stop), *sums, *frames], device=self.device)
-        parameters = [*self.parameters.values(), *self.method.parameters()]
-        group.add_up(parameters, [told, *self.method.sums()])
-        whole, heard = told[1:].chunk(2)
-        torch._foreach_div_(
-            [p.grad for p in parameters if p.grad is not None], dealing.frames(plan, heard)
-        )
-        self.stop_agreed = bool(told[0] > 0)
-        return [loss / n if n > 0 else None for loss, n in zip(whole, heard)]
-
-    # the run
-
-    def run(self, report: ProgressCallback) -> None:
+    def run(self, progress: ProgressCallback) -> None:
         """Train from the present step to the last; raises Interrupted when asked to stop (SIGTERM
-        or report says no).
+        or progress says no).
         """
         assert self.batches is not None  # only dry runs have none, and update() alone
         self._obey_sigterm()
@@ -261,11 +75,11 @@ class Trainer:
             else None
         )
         snapshots = {
-            round(self.o.updates * (i + 1) / (self.o.snapshots + 1))
-            for i in range(self.o.snapshots)
+            round(self.options.updates * (i + 1) / (self.options.snapshots + 1))
+            for i in range(self.options.snapshots)
         }
         began, at = time.monotonic(), self.step
-        while self.step < self.o.updates:
+        while self.step < self.options.updates:
             for batch in self.batches.iterate(self.epoch, self.position):
                 started = time.monotonic()
                 self.update(batch.to(self.device))
@@ -274,23 +88,25 @@ class Trainer:
                 self.seconds_spent += time.monotonic() - started
                 if self.step in snapshots and self.keeps:
                     self.write_ranks(self.step)
-                if self.step % self.o.log_every == 0 or self.step == self.o.updates:
+                if self.step % self.options.log_every == 0 or self.step == self.options.updates:
                     left = (
-                        (time.monotonic() - began) / (self.step - at) * (self.o.updates - self.step)
+                        (time.monotonic() - began)
+                        / (self.step - at)
+                        * (self.options.updates - self.step)
                     )
-                    goes_on = report(
-                        self.step / self.o.updates, self.log(), left
+                    goes_on = progress(
+                        self.step / self.options.updates, self.log(), left
                     )  # SIGTERM may come meanwhile
                     self.stop = self.stop or not goes_on
                 stop = self.stop if self.group is None else self.stop_agreed
-                if stop or self.step % self.o.checkpoint_every == 0:
+                if stop or self.step % self.options.checkpoint_every == 0:
                     self.checkpoint()
                 if stop:
                     raise Interrupted(
-                        f"stopped at update {self.step} of {self.o.updates}; the checkpoint is"
-                        " written"
+                        f"stopped at update {self.step} of {self.options.updates}; the checkpoint"
+                        " is written"
                     )
-                if self.step >= self.o.updates:
+                if self.step >= self.options.updates:
                     return
             self.epoch, self.position = self.epoch + 1, 0
 
@@ -315,14 +131,14 @@ class Trainer:
             "step": self.step,
             "epoch": self.epoch,
             "loss": losses,
-            "lr": learning_rate(self.step - 1, self.o),
+            "lr": learning_rate(self.step - 1, self.options),
             "audio_hours": self.seconds_heard / 3600,
             "hours": self.seconds_spent / 3600,
         }
-        every, before = self.o.wer_every, self.step - self.o.log_every
-        if every and (self.step // every > before // every or self.step == self.o.updates):
-            heard = {"wer": self.word_errors()} if self.listen else {}
-            row |= heard if self.group is None else self.group.of_first(heard)
+        every, before = self.options.wer_every, self.step - self.options.log_every
+        if every and (self.step // every > before // every or self.step == self.options.updates):
+            measured = {"wer": self.word_errors()} if self.listen else {}
+            row |= measured if self.group is None else self.group.broadcast(measured)
         if self.keeps:
             history.append_metrics(self.folder, row)
         if self.board:
@@ -338,15 +154,15 @@ class Trainer:
             rate = "PER" if phonemes else "WER"
             said += f"; {rate}, {name}: " + ", ".join(f"{c} {v:.1%}" for c, v in rates.items())
         return (
-            f"update {self.step}/{self.o.updates}, loss per frame: {said}; {row['audio_hours']:.1f}"
-            " h of training audio"
+            f"update {self.step}/{self.options.updates}, loss per frame: {said};"
+            f" {row['audio_hours']:.1f} h of training audio"
         )
 
     def word_errors(self) -> dict[str, dict[str, float]]:
         """{pass: {corpus: WER}} of the averaged weights under the masks of now, for passes that are
         the same every step.
         """
-        step = min(self.step, self.o.updates - 1)
+        step = min(self.step, self.options.updates - 1)
         assert self.listen is not None  # asked by log(), which looks
         return {
             p.name: self.listen(
@@ -359,26 +175,19 @@ class Trainer:
             if not p.drawn
         }
 
-    def restart_average(self) -> None:
-        """The average begins at the present weights (after init_from)."""
-        for name, parameter in self.parameters.items():
-            self.averaged[name].copy_(parameter.detach())
-
-    # state
-
     def checkpoint(self) -> None:
-        own = checkpoints.with_prefix
+        prefixed = checkpoints.with_prefix
         extra = {str(i): p for i, p in enumerate(self.method.parameters())}
         tensors = (
-            own("model", self.parameters)
-            | own("averaged", self.averaged)
-            | own("method", self.method.state())
-            | own("extra", extra)
+            prefixed("model", self.parameters)
+            | prefixed("averaged", self.averaged)
+            | prefixed("method", self.method.state())
+            | prefixed("extra", extra)
         )
         for name, optimizer in self.optimizers.items():
-            tensors |= own(name, checkpoints.optimizer_tensors(optimizer))
+            tensors |= prefixed(name, checkpoints.optimizer_tensors(optimizer))
         if self.group is not None:
-            self.group.follow_first(tensors)
+            self.group.broadcast_tensors(tensors)
         if not self.keeps:
             return
         facts = {n: getattr(self, n) for n in COUNTERS}

@@ -20,15 +20,16 @@ def arms_kept_table(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     columns: dict[str, dict[str, float]] = {}
     for arm, records in arms.items():
         for size in records[0].get("sizes", {}):
-            result = [
+            branches = [
                 r["sizes"][size]["branches"]
                 for r in records
                 if "branches" in r["sizes"].get(size, {})
             ]
-            if any(kept < many for item in result for kept, many in item.values()):
+            if any(kept < many for counts in branches for kept, many in counts.values()):
                 columns[f"{arm}: {size}"] = {
-                    kind: sum(item[kind][0] / item[kind][1] for item in result) / len(result)
-                    for kind in result[0]
+                    kind: sum(counts[kind][0] / counts[kind][1] for counts in branches)
+                    / len(branches)
+                    for kind in branches[0]
                 }
     return pd.DataFrame(columns)
 
@@ -53,20 +54,24 @@ def arms_points(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     rows = []
     for arm, records in arms.items():
         for size in records[0].get("sizes", {}):
-            result = [r["sizes"][size] for r in records if "speakers" in r["sizes"].get(size, {})]
-            if len(result) < len(records):
+            trainings = [
+                r["sizes"][size] for r in records if "speakers" in r["sizes"].get(size, {})
+            ]
+            if len(trainings) < len(records):
                 continue
             wers = [
                 100
-                * sum(s[2] for s in item["speakers"].values())
-                / sum(s[3] for s in item["speakers"].values())
-                for item in result
+                * sum(s[2] for s in training["speakers"].values())
+                / sum(s[3] for s in training["speakers"].values())
+                for training in trainings
             ]
             rows.append(
                 {
                     "arm": arm,
                     "size": size,
-                    "megabytes": sum(item["file_bytes"] for item in result) / len(result) / 1e6,
+                    "megabytes": sum(training["file_bytes"] for training in trainings)
+                    / len(trainings)
+                    / 1e6,
                     "wer": sum(wers) / len(wers),
                     "low": min(wers),
                     "high": max(wers),

@@ -29,26 +29,26 @@ def envelope(samples: np.ndarray, columns: int = COLUMNS) -> tuple[np.ndarray, n
 
 
 def spectrogram(samples: np.ndarray, rate: int = 16000) -> tuple[np.ndarray, np.ndarray]:
-    """Energy in dB below the loudest point, float [BANDS, columns], and the bands' centres in Hz
+    """Energy in dB below the loudest point, float [BANDS, columns], and the bands' centers in Hz
     (mel-spaced).
     """
     samples = np.pad(samples, (0, max(0, WINDOW - len(samples))))
     last = len(samples) - WINDOW
     columns = max(1, min(FRAMES, last // 160 + 1))
-    centres = (np.arange(columns * LOOKS) + 0.5) / (columns * LOOKS) * last
-    frames = samples[centres.astype(int)[:, None] + np.arange(WINDOW)] * np.hanning(WINDOW)
+    centers = (np.arange(columns * LOOKS) + 0.5) / (columns * LOOKS) * last
+    frames = samples[centers.astype(int)[:, None] + np.arange(WINDOW)] * np.hanning(WINDOW)
     power = (
         (np.abs(np.fft.rfft(frames, axis=1)) ** 2).reshape(columns, LOOKS, -1).mean(1)
     )  # [columns, WINDOW/2+1]
     low, high = (2595 * np.log10(1 + f / 700) for f in (60.0, rate / 2))
     edges = 700 * (10 ** (np.linspace(low, high, BANDS + 1) / 2595) - 1)
-    centres_hz = (edges[1:] + edges[:-1]) / 2
+    centers_hz = (edges[1:] + edges[:-1]) / 2
     # narrow low bands fall between two spectral lines, so bands are read by interpolation and not
     # summed
     lines = np.fft.rfftfreq(WINDOW, 1 / rate)
-    bands = np.stack([np.interp(centres_hz, lines, row) for row in power], axis=1)
+    bands = np.stack([np.interp(centers_hz, lines, row) for row in power], axis=1)
     level = 10 * np.log10(bands + 1e-10)
-    return level - level.max(), centres_hz
+    return level - level.max(), centers_hz
 
 
 def wave_figure(samples: np.ndarray, rate: int = 16000) -> go.Figure:

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core import cost
-from core.records import KINDS, Anatomy, Origin, Subnet
+from core.records import BRANCH_KINDS, Anatomy, Origin, Subnet
 from dashboard.charts.layers import branch_name
 
 # sizes that nothing chose: uniform keeps all alike, the others are what searches are held against
@@ -66,7 +66,7 @@ def kept_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
         if subnet.sparsity <= 0 or subnet.origin in UNCHOSEN:
             continue
         kept = dict(zip(anatomy.units, cost.counts(anatomy, subnet.keep)))
-        kinds = [k for k in KINDS if any(u.kind == k for u in anatomy.units)]
+        kinds = [k for k in BRANCH_KINDS if any(u.kind == k for u in anatomy.units)]
         columns[f"{subnet.name}: {100 * subnet.sparsity:.0f} % sparsity"] = {
             kind: (
                 sum(n for u, n in kept.items() if u.kind == kind)
@@ -198,7 +198,7 @@ def parts_sentence(table: pd.DataFrame) -> str:
     return "; ".join(facts) + "."
 
 
-def claims_table(result: list[dict[str, Any]]) -> pd.DataFrame:
+def claims_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The claims as sentences; the verdict stands first, for a phone shows two columns."""
 
     def more(row: dict[str, Any]) -> str:
@@ -226,6 +226,6 @@ def claims_table(result: list[dict[str, Any]]) -> pd.DataFrame:
                     for part, name, digits in SPENT
                 },
             }
-            for row in result
+            for row in rows
         ]
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.charts.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
+from dashboard.charts.looks import BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 from dashboard.markdown import plot_text
 
 POINTS = 300  # per line; longer histories are averaged
@@ -22,7 +22,7 @@ LINES = (
     (PURPLE, "dashdot"),
     (VERMILLION, "longdash"),
     (SKY, "longdashdot"),
-    (GREY, "solid"),
+    (GRAY, "solid"),
 )
 ON_DARK = {
     BLUE: SKY,
@@ -45,16 +45,16 @@ def flat(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
     """Nested metrics as one level, {"wer": {"dense": 0.1}} -> {"wer_dense": 0.1}; finite numbers
     only.
     """
-    result: dict[str, float] = {}
+    values: dict[str, float] = {}
     for key, value in row.items():
         name = f"{prefix}_{key}" if prefix else str(key)
         if isinstance(value, dict):
-            result |= flat(value, name)
+            values |= flat(value, name)
         elif (
             isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         ):
-            result[name] = float(value)
-    return result
+            values[name] = float(value)
+    return values
 
 
 def series(
@@ -76,11 +76,13 @@ def series(
             rest = " ".join(part for part in parts if part != word)
             line = " ".join(str(part) for part in (about, rest) if part) or "all passes together"
             points.setdefault(line, []).append((numbers.get(over, float(number)), value))
-    return {line: thin(np.array(result)) for line, result in list(points.items())[:MOST_LINES]}
+    return {
+        line: thin(np.array(line_points)) for line, line_points in list(points.items())[:MOST_LINES]
+    }
 
 
 def thin(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most POINTS means of neighbouring points [n, 2]."""
+    """At most POINTS means of neighboring points [n, 2]."""
     pieces = np.array_split(points, POINTS) if len(points) > POINTS else points[:, None]
     means = np.array([piece.mean(0) for piece in pieces])
     return means[:, 0].round(2).astype(np.float32), means[:, 1].astype(np.float32)

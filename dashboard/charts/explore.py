@@ -113,15 +113,17 @@ def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
     """The points that have a value on this axis, sorted by it; adds x, on_front (of all), beaten
     (by its method).
     """
-    result = points[points[axis.column].notna()].reset_index(drop=True)
-    result["x"] = result[axis.column].astype(float) / axis.divisor
-    result["on_front"] = pareto(result["x"].to_numpy(), result["wer"].to_numpy())
-    result["beaten"] = True  # by a size of the same method: what is drawn faint
-    for _, rows in result.groupby("method"):
+    points_with_axis = points[points[axis.column].notna()].reset_index(drop=True)
+    points_with_axis["x"] = points_with_axis[axis.column].astype(float) / axis.divisor
+    points_with_axis["on_front"] = pareto(
+        points_with_axis["x"].to_numpy(), points_with_axis["wer"].to_numpy()
+    )
+    points_with_axis["beaten"] = True  # by a size of the same method: what is drawn faint
+    for _, rows in points_with_axis.groupby("method"):
         x, wer = rows["x"].to_numpy(), rows["wer"].to_numpy()
         better = (x <= (1 + SAME_SIZE) * x[:, None]) & (wer < wer[:, None])  # [beaten, by]
-        result.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
-    return result.sort_values(["x", "wer"]).reset_index(drop=True)
+        points_with_axis.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
+    return points_with_axis.sort_values(["x", "wer"]).reset_index(drop=True)
 
 
 def condition_words(condition: tuple) -> str:

@@ -1,6 +1,6 @@
 """DataFrames and masks to Plotly figures for the Layers page; no Streamlit, no files, no torch.
 
-Colors: Okabe and Ito's for kinds and masks, cividis (readable by color-blind people and in grey)
+Colors: Okabe and Ito's for kinds and masks, cividis (readable by color-blind people and in gray)
 for shares.
 """
 
@@ -11,8 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core import cost
-from core.records import KINDS, Anatomy, Subnet
-from dashboard.charts.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from core.records import BRANCH_KINDS, Anatomy, Subnet
+from dashboard.charts.looks import BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 
 KIND_STYLE = {
     "feed-forward": (BLUE, "circle"),
@@ -22,7 +22,7 @@ KIND_STYLE = {
     "recurrent": (BLUE, "hexagon"),
     "projection": (ORANGE, "cross"),
     "predictor": (PURPLE, "triangle-up"),
-    "joiner": (GREY, "x"),
+    "joiner": (GRAY, "x"),
 }
 PLAIN = {"margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False}
 CONFIG = {"displaylogo": False, "displayModeBar": False}
@@ -100,8 +100,8 @@ def kinds_figure(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     """Zeros in % over the layers, a line per kind."""
     figure = go.Figure()
     summed = kind_table(table)
-    for kind in [k for k in KINDS if k in set(summed["kind"])] + sorted(
-        set(summed["kind"]) - set(KINDS)
+    for kind in [k for k in BRANCH_KINDS if k in set(summed["kind"])] + sorted(
+        set(summed["kind"]) - set(BRANCH_KINDS)
     ):
         rows = summed[summed["kind"] == kind]
         color, marker = KIND_STYLE.get(kind, (ORANGE, "cross"))

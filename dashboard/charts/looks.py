@@ -9,7 +9,7 @@ from dataclasses import replace
 from core.registry import catalog, plugins
 from core.registry.cards import Display
 
-BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GREY = (
+BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GRAY = (
     "#0072B2",
     "#56B4E9",
     "#009E73",
@@ -23,14 +23,14 @@ BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GREY = (
 
 SPARE = (
     (ORANGE, "cross"),
-    (GREY, "x"),
+    (GRAY, "x"),
     (YELLOW, "hexagon"),
     (VERMILLION, "square-open"),
     (GREEN, "diamond-open"),
     (PURPLE, "triangle-up-open"),
     (SKY, "star"),
     (ORANGE, "cross-open"),
-    (GREY, "x-open"),
+    (GRAY, "x-open"),
     (YELLOW, "hexagon-open"),
     (SKY, "star-open"),
     (BLUE, "circle-open"),

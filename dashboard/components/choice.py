@@ -124,7 +124,7 @@ def empty_state() -> None:
 
 
 def record(chosen: Chosen) -> Subnet:
-    """The chosen subnet itself, mixed from its neighbours when it is one between measured sizes.
+    """The chosen subnet itself, mixed from its neighbors when it is one between measured sizes.
 
     Raises ValueError with a sentence for the visitor when it cannot be read."""
     percent = between_percent(chosen.subnet)

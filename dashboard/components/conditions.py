@@ -51,8 +51,8 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
     rows measured under exactly these.
     """
     run = chosen.run
-    own = points[points["run"] == run]
-    splits = sorted((own if len(own) else points)["split"].unique(), key=test_sets.name)
+    of_run = points[points["run"] == run]
+    splits = sorted((of_run if len(of_run) else points)["split"].unique(), key=test_sets.name)
     if not splits:
         pick_run(chosen)
         return points
@@ -69,19 +69,21 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
             index=splits.index(first),
             format_func=test_sets.name,
         )
-        tested = own[own["split"] == split] if len(own) else points[points["split"] == split]
-        found = measurements.conditions(tested)
+        tested = (
+            of_run[of_run["split"] == split] if len(of_run) else points[points["split"] == split]
+        )
+        choices = measurements.conditions(tested)
         condition = st.selectbox(
             "Streaming mode",
-            found,
+            choices,
             key=f"condition:{run}:{split}",
             format_func=test_sets.mode,
-            index=_headline(found),
+            index=_headline(choices),
         )
     return measurements.same_condition(points, split, condition)
 
 
-def _headline(result: list[tuple]) -> int:
+def _headline(choices: list[tuple]) -> int:
     """320 ms chunks, greedy, no language model come first where they were measured."""
-    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in result]
+    scores = [(value[0] == 320.0) * 2 + (value[3] == "greedy") for value in choices]
     return scores.index(max(scores)) if scores else 0

@@ -22,7 +22,7 @@ BOX = "line-height:1.9;overflow-wrap:anywhere;white-space:normal;font-size:1.05r
 
 
 @dataclass(frozen=True)
-class Piece:
+class Edit:
     """One step of an alignment: kind is same | substituted | deleted | inserted; an absent side is
     ''.
     """
@@ -32,18 +32,18 @@ class Piece:
     hypothesis: str
 
 
-def align(reference: str, hypothesis: str) -> list[Piece]:
+def align(reference: str, hypothesis: str) -> list[Edit]:
     """The fewest word edits that turn `reference` into `hypothesis` (Levenshtein over words, by
     jiwer).
     """
     expected, spoken = reference.split(), hypothesis.split()
     if not expected:  # jiwer refuses an empty reference
-        return [Piece("inserted", "", word) for word in spoken]
+        return [Edit("inserted", "", word) for word in spoken]
     if not spoken:
-        return [Piece("deleted", word, "") for word in expected]
+        return [Edit("deleted", word, "") for word in expected]
     import jiwer  # ~0.1 s, so only when there is something to compare
 
-    pieces: list[Piece] = []
+    pieces: list[Edit] = []
     for chunk in jiwer.process_words(" ".join(expected), " ".join(spoken)).alignments[0]:
         left = expected[chunk.ref_start_idx : chunk.ref_end_idx]
         right = spoken[chunk.hyp_start_idx : chunk.hyp_end_idx]
@@ -54,27 +54,27 @@ def align(reference: str, hypothesis: str) -> list[Piece]:
             "insert": "inserted",
         }[chunk.type]
         if kind in ("same", "substituted"):
-            pieces += [Piece(kind, a, b) for a, b in zip(left, right)]
+            pieces += [Edit(kind, a, b) for a, b in zip(left, right)]
         else:
-            pieces += [Piece(kind, word, "") for word in left] + [
-                Piece(kind, "", word) for word in right
+            pieces += [Edit(kind, word, "") for word in left] + [
+                Edit(kind, "", word) for word in right
             ]
     return pieces
 
 
-def counts(pieces: list[Piece]) -> dict[str, int]:
+def counts(pieces: list[Edit]) -> dict[str, int]:
     """{"words", "substituted", "deleted", "inserted"}; words are those of the reference."""
-    result = {kind: sum(piece.kind == kind for piece in pieces) for kind in STYLES}
-    return {"words": sum(piece.kind != "inserted" for piece in pieces)} | result
+    by_kind = {kind: sum(piece.kind == kind for piece in pieces) for kind in STYLES}
+    return {"words": sum(piece.kind != "inserted" for piece in pieces)} | by_kind
 
 
-def error_rate(pieces: list[Piece]) -> float | None:
+def error_rate(pieces: list[Edit]) -> float | None:
     """Word error rate, 0..1 and above; None when the reference holds no word."""
-    result = counts(pieces)
-    return sum(result[kind] for kind in STYLES) / result["words"] if result["words"] else None
+    by_kind = counts(pieces)
+    return sum(by_kind[kind] for kind in STYLES) / by_kind["words"] if by_kind["words"] else None
 
 
-def markup(pieces: list[Piece]) -> str:
+def markup(pieces: list[Edit]) -> str:
     """The alignment as HTML: every word escaped, so text that looks like tags is shown and not
     obeyed.
     """
@@ -83,7 +83,7 @@ def markup(pieces: list[Piece]) -> str:
     return f'<div dir="auto" style="{BOX}">{" ".join(_word(piece) for piece in pieces)}</div>'
 
 
-def _word(piece: Piece) -> str:
+def _word(piece: Edit) -> str:
     expected, spoken = html.escape(piece.reference), html.escape(piece.hypothesis)
     if piece.kind == "same":
         return f"<span>{spoken}</span>"
@@ -109,7 +109,7 @@ def legend() -> str:
     return f'<div style="line-height:2;font-size:.85rem">{" &nbsp; ".join(shown)}</div>'
 
 
-def sentence(pieces: list[Piece]) -> str:
+def sentence(pieces: list[Edit]) -> str:
     """The same in words, e.g. '2 of 8 words differ (1 substituted, 1 deleted, 0 inserted): 25.0 %
     word error rate.'
     """

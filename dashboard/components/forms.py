@@ -96,7 +96,7 @@ def parse(option: CardOption, written: str, where: str) -> Any:
             value = json.loads(text)
         except ValueError:
             raise ValueError(
-                f"{where} must be {option.type}, but {written!r} came; {hint(option)}"
+                f"{where}: expected {option.type}, got {written!r}; {hint(option)}"
             ) from None
     return plugins.check_value(where, option.type, value, option.low, option.high, option.choices)
 
@@ -111,15 +111,15 @@ def _structure(option: CardOption, text: str, where: str) -> Any:
             continue
     example = '{"name": 1.5}' if option.type.startswith("dict") else '["first", "second"]'
     raise ValueError(
-        f"{where} must be {option.type} written as JSON or TOML, for example {example}, but"
-        f" {text!r} came"
+        f"{where}: expected {option.type} written as JSON or TOML, for example {example},"
+        f" got {text!r}"
     )
 
 
 def step(option: CardOption) -> float:
     """A sensible step of a number: a tenth of the default's power of ten."""
-    size = abs(option.default) or (abs(option.high) if option.high else 1.0)
-    return 10.0 ** (math.floor(math.log10(size)) - 1)
+    magnitude = abs(option.default) or (abs(option.high) if option.high else 1.0)
+    return 10.0 ** (math.floor(math.log10(magnitude)) - 1)
 
 
 def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -> tuple[Any, str]:
@@ -213,4 +213,4 @@ def _written(value: Any) -> Any:
     """Without None, which TOML does not have, and without empty tables."""
     if isinstance(value, dict):
         return {k: _written(v) for k, v in value.items() if v not in (None, {})}
-    return [_written(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return [_written(nested) for nested in value] if isinstance(value, (list, tuple)) else value

@@ -20,11 +20,9 @@ KEPT_S = 5.0  # seconds until a cluster is asked again
 
 def addresses(jobs: Iterable[Job]) -> list[str]:
     """Where clusters are: the one of the environment, and those of the jobs that wait or run."""
-    result = [os.environ.get("RAY_API_SERVER_ADDRESS", "")]
-    result += [
-        job.settings.get("address", "") for job in jobs if job.state in ("queued", "running")
-    ]
-    return [address for address in dict.fromkeys(result) if address.startswith("http")]
+    known = [os.environ.get("RAY_API_SERVER_ADDRESS", "")]
+    known += [job.settings.get("address", "") for job in jobs if job.state in ("queued", "running")]
+    return [address for address in dict.fromkeys(known) if address.startswith("http")]
 
 
 @st.cache_data(ttl=KEPT_S, max_entries=8, show_spinner=False)
@@ -36,11 +34,11 @@ def nodes(address: str) -> tuple[list[ray_client.Node], str]:
         return [], str(problem)
 
 
-def gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"
+def gigabytes(byte_count: float) -> str:
+    return f"{byte_count / 1e9:.1f} GB"
 
 
-def table(result: list[ray_client.Node]) -> pd.DataFrame:
+def table(machines: list[ray_client.Node]) -> pd.DataFrame:
     """A row per machine."""
     return pd.DataFrame(
         [
@@ -54,7 +52,7 @@ def table(result: list[ray_client.Node]) -> pd.DataFrame:
                 ),
                 "runs": ", ".join(name.removeprefix("ray::") for name in node.running) or "nothing",
             }
-            for node in result
+            for node in machines
         ]
     )
 
@@ -63,17 +61,17 @@ def show(jobs: list[Job]) -> None:
     """A table for every cluster, under it which of these jobs are on which of its machines."""
     for address in addresses(jobs):
         st.subheader("Cluster")
-        result, problem = nodes(address)
+        machines, problem = nodes(address)
         if problem:
             st.warning(escape(problem))
             continue
-        alive = [node for node in result if node.alive]
+        alive = [node for node in machines if node.alive]
         gpus, processors = sum(len(node.gpus) for node in alive), sum(node.cpus for node in alive)
         st.caption(
             f"{escape(address)}: {len(alive)} machine{'s' if len(alive) != 1 else ''}, {gpus}"
             f" GPU{'s' if gpus != 1 else ''}, {processors:g} processors"
         )
-        st.dataframe(table(result), hide_index=True, width="stretch")
+        st.dataframe(table(machines), hide_index=True, width="stretch")
         for job in jobs:
             if (
                 job.state == "running"

@@ -29,72 +29,83 @@ def show_results(
     reference: str,
 ) -> None:
     st.subheader("Transcripts")
-    full = next((item for item in transcripts if item.subnet == "dense"), None)
-    ways = (["the reference"] if reference else []) + (
-        ["the dense subnet"] if full and len(transcripts) > 1 else []
-    )
-    way = (
-        st.segmented_control(
-            "Color the differences from",
-            ways,
-            default=ways[0],
-            required=True,
-            key=f"way.{len(ways)}.{bool(reference)}",
-        )
-        if ways
-        else None
-    )
-    if way:
-        st.html(diff.legend())
-    else:
+    dense = next((t for t in transcripts if t.subnet == "dense"), None)
+    if len(transcripts) == 1:
+        dense = None
+    target = _compare_with(reference, dense)
+    for column, transcript in zip(st.columns(len(transcripts)), transcripts):
+        with column.container(border=True):
+            _show(transcript, sizes[transcript.subnet].sparsity, target)
+    _show_conditions(transcripts[0].conditions)
+    downloads(run, name, transcripts, reference)
+
+
+def _compare_with(
+    reference: str, dense: transcription.Transcript | None
+) -> str | transcription.Transcript | None:
+    """What the visitor wants differences from: the reference, the dense subnet's transcript, or
+    None where there is neither.
+    """
+    targets: dict[str, str | transcription.Transcript] = {}
+    if reference:
+        targets["the reference"] = reference
+    if dense:
+        targets["the dense subnet"] = dense
+    if not targets:
         st.caption(
             "Type the reference, or add “dense” to the sizes, to see the differences in color."
         )
-    for column, item in zip(st.columns(len(transcripts)), transcripts):
-        with column.container(border=True):
-            st.markdown(
-                f"**{escape(item.subnet)}** &nbsp; :gray[{100 * sizes[item.subnet].sparsity:.0f} %"
-                " zeros]"
-            )
-            target = (
-                reference
-                if way == "the reference"
-                else full.text
-                if way and item is not full
-                else item.text
-            )
-            pieces = diff.align(target, item.text)
-            if not item.text:
-                st.caption("No speech found.")
-            st.html(diff.markup(pieces))
-            if way and target is not item.text:
-                st.markdown(diff.sentence(pieces))
-            st.caption(
-                f"{item.seconds:.2f} s of computing for {item.audio_seconds:.1f} s of sound: "
-                f"{speed_words(item.rtf)} (RTF {item.rtf:.3f})."
-            )
-    threads, decoder = (
-        transcripts[0].conditions.get("threads"),
-        transcripts[0].conditions.get("decoder", "greedy"),
+        return None
+    choice = st.segmented_control(
+        "Color the differences from",
+        list(targets),
+        default=next(iter(targets)),
+        required=True,
+        key=f"way.{len(targets)}.{bool(reference)}",
     )
+    st.html(diff.legend())
+    return targets[choice]
+
+
+def _show(
+    transcript: transcription.Transcript,
+    sparsity: float,
+    target: str | transcription.Transcript | None,
+) -> None:
+    st.markdown(f"**{escape(transcript.subnet)}** &nbsp; :gray[{100 * sparsity:.0f} % sparsity]")
+    compared = target is not None and target is not transcript
+    text = target.text if isinstance(target, transcription.Transcript) else target
+    pieces = diff.align(text if compared else transcript.text, transcript.text)
+    if not transcript.text:
+        st.caption("No speech found.")
+    st.html(diff.markup(pieces))
+    if compared:
+        st.markdown(diff.sentence(pieces))
+    st.caption(
+        f"{transcript.seconds:.2f} s of computing for {transcript.audio_seconds:.1f} s of sound: "
+        f"{speed_words(transcript.rtf)} (RTF {transcript.rtf:.3f})."
+    )
+
+
+def _show_conditions(conditions: dict) -> None:
+    threads, decoder = conditions.get("threads"), conditions.get("decoder", "greedy")
     if decoder != "greedy":
         st.caption(
             f"Words were found by {escape(decoder.replace('_', ' '))}; language model: "
-            f"{escape(transcripts[0].conditions['language_model'])}."
+            f"{escape(conditions['language_model'])}."
         )
     st.caption(
         "RTF is computing time divided by the length of the sound, smaller is faster"
         + (f"; {threads} processor thread{'s' if threads != 1 else ''}" if threads else "")
         + ". The sizes take turns on one machine, so small differences in time are chance."
     )
-    downloads(run, name, transcripts, reference)
 
 
 def downloads(
     run: str, name: str, transcripts: list[transcription.Transcript], reference: str
 ) -> None:
     lines = (
-        [f"{item.subnet}: {item.text}" for item in transcripts]
+        [f"{transcript.subnet}: {transcript.text}" for transcript in transcripts]
         if len(transcripts) > 1
         else [transcripts[0].text]
     )

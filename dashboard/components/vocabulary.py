@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import data
 from dashboard.markdown import escape
@@ -44,17 +45,25 @@ PATTERNS = (
 )
 
 
-def pick_way() -> transcription.Way:
-    """What the recognizer understands: open speech until somebody asks for something else."""
+def pick_way(place: DeltaGenerator) -> transcription.Way:
+    """What the recognizer understands, open speech until somebody asks for something else; the menu
+    stands in `place`, what belongs to a choice below.
+    """
     files = {path.name: path for path in transcription.language_models()}
-    name = st.selectbox("What it understands", [OPEN, COMMANDS, TYPED, *files, TOKENS], key="way")
-    st.caption(
-        escape(
-            UNDERSTOOD.get(
-                name, "Sentences like those of the text that this language model was made from."
+    name = place.selectbox(
+        "What it understands",
+        [OPEN, COMMANDS, TYPED, *files, TOKENS],
+        key="way",
+        help="  \n".join(f"**{title}**: {text}" for title, text in UNDERSTOOD.items()),
+    )
+    if name != OPEN:
+        st.caption(
+            escape(
+                UNDERSTOOD.get(
+                    name, "Sentences like those of the text that this language model was made from."
+                )
             )
         )
-    )
     if name == TOKENS:
         return transcription.Way(tokens=True)
     if name == COMMANDS:
@@ -73,7 +82,8 @@ def pick_way() -> transcription.Way:
         "Names and rare words to expect (optional)",
         key="hot_words",
         max_chars=1000,
-        help="Separated by commas. New words are pronounced by rule.",
+        placeholder="Names and rare words to expect, separated by commas (optional)",
+        label_visibility="collapsed",
     )
     hot_words = tuple(word.strip().lower() for word in typed.split(",") if word.strip())
     if name in files:

@@ -1,4 +1,6 @@
-"""Registers the live component with Streamlit and mounts it; the drawing is component.js."""
+"""Mounts the components of this folder: NAME.js draws, NAME.css is its look. The live page's is
+component.js.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +15,28 @@ MOUNT = '<div class="live"></div>'
 
 
 def source(name: str) -> str:
-    """The text of component.js or component.css."""
+    """The text of a file of this folder, such as component.js."""
     return (HERE / name).read_text(encoding="utf-8")
 
 
 @st.cache_resource(show_spinner=False)
-def _registered(changed: tuple[int, ...]) -> Any:
-    return st.components.v2.component(
-        "supernet_live", html=MOUNT, css=source("component.css"), js=source("component.js")
-    )
+def _registered(name: str, stem: str, html: str, changed: tuple[int, ...]) -> Any:
+    css, js = source(f"{stem}.css"), source(f"{stem}.js")
+    return st.components.v2.component(name, html=html, css=css, js=js)
+
+
+def mounted(name: str, stem: str, html: str) -> Any:
+    """The mounting command of the component that STEM.js draws into `html`, registered once."""
+    files = tuple((HERE / f"{stem}.{ending}").stat().st_mtime_ns for ending in ("js", "css"))
+    return _registered(name, stem, html, files)
 
 
 def live(payload: dict[str, Any], key: str, on_size: Callable[[], None]) -> None:
-    """Mount the component with a payload of data.py; `on_size` runs when a size was chosen, which
+    """Mount the live page with a payload of data.py; `on_size` runs when a size was chosen, which
     `chosen_size` then tells.
     """
-    files = tuple((HERE / name).stat().st_mtime_ns for name in ("component.js", "component.css"))
-    _registered(files)(key=key, data=payload, on_size_change=on_size, on_limits_change=lambda: None)
+    command = mounted("supernet_live", "component", MOUNT)
+    command(key=key, data=payload, on_size_change=on_size, on_limits_change=lambda: None)
 
 
 def chosen_size(key: str) -> tuple[float, str] | None:

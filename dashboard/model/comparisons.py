@@ -42,27 +42,27 @@ def claims() -> list[dict]:
     damaged.
     """
     file = paths.COMPARED / paths.CLAIMS
-    result = (
+    rows = (
         data.guard("comparison", "claims", _json_files, (str(file),), data.time_of(file))[0]
         if file.is_file()
         else []
     )
-    if not isinstance(result, list) or not all(
-        isinstance(row, dict) and set(row) >= CLAIM for row in result
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and set(row) >= CLAIM for row in rows
     ):
         raise ValueError(
             "The table of claims is of another version: `python -m core compare SET` writes it"
             " anew."
         )
-    return result
+    return rows
 
 
 def arms(name: str) -> dict[str, list[dict]]:
     """{arm: its trainings' records} of a comparison. ValueError when one is damaged."""
     files = tuple(map(str, sorted((paths.COMPARED / name).glob("*.json"))))
-    result: dict[str, list[dict]] = {}
+    by_arm: dict[str, list[dict]] = {}
     for record in data.guard(
         name, "trainings", _json_files, files, tuple(map(data.time_of, files))
     ):
-        result.setdefault(str(record.get("arm")), []).append({"seed": 0, "curve": [], **record})
-    return result
+        by_arm.setdefault(str(record.get("arm")), []).append({"seed": 0, "curve": [], **record})
+    return by_arm

@@ -14,7 +14,7 @@ from dashboard.markdown import escape
 
 @dataclass(frozen=True)
 class Limits:
-    """The most a device allows: MB on disk, ms per chunk (median), words wrong in %."""
+    """The most a device allows: MB on disk, ms per chunk (median), WER in %."""
 
     mb: float
     ms: float

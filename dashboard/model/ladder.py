@@ -50,16 +50,18 @@ def _rungs(run: str, key: tuple, split: str) -> list[Rung]:
     except ValueError:
         measured = set()
 
-    def quality(item: Subnet) -> tuple:
-        rank = ORIGINS.index(item.origin) if item.origin in ORIGINS else len(ORIGINS)
-        return (item.name not in measured, rank, item.name)
+    def quality(subnet: Subnet) -> tuple:
+        rank = ORIGINS.index(subnet.origin) if subnet.origin in ORIGINS else len(ORIGINS)
+        return (subnet.name not in measured, rank, subnet.name)
 
     chosen: list[Subnet] = []
-    for item in sorted(data.subnets(run).values(), key=quality):
-        far = all(abs(item.sparsity - other.sparsity) * 100 >= NEAR for other in chosen)
-        alone = round(100 * item.sparsity) not in {round(100 * other.sparsity) for other in chosen}
-        if far or alone and (item.sparsity == 0.0 or item.name in measured):
-            chosen.append(item)
+    for candidate in sorted(data.subnets(run).values(), key=quality):
+        far = all(abs(candidate.sparsity - other.sparsity) * 100 >= NEAR for other in chosen)
+        alone = round(100 * candidate.sparsity) not in {
+            round(100 * other.sparsity) for other in chosen
+        }
+        if far or alone and (candidate.sparsity == 0.0 or candidate.name in measured):
+            chosen.append(candidate)
     return [
         Rung(round(100 * s.sparsity), s.sparsity, s.name)
         for s in sorted(chosen, key=lambda s: s.sparsity)
@@ -70,13 +72,13 @@ def first_subnet(run: str) -> str:
     """The size a visitor sees first: the rung nearest to 70 % sparsity, else any stored size, else
     "dense".
     """
-    result = rungs(run)
-    if result:
-        return min(result, key=lambda rung: abs(rung.percent - 70)).name
+    stops = rungs(run)
+    if stops:
+        return min(stops, key=lambda rung: abs(rung.percent - 70)).name
     return next(iter(data.subnet_names(run)), "dense")
 
 
-def neighbours(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
+def neighbors(rungs: list[Rung], percent: float) -> tuple[Rung, Rung]:
     """The two rungs around `percent`. ValueError outside the ladder or on one rung alone."""
     below = [rung for rung in rungs if rung.percent <= percent]
     above = [rung for rung in rungs if rung.percent >= percent]
@@ -95,7 +97,7 @@ def mixable(run: str) -> bool:
 
 
 def between(run: str, percent: int) -> Subnet:
-    """The subnet with `percent` % sparsity mixed from its two neighbours on the ladder; nobody has
+    """The subnet with `percent` % sparsity mixed from its two neighbors on the ladder; nobody has
     measured it.
     """
     return data.guard(run, f"size at {percent} % sparsity", _between, run, percent, data.stamp(run))
@@ -103,11 +105,11 @@ def between(run: str, percent: int) -> Subnet:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _between(run: str, percent: int, key: tuple) -> Subnet:
-    low, high = neighbours(rungs(run), percent)
+    low, high = neighbors(rungs(run), percent)
     a, b = data.subnet(run, low.name), data.subnet(run, high.name)
     if a.ranks_sha256 != b.ranks_sha256 or a.head != b.head:
         raise ValueError(
-            f"its neighbours {a.name} and {b.name} were individually pruned: nothing lies between"
+            f"its neighbors {a.name} and {b.name} were individually pruned: nothing lies between"
             " them"
         )
     keep = cost.between(data.anatomy(run), a.keep, b.keep, percent / 100)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from core import paths
+from core.records import SpokenWord
 
 RATE = 16000
 MOST_MB = 100
@@ -50,6 +51,8 @@ class Transcript:
     audio_seconds: float
     rtf: float
     conditions: dict[str, Any]
+    words: tuple[SpokenWord, ...] = ()  # with times, where the decoder keeps them
+    partial: tuple[tuple[float, str], ...] = ()  # (s of sound received, text) at every change
 
 
 def load(data: bytes, name: str, note: Callable[[str], None] = lambda text: None) -> np.ndarray:
@@ -167,45 +170,134 @@ def recognizer(packed: bytes, chunk_ms: float, way: Way) -> Any:
     return opened
 
 
+class Listening:
+    """Sound that goes through several recognizers as it arrives, one stream each; only its own
+    time counts for each.
+    """
+
+    def __init__(self, recognizers: dict[str, Any]) -> None:
+        self._recognizers = recognizers
+        self._streams = {name: recognizer.stream() for name, recognizer in recognizers.items()}
+        self._seconds = dict.fromkeys(self._streams, 0.0)
+        self._partial: dict[str, list[tuple[float, str]]] = {name: [] for name in self._streams}
+        self.samples = 0
+
+    def accept(self, samples: np.ndarray) -> dict[str, str]:
+        """float32 [N] at 16 kHz, any N -> {subnet: text so far}."""
+        texts = {}
+        for name, stream in self._streams.items():
+            clock = time.perf_counter()
+            texts[name] = stream.accept(samples)
+            self._seconds[name] += time.perf_counter() - clock
+        self.samples += len(samples)
+        for name, text in texts.items():
+            partial = self._partial[name]
+            if text != (partial[-1][1] if partial else ""):
+                partial.append((self.samples / RATE, text))
+        return texts
+
+    def words(self) -> dict[str, list[SpokenWord]]:
+        """{subnet: words so far}; none where the decoder keeps no times."""
+        return {name: stream.words for name, stream in self._streams.items()}
+
+    def finish(self) -> list[Transcript]:
+        """No more sound -> a transcript of each."""
+        received, length = [], self.samples / RATE
+        for name, stream in self._streams.items():
+            clock = time.perf_counter()
+            text = stream.finish()
+            self._seconds[name] += time.perf_counter() - clock
+            received.append(
+                Transcript(
+                    name,
+                    text,
+                    self._seconds[name],
+                    length,
+                    self._seconds[name] / length,
+                    self._recognizers[name].conditions | {"threads": THREADS},
+                    tuple(stream.words),
+                    tuple(self._partial[name]),
+                )
+            )
+        return received
+
+
+class Take:
+    """One recording of a microphone while it is being made, at `rate` Hz; `how` names what it is
+    understood by.
+
+    `received` counts its samples at that rate; `words` has what was understood so far by subnet,
+    `transcripts` what was understood in the end.
+    """
+
+    def __init__(self, session: str, rate: int, how: str) -> None:
+        import soxr
+
+        self.session, self.rate, self.how = session, rate, how
+        self.listening: Listening | None = None
+        self.received, self.error, self.shown = 0, "", False
+        self.words: dict[str, list[SpokenWord]] = {}
+        self.transcripts: list[Transcript] = []
+        self._pieces: list[np.ndarray] = []
+        same = rate in (0, RATE)
+        self._resampler = None if same else soxr.ResampleStream(rate, RATE, 1, dtype="float32")
+
+    def accept(self, begin: int, samples: np.ndarray, end: bool, most_s: float) -> None:
+        """The next samples float32 [N], which begin at sample `begin`; `end`: they are the last.
+        ValueError where some are missing or the recording is too long.
+        """
+        if self.listening is None or self.transcripts:
+            raise ValueError("this recording has ended already")
+        if begin != self.received:
+            raise ValueError(
+                f"the recording has a gap: expected sample {self.received}, got {begin}"
+            )
+        self.received += len(samples)
+        if self.received > (most_s + 5) * self.rate:
+            raise ValueError(f"the recording is longer than {most_s / 60:g} minutes")
+        if self._resampler:
+            samples = self._resampler.resample_chunk(samples, last=end)
+        self._pieces.append(samples)
+        if len(samples):
+            texts = self.listening.accept(samples)
+            words = self.listening.words()
+            self.words = {name: words[name] or _untimed(text) for name, text in texts.items()}
+        if end:
+            if self.listening.samples < SHORTEST_S * RATE:
+                raise ValueError(
+                    f"at least {SHORTEST_S} s of sound are needed, came"
+                    f" {self.listening.samples / RATE:.2f} s"
+                )
+            self.transcripts = self.listening.finish()
+
+    def samples(self) -> np.ndarray:
+        """What the recognizers got: float32 [N] at 16 kHz."""
+        return np.concatenate(self._pieces or [np.zeros(0, np.float32)])
+
+
+def _untimed(text: str) -> list[SpokenWord]:
+    return [SpokenWord(word, 0.0, 0.0, 1.0) for word in text.split()]
+
+
 def transcribe(
     recognizers: dict[str, Any], samples: np.ndarray, tell: Callable[[float, dict[str, str]], None]
 ) -> list[Transcript]:
-    """Stream samples [N] through every recognizer in turn, packet by packet; only its own time
-    counts for each.
+    """Stream samples [N] through every recognizer in turn, packet by packet.
 
     `tell(share done, {subnet: text so far})` is called when words change, at most
     every REDRAW_S.
     """
-    streams = {name: item.stream() for name, item in recognizers.items()}
-    texts, spent = dict.fromkeys(streams, ""), dict.fromkeys(streams, 0.0)
-    shown, last = dict(texts), 0.0
+    listening = Listening(recognizers)
+    shown, last = dict.fromkeys(recognizers, ""), 0.0
     for start in range(0, len(samples), PACKET):
-        packet = samples[start : start + PACKET]
-        for name, stream in streams.items():
-            clock = time.perf_counter()
-            texts[name] = stream.accept(packet)
-            spent[name] += time.perf_counter() - clock
+        texts = listening.accept(samples[start : start + PACKET])
         now = time.monotonic()
         if now - last >= REDRAW_S and (texts != shown or now - last >= 1):
-            tell(min(1.0, (start + PACKET) / len(samples)), dict(texts))
-            shown, last = dict(texts), now
-    for name, stream in streams.items():
-        clock = time.perf_counter()
-        texts[name] = stream.finish()
-        spent[name] += time.perf_counter() - clock
-    tell(1.0, dict(texts))
-    length = len(samples) / RATE
-    return [
-        Transcript(
-            name,
-            texts[name],
-            spent[name],
-            length,
-            spent[name] / length,
-            recognizers[name].conditions | {"threads": THREADS},
-        )
-        for name in streams
-    ]
+            tell(min(1.0, listening.samples / len(samples)), texts)
+            shown, last = texts, now
+    received = listening.finish()
+    tell(1.0, {item.subnet: item.text for item in received})
+    return received
 
 
 def as_document(name: str, run: str, reference: str, received: list[Transcript]) -> dict[str, Any]:

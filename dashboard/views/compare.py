@@ -44,9 +44,9 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
         key=lambda s: (-points[points["split"] == s]["run"].nunique(), "strings" not in s, s),
     )
     split = left.selectbox("Test set", splits, key="compared_split")
-    result = measurements.conditions(points[points["split"] == split])
+    choices = measurements.conditions(points[points["split"] == split])
     condition = right.selectbox(
-        "Streaming mode", result, key="compared_condition", format_func=charts.condition_words
+        "Streaming mode", choices, key="compared_condition", format_func=charts.condition_words
     )
     same = measurements.same_condition(points, split, condition)
     absent = [run for run in runs if run not in set(same["run"])]
@@ -177,16 +177,16 @@ def kept(runs: list[str]) -> None:
 def claims() -> None:
     """What the comparisons say of the claims, sentence by sentence."""
     try:
-        result = comparisons.claims()
+        rows = comparisons.claims()
     except ValueError as error:
         st.warning(escape(error))
         return
-    if not result:
+    if not rows:
         return
     st.subheader("What has been claimed, and what we measured")
     wide = {"claim": st.column_config.TextColumn(width="large")}
     st.dataframe(
-        compare_charts.claims_table([r for r in result if not r["smaller"]]),
+        compare_charts.claims_table([r for r in rows if not r["smaller"]]),
         hide_index=True,
         column_config=wide,
     )
@@ -196,7 +196,7 @@ def claims() -> None:
         " “More errors” is relative: +10 % means 11 wrong words instead of 10, with the range it"
         " likely lies in. All of it is small: minutes of training each."
     )
-    if smaller := [r for r in result if r["smaller"]]:
+    if smaller := [r for r in rows if r["smaller"]]:
         with st.expander("The same claims from smaller trainings"):
             st.dataframe(compare_charts.claims_table(smaller), hide_index=True, column_config=wide)
             st.caption(
@@ -206,14 +206,14 @@ def claims() -> None:
 
 def pages() -> None:
     """Every comparison, written by `python -m core compare`."""
-    result = (
+    files = (
         [p for p in sorted(paths.COMPARED.glob("*.md")) if p.name != paths.CLAIMS_PAGE]
         if paths.COMPARED.is_dir()
         else []
     )
-    if result:
+    if files:
         st.subheader("Every comparison, one by one")
-    for page in result:
+    for page in files:
         text = page.read_text(encoding="utf-8")
         with st.expander(
             text.splitlines()[0].removeprefix("# "), key=f"page:{page.stem}", on_change="rerun"

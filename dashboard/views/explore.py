@@ -1,4 +1,4 @@
-"""Explore: one slider from dense to tiny; what each size costs in words wrong and saves in
+"""Explore: one slider from dense to tiny; what each size costs in WER and saves in
 megabytes.
 """
 
@@ -40,7 +40,7 @@ WORDS = """
 
 def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dict:
     """The chosen size as the cards and the chart show it: measured, or estimated from its measured
-    neighbours.
+    neighbors.
     """
     local = points[points["run"] == chosen.run]
     rows = local[local["subnet"] == subnet.name]

@@ -193,17 +193,17 @@ def worker_line(waiting: bool) -> None:
 def board() -> None:
     """The list of jobs; a fragment, redrawn on its own while the rest of the page stays."""
     try:
-        result = queue.list_jobs(SHOWN)
+        jobs = queue.list_jobs(SHOWN)
         if lost := database.said(database.damaged()):
             st.warning(escape(lost), icon=":material/healing:")
-        worker_line(any(job.state == "queued" for job in result))
+        worker_line(any(job.state == "queued" for job in jobs))
     except (ValueError, OSError) as problem:
         st.error(f"The queue cannot be read: {escape(problem)}")
         return
     refused, until = st.session_state.get("refused", ("", 0.0))
     if time.time() < until:
         st.warning(escape(refused))
-    if not result:
+    if not jobs:
         st.info(
             "No job has been started yet. **Train** starts one, and so does “Measure this size” on"
             " **Explore**."
@@ -211,23 +211,23 @@ def board() -> None:
         links.to_page("train", "Go to Train", ":material/school:")
         return
     order = {"running": 0, "queued": 1}
-    result.sort(
+    jobs.sort(
         key=lambda job: (order.get(job.state, 2), job.id if job.state == "queued" else -job.id)
     )
-    known, states = st.session_state.get("known jobs"), {job.id: job.state for job in result}
+    known, states = st.session_state.get("known jobs"), {job.id: job.state for job in jobs}
     st.session_state["known jobs"] = states
     if known is not None and known != states:
         # what stands outside this fragment depends on it: how often to look, which jobs to look
         # closer at
         st.rerun()
     now = time.time()
-    for job in result[:8]:
+    for job in jobs[:8]:
         card(job, now)
     if visit.visitor().may(visit.JOBS):
-        machines.show(result)
-    if len(result) > 8:
-        with st.expander(f"{len(result) - 8} older jobs"):
-            for job in result[8:]:
+        machines.show(jobs)
+    if len(jobs) > 8:
+        with st.expander(f"{len(jobs) - 8} older jobs"):
+            for job in jobs[8:]:
                 card(job, now)
 
 

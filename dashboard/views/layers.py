@@ -164,21 +164,21 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
     )
     try:
         other = data.subnet(run, name)
-        result = masks.compare(chosen.run, subnet, run, other)
+        comparison = masks.compare(chosen.run, subnet, run, other)
     except ValueError as error:
         st.info(escape(error))
         return
     first, second = subnet.name, name if run == chosen.run else f"{name} ({data.run_title(run)})"
-    st.markdown(result.words.format(a=escape(first), b=escape(second)))
+    st.markdown(comparison.words.format(a=escape(first), b=escape(second)))
     st.plotly_chart(
-        layer_charts.heat_figure(result.units, "difference", "kept %"),
+        layer_charts.heat_figure(comparison.units, "difference", "kept %"),
         key="difference",
         config=layer_charts.CONFIG,
         alt=f"Where {second} keeps more or fewer weights than {first}",
     )
     st.caption(
         f"**What to see:** blue matrices are fuller in {escape(second)}, red ones fuller in"
-        f" {escape(first)}, grey ones alike."
+        f" {escape(first)}, gray ones alike."
     )
     with st.expander("One matrix of both, block by block"):
         unit = pick_unit(chosen.run, "both")

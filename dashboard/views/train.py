@@ -43,9 +43,9 @@ TABLES = {
 
 def starts() -> dict[str, tuple[str, str]]:
     """{line in the list: (kind, name)} of everything a form can start from."""
-    result = {f"Recipe: {name}": ("recipe", name) for name in recipes.recipe_names()}
-    result |= {SCRATCH: ("scratch", "")}
-    return result | {
+    choices = {f"Recipe: {name}": ("recipe", name) for name in recipes.recipe_names()}
+    choices |= {SCRATCH: ("scratch", "")}
+    return choices | {
         f"As run: {info.title} ({info.id})": ("run", info.id)
         for info in store.runs()
         if info.recipe
@@ -89,8 +89,8 @@ def part(field: str, start: dict[str, Any], key: str) -> tuple[dict[str, Any], l
     )
     st.caption(escape(cards[name].title))
     options = given["options"] if name == given["name"] else {}
-    values, result = options_of(cards[name], options, f"{field}.options", f"{key}.{field}.{name}")
-    return {"name": name, "options": values}, result
+    values, problems = options_of(cards[name], options, f"{field}.options", f"{key}.{field}.{name}")
+    return {"name": name, "options": values}, problems
 
 
 def options_of(
@@ -118,8 +118,8 @@ def settings(start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]
             continue
         with st.expander(heading + (f" ({len(given)} set by the start)" if given else "")):
             st.caption(about)
-            tables[field], result = forms.fill(card, given, field, f"{key}.{field}")
-            problems += result
+            tables[field], wrong = forms.fill(card, given, field, f"{key}.{field}")
+            problems += wrong
     return tables, problems
 
 
@@ -187,24 +187,24 @@ def place() -> tuple[dict[str, Any], list[str]]:
     )
     st.caption(escape(cards[name].title))
     if name == "local":
-        values, result = options_of(cards[name], {}, "runner", f"runner.{name}")
-        return {"runner": name, "settings": values, "device": device}, result
+        values, problems = options_of(cards[name], {}, "runner", f"runner.{name}")
+        return {"runner": name, "settings": values, "device": device}, problems
     known = visit.clusters()
     cluster = st.selectbox("Cluster", known, key=f"runner.{name}.cluster") if known else ""
     limited = tuple(option for option in cards[name].options if option.name in visitors.LIMITED)
-    values, result = options_of(
+    values, problems = options_of(
         replace(cards[name], options=limited), {}, "runner", f"runner.{name}"
     )
     if not known:
-        result = [
-            *result,
+        problems = [
+            *problems,
             (
                 "runner: no cluster is named on this server; its operator names one in server.toml"
                 " ([clusters.NAME] with address and storage), or sets RAY_API_SERVER_ADDRESS and"
                 " SUPERNET_STORAGE"
             ),
         ]
-    return {"runner": name, "settings": values, "cluster": cluster}, result
+    return {"runner": name, "settings": values, "cluster": cluster}, problems
 
 
 def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
@@ -248,13 +248,13 @@ def main() -> None:
     recipe: dict[str, Any] = {}
     problems: list[str] = []
     for field in PARTS:
-        recipe[field], result = part(field, start, key)
-        problems += result
-    tables, result = settings(start, key)
-    problems += result
+        recipe[field], wrong = part(field, start, key)
+        problems += wrong
+    tables, wrong = settings(start, key)
+    problems += wrong
     recipe = {**plain(start, key), **recipe, **tables}
-    where, result = place()
-    problems += result
+    where, wrong = place()
+    problems += wrong
     st.divider()
     if problems:
         st.error(

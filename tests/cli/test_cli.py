@@ -225,7 +225,7 @@ def test_dry_run_shows_every_option_and_trains_nothing(house, experiment, capsys
     monkeypatch.setitem(
         sys.modules,
         "core.pipelines.dry_run",
-        types.SimpleNamespace(rehearse=tried.append, said=lambda _: "about 3 h"),
+        types.SimpleNamespace(estimate=tried.append, describe=lambda _: "about 3 h"),
     )
     monkeypatch.setattr(pipelines, "dry_run", sys.modules["core.pipelines.dry_run"], raising=False)
     assert cli.main(["train", "small", "--dry-run"]) == 0
@@ -370,7 +370,7 @@ def test_a_full_disk_is_said_in_words(house, experiment, monkeypatch, capsys, nu
 def test_sizes_and_measurements_are_printed_in_one_line_each():
     assert (
         listing.short(Subnet("s70", "r", {"a": 0.3}, 0.701, origin="searched"))
-        == "s70: 70.1% zeros, searched"
+        == "s70: 70.1% sparsity, searched"
     )
     told = from_dict(
         Report,

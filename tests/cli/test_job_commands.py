@@ -238,7 +238,9 @@ def test_what_the_cluster_does_not_have_is_said(settings, text, monkeypatch):
     monkeypatch.setattr(
         ray, "nodes", lambda: [{"Resources": have, "Alive": alive} for have, alive in machines]
     )
-    job = _ray_work.Job({"kind": "train", "payload": {}, "settings": settings, "name": "core-1"})
+    job = _ray_work.ClusterJob(
+        {"kind": "train", "payload": {}, "settings": settings, "name": "core-1"}
+    )
     with pytest.raises(ValueError, match=text):
         job.device()
     job.o["cpus"] = 1.0
@@ -253,6 +255,8 @@ def test_on_a_cluster_a_named_module_is_asked_first(monkeypatch):
     monkeypatch.setattr(_ray_work, "say", lambda **word: told.append(word))
     monkeypatch.setenv("SUPERNET_JOB_MODULE", "core.bench._jobs_that_do_nothing")
     _ray_work.work(
-        _ray_work.Job({"kind": "search", "payload": {"run": ""}, "settings": {}, "name": "core-1"})
+        _ray_work.ClusterJob(
+            {"kind": "search", "payload": {"run": ""}, "settings": {}, "name": "core-1"}
+        )
     )
     assert told == [{"progress": 1.0, "message": "done", "left": None}]

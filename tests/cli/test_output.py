@@ -113,22 +113,22 @@ HUGE = "1" + "0" * 23
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["jobs", "log", HUGE], "expected a whole number from 1 to 9223372036854775807, got '1000"),
-        (["jobs", "cancel", "0"], "expected a whole number from 1"),
-        (["jobs", "log", "9" * 6000], "expected a whole number"),
-        (["jobs", "list", "--limit", HUGE], "--limit: expected a whole number"),
+        (["jobs", "log", HUGE], "expected an integer from 1 to 9223372036854775807, got '1000"),
+        (["jobs", "cancel", "0"], "expected an integer from 1"),
+        (["jobs", "log", "9" * 6000], "expected an integer"),
+        (["jobs", "list", "--limit", HUGE], "--limit: expected an integer"),
         (["jobs", "list", "--limit", "-1"], "--limit: expected"),
         (
             ["jobs", "log", "1", "--lines", "-5"],
-            "--lines: expected a whole number from 1 to 1000000, got '-5'",
+            "--lines: expected an integer from 1 to 1000000, got '-5'",
         ),
         (
             ["jobs", "add", "prepare", "voice_commands", "--priority", HUGE],
-            "--priority: expected a whole number from -1000000 to 1000000",
+            "--priority: expected an integer from -1000000 to 1000000",
         ),
         (
             ["jobs", "add", "prepare", "voice_commands", "--after", "1,x"],
-            "--after: expected a whole number",
+            "--after: expected an integer",
         ),
         (["jobs", "add", "prepare", "voice_commands", "--after", ""], "--after: expected"),
         (
@@ -149,7 +149,7 @@ HUGE = "1" + "0" * 23
             "--chunk-ms: expected a finite number, got 'nan'",
         ),
         (["fetch", "r", "--at", ""], "--at: expected a name"),
-        (["lm", "--text", "x", "--order", HUGE], "--order: expected a whole number from 1 to 6"),
+        (["lm", "--text", "x", "--order", HUGE], "--order: expected an integer from 1 to 6"),
         (["train", "--resume", ""], "--resume: expected a name"),
         (["jobs", "work", "--idle-minutes", "inf"], "--idle-minutes: expected a finite"),
     ],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from core.corpora import _manifests, base
+from core.corpora import _files, _manifests, base
 from core.jobs import confinement
 from core.lm import arpa
 from core.records import Choice
@@ -53,9 +53,12 @@ def items(**options) -> list:
 
 def test_the_command_line_expands_variables_as_its_shell_would(speech, monkeypatch):
     monkeypatch.setenv("MINE", str(speech.parent))
-    assert base.resolve("$MINE/speech") == speech and base.resolve("$SPEECH_ROOT/a") == speech / "a"
     assert (
-        str(base.resolve("~/x")) == os.path.expanduser("~/x")
+        _files.resolve("$MINE/speech") == speech
+        and _files.resolve("$SPEECH_ROOT/a") == speech / "a"
+    )
+    assert (
+        str(_files.resolve("~/x")) == os.path.expanduser("~/x")
         and len(items(root="$MINE/speech")) == 9
     )
     confinement.confine({"recipe": {}})  # a job of the command line
@@ -64,9 +67,9 @@ def test_the_command_line_expands_variables_as_its_shell_would(speech, monkeypat
 
 def test_a_confined_job_has_speech_root_and_the_operators_folders(confined):
     assert (
-        base.resolve("$SPEECH_ROOT/a")
-        == base.resolve("${SPEECH_ROOT}/a")
-        == base.resolve(str(confined / "a"))
+        _files.resolve("$SPEECH_ROOT/a")
+        == _files.resolve("${SPEECH_ROOT}/a")
+        == _files.resolve(str(confined / "a"))
         == confined / "a"
     )
     assert len(items(root="$SPEECH_ROOT")) == 9
@@ -99,7 +102,7 @@ def test_what_lies_elsewhere_is_refused_without_a_word_of_it(confined, path):
     (confined / "link").symlink_to(confined.parent / "secret")
     path = path.replace("{root}", str(confined))
     with pytest.raises(ValueError) as refused:
-        base.resolve(path, "folder root") if path else corpus(root=path)
+        _files.resolve(path, "folder root") if path else corpus(root=path)
     assert (
         "hunter2" not in str(refused.value)
         and "root:x" not in str(refused.value)

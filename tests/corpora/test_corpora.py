@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from core import paths
-from core.corpora import base
+from core.corpora import _files, _speakers, base
 from core.data.filters import gather
 from core.records import Choice, Utterance
 from core.registry import catalog, plugins
@@ -149,17 +149,22 @@ def test_checked_reports_what_cannot_be_used(tmp_path):
 
 def test_pick_is_stable_when_speakers_come_and_seeded():
     people = [f"s{n}" for n in range(100)]
-    few = base.pick(people, 10, 1)
-    assert len(few) == 10 and few == base.pick(reversed(people), 10, 1) != base.pick(people, 10, 2)
-    assert len(few - base.pick([*people, "new"], 10, 1)) <= 1
-    assert 5 <= sum(base.split_of(p, {"search": 0.1}, 1) == "search" for p in people) <= 18
+    few = _speakers.pick(people, 10, 1)
+    assert len(few) == 10 and few == _speakers.pick(reversed(people), 10, 1) != _speakers.pick(
+        people, 10, 2
+    )
+    assert len(few - _speakers.pick([*people, "new"], 10, 1)) <= 1
+    assert 5 <= sum(_speakers.split_of(p, {"search": 0.1}, 1) == "search" for p in people) <= 18
 
 
 def test_resolve_names_the_missing_variable(monkeypatch):
     monkeypatch.setenv("THERE", "/x")
-    assert str(base.resolve("$THERE/y")) == "/x/y" and base.resolve("a/b") == paths.ROOT / "a" / "b"
+    assert (
+        str(_files.resolve("$THERE/y")) == "/x/y"
+        and _files.resolve("a/b") == paths.ROOT / "a" / "b"
+    )
     with pytest.raises(ValueError, match="NOT_THERE"):
-        base.resolve("${NOT_THERE}/y")
+        _files.resolve("${NOT_THERE}/y")
 
 
 def test_unknown_split_and_corpus_say_what_there_is(manifests):
@@ -889,7 +894,7 @@ def test_shards_read_back_at_their_place(tmp_path, ending):
 
     def work(task):
         for f, wave in tones.items():
-            yield shards.Piece({"id": str(f), "split": "s", "text": "x", "speaker": task}, wave)
+            yield shards.Recording({"id": str(f), "split": "s", "text": "x", "speaker": task}, wave)
 
     folder = shards.make(tmp_path / "f", {"a": "a"}, work, ending=ending, processes=1)
     rows = list(shards.rows(folder, "s"))

@@ -214,7 +214,7 @@ def test_room_and_noise_are_options():
         make(snr_low=20, snr_high=10)
 
 
-def test_plugin_is_found_and_names_its_licence():
+def test_plugin_is_found_and_names_its_license():
     corpus = base.make(Choice("voice_commands", {"hours": 0.1}))
     assert corpus.splits() == ["train", "search", "dev", "test"]
     assert "GPL-3" in corpus.licence and corpus.versions() == {

@@ -108,7 +108,7 @@ def test_estimates_are_hollow_and_have_no_camera(points):
     assert "toImage" not in charts.config(True)["modeBarButtonsToRemove"]
 
 
-def test_methods_differ_in_colour_and_in_shape():
+def test_methods_differ_in_color_and_in_shape():
     methods = ["omni_sparsity", "small_dense", "gradual_magnitude", "dense", "new_one", "newer_one"]
     styles = [looks.style(m, methods) for m in methods]
     assert len({marker for _, marker in styles}) == len(methods) and len(

@@ -216,7 +216,7 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(
         payload["decoding"],
     )
     assert (given.splits, given.chunk_ms, given.precision) == ([row["split"]], chunk_ms, precision)
-    assert decoding.labelled(given.decoder, given.beam) == decoder and not given.lm
+    assert decoding.labeled(given.decoder, given.beam) == decoder and not given.lm
     assert (
         measure.conditions(
             row | {"language_model": "my.arpa 01234567, scale 0.8, blank penalty 3, beam 14"}

@@ -14,7 +14,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import cost, paths
-from core.evaluation import evaluate as evaluation
+from core.evaluation import conditions, evaluate as evaluation
+from core.evaluation.material import Material
 from core.pipelines import (
     build,
     dry_run,
@@ -117,7 +118,7 @@ def finished(method: str, model: str):
     pipelines_train._begin(folder, recipe, prepared, made.anatomy)
 
     def noise(*_, **__):
-        yield from (dry_run.stand_in(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
+        yield from (dry_run.synthetic_batch(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
 
     trainer = Trainer(
         built,
@@ -132,8 +133,8 @@ def finished(method: str, model: str):
         trainer, folder, resolved, pipelines_finish.facts_of(trainer, recipe, prepared)
     )
     sound = wave(1.0)
-    material = evaluation.Material("tiny/test", ["u"], ["yes no"], ["s"], 1.0, [fbank(sound)], [])
-    options = evaluation.Options(
+    material = Material("tiny/test", ["u"], ["yes no"], ["s"], 1.0, [fbank(sound)], [])
+    options = conditions.Options(
         threads=1, speed_utterances=0, repetitions=100, chunk_ms=float(chunk)
     )
     for subnet in two(folder):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from core.records import SpokenWord
 from dashboard.charts import audio as audio_view
 from dashboard.components import diff
 from dashboard.model import transcription
@@ -78,7 +79,7 @@ def test_differences_of_empty_and_long_texts(reference, heard, rate):
     assert " ".join(p.hypothesis for p in pieces if p.hypothesis) == heard
 
 
-def test_words_are_escaped_and_marked_without_colour_too():
+def test_words_are_escaped_and_marked_without_color_too():
     shown = diff.markup(diff.align("light on now", '<script>alert(1)</script> on "x'))
     assert "<script" not in shown and "&lt;script&gt;" in shown
     shown = diff.markup(diff.align("a b c d", "b c d e"))
@@ -98,9 +99,9 @@ def test_pictures_of_half_an_hour_stay_small():
 
 @pytest.mark.parametrize("hertz", [300, 1000, 4000])
 def test_spectrogram_shows_a_tone_where_it_is(hertz):
-    level, centres = audio_view.spectrogram(tone(1.0, hertz))
+    level, centers = audio_view.spectrogram(tone(1.0, hertz))
     assert level.max() == 0
-    found = centres[level.mean(1).argmax()]
+    found = centers[level.mean(1).argmax()]
     assert abs(found - hertz) < 0.1 * hertz
 
 
@@ -219,15 +220,24 @@ class Fake:
 
 class FakeStream:
     def __init__(self, words: list[str]) -> None:
-        self.words, self.samples = words, 0
+        self.texts, self.samples = words, 0
 
     def accept(self, samples: np.ndarray) -> str:
-        assert samples.dtype == np.float32 and len(samples) <= transcription.PACKET
+        assert samples.dtype == np.float32
         self.samples += len(samples)
-        return " ".join(self.words[: self.samples // 16000])
+        return " ".join(self.said)
 
     def finish(self) -> str:
-        return " ".join(self.words[: self.samples // 16000 + 1])
+        self.samples += 16000
+        return " ".join(self.said)
+
+    @property
+    def said(self) -> list[str]:
+        return self.texts[: self.samples // 16000]
+
+    @property
+    def words(self) -> list[SpokenWord]:
+        return [SpokenWord(word, i, i + 0.5, 0.9) for i, word in enumerate(self.said)]
 
 
 def test_text_appears_as_it_streams(monkeypatch):
@@ -246,6 +256,9 @@ def test_text_appears_as_it_streams(monkeypatch):
     ]
     assert told[-1][0] == 1.0 and [share for share, _ in told] == sorted(share for share, _ in told)
     assert heard[0].audio_seconds == 2.5 and heard[0].rtf == pytest.approx(heard[0].seconds / 2.5)
+    assert [word.text for word in heard[0].words] == ["one", "two", "three"]
+    assert [text for _, text in heard[0].partial] == ["one", "one two"]
+    assert [when for when, _ in heard[0].partial] == [1.28, 2.24]
 
 
 # the page
@@ -282,6 +295,7 @@ def page(own_artifacts, tmp_path, monkeypatch):
 
     monkeypatch.setattr(transcription, "recognizer", recognizer)
     test = AppTest.from_file(VIEW, default_timeout=120)
+    test.session_state["source"] = "A sample"
     test.made, test.samples = made, tmp_path / "released" / "samples"
     return test
 
@@ -297,7 +311,7 @@ def test_page_transcribes_a_sample_side_by_side(page):
     text = " ".join(m.value for m in page.markdown)
     assert "2 differences over 4 words" in text and "All 4 words are the same" in text
     # other words typed: compared anew, not transcribed anew
-    page.text_input[0].set_value("turn a light").run()
+    page.text_input(key="said.kitchen_light.flac").set_value("turn a light").run()
     assert len(page.made) == 2 and "All 3 words are the same" in " ".join(
         m.value for m in page.markdown
     )

@@ -1,4 +1,4 @@
-"""Batches: complete, repeatable, little padding, capped shares, normalised features, masks that
+"""Batches: complete, repeatable, little padding, capped shares, normalized features, masks that
 follow the id.
 """
 
@@ -132,7 +132,7 @@ def test_capped_seconds_reach_their_shares_exactly():
         capped_seconds({"a": 10.0}, {"a": 0.5})
 
 
-def test_tensors_are_normalised_and_zero_behind_the_end(data):
+def test_tensors_are_normalized_and_zero_behind_the_end(data):
     batches = Batches(data, seconds_per_batch=20, pad_to=8)
     items = batches.plan(0)[0]
     batch = batches.load(items, 0, augment=False)
@@ -211,7 +211,7 @@ def test_reading_ahead_ends_with_its_reader_and_hands_errors_over(data, monkeypa
     reader = batches.iterate(0)
     next(reader)
     reader.close()
-    assert not [t for t in threading.enumerate() if t.name == "batches"]
+    assert not [t for t in threading.enumerate() if t.name == "prefetch"]
     monkeypatch.setattr(
         batches, "load", lambda *a: (_ for _ in ()).throw(RuntimeError("no such frames"))
     )
@@ -376,7 +376,7 @@ def test_what_training_is_told_reaches_its_batches(data, one_speed):
     assert training_batches(one_speed, TrainingOptions(masking=False), 1).augment is None
     with pytest.raises(ValueError, match="training.augment: unknown option 'wrap'"):
         training_batches(one_speed, TrainingOptions(augment={"wrap": 0.1}), 1)
-    with pytest.raises(ValueError, match="warp must be from 0 to 0.3, but 0.5"):
+    with pytest.raises(ValueError, match="warp: expected a number from 0 to 0.3, got 0.5"):
         training_batches(one_speed, TrainingOptions(augment={"warp": 0.5}), 1)
     with pytest.raises(
         ValueError,

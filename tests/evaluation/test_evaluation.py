@@ -15,18 +15,27 @@ from torch.func import functional_call
 from core import paths
 from core.common import writing
 from core.decoding.ctc import greedy
-from core.evaluation import evaluate as evaluation, latency as speed, provenance, scoring
+from core.evaluation import (
+    conditions,
+    evaluate as evaluation,
+    latency as speed,
+    provenance,
+    scoring,
+    sweep,
+)
+from core.evaluation.material import Material
+from core.records import Interrupted
 from core.registry import plugins
 from core.sparsity import blocks
 from core.speech import audio
 from core.speech.features import fbank
-from core.speech.normalizer import NORMALISER as TEXT_NORMALISER
+from core.speech.normalizer import NORMALIZER as TEXT_NORMALIZER
 from core.storage import packing, run_files, store
-from core.storage.packing import NORMALISER
+from core.storage.packing import NORMALIZER
 from tests import standin
 from tests.standin import reference
 
-QUICK = evaluation.Options(threads=1, speed_utterances=0, repetitions=500)
+QUICK = conditions.Options(threads=1, speed_utterances=0, repetitions=500)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +53,7 @@ def material(tmp_path_factory):
     ]
     for i, wave in enumerate(waves):
         audio.write(folder / f"{i}.wav", wave)
-    return evaluation.Material(
+    return Material(
         "tiny/test",
         [f"u{i}" for i in range(10)],
         ["yes no stop"] * 10,
@@ -167,7 +176,7 @@ def test_many_are_stored_paired_and_not_measured_twice(tmp_path, material, monke
     subnets = [store.subnet(run, n) for n in ("s90", "dense")]
     told = []
     options = dataclasses.replace(QUICK, speed_utterances=3)
-    made = evaluation.evaluate_many(
+    made = sweep.evaluate_many(
         run,
         subnets,
         Prepared(material),
@@ -192,10 +201,10 @@ def test_many_are_stored_paired_and_not_measured_twice(tmp_path, material, monke
         dense.speed_ratio is None
         and 0.1 < sparse.speed_ratio_low <= sparse.speed_ratio <= sparse.speed_ratio_high < 10
     )
-    monkeypatch.setattr(evaluation, "evaluate", None)
-    assert evaluation.evaluate_many(run, subnets, Prepared(material), options) == made
-    with pytest.raises(evaluation.Interrupted):
-        evaluation.evaluate_many(run, subnets, Prepared(material), options, lambda *_: False)
+    monkeypatch.setattr(sweep, "evaluate", None)
+    assert sweep.evaluate_many(run, subnets, Prepared(material), options) == made
+    with pytest.raises(Interrupted):
+        sweep.evaluate_many(run, subnets, Prepared(material), options, lambda *_: False)
 
 
 class Machine:
@@ -273,14 +282,14 @@ def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
             SPEED, **dict(zip(evaluation.TIMES[-3:], (1.5, 1.4, 1.6) if dense else (None,) * 3))
         )
 
-    monkeypatch.setattr(evaluation, "measure", measure)
+    monkeypatch.setattr(conditions, "measure", measure)
     subnets = [store.subnet(run, n) for n in ("s90", "dense")]
     dense, s90 = (packing.sha256(packing.pack(run, store.subnet(run, n))) for n in ("dense", "s90"))
     prepared.splits = ["test", "other"]
-    silent = evaluation.evaluate_many(run, subnets, prepared, QUICK)
+    silent = sweep.evaluate_many(run, subnets, prepared, QUICK)
     assert {(r.rtf, r.threads, r.speed_ratio) for r in silent} == {(None, 1, None)} and not timed
     options = dataclasses.replace(QUICK, speed_utterances=3)
-    made = evaluation.evaluate_many(run, subnets, prepared, options, again=True)
+    made = sweep.evaluate_many(run, subnets, prepared, options, again=True)
     assert timed == [(dense, None), (s90, dense)], "once a size, not once a split"
     assert [(r.subnet, r.speed_ratio, r.speed_ratio_low, r.speed_ratio_high) for r in made] == [
         ("dense", None, None, None),
@@ -297,7 +306,7 @@ def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
         )
     file.unlink()
     old, new = [
-        r for r in evaluation.evaluate_many(run, subnets, prepared, options) if r.subnet == "s90"
+        r for r in sweep.evaluate_many(run, subnets, prepared, options) if r.subnet == "s90"
     ]
     assert (
         old.speed_ratio is None
@@ -322,7 +331,7 @@ def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path
         return lambda subnet: evaluation.Hypotheses(material.references, *told)
 
     prepared.splits = ["test", "other"]
-    here, there = evaluation.evaluate_many(
+    here, there = sweep.evaluate_many(
         run, [store.subnet(run, "s90")], prepared, QUICK, spread=spread
     )
     assert asked == [packing.sha256(packing.pack(run, store.subnet(run, "dense")))] * 2
@@ -330,12 +339,12 @@ def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path
     assert (there.rtf, there.speed_ratio, there.hardware) == (None, None, "another machine")
 
 
-def test_one_normaliser_and_known_conditions(run, material):
-    assert NORMALISER == TEXT_NORMALISER
+def test_one_normalizer_and_known_conditions(run, material):
+    assert NORMALIZER == TEXT_NORMALIZER
     report, _ = evaluation.evaluate(
         run, store.subnet(run, "dense"), material, dataclasses.replace(QUICK, chunk_ms=0.0)
     )
-    assert (report.chunk_ms, report.normaliser, report.decoder) == (0.0, NORMALISER, "greedy")
+    assert (report.chunk_ms, report.normaliser, report.decoder) == (0.0, NORMALIZER, "greedy")
     assert report.hardware and report.code_version and len(report.file_sha256) == 64
 
 

@@ -372,7 +372,7 @@ def test_wrong_addresses_versions_kinds_and_runs_are_said(
         start("search", {"run": "gone"}, **there)
     with pytest.raises(ValueError, match="speech is prepared on each machine"):
         start("prepare", {"recipe": as_dict(training())}, **there)
-    with pytest.raises(ValueError, match="runner.workers must be from 1"):
+    with pytest.raises(ValueError, match="runner.workers: expected a number from 1"):
         queue.add("search", {"run": "r"}, runner="ray", settings={"workers": 0})
     with pytest.raises(ValueError, match="no runners plug-in called 'rya'.*'ray'"):
         queue.add("search", {"run": "r"}, runner="rya")
@@ -402,7 +402,9 @@ def test_versions_that_differ_are_named():
 
 def test_only_the_first_part_of_a_split_is_timed_and_that_in_turn_with_dense(monkeypatch):
     pytest.importorskip("ray")
-    from core.evaluation.evaluate import Hypotheses, Material, Options
+    from core.evaluation.conditions import Options
+    from core.evaluation.evaluate import Hypotheses
+    from core.evaluation.material import Material
     from core.jobs.runners import _ray_spread
 
     asked = []
@@ -472,14 +474,27 @@ def followed(own_artifacts, tmp_path):
     handle = _ray_handle.RayHandle(
         job, runner.Options(storage=f"file://{tmp_path}/shared"), tmp_path / "log"
     )
-    handle._take(signed(job, {"run": "far"}))
+    read(job, handle, signed(job, {"run": "far"}))
     told = [signed(job, {"run": "far"})]
 
     def tell(line: str) -> None:
         told.append(line)
-        handle._take("".join(told))
+        read(job, handle, "".join(told))
 
     return job, tell
+
+
+def read(job, handle, text: str) -> None:
+    """Lines of its log, as a worker takes them."""
+    for event in handle.read_log(text):
+        worker.record(job.id, "w", event)
+
+
+def look(number: int, handle) -> int | None:
+    """As the worker "w" does at each look."""
+    one = worker.Worker(runner=None)
+    one.name = "w"
+    return one._look(queue.get(number), handle)
 
 
 def outside(tmp_path, own_artifacts) -> list:
@@ -590,8 +605,8 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(
     lines = "".join(signed(job, word) for word in text) + "for people\n" + "half a li"
     for _ in range(2):  # followed anew: told again, the same
         handle = _ray_handle.RayHandle(job, runner.Options(), tmp_path / "log")
-        handle._take(lines)
-        handle._take(lines)
+        read(job, handle, lines)
+        read(job, handle, lines)
     assert [r["step"] for r in metrics.metrics("far")] == [2, 4] and (
         tmp_path / "log"
     ).read_text() == "for people\n" * 2
@@ -604,7 +619,7 @@ def test_what_a_job_tells_becomes_rows_progress_and_reports_once(
         3.0,
     )
     assert store.recipe("far").method.name == "omni_sparsity" and not store.runs()[-1].finished
-    handle._take(lines + "ne\n" + signed(job, {"wrong": "no GPU"}))
+    read(job, handle, lines + "ne\n" + signed(job, {"wrong": "no GPU"}))
     assert (queue.get(number).state, queue.get(number).error) == ("failed", "no GPU")
 
 
@@ -664,9 +679,12 @@ def test_a_submitted_job_whose_cluster_does_not_answer_is_waited_for_and_never_s
     handle = runner.Runner(runner.Options(address="http://head:8265")).start(
         queue.get(number), tmp_path / "log"
     )
-    assert handle.poll() is None and "the cluster does not answer for" in queue.get(number).message
+    assert (
+        look(number, handle) is None
+        and "the cluster does not answer for" in queue.get(number).message
+    )
     handle.answered -= 100_000  # however long
-    assert handle.poll() is None and queue.get(number).state == "running"
+    assert look(number, handle) is None and queue.get(number).state == "running"
     handle.stop()  # somebody cancels meanwhile
     handle.kill()
     assert (
@@ -674,16 +692,14 @@ def test_a_submitted_job_whose_cluster_does_not_answer_is_waited_for_and_never_s
     )
     there.up = True
     queue.cancel(number)
-    assert handle.poll() == 75 and there.stopped == ["/api/jobs/core-1/stop"], (
+    assert look(number, handle) == 75 and there.stopped == ["/api/jobs/core-1/stop"], (
         "the wish to stop is not forgotten"
     )
     there.state = "SUCCEEDED"
-    assert (
-        runner.Runner(runner.Options(address="http://head:8265"))
-        .start(queue.get(number), tmp_path / "log")
-        .poll()
-        == 0
+    handle = runner.Runner(runner.Options(address="http://head:8265")).start(
+        queue.get(number), tmp_path / "log"
     )
+    assert look(number, handle) == 0
 
 
 def test_a_cluster_that_takes_no_job_is_tried_again_and_no_error_ends_the_worker(
@@ -736,6 +752,6 @@ def test_a_long_log_is_asked_for_less_often(monkeypatch, tmp_path):
     handle.read = 50_000_000
     handle.looked = time.monotonic() - 40.0
     there.state = "SUCCEEDED"
-    assert handle.poll() is None
+    assert look(number, handle) is None
     handle.looked -= 15.0
-    assert handle.poll() == 0
+    assert look(number, handle) == 0

@@ -12,6 +12,7 @@ from core import paths
 from core.jobs import leases, policy, queue, visitors, worker
 from core.jobs.policy import Quotas
 from core.jobs.runners import ray
+from core.jobs.runners.base import Handle
 from core.jobs.visitors import JOBS, TRANSCRIBE, Ledger, Refused, Visitor
 
 ANNA, BERT = Visitor("anna", "full", quotas=Quotas()), Visitor("bert", "full", quotas=Quotas())
@@ -266,7 +267,7 @@ def test_disk(server_toml):
 def test_the_worker_ends_a_job_whose_visitor_has_no_more_minutes(server_toml, monkeypatch):
     """And a job of the command line goes on."""
     server_toml("")
-    handle = Handle()
+    handle = Ending()
     made = worker.Worker(runner=None, slots=("cpu",))
     made.name = "w"
     monkeypatch.setattr(worker, "BEAT_S", 0.0)
@@ -281,7 +282,7 @@ def test_the_worker_ends_a_job_whose_visitor_has_no_more_minutes(server_toml, mo
         visitors.resume(Visitor("v", "full", quotas=Quotas(minutes=0.001)), number)
 
 
-class Handle:
+class Ending(Handle):
     """A job's process that ends soon after it is told to."""
 
     pid, stays, told = None, False, False

@@ -265,7 +265,7 @@ def test_the_built_in_commands_compose_and_hear_their_sentences(letters):
     assert set(grammars.words(patterns)) == languages._built_in().vocabulary(None) | set(
         made.words
     ) - {graph.EPSILON}
-    assert all(normalizer.normalise(w) == w for w in made.words[1:])
+    assert all(normalizer.normalize(w) == w for w in made.words[1:])
 
 
 def test_a_graph_is_kept_and_a_damaged_one_is_built_again(letters, monkeypatch):

@@ -5,6 +5,7 @@ refused in one sentence.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,12 +15,12 @@ import zstandard
 from core import paths
 from core.cli import arguments, main as cli, requests
 from core.decoding.graph_search import Weights
-from core.evaluation import evaluate as evaluation, tuning
+from core.evaluation import conditions, evaluate as evaluation, scoring, sweep, tuning
 from core.lm import arpa, estimation
 from core.lm.languages import Language
 from core.lm.text import read_sentences
 from core.pipelines import build as building, language, speech as pipelines_speech
-from core.records import Choice, Recipe
+from core.records import Choice, Interrupted, Recipe
 from core.speech.features import fbank
 from core.storage import store
 from core.training.options import Options as TrainingOptions
@@ -144,7 +145,7 @@ def test_reports_name_the_condition_and_stand_beside_each_other(tmp_path, said):
         {"lm": str(said), "scale": 0.5, "blank_penalty": 0.0, "speed_utterances": 1},
         {"lm": "", "grammar": str(tmp_path / "patterns.txt")},
     ):
-        options = evaluation.Options(
+        options = conditions.Options(
             **{"threads": 1, "repetitions": 100, "speed_utterances": 0} | extra
         )
         report, rows = evaluation.evaluate(run, store.subnet(run, "s80"), material, options)
@@ -154,8 +155,8 @@ def test_reports_name_the_condition_and_stand_beside_each_other(tmp_path, said):
             run, "s80", "tiny/test", 320.0, report.decoder, report.language_model
         )
         assert [r["hypothesis"] for r in again] == [r["hypothesis"] for r in rows]
-        asked = evaluation.replace(options, decoder=report.decoder)
-        assert evaluation._measured(run, store.subnet(run, "s80"), material, asked) == report, (
+        asked = replace(options, decoder=report.decoder)
+        assert sweep._measured(run, store.subnet(run, "s80"), material, asked) == report, (
             "not measured twice"
         )
     assert len([r for r in store.reports(run) if r.split == "tiny/test"]) == 4
@@ -203,16 +204,13 @@ def test_weights_are_chosen_on_dev_and_on_nothing_else(run, said, monkeypatch):
             run, "dense", language=Language(str(said)), weights=Weights(scale, penalty)
         )
         texts = asked.transcribe([prepared.features(r, 1.0) for r in rows])
-        assert (
-            evaluation.scoring.word_edits([r.text for r in rows], texts).rate
-            == found.wer[scale, penalty]
-        )
+        assert scoring.word_edits([r.text for r in rows], texts).rate == found.wer[scale, penalty]
     assert found.wer[found.best] == min(found.wer.values())
     assert f"--scale {found.best[0]:g} --blank-penalty {found.best[1]:g}" in str(
         found
     ) and "at the edge" in str(found)
-    with pytest.raises(evaluation.Interrupted):
-        tuning.tune(opened, prepared, report=lambda *_: False)
+    with pytest.raises(Interrupted):
+        tuning.tune(opened, prepared, progress=lambda *_: False)
     prepared.splits = ["train", "test"]
     with pytest.raises(ValueError, match="needs the split dev"):
         tuning.tune(opened, prepared)
@@ -238,10 +236,10 @@ def test_what_does_not_go_together_is_refused(run, said):
     ):
         with pytest.raises(ValueError, match=words):
             building.check_model(
-                tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(**options)
+                tiny.model(), TrainingOptions(chunks_ms=[320]), conditions.Options(**options)
             )
     building.check_model(
-        tiny.model(), TrainingOptions(chunks_ms=[320]), evaluation.Options(lm=str(said))
+        tiny.model(), TrainingOptions(chunks_ms=[320]), conditions.Options(lm=str(said))
     )
 
 
@@ -284,12 +282,15 @@ def test_the_command_line_means_a_graph_where_words_are_named(said, tmp_path):
                 " or give 'commands'"
             ),
         ),
-        (["--lm", "ARPA", "--scale", "70"], "evaluation.scale must be from 0.01 to 10, but 70"),
+        (
+            ["--lm", "ARPA", "--scale", "70"],
+            "evaluation.scale: expected a number from 0.01 to 10, got 70",
+        ),
         (
             ["--lm", "ARPA", "--blank-penalty", "-11"],
-            "evaluation.blank_penalty must be from -10 to 20",
+            "evaluation.blank_penalty: expected a number from -10 to 20",
         ),
-        (["--decoder", "beam"], "evaluation.decoder must be one of"),
+        (["--decoder", "beam"], "evaluation.decoder: expected one of"),
         (
             ["--decoder", "greedy", "--lm", "ARPA"],
             "--lm belongs to a decoding graph, but --decoder is 'greedy': leave one out",

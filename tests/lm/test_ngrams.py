@@ -160,8 +160,8 @@ def test_a_given_vocabulary_makes_other_words_unknown():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: estimation.estimate([["a"]], 7), "order must be from 1 to 6, but 7"),
-        (lambda: estimation.estimate([["a"]], 0), "order must be from 1 to 6, but 0"),
+        (lambda: estimation.estimate([["a"]], 7), "order: expected a number from 1 to 6, got 7"),
+        (lambda: estimation.estimate([["a"]], 0), "order: expected a number from 1 to 6, got 0"),
         (lambda: estimation.estimate([[]], 2), "no words"),
         (lambda: read_sentences(["nowhere.txt"]), "text = 'nowhere.txt' cannot be read"),
     ],

@@ -47,7 +47,7 @@ def test_shrinking_is_the_soft_threshold():
 
 
 @pytest.mark.parametrize("pattern", cost.PATTERNS)
-def test_a_stand_in_is_nearer_in_its_metric_than_one_found_without(pattern):
+def test_an_auxiliary_variable_is_nearer_in_its_metric_than_one_found_without(pattern):
     torch.manual_seed(1)
     weight, shape = torch.randn(16, 24), unit(pattern)
     x = torch.randn(400, 4) @ torch.randn(4, 24) + 0.2 * torch.randn(
@@ -58,10 +58,10 @@ def test_a_stand_in_is_nearer_in_its_metric_than_one_found_without(pattern):
     def error(z):
         return float(((z - weight) @ metric * (z - weight)).sum())
 
-    z = sensing.stand_in(weight, shape, kept, metric, steps=100)
+    z = sensing.auxiliary_variable(weight, shape, kept, metric, steps=100)
     assert int((blocks.block_scores(z, shape.block) > 0).sum()) <= kept
     assert error(z) < 0.5 * error(sensing.shrink(weight, shape, kept))
-    again = sensing.stand_in(weight, shape, kept, metric, start=z, steps=20)
+    again = sensing.auxiliary_variable(weight, shape, kept, metric, start=z, steps=20)
     assert error(again) <= 1.02 * error(z), "a warm start goes on"
 
 
@@ -82,7 +82,7 @@ def test_a_loud_input_counts_more_than_a_large_weight():
         torch.tensor([[3.0, 1.0, 2.0, 0.5]]),
         torch.diag(torch.tensor([0.01, 100.0, 1.0, 1.0])),
     )
-    assert (sensing.stand_in(weight, unit("1x1", 1, 4), 2, metric) != 0).tolist() == [
+    assert (sensing.auxiliary_variable(weight, unit("1x1", 1, 4), 2, metric) != 0).tolist() == [
         [False, True, True, False]
     ]
     assert (sensing.shrink(weight, unit("1x1", 1, 4), 2) != 0).tolist() == [
@@ -128,7 +128,7 @@ def test_it_pulls_until_the_ramp_ends_and_then_freezes_the_support(reading):
             penalty.backward()
             pulled = made.model.get_parameter("blocks.0.attention.query.weight").grad
             z, w = (
-                made.stand_ins["blocks.0.attention.query"],
+                made.auxiliary["blocks.0.attention.query"],
                 made.model.get_parameter("blocks.0.attention.query.weight"),
             )
             assert torch.allclose(pulled, 1e-4 * w.sign() + 2e-2 * (w - z), atol=1e-6)
@@ -137,13 +137,13 @@ def test_it_pulls_until_the_ramp_ends_and_then_freezes_the_support(reading):
     subnet = made.plan(10)[0].subnet
     masks = made.mask(subnet, 10)
     for u in made.anatomy.units:
-        support = made.stand_ins[u.name] != 0
+        support = made.auxiliary[u.name] != 0
         assert int(masks[f"{u.name}.weight"].sum()) == u.blocks // 2
         assert bool((masks[f"{u.name}.weight"].squeeze(1) | ~support).all()), (
             "the stand-in's weights are all kept"
         )
         taken = (
-            made.model.get_parameter(f"{u.name}.weight")[support] == made.stand_ins[u.name][support]
+            made.model.get_parameter(f"{u.name}.weight")[support] == made.auxiliary[u.name][support]
         )
         assert bool(taken.all()) == (reading != "weights"), (
             "a refitted stand-in takes the weights' place"

@@ -273,7 +273,7 @@ def test_sizes_are_checked_and_resolving_twice_changes_nothing():
     made = ResolvedRecipe(recipe()).built(20)
     assert made.recipe.model.options["outputs"] == 3
     assert made.built(20) == made
-    with pytest.raises(ValueError, match=r"method.sizes must be list\[float\], but \['half'\]"):
+    with pytest.raises(ValueError, match=r"method.sizes: expected list\[float\], got \['half'\]"):
         ResolvedRecipe(recipe(sizes=["half"])).built(20)
     for wrong in ([1.0], [0.01], [0.5, 0.5], []):
         with pytest.raises(

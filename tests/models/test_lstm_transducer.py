@@ -14,14 +14,14 @@ import torch
 from torch.func import functional_call
 
 from core import cost, paths, runtime
-from core.evaluation import evaluate as evaluation
+from core.evaluation import conditions
 from core.layers.lstm import LSTM
 from core.methods import csp
 from core.models import lstm_transducer
 from core.models.base import with_weights
 from core.pipelines import build as building
 from core.pipelines.resolved import ResolvedRecipe
-from core.records import KINDS, Choice, Recipe
+from core.records import BRANCH_KINDS, Choice, Recipe
 from core.registry import catalog, plugins, recipes as recipe_files
 from core.sparsity import blocks
 from core.speech.features import fbank
@@ -284,7 +284,7 @@ def test_every_matrix_is_a_unit_that_can_be_drawn(changes):
         == ("expansion" in changes)
         == ("predictor.lstm.lstm_layers.0.p2g" in units)
     )
-    assert {u.kind for u in units.values()} <= set(KINDS) == set(KIND_STYLE)
+    assert {u.kind for u in units.values()} <= set(BRANCH_KINDS) == set(KIND_STYLE)
     assert (
         units["layers.1.recurrent"].kind == "recurrent"
         and short_name("layers.1.recurrent", 1) == "recurrent"
@@ -300,8 +300,8 @@ def test_every_matrix_is_a_unit_that_can_be_drawn(changes):
         ({"width": 72}, "model.width is 72; it must be a multiple of 32"),
         ({"joint": 20}, "model.joint is 20.*multiple of 8"),
         ({"embedding": 12}, "model.embedding is 12"),
-        ({"expansion": 0}, "model.expansion must be from 1 to 8"),
-        ({"predictor": "gru"}, "model.predictor must be one of 'stateless', 'lstm'"),
+        ({"expansion": 0}, "model.expansion: expected a number from 1 to 8"),
+        ({"predictor": "gru"}, "model.predictor: expected one of 'stateless', 'lstm'"),
     ],
 )
 def test_wrong_options_are_named(given, words):
@@ -438,7 +438,7 @@ def test_csp_hears_the_inputs_of_every_matrix():
             method.metrics[f"layers.1.{name}"], x.T @ x, rtol=1e-4, atol=1e-4
         )
     method.after_step(0)
-    assert set(method.stand_ins) == {u.name for u in method.anatomy.units} and method.metrics == {}
+    assert set(method.auxiliary) == {u.name for u in method.anatomy.units} and method.metrics == {}
 
 
 def recipe_of(method: str, **options) -> Recipe:
@@ -456,8 +456,8 @@ def test_methods_that_need_what_it_lacks_say_so_before_anything_is_trained():
         with pytest.raises(ValueError, match="method.distillation is 'kl'.*allowed is 'none'"):
             building.build(ResolvedRecipe(recipe_of(method)), 29, 10)
     with pytest.raises(ValueError, match="training.chunks_ms 120 is not possible.*40, 80, 160"):
-        building.check_model(built(), TrainingOptions(chunks_ms=[120]), evaluation.Options())
-    building.check_model(built(), TrainingOptions(), evaluation.Options())
+        building.check_model(built(), TrainingOptions(chunks_ms=[120]), conditions.Options())
+    building.check_model(built(), TrainingOptions(), conditions.Options())
 
 
 @pytest.mark.slow

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from core import cost, paths
 from core.common import writing
 from core.decoding import ctc, decoders as decoding
-from core.evaluation import evaluate as evaluation
+from core.evaluation import conditions, evaluate as evaluation
 from core.evaluation.fitness import Fitness
+from core.evaluation.material import Material
 from core.methods import omni_sparsity
 from core.models import conformer_ctc, emformer_transducer
 from core.pipelines import build as building
@@ -496,8 +497,8 @@ def test_the_paper_has_76_7_million_parameters_and_the_recipes_load():
         ({"right_context": 20}, "right_context is 20.*0 to model.segment, 16"),
         ({"joint": 20}, "model.joint is 20.*multiple of 8"),
         ({"embedding": 12}, "model.embedding is 12"),
-        ({"predictor": "gru"}, "model.predictor must be one of 'stateless', 'lstm'"),
-        ({"blocks": 0}, "model.blocks must be from 1 to 64"),
+        ({"predictor": "gru"}, "model.predictor: expected one of 'stateless', 'lstm'"),
+        ({"blocks": 0}, "model.blocks: expected a number from 1 to 64"),
     ],
 )
 def test_wrong_options_are_named(given, words):
@@ -598,13 +599,13 @@ def test_methods_that_need_what_it_lacks_say_so_before_anything_is_trained():
     ):
         with pytest.raises(ValueError, match=f"{field} is not possible.*160"):
             building.check_model(
-                built(), TrainingOptions(**training), evaluation.Options(**measured)
+                built(), TrainingOptions(**training), conditions.Options(**measured)
             )
     with pytest.raises(ValueError, match="'modified_beam_search'"):
         building.check_model(
             conformer_ctc.build(conformer_ctc.Options(blocks=1, width=8, heads=1), 29),
             TrainingOptions(),
-            evaluation.Options(decoder="modified_beam_search"),
+            conditions.Options(decoder="modified_beam_search"),
         )
 
 
@@ -650,12 +651,12 @@ def test_search_and_reports_decode_under_the_masks(run):
     )
     subnet = store.subnet(run, "off")
     measured = Fitness(run, prepared, 100.0, 160.0, 1, seed=1)
-    material = evaluation.Material(
+    material = Material(
         "test", [r.id for r in rows], texts, [r.speaker for r in rows], 10.0, features, []
     )
     found = {}
     for decoder in ("greedy", "modified_beam_search"):
-        options = evaluation.Options(
+        options = conditions.Options(
             chunk_ms=160.0, speed_utterances=0, threads=1, repetitions=100, decoder=decoder
         )
         found[decoder], _ = evaluation.evaluate(run, subnet, material, options)

@@ -29,14 +29,14 @@ pytestmark = pytest.mark.slow
 
 TINY = ["model.blocks=2", "model.width=32", "model.heads=2", "model.kernel=5"]
 COUNTS = "{field} are numbers of {what}, each once, from 1 to {most}: this model has"
-SHARES = "method.options.{} must be from 0 to 0.99, but {} came"
+SHARES = "method.options.{}: expected a number from 0 to 0.99, got {}"
 DEPTH = [
     (m, f"sizes={v}", COUNTS.format(field="method.sizes", what="residual branches kept", most=7))
     for m in ("simple_topk", "iterative_zero_out", "random_branches")
     for v in ("[8]", "[99]", "[0]", "[-1]", "[3,3]", "[]")
 ]
-KINDS = [
-    (m, f"{field}={v}", f"method.options.{field} must be {kind}, but")
+FAULTS = [
+    (m, f"{field}={v}", f"method.options.{field}: expected {kind}, got")
     for m, field, kind in (
         ("simple_topk", "sizes", "list[int]"),
         ("iterative_zero_out", "sizes", "list[int]"),
@@ -47,7 +47,7 @@ KINDS = [
 ]
 CASES = (
     DEPTH
-    + KINDS
+    + FAULTS
     + [
         *(
             (
@@ -73,7 +73,7 @@ CASES = (
             "blocks=3",
             "method.blocks is 3, but the recipe's model has 2; ask for 1 to 2",
         ),
-        ("individual", "blocks=0", "method.options.blocks must be from 1 to 64, but 0 came"),
+        ("individual", "blocks=0", "method.options.blocks: expected a number from 1 to 64, got 0"),
         ("small_dense", "same_bytes_as=1.5", SHARES.format("same_bytes_as", "1.5")),
         *(
             (m, f"{field}={v}", SHARES.format(field, v))
@@ -93,7 +93,11 @@ CASES = (
             )
             for m in ("gradual_magnitude", "csp")
         ),
-        ("omni", "left_out=1.0", "method.options.left_out must be from 0 to 0.95, but 1.0 came"),
+        (
+            "omni",
+            "left_out=1.0",
+            "method.options.left_out: expected a number from 0 to 0.95, got 1.0",
+        ),
         (
             "dense",
             "sparsity=0.5",
@@ -102,25 +106,25 @@ CASES = (
         (
             "simple_topk",
             "selection=1.5",
-            "method.options.selection must be from 0.01 to 0.99, but 1.5 came",
+            "method.options.selection: expected a number from 0.01 to 0.99, got 1.5",
         ),
         (
             "iterative_zero_out",
             "rounds=0",
-            "method.options.rounds must be from 1 to 1000, but 0 came",
+            "method.options.rounds: expected a number from 1 to 1000, got 0",
         ),
     ]
 )
 OTHERS = [
-    ("search.sparsities=[1.5]", "search.sparsities must be from 0 to 0.999, but 1.5 came"),
-    ("search.sparsities=[true]", "search.sparsities must be list[float]"),
+    ("search.sparsities=[1.5]", "search.sparsities: expected a number from 0 to 0.999, got 1.5"),
+    ("search.sparsities=[true]", "search.sparsities: expected list[float]"),
     ("training.chunks_ms=[]", "training.chunks_ms is empty: give at least one"),
     (
         "training.chunks_ms=[50]",
         "training.chunks_ms 50 is not possible with this model; allowed are 0, 40, 80",
     ),
     ("model.heads=3", "model.heads is 3; it must divide model.width, 32"),
-    ("seed=-1", "seed must be from 0 to 2.14748e+09, but -1 came"),
+    ("seed=-1", "seed: expected a number from 0 to 2.14748e+09, got -1"),
     ("evaluation.lm=x.arpa", "lm = 'x.arpa' cannot be read"),
     ("init_from=nothing", "there is no run called 'nothing'"),
 ]

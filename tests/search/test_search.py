@@ -49,7 +49,7 @@ def test_candidates_are_new_inside_the_window_and_grouped(group):
                     {u.branch for u in SHAPE.units}
                 )
         search.tell([(k, loss(k)) for k in keeps])
-    assert len(seen) == 60 and search.told == 60
+    assert len(seen) == 60 and search.measured == 60
     assert all(len(place) >= 8 for place in search.front)
 
 
@@ -58,7 +58,7 @@ def test_first_candidate_is_the_start_and_nan_is_forgotten():
     search = Search(SHAPE, budgets_of(SHAPE, [0.7]), OPTIONS, [start])
     assert search.ask(1) == [start]
     search.tell([(start, float("nan"))])
-    assert search.front == [[]] and search.told == 1
+    assert search.front == [[]] and search.measured == 1
 
 
 @pytest.mark.slow

@@ -294,7 +294,7 @@ def test_pauses_clicks_and_hiss_are_no_speech():
 
 # ---- every door
 
-KINDS = {
+FORMATS = {
     "a.wav": lambda: sounds.wav(VOICE),
     "b.m4a": lambda: sounds.by_ffmpeg(VOICE, "mp4", "aac"),
     "c.webm": lambda: sounds.by_ffmpeg(sounds.voice(2.0, 48000), "webm", "libopus", 48000),
@@ -317,7 +317,7 @@ def test_every_door_reads_every_kind_alike(tmp_path):
 
     root = tmp_path / "r"
     root.mkdir()
-    for name, data in KINDS.items():
+    for name, data in FORMATS.items():
         file = saved(root, data(), name)
         file.with_suffix(".txt").write_text("hello")
         np.testing.assert_array_equal(audio.read(file), transcription.load(data(), name))
@@ -333,7 +333,7 @@ def test_every_door_reads_every_kind_alike(tmp_path):
         )
     )
     items = list(corpus.utterances("train"))
-    assert [i.id for i in items if isinstance(i, Utterance)] == [name[0] for name in KINDS]
+    assert [i.id for i in items if isinstance(i, Utterance)] == [name[0] for name in FORMATS]
     assert {i.id for i in items if isinstance(i, base.Dropped)} == {
         "*._",
         "*.png",

@@ -20,7 +20,7 @@ SECONDS_EACH = 5.0  # of one file; the slowest takes 0.1 s alone
 LIMITS = audio_limits.Limits(seconds=60, values=5e6, wall_s=SECONDS_EACH)
 VOICE = sounds.voice(0.7)
 WIDE = sounds.voice(0.7, 48000)
-KINDS = {
+FORMATS = {
     "wav": lambda: sounds.wav(VOICE),
     "flac": lambda: sounds.encoded(VOICE, "FLAC"),
     "streamed flac": lambda: sounds.by_ffmpeg(VOICE, "flac", "flac", piped=True),
@@ -74,7 +74,7 @@ fuzz = settings(
 
 @functools.cache
 def whole(kind: str) -> tuple[bytes, np.ndarray]:
-    data = KINDS[kind]()
+    data = FORMATS[kind]()
     return data, audio.decode(data, kind)
 
 
@@ -127,7 +127,7 @@ def test_random_bytes_behind_any_head(tail, head):
     decoded(head + tail, "random")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMATS)
 @fuzz
 @given(st.data())
 def test_bytes_changed_in_the_header(kind, data):
@@ -159,7 +159,7 @@ def test_a_flipped_bit_in_what_has_checksums_is_never_another_sound(kind, place,
     assert found is None or np.array_equal(found, samples)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMATS)
 @fuzz
 @given(st.floats(0.05, 0.95), st.binary(min_size=1, max_size=60))
 def test_bytes_changed_in_the_sound(kind, place, others):

@@ -55,10 +55,10 @@ def test_a_tone_lights_the_bin_that_mel_arithmetic_says():
     def mel(hz):
         return 1127 * np.log(1 + hz / 700)
 
-    centres = mel(20) + (mel(7600) - mel(20)) / 81 * (1 + np.arange(80))  # high_freq -400 = 7600 Hz
+    centers = mel(20) + (mel(7600) - mel(20)) / 81 * (1 + np.arange(80))  # high_freq -400 = 7600 Hz
     for hz in (440.0, 1000.0, 3000.0, 7000.0):
         tone = 0.3 * np.sin(2 * np.pi * hz * np.arange(16000) / 16000)
-        assert features.fbank(tone).mean(axis=0).argmax() == np.abs(centres - mel(hz)).argmin()
+        assert features.fbank(tone).mean(axis=0).argmax() == np.abs(centers - mel(hz)).argmin()
 
 
 def test_samples_are_not_scaled_to_integers_and_nothing_is_random():

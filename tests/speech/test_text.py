@@ -29,7 +29,7 @@ CASES = {
 
 @pytest.mark.parametrize("given, expected", CASES.items())
 def test_known_answers(given, expected):
-    assert text.normalise(given) == expected
+    assert text.normalize(given) == expected
     assert text.problems(given) == []
 
 
@@ -48,7 +48,7 @@ def test_known_answers(given, expected):
     ],
 )
 def test_numbers_are_spelled(number, words):
-    assert text.spell(number) == words == text.normalise(f" {number} ")
+    assert text.spell(number) == words == text.normalize(f" {number} ")
 
 
 def test_all_spellings_differ():
@@ -82,7 +82,7 @@ def test_all_spellings_differ():
 )
 def test_what_has_no_sure_words_is_reported_and_kept(given):
     assert text.problems(given)
-    assert text.normalise(given).replace(" ", "")
+    assert text.normalize(given).replace(" ", "")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_has_no_sure_words_is_reported_and_kept(given):
     ],
 )
 def test_a_second_time_changes_nothing(given):
-    assert text.normalise(text.normalise(given)) == text.normalise(given)
+    assert text.normalize(text.normalize(given)) == text.normalize(given)
 
 
 @pytest.mark.speech
@@ -109,4 +109,4 @@ def test_the_references_of_the_test_sets_are_unchanged(speech_root):
     for file in sorted((speech_root / "manifests").glob("*.jsonl")):
         for line in file.read_text().splitlines():
             words = json.loads(line)["text"]
-            assert text.normalise(words) == words and text.problems(words) == []
+            assert text.normalize(words) == words and text.problems(words) == []

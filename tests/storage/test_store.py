@@ -309,13 +309,13 @@ def test_a_recipe_is_read_by_name_and_by_path(rooms):
     ("old", "new", "words"),
     [
         ("seed = 2", "sede = 2", "unknown option 'sede'.*did you mean 'seed'"),
-        ("seed = 2", 'seed = "2"', "seed must be int, but '2'"),
+        ("seed = 2", 'seed = "2"', "seed: expected int, got '2'"),
         ('name = "tiny"', 'name = "tyni"', "corpus .*'tyni'.*did you mean 'tiny'"),
-        ('name = "tiny"', 'nam = "tiny"', r"corpus: a table \[corpus\] with name"),
-        ("hours = 3", "hours = -3", "corpus.options.hours must be at least 0, but -3"),
+        ('name = "tiny"', 'nam = "tiny"', r"corpus: expected a table \[corpus\] with name"),
+        ("hours = 3", "hours = -3", "corpus.options.hours: expected a number at least 0, got -3"),
         ("hours = 3", "huors = 3", "corpus.options: unknown option 'huors'"),
         ("minutes = 1", "minute = 1", "training: unknown option 'minute'.*did you mean 'minutes'"),
-        ("minutes = 1", 'minutes = "1"', "training.minutes must be float"),
+        ("minutes = 1", 'minutes = "1"', "training.minutes: expected float"),
         ("[corpus]", "[corpus", "damaged"),
     ],
 )

@@ -77,7 +77,7 @@ def test_gradients_are_the_sum_of_losses_computed_apart(tmp_path):
     plan = made.method.plan(made.step)
     masks = [made.method.mask(p.subnet, made.step) for p in plan]
     rng = np.random.Generator(np.random.Philox(key=[made.seed + 1, made.step]))
-    rng.choice(made.o.chunks_ms)
+    rng.choice(made.options.chunks_ms)
     parts = dealing.dealt(plan, batch, rng)
     made.update(batch)
 

@@ -140,7 +140,7 @@ def test_the_group_takes_the_newest_checkpoint(monkeypatch):
 
     one = Third()
     monkeypatch.setattr(one, "gather", lambda step: [4, 8, step])
-    monkeypatch.setattr(one, "of_first", lambda value, rank: (value, rank))
+    monkeypatch.setattr(one, "broadcast", lambda value, rank: (value, rank))
     assert one.newest(8, lambda: "own") == (None, 1) and one.newest(12, lambda: "own") == ("own", 2)
     monkeypatch.setattr(one, "gather", lambda step: [-1, -1, step])
     assert one.newest(-1, lambda: torch.empty(0)) is None
@@ -197,11 +197,11 @@ def test_an_id_under_which_one_has_begun_goes_before_the_first_ones(monkeypatch,
             self.rank, self.size = 1, 2
 
     one, others = Second(), [["theirs"]]
-    monkeypatch.setattr(one, "of_first", lambda value, rank=0: "first")
+    monkeypatch.setattr(one, "broadcast", lambda value, rank=0: "first")
     monkeypatch.setattr(
         one, "gather", lambda value: [value if isinstance(value, str) else others[0], value]
     )
-    assert [one.one_name("own", "common") for others[0] in ([], ["first", "x"], ["x"])] == [
+    assert [one.agree_on_name("own", "common") for others[0] in ([], ["first", "x"], ["x"])] == [
         "first",
         "first",
         "x",
@@ -209,10 +209,13 @@ def test_an_id_under_which_one_has_begun_goes_before_the_first_ones(monkeypatch,
     (paths.runs() / "mine").mkdir(parents=True)
     (paths.runs() / "mine" / paths.TOGETHER).write_text("common")
     others[0] = []
-    assert one.one_name("own", "common") == "mine" and one.one_name("own", "another") == "first"
+    assert (
+        one.agree_on_name("own", "common") == "mine"
+        and one.agree_on_name("own", "another") == "first"
+    )
     monkeypatch.setattr(one, "gather", lambda value: ["this", "that"])
     with pytest.raises(ValueError, match="disagree on the run.*0: this, 1: that"):
-        one.one_name("own", "that")
+        one.agree_on_name("own", "that")
 
 
 def test_torchrun_core_train_makes_the_run_that_one_process_makes(tmp_path):

@@ -50,7 +50,7 @@ def test_the_middle_block_where_none_is_named(tmp_path):
     [
         ({"layer": 2}, r"layer: expected a block from 1 to 1 of the model's 2, got 2"),
         ({"layr": 1}, "training.intermediate: unknown option 'layr'.*did you mean 'layer'"),
-        ({"weight": 1.5}, "training.intermediate.weight must be from 0 to 0.9, but 1.5 came"),
+        ({"weight": 1.5}, "training.intermediate.weight: expected a number from 0 to 0.9, got 1.5"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path, given, message):

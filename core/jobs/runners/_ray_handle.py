@@ -1,4 +1,4 @@
-"""A job that was submitted to a Ray cluster, followed from here: what it tells comes as lines
+"""A job that was submitted to a Ray cluster, followed from here: what it says comes as lines
 of its log, finished runs and new measurements through the storage.
 """
 
@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from core import paths
 from core.common import writing
-from core.jobs import leases, queue, ray_client
+from core.jobs import ray_client
 from core.jobs.job import Job
 from core.jobs.runners import base
 from core.jobs.runners._ray_words import job_key, parse
@@ -27,76 +28,60 @@ READ_BS = 1e6
 
 
 class RayHandle(base.Handle):
-    """A submitted job. What it has told is kept by how many lines of its log were read."""
+    """A submitted job. What it has said is known by how much of its log was read."""
 
     stays = True
 
     def __init__(self, job: Job, options: Any, log: Path) -> None:
-        self.job, self.o, self.log = job, options, log
+        self.options, self.log, self.name = options, log, job.remote
         self.read, self.looked, self.answered = 0, 0.0, time.monotonic()
         self.code: int | None = None
-        self.stopping, self.key, self.run = (
-            False,
-            job_key(job.remote),
-            job.payload.get("run") or job.run,
-        )
+        self.stopping, self.key = False, job_key(job.remote)
+        self.run = job.payload.get("run") or job.run
 
-    def poll(self) -> int | None:
+    def events(self) -> Iterator[base.Event]:
         """A cluster that does not answer is waited for, however long: the job goes on there, and
         what Ray says of it then is right.
         """
         now = time.monotonic()
-        if self.code is None and now - self.looked >= max(LOOK_S, self.read / READ_BS):
-            self.looked = now
-            try:
-                if self.stopping:
-                    self.stop()
-                self._look()
-                self.answered = now
-            except ray_client.Unreachable:
-                leases.beat(
-                    self.job.id,
-                    self.job.worker,
-                    message=f"the cluster does not answer for {now - self.answered:.0f} s",
-                )
-            except (
-                ValueError,
-                OSError,
-                KeyError,
-                TypeError,
-                AttributeError,
-            ) as error:  # what it told cannot be kept here
-                leases.fail(
-                    self.job.id,
-                    f"{error}; on the cluster the job {self.job.remote} goes on",
-                    self.job.worker,
-                )
-                self.code = 1
+        if self.code is not None or now - self.looked < max(LOOK_S, self.read / READ_BS):
+            return
+        self.looked = now
+        try:
+            if self.stopping:
+                self.stop()
+            yield from self._look()
+            self.answered = now
+        except ray_client.Unreachable:
+            silent_s = now - self.answered
+            yield base.Event(message=f"the cluster does not answer for {silent_s:.0f} s")
+        # what it said cannot be kept here
+        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+            self.code = 1
+            yield base.Event(error=f"{error}; on the cluster the job {self.name} goes on")
+
+    def poll(self) -> int | None:
         return self.code
 
-    def _look(self) -> None:
-        result = ray_client.status(self.o.address, self.job.remote)
-        if result is None:
-            leases.fail(
-                self.job.id,
-                f"the cluster does not know job {self.job.remote}: it was begun anew since; resume"
-                " this job to submit it again, a training goes on from its checkpoint",
-                self.job.worker,
-            )
+    def _look(self) -> Iterator[base.Event]:
+        status = ray_client.status(self.options.address, self.name)
+        if status is None:
             self.code = 1
+            yield base.Event(
+                error=f"the cluster does not know job {self.name}: it was begun anew since; resume"
+                " this job to submit it again, a training goes on from its checkpoint"
+            )
             return
-        state, message = result
-        self._take(ray_client.log(self.o.address, self.job.remote))
-        if state == "FAILED":
-            leases.fail(
-                self.job.id, f"{message}\nits last lines are in the log", self.job.worker
-            )  # nothing if its own words came
-        if state == "STOPPED" and not queue.get(self.job.id).cancel:
-            queue.cancel(self.job.id)  # somebody stopped it there
+        state, message = status
+        yield from self.read_log(ray_client.log(self.options.address, self.name))
+        if state == "FAILED":  # nothing if its own words came
+            yield base.Event(error=f"{message}\nits last lines are in the log")
+        if state == "STOPPED":
+            yield base.Event(cancelled=True)
         self.code = ray_client.ENDED.get(state)
 
-    def _take(self, text: str) -> None:
-        """New whole lines of the job's log: what it has signed is obeyed, the rest is for
+    def read_log(self, text: str) -> Iterator[base.Event]:
+        """New whole lines of the job's log: what it has signed is kept and said, the rest is for
         people.
         """
         whole = text[: text.rfind("\n") + 1]
@@ -106,69 +91,58 @@ class RayHandle(base.Handle):
                 if facts is None:
                     out.write(line + "\n")
                 else:
-                    self._obey(facts)
+                    self._keep(facts)
+                    yield from self._said(facts)
         self.read = len(whole)
 
-    def _obey(self, facts: dict[str, Any]) -> None:
-        number, worker = self.job.id, self.job.worker
+    def _said(self, facts: dict[str, Any]) -> Iterator[base.Event]:
         if "progress" in facts:
-            leases.beat(
-                number, worker, facts["progress"], facts.get("message", ""), facts.get("left")
-            )
+            yield base.Event(facts["progress"], facts.get("message", ""), facts.get("left"))
         if facts.get("run") or facts.get("place"):
-            leases.note(
-                number,
-                worker,
-                run=self._own(facts["run"]) if facts.get("run") else None,
-                place=facts.get("place"),
-            )
-        if (
-            "begun" in facts
-        ):  # the run as the cluster has begun it, so that the pages can show its curves
-            folder = paths.runs() / self._own(facts["run"])
+            run = self._checked(facts["run"]) if facts.get("run") else None
+            yield base.Event(run=run, place=facts.get("place"))
+        if "wrong" in facts:
+            yield base.Event(error=facts["wrong"], retry=bool(facts.get("again")))
+
+    def _keep(self, facts: dict[str, Any]) -> None:
+        """Its run and what is measured of it, so that the pages here can show them."""
+        if "begun" in facts:  # the run as the cluster has begun it
+            folder = paths.runs() / self._checked(facts["run"])
             for name in (paths.RECIPE, paths.UNITS):
                 if not (folder / name).exists():
                     writing.write_json(folder / name, facts["begun"][name])
-        if (
-            "row" in facts
-            and not (paths.runs() / self._own(facts["run"]) / paths.FINISHED).exists()
-        ):
-            metrics.truncate_metrics(
-                paths.runs() / facts["run"], facts["row"]["step"] - 1
-            )  # told again after a restart or a reconnection
-            metrics.append_metrics(paths.runs() / facts["run"], facts["row"])
+        if "row" in facts:
+            folder = paths.runs() / self._checked(facts["run"])
+            if not (folder / paths.FINISHED).exists():
+                # said again after a restart or a reconnection
+                metrics.truncate_metrics(folder, facts["row"]["step"] - 1)
+                metrics.append_metrics(folder, facts["row"])
         if "finished" in facts:
-            remote.pull(self._own(facts["finished"]), self.o.storage)
+            remote.pull(self._checked(facts["finished"]), self.options.storage)
         if "subnet" in facts:
-            store.save_subnet(
-                remote.here(self._own(facts["subnet"]["run"])), from_dict(Subnet, facts["subnet"])
-            )
+            subnet = from_dict(Subnet, facts["subnet"])
+            store.save_subnet(remote.here(self._checked(subnet.run)), subnet)
         if "report" in facts:
-            store.save_report(
-                remote.here(self._own(facts["report"]["run"])),
-                from_dict(Report, facts["report"]),
-                facts["rows"],
-            )
-        if "wrong" in facts:
-            leases.fail(number, facts["wrong"], worker, again=bool(facts.get("again")))
+            report = from_dict(Report, facts["report"])
+            store.save_report(remote.here(self._checked(report.run)), report, facts["rows"])
 
-    def _own(self, run: str) -> str:
-        """The run's id, which is that of the job, or of a training the first that it told.
+    def _checked(self, run: str) -> str:
+        """The run's id, which is that of the job, or of a training the first that it named.
         ValueError for any other.
         """
         if not store.SAFE.fullmatch(str(run)) or run != (self.run or run):
             raise ValueError(
-                f"the job {self.job.remote} on the cluster told of the run {run!r}, which is not"
+                f"the job {self.name} on the cluster named the run {run!r}, which is not"
                 f" its own ({self.run or 'none yet'})"
             )
         self.run = run
         return run
 
     def stop(self) -> None:
-        """Asks until the cluster has heard it."""
+        """Asks until the cluster answers."""
         self.stopping = True
         with contextlib.suppress(ray_client.Unreachable):
-            ray_client.stop(self.o.address, self.job.remote)
+            ray_client.stop(self.options.address, self.name)
             self.stopping = False
 
     def kill(self) -> None:
@@ -177,6 +151,6 @@ class RayHandle(base.Handle):
             if self.stopping:
                 with self.log.open("a") as out:
                     out.write(
-                        f"the cluster at {self.o.address} does not answer: the job"
-                        f" {self.job.remote} may go on there\n"
+                        f"the cluster at {self.options.address} does not answer: the job"
+                        f" {self.name} may go on there\n"
                     )

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import ray
 
-from core.evaluation import evaluate as evaluation
-from core.evaluation.evaluate import Hypotheses, Material, Options as MeasureOptions
+from core.evaluation import conditions, evaluate as evaluation
+from core.evaluation.conditions import Options as MeasureOptions
+from core.evaluation.evaluate import Hypotheses
 from core.evaluation.fitness import Fitness
+from core.evaluation.material import Material
 from core.evaluation.provenance import hardware
 from core.jobs.runners._ray_words import say
 from core.records import Subnet
@@ -27,8 +29,8 @@ def hear(
     where there are some, also in turn
     with `dense`.
     """
-    opened = evaluation.opened(data, replace(options, threads=1))
-    facts = evaluation.speed_on(data, waves, options, dense) if waves else None
+    opened = conditions.load_recognizer(data, replace(options, threads=1))
+    facts = conditions.speed_on(data, waves, options, dense) if waves else None
     texts, tokens = zip(*opened.recognize(features), strict=True)
     return Hypotheses(list(texts), facts, hardware(), list(tokens)), node()
 
@@ -72,13 +74,13 @@ class Spread:
             ray.put([np.array(f) for f in material.features[i::parts]]) for i in range(parts)
         ]
         waves = [ray.put(material.waves(options.speed_utterances))] + [ray.put([])] * (parts - 1)
-        rivals = [ray.put(dense)] + [None] * (parts - 1)
+        dense_files = [ray.put(dense)] + [None] * (parts - 1)
         begun = {
             subnet.name: [
                 hear.options(name=f"{subnet.name} on {material.split}", **self.spread).remote(
                     data, f, w, options, None if subnet.name == evaluation.DENSE else r
                 )
-                for f, w, r in zip(features, waves, rivals)
+                for f, w, r in zip(features, waves, dense_files)
             ]
             for subnet, data in subnets
         }

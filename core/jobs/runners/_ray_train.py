@@ -49,8 +49,8 @@ class Post:
         self.words.append(word)
 
     def taken(self) -> list[dict[str, Any]]:
-        result, self.words = self.words, []
-        return result
+        words, self.words = self.words, []
+        return words
 
     def stop(self) -> None:
         self.stopping = True

@@ -65,11 +65,11 @@ def versions() -> dict[str, str]:
     digest = hashlib.sha256()
     for file in sorted(paths.CORE.rglob("*.py")):
         digest.update(str(file.relative_to(paths.CORE)).encode() + file.read_bytes())
-    result = {
+    numbers = {
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "core": digest.hexdigest()[:12],
     }
-    return result | {
+    return numbers | {
         name: importlib.metadata.version(name).split("+")[0] for name in ("ray", "torch")
     }
 

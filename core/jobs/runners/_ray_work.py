@@ -27,7 +27,7 @@ from core.records import Interrupted, as_dict
 from core.storage import remote, store
 
 
-class Job:
+class ClusterJob:
     """This job: what was asked, whether to go on, and its report function."""
 
     def __init__(self, request: dict[str, Any]) -> None:
@@ -73,33 +73,33 @@ class Job:
         return "cuda" if o["device"] != "cpu" and gpus >= o["workers"] else "cpu"
 
 
-def evaluate(job: Job, run: str) -> None:
+def evaluate(job: ClusterJob, run: str) -> None:
     """Subnets x parts of the splits; every report goes home as soon as it is stored here."""
     folder, known = remote.here(run), set()
     given = job.payload
 
     def report(progress: float, message: str = "", left: float | None = None) -> bool:
-        for item in store.reports(folder):
+        for stored in store.reports(folder):
             key = (
-                item.subnet,
-                item.split,
-                item.chunk_ms,
-                item.decoder,
-                item.language_model,
-                item.file_sha256,
-                item.delta_wer,
+                stored.subnet,
+                stored.split,
+                stored.chunk_ms,
+                stored.decoder,
+                stored.language_model,
+                stored.file_sha256,
+                stored.delta_wer,
             )
             if key not in known:
                 known.add(key)
                 rows = store.hypotheses(
                     folder,
-                    item.subnet,
-                    item.split,
-                    item.chunk_ms,
-                    item.decoder,
-                    item.language_model,
+                    stored.subnet,
+                    stored.split,
+                    stored.chunk_ms,
+                    stored.decoder,
+                    stored.language_model,
                 )
-                say(report=as_dict(item), rows=rows)
+                say(report=as_dict(stored), rows=rows)
         return job(progress, message, left)
 
     if given.get("new"):
@@ -116,7 +116,7 @@ def evaluate(job: Job, run: str) -> None:
     )
 
 
-def work(job: Job) -> None:
+def work(job: ClusterJob) -> None:
     module = os.environ.get(
         "SUPERNET_JOB_MODULE"
     )  # for tests and benches, as in core/jobs/process.py
@@ -146,7 +146,7 @@ def work(job: Job) -> None:
 
 def main(words: str) -> int:
     request = json.loads(base64.urlsafe_b64decode(words))
-    job = Job(request)
+    job = ClusterJob(request)
     os.environ["SUPERNET_ARTIFACTS"] = str(Path(job.o["artifacts"]).expanduser())
     os.environ[remote.VARIABLE] = job.o["storage"]
     confinement.confine(job.payload)

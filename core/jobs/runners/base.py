@@ -1,8 +1,12 @@
-"""What the worker needs of a place where jobs run: start a job's process, look at it, stop it."""
+"""What the worker needs of a place where jobs run: to start a job's process, follow its events and
+stop it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,31 @@ from core.jobs.job import Job
 STOPPED = 75  # exit code of a job's process that stopped because it was told to (EX_TEMPFAIL)
 
 
+@dataclass(frozen=True)
+class Event:
+    """What a job said, for the worker to write into the queue; empty fields say nothing."""
+
+    progress: float | None = None  # 0..1
+    message: str | None = None  # for people
+    left: float | None = None  # s until it is done; counts with progress
+    run: str | None = None  # id of the run it writes
+    place: str | None = None  # where it runs
+    error: str = ""  # it failed, and why
+    retry: bool = True  # a failure may be tried again
+    cancelled: bool = False  # somebody stopped it where it runs
+
+
 class Handle(ABC):
     """One started job."""
 
     pid: int | None = None  # on this machine, where there is one
     stays: bool = False  # it goes on when the worker leaves, and the next worker follows it
+
+    def events(self) -> Iterator[Event]:
+        """What it said since the last call, oldest first. Nothing of a job whose process writes
+        into the queue itself.
+        """
+        return iter(())
 
     @abstractmethod
     def poll(self) -> int | None:

@@ -74,16 +74,16 @@ def trim(samples: np.ndarray) -> np.ndarray:
     """[N] without the silence at both ends (10 ms windows more than 45 dB below the loudest), but
     for 30 ms of it.
     """
-    size = SAMPLE_RATE // 100
-    windows = len(samples) // size
+    window = SAMPLE_RATE // 100
+    windows = len(samples) // window
     if not windows:
         return samples
-    loud = np.abs(samples[: windows * size]).reshape(windows, size).max(axis=1)
+    loud = np.abs(samples[: windows * window]).reshape(windows, window).max(axis=1)
     above = np.flatnonzero(loud > loud.max() * 10 ** (SILENCE_DB / 20))
     if not len(above):
         return samples[:0]
     keep = int(KEEP_S * SAMPLE_RATE)
-    return samples[max(0, above[0] * size - keep) : (above[-1] + 1) * size + keep]
+    return samples[max(0, above[0] * window - keep) : (above[-1] + 1) * window + keep]
 
 
 def warped(samples: np.ndarray, rate: int, warp: float) -> np.ndarray:

@@ -50,11 +50,11 @@ def _installed() -> list[str]:
         from hibari import voices
     except ImportError as error:
         raise base.not_installed("hibari", "hibari-tts", error) from None
-    found = []
+    files = []
     for name in voices.VOICES:
         try:
             voices.voice_path(name, download_missing=False)
         except FileNotFoundError:
             continue
-        found.append(name)
-    return found
+        files.append(name)
+    return files

@@ -10,7 +10,7 @@ import torch
 
 from core import cost, paths
 from core.cli import main as cli
-from core.pipelines import build as building, dry_run as rehearsal
+from core.pipelines import build as building, dry_run
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Recipe
 from core.registry import plugins, recipes
@@ -28,7 +28,7 @@ SMALL = Recipe(
 
 
 def test_a_dry_run_needs_no_speech_and_leaves_nothing(own_artifacts):
-    found = rehearsal.rehearse(SMALL)
+    found = dry_run.estimate(SMALL)
     model, method = building.build(ResolvedRecipe(SMALL), 29, 1000)
     assert found["parameters"] == cost.parameters(method.anatomy) and found["passes"] == 3
     assert found["hours"] == pytest.approx(0.8 * found["seconds_per_update"] / 3.6, rel=0.01), (
@@ -36,14 +36,14 @@ def test_a_dry_run_needs_no_speech_and_leaves_nothing(own_artifacts):
     )
     assert found["memory_bytes"] > 1e8
     assert not paths.runs().exists() and not paths.prepared().exists()
-    told = rehearsal.said(found)
+    told = dry_run.describe(found)
     assert (
-        "would hear 6 h" in told
+        "would use 6 h" in told
         and "two updates of 3 pass(es)" in told
         and "utterances of 12.3 s" in told
     )
     assert (
-        rehearsal.rehearse(replace(SMALL, corpus=Choice("voice_commands")))["utterance_s"] == 2.7
+        dry_run.estimate(replace(SMALL, corpus=Choice("voice_commands")))["utterance_s"] == 2.7
     ), "commands are short"
 
 
@@ -59,11 +59,11 @@ def test_a_dry_run_needs_no_speech_and_leaves_nothing(own_artifacts):
 )
 def test_what_cannot_be_trained_is_said_by_name(changes, said):
     with pytest.raises(ValueError, match=said):
-        rehearsal.rehearse(replace(SMALL, **changes))
+        dry_run.estimate(replace(SMALL, **changes))
 
 
-def test_stand_in_speech_has_real_shape():
-    batch = rehearsal.stand_in(150.0, 256, False, 1)
+def test_synthetic_speech_has_real_shape():
+    batch = dry_run.synthetic_batch(150.0, 256, False, 1)
     assert (
         batch.seconds == pytest.approx(150.0, rel=0.1)
         and batch.features.shape[1] == 1230
@@ -74,8 +74,8 @@ def test_stand_in_speech_has_real_shape():
         and int(batch.tokens.max()) < 256
     )
     assert bool((batch.token_lengths * 4 < batch.lengths).all()) and int(batch.tokens.min()) >= 1
-    assert torch.equal(batch.features, rehearsal.stand_in(150.0, 256, False, 1).features)
-    letters = rehearsal.stand_in(150.0, 29, True, 1)
+    assert torch.equal(batch.features, dry_run.synthetic_batch(150.0, 256, False, 1).features)
+    letters = dry_run.synthetic_batch(150.0, 29, True, 1)
     assert float((letters.token_lengths / letters.lengths * 100).mean()) == pytest.approx(
         14.5, rel=0.02
     )
@@ -116,7 +116,7 @@ def variants(name: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_papers_recipes_are_rehearsed_by_the_command_line(name, capsys, own_artifacts):
+def test_papers_recipes_are_tried_by_the_command_line(name, capsys, own_artifacts):
     recipe = recipes.load_recipe(name)
     settings = [*SHRUNK[recipe.model.name], "training.batch_seconds=3", "training.threads=1"]
     assert (
@@ -130,7 +130,7 @@ def test_papers_recipes_are_rehearsed_by_the_command_line(name, capsys, own_arti
         and f"two updates of {passes} pass(es)" in told
     )
     assert (
-        f"would hear {updates * 3 / 3600:,.0f} h" in told
+        f"would use {updates * 3 / 3600:,.0f} h" in told
         and "with utterances of 3 s" in told
         and "on this device" in told
     )
@@ -237,8 +237,8 @@ def test_papers_recipes_build_at_the_papers_sizes(name, parameters, paper):
 
 
 def test_a_busy_machine_is_said():
-    found = rehearsal.rehearse(replace(SMALL, training=SMALL.training | {"batch_seconds": 2.0}))
+    found = dry_run.estimate(replace(SMALL, training=SMALL.training | {"batch_seconds": 2.0}))
     assert 0 < found["share"] <= 1.0
-    words = rehearsal.said(found | {"share": 0.25, "hours": 8.0})
+    words = dry_run.describe(found | {"share": 0.25, "hours": 8.0})
     assert "got 25% of its threads' time; alone, the whole would take about 2.0 h" in words
-    assert "others had the machine" not in rehearsal.said(found | {"share": 0.9})
+    assert "others had the machine" not in dry_run.describe(found | {"share": 0.9})
