@@ -146,12 +146,9 @@ class Origin(StrEnum):
 
 # prefixes of names in files older than `origin`, which name a byte budget: s70, u70, ...
 _OLD_NAME = re.compile(r"([surm])\d+(\.\d+)?")
-_OLD_ORIGIN = {
-    "s": Origin.SEARCHED,
-    "u": Origin.UNIFORM,
-    "r": Origin.RANDOM,
-    "m": Origin.MAGNITUDE,
-}
+_OLD_ORIGIN = dict(
+    zip("surm", (Origin.SEARCHED, Origin.UNIFORM, Origin.RANDOM, Origin.MAGNITUDE), strict=True)
+)
 
 
 @dataclass(frozen=True)
@@ -237,8 +234,7 @@ class Report:
     resampled: str = ""  # what the intervals resample; "" in reports older than this field
     # phoneme error rate of the model alone, greedily; None where tokens are no phonemes
     per: float | None = None
-    # from files while loading; None where nobody counted, and in reports older than this field
-    bytes_read: int | None = None
+    bytes_read: int | None = None  # from files while loading; None where nobody counted
     # time of this run's dense subnet over this one's, timed in turn: above 1 = faster; median,
     # lowest and highest of the rounds (evaluation/latency.py). None for dense itself, where the two
     # were not timed in turn, and in reports older than these fields
@@ -258,9 +254,7 @@ class SpokenWord:
 
 
 class RunProgress(Protocol):
-    """A ProgressCallback that is also told which run the work belongs to, as soon as that is
-    known.
-    """
+    """A ProgressCallback that is also told which run the work belongs to, once that is known."""
 
     def __call__(self, progress: float, message: str, eta_s: float | None, /) -> bool: ...
 

@@ -51,7 +51,7 @@ class Options:
         0.8, "how much the sound counts beside the words of a decoding graph", low=0.01, high=10.0
     )
     blank_penalty: float = option(
-        3.0,
+        2.0,
         "taken off the blank's log-probability before a decoding graph (ln)",
         low=-10.0,
         high=20.0,

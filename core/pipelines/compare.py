@@ -1,6 +1,4 @@
-"""Runs a recipe set: every arm trained and measured, or reused when nothing that decides it has
-changed. Resumable.
-"""
+"""Runs a recipe set: every arm trained and measured, or reused where it is unchanged. Resumable."""
 
 from __future__ import annotations
 

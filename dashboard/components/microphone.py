@@ -13,7 +13,7 @@ import streamlit as st
 
 from dashboard import visit
 from dashboard.live import speech
-from dashboard.model import transcription
+from dashboard.model import listening
 
 KEY = "microphone"
 TAKE = "take"  # session state: the recording that is being made or was made last
@@ -41,7 +41,7 @@ def listen(
         st.rerun()
 
 
-def content(names: list[str], take: transcription.Take | None) -> dict[str, Any]:
+def content(names: list[str], take: listening.Take | None) -> dict[str, Any]:
     """What the microphone is told: what has been understood so far, and of how much sound."""
     return {
         "mode": "microphone",
@@ -58,27 +58,27 @@ def content(names: list[str], take: transcription.Take | None) -> dict[str, Any]
 
 def receive(load: Load, seat: Callable[[], AbstractContextManager], how: str) -> None:
     """Take one message of the microphone; whatever is wrong with it ends the recording in words."""
-    take: transcription.Take | None = st.session_state.get(TAKE)
+    take: listening.Take | None = st.session_state.get(TAKE)
     try:
         message = speech.message(KEY)
         if message is None:
             return
         if take is None or take.session != message.session:
-            take = st.session_state[TAKE] = transcription.Take(message.session, message.rate, how)
+            take = st.session_state[TAKE] = listening.Take(message.session, message.rate, how)
             visit.ledger().take(visit.visitor(), f"{time.time()}")
             visit.ledger().take(visit.visitor(), message.session, int(MOST_S * message.rate))
         with seat():
             if take.listening is None:
-                take.listening = transcription.Listening(load())
+                take.listening = listening.Listening(load())
             take.accept(message.begin, message.samples, message.end, MOST_S)
     except (ValueError, RuntimeError, OSError, ImportError) as problem:
-        take = take or transcription.Take("", 0, how)
+        take = take or listening.Take("", 0, how)
         take.error = f"{problem}. Press Speak to begin anew."
         take.listening = None
         st.session_state[TAKE] = take
 
 
-def recorded() -> transcription.Take | None:
+def recorded() -> listening.Take | None:
     """The last recording that was made to its end."""
     take = st.session_state.get(TAKE)
     return take if take is not None and take.transcripts else None

@@ -10,7 +10,7 @@ import streamlit as st
 from core.records import Subnet
 from dashboard.components import diff
 from dashboard.markdown import escape
-from dashboard.model import transcription
+from dashboard.model import listening, transcription
 
 
 def speed_words(rtf: float) -> str:
@@ -25,7 +25,7 @@ def show_results(
     run: str,
     sizes: dict[str, Subnet],
     name: str,
-    transcripts: list[transcription.Transcript],
+    transcripts: list[listening.Transcript],
     reference: str,
 ) -> None:
     st.subheader("Transcripts")
@@ -41,12 +41,12 @@ def show_results(
 
 
 def _compare_with(
-    reference: str, dense: transcription.Transcript | None
-) -> str | transcription.Transcript | None:
+    reference: str, dense: listening.Transcript | None
+) -> str | listening.Transcript | None:
     """What the visitor wants differences from: the reference, the dense subnet's transcript, or
     None where there is neither.
     """
-    targets: dict[str, str | transcription.Transcript] = {}
+    targets: dict[str, str | listening.Transcript] = {}
     if reference:
         targets["the reference"] = reference
     if dense:
@@ -68,13 +68,13 @@ def _compare_with(
 
 
 def _show(
-    transcript: transcription.Transcript,
+    transcript: listening.Transcript,
     sparsity: float,
-    target: str | transcription.Transcript | None,
+    target: str | listening.Transcript | None,
 ) -> None:
     st.markdown(f"**{escape(transcript.subnet)}** &nbsp; :gray[{100 * sparsity:.0f} % sparsity]")
     compared = target is not None and target is not transcript
-    text = target.text if isinstance(target, transcription.Transcript) else target
+    text = target.text if isinstance(target, listening.Transcript) else target
     pieces = diff.align(text if compared else transcript.text, transcript.text)
     if not transcript.text:
         st.caption("No speech found.")
@@ -101,9 +101,7 @@ def _show_conditions(conditions: dict) -> None:
     )
 
 
-def downloads(
-    run: str, name: str, transcripts: list[transcription.Transcript], reference: str
-) -> None:
+def downloads(run: str, name: str, transcripts: list[listening.Transcript], reference: str) -> None:
     lines = (
         [f"{transcript.subnet}: {transcript.text}" for transcript in transcripts]
         if len(transcripts) > 1

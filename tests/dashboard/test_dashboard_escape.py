@@ -79,7 +79,7 @@ OURS = {
     "gpus",
     "threads",
     "name",
-    "transcription.AT_ONCE",
+    "listening.AT_ONCE",
     "who.mode",
     "text",
     "share",

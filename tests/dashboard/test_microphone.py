@@ -10,7 +10,7 @@ import pytest
 from core.records import SpokenWord
 from dashboard.components import microphone
 from dashboard.live import speech
-from dashboard.model import transcription
+from dashboard.model import listening
 from tests.dashboard.test_dashboard_transcribe import Fake, tone
 
 
@@ -19,13 +19,13 @@ def message(samples: np.ndarray, begin: int = 0, rate: int = 16000, **changed) -
     return {"session": "a", "from": begin, "rate": rate, "end": False, "pcm": pcm, **changed}
 
 
-def begun(words: str = "one two three", rate: int = 16000) -> transcription.Take:
-    take = transcription.Take("a", rate, "")
-    take.listening = transcription.Listening({"dense": Fake(words), "s70": Fake("one")})
+def begun(words: str = "one two three", rate: int = 16000) -> listening.Take:
+    take = listening.Take("a", rate, "")
+    take.listening = listening.Listening({"dense": Fake(words), "s70": Fake("one")})
     return take
 
 
-def fed(take: transcription.Take, samples: np.ndarray, packet: int) -> list[list[str]]:
+def fed(take: listening.Take, samples: np.ndarray, packet: int) -> list[list[str]]:
     """What dense had understood after each packet."""
     shown = []
     for start in range(0, len(samples), packet):
