@@ -19,7 +19,7 @@ from core.common.writing import in_words, sweep
 from core.jobs import process
 from core.jobs.runners.base import STOPPED
 from core.records import Interrupted
-from core.registry import recipe_sets, recipes
+from core.registry import recipe_sets
 from core.reports import claims_page
 from core.storage import remote
 
@@ -156,11 +156,9 @@ def _lm(given: Any) -> None:
     from core.pipelines import language
 
     out = Path(given.out) if given.out else None
-    recipe = given.source in recipes.recipe_names()
-    source = given.source if recipe else requests.run_id(given.source)
     print(
         language.write(
-            source,
+            given.source,
             given.text,
             given.order,
             out,

@@ -123,9 +123,9 @@ def test_a_model_that_our_reader_refuses_is_never_written(tmp_path, capsys, monk
     given.write_text("go now\ngo\n")
     out.write_text("the one before")
     write = arpa.write
-    monkeypatch.setattr(arpa, "write", lambda *_: write(*_).replace("-", "nan", 1))
+    monkeypatch.setattr(arpa, "write", lambda *_: write(*_).replace("\n-", "\nnan", 1))
     assert cli.main(["lm", "--text", str(given), "--out", str(out)]) == 2
-    assert "cannot be read back (line 6: " in capsys.readouterr().err
+    assert "cannot be read back (line 7: " in capsys.readouterr().err
     assert out.read_text() == "the one before"
 
 
