@@ -15,6 +15,7 @@ import pytest
 
 from core import paths
 from core.cli import arguments, main as cli
+from core.lm import grammars
 from core.records import Report
 from core.registry import recipes as recipe_files
 from core.storage import store
@@ -370,6 +371,15 @@ def package_picture() -> list[str]:
     blocks = re.findall(r"```text\n(.*?)```", CORE_README, re.DOTALL)
     assert len(blocks) == 1
     return blocks[0].splitlines()
+
+
+def test_the_recipe_and_the_patterns_of_the_core_readme_are_read(tmp_path):
+    (recipe,) = re.findall(r"```toml\n(.*?)```", CORE_README, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(recipe)
+    assert recipe_files.load_recipe(tmp_path / "mine.toml").corpus.name == "folder"
+    (patterns,) = re.findall(r"```\n(turn .*?)```", CORE_README, re.DOTALL)
+    read = grammars.read(patterns)
+    assert len(read.sentences) == 3 and set(read.slots) == {"thing", "room"}
 
 
 def test_the_picture_names_every_package_and_nothing_else():

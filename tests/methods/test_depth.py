@@ -229,7 +229,7 @@ def test_resuming_equals_not_stopping(name, stop_at, tmp_path):
     whole = trainer(tmp_path / "whole", name=name, updates=8)
     whole.run(lambda *_: True)
     first = trainer(tmp_path / "cut", name=name, updates=8)
-    first.o = dataclasses.replace(first.o, log_every=1)
+    first.options = dataclasses.replace(first.options, log_every=1)
     with pytest.raises(Interrupted):
         first.run(lambda *_: first.step < stop_at)
     again = trainer(tmp_path / "cut", name=name, updates=8)

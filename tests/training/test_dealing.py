@@ -146,7 +146,7 @@ def test_a_batch_of_one_utterance_goes_to_every_subnet_in_turn(tmp_path):
 def test_equal_seeds_give_equal_bits_and_a_resumed_run_too(tmp_path):
     whole, twin = split_trainer(tmp_path / "whole"), split_trainer(tmp_path / "twin")
     first = split_trainer(tmp_path / "cut")
-    first.o = Options(**{**vars(first.o), "log_every": 1})
+    first.options = Options(**{**vars(first.options), "log_every": 1})
     whole.run(lambda *_: True)
     twin.run(lambda *_: True)
     with pytest.raises(Interrupted):

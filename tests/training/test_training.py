@@ -39,7 +39,7 @@ def test_resuming_equals_not_stopping_bit_for_bit(tmp_path):
     for stop_at in (1, 5, 8):
         folder = tmp_path / f"cut{stop_at}"
         first = trainer(folder, name="omni_sparsity", options=OMNI, updates=12)
-        first.o = Options(**{**vars(first.o), "log_every": 1})
+        first.options = Options(**{**vars(first.options), "log_every": 1})
         with pytest.raises(Interrupted):
             first.run(lambda *_, t=first, n=stop_at: t.step < n)
         again = trainer(folder, name="omni_sparsity", options=OMNI, updates=12)
