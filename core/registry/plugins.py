@@ -155,9 +155,9 @@ def check_value(
     """
     typed = _typed(kind, value)
     if typed is _WRONG:
-        within = f" {range_text(low, high)}" if low is not None or high is not None else ""
+        limits = "" if low is high is None else f"; allowed are numbers {range_text(low, high)}"
         raise ValueError(
-            f"{where}: expected {kind}{within}, got {_shown(value)} ({type(value).__name__})"
+            f"{where}: expected {kind}, got {_shown(value)} ({type(value).__name__}){limits}"
         )
     for element in _items(typed):
         if choices and element not in choices:
@@ -170,8 +170,7 @@ def check_value(
                 raise ValueError(f"{where}: expected a number, got nan")
             if (low is not None and element < low) or (high is not None and element > high):
                 raise ValueError(
-                    f"{where}: expected a {'whole ' * (kind == 'int')}number"
-                    f" {range_text(low, high)}, got {_shown(element)}"
+                    f"{where}: expected a number {range_text(low, high)}, got {_shown(element)}"
                 )
     return typed
 
