@@ -71,7 +71,7 @@ def shipped(tmp_path_factory):
         patch.setenv("SUPERNET_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
         (run,) = [r.id for r in store.runs() if r.id.startswith("omni_sparsity-")]
         language = Language(lm="", grammar=GRAMMAR)
-        yield {name: runtime.load(run, name, language=language) for name in ("dense", "s90")}
+        yield {name: runtime.load(run, name, language=language) for name in ("dense", "u90")}
 
 
 def heard(opened, samples: np.ndarray) -> list[str]:
@@ -81,7 +81,7 @@ def heard(opened, samples: np.ndarray) -> list[str]:
     return [*parts, stream.finish()]
 
 
-@pytest.mark.parametrize("size", ["dense", "s90"])
+@pytest.mark.parametrize("size", ["dense", "u90"])
 @pytest.mark.parametrize("noise", ["silence", "white", "pink", "hum", "clicks"])
 def test_no_noise_is_a_sentence(shipped, size, noise):
     rng = np.random.default_rng(3)
@@ -95,7 +95,7 @@ def test_no_noise_is_a_sentence(shipped, size, noise):
     assert set(heard(shipped[size], samples)) == {""}
 
 
-@pytest.mark.parametrize("size", ["dense", "s90"])
+@pytest.mark.parametrize("size", ["dense", "u90"])
 def test_speech_is_still_heard(shipped, size):
     for name in ("1_volume_in_the_garden", "2_kitchen_blinds"):
         file = paths.RELEASED / paths.SAMPLES / f"{name}.opus"

@@ -59,7 +59,7 @@ def heard(recognizer: sherpa_onnx.OnlineRecognizer, wave: np.ndarray, packet: in
     return len(so_far), recognizer.get_result_all(stream)
 
 
-@pytest.mark.parametrize(("run", "size"), [(OMNI, "s70"), (DEPTH, "d16")])
+@pytest.mark.parametrize(("run", "size"), [(OMNI, "u70"), (DEPTH, "d16")])
 def test_it_gives_our_text_of_a_shipped_run(run, size, tmp_path):
     folder = exported(run, size, tmp_path)
     ours, recognizer = runtime.load(run, size), stock(folder)
@@ -70,7 +70,7 @@ def test_it_gives_our_text_of_a_shipped_run(run, size, tmp_path):
 
 
 def test_the_bundle_is_complete(tmp_path):
-    folder = exported(OMNI, "s70", tmp_path, int8=True)
+    folder = exported(OMNI, "u70", tmp_path, int8=True)
     assert folder.name == "sherpa-s70-int8"
     wavs = ["1_volume_in_the_garden.wav", "2_kitchen_blinds.wav", "transcripts.txt"]
     assert sorted(p.name for p in (folder / "test_wavs").iterdir()) == wavs
