@@ -130,8 +130,8 @@ def play(
         if any(item.words for item in received)
         else ""
     )
-    heard = speech.sound(samples, listening.RATE)
-    speech.player("player", speech.recording(heard, boxes, note, new))
+    played = speech.sound(samples, listening.RATE)
+    speech.player("player", speech.recording(played, boxes, note, new))
 
 
 def spoken(names: list[str], open_all: microphone.Load, how: str) -> sound.Speech | None:
@@ -141,12 +141,12 @@ def spoken(names: list[str], open_all: microphone.Load, how: str) -> sound.Speec
     if take is None:
         return None
     if take.how == how:
-        st.session_state["heard"] = (take.session + how, take.transcripts)
+        st.session_state["transcripts"] = (take.session + how, take.transcripts)
     return sound.Speech(take.samples(), take.session, "my-voice.wav")
 
 
 def known_transcripts(mark: str) -> list[listening.Transcript]:
-    kept = st.session_state.get("heard")
+    kept = st.session_state.get("transcripts")
     return kept[1] if kept and kept[0] == mark else []
 
 
@@ -164,7 +164,7 @@ def transcribed(
         st.error(f"This size could not be used to transcribe: {escape(problem)}")
         return []
     place.empty()
-    st.session_state["heard"] = (mark, received)
+    st.session_state["transcripts"] = (mark, received)
     return received
 
 
