@@ -118,7 +118,7 @@ def play(
     boxes = [
         {
             "name": item.subnet,
-            "label": f"{100 * sizes[item.subnet].sparsity:.0f} % zeros",
+            "label": f"{100 * sizes[item.subnet].sparsity:.0f} % sparsity",
             "text": item.text,
             "words": speech.timed(item.words),
             "partial": item.partial,
@@ -171,7 +171,7 @@ def transcribed(
 def main() -> None:
     st.title("Transcribe")
     chosen = choice.need_run()
-    st.markdown(f"{choice.describe(chosen)} **What it understands:** {CAN}")
+    st.markdown(f"{choice.describe(chosen)} · **Made for** {CAN}")
     allowed = visit.may(visit.TRANSCRIBE)
     source = sound.pick_source(allowed)
     try:
