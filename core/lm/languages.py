@@ -185,9 +185,9 @@ def check(language: Language) -> None:
         _model(language.lm)
 
 
-def lost(language: Language, loaded: graph.Graph) -> str:
+def lost(language: Language, loaded: graph.Graph | None) -> str:
     """A note where its graph lacks most words of the language's own model, "" else."""
-    if language.lm in ("", OPEN):
+    if loaded is None or language.lm in ("", OPEN):
         return ""
     return spoken.lost(language.lm, _model(language.lm).words, set(loaded.words))
 

@@ -50,7 +50,7 @@ def file(tmp_path_factory):
 
 
 def text_of(sample, chunk_ms):
-    stream = standin.reference(OMNI, "u70", chunk_ms).stream()
+    stream = standin.reference(OMNI, "u70", chunk_ms, decoder="greedy").stream()
     stream.accept(sample[1])
     return stream.finish()
 
