@@ -28,7 +28,8 @@ speech          marks audio_limits containers av_decoder decoders loudness pipes
                  features augment normalizer phones lexicon tokenizer acoustics shards grammar
 speech.voices   *
 corpora         *
-lm              ngrams arpa estimation pruning interpolation text graph grammars languages
+lm              ngrams arpa estimation pruning interpolation text graph grammars spoken
+                languages
 data            prepared filters source extract rows prepare prefetch batches
 layers          dropout subsampling parts lstm predictor convolution feed_forward attention
                 conformer_block emformer

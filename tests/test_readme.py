@@ -15,6 +15,7 @@ import pytest
 
 from core import paths
 from core.cli import arguments, main as cli
+from core.lm import grammars
 from core.records import Report
 from core.registry import recipes as recipe_files
 from core.storage import store
@@ -211,7 +212,7 @@ SPLITS = {
     "test-clean, noisy": "librispeech-noisy/test-clean-noisy",
 }
 RUNS = {
-    "supernet": "omni_sparsity-",
+    "supernet": "supernet",
     "individually pruned": "gradual_magnitude-",
     "small dense": "small_dense-",
     "Simple-Top-k": "simple_topk-",
@@ -224,18 +225,18 @@ RUNS = {
 
 
 def measured(row: dict[str, str], split: str) -> Report | None:
-    """The streaming, greedy report of a row's model and subnet with its file size."""
-    runs = [
-        r.id
-        for r in store.runs()
-        if r.released and r.id.startswith(RUNS[row.get("model", "supernet")])
-    ]
+    """The streaming report of a row's model and subnet with its file size; words come from the
+    decoding graph where tokens are phonemes, else greedily.
+    """
+    model = row.get("model", "supernet")
+    decoder = "graph" if model == "supernet" else "greedy"
+    runs = [r.id for r in store.runs() if r.released and r.id.startswith(RUNS[model])]
     found = [
         r
         for run in runs
         for r in store.reports(run, added=False)
         if (r.subnet, r.split, r.decoder, f"{r.file_bytes / 1e6:.2f}")
-        == (row["subnet"], split, "greedy", row["file, MB"])
+        == (row["subnet"], split, decoder, row["file, MB"])
         and r.chunk_ms > 0
     ]
     assert len(found) <= 1, found
@@ -267,8 +268,8 @@ def wrong_cells(row: dict[str, str]) -> list[str]:
 def test_the_tables_of_sizes_are_the_records():
     (sizes,) = tables("sizes", README)
     results = tables("results", RESULTS.read_text(encoding="utf-8"))
-    assert [row["subnet"] for row in sizes] == ["dense", "s50", "s70", "s80", "s90"]
-    assert [len(rows) for rows in results] == [10, 14]
+    assert [row["subnet"] for row in sizes] == ["dense", "u50", "u70", "u80", "u90"]
+    assert [len(rows) for rows in results] == [5, 18]
     assert [w for rows in (sizes, *results) for row in rows for w in wrong_cells(row)] == []
 
 
@@ -370,6 +371,15 @@ def package_picture() -> list[str]:
     blocks = re.findall(r"```text\n(.*?)```", CORE_README, re.DOTALL)
     assert len(blocks) == 1
     return blocks[0].splitlines()
+
+
+def test_the_recipe_and_the_patterns_of_the_core_readme_are_read(tmp_path):
+    (recipe,) = re.findall(r"```toml\n(.*?)```", CORE_README, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(recipe)
+    assert recipe_files.load_recipe(tmp_path / "mine.toml").corpus.name == "folder"
+    (patterns,) = re.findall(r"```\n(turn .*?)```", CORE_README, re.DOTALL)
+    read = grammars.read(patterns)
+    assert len(read.sentences) == 3 and set(read.slots) == {"thing", "room"}
 
 
 def test_the_picture_names_every_package_and_nothing_else():

@@ -183,7 +183,7 @@ def _bench(commands: Any) -> None:
 
 def _list(commands: Any) -> None:
     c = commands.add_parser(
-        "list", help="show what there is: runs, recipes, recipe sets and the plug-ins of every room"
+        "list", help="show what there is: runs, recipes, recipe sets, plug-ins and their options"
     )
     c.add_argument(
         "what",
@@ -191,8 +191,8 @@ def _list(commands: Any) -> None:
         nargs="?",
         default="",
         help=(
-            "runs, recipes, sets, corpora, models, methods, runners, export, bench or settings; all"
-            " without it"
+            "runs, recipes, sets, corpora, models, methods, runners, export, bench or settings; or"
+            " a plug-in, e.g. folder, whose options are shown; without it all, but no options"
         ),
     )
 

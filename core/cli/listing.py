@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from core.jobs import process
 from core.records import Recipe, Report, Subnet
 from core.registry import catalog, plugins, recipe_sets, recipes
 from core.registry.cards import Card
+from core.speech import pipes
 from core.storage import remote, store
 
 
@@ -46,7 +48,9 @@ def _of_room(room: str) -> list[dict[str, Any]]:
 
 
 def data(what: str) -> Any:
-    """One list by name as rows {column: value}, or {name: rows} of all of them."""
+    """One list by name as rows {column: value}, or {name: rows} of all of them; a plug-in's name
+    gives its own rows.
+    """
     lists: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "runs": _runs,
         "recipes": _recipes,
@@ -55,7 +59,16 @@ def data(what: str) -> Any:
     lists |= {room: partial(_of_room, room) for room in catalog.ROOMS}
     if not what:
         return {name: make() for name, make in lists.items()}
-    plugins.check_name(what, lists, "list")
+    if what not in lists:
+        named = [
+            {"room": room} | row
+            for room in catalog.ROOMS
+            for row in _of_room(room)
+            if row["name"] == what
+        ]
+        if named:
+            return named
+    plugins.check_name(what, lists, "list or plug-in")
     return lists[what]()
 
 
@@ -163,7 +176,7 @@ def resolved(recipe: Recipe) -> str:
         for field, name in recipes.CARD_OF.items()
     }
     data |= {"seed": recipe.seed, "init_from": recipe.init_from, "title": recipe.title}
-    return json.dumps(data, indent=1, ensure_ascii=False)
+    return as_json(data)
 
 
 def short(created: Any) -> str:
@@ -204,8 +217,11 @@ def progress(stop: process.Stop, quiet: bool = False) -> Callable[..., bool]:
 
 
 def as_json(value: Any) -> str:
-    """For programs: one JSON value, records as objects."""
-    return json.dumps(value, indent=1, ensure_ascii=False, default=plain)
+    """For programs: one JSON value in UTF-8, records as objects; bytes of file names that are no
+    text are escaped as in plain output.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False, default=plain)
+    return re.sub("[\ud800-\udfff]", lambda half: json.dumps(pipes.one_line(half[0]))[1:-1], text)
 
 
 def duration(seconds: float) -> str:

@@ -32,6 +32,9 @@ def main(words: list[str] | None = None) -> int:
     if given.command == "_job":
         return process.run_job(given.id)
     try:
+        for named in ("run", "resume"):
+            if getattr(given, named, None) and given.command != "fetch":
+                setattr(given, named, requests.run_id(getattr(given, named)))
         return COMMANDS[given.command](given) or 0
     except ValueError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -174,24 +177,16 @@ def _note(file: str, text: str) -> None:
 
 
 def _transcribe(given: Any) -> None:
+    request = requests.recognizer(given)  # a wrong grammar is said before anything is loaded
     if "/" not in given.run and not Path(given.run).is_file():  # a packed file is a run, too
         remote.here(given.run)
-    request = requests.decoding(given)
     from core import runtime
+    from core.lm import languages
     from core.speech import audio, pipes
 
-    if request:
-        from core.decoding.graph_search import Weights
-        from core.evaluation import conditions
-
-        options = conditions.Options(**request)
-        request = {
-            "decoder": options.decoder,
-            "beam": options.beam,
-            "language": conditions.language(options),
-            "weights": Weights(options.scale, options.blank_penalty),
-        }
     opened = runtime.load(given.run, given.subnet, given.chunk_ms, engine=given.engine, **request)
+    if request.get("language") and (lost := languages.lost(request["language"], opened.graph)):
+        print(lost, file=sys.stderr)
     as_json, transcripts = getattr(given, "json", False), list[dict[str, Any]]()
     for name in given.files:
         shown = pipes.one_line(name)

@@ -8,6 +8,8 @@ import math
 import re
 from collections.abc import Callable
 
+from core.common.reading import excerpt
+
 
 def names(text: str) -> list[str]:
     """ "a,b" as a list. Nothing is an error: an empty variable of a shell must not mean
@@ -40,7 +42,7 @@ def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?\d{1,19}", text.strip()) or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(
-                f"expected an integer from {low} to {high}, got {text[:40]!r}"
+                f"expected an integer from {low} to {high}, got {excerpt(text)!r}"
             )
         return int(text)
 
@@ -51,7 +53,7 @@ def finite(text: str) -> float:
     with contextlib.suppress(ValueError):
         if math.isfinite(float(text)):
             return float(text)
-    raise argparse.ArgumentTypeError(f"expected a finite number, got {text[:40]!r}")
+    raise argparse.ArgumentTypeError(f"expected a finite number, got {excerpt(text)!r}")
 
 
 def numbers(text: str) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+from pathlib import Path
 from typing import Any
 
 EXIT_CODES = (
@@ -42,6 +43,8 @@ class Parser(argparse.ArgumentParser):
                 and not word[1].isdigit()
                 and name not in self._option_string_actions
             ):
+                if Path(word).is_file():
+                    self.error(f"{word} looks like an option; for the file write ./{word}")
                 known = [o for o in self._option_string_actions if o.startswith("--")]
                 self.error(
                     f"unknown option {name}{_meant(name, known)}; options are: {', '.join(known)}"

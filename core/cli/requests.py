@@ -5,13 +5,15 @@ ValueError for what contradicts itself.
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
+from core import paths
 from core.jobs import queue
 from core.records import Recipe
-from core.registry import catalog, recipes
-from core.storage import store
+from core.registry import catalog, plugins, recipes
+from core.storage import remote, store
 
 
 def decoding(given: Any) -> dict[str, Any]:
@@ -41,6 +43,41 @@ def decoding(given: Any) -> dict[str, Any]:
     if options.get("grammar") and "lm" not in options:
         options["lm"] = ""
     return options
+
+
+def recognizer(given: Any) -> dict[str, Any]:
+    """The same as the recognizer takes it, read and checked: {} where nothing is asked for."""
+    asked = decoding(given)
+    if not asked:
+        return {}
+    from core.decoding.graph_search import Weights
+    from core.evaluation import conditions
+    from core.lm import languages
+
+    options = conditions.Options(**asked)
+    if language := conditions.language(options):
+        languages.check(language)
+    return {
+        "decoder": options.decoder,
+        "beam": options.beam,
+        "language": language,
+        "weights": Weights(options.scale, options.blank_penalty),
+    }
+
+
+def run_id(name: str) -> str:
+    """The id of the run that an unambiguous beginning names; other names as they came."""
+    if not name or Path(name).exists() or (paths.runs() / name).exists():
+        return name
+    ids = [run.id for run in store.runs() if run.id.startswith(name)]
+    if not ids or (os.environ.get(remote.VARIABLE) and name in remote.runs()):
+        return name
+    if len(ids) > 1:
+        raise ValueError(
+            f"expected the name of one run, got {name!r}, with which {len(ids)} begin:"
+            f" {', '.join(ids[: plugins.NEAR_NAMES])}; all: python -m core list"
+        )
+    return ids[0]
 
 
 def recipe(given: Any) -> Recipe:

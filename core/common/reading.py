@@ -35,6 +35,11 @@ def lines(source: str | bytes | Path, errors: str = "strict") -> Iterator[str]:
             yield line.removesuffix("\n")
 
 
+def excerpt(text: str, most: int = 40) -> str:
+    """A text as a message shows it: what is cut off is marked by an ellipsis."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def first_of_each(rows: Iterable[tuple[str, T]]) -> tuple[dict[str, T], list[str]]:
     """(id, value) pairs as a table, and the ids that came again: the first one of each is kept,
     everywhere.

@@ -74,7 +74,9 @@ def _lives(pid: int) -> bool:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file in one step: a reader sees the old content or the new one, never a half."""
+    """Replace a file in one step: a reader sees the old content or the new one, never a half.
+    An OSError names the file, not the one that is written aside.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = beside(path)
@@ -84,6 +86,10 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         aside.unlink(missing_ok=True)
 

@@ -28,6 +28,8 @@ COLUMNS = {
     ),
 }
 
+NEEDED = ("audio", "text", "speaker", "split")  # a cell for each that has a column
+
 
 def read(table: Path) -> tuple[bool, Iterator[tuple[int, dict[str, str] | str]]]:
     """(whether it has a split column, (line number, {column: cell, "" where there is none} or why
@@ -43,7 +45,9 @@ def read(table: Path) -> tuple[bool, Iterator[tuple[int, dict[str, str] | str]]]
             f" {names}; mend that line"
         )
     columns = _columns(table, names)
-    return "split" in columns, ((number, _cells(row, columns)) for number, row in rows)
+    return "split" in columns, (
+        (number, _cells(row, columns, len(names), number)) for number, row in rows
+    )
 
 
 def _columns(table: Path, names: list[str]) -> dict[str, int]:
@@ -67,10 +71,21 @@ def _columns(table: Path, names: list[str]) -> dict[str, int]:
     return columns
 
 
-def _cells(row: list[str] | str, columns: dict[str, int]) -> dict[str, str] | str:
+def _cells(
+    row: list[str] | str, columns: dict[str, int], width: int, number: int
+) -> dict[str, str] | str:
+    """A row's cells by column, the text's spaces made single; or why it cannot be used: cells that
+    no column has, or none for what decides where it belongs.
+    """
     if isinstance(row, str):
         return row
+    count = f"not a usable line: line {number} has {len(row)} cells, the header {width}:"
+    if any(cell.strip() for cell in row[width:]):
+        return f"{count} put a text that holds the delimiter in quotes"
+    if missing := [name for name in NEEDED if columns.get(name, 0) >= len(row)]:
+        return f"{count} it lacks {' and '.join(missing)}; leave an unknown cell empty"
     cells = {name: row[at].strip() for name, at in columns.items() if at < len(row)}
+    cells["text"] = " ".join(cells["text"].split())
     return dict.fromkeys(COLUMNS, "") | cells
 
 

@@ -19,7 +19,7 @@ from core.corpora import _files, _speakers, _tables, base
 from core.records import Utterance, option
 from core.speech.audio import ENDINGS
 
-VERSION = 2  # raise when the same files would give other items
+VERSION = 3  # raise when the same files would give other items
 ROLE_ALIASES = {
     "training": "train",
     "valid": "dev",

@@ -293,4 +293,4 @@ def _number(text: str, kind: type, place: int) -> float:
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"line {place + 1}: {text[:40]!r} is no number") from None
+        raise ValueError(f"line {place + 1}: {reading.excerpt(text)!r} is no number") from None

@@ -23,7 +23,7 @@ import kaldifst
 import numpy as np
 
 from core import paths
-from core.lm import arpa, grammars, graph
+from core.lm import arpa, grammars, graph, spoken
 from core.lm.ngrams import SPECIAL, NGrams, Table
 from core.speech import lexicon
 from core.speech.grammar import COMMANDS as COMMANDS_FILE, Grammar
@@ -179,10 +179,17 @@ def check(language: Language) -> None:
     """
     if not (language.lm or language.grammar):
         raise ValueError(NOTHING)
-    if language.lm and _file(language.lm) != shipped():
-        _model(language.lm)
     if language.grammar:
         _patterns(language.grammar)
+    if language.lm and _file(language.lm) != shipped():
+        _model(language.lm)
+
+
+def lost(language: Language, loaded: graph.Graph | None) -> str:
+    """A note where its graph lacks most words of the language's own model, "" else."""
+    if loaded is None or language.lm in ("", OPEN):
+        return ""
+    return spoken.lost(language.lm, _model(language.lm).words, set(loaded.words))
 
 
 # ---- building
@@ -193,9 +200,10 @@ def _build(language: Language, tokenizer: Tokenizer, progress: TextCallback) -> 
     model = with_hot_words(_model(language.lm), language.hot_words) if language.lm else None
     patterns = _patterns(language.grammar) if language.grammar else None
     needed = grammars.words(patterns) if patterns else []
-    said = _pronounced(tokenizer, [*needed, *(language.hot_words if model else ())])
+    said = spoken.pronounced(tokenizer, [*needed, *(language.hot_words if model else ())])
     if model:
-        said |= _pronounced(tokenizer, [w for w in model.words if w not in said], skip=True)
+        said |= spoken.pronounced(tokenizer, [w for w in model.words if w not in said], skip=True)
+        spoken.check(str(_file(language.lm)), model.words, said)
     symbols = graph.Symbols(list(said))
     parts = []
     if model:
@@ -212,22 +220,6 @@ def _build(language: Language, tokenizer: Tokenizer, progress: TextCallback) -> 
     return graph.compose(
         parts[0][0] if len(parts) == 1 else graph.union(parts), said, symbols, tokenizer.size
     )
-
-
-def _pronounced(
-    tokenizer: Tokenizer, words: list[str], skip: bool = False
-) -> dict[str, list[tuple[int, ...]]]:
-    """{word: its pronunciations in tokens}; ValueError for a word that has none, unless such words
-    are skipped.
-    """
-    said = {}
-    for word in words:
-        try:
-            said[word] = tokenizer.pronunciations(word)
-        except ValueError:
-            if not skip:
-                raise
-    return said
 
 
 def with_hot_words(model: NGrams, hot_words: tuple[str, ...]) -> NGrams:

@@ -25,7 +25,7 @@ from core.training.learner import Learner
 
 PHASES = 200  # moments of the training whose passes are looked at
 LONG_S = 20.0  # an update that takes longer is timed once, not twice
-# share of its threads' time below which others had the machine (a guess: some operators use one
+# share of its threads' time below which other programs were busy (a guess: some operators use one
 # thread alone)
 BUSY = 0.6
 CHARACTERS_S = 14.5  # characters spoken in a second, spaces included, about
@@ -144,7 +144,8 @@ def describe(estimate: dict[str, Any]) -> str:
         ""
         if estimate["share"] >= BUSY
         else (
-            f"\nothers had the machine: the trial got {estimate['share']:.0%} of its threads' time;"
+            f"\nother programs were busy: the trial got {estimate['share']:.0%} of its threads'"
+            " time;"
             f" alone, the whole would take about {estimate['hours'] * estimate['share']:,.1f} h"
         )
     )

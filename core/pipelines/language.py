@@ -17,7 +17,7 @@ from core.data.prepared import TRAIN
 from core.data.source import SpeechRecipe
 from core.evaluation import conditions, tuning
 from core.lm import arpa, estimation, interpolation, languages, ngrams, pruning
-from core.lm.text import read_sentences
+from core.lm.text import read_sentences, reasons
 from core.pipelines.evaluate import changed
 from core.pipelines.resolved import ResolvedRecipe
 from core.pipelines.speech import prepared_now, prepared_of
@@ -57,6 +57,11 @@ def make(
     sentences, origin = _sentences(source, files, marks, progress)
     times = Counter(word for words in sentences for word in words) if least > 1 else {}
     vocabulary = [w for w, n in times.items() if n >= least] if least > 1 else None
+    if times and not vocabulary:
+        raise ValueError(
+            f"no word comes {least} times; the most frequent comes {max(times.values())} times:"
+            " lower --least, or give more text"
+        )
     counted = estimation.count(sentences, order, vocabulary)
     model = counted.model()
     if prune:
@@ -84,8 +89,13 @@ def _sentences(
     sentences, left_out = read_sentences(files, marks)
     origins = []
     if files:
-        why = f" ({left_out} left out: digits or signs whose words are unknown)"
-        origins.append(f"{len(sentences)} lines of text" + (why if left_out else ""))
+        why = f" ({reasons(left_out)})" if left_out else ""
+        origins.append(f"{len(sentences)} lines of text{why}")
+        if left_out and source is None and not any(sentences):
+            raise ValueError(
+                f"expected a text with words in a-z, got none in {', '.join(map(str, files))}:"
+                f" {reasons(left_out)}; write words in a-z, a sentence a line"
+            )
     if source is not None:
         prepared = (
             prepared_of(store.run_folder(source), SpeechRecipe.of(store.recipe(source)), progress)
@@ -164,11 +174,23 @@ def write(
     named = source if _is_run(source) else recipes.load_recipe(source) if source else None
     model, origin = make(named, files, order, progress, marks, prune, least, mixed_with, weight)
     packed = out.suffix == ".zst"
-    content = arpa.write(model, *([2] if packed else [])).encode()
+    content = _readable(arpa.write(model, *([2] if packed else [])))
     writing.write_bytes(
         out, zstandard.ZstdCompressor(level=19).compress(content) if packed else content
     )
     return f"{out}: {origin}"
+
+
+def _readable(content: str) -> bytes:
+    """The content of an ARPA file that our own reader takes; ValueError else."""
+    try:
+        arpa.parse(content)
+    except ValueError as error:
+        raise ValueError(
+            f"the model of this text cannot be read back ({error}), so nothing was written; give"
+            " more text, or a lower --least, --order or --prune"
+        ) from None
+    return content.encode()
 
 
 def _is_run(source: str) -> bool:

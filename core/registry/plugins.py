@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from core import paths
+from core.common import reading
 from core.records import Choice
 
 SIMPLE = {
@@ -28,6 +29,8 @@ FOLDERS = {
     "runners": "jobs/runners",
     "voices": "speech/voices",
 }  # rooms that lie in another folder of core than the one of their name
+MOST_DIGITS, MOST_SIGNS = 40, 200  # of a value that an error shows
+NEAR_NAMES = 5  # that an error guesses at where another command lists all
 MOST_NAMES = 20  # that an error lists; a machine may have hundreds of runs
 
 
@@ -71,11 +74,19 @@ def defaults(room: str, name: str) -> dict[str, Any]:
     return dict(vars(load(room, name).Options()))
 
 
-def check_name(name: Any, allowed: Iterable[str], what: str) -> None:
+def check_name(name: Any, allowed: Iterable[str], what: str, listed_by: str = "") -> None:
     """ValueError that lists what exists and guesses what was meant, unless `name` is one of
-    `allowed`.
+    `allowed`. `listed_by`: the command that lists all; then only near names are given.
     """
     allowed = list(allowed)
+    if name not in allowed and listed_by:
+        near = allowed
+        if len(allowed) > NEAR_NAMES:
+            near = difflib.get_close_matches(str(name), allowed, n=NEAR_NAMES, cutoff=0.3)
+        raise ValueError(
+            f"there is no {what} called {name!r}; near names: {', '.join(near) or 'none'}; all:"
+            f" {listed_by}"
+        )
     if name not in allowed:
         more = (
             f" and {len(allowed) - MOST_NAMES} more (python -m core list)"
@@ -144,7 +155,10 @@ def check_value(
     """
     typed = _typed(kind, value)
     if typed is _WRONG:
-        raise ValueError(f"{where}: expected {kind}, got {value!r} ({type(value).__name__})")
+        limits = "" if low is high is None else f"; allowed are numbers {range_text(low, high)}"
+        raise ValueError(
+            f"{where}: expected {kind}, got {_shown(value)} ({type(value).__name__}){limits}"
+        )
     for element in _items(typed):
         if choices and element not in choices:
             raise ValueError(
@@ -156,21 +170,29 @@ def check_value(
                 raise ValueError(f"{where}: expected a number, got nan")
             if (low is not None and element < low) or (high is not None and element > high):
                 raise ValueError(
-                    f"{where}: expected a number {range_text(low, high)}, got {element!r}"
+                    f"{where}: expected a number {range_text(low, high)}, got {_shown(element)}"
                 )
     return typed
 
 
 def range_text(low: float | None, high: float | None) -> str:
+    least, most = (str(n) if isinstance(n, int) else f"{n or 0:g}" for n in (low, high))
     if low is not None and high is not None:
-        return f"from {low:g} to {high:g}"
+        return f"from {least} to {most}"
     return (
-        f"at least {low:g}"
+        f"at least {least}"
         if low is not None
-        else f"at most {high:g}"
+        else f"at most {most}"
         if high is not None
         else "any number"
     )
+
+
+def _shown(value: Any) -> str:
+    """A value as an error shows it. Python writes no number of over 4300 digits."""
+    if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+        return f"a number of over {MOST_DIGITS} digits"
+    return reading.excerpt(repr(value), MOST_SIGNS)
 
 
 _WRONG = object()
@@ -215,7 +237,10 @@ def _typed(kind: str, value: Any) -> Any:
         right = isinstance(value, (int, float) if wanted is float else int) and not isinstance(
             value, bool
         )
-        return wanted(value) if right else _WRONG
+        try:
+            return wanted(value) if right else _WRONG
+        except OverflowError:  # no float is that large
+            return _WRONG
     if not isinstance(value, (list, tuple) if wanted in (list, tuple) else wanted):
         return _WRONG
     return _container(wanted, _split(inner[:-1], ",") if inner else [], value)

@@ -31,6 +31,8 @@ CARD_OF = {
     "search": "search",
     "evaluation": "evaluation",
 }  # a recipe's tables and their settings card
+LARGEST = 2**31 - 1  # seed
+ENDLESS = re.compile(rb"\d{4301,}")  # Python reads no longer numbers
 PLAIN = {"seed": int, "title": str, "init_from": str}
 
 
@@ -76,11 +78,28 @@ def load_recipe(source: str | Path, above: tuple[Path, ...] = ()) -> Recipe:
             raise ValueError(
                 f"{path}: extends: expected the name or the file of one recipe, got {base!r}"
             )
-        data = merged(as_dict(load_recipe(base, above)), data)
+        data = merged(as_dict(load_recipe(_extended(base, path), above)), data)
     try:
         return recipe_from(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _extended(base: str, path: Path) -> str | Path:
+    """What a recipe names with `extends`: the name of one, or a file beside it or from the folder
+    that one works in. ValueError says where it was looked for.
+    """
+    if base in recipe_names():
+        return base
+    places = dict.fromkeys(place.absolute() for place in (path.parent / base, Path(base)))
+    found = next((place for place in places if place.is_file()), None)
+    if found is None and Path(base).suffix:
+        raise ValueError(
+            f"{path}: extends = {base!r}: no such file; looked for"
+            f" {' and '.join(map(str, places))}; recipes of the project are:"
+            f" {', '.join(recipe_names())}"
+        )
+    return found or base
 
 
 def parsed(data: bytes, suffix: str) -> dict[str, Any]:
@@ -90,6 +109,14 @@ def parsed(data: bytes, suffix: str) -> dict[str, Any]:
         table = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
     except RecursionError:
         raise ValueError("its brackets are nested too deeply") from None
+    except ValueError as error:
+        if type(error) is ValueError and (digits := ENDLESS.search(data)):
+            line = data.count(b"\n", 0, digits.start()) + 1
+            raise ValueError(
+                f"line {line}: expected a whole number up to {LARGEST}, got"
+                f" {reading.excerpt(digits[0].decode())}"
+            ) from error
+        raise
     if not isinstance(table, dict):
         raise ValueError(f"expected a table of settings, got {type(table).__name__}")
     return table
@@ -129,7 +156,7 @@ def recipe_from(data: dict[str, Any] | str | Path | Recipe) -> Recipe:
             catalog.check(catalog.card("settings", name), values[field], field)
     for field, kind in PLAIN.items():
         if field in data:
-            low, high = (0, 2**31 - 1) if field == "seed" else (None, None)
+            low, high = (0, LARGEST) if field == "seed" else (None, None)
             values[field] = plugins.check_value(field, kind.__name__, data[field], low, high)
     return Recipe(**values)
 
@@ -184,7 +211,7 @@ def setting_value(text: str) -> Any:
     """A value given on a command line: TOML where it is some, else the text itself."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # of numbers of over 4300 digits, too
         return text
 
 

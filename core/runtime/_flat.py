@@ -32,7 +32,7 @@ def flat(tensors: dict[str, np.ndarray], metadata: dict[str, Any], precision: st
     tokenizer = base.tokenizer_of(metadata)
     shape = conformer.shape_of(metadata, tokenizer.size)
     tensors = conformer.checked(shape, tensors, metadata["subnet"]["head"])
-    tokens = "".join(f"{symbol}\n" for symbol in tokenizer.symbols).encode()
+    tokens = "".join(f"{symbol}\n" for symbol in tokenizer.joinable()).encode()
     statistics = metadata["statistics"]
     mean, std = (np.asarray(statistics[n], np.float32) for n in ("mean", "std"))
     writer = _Writer(tensors, BYTES if precision == "int8" else HALF)

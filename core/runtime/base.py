@@ -17,6 +17,7 @@ import numpy as np
 from core.decoding import ctc
 from core.decoding.graph_search import GraphSearch, Weights
 from core.lm import languages
+from core.lm.graph import Graph
 from core.lm.languages import Language
 from core.records import SpokenWord
 from core.speech import chunks, tokenizer
@@ -71,10 +72,11 @@ class Stream(Protocol):
 
 class Recognizer(Protocol):
     """What evaluation, the Transcribe page and the command line see. `conditions` goes into
-    reports.
+    reports; `graph` finds the words, None where they are made of tokens.
     """
 
     conditions: dict[str, Any]
+    graph: Graph | None
 
     def transcribe(self, features: Sequence[np.ndarray] | np.ndarray) -> list[str]:
         """Raw fbank, a list of [F, 80] or an array [B, F, 80] -> one text each, in the same

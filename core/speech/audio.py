@@ -41,10 +41,6 @@ _ENDINGS = (
 )
 # of files that hold sound, or claim to: which of them can be read is seen in them
 ENDINGS = tuple(_ENDINGS.split())
-# of the loudest channel's power: with less left after mixing (-10 dB), the channels cancel each
-# other out
-CANCELLED = 0.1
-
 LOOKS = 7  # every so many samples are looked at to see that
 
 
@@ -119,7 +115,7 @@ def duration(path: str | Path) -> float:
     """Length in s that can be decoded: from the header where it is exact, else by decoding.
     AudioError as in `read`."""
     with _opened(path) as (file, layout):
-        _check_whole(layout, str(path))
+        _check(layout, str(path))
         seconds = decoders.header_seconds(file, layout, str(path))
         if seconds is None:
             blocks = decoders.blocks(file, layout, str(path), Stretch(), Limits(), ignore)
@@ -165,8 +161,10 @@ def _layout(path: str, byte_count: int, changed_ns: int) -> containers.Layout:
         return containers.inspect(file, byte_count)
 
 
-def _check_whole(layout: containers.Layout, name: str) -> None:
-    if layout.missing:
+def _check(layout: containers.Layout, name: str, whole: bool = True) -> None:
+    if layout.damaged:
+        raise AudioError(f"{name}: damaged, {layout.damaged}; copy it again")
+    if whole and layout.missing:
         raise AudioError(
             f"{name}: truncated, "
             + (
@@ -187,18 +185,13 @@ def _sound(
     note: Note,
     quietest_db: float,
 ) -> np.ndarray:
-    if layout.damaged:
-        raise AudioError(f"{name}: damaged, {layout.damaged}; copy it again")
-    if stretch.seconds is None:
-        _check_whole(layout, name)
-    samples, louder = _mono16k(decoders.blocks(file, layout, name, stretch, limits, note), name)
-    if louder is not None:  # rare, so it is decoded again rather than every channel kept
-        note(
-            f"Its channels cancel each other out when they are mixed: channel {louder + 1}, the "
-            "loudest, is used alone."
-        )
+    _check(layout, name, whole=stretch.seconds is None)
+    samples, alone = _mono16k(decoders.blocks(file, layout, name, stretch, limits, note), name)
+    if alone:  # rare, so it is decoded again rather than every channel kept
+        channel, reason = alone
+        note(reason)
         samples, _ = _mono16k(
-            decoders.blocks(file, layout, name, stretch, limits, ignore), name, louder
+            decoders.blocks(file, layout, name, stretch, limits, ignore), name, channel
         )
     if layout.unread:
         note(f"{layout.unread} bytes after its sound belong to nothing and were not read.")
@@ -210,19 +203,20 @@ def _sound(
 
 def _mono16k(
     blocks: Iterable[Block], name: str, channel: int | None = None
-) -> tuple[np.ndarray, int | None]:
+) -> tuple[np.ndarray, tuple[int, str] | None]:
     """[N] at 16 kHz of blocks [n, C]: channels are averaged, or one is taken; and the one to take
-    instead if they cancel out."""
+    instead, with the reason, where averaging loses it."""
     pieces: list[np.ndarray] = []
     resampler, last_rate = None, 0
-    powers, mixed = np.zeros(audio_limits.MOST_CHANNELS), 0.0  # sums of squares
+    powers, channels, mixed = np.zeros(audio_limits.MOST_CHANNELS), 1, 0.0  # sums of squares
     for block, rate in blocks:
         if block.shape[1] == 1:
             mono = block[:, 0]
         elif channel is None:
             mono = block.mean(axis=1, dtype=np.float32)
             some = block[::LOOKS]
-            powers[: block.shape[1]] += np.einsum("nc,nc->c", some, some)
+            channels = block.shape[1]
+            powers[:channels] += np.einsum("nc,nc->c", some, some)
             mixed += float(np.dot(mono[::LOOKS], mono[::LOOKS]))
         else:
             mono = np.ascontiguousarray(block[:, min(channel, block.shape[1] - 1)])
@@ -254,8 +248,10 @@ def _mono16k(
     )
     if not len(samples):
         raise AudioError(f"{name}: zero length, no samples left at 16 kHz")
-    lost = channel is None and mixed < CANCELLED * powers.max()
-    return np.ascontiguousarray(samples, dtype=np.float32), int(powers.argmax()) if lost else None
+    return (
+        np.ascontiguousarray(samples, dtype=np.float32),
+        loudness.alone(powers[:channels], mixed),
+    )
 
 
 def encode(samples: np.ndarray, ending: str = ".wav", rate: int = SAMPLE_RATE) -> bytes:

@@ -44,8 +44,7 @@ class Layout:
 
 
 def inspect(file: BinaryIO, byte_count: int) -> Layout:
-    """The layout of a seekable file of `size` bytes; reads headers only, all pages of an Ogg
-    file."""
+    """The layout of a seekable file; reads headers only, all pages of an Ogg file."""
     file.seek(0)
     head = file.read(HEAD)
     if head[:4] == b"RIFF" and head[8:12] != b"WAVE":
@@ -55,7 +54,7 @@ def inspect(file: BinaryIO, byte_count: int) -> Layout:
             try:
                 return look(file, byte_count, head)
             except struct.error:
-                return Layout(missing=-1)  # it ends within a header
+                return Layout(damaged=f"its header is cut: the file ends after {byte_count} bytes")
     start = _id3_end(head)
     return _mp3(file, byte_count, start) if start or head[:1] == b"\xff" else Layout()
 
@@ -69,15 +68,18 @@ def _riff(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
         if name == b"ds64":
             long_size = struct.unpack(order + "8xQ", file.read(16))[0]
         elif name == b"fmt ":
-            known = (
-                struct.unpack(order + "H", file.read(2))[0] != MP3_IN_WAV
-            )  # decoders count its last frame otherwise
+            form, _, rate = struct.unpack(order + "HHI", file.read(8))
+            if not rate:
+                return Layout("wav", damaged="its header says a sample rate of 0 Hz")
+            known = form != MP3_IN_WAV  # decoders count its last frame otherwise
         elif name == b"data":
             if length == 0xFFFFFFFF and long_size:
                 length = long_size
             return _data(file, byte_count, at + 8, length, order, known)
         at += 8 + length + length % 2
-    return Layout("wav", missing=max(-1, at - byte_count) or -1)
+    if at <= byte_count:
+        raise struct.error("no sound")
+    return Layout("wav", missing=at - byte_count)
 
 
 def _data(
@@ -168,10 +170,9 @@ def _caf(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
 
 
 def _flac(file: BinaryIO, byte_count: int, head: bytes) -> Layout:
-    samples = struct.unpack_from(">Q", head, 18)[0] & 0xFFFFFFFFF
-    return Layout(
-        "flac", known_length=samples > 0
-    )  # libFLAC itself notices what is missing or damaged
+    samples = struct.unpack_from(">Q16x", head, 18)[0] & 0xFFFFFFFFF
+    # libFLAC itself notices what is missing or damaged
+    return Layout("flac", known_length=samples > 0)
 
 
 def _ogg(file: BinaryIO, byte_count: int, head: bytes) -> Layout:

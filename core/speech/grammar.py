@@ -19,6 +19,7 @@ from pathlib import Path
 from core.speech.normalizer import spell
 
 COMMANDS = Path(__file__).with_name("commands.toml")
+MOST_LEVELS = 50  # of brackets (and slots) in each other: what walks them is recursive
 TOKEN = re.compile(r"\{[^}]*\}|[()|\[\]+]|[a-z']+")
 
 
@@ -66,7 +67,9 @@ def parse(pattern: str, repeats: bool = False) -> Node:
     return node
 
 
-def _parse_choice(pattern: str, tokens: list[tuple[str, int]], at: int) -> tuple[Node, int]:
+def _parse_choice(
+    pattern: str, tokens: list[tuple[str, int]], at: int, level: int = 1
+) -> tuple[Node, int]:
     options: list[Node] = []
     parts: list[Node] = []
     while at < len(tokens) and tokens[at][0] not in (")", "]"):
@@ -76,7 +79,11 @@ def _parse_choice(pattern: str, tokens: list[tuple[str, int]], at: int) -> tuple
             options.append(Node("all", parts=tuple(parts)))
             parts = []
         elif token in ("(", "["):
-            inner, at = _parse_choice(pattern, tokens, at)
+            if level == MOST_LEVELS:
+                raise PatternError(
+                    f"brackets are nested too deeply: at most {MOST_LEVELS - 1} levels", column
+                )
+            inner, at = _parse_choice(pattern, tokens, at, level + 1)
             closing = ")" if token == "(" else "]"
             if at >= len(tokens) or tokens[at][0] != closing:
                 raise PatternError(
@@ -89,7 +96,8 @@ def _parse_choice(pattern: str, tokens: list[tuple[str, int]], at: int) -> tuple
                 raise PatternError(
                     f"pattern '{pattern}': '+' has nothing in front of it to repeat", column
                 )
-            parts[-1] = Node("many", parts=(parts[-1],))
+            if parts[-1].kind != "many":  # a++ says what a+ says
+                parts[-1] = Node("many", parts=(parts[-1],))
         else:
             parts.append(Node("slot", token[1:-1]) if token[0] == "{" else Node("word", token))
     last = Node("all", parts=tuple(parts))

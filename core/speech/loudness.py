@@ -30,7 +30,26 @@ HISS_PEAK, HISS_DB = (
 SCALE_16_BIT = 32768.0
 MOST_PEAK = 32.0  # 30 dB above full scale: no sound in -1..1 is there
 
+# of the loudest channel's power: with less left in the average (-10 dB), it is used alone
+LOST = 0.1
+
 Note = Callable[[str], None]
+
+
+def alone(powers: np.ndarray, mixed: float) -> tuple[int, str] | None:
+    """(the channel to use instead of all channels' average, a sentence why) where the average loses
+    the loudest; None else. `powers` [C], `mixed`: of the average.
+    """
+    if mixed >= LOST * powers.max():
+        return None
+    loudest, channels = int(powers.argmax()), len(powers)
+    cancelled = mixed * channels**2 < powers.sum() / 2  # strangers' powers add up
+    return loudest, (
+        f"Its channels cancel each other out when they are mixed: channel {loudest + 1}, the "
+        "loudest, is used alone."
+        if cancelled
+        else f"Channel {loudest + 1} of {channels} is by far the loudest: it is used alone."
+    )
 
 
 def frame_levels(samples: np.ndarray) -> np.ndarray:

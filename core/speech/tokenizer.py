@@ -160,6 +160,10 @@ class Tokenizer:
         """What decode() gives of a perfect net's tokens: what its output is scored against."""
         return text
 
+    def joinable(self) -> list[str]:
+        """The symbols for a runtime that joins them in a row and knows only the mark of a space."""
+        return self.symbols
+
     def tokens_txt(self) -> str:
         """The content of tokens.txt: `<blk> 0`, then one "symbol id" per line."""
         return "".join(f"{symbol} {id}\n" for id, symbol in enumerate(self.symbols))
@@ -239,6 +243,9 @@ class Phonemes(Tokenizer):
 
     def reference(self, text: str) -> str:
         return self.decode(self.encode(text))
+
+    def joinable(self) -> list[str]:
+        return [SPACE + symbol.removesuffix(WORD_END) for symbol in self.symbols]
 
 
 def load(folder: str | Path) -> Tokenizer:

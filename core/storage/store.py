@@ -112,12 +112,12 @@ def runs() -> list[RunInfo]:
 
 
 def run_folder(run_id: str) -> Path:
-    """The folder of a run; ValueError lists the runs that exist."""
+    """The folder of a run; ValueError names runs of near names."""
     if SAFE.fullmatch(str(run_id)):
         for path in (paths.RELEASED / run_id, paths.runs() / run_id):
             if path.is_dir() and (path.parent != paths.RELEASED or (path / paths.RECIPE).is_file()):
                 return path
-    check_name(run_id, [r.id for r in runs()], "run")
+    check_name(run_id, [r.id for r in runs()], "run", "python -m core list")
     raise ValueError(f"the run {run_id!r} went away while it was looked up")
 
 

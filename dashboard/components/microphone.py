@@ -42,7 +42,7 @@ def listen(
 
 
 def content(names: list[str], take: listening.Take | None) -> dict[str, Any]:
-    """What the microphone is told: what has been understood so far, and of how much sound."""
+    """What the component shows: the words so far, and how much sound they are of."""
     return {
         "mode": "microphone",
         "sizes": [{"name": name, "label": ""} for name in names],

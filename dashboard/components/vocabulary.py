@@ -41,7 +41,8 @@ room = kitchen | bedroom | living room"""
 
 PATTERNS = (
     "One sentence a line. `(a | b)` is a choice, `[a]` may be left out, `{1..60}` is a number, `a+`"
-    " comes once or more, and `thing = light | radio` says what `{thing}` stands for."
+    " comes once or more, and `thing = light | radio` says what `{thing}` stands for. `3 stop` is"
+    " three times as likely as a sentence without a number in front; `#` begins a comment."
 )
 
 

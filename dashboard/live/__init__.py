@@ -1,4 +1,3 @@
-"""The one-screen view of a supernet: slider, numbers, curve, network and transcript move together.
-
-data.py makes what the component needs, component.js draws it; nothing here knows a page.
+"""Components that move in the browser: the one-screen view of a supernet (data.py makes what
+component.js draws), and microphone and player (speech.py, speech.js). Nothing here knows a page.
 """

@@ -50,12 +50,14 @@ def sound(samples: np.ndarray, rate: int) -> dict[str, Any]:
 
 
 def recording(
-    heard: dict[str, Any], sizes: list[dict[str, Any]], note: str, autoplay: bool
+    played: dict[str, Any], sizes: list[dict[str, Any]], note: str, autoplay: bool
 ) -> dict[str, Any]:
-    """What the player shows: a `sound` and, by size, {name, label, text, words, partial}."""
-    content = {"mode": "play", "sizes": sizes, "note": note, "autoplay": autoplay, **heard}
+    """What the player shows: a `sound` and, by size, {name, label, text, words, partial}. Under the
+    same key it plays on; `autoplay` is no part of it, because the next run of the page lacks it.
+    """
+    content = {"mode": "play", "sizes": sizes, "note": note, **played}
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-    return {**content, "key": key}
+    return {**content, "autoplay": autoplay, "key": key}
 
 
 def timed(words: list[SpokenWord] | tuple[SpokenWord, ...]) -> list[tuple]:

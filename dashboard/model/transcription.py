@@ -124,9 +124,11 @@ def recognizer(packed: bytes, chunk_ms: float, way: Way) -> Any:
     """
     from core import runtime
     from core.decoding.ctc import WrongDecoder
-    from core.lm.languages import Language
+    from core.lm import languages
 
-    language = None if way.tokens else Language(way.lm, way.grammar, way.hot_words)
+    language = None if way.tokens else languages.Language(way.lm, way.grammar, way.hot_words)
+    if language:
+        languages.check(language)  # before the model and the lexicon are loaded
     try:
         opened = runtime.load(
             packed,

@@ -118,7 +118,7 @@ def play(
     boxes = [
         {
             "name": item.subnet,
-            "label": f"{100 * sizes[item.subnet].sparsity:.0f} % zeros",
+            "label": f"{100 * sizes[item.subnet].sparsity:.0f} % sparsity",
             "text": item.text,
             "words": speech.timed(item.words),
             "partial": item.partial,
@@ -130,8 +130,8 @@ def play(
         if any(item.words for item in received)
         else ""
     )
-    heard = speech.sound(samples, listening.RATE)
-    speech.player("player", speech.recording(heard, boxes, note, new))
+    played = speech.sound(samples, listening.RATE)
+    speech.player("player", speech.recording(played, boxes, note, new))
 
 
 def spoken(names: list[str], open_all: microphone.Load, how: str) -> sound.Speech | None:
@@ -141,12 +141,12 @@ def spoken(names: list[str], open_all: microphone.Load, how: str) -> sound.Speec
     if take is None:
         return None
     if take.how == how:
-        st.session_state["heard"] = (take.session + how, take.transcripts)
+        st.session_state["transcripts"] = (take.session + how, take.transcripts)
     return sound.Speech(take.samples(), take.session, "my-voice.wav")
 
 
 def known_transcripts(mark: str) -> list[listening.Transcript]:
-    kept = st.session_state.get("heard")
+    kept = st.session_state.get("transcripts")
     return kept[1] if kept and kept[0] == mark else []
 
 
@@ -164,14 +164,14 @@ def transcribed(
         st.error(f"This size could not be used to transcribe: {escape(problem)}")
         return []
     place.empty()
-    st.session_state["heard"] = (mark, received)
+    st.session_state["transcripts"] = (mark, received)
     return received
 
 
 def main() -> None:
     st.title("Transcribe")
     chosen = choice.need_run()
-    st.markdown(f"{choice.describe(chosen)} **What it understands:** {CAN}")
+    st.markdown(f"{choice.describe(chosen)} · **Made for** {CAN}")
     allowed = visit.may(visit.TRANSCRIBE)
     source = sound.pick_source(allowed)
     try:

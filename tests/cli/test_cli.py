@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from core import paths, pipelines, runtime
-from core.cli import arguments, listing, main as cli
+from core.cli import arguments, listing, main as cli, requests
 from core.common import writing
 from core.data.source import SpeechRecipe
 from core.jobs import queue
@@ -253,6 +253,52 @@ def test_list_prints_the_cards(house, capsys):
     assert all(
         word in out
         for word in ("runs", "dense-00000001", "recipes", "Small", "corpora", "tiny", "settings")
+    )
+
+
+def test_list_shows_the_options_of_one_plug_in(house, capsys):
+    assert cli.main(["list", "dense"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("methods", "A title.", "dense.minutes", "at least 0"))
+    assert "tiny" not in out
+    assert cli.main(["list", "dnse"]) == 2
+    assert "no list or plug-in called 'dnse'" in capsys.readouterr().err
+
+
+def test_a_run_is_named_by_any_beginning_of_its_id_that_no_other_has(house, capsys):
+    for name in ("dense-00000001", "dense-01000000", "dense-0"):
+        folder = paths.runs() / name
+        folder.mkdir(parents=True)
+    assert [
+        requests.run_id(n) for n in ("dense-00", "dense-0", "dense-01000000", "x", "-", "")
+    ] == [
+        "dense-00000001",
+        "dense-0",
+        "dense-01000000",
+        "x",
+        "-",
+        "",
+    ]
+    assert cli.main(["export", "den"]) == 2
+    assert (
+        "expected the name of one run, got 'den', with which 3 begin: dense-0, dense-00000001"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_beginning_reaches_the_command(house, capsys):
+    make_run()
+    assert cli.main(["export", "dense-0"]) == 2
+    assert "has no sizes (yet)" in capsys.readouterr().err
+
+
+def test_a_file_that_looks_like_an_option(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("-dash.wav").write_bytes(b"x")
+    with pytest.raises(SystemExit):
+        cli.main(["transcribe", "r", "s", "-dash.wav"])
+    assert (
+        "-dash.wav looks like an option; for the file write ./-dash.wav" in capsys.readouterr().err
     )
 
 

@@ -147,7 +147,7 @@ def test_sizes_that_a_search_elsewhere_finds_are_printed(away, capsys, monkeypat
 
     monkeypatch.setattr(runner.Runner, "start", start)
     assert cli.main(["search", "far-1", *AWAY]) == 0
-    assert capsys.readouterr().out == "s70: 70.0% zeros, searched\n"
+    assert capsys.readouterr().out == "s70: 70.0% sparsity, searched\n"
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from core import __version__, paths
-from core.cli import arguments
+from core import __version__, paths, runtime
+from core.cli import arguments, listing
 from core.cli.main import main as cli
 from core.jobs import queue, worker
+from core.speech import pipes
 from core.storage import store
+from dashboard.model import transcription
 from tests import standin
 
 pytestmark = pytest.mark.slow
@@ -91,6 +93,24 @@ def test_json_of_transcripts_and_measurements(capsys, made, own_artifacts, tmp_p
     shown = capsys.readouterr()
     assert shown.err == "" and shown.out.startswith(f"{report.subnet} on ")
     assert cli(["evaluate", "mine"]) == 0 and "100.0 %" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_utf_8_is_escaped_in_json_as_in_plain_output():
+    shown = listing.as_json({"file": "a\udcff.wav", "text": "\ud800 ü"})
+    assert shown.encode("utf-8") and json.loads(shown) == {
+        "file": pipes.one_line("a\udcff.wav"),
+        "text": "\\ud800 ü",
+    }
+
+
+def test_a_wrong_grammar_is_said_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runtime, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    grammar = tmp_path / "g.txt"
+    grammar.write_text("go\nturn (on")
+    words = ["transcribe", "nowhere", "dense", "a.wav", "--grammar", str(grammar)]
+    assert cli(words) == 2 and "line 2, column 6: " in capsys.readouterr().err
+    with pytest.raises(ValueError, match="line 2, column 6: "):
+        transcription.recognizer(b"", 320, transcription.Way(lm="", grammar="go\nturn (on"))
 
 
 def test_version_and_exit_codes_are_told():

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,9 @@ def test_deaths_are_counted_only_while_a_job_gets_no_further(own_artifacts):
     assert deaths(number, 12, save) == "queued"  # twelve deaths, each after a new checkpoint
     assert deaths(number, leases.MAX_ATTEMPTS) == "failed"
     assert "its worker died 5 times while it ran and got no further" in queue.get(number).error
+
+
+def test_what_cannot_be_written_is_named_and_not_what_is_written_aside():
+    with pytest.raises(OSError, match="'/proc/a.arpa'$") as error:
+        writing.write_bytes(Path("/proc/a.arpa"), b"x")
+    assert error.value.filename == "/proc/a.arpa"

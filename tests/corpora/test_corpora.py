@@ -463,7 +463,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_line_and_not_the_rows_after_
         'h.wav,say "eight",test',
     )
     train, test = (list(corpus.utterances(split)) for split in ("train", "test"))
-    assert [(u.id, u.text) for u in good(train)] == [("a", "one, and\nmore"), ("c", "three")]
+    assert [(u.id, u.text) for u in good(train)] == [("a", "one, and more"), ("c", "three")]
     assert reasons(train) == {
         "l.csv:5": "not a usable line: a quote is opened and never closed",
         "*": "no row of l.csv names it: 2 sound files, e.g. b.wav",
@@ -505,6 +505,27 @@ def test_an_endless_cell_costs_its_own_line_and_unreadable_columns_are_named(tmp
             ValueError, match="columns in line 1 of .*l.csv cannot be read: not a usable line"
         ):
             csv_corpus(tmp_path, "a.wav,one,test", columns=columns)
+
+
+def test_a_row_with_more_or_fewer_cells_than_the_header_is_dropped_with_its_line(tmp_path):
+    corpus = csv_corpus(
+        tmp_path,
+        "a.wav,open, the door,test",
+        'b.wav,"open, the door",test,,',
+        "c.wav,stop",
+        "d.wav",
+        "e.wav,one\u2028 two,test",
+    )
+    found = [item for split in corpus.splits() for item in corpus.utterances(split)]
+    assert {u.id: u.text for u in good(found)} == {"b": "open, the door", "e": "one two"}
+    assert {id: reason for id, reason in reasons(found).items() if id != "*"} == {
+        "l.csv:2": "not a usable line: line 2 has 4 cells, the header 3: put a text that holds the"
+        " delimiter in quotes",
+        "l.csv:4": "not a usable line: line 4 has 2 cells, the header 3: it lacks split; leave an"
+        " unknown cell empty",
+        "l.csv:5": "not a usable line: line 5 has 1 cells, the header 3: it lacks text and split;"
+        " leave an unknown cell empty",
+    }
 
 
 def test_folder_errors(tmp_path):

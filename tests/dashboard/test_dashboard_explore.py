@@ -209,7 +209,7 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(
     assert measure.measuring("aa-supernet", subnet.name, asked) and not measure.measuring(
         "aa-supernet", subnet.name, measure.conditions(row | {"decoder": "modified_beam_search 9"})
     )
-    given = pipelines_evaluate.conditions(
+    given = pipelines_evaluate.changed(
         ResolvedRecipe(store.recipe(run)).evaluation,
         payload["splits"],
         payload["chunk_ms"],

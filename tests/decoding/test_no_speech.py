@@ -11,9 +11,9 @@ from core.decoding.graph_search import GraphSearch
 from core.lm import estimation
 from core.lm.languages import Language
 from core.speech import acoustics, audio
-from core.storage import store
 from tests.lm.test_graph import composed
 
+RUN = "supernet"
 GRAMMAR = "turn the (volume | radio) (up | down) in the (garden | kitchen)\nopen the kitchen blinds"
 
 
@@ -69,9 +69,8 @@ def test_the_token_between_words_is_no_sound(graph):
 def shipped(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SUPERNET_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
-        (run,) = [r.id for r in store.runs() if r.id.startswith("omni_sparsity-")]
         language = Language(lm="", grammar=GRAMMAR)
-        yield {name: runtime.load(run, name, language=language) for name in ("dense", "s90")}
+        yield {name: runtime.load(RUN, name, language=language) for name in ("dense", "u90")}
 
 
 def heard(opened, samples: np.ndarray) -> list[str]:
@@ -81,7 +80,7 @@ def heard(opened, samples: np.ndarray) -> list[str]:
     return [*parts, stream.finish()]
 
 
-@pytest.mark.parametrize("size", ["dense", "s90"])
+@pytest.mark.parametrize("size", ["dense", "u90"])
 @pytest.mark.parametrize("noise", ["silence", "white", "pink", "hum", "clicks"])
 def test_no_noise_is_a_sentence(shipped, size, noise):
     rng = np.random.default_rng(3)
@@ -95,7 +94,7 @@ def test_no_noise_is_a_sentence(shipped, size, noise):
     assert set(heard(shipped[size], samples)) == {""}
 
 
-@pytest.mark.parametrize("size", ["dense", "s90"])
+@pytest.mark.parametrize("size", ["dense", "u90"])
 def test_speech_is_still_heard(shipped, size):
     for name in ("1_volume_in_the_garden", "2_kitchen_blinds"):
         file = paths.RELEASED / paths.SAMPLES / f"{name}.opus"
@@ -107,7 +106,6 @@ def test_the_command_line_says_so(shipped, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(runtime, "load", lambda *a, **k: shipped["dense"])
     rng = np.random.default_rng(1)
     audio.write(tmp_path / "hiss.wav", rng.standard_normal(32000).astype(np.float32) * 0.02)
-    (run,) = [r.id for r in store.runs() if r.id.startswith("omni_sparsity-")]
-    assert main(["transcribe", run, "dense", str(tmp_path / "hiss.wav")]) == 0
+    assert main(["transcribe", RUN, "dense", str(tmp_path / "hiss.wav")]) == 0
     said = capsys.readouterr()
     assert "hiss.wav: no speech found" in said.err and said.out.endswith("hiss.wav\t\n")

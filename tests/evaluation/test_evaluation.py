@@ -15,6 +15,7 @@ from torch.func import functional_call
 from core import paths
 from core.common import writing
 from core.decoding.ctc import greedy
+from core.decoding.graph_search import Weights
 from core.evaluation import (
     conditions,
     evaluate as evaluation,
@@ -337,6 +338,11 @@ def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path
     assert asked == [packing.sha256(packing.pack(run, store.subnet(run, "dense")))] * 2
     assert (here.rtf, here.speed_ratio, here.wer) == (0.03, 2.0, 0.0)
     assert (there.rtf, there.speed_ratio, there.hardware) == (None, None, "another machine")
+
+
+def test_a_decoding_graph_is_weighed_alike_by_recipes_and_by_recognizers():
+    options, weights = conditions.Options(), Weights()
+    assert (options.scale, options.blank_penalty) == (weights.scale, weights.blank_penalty)
 
 
 def test_one_normalizer_and_known_conditions(run, material):

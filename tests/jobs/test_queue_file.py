@@ -277,17 +277,25 @@ def test_a_folder_that_another_program_has_locked_is_said(monkeypatch):
     assert queue.list_jobs() == []
 
 
+def damage_until_noticed(kind: str) -> None:
+    """Once more where the database's log held every page, which mends it before anybody looks."""
+    for _ in range(8):
+        paths.jobs_database().write_bytes(DAMAGE[kind](paths.jobs_database().read_bytes()))
+        with contextlib.suppress(AssertionError):
+            return wait(lambda: database.damaged(), 1.5)
+    raise AssertionError("nobody noticed the damage")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nothing left", "garbage in every later page"])
 def test_a_running_job_goes_on_when_the_queue_is_damaged_under_its_worker(kind, stub, tmp_path):  # noqa: F811
     waiting = queue.add("search", {"note": "x" * 9000})
     number = queue.add(
-        "train", {"note": str(tmp_path / "n"), "slow": True, "steps": 100}, priority=1
+        "train", {"note": str(tmp_path / "n"), "slow": True, "steps": 200}, priority=1
     )
     worker = stub()
     wait(lambda: queue.get(number).message.startswith("step"))
-    paths.jobs_database().write_bytes(DAMAGE[kind](paths.jobs_database().read_bytes()))
-    wait(lambda: database.damaged())
+    damage_until_noticed(kind)
     wait(lambda: any(j.id == number and j.message.startswith("step") for j in queue.list_jobs()))
     found = queue.get(number)
     assert (found.state, found.payload["note"], found.kind) == (

@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import re
 
 import kaldifst
 import numpy as np
@@ -175,7 +176,6 @@ def draws(text: str) -> dict[str, float]:
         ("Please STOP", {"please stop": 1.0}),
         ("[please] stop", {"please stop": 0.5, "stop": 0.5}),
         ("3 go\nstop", {"go": 0.75, "stop": 0.25}),
-        ("0 go\nstop", {"stop": 1.0}),
         (
             "set {room} {9..11}\nroom = kitchen | hall",
             {f"set {r} {n}": 1 / 6 for r in ("kitchen", "hall") for n in ("nine", "ten", "eleven")},
@@ -211,7 +211,14 @@ def test_once_or_more():
         ("go {0..1000000}", "is not allowed: numbers go up"),
         ("", "expected 1 to 5000 sentences, got 0"),
         ("a = b", "expected 1 to 5000 sentences, got 0"),
-        ("0 go", "all weights are 0"),
+        ("go {0..1" + "0" * 5000 + "}", "line 1: {0..10+…} is not allowed"),
+        ("go\n 0 stop", "line 2, column 2: a weight must be above 0 and below 10.6, got 0"),
+        ("1000000 go", "line 1, column 1: a weight must be above 0 and below 10.6"),
+        ("9" * 400 + " go", "line 1, column 1: a weight must be above 0 .*, got 9{40}…$"),
+        ("0." + "0" * 400 + "1 go", "line 1, column 1: a weight must be above 0"),
+        ("go\nno " + "(" * 900 + "a" + ")" * 900, "line 2, column 53: brackets .* at most 49"),
+        ("go " + "[" * 900, "line 1, column 53: brackets are nested too deeply"),
+        ("go\na = {b}\nb = {c}", "line 3: no slot {c}"),
     ],
 )
 def test_what_is_no_grammar_is_said_with_its_place(text, words):
@@ -219,11 +226,52 @@ def test_what_is_no_grammar_is_said_with_its_place(text, words):
         grammars.read(text)
 
 
-def test_too_large_a_grammar_is_refused(monkeypatch):
-    monkeypatch.setattr(grammars, "MOST_ARCS", 50)
-    patterns = grammars.read("{0..99}")
-    with pytest.raises(ValueError, match="more than 50 steps"):
-        grammars.acceptor(patterns, graph.Symbols(grammars.words(patterns)))
+def chain(slots: int, body: str, end: str = "go") -> str:
+    """Slots that each hold the next one."""
+    lines = [f"s{i} = {body.format(i + 1)}" for i in range(slots)]
+    return "\n".join(["say {s0}", *lines, f"s{slots} = {end}"])
+
+
+def test_too_large_a_grammar_is_refused_before_it_is_expanded(monkeypatch):
+    """Each slot is measured once: 40 that double make 2^40 steps."""
+    looks = [0]
+    measured = grammars._Measure.of
+
+    def counted(*given):
+        looks[0] += 1
+        return measured(*given)
+
+    monkeypatch.setattr(grammars._Measure, "of", counted)
+    with pytest.raises(ValueError, match="more than 500000 steps"):
+        grammars.read(chain(40, "{{s{0}}} {{s{0}}}"))
+    assert looks[0] < 1000
+
+
+@pytest.mark.parametrize("text", ["{0..99}", "a [b] c+ (d | [e f]) {n} {n}\nn = x | {0..21}+"])
+def test_steps_are_counted_as_they_are_built(text, monkeypatch):
+    patterns = grammars.read(text)
+    fst = grammars.acceptor(patterns, graph.Symbols(grammars.words(patterns)))
+    arcs = sum(fst.num_arcs(state) for state in range(fst.num_states))
+    monkeypatch.setattr(grammars, "MOST_ARCS", arcs)
+    grammars.read(text)
+    monkeypatch.setattr(grammars, "MOST_ARCS", arcs - 1)
+    with pytest.raises(ValueError, match=f"more than {arcs - 1} steps"):
+        grammars.read(text)
+
+
+@pytest.mark.parametrize("body", ["{{s{0}}}", "(now | [[{{s{0}}}]+])+"])
+def test_slots_in_each_other_without_end_are_refused(body):
+    with pytest.raises(ValueError, match="nested too deeply: at most 49 levels"):
+        grammars.read(chain(3000, body))
+    with pytest.raises(ValueError, match="nested too deeply"):
+        grammars.read("\n".join(reversed(chain(3000, body).split("\n"))))
+    within = chain(10, body)
+    patterns = grammars.read(within)
+    grammars.acceptor(patterns, graph.Symbols(grammars.words(patterns)))
+
+
+def test_a_plus_after_a_plus_says_nothing_new():
+    assert draws("go" + "+" * 3000) == pytest.approx(draws("go+"))
 
 
 def test_loops_over_the_same_words_can_be_composed():
@@ -409,6 +457,31 @@ def test_a_model_without_words_and_a_word_without_tokens_are_refused(letters, tm
     assert "GO" not in languages.load(Language(str(file)), letters).words
     with pytest.raises(ValueError, match="without a token"):
         languages.load(Language(str(file), hot_words=("caf\u00e9",)), letters)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["привет", "мир"], "none of the 2 words of this model can be pronounced with the rec"),
+        (["GO", "NOW"], "e.g. not 'GO'; allowed are words in a-z, in lower case"),
+    ],
+)
+def test_a_model_whose_words_have_no_tokens_is_refused(letters, tmp_path, words, text):
+    file = tmp_path / "a.arpa"
+    file.write_text(arpa.write(estimation.estimate([words], 2)))
+    with pytest.raises(ValueError, match=re.escape(text)):
+        languages.load(Language(str(file)), letters)
+
+
+def test_a_model_most_of_whose_words_have_no_tokens_is_used_with_a_note(letters, tmp_path):
+    notes = []
+    for words in (["go", "мир", "GO"], ["go", "мир"]):
+        file = tmp_path / "a.arpa"
+        file.write_text(arpa.write(estimation.estimate([words], 2)))
+        notes.append(
+            languages.lost(Language(str(file)), languages.load(Language(str(file)), letters))
+        )
+    assert f"lm = {str(file)!r}: only 1 of the 3 words" in notes[0] and notes[1] == ""
 
 
 def test_the_shipped_model_that_is_missing_is_said(letters, monkeypatch, tmp_path):

@@ -52,7 +52,10 @@ def test_text_is_written_as_training_writes_it_and_only_training_is_read(
 ):
     given = tmp_path / "text.txt"
     given.write_text("Hello, World!\n\nIt's 5 o'clock\n3rd\n", encoding="utf-8")
-    assert read_sentences([given]) == ([["hello", "world"], ["it's", "five", "o'clock"]], 1)
+    assert read_sentences([given]) == (
+        [["hello", "world"], ["it's", "five", "o'clock"]],
+        [("digits or signs whose words are unknown", 4, "3")],
+    )
 
     class Prepared:
         asked: list[str] = []
@@ -86,6 +89,44 @@ def test_text_is_written_as_training_writes_it_and_only_training_is_read(
         "where the Transcribe page looks"
     )
     assert (paths.language_models() / f"{given.stem}.arpa").read_bytes() == out.read_bytes()
+
+
+def test_a_text_in_another_script_is_said_with_its_line(tmp_path, capsys):
+    given, out = tmp_path / "text.txt", tmp_path / "made.arpa"
+    given.write_text("\nпривет мир\n3rd\n", encoding="utf-8")
+    assert cli.main(["lm", "--text", str(given), "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert f"expected a text with words in a-z, got none in {given}: 1 left out: letters" in told
+    assert "letters other than a-z, first in line 2: в е и м п р т" in told
+    assert "1 left out: digits or signs whose words are unknown, first in line 3: 3;" in told
+    assert not out.exists()
+    given.write_text("hello\nпривет мир\n日本\n", encoding="utf-8")
+    assert cli.main(["lm", "--text", str(given), "--out", str(out)]) == 0
+    assert (
+        "1 lines of text (2 left out: letters other than a-z, first in line 2: в е"
+        in capsys.readouterr().out
+    )
+
+
+def test_words_that_are_all_too_rare_are_said_and_nothing_is_written(tmp_path, capsys):
+    given, out = tmp_path / "text.txt", tmp_path / "made.arpa"
+    given.write_text("go now\ngo\n")
+    words = ["lm", "--text", str(given), "--out", str(out), "--least"]
+    assert cli.main([*words, "3"]) == 2
+    assert "no word comes 3 times; the most frequent comes 2 times" in capsys.readouterr().err
+    assert not out.exists()
+    assert cli.main([*words, "2"]) == 0 and arpa.load(out).words == ["go"]
+
+
+def test_a_model_that_our_reader_refuses_is_never_written(tmp_path, capsys, monkeypatch):
+    given, out = tmp_path / "text.txt", tmp_path / "made.arpa"
+    given.write_text("go now\ngo\n")
+    out.write_text("the one before")
+    write = arpa.write
+    monkeypatch.setattr(arpa, "write", lambda *_: write(*_).replace("\n-", "\nnan", 1))
+    assert cli.main(["lm", "--text", str(given), "--out", str(out)]) == 2
+    assert "cannot be read back (line 7: " in capsys.readouterr().err
+    assert out.read_text() == "the one before"
 
 
 def test_a_model_can_be_pruned_rounded_and_of_frequent_words_only(tmp_path):

@@ -211,7 +211,7 @@ def test_a_resumed_run_goes_on_with_the_same_bits(tmp_path):
         trainer(tmp_path / n, csp.Method, options, updates=8) for n in ("whole", "begun")
     )
     whole.run(lambda *_: True)
-    begun.o = dataclasses.replace(begun.o, checkpoint_every=3)
+    begun.options = dataclasses.replace(begun.options, checkpoint_every=3)
 
     class Killed(Exception):
         pass

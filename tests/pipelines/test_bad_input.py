@@ -124,7 +124,7 @@ OTHERS = [
         "training.chunks_ms 50 is not possible with this model; allowed are 0, 40, 80",
     ),
     ("model.heads=3", "model.heads is 3; it must divide model.width, 32"),
-    ("seed=-1", "seed: expected a number from 0 to 2.14748e+09, got -1"),
+    ("seed=-1", "seed: expected a number from 0 to 2147483647, got -1"),
     ("evaluation.lm=x.arpa", "lm = 'x.arpa' cannot be read"),
     ("init_from=nothing", "there is no run called 'nothing'"),
 ]

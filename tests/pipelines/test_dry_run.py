@@ -241,4 +241,4 @@ def test_a_busy_machine_is_said():
     assert 0 < found["share"] <= 1.0
     words = dry_run.describe(found | {"share": 0.25, "hours": 8.0})
     assert "got 25% of its threads' time; alone, the whole would take about 2.0 h" in words
-    assert "others had the machine" not in dry_run.describe(found | {"share": 0.9})
+    assert "other programs were busy" not in dry_run.describe(found | {"share": 0.9})

@@ -18,6 +18,7 @@ from core.data import filters as sift
 from core.lm import arpa
 from core.pipelines import speech as pipelines_speech
 from core.records import Utterance
+from core.registry import recipes
 
 ARPA = """\\data\\
 ngram 1=6
@@ -129,6 +130,38 @@ def test_a_recipe_that_extends_itself(tmp_path, capsys):
     assert "extends itself: given.toml extends b.toml extends given.toml;" in refused(
         tmp_path, capsys, 'extends = "{here}/b.toml"', b='extends = "{here}/given.toml"'
     )
+
+
+def test_extends_is_looked_for_beside_the_recipe_that_names_it(tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    base = (recipes.paths.RECIPES / "voice_commands.toml").read_text()
+    (tmp_path / "mine" / "base.toml").write_text(base)
+    given = tmp_path / "mine" / "given.toml"
+    given.write_text('extends = "base.toml"\nseed = 5\n')
+    assert recipes.load_recipe(given).seed == 5
+    (tmp_path / "here.toml").write_text('extends = "voice_commands"\nseed = 6\n')
+    given.write_text('extends = "here.toml"\n')
+    assert recipes.load_recipe(given).seed == 6
+    told = refused(tmp_path, capsys, 'extends = "self.toml"')
+    assert f"no such file; looked for {tmp_path}/self.toml; recipes of the project" in told
+    given.write_text('extends = "self.toml"\n')
+    with pytest.raises(ValueError, match=f"{tmp_path}/mine/self.toml and {tmp_path}/self.toml;"):
+        recipes.load_recipe(given)
+    given.write_text('extends = "given.toml"\n')
+    with pytest.raises(ValueError, match="extends itself"):
+        recipes.load_recipe(given)
+
+
+@pytest.mark.parametrize("suffix", ["toml", "json"])
+def test_a_seed_of_thousands_of_digits(suffix, tmp_path, capsys):
+    text = "seed = {0}" if suffix == "toml" else '{{"seed": {0}}}'
+    told = refused(tmp_path, capsys, text.format("9" * 6000), suffix)
+    assert f"line 1: expected a whole number up to 2147483647, got {'9' * 40}…;" in told
+    assert cli(["train", "voice_commands", "--dry-run", "--set", f"seed={'9' * 6000}"]) == 2
+    told = capsys.readouterr().err
+    assert "seed: expected int, got '999" in told and len(told) < 400
+    assert "allowed are numbers from 0 to 2147483647" in told
 
 
 @pytest.mark.parametrize("value", ['["voice_commands"]', "5", "{}", '""', "true"])

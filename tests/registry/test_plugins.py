@@ -92,3 +92,31 @@ def test_an_error_lists_some_of_hundreds_of_names():
         told.value
     ) and "run-19 and 280 more (python -m core list)" in str(told.value)
     assert "run-20," not in str(told.value)
+
+
+def test_near_names_are_at_most_five():
+    runs = [f"dense-{n:08x}" for n in range(100)]
+    with pytest.raises(ValueError, match="all: python -m core list$") as told:
+        plugins.check_name("dense-0000001", runs, "run", "python -m core list")
+    assert str(told.value).count("dense-000000") == 6
+    with pytest.raises(ValueError, match="called 'x'; near names: none; all: "):
+        plugins.check_name("x", runs, "run", "python -m core list")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        ("int", 10**6000, "expected a number from 0 to 2147483647, got a number of over 40"),
+        ("int", 2**31, "expected a number from 0 to 2147483647, got 2147483648"),
+        (
+            "int",
+            "9" * 6000,
+            "expected int, got '9{199}… .str.; allowed are numbers from 0 to 2147483647",
+        ),
+        ("float", 10**400, "expected float, got a number of over 40 digits"),
+    ],
+    ids=range(4),
+)
+def test_numbers_without_end_are_refused_and_shown_cut(kind, value, words):
+    with pytest.raises(ValueError, match=f"^seed: {words}"):
+        plugins.check_value("seed", kind, value, 0, 2**31 - 1)

@@ -45,12 +45,12 @@ def program(tmp_path_factory):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("flat") / "s70.snet"
-    path.write_bytes(runtime.flat(OMNI, "s70"))
+    path.write_bytes(runtime.flat(OMNI, "u70"))
     return path
 
 
 def text_of(sample, chunk_ms):
-    stream = standin.reference(OMNI, "s70", chunk_ms).stream()
+    stream = standin.reference(OMNI, "u70", chunk_ms, decoder="greedy").stream()
     stream.accept(sample[1])
     return stream.finish()
 
@@ -89,7 +89,7 @@ def test_it_runs_on_another_processor(tmp_path, file, sample):
 def test_it_needs_no_vectors_and_stays_within_its_memory(tmp_path, sample, flags):
     """Plain code widens halves and quantizes in loops: other paths than AVX2's."""
     plain, small = build(tmp_path, "gcc", *flags), tmp_path / "s90.int8.snet"
-    small.write_bytes(runtime.flat(OMNI, "s90", "int8"))
+    small.write_bytes(runtime.flat(OMNI, "u90", "int8"))
     assert lines_of(plain, small, given=sample[0])[-1]
 
 

@@ -198,8 +198,19 @@ def test_blocks_change_no_bit(monkeypatch, rate):
 
 @pytest.mark.parametrize("rate", [0, 1, 3999, 800_000])
 def test_rates_that_no_sound_has_are_refused(rate):
-    with pytest.raises(audio.AudioError, match="sample rate|no sound"):
+    with pytest.raises(audio.AudioError, match=f"sample rate of .*{rate} Hz"):
         audio.decode(sounds.wav(VOICE, rate=rate))
+
+
+@pytest.mark.parametrize("size", [12, 20, 30, 38, 41])
+def test_a_header_that_is_cut_is_said(tmp_path, size):
+    for kind in ("WAV", "FLAC"):
+        data = sounds.encoded(VOICE, kind)[:size]
+        told = f"header is cut: the file ends after {size} bytes|bytes that its header announces"
+        with pytest.raises(audio.AudioError, match=told):
+            audio.decode(data)
+        with pytest.raises(audio.AudioError, match=told):
+            audio.duration(saved(tmp_path, data))
 
 
 def test_playlists_open_no_other_files(tmp_path):
@@ -227,6 +238,7 @@ def test_playlists_open_no_other_files(tmp_path):
         (lambda x: [x, -x], 1),
         (lambda x: [-0.97 * x, x], 1),
         (lambda x: [0 * x, 0 * x, x, 0 * x, 0 * x, 0 * x], 1),
+        (lambda x: [x, *(0.02 * np.roll(x, 500 * n) for n in range(1, 8))], 1),
     ],
 )
 def test_channels_that_cancel_each_other_out_are_not_mixed(channels, told):
@@ -235,6 +247,9 @@ def test_channels_that_cancel_each_other_out_are_not_mixed(channels, told):
         sounds.encoded(np.stack(channels(VOICE), 1), "WAV", "FLOAT"), note=notes.append
     )
     assert len(notes) == told and np.corrcoef(found, VOICE)[0, 1] > 0.999
+    several = len(channels(VOICE))
+    assert all(("cancel each other out" in n) == (several == 2) for n in notes)
+    assert several == 2 or f" of {several} is by far the loudest: it is used alone" in notes[0]
     if told:
         np.testing.assert_allclose(found, VOICE, atol=1e-6)
 

@@ -116,7 +116,7 @@ def test_released_runs_come_first_and_wherever_the_artifacts_are():
 @pytest.mark.parametrize("run", ["../runs/a-00000001", "", ".", "/etc", "a-00000002"])
 def test_an_unknown_run_lists_what_exists(run):
     make_run("a-00000001")
-    with pytest.raises(ValueError, match="there are: a-00000001"):
+    with pytest.raises(ValueError, match="near names: a-00000001; all: python -m core list"):
         store.run_folder(run)
 
 

@@ -119,7 +119,7 @@ def test_one_process_alone_has_no_group_and_wrong_variables_are_said(monkeypatch
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert group.joined() is None
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(ValueError, match="WORLD_SIZE is 'two'"):
+    with pytest.raises(ValueError, match="WORLD_SIZE: expected an integer, got 'two'"):
         group.joined()
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "2")

@@ -1,4 +1,5 @@
-/* Prints what is said while it is said: an example of supernet.h.
+/* Prints what is said while it is said: an example of supernet.h. Tokens are joined to text: words of
+ * a net of letters or pieces, phonemes with spaces between of a net of phonemes.
  *
  *   gcc -O3 -march=native -o transcribe transcribe.c supernet.c fbank.c -lm
  *   ffmpeg -i talk.opus -f s16le -ar 16000 -ac 1 - | ./transcribe s70.snet [chunk in ms [time]]
