@@ -93,8 +93,6 @@ NO_TORCH_ON_TOP = (
     "decoding.graph_search",
     "decoding.ctc",
     "runtime",
-    "decoding.ctc",
-    "runtime",
     "export",
     "evaluation.scoring",
     "evaluation.provenance",

@@ -22,12 +22,9 @@ from core.storage import devices
 
 @dataclass(frozen=True)
 class Options:
-    run: str = option(
-        "omni_sparsity-distillationnone-random_from0.45-subnet_weight-dc9d20c6",
-        "a run of conformer_ctc",
-    )
+    run: str = option("supernet", "a run of conformer_ctc")
     subnets: list[str] = option(
-        ["dense", "s50", "s70", "s90"], "its sizes; with four or more, others are predicted"
+        ["dense", "u50", "u70", "u90"], "its sizes; with four or more, others are predicted"
     )
     out: str = option("", "the profile to write; empty = device.json in artifacts/devices")
     name: str = option("", "what the machine is called on the dashboard; empty = its processor")
@@ -52,7 +49,7 @@ def run(options: Options) -> str:
         command += ["--name", options.name, "--rounds", str(options.rounds)]
         command += ["--threads", *map(str, options.threads)]
         command += ["--engines", *options.engines] if options.engines else []
-        print("measuring; this takes about two minutes", file=sys.stderr, flush=True)
+        print("measuring; this takes some minutes", file=sys.stderr, flush=True)
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     sys.stderr.write("" if done.returncode else done.stderr)
     if done.returncode:

@@ -32,10 +32,8 @@ Partial = tuple[float, str]  # (ms of sound given, text)
 
 @dataclass(frozen=True)
 class Options:
-    run: str = option(
-        "omni_sparsity-distillationnone-random_from0.45-subnet_weight-dc9d20c6", "a run"
-    )
-    subnet: str = option("s70", "its size")
+    run: str = option("supernet", "a run")
+    subnet: str = option("u70", "its size")
     chunks_ms: list[float] = option(
         [80.0, 160.0, 320.0, 640.0], "lengths of a chunk", unit="ms", low=1.0, high=10000.0
     )

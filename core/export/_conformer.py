@@ -20,7 +20,8 @@ window [B, 3 + 4 T, bins]: log-mel features, (x - mean) / std, the last 3 frames
 (zeros at the beginning) and then 4 T new ones. mask [B, 1, 1, 64 + T]: 0 for keys that are seen,
 -1e9 for those of frames before the beginning or after the end. Every other input is a state, zeros
 at the beginning; output next.NAME is the input NAME of the next chunk. log_probs [B, T, V]: blank
-is 0. Any T; trained for T = {frames}."""
+is 0. Any T; trained for T = {frames}. The property "supernet" says the "unit" of the tokens: words
+are joined of pieces or letters, phonemes need a decoding graph."""
 FRAMES = round(conformer.Timing.default_chunk_ms / conformer.Timing.frame_ms)  # T of a chunk
 
 
@@ -76,8 +77,9 @@ def streaming(packed: PackedSubnet, precision: str) -> bytes:
         "left_context_frames": conformer.LEFT,
         "history_frames": conformer.HISTORY,
     }
+    unit = {"unit": tokenizer_of(packed.content[1]).unit}
     properties = {
-        "supernet": origin(packed, precision) | frames,
+        "supernet": origin(packed, precision) | frames | unit,
         "tokens": packed.content[1]["tokens"],
     }
     return serialized(model, precision, properties)

@@ -1,6 +1,7 @@
-"""Recognizes speech with an exported ONNX file, by NumPy and ONNX Runtime alone:
+"""Prints what an exported ONNX file recognizes, by NumPy and ONNX Runtime alone: words, or where
+the model's tokens are phonemes, phonemes with spaces between (words need a decoding graph):
 
-    ffmpeg -i talk.opus -f s16le -ar 16000 -ac 1 - | python3 recognize.py s70.onnx [THREADS [time]]
+    ffmpeg -i talk.opus -f s16le -ar 16000 -ac 1 - | python3 recognize.py u70.onnx [THREADS [time]]
 
 Stands alone: it is copied as recognize.py into a folder (format `device`), beside features.npz.
 With `time` its lines are those of the C program: ms to load the file, ms of every chunk from its
@@ -35,7 +36,9 @@ class Recognizer:
         )
         properties = self.session.get_modelmeta().custom_metadata_map
         facts = json.loads(properties["supernet"])
-        self.tokens = [line.rsplit(" ", 1)[0] for line in properties["tokens"].splitlines()]
+        self.unit = facts["unit"]
+        symbols = [line.rsplit(" ", 1)[0] for line in properties["tokens"].splitlines()]
+        self.tokens = joinable(symbols, self.unit)
         self.mean, std = (np.array(facts["statistics"][n], np.float32) for n in ("mean", "std"))
         self.scale = np.float32(1) / std
         self.before, self.left = facts["history_frames"], facts["left_context_frames"]
@@ -91,8 +94,14 @@ class Recognizer:
         return spelled([self.tokens[i] for i in self.ids])
 
 
+def joinable(symbols: list[str], unit: str) -> list[str]:
+    """As spelled() joins them; "\u2581" is the mark of a space. "_E": the phoneme ends a word."""
+    phonemes = unit == "phonemes"
+    return ["\u2581" + s.removesuffix("_E") for s in symbols] if phonemes else symbols
+
+
 def spelled(symbols: list[str]) -> str:
-    """Word pieces or letters as text; a symbol that begins with "\u2581" begins a word."""
+    """Word pieces, letters or phonemes as text."""
     return "".join(symbols).replace("\u2581", " ").lstrip(" ")
 
 
@@ -147,6 +156,8 @@ def main() -> int:
         spent.append(_now_ms() - began)
     if words[2:]:
         print("\n".join(f"{ms:.4f}" for ms in (*spent, _peak_mb())))
+    elif stream.unit == "phonemes":
+        print("recognize.py: prints phonemes, see README.md for words", file=sys.stderr)
     print(stream.text)
     return 0
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from core import paths, runtime
-from core.export import _conformer as parts, _measure, _recognize, base
+from core.export import _conformer as parts, _measure, base
 from core.records import Subnet, as_dict
 from core.runtime import _native
-from core.speech import audio, features
+from core.speech import audio, features, tokenizer
 from core.storage import device_cost, devices, packing, store
 
 VERSION = 1
@@ -49,7 +49,7 @@ class Format(base.Format):
         yield f"{FOLDER}/{_measure.FACTS}", _json({"run": run.name, "flags": _native.FLAGS})
         yield f"{FOLDER}/{_measure.SOUND}", _sound().tobytes()
         yield f"{FOLDER}/features.npz", _tables()
-        yield f"{FOLDER}/README.md", README.format(run=run.name, subnet=subnets[0].name).encode()
+        yield f"{FOLDER}/README.md", _readme(run, subnets[0].name).encode()
 
 
 def _json(data: dict) -> bytes:
@@ -73,13 +73,13 @@ def _text(packed: base.PackedSubnet) -> str:
     """What the default engine recognizes in the sound, greedily."""
     recognizer = runtime.load(packed.data, chunk_ms=CHUNK_MS, engine="onnx", decoder="greedy")
     samples = _sound().astype(np.float32) / 32768
-    (ids,) = recognizer.tokens([features.fbank(samples)])
-    return _recognize.spelled([recognizer.tokenizer.symbols[i] for i in ids])
+    (text,) = recognizer.transcribe([features.fbank(samples)])
+    return text
 
 
 def _sound() -> np.ndarray:
     """int16 [N]: samples that ship, one after another; noise where none do."""
-    found = np.zeros(0, np.float32)
+    found: np.ndarray = np.zeros(0, np.float32)
     for file in sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus")):
         if len(found) < SECONDS * audio.SAMPLE_RATE:
             found = np.concatenate([found, audio.read(file)])
@@ -87,6 +87,12 @@ def _sound() -> np.ndarray:
         rng = np.random.default_rng(0)
         found = 0.1 * rng.standard_normal(SECONDS * audio.SAMPLE_RATE)
     return (np.clip(found, -1, 1) * 32767).astype("<i2")
+
+
+def _readme(run: Path, subnet: str) -> str:
+    phonemes = tokenizer.load(run).unit == "phonemes"
+    prints = (PHONEMES if phonemes else WORDS).format(run=run.name, subnet=subnet)
+    return README.format(run=run.name, subnet=subnet, prints=prints)
 
 
 def _tables() -> bytes:
@@ -106,12 +112,20 @@ onnxruntime`) or a C compiler (`apt-get install gcc`).
 python3 measure.py -o device.json --name "Raspberry Pi 4"
 ```
 
-measures this machine in about two minutes. Copy device.json into `artifacts/devices/` of the
-project: its dashboard offers the device under "Times of".
+measures this machine: features, network and greedy decoding. Let nothing else run meanwhile. Copy
+device.json into `artifacts/devices/` of the project: its dashboard offers the device under "Times
+of".
 
 ```
 ffmpeg -i talk.opus -f s16le -ar 16000 -ac 1 - | python3 recognize.py {subnet}.onnx
 gcc -O3 -march=native -o transcribe native/*.c -lm
 ffmpeg -i talk.opus -f s16le -ar 16000 -ac 1 - | ./transcribe {subnet}.snet 320
 ```
+
+{prints}
 """
+WORDS = "Both print what is said, in words."
+PHONEMES = """Both print phonemes (ARPAbet) with spaces between, no words: this model's tokens are
+phonemes, and words need a decoding graph, which is not in this folder. For words on a device, run
+stock sherpa-onnx on what `python -m core export {run} --subnets {subnet} --format sherpa` writes.
+The time and memory of the search for words are not in device.json."""

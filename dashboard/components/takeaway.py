@@ -74,6 +74,8 @@ def fits_my_device(points: pd.DataFrame) -> None:
                 format="%g",
                 help="Of the machine under “Times of”." if name in fits.TIMED else None,
             )
+        if "times_of" in points:
+            st.caption(f"RAM and ms: {escape(points.iloc[0]['times_of'])}.")
         answer = fits.pick(points, fits.Limits(**limits))
         show, icon = (st.success, "check_circle") if answer.fits else (st.warning, "block")
         show(answer.text, icon=f":material/{icon}:")

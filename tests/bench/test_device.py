@@ -14,11 +14,13 @@ import pytest
 
 from core import bench, export, paths
 from core.cli import main as cli
+from core.export import _recognize
+from core.speech import phones, tokenizer
 from core.storage import devices, packing, store
 from tests import standin
 from tests.runtime.test_engines import OMNI
 
-SIZES = ("s90",)
+SIZES = ("u90",)
 OURS = ("core", "dashboard", "torch", "onnx", "kaldi_native_fbank", "scipy", "safetensors")
 BLOCK = """import sys
 class Block:
@@ -82,11 +84,24 @@ def test_the_folder_alone_measures_every_arm(folder, tmp_path):
 
 @pytest.mark.slow
 def test_the_recognizer_alone_gives_the_engine_s_text(folder):
-    shape = json.loads((folder / "s90.shape.json").read_text())
+    shape = json.loads((folder / "u90.shape.json").read_text())
     sound = (folder / "sound.pcm").read_bytes()
-    done = alone(folder, "recognize.py", folder / "s90.onnx", given=sound)
+    done = alone(folder, "recognize.py", folder / "u90.onnx", given=sound)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.decode() == shape["text"] + "\n" and len(shape["text"].split()) > 10
+    assert set(shape["text"].split()) <= set(phones.PHONES)
+    assert "prints phonemes, see README.md for words" in done.stderr.decode()
+    said = (folder / "README.md").read_text()
+    assert "Both print phonemes" in said and "--subnets u90 --format sherpa" in said
+
+
+def test_the_recognizer_joins_tokens_as_the_c_program_does():
+    symbols = ["<blk>", "\u2581tu", "rn", "\u2581", "o"]
+    assert _recognize.joinable(symbols, "words") == symbols
+    assert _recognize.spelled(symbols[1:]) == "turn o"
+    known = tokenizer.Phonemes(["<blk>", "HH", "AY", "AY_E"])
+    joined = _recognize.joinable(known.symbols, known.unit)
+    assert joined == known.joinable() and _recognize.spelled(joined[1:]) == "HH AY AY"
 
 
 @pytest.mark.slow
@@ -94,14 +109,14 @@ def test_the_recognizer_alone_gives_the_engine_s_text(folder):
     ("words", "given", "message"),
     [
         ((), b"", "usage"),
-        (("s90.onnx", "two"), b"", "usage"),
+        (("u90.onnx", "two"), b"", "usage"),
         (("nowhere.onnx",), b"", "nowhere.onnx"),
-        (("s90.onnx",), b"", "expected raw 16 kHz mono 16-bit PCM, got nothing"),
-        (("s90.onnx",), b"RIFF" + bytes(100), "got a WAV file with a header"),
+        (("u90.onnx",), b"", "expected raw 16 kHz mono 16-bit PCM, got nothing"),
+        (("u90.onnx",), b"RIFF" + bytes(100), "got a WAV file with a header"),
     ],
 )
 def test_the_recognizer_says_what_is_wrong(folder, words, given, message):
-    words = [folder / w if w.startswith("s90") else w for w in words]
+    words = [folder / w if w.startswith("u90") else w for w in words]
     done = alone(folder, "recognize.py", *words, given=given)
     assert done.returncode == 2 and message in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
@@ -156,12 +171,12 @@ def test_an_engine_that_gives_another_text_is_not_timed(folder, tmp_path):
     words = ("-o", tmp_path / "pi.json", "--engines", "sparse", "--rounds", 1)
     done = alone(folder, "measure.py", *words)
     assert "no engine gives the expected text here: nothing was written" in wrong(done)
-    assert "left out: s90 sparse fp32" in done.stderr.decode()
+    assert "left out: u90 sparse fp32" in done.stderr.decode()
     assert not (tmp_path / "pi.json").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["s90.shape.json", "bundle.json", "sound.pcm", "s90.snet"])
+@pytest.mark.parametrize("name", ["u90.shape.json", "bundle.json", "sound.pcm", "u90.snet"])
 def test_a_damaged_folder_is_said(folder, tmp_path, name):
     (folder / name).write_bytes((folder / name).read_bytes()[:100])
     if name == "sound.pcm":
@@ -188,9 +203,11 @@ def test_the_bench_writes_a_profile_and_says_how_well_it_predicts(tmp_path, caps
 
 
 def test_options_of_the_bench_are_checked(capsys):
-    with pytest.raises(ValueError, match="bench device.threads must be from 1 to 64, but 0 came"):
+    with pytest.raises(
+        ValueError, match="bench device.threads: expected a number from 1 to 64, got 0"
+    ):
         bench.run("device", {"threads": [0]})
     with pytest.raises(ValueError, match="no_such"):
         bench.run("device", {"run": "no_such"})
-    assert cli.main(["bench", "scale", "-o", "a.json"]) == 2
+    assert cli.main(["bench", "emission", "-o", "a.json"]) == 2  # writes no file
     assert "unknown option 'out'" in capsys.readouterr().err

@@ -85,5 +85,6 @@ def test_int8_is_the_engine_s_and_says_what_it_is(run):
     assert set(properties) == {"supernet", "tokens"}
     said = json.loads(properties["supernet"])
     assert (said["run"], said["subnet"], said["precision"]) == ("standin", "s50", "int8")
+    assert said["unit"] == "words"
     assert properties["tokens"] == (run / "tokens.txt").read_text()
     assert file_of(run, "s50", "int8")[1] == data, "the same file each time"

@@ -2,7 +2,7 @@
  * a net of letters or pieces, phonemes with spaces between of a net of phonemes.
  *
  *   gcc -O3 -march=native -o transcribe transcribe.c supernet.c fbank.c -lm
- *   ffmpeg -i talk.opus -f s16le -ar 16000 -ac 1 - | ./transcribe s70.snet [chunk in ms [time]]
+ *   ffmpeg -i talk.opus -f s16le -ar 16000 -ac 1 - | ./transcribe u70.snet [chunk in ms [time]]
  *
  * With `time` each packet is a chunk, and the lines are: ms to load the file, ms of every chunk from
  * its samples to its text, the process's highest resident memory in MB (0 where /proc is not), the text.
