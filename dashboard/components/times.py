@@ -33,5 +33,6 @@ def pick(points: pd.DataFrame, row: DeltaGenerator) -> device_times.Source | Non
     name = row.selectbox("Times of", names, key=KEY, label_visibility="collapsed", width=380)
     source = sources.get(name)
     if source:
-        st.caption(escape(source.note()))
+        lack = device_times.lack(points.iloc[0]["decoder"])
+        st.caption(escape(source.note() + (f" Times and RAM{lack}." if lack else "")))
     return source

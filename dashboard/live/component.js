@@ -206,7 +206,7 @@ class Screen {
     mb.big.textContent = `${sign}${digits(p.mb)} MB`;
     mb.small.textContent = `dense: ${digits(this.stops[0].mb)} MB`;
     ms.big.textContent = p.ms === null ? "not timed" : `${p.predicted ? "≈ " : sign}${digits(p.ms)} ms`;
-    ms.small.textContent = (p.predicted ? "predicted · " : "") + this.data.msNote;
+    ms.small.textContent = ms.small.title = (p.predicted ? "predicted · " : "") + this.data.msNote;
     this.drawMeaning(p);
     for (const b of this.presets.querySelectorAll("[data-percent]")) b.setAttribute("aria-pressed", String(Math.abs(+b.dataset.percent - this.percent) < 0.3));
     const x = this.x(p.mb), y = this.y(100 * p.wer);

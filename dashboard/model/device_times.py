@@ -83,14 +83,14 @@ def timed(points: pd.DataFrame, source: Source | None) -> pd.DataFrame:
     result["threads"] = source.arm.threads
     result["hardware"] = source.profile.name
     result["runtime"] = source.profile.runtimes[source.arm.engine]
-    result["times_of"] = [source.text() + _without(decoder) for decoder in points["decoder"]]
+    result["times_of"] = [f"{source.text()}{lack(decoder)}" for decoder in points["decoder"]]
     for name in ("bytes_read", "speed_ratio", "speed_ratio_low", "speed_ratio_high"):
         result[name] = float("nan")  # nobody measured it there
     return result
 
 
-def _without(decoder: str) -> str:
-    """What a device's times lack of those of this decoder: they are of greedy decoding."""
+def lack(decoder: str) -> str:
+    """What a device's times, of greedy decoding, lack of this decoder's; "" = nothing."""
     return "" if decoder == "greedy" else ", without the search for words"
 
 

@@ -340,6 +340,22 @@ def test_times_of_a_device_take_the_place_of_the_reports(run):
 
 
 @pytest.mark.slow
+def test_times_without_the_search_for_words_say_so(run):
+    for report in store.reports(run):
+        where = report.subnet, report.split, report.chunk_ms
+        store.save_report(run, dataclasses.replace(report, decoder="graph"), [])
+        paths.report_file(run, *where).unlink()
+    device(run)
+    at = opened()
+    at.selectbox(key="times_of").set_value("Times of Board 4: sparse fp32, 1 thread").run()
+    text = "Board 4: sparse fp32, 1 thread, without the search for words"
+    assert not at.exception and fed(at)["msNote"] == text
+    said = shown(at).replace("\\", "")  # names are escaped
+    assert "Times and RAM, without the search for words." in said
+    assert f"RAM and ms: {text}." in said
+
+
+@pytest.mark.slow
 def test_a_device_is_offered_only_for_what_was_measured_there(run):
     shapes = [s | {"chunk_ms": 160.0} for s in profiles.made(run)["shapes"]]
     device(run, shapes=shapes)
