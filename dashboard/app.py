@@ -21,6 +21,7 @@ import streamlit as st  # noqa: E402
 from dashboard import visit  # noqa: E402
 from dashboard.components import choice  # noqa: E402
 from dashboard.look import one_look  # noqa: E402
+from dashboard.model import graph_ahead  # noqa: E402
 
 STYLE = """<style>.stMainBlockContainer {padding-top: 3rem; padding-bottom: 3rem;}
 h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}</style>"""
@@ -58,6 +59,12 @@ def pages(folder: Path = HERE / "views") -> list:
     ]
 
 
+@st.cache_resource(show_spinner=False)
+def build_ahead() -> None:
+    """Once in a server's life."""
+    graph_ahead.start()
+
+
 def main() -> None:
     st.set_page_config(
         page_title="One model, every size", page_icon=str(HERE / "icon.svg"), layout="wide"
@@ -67,6 +74,8 @@ def main() -> None:
     with one_look():
         visit.header()
         choice.travel()
+        if visit.may(visit.TRANSCRIBE):
+            build_ahead()
         page.run()
 
 

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import os
+from collections.abc import Callable, Sized
 from pathlib import Path
 
 import numpy as np
@@ -74,10 +75,11 @@ def _runs() -> list[store.RunInfo]:
 
 
 def run_infos(finished_only: bool = True) -> list[store.RunInfo]:
-    """The runs: released ones before own, those with most sizes (the supernets) first."""
+    """The runs: released ones before own, those measured most (the supernets) first."""
 
     def rank(info: store.RunInfo) -> tuple:
-        return not info.released, -len(_names_or_none(info.id)), info.id
+        sizes, measured = _count(subnets, info.id), _count(reports, info.id)
+        return not info.released, -measured, -sizes, info.id
 
     return once(
         ("infos", finished_only),
@@ -218,11 +220,12 @@ def subnets(run: str) -> dict[str, Subnet]:
     return guard(run, "list of sizes", _subnets, run, stamp(run))
 
 
-def _names_or_none(run: str) -> list[str]:
+def _count(read: Callable[[str], Sized], run: str) -> int:
+    """How many of a run's things there are; 0 when they cannot be read."""
     try:
-        return list(subnets(run))
+        return len(read(run))
     except ValueError:
-        return []
+        return 0
 
 
 def subnet_names(run: str) -> list[str]:

@@ -35,6 +35,16 @@ def own_main(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", MAIN)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_ahead(tmp_path_factory):
+    """Pages opened by tests start no graph of open speech: a minute of computing."""
+    file = tmp_path_factory.mktemp("policy") / "server.toml"
+    file.write_text("build_ahead = false\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SUPERNET_SERVER", str(file))
+        yield
+
+
 @pytest.fixture(scope="session")
 def speech_root() -> Path:
     """The folder of real speech: $SPEECH_ROOT, or ../shared/speech beside the checkout."""

@@ -55,7 +55,9 @@ def served(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log.txt"
+        log, policy = Path(folder) / "log.txt", Path(folder) / "server.toml"
+        policy.write_text("build_ahead = false\n")  # no work beside what is looked at
+        asked = {"SUPERNET_SERVER": str(policy)} | (environment or {})
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [
@@ -71,7 +73,7 @@ def served(
                     "--browser.gatherUsageStats=false",
                 ],
                 cwd=paths.ROOT,
-                env=os.environ | (environment or {}),
+                env=os.environ | asked,
                 stdout=out,
                 stderr=out,
             )

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.data.prepared import TRAIN, Prepared
 from core.evaluation import provenance
 from core.evaluation.conditions import Options, decoding_labels, load_recognizer
-from core.evaluation.evaluate import DENSE, TIMES, Hypotheses, evaluate, has_dense, packed_dense
+from core.evaluation.evaluate import (
+    DENSE,
+    TIMES,
+    Hypotheses,
+    evaluate,
+    has_dense,
+    packed_dense,
+    speed_of,
+)
 from core.evaluation.latency import Speed
 from core.evaluation.material import Material, load_material
 from core.records import Interrupted, ProgressCallback, Report, Subnet
@@ -105,8 +113,23 @@ class _Split:
                 hypotheses=decode(subnet) if decode else None,
             )
             store.save_report(self.folder, known, rows)
+        elif known.rtf is None and known.hardware == provenance.hardware():
+            known = self._timed(subnet, known)
         self._keep_speed(subnet, known)
         return known
+
+    def _timed(self, subnet: Subnet, known: Report) -> Report:
+        """A report that was stored without speed gets it; nothing is decoded again."""
+        data = packing.pack(self.folder, subnet)
+        speed = self.speeds.get(subnet.name) or speed_of(
+            self.folder, subnet, data, self.material, self.options
+        )
+        if speed is None:
+            return known
+        key = (subnet.name, known.split, known.chunk_ms, known.decoder, known.language_model)
+        timed = replace(known, **asdict(speed))
+        store.save_report(self.folder, timed, store.hypotheses(self.folder, *key))
+        return timed
 
     def _keep_speed(self, subnet: Subnet, report: Report) -> None:
         """For the next split, unless it was timed elsewhere or, long ago, alone."""

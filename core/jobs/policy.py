@@ -73,6 +73,11 @@ class Settings:
     proxy: bool = option(
         False, "a reverse proxy in front sets X-Real-IP, and nobody reaches the server without it"
     )
+    build_ahead: bool = option(
+        True,
+        "with the first page that is opened, build the decoding graph of open speech (a minute of"
+        " one core, once), so that nobody waits for it",
+    )
     speech_folders: tuple[str, ...] = option(
         (), "folders that recipes from the pages may name, beside $SPEECH_ROOT"
     )

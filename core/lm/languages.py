@@ -1,29 +1,23 @@
 """What can be understood (open speech, commands, a user's own sentences, or several of them) as a
 decoding graph, built once and kept.
 
-A graph is kept under artifacts/graphs/ by a hash of all that decides it, written aside and renamed;
-the marker is its words file.
+A graph is kept under artifacts/graphs/ by a hash of all that decides it (graph_files.py).
 """
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import json
 import math
-import os
-import shutil
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import kaldifst
 import numpy as np
 
 from core import paths
-from core.lm import arpa, grammars, graph, spoken
+from core.lm import arpa, grammars, graph, graph_files, spoken
 from core.lm.ngrams import SPECIAL, NGrams, Table
 from core.speech import lexicon
 from core.speech.grammar import COMMANDS as COMMANDS_FILE, Grammar
@@ -35,7 +29,6 @@ NEW_WORD = -4.5  # log10 of a hot word that the language model lacks, before it 
 BOOST = 1.0  # log10 added to the probability of a hot word (ours, not tuned)
 MOST_HOT_WORDS = 200
 NOTHING = "a language needs an n-gram model (lm) or a grammar: both are empty"
-FST, WORDS = "HLG.fst", "words.json"
 TextCallback = Callable[[str], None]
 
 
@@ -109,68 +102,9 @@ def _kept(
         "share": language.share if language.lm and language.grammar else 1.0,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    return _opened(paths.graphs() / name, lambda: _build(language, tokenizer, progress), tokenizer)
-
-
-_IN_MEMORY: dict[Path, graph.Graph] = {}
-MOST_IN_MEMORY = 4
-
-
-def _opened(folder: Path, build: Callable[[], graph.Graph], tokenizer: Tokenizer) -> graph.Graph:
-    if folder in _IN_MEMORY:
-        return _IN_MEMORY[folder]
-    loaded = _read(folder, tokenizer.size)
-    if loaded is None:
-        loaded = build()
-        try:
-            _write(folder, loaded)
-        except OSError as error:  # where nothing may be stored it is built each time
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
-    loaded = replace(loaded, space=tokenizer.space)
-    while len(_IN_MEMORY) >= MOST_IN_MEMORY:
-        _IN_MEMORY.pop(next(iter(_IN_MEMORY)))
-    _IN_MEMORY[folder] = loaded
-    return loaded
-
-
-def _read(folder: Path, tokens: int) -> graph.Graph | None:
-    """The graph of a folder, or None where there is none or it is damaged (then it is built
-    again).
-    """
-    try:
-        facts = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-        words, said = facts["words"], [[tuple(form) for form in forms] for forms in facts["said"]]
-        if zlib.crc32((folder / FST).read_bytes()) != facts["crc32"] or facts["tokens"] != tokens:
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    fst = kaldifst.StdConstFst.read(str(folder / FST))
-    return None if fst is None else graph.Graph(fst, words, said, tokens)
-
-
-def _write(folder: Path, loaded: graph.Graph) -> None:
-    """OSError where the disk is full; nothing half is left behind."""
-    aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-        if not loaded.fst.write(str(aside / FST)):
-            raise OSError(
-                errno.ENOSPC,
-                f"the decoding graph could not be written to {aside}: make room on that disk",
-            )
-        facts = {
-            "crc32": zlib.crc32((aside / FST).read_bytes()),
-            "tokens": loaded.tokens,
-            "words": loaded.words,
-            "said": loaded.said,
-        }
-        (aside / WORDS).write_text(json.dumps(facts), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    return graph_files.opened(
+        paths.graphs() / name, lambda: _build(language, tokenizer, progress), tokenizer
+    )
 
 
 def check(language: Language) -> None:

@@ -33,28 +33,28 @@ class Line:
 
 
 SPOKEN = {
-    "1_volume_in_the_garden": Line("turn the volume up in the garden", "piper", "joe+1.06"),
-    "2_kitchen_blinds": Line("open the kitchen blinds", "hibari", "heart+0.94"),
-    "3_windy_in_detroit": Line("will it be windy in detroit tonight", "piper", "joe+0.91"),
-    "4_alarm_at_quarter_to_eight": Line(
+    "1_dinner_in_half_an_hour": Line(
+        "he said that dinner would be ready in half an hour", "hibari", "heart+0.94", False
+    ),
+    "2_a_walk_in_the_rain": Line(
+        "she put on her coat and went out into the rain", "hibari", "heart+1.12", False
+    ),
+    "3_the_old_house": Line(
+        "the old house on the hill had been empty for many years", "piper", "joe+1.06", False
+    ),
+    "4_volume_in_the_garden": Line("turn the volume up in the garden", "piper", "joe+1.06"),
+    "5_kitchen_blinds": Line("open the kitchen blinds", "hibari", "heart+0.94"),
+    "6_windy_in_detroit": Line("will it be windy in detroit tonight", "piper", "joe+0.91"),
+    "7_alarm_at_quarter_to_eight": Line(
         "change alarm for quarter to eight", "hibari", "heart+1.12"
     ),
-    "5_six_digits": Line("three seven three three three two", "piper", "joe+1.06"),
-    "6_call_benjamin": Line("call benjamin from work", "piper", "joe+1.24"),
-    "7_three_commands_in_a_row": Line(
+    "8_six_digits": Line("three seven three three three two", "piper", "joe+1.06"),
+    "9_call_benjamin": Line("call benjamin from work", "piper", "joe+1.24"),
+    "9_three_commands_in_a_row": Line(
         "please turn off the attic air conditioner, start a timer for thirty one minutes and thirty"
         " five seconds, play some party music from the laundry",
         "hibari",
         "heart+0.94",
-    ),
-    "8_the_old_house": Line(
-        "the old house on the hill had been empty for many years", "piper", "joe+1.06", False
-    ),
-    "9_a_walk_in_the_rain": Line(
-        "she put on her coat and went out into the rain", "hibari", "heart+1.12", False
-    ),
-    "9_dinner_in_half_an_hour": Line(
-        "he said that dinner would be ready in half an hour", "hibari", "heart+0.94", False
     ),
 }
 
@@ -140,7 +140,7 @@ def _readme(sounds: list[np.ndarray]) -> str:
     return (
         "# Spoken samples\n\nSpoken by machines, none by a person: "
         + "; ".join(licences)
-        + ". No training had these voices' variants or, of 1 to 7, these commands of the built-in"
+        + ". No training had these voices' variants or, of 4 to 9, these commands of the built-in"
         " corpus. What a recognizer makes of them says little about human speech.\n\n"
         + tables.table(("file", "what is said", "voice", "seconds"), rows)
         + "\n\nMade by `python -m core release --samples`.\n"

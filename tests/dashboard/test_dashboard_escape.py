@@ -60,7 +60,8 @@ OURS = {
     "label",
     "audio_view.WAVE_SENTENCE",
     "audio_view.SPECTROGRAM_SENTENCE",
-    "speed_words(item.rtf)",
+    "speed_words(transcript.rtf)",
+    "CAN",  # of the Transcribe page
     "WORDS",  # of the Explore page
     "BY_BEAM",
     "BY_LANGUAGE",

@@ -30,6 +30,7 @@ from core.speech.features import fbank
 from core.storage import store
 from core.training.options import Options as TrainingOptions
 from core.training.trainer import Trainer
+from dashboard.components import sound
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -194,6 +195,7 @@ def pages(folder) -> dict[str, str]:
     assert not at.exception and not at.error
     said["compare"] = words(at)
     at = opened("transcribe", folder.name, name)
+    at.segmented_control(key="source").set_value(sound.SAMPLE).run()
     at.selectbox(key="way").set_value(
         "Letters or sounds as they come"
     )  # these nets write no words of the language model

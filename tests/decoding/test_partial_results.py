@@ -119,7 +119,7 @@ def test_text_so_far_is_that_of_the_chunks_so_far(runs, tmp_path, name, decoder)
 @pytest.mark.slow
 @pytest.mark.parametrize("run", SHIPPED)
 def test_words_of_a_shipped_sample_appear_while_it_is_spoken(run):
-    wave = audio.read(paths.RELEASED / paths.SAMPLES / "7_three_commands_in_a_row.opus")
+    wave = audio.read(paths.RELEASED / paths.SAMPLES / "9_three_commands_in_a_row.opus")
     stream, step = (
         reference(run, "dense", SHIPPED[run], decoder="greedy").stream(),
         SHIPPED[run] * 16,

@@ -290,7 +290,13 @@ def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
     silent = sweep.evaluate_many(run, subnets, prepared, QUICK)
     assert {(r.rtf, r.threads, r.speed_ratio) for r in silent} == {(None, 1, None)} and not timed
     options = dataclasses.replace(QUICK, speed_utterances=3)
-    made = sweep.evaluate_many(run, subnets, prepared, options, again=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "evaluate", lambda *_, **__: pytest.fail("decoded again"))
+        made = sweep.evaluate_many(run, subnets, prepared, options)
+    assert {(r.subnet, r.split): r.wer for r in made} == {
+        (r.subnet, r.split): r.wer for r in silent
+    }, "what was stored without speed gets it, and its errors stay"
+    assert all(report in store.reports(run) for report in made)
     assert timed == [(dense, None), (s90, dense)], "once a size, not once a split"
     assert [(r.subnet, r.speed_ratio, r.speed_ratio_low, r.speed_ratio_high) for r in made] == [
         ("dense", None, None, None),

@@ -48,7 +48,7 @@ def test_the_card_is_one_that_the_hub_reads(run, tmp_path):
     assert "A stand-in: random weights" in card.text and f"transcribe ./{run.name} s70" in card.text
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*")}
     assert {"packed/s70.safetensors", "packed/s70.safetensors.sha256", "finished.json"} <= names
-    assert "samples/1_volume_in_the_garden.opus" in names and "log.txt" not in names
+    assert "samples/4_volume_in_the_garden.opus" in names and "log.txt" not in names
 
 
 def test_the_folder_is_a_run_again_wherever_it_lies(run, tmp_path, capsys):
@@ -62,7 +62,7 @@ def test_the_folder_is_a_run_again_wherever_it_lies(run, tmp_path, capsys):
     assert runtime.load(str(folder), "s50").transcribe([features]) == right
     renamed = folder.rename(tmp_path / "0123abc")
     assert runtime.load(renamed, "s50").transcribe([features]) == right
-    sample = str(renamed / "samples" / "2_kitchen_blinds.opus")
+    sample = str(renamed / "samples" / "5_kitchen_blinds.opus")
     assert cli.main(["transcribe", str(renamed), "s50", sample]) == 0
     assert capsys.readouterr().out.startswith(sample)
     assert cli.main(["transcribe", str(tmp_path / "nothing"), "s50", sample]) == 2

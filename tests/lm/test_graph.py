@@ -10,6 +10,9 @@ import json
 import math
 import os
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import kaldifst
 import numpy as np
@@ -17,7 +20,7 @@ import pytest
 
 from core import paths
 from core.decoding.graph_search import GraphSearch, Weights
-from core.lm import arpa, estimation, grammars, graph, languages, ngrams
+from core.lm import arpa, estimation, grammars, graph, graph_files, languages, ngrams
 from core.lm.languages import Language
 from core.speech import normalizer, tokenizer
 
@@ -319,47 +322,63 @@ def test_the_built_in_commands_compose_and_hear_their_sentences(letters):
 def test_a_graph_is_kept_and_a_damaged_one_is_built_again(letters, monkeypatch):
     built, build = [], languages._build
     monkeypatch.setattr(languages, "_build", lambda *a: built.append(a) or build(*a))
-    monkeypatch.setattr(languages, "_IN_MEMORY", {})
+    monkeypatch.setattr(graph_files, "_IN_MEMORY", {})
     asked = Language("", "turn (on | off)")
 
     def again() -> str:
-        languages._IN_MEMORY.clear()
+        graph_files._IN_MEMORY.clear()
         return heard(languages.load(asked, letters), token_frames(letters, "turn off"), Weights())
 
     assert again() == again() == "turn off" and len(built) == 1
     (folder,) = paths.graphs().iterdir()
-    assert sorted(f.name for f in folder.iterdir()) == [languages.FST, languages.WORDS]
+    assert sorted(f.name for f in folder.iterdir()) == [graph_files.FST, graph_files.WORDS]
     fst, facts = (
-        (folder / languages.FST).read_bytes(),
-        json.loads((folder / languages.WORDS).read_text()),
+        (folder / graph_files.FST).read_bytes(),
+        json.loads((folder / graph_files.WORDS).read_text()),
     )
     damages = [
-        (languages.FST, fst[:-100]),
-        (languages.FST, fst[: len(fst) // 2] + bytes(len(fst) - len(fst) // 2)),
-        (languages.FST, b""),
-        (languages.WORDS, b"{"),
-        (languages.WORDS, b"[]"),
-        (languages.WORDS, json.dumps({k: v for k, v in facts.items() if k != "words"}).encode()),
+        (graph_files.FST, fst[:-100]),
+        (graph_files.FST, fst[: len(fst) // 2] + bytes(len(fst) - len(fst) // 2)),
+        (graph_files.FST, b""),
+        (graph_files.WORDS, b"{"),
+        (graph_files.WORDS, b"[]"),
+        (graph_files.WORDS, json.dumps({k: v for k, v in facts.items() if k != "words"}).encode()),
     ]
     for number, (name, data) in enumerate(damages, 2):
         (folder / name).write_bytes(data)
         assert again() == "turn off" and len(built) == number, "damage is never read"
-        assert (folder / languages.FST).read_bytes() == fst
-    (folder / languages.WORDS).unlink()
+        assert (folder / graph_files.FST).read_bytes() == fst
+    (folder / graph_files.WORDS).unlink()
     assert again() == "turn off" and len(built) == len(damages) + 2
     assert languages.load(asked, letters) is languages.load(asked, letters), "kept in memory"
 
 
+def test_one_builds_a_graph_and_the_others_wait_for_it(letters, monkeypatch):
+    monkeypatch.setattr(graph_files, "_IN_MEMORY", {})
+    build, built, asked = languages._build, [], Language("", "turn (on | off)")
+
+    def slowly(*given):
+        built.append(threading.current_thread())
+        time.sleep(0.3)
+        return build(*given)
+
+    monkeypatch.setattr(languages, "_build", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: languages.load(asked, letters), range(4)))
+    assert len(built) == 1 and all(g.words == found[0].words for g in found)
+    assert [path.suffix for path in paths.graphs().iterdir()] == [""], "no lock is left behind"
+
+
 def test_a_graph_that_may_not_be_kept_is_used_all_the_same(letters, monkeypatch):
-    monkeypatch.setattr(languages, "_IN_MEMORY", {})
+    monkeypatch.setattr(graph_files, "_IN_MEMORY", {})
     asked = Language("", "turn (on | off)")
 
     def refused(number: int):
         def write(*_):
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(languages, "_write", write)
-        languages._IN_MEMORY.clear()
+        monkeypatch.setattr(graph_files, "_write", write)
+        graph_files._IN_MEMORY.clear()
         return languages.load(asked, letters)
 
     for number in (errno.EROFS, errno.EACCES):
@@ -370,7 +389,7 @@ def test_a_graph_that_may_not_be_kept_is_used_all_the_same(letters, monkeypatch)
 
 
 def test_what_decides_a_graph_is_in_its_name(letters, tmp_path, monkeypatch):
-    monkeypatch.setattr(languages, "_IN_MEMORY", {})
+    monkeypatch.setattr(graph_files, "_IN_MEMORY", {})
     file = tmp_path / "a.arpa"
     file.write_text(arpa.write(estimation.estimate([["go", "now"]], 2)))
     asked = [

@@ -578,7 +578,7 @@ def test_samples_are_held_out_small_and_labeled(released):
 
 
 def test_a_training_voice_is_no_sample(monkeypatch):
-    wrong = {"x": replace(samples.SPOKEN["2_kitchen_blinds"], speaker="heart+1.00")}
+    wrong = {"x": replace(samples.SPOKEN["5_kitchen_blinds"], speaker="heart+1.00")}
     monkeypatch.setattr(samples, "SPOKEN", wrong)
     with pytest.raises(ValueError, match="hibari heart\\+1.00"):
         samples.check()
