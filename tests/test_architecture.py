@@ -28,7 +28,7 @@ speech          marks audio_limits containers av_decoder decoders loudness pipes
 speech.voices   *
 corpora         *
 lm              ngrams arpa estimation pruning interpolation text graph grammars spoken
-                languages
+                graph_files languages
 data            prepared filters source extract rows prepare prefetch batches
 layers          dropout subsampling parts lstm predictor convolution feed_forward attention
                 conformer_block emformer
