@@ -1,5 +1,5 @@
-"""Text files that people bring, read in one way: a line ends at \\n, \\r\\n or \\r and nowhere
-else, and a byte-order mark is skipped.
+"""Files that people bring: whether one is still the one that was read, and text read in one way: a
+line ends at \\n, \\r\\n or \\r and nowhere else, and a byte-order mark is skipped.
 
 `str.splitlines` also cuts at U+2028, U+0085, VT, FS and others, which stand within transcripts.
 UTF-8, or UTF-16 where its mark says so.
@@ -8,12 +8,34 @@ UTF-8, or UTF-16 where its mark says so.
 from __future__ import annotations
 
 import codecs
+import hashlib
 import io
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+PLACES, SAMPLED = 8, 2048  # of a file that its fingerprint looks at, and bytes at each
+
+
+def fingerprint(path: str | Path) -> str:
+    """Size and 16 hex digits of sha256 over what lies at eight places of a file, both ends among
+    them; "unreadable: ERRNO" where it cannot be read.
+
+    Not its time, which copying or mounting it elsewhere changes. Hashing everything would read
+    hundreds of GB; sound that was cut, replaced or encoded anew differs in size or at most places.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            for place in range(PLACES):
+                file.seek(max(0, size - SAMPLED) * place // (PLACES - 1))
+                digest.update(file.read(SAMPLED))
+    except OSError as error:
+        return f"unreadable: {error.errno}"
+    return f"{size} {digest.hexdigest()[:16]}"
 
 
 def text(data: bytes, errors: str = "strict") -> str:

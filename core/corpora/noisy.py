@@ -17,6 +17,7 @@ import numpy as np
 
 from core import paths
 from core.common import randomness as chance
+from core.common.reading import fingerprint
 from core.corpora import _speakers, base
 from core.records import Choice, Utterance, option
 from core.speech import acoustics, audio, shards
@@ -125,8 +126,7 @@ class Corpus(base.Corpus):
             if k not in ("processes", "splits", "options", "corpus")
         }
         lines = [
-            (u.id, u.text, u.speaker, u.offset, u.seconds, shards.fingerprint(u.audio))
-            for u in everything
+            (u.id, u.text, u.speaker, u.offset, u.seconds, fingerprint(u.audio)) for u in everything
         ]
         name = f"noisy-{shards.digest([VERSION, settings, split, lines])}"
         speakers = sorted({u.speaker for u in everything})

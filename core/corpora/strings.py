@@ -19,6 +19,7 @@ import numpy as np
 
 from core import paths
 from core.common import randomness as chance
+from core.common.reading import fingerprint
 from core.corpora import _files, _manifests, _speakers, base
 from core.records import Utterance, option
 from core.speech import acoustics, audio, shards
@@ -109,7 +110,7 @@ class Corpus(base.Corpus):
         }
         clips = {
             s: [
-                (c.id, c.text, c.speaker, c.offset, c.seconds, shards.fingerprint(c.audio))
+                (c.id, c.text, c.speaker, c.offset, c.seconds, fingerprint(c.audio))
                 for c in split_clips
             ]
             for s, split_clips in self._clips.items()

@@ -249,7 +249,7 @@ class Extraction:
     """
 
     speeds: tuple[float, ...]
-    stamps: dict[str, str]  # {audio file: size and time}
+    stamps: dict[str, str]  # {audio file: its fingerprint}
     progress: CountCallback
     processes: int | None
 
@@ -286,12 +286,3 @@ def _stored(read: Callable[[], Extracted], task: Task) -> Extracted | str:
         return read()
     except ValueError:
         return extract_one(task)
-
-
-def stamp(path: str) -> str:
-    """Size and time of a sound file, which tell whether it is still the one that was read."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return f"unreadable: {error.errno}"
-    return f"{status.st_size} {status.st_mtime_ns}"

@@ -23,8 +23,9 @@ from typing import Any
 
 from core import paths
 from core.common import writing
+from core.common.reading import fingerprint
 from core.corpora import base
-from core.data.extract import Extraction, Writer, stamp
+from core.data.extract import Extraction, Writer
 from core.data.filters import Drop, check_bad, gather
 from core.data.prepared import (
     DROPPED,
@@ -69,7 +70,7 @@ def prepare(
     corpus.follow(progress)
     utterances, dropped = gather(corpus, speech.tokens.marks)
     audio = sorted({u.audio for of_split in utterances.values() for u in of_split})
-    stamps = {file: stamp(file) for file in audio}
+    stamps = {file: fingerprint(file) for file in audio}
     contents = _contents(speech, corpus, utterances, dropped, stamps)
     inherited = speech.inherited()[1] if speech.inherits() else {}
     folder = _folder_of(speech, contents, inherited)

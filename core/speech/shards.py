@@ -51,15 +51,6 @@ def digest(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def fingerprint(path: str | Path) -> list:
-    """[file name, bytes, modification time in ns], [name, -1, 0] if it is missing."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return [os.path.basename(path), -1, 0]
-    return [os.path.basename(path), status.st_size, status.st_mtime_ns]
-
-
 def make(
     folder: Path,
     tasks: dict[str, Any],

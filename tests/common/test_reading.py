@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 
 import pytest
 
@@ -178,3 +179,20 @@ def test_a_language_model_of_text_knows_no_marks(tmp_path):
         ["hello"],
         ["hello"],
     ]
+
+
+def test_a_fingerprint_is_of_what_a_file_holds_not_of_its_time(tmp_path):
+    file, other = tmp_path / "a", tmp_path / "b"
+    for size in (0, 1, 5000, 60000):
+        content = bytes(i * 7 % 251 for i in range(size))
+        file.write_bytes(content)
+        other.write_bytes(content)
+        os.utime(other, (1, 1))
+        found = reading.fingerprint(file)
+        assert found == reading.fingerprint(other) and found.startswith(f"{size} ")
+        other.write_bytes(content + b"x")
+        assert reading.fingerprint(other) != found, "longer"
+        for at in (0, size - 1) if size else ():
+            other.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
+            assert reading.fingerprint(other) != found, "as long, but another"
+    assert reading.fingerprint(tmp_path / "none").startswith("unreadable")
