@@ -115,6 +115,7 @@ PAGES_OPEN = (
     "lm.languages",
     "speech.audio",
     "speech.audio_limits",
+    "speech.lexicon",
     "speech.loudness",
     "speech.normalizer",
 )  # and inside functions, where audio is transcribed

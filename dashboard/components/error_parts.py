@@ -11,9 +11,10 @@ from core.storage import store
 from dashboard import measurements
 from dashboard.charts import errors as charts
 from dashboard.markdown import escape
-from dashboard.model import error_groups, errors, lost_words, test_sets
+from dashboard.model import error_groups, errors, lost_sounds, lost_words, test_sets
 
 LEAST = (5, 10, 20, 50, 100)  # times that a word must have been said to be listed
+LOST = "lost, points"
 QUIET = {"displayModeBar": False}
 
 
@@ -38,18 +39,7 @@ def words(
     about = lost_words.function_words(tallies[base.name], tallies[other.name], speakers)
     if about:
         st.markdown(escape(about))
-    percent = st.column_config.NumberColumn(format="%.0f %%")
-    shares = [*tallies, "lost"]
-    st.dataframe(
-        table.assign(**{name: 100 * table[name] for name in shares}).rename(
-            columns={"instead": f"instead, at {other.name}"}
-        ),
-        hide_index=True,
-        height=420,
-        column_config=dict.fromkeys(shares, percent),
-        key="lost_words",
-        alt="Words, and the share of them that each size recognizes",
-    )
+    _shares(table, list(tallies), other.name, "lost_words")
     margin = 98 / math.sqrt(least)
     facts = f"{len(table)} words, said at least {least} times"
     st.caption(
@@ -57,6 +47,46 @@ def words(
         f" recognizes; “lost” is the difference between {escape(base.name)} and"
         f" {escape(other.name)} in points. At so few occurrences chance alone moves a share by up"
         f" to {margin:.0f} points, so the head of the list looks worse than these words are."
+    )
+
+
+def sounds(base: errors.Size, other: errors.Size, rows: pd.DataFrame, said: dict) -> None:
+    """The sounds that get lost, counted when somebody looks."""
+    with st.expander("Which sounds get lost?", key="sounds_box", on_change="rerun") as box:
+        if not box.open:
+            return
+        with st.spinner("Counting sounds ..."):
+            counted = {
+                size.name: lost_sounds.tally_of(size, said, list(rows.index))
+                for size in (base, other)
+            }
+        table = lost_sounds.lost(counted, base.name, other.name)
+        if table.empty:
+            st.info(f"No sound was said {lost_sounds.LEAST:d} times in words of the lexicon.")
+            return
+        about = lost_sounds.sentence(table, base.name, other.name)
+        st.markdown(escape(about))
+        _shares(table, list(counted), other.name, "lost_sounds")
+        st.caption(
+            "**What to see:** words are compared as they are pronounced, by the lexicon's likeliest"
+            f" pronunciation; sounds said fewer than {lost_sounds.LEAST:d} times are left out."
+        )
+
+
+def _shares(table: pd.DataFrame, sizes: list[str], other: str, key: str) -> None:
+    """A table of lost_words.lost, its shares in per cent."""
+    columns = [lost_words.at(name) for name in sizes]
+    percent = st.column_config.NumberColumn(format="%.0f %%")
+    st.dataframe(
+        table.assign(**{name: 100 * table[name] for name in [*columns, "lost"]}).rename(
+            columns={"instead": f"instead, at {other}", "lost": LOST}
+        ),
+        hide_index=True,
+        height=420,
+        column_config=dict.fromkeys(columns, percent)
+        | {LOST: st.column_config.NumberColumn(format="%.0f")},
+        key=key,
+        alt="Share recognized by each size",
     )
 
 

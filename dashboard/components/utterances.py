@@ -5,11 +5,11 @@ errors marked, and the sound where it is on this machine.
 from __future__ import annotations
 
 import html
+import io
 import math
 import os
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -23,7 +23,6 @@ from dashboard.model import errors
 
 PER_PAGE = 10
 EVERYBODY = "Everybody"
-RATE = 16_000  # Hz, of what audio.read gives
 LABEL = "font-size:.8rem;font-weight:600;"
 
 
@@ -126,15 +125,20 @@ def _playable(file: str, folders: tuple[Path, ...]) -> bool:
 
 def _player(row) -> None:
     try:
-        samples = _samples(row.audio, row.offset, row.seconds, data.time_of(row.audio))
+        sound = _wav(row.audio, row.offset, row.seconds, data.time_of(row.audio))
     except (ValueError, OSError) as problem:
         st.caption(f"This sound cannot be played: {escape(problem)}")
         return
-    st.audio(samples, sample_rate=RATE)
+    st.audio(sound)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _samples(file: str, offset: float, seconds: float, stamp: int) -> np.ndarray:
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _wav(file: str, offset: float, seconds: float, stamp: int) -> bytes:
+    import soundfile
+
     from core.speech import audio
 
-    return audio.read(file, offset, seconds)
+    wav = io.BytesIO()
+    samples = audio.read(file, offset, seconds)
+    soundfile.write(wav, samples, audio.SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return wav.getvalue()

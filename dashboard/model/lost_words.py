@@ -83,7 +83,7 @@ def _tally(size: Size, _said: dict[str, Utterance], _rows: pd.DataFrame, key: tu
 
 def lost(tallies: dict[str, Tally], base: str, other: str, least: int) -> pd.DataFrame:
     """Words said at least `least` times, the most lost first: word, said, its share recognized at
-    each size (0..1), lost (shares, base minus other), instead (in words).
+    each size (0..1, see `at`), lost (shares, base minus other), instead (in words).
     """
     first, last = tallies[base], tallies[other]
     words = [word for word, count in last.said.items() if count >= least]
@@ -92,15 +92,20 @@ def lost(tallies: dict[str, Tally], base: str, other: str, least: int) -> pd.Dat
             "word": word,
             "said": last.said[word],
             "lost": (first.recognized[word] - last.recognized[word]) / last.said[word],
-            **{name: t.recognized[word] / max(1, t.said[word]) for name, t in tallies.items()},
+            **{at(n): t.recognized[word] / max(1, t.said[word]) for n, t in tallies.items()},
             "instead": instead(last.instead.get(word, Counter())),
         }
         for word in words
     ]
-    columns = ["word", "said", "lost", *tallies, "instead"]
+    columns = ["word", "said", "lost", *map(at, tallies), "instead"]
     return pd.DataFrame(rows, columns=columns).sort_values(
         ["lost", "said", "word"], ascending=[False, False, True], ignore_index=True
     )
+
+
+def at(size: str) -> str:
+    """The column of a size: one may be called "word"."""
+    return f"at {size}"
 
 
 def instead(others: Counter[str]) -> str:

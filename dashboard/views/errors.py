@@ -194,6 +194,7 @@ def words(
     with st.spinner("Counting words ..."):
         tallies = error_parts.tallies(sizes, rows, said)
     error_parts.words(base, other, tallies, list(rows["speaker"]))
+    error_parts.sounds(base, other, rows, said)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from core.records import Choice, Recipe, Utterance
 from core.storage import store
 from dashboard.charts import errors as charts
 from dashboard.components import utterances
-from dashboard.model import error_groups, errors, lost_words
+from dashboard.model import error_groups, errors, lost_sounds, lost_words
 from tests import sounds, standin
 from tests.conftest import ROOT
 
@@ -109,8 +109,8 @@ def test_words_that_get_lost_and_what_stands_in_their_place():
     assert [tallies[name].errors for name in tallies] == [1, 4]
     table = lost_words.lost(tallies, "dense", "s90", 1).set_index("word")
     assert table.loc["the", "said"] == 3
-    assert table.loc["the", "dense"] == pytest.approx(2 / 3)
-    assert table.loc["the", "s90"] == table.loc["the", "lost"] == pytest.approx(1 / 3)
+    assert table.loc["the", "at dense"] == pytest.approx(2 / 3)
+    assert table.loc["the", "at s90"] == table.loc["the", "lost"] == pytest.approx(1 / 3)
     assert table.loc["the", "instead"] == "(deleted) 1, a 1"
     assert table.index[0] == "the"
     assert set(lost_words.lost(tallies, "dense", "s90", 2)["word"]) == {"the"}
@@ -128,6 +128,21 @@ def test_function_words_are_said_to_be_lost_more_only_where_it_is_so():
     assert "undecided" in lost_words.function_words(dense, dense, people)
     few = lost_words.tally(texts[:5], texts[:5])
     assert lost_words.function_words(few, few, people[:5]) == ""
+
+
+def test_sounds_that_get_lost():
+    assert lost_sounds.in_sounds("open the zzyzzx door") == "OW P AH N DH AH D AO R"
+    texts = [lost_sounds.in_sounds("thin ice")] * 200
+    dense = lost_words.tally(texts, texts)
+    sparse = lost_words.tally(texts, [lost_sounds.in_sounds("tin ice")] * 200)
+    table = lost_sounds.lost({"dense": dense, "s90": sparse}, "dense", "s90")
+    assert table.iloc[0][["sound", "as in", "said", "lost"]].tolist() == ["TH", "thin", 200, 1.0]
+    assert table.iloc[0]["instead"] == "T 200"
+    sentence = lost_sounds.sentence(table, "dense", "s90")
+    assert sentence == "Lost most: TH (as in thin) from 100 to 0 % recognized."
+    assert len(lost_sounds.EXAMPLES) == 39
+    few = lost_words.tally(texts[:9], texts[:9])
+    assert lost_sounds.lost({"dense": few, "s90": few}, "dense", "s90").empty
 
 
 def test_groups_have_counts_intervals_and_no_chart_of_too_few_points():
@@ -326,11 +341,11 @@ def test_with_references_the_errors_are_marked_and_words_and_speakers_counted(ru
     at = show(at, "Words")
     table = at.dataframe[0].value
     assert table.iloc[0]["word"] == "the"
-    assert table.iloc[0][["said", "lost", "dense", "s50", "s90"]].tolist() == pytest.approx(
-        [12, 100 * 11 / 12, 100 * 11 / 12, 100 * 11 / 12, 0]
-    )
+    assert table.iloc[0][
+        ["said", "lost, points", "at dense", "at s50", "at s90"]
+    ].tolist() == pytest.approx([12, 100 * 11 / 12, 100 * 11 / 12, 100 * 11 / 12, 0])
     assert table.iloc[0]["instead, at s90"] == "(deleted) 12"
-    assert "s80" not in table, "a size measured on other utterances has no share of these words"
+    assert "at s80" not in table, "a size measured on other utterances has no share of these words"
     assert "Function words (the, of, to ...) are lost more than other words" in text(at)
     at = show(at, "Speakers, length, noise")
     assert len(at.get("plotly_chart")) == 1, "four speakers, but one length"
