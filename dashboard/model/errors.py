@@ -100,6 +100,13 @@ def _hypotheses(size: Size, stamps: tuple) -> pd.DataFrame:
     return table.drop_duplicates("id").set_index("id")
 
 
+def writes_phonemes(table: pd.DataFrame) -> bool:
+    """Whether hypotheses are what a phoneme model itself writes, "DH AH": words have small
+    letters.
+    """
+    return table["hypothesis"].head(100).str.cat(sep=" ").isupper()
+
+
 def _of_report(size: Size) -> list[tuple]:
     where = size.split, size.chunk_ms, size.decoder, size.language_model
     file = paths.hypotheses_file(paths.ROOT, size.name, *where).name

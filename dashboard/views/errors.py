@@ -8,7 +8,6 @@ import pandas as pd
 import streamlit as st
 
 from core.records import Utterance
-from core.storage import store
 from dashboard import data, measurements
 from dashboard.components import choice, conditions, error_parts, utterances
 from dashboard.markdown import escape
@@ -125,15 +124,6 @@ def known_references(
     return said
 
 
-def not_words(run: str, points: pd.DataFrame) -> bool:
-    """Whether the hypotheses are a phoneme model's own tokens, not words."""
-    try:
-        kind = store.recipe(run).tokens.get("kind")
-    except ValueError:
-        return False
-    return kind == "phonemes" and not points.empty and points.iloc[0]["decoder"] == "greedy"
-
-
 def too_few(chosen: choice.Chosen, sizes: list[errors.Size], points: pd.DataFrame) -> None:
     """Why there is nothing to compare, and what to do."""
     if points.empty:
@@ -209,7 +199,7 @@ def main() -> None:
         st.error(f"{escape(error)}\n\nChoose another model, or repair this run's folder.")
         return
     sizes, points = pick_test(chosen, points)
-    if not_words(chosen.run, points):
+    if any(errors.writes_phonemes(errors.hypotheses(size)) for size in sizes):
         st.info(
             "These results are phonemes, as the model itself writes them, not words. Choose a"
             " streaming mode with the decoder “graph”, or measure with it."

@@ -297,7 +297,10 @@ def test_the_size_of_the_address_is_shown_and_a_chosen_one_goes_there(run):
     at = opened(run="aa-supernet", subnet="s73-between")
     assert "s73-between has no results on this speech, so you see s90" in text(at)
     assert at.query_params["subnet"] == "s73-between", "the choice of other pages stays"
-    at = opened(run="no-such-run")
+    at = AppTest.from_file(APP, default_timeout=300)
+    at.query_params["run"] = "<b>no</b>"
+    at.switch_page("views/errors.py").run()
+    assert "There is no finished run called “<b>no</b>” here" in text(at)
     assert "From dense to" in text(at)
 
 
@@ -429,8 +432,9 @@ def test_damaged_results_are_named_and_the_others_shown(run):
 
 @pytest.mark.slow
 def test_phonemes_are_no_words(run):
-    recipe = json.loads((run / paths.RECIPE).read_text())
-    (run / paths.RECIPE).write_text(json.dumps({**recipe, "tokens": {"kind": "phonemes"}}))
+    said = {f"u{n}": "open the door" for n in range(3)}
+    spelled = dict.fromkeys(said, "OW P AH N DH AH D AO R")
+    store_texts(run, {"dense": spelled, "s90": spelled}, said)
     at = opened(run="aa-supernet", subnet="s90")
     assert "These results are phonemes" in text(at) and not cards(at)
 

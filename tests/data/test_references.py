@@ -56,7 +56,10 @@ def test_other_utterances_than_those_measured_are_not_taken_for_them(root):
     assert references.references(recipe(root), SPLIT, other, [root]) == {}
 
 
-def test_nothing_is_read_outside_of_the_folders_that_the_operator_names(root, tmp_path):
+def test_nothing_is_read_outside_of_the_folders_that_the_operator_names(
+    root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(base, "make", lambda choice: pytest.fail("the corpus was opened"))
     assert references.references(recipe(root), SPLIT, WORDS, []) == {}
     assert references.references(recipe(root), SPLIT, WORDS, [tmp_path / "elsewhere"]) == {}
 
