@@ -27,7 +27,10 @@ from dashboard.components import choice  # noqa: E402
 from dashboard.look import one_look  # noqa: E402
 
 STYLE = """<style>.stMainBlockContainer {padding-top: 3rem; padding-bottom: 3rem;}
-h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}</style>"""
+h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}
+[data-testid="stCaptionContainer"] {color: inherit; opacity: 0.8;}
+[data-testid="stButtonGroup"] [aria-checked="true"] {background: none !important;
+ box-shadow: inset 0 -3px 0 currentColor;}</style>"""  # the theme's own have a contrast below 4.5
 SILENT: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 DEFAULTS = {"ICON": ":material/article:", "ORDER": 99}
 

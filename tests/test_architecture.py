@@ -29,7 +29,7 @@ speech.voices   *
 corpora         *
 lm              ngrams arpa estimation pruning interpolation text graph grammars spoken
                 graph_files languages
-data            prepared filters source extract rows prepare prefetch batches
+data            prepared references filters source extract rows prepare prefetch batches
 layers          dropout subsampling parts lstm predictor convolution feed_forward attention
                 conformer_block emformer
 models          *
@@ -109,10 +109,13 @@ TORCH = (
 PAGES_KNOW = ("core", "common", "registry", "storage", "jobs")  # what the dashboard imports of core
 PAGES_OPEN = (
     "runtime",
+    "data.references",
     "decoding.ctc",
+    "evaluation.scoring",
     "lm.languages",
     "speech.audio",
     "speech.audio_limits",
+    "speech.lexicon",
     "speech.loudness",
     "speech.normalizer",
 )  # and inside functions, where audio is transcribed

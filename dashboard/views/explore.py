@@ -13,7 +13,7 @@ from core import cost
 from core.records import Subnet
 from dashboard import data, measurements
 from dashboard.charts import curves, explore as charts
-from dashboard.components import cards, choice, conditions, measure, takeaway
+from dashboard.components import cards, choice, conditions, links, measure, takeaway
 from dashboard.live import component, data as live_data
 from dashboard.look import one_look
 from dashboard.markdown import escape
@@ -176,6 +176,7 @@ def board() -> None:
         takeaway.fits_my_device(points)
     with files_column:
         takeaway.downloads(chosen, subnet, points)
+    links.to_page("errors", "What this size gets wrong", ":material/spellcheck:")
     comparison(chosen, point, points)
     learning(chosen.run)
     details()
