@@ -8,8 +8,11 @@ read from the source without running it, so a page that does not even parse hide
 from __future__ import annotations
 
 import ast
+import contextlib
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -18,13 +21,17 @@ if str(ROOT) not in sys.path:  # `streamlit run dashboard/app.py` puts only dash
 
 import streamlit as st  # noqa: E402
 
+from core.jobs import policy  # noqa: E402
 from dashboard import visit  # noqa: E402
 from dashboard.components import choice  # noqa: E402
 from dashboard.look import one_look  # noqa: E402
-from dashboard.model import graph_ahead  # noqa: E402
 
 STYLE = """<style>.stMainBlockContainer {padding-top: 3rem; padding-bottom: 3rem;}
-h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}</style>"""
+h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}
+[data-testid="stCaptionContainer"] {color: inherit; opacity: 0.8;}
+[data-testid="stButtonGroup"] [aria-checked="true"] {background: none !important;
+ box-shadow: inset 0 -3px 0 currentColor;}</style>"""  # the theme's own have a contrast below 4.5
+SILENT: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 DEFAULTS = {"ICON": ":material/article:", "ORDER": 99}
 
 
@@ -61,8 +68,14 @@ def pages(folder: Path = HERE / "views") -> list:
 
 @st.cache_resource(show_spinner=False)
 def build_ahead() -> None:
-    """Once in a server's life."""
-    graph_ahead.start()
+    """Once in a server's life the decoding graph of open speech is built, a minute of computing, in
+    a process of its own, so that the first transcription need not wait; unless server.toml says
+    `build_ahead = false`.
+    """
+    with contextlib.suppress(ValueError):  # a policy that cannot be read: the header says so
+        if policy.load().settings.build_ahead:
+            code = "from core.lm import languages; languages.build_ahead()"
+            subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **SILENT)
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ speech          marks audio_limits containers av_decoder decoders loudness pipes
 speech.voices   *
 corpora         *
 lm              ngrams arpa estimation pruning interpolation text graph grammars spoken
-                languages
-data            prepared filters source extract rows prepare prefetch batches
+                graph_files languages
+data            prepared references filters source extract rows prepare prefetch batches
 layers          dropout subsampling parts lstm predictor convolution feed_forward attention
                 conformer_block emformer
 models          *
@@ -111,10 +111,13 @@ PAGES_KNOW = ("core", "common", "registry", "storage", "jobs")  # what the dashb
 PAGES_OPEN = (
     "export",
     "runtime",
+    "data.references",
     "decoding.ctc",
+    "evaluation.scoring",
     "lm.languages",
     "speech.audio",
     "speech.audio_limits",
+    "speech.lexicon",
     "speech.loudness",
     "speech.normalizer",
 )  # and inside functions, where audio is transcribed and files are made

@@ -79,6 +79,27 @@ def test_every_page_opens_wide_and_narrow_without_an_error(house, page, name):
     assert not complaints
 
 
+def test_errors_are_filtered_and_their_pages_turned_on_a_phone(house, page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(address(house, "errors", "s90"))
+    page.get_by_text("more word errors in").wait_for()
+    _browser.settled(page)
+    cards = page.locator('[data-testid="stHtml"]', has_text="s90, beside dense")
+    assert cards.count() == 10
+    first = cards.first.inner_text()
+    page.locator('[data-testid="stPagination"]').get_by_text("2", exact=True).click()
+    page.wait_for_function(
+        "first => !document.querySelector('[data-testid=stMain]').innerText.includes(first)",
+        arg=first,
+    )
+    _browser.settled(page)
+    box = page.get_by_label("Text in a transcript")
+    box.fill("no such words")
+    box.press("Enter")
+    page.get_by_text("No utterance fits these filters").wait_for()
+    assert page.locator('[data-testid="stException"]').count() == 0
+
+
 def as_tokens(page) -> None:
     """Without a decoding graph: one of open speech takes a minute to build, and these nets write no
     words of it.

@@ -93,6 +93,10 @@ class Corpus(ABC):
             raise ValueError(f"corpus '{self.name}' has no split '{split}'; it has {self.splits()}")
         return checked(self.read(split))
 
+    def at_hand(self, split: str) -> bool:
+        """Whether a split can be read now, with nothing to download and no audio to make first."""
+        return True
+
     def parts(self) -> list[Corpus]:
         """The corpora this one is made of; none for a plain one."""
         return []

@@ -84,12 +84,16 @@ class Corpus(base.Corpus):
         }
         return [*(split for split, folders in given.items() if folders), *self.options.tests]
 
+    def at_hand(self, split: str) -> bool:
+        return all((self.root / folder).is_dir() for folder in self._folders(split))
+
+    def _folders(self, split: str) -> list[str]:
+        """Names of the subset folders that a split is read from."""
+        train, dev = list(self.options.train), list(self.options.dev)
+        return {"train": train, "search": train, "dev": dev}.get(split, [split])
+
     def read(self, split: str) -> Iterator[base.Item]:
-        folders = {
-            "train": self.options.train,
-            "search": self.options.train,
-            "dev": self.options.dev,
-        }.get(split, [split])
+        folders = self._folders(split)
         held = self._held_out() if split in ("train", "search") else set()
         protected = self._speakers_elsewhere(split)
         for folder in folders:

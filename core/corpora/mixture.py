@@ -90,6 +90,12 @@ class Corpus(base.Corpus):
             else options
         )
 
+    def at_hand(self, split: str) -> bool:
+        prefix, _, name = split.partition("/")
+        if name:
+            return self._parts[prefix].at_hand(name)
+        return all(self._parts[p].at_hand(split) for p, only in self._only.items() if split in only)
+
     def splits(self) -> list[str]:
         names = [s for only in self._only.values() for s in only]
         tests = [

@@ -62,6 +62,11 @@ def inside(path: str | Path) -> bool:
     return allowed is None or _below(Path(path), [*allowed, *_project_folders()])
 
 
+def offered(path: str | Path, allowed: Iterable[Path]) -> bool:
+    """Whether a file lies below folders that the operator allows, or the project's own."""
+    return _below(Path(path), [*allowed, *_project_folders()])
+
+
 def check(path: str | Path, where: str, given: str = "") -> None:
     """ValueError that names what was given, and nothing of what is there, unless `path` may be
     read.

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from core import paths
 from core.lm import arpa, grammars, graph, graph_files, spoken
 from core.lm.ngrams import SPECIAL, NGrams, Table
-from core.speech import lexicon
+from core.speech import lexicon, tokenizer as tokenizers
 from core.speech.grammar import COMMANDS as COMMANDS_FILE, Grammar
 from core.speech.tokenizer import Tokenizer
 
@@ -87,6 +88,17 @@ def load(
     return _kept(
         replace(language, hot_words=hot_words), tokenizer.tokens_txt(), tokenizer, progress
     )
+
+
+def build_ahead() -> None:
+    """The graph of open speech for the tokens of every released run that needs one, at a low
+    priority; whoever asks for it meanwhile waits (graph_files.py).
+    """
+    os.nice(10)
+    for folder in sorted(path.parent for path in paths.RELEASED.glob(f"*/{paths.TOKENS}")):
+        tokens = tokenizers.load(folder)
+        if tokens.unit == "phonemes":
+            load(Language(), tokens)
 
 
 def _kept(

@@ -13,7 +13,7 @@ from core import cost
 from core.records import Subnet
 from dashboard import data, measurements
 from dashboard.charts import curves, explore as charts
-from dashboard.components import cards, choice, conditions, measure, takeaway, times
+from dashboard.components import cards, choice, conditions, links, measure, takeaway, times
 from dashboard.live import component, data as live_data
 from dashboard.look import one_look
 from dashboard.markdown import escape
@@ -183,6 +183,7 @@ def board() -> None:
         takeaway.fits_my_device(timed)
     with files_column:
         takeaway.downloads(chosen, subnet, points, timed)
+    links.to_page("errors", "What this size gets wrong", ":material/spellcheck:")
     comparison(chosen, point, points, source)
     learning(chosen.run)
     details()

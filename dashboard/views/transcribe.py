@@ -15,7 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 from core.records import Subnet
 from dashboard import data, visit
 from dashboard.charts import audio as audio_view
-from dashboard.components import choice, microphone, sound, transcripts, vocabulary
+from dashboard.components import choice, links, microphone, sound, transcripts, vocabulary
 from dashboard.live import speech
 from dashboard.markdown import escape
 from dashboard.model import listening, transcription
@@ -218,6 +218,7 @@ def compare(
         help="Then the words each size got wrong are counted.",
     )
     transcripts.show_results(run, sizes, given.name, received, normalizer.normalize(reference))
+    links.to_page("errors", "What sizes get wrong in whole test sets", ":material/spellcheck:")
 
 
 main()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
 import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
 
 from core import paths
 from core.jobs import policy
 from core.lm import arpa, estimation, languages
 from core.speech import phones
 from core.speech.tokenizer import BLANK_SYMBOL, Phonemes
-from dashboard.model import graph_ahead
+from tests.dashboard.test_dashboard_methods import APP
+
+CODE = "from core.lm import languages; languages.build_ahead()"
 
 
 def serve(monkeypatch, tmp_path, text: str) -> None:
@@ -20,19 +25,19 @@ def serve(monkeypatch, tmp_path, text: str) -> None:
     monkeypatch.setenv(policy.FILE_VARIABLE, str(tmp_path / "server.toml"))
 
 
-@pytest.mark.parametrize("text", ["build_ahead = false", "build_ahead = 3", "[["])
-def test_nothing_starts_where_it_is_not_wanted_or_the_policy_is_wrong(text, monkeypatch, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "starts"), [("", 1), ("build_ahead = false", 0), ("[[", 0), ('mode = "read-only"', 0)]
+)
+def test_it_starts_once_where_somebody_may_transcribe(text, starts, monkeypatch, tmp_path):
     serve(monkeypatch, tmp_path, text)
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
-    assert graph_ahead.start() is None
-
-
-def test_what_starts_is_the_module_itself(monkeypatch, tmp_path):
-    serve(monkeypatch, tmp_path, "")
     commands = []
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: commands.append(command))
-    graph_ahead.start()
-    assert commands[0][1:] == ["-m", "dashboard.model.graph_ahead"]
+    st.cache_resource.clear()
+    for _ in range(2):
+        at = AppTest.from_file(APP, default_timeout=120).run()
+        assert not at.exception
+    assert [c[-1] for c in commands if "build_ahead" in c[-1]] == [CODE] * starts
 
 
 def test_what_is_built_is_what_the_released_run_asks_for(monkeypatch, tmp_path):
@@ -46,7 +51,8 @@ def test_what_is_built_is_what_the_released_run_asks_for(monkeypatch, tmp_path):
     said = tmp_path / "open.arpa"
     said.write_text(arpa.write(estimation.estimate([["yes", "no"]], 2)))
     monkeypatch.setattr(languages, "shipped", lambda: said)
-    graph_ahead.build()
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    languages.build_ahead()
     assert len(list(paths.graphs().iterdir())) == 1, "nets of letters need none"
     monkeypatch.setattr(languages, "_build", lambda *_: pytest.fail("built again"))
     assert "yes" in languages.load(languages.Language(), symbols).words
