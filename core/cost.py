@@ -1,5 +1,5 @@
-"""What a subnet costs: blocks, parameters, multiply-accumulates and bytes, counted from an Anatomy;
-opens no file.
+"""What a subnet costs: blocks, parameters, multiply-accumulates and bytes, counted from a
+ModelSpec; opens no file.
 
 `keep` is {unit name: share kept, 0..1}; a unit that is missing is kept whole. Sparsity is the share
 of zeros.
@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 
-from core.records import Anatomy, Fixed, Unit
+from core.records import FixedTensor, ModelSpec, PrunableMatrix
 
 VALUE_BYTES = 2  # fp16
 TENSOR_HEADER_BYTES = 64  # one safetensors header entry without its name (measured 58-70)
@@ -26,65 +26,65 @@ PATTERNS = {
 TOLERANCE = 0.005  # how far outside two subnets `between` may still be asked for
 
 
-def with_pattern(anatomy: Anatomy, pattern: str) -> Anatomy:
+def with_pattern(spec: ModelSpec, pattern: str) -> ModelSpec:
     """The same model with zeros of another pattern. ValueError for an unknown one and for matrices
     it does not fit.
     """
     if pattern not in PATTERNS:
         raise ValueError(f"the pattern is {pattern!r}; there are {', '.join(PATTERNS)}")
     block, group = PATTERNS[pattern]
-    wrong = [u.name for u in anatomy.units if u.rows % block or (group and u.columns % group)]
+    wrong = [u.name for u in spec.units if u.rows % block or (group and u.columns % group)]
     if wrong:
         raise ValueError(
             f"the pattern {pattern} does not fit {wrong[0]}: its outputs must be a multiple of"
             f" {block}" + (f" and its inputs of {group}" if group else "")
         )
     return dataclasses.replace(
-        anatomy,
-        units=tuple(dataclasses.replace(u, block=block, group=group) for u in anatomy.units),
+        spec,
+        units=tuple(dataclasses.replace(u, block=block, group=group) for u in spec.units),
     )
 
 
-def pattern_of(anatomy: Anatomy) -> str:
-    """The pattern whose blocks the anatomy has."""
-    unit = anatomy.units[0]
+def pattern_of(spec: ModelSpec) -> str:
+    """The pattern whose blocks the spec has."""
+    unit = spec.units[0]
     return next(name for name, shape in PATTERNS.items() if shape == (unit.block, unit.group))
 
 
-def blocks_kept(unit: Unit, keep: float) -> int:
+def blocks_kept(unit: PrunableMatrix, keep: float) -> int:
     """Blocks of `unit` left when the share `keep` is kept: rounded half up, clipped to
     0..blocks.
     """
     return min(max(math.floor(keep * unit.blocks + 0.5), 0), unit.blocks)
 
 
-def counts(anatomy: Anatomy, keep: dict[str, float]) -> list[int]:
-    """Kept blocks of every unit, in the anatomy's order. ValueError for a unit that does not
+def counts(spec: ModelSpec, keep: dict[str, float]) -> list[int]:
+    """Kept blocks of every unit, in the spec's order. ValueError for a unit that does not
     exist.
     """
-    check(anatomy, keep)
-    return [blocks_kept(u, keep.get(u.name, 1.0)) for u in anatomy.units]
+    check(spec, keep)
+    return [blocks_kept(u, keep.get(u.name, 1.0)) for u in spec.units]
 
 
-def check(anatomy: Anatomy, keep: dict[str, float]) -> None:
+def check(spec: ModelSpec, keep: dict[str, float]) -> None:
     """ValueError for units that do not exist and for shares outside 0..1."""
-    unknown = sorted(set(keep) - {u.name for u in anatomy.units})
+    unknown = sorted(set(keep) - {u.name for u in spec.units})
     if unknown:
         raise ValueError(
             f"keep names units that this model does not have: {unknown[:5]}; it has "
-            f"{len(anatomy.units)}, e.g. {[u.name for u in anatomy.units[:3]]}"
+            f"{len(spec.units)}, e.g. {[u.name for u in spec.units[:3]]}"
         )
     wrong = {n: k for n, k in keep.items() if not 0.0 <= k <= 1.0}
     if wrong:
         raise ValueError(f"expected shares kept in 0..1, got {dict(list(wrong.items())[:5])}")
 
 
-def branches_off(anatomy: Anatomy, keep: dict[str, float]) -> frozenset[str]:
+def branches_off(spec: ModelSpec, keep: dict[str, float]) -> frozenset[str]:
     """Residual branches of which nothing is kept: they are not run, and nothing of them is stored.
     What is on no branch always runs.
     """
-    on = {u.branch for u, k in zip(anatomy.units, counts(anatomy, keep)) if k} | {""}
-    return frozenset(u.branch for u in anatomy.units) - on
+    on = {u.branch for u, k in zip(spec.units, counts(spec, keep)) if k} | {""}
+    return frozenset(u.branch for u in spec.units) - on
 
 
 def belongs(name: str, branches: frozenset[str]) -> bool:
@@ -99,46 +99,46 @@ def _spare(name: str) -> bool:
     return name.startswith("heads.") and not name.startswith("heads.0.")
 
 
-def _fixed(anatomy: Anatomy, keep: dict[str, float]) -> list[Fixed]:
+def _fixed(spec: ModelSpec, keep: dict[str, float]) -> list[FixedTensor]:
     """What is never pruned, without that of branches that are not run and of other sizes."""
-    off = branches_off(anatomy, keep)
-    return [f for f in anatomy.fixed if not belongs(f.name, off) and not _spare(f.name)]
+    off = branches_off(spec, keep)
+    return [f for f in spec.fixed if not belongs(f.name, off) and not _spare(f.name)]
 
 
-def _keep(anatomy: Anatomy, kept: list[int]) -> dict[str, float]:
-    return {u.name: k / u.blocks for u, k in zip(anatomy.units, kept)}
+def _keep(spec: ModelSpec, kept: list[int]) -> dict[str, float]:
+    return {u.name: k / u.blocks for u, k in zip(spec.units, kept)}
 
 
-def prunable_parameters(anatomy: Anatomy) -> int:
-    return sum(u.parameters for u in anatomy.units)
+def prunable_parameters(spec: ModelSpec) -> int:
+    return sum(u.parameters for u in spec.units)
 
 
-def parameters(anatomy: Anatomy) -> int:
+def parameters(spec: ModelSpec) -> int:
     """All parameters, prunable or not, with one output layer."""
-    return prunable_parameters(anatomy) + sum(f.parameters for f in _fixed(anatomy, {}))
+    return prunable_parameters(spec) + sum(f.parameters for f in _fixed(spec, {}))
 
 
-def _kept_parameters(anatomy: Anatomy, keep: dict[str, float]) -> int:
-    return sum(u.block * k for u, k in zip(anatomy.units, counts(anatomy, keep)))
+def _kept_parameters(spec: ModelSpec, keep: dict[str, float]) -> int:
+    return sum(u.block * k for u, k in zip(spec.units, counts(spec, keep)))
 
 
-def nonzero_parameters(anatomy: Anatomy, keep: dict[str, float]) -> int:
+def nonzero_parameters(spec: ModelSpec, keep: dict[str, float]) -> int:
     """Parameters in kept blocks plus all that are never pruned, of the branches that are run."""
-    return _kept_parameters(anatomy, keep) + sum(f.parameters for f in _fixed(anatomy, keep))
+    return _kept_parameters(spec, keep) + sum(f.parameters for f in _fixed(spec, keep))
 
 
-def sparsity_reached(anatomy: Anatomy, keep: dict[str, float]) -> float:
+def sparsity_reached(spec: ModelSpec, keep: dict[str, float]) -> float:
     """Share of zeros in the prunable weights, 0..1, after rounding to blocks."""
-    total = prunable_parameters(anatomy)
-    return 1.0 - _kept_parameters(anatomy, keep) / total if total else 0.0
+    total = prunable_parameters(spec)
+    return 1.0 - _kept_parameters(spec, keep) / total if total else 0.0
 
 
-def whole_sparsity(anatomy: Anatomy, keep: dict[str, float]) -> float:
+def whole_sparsity(spec: ModelSpec, keep: dict[str, float]) -> float:
     """Share of zeros in all weights of the network, 0..1."""
-    return 1.0 - nonzero_parameters(anatomy, keep) / parameters(anatomy)
+    return 1.0 - nonzero_parameters(spec, keep) / parameters(spec)
 
 
-def macs_per_second(anatomy: Anatomy, keep: dict[str, float] | None = None) -> float:
+def macs_per_second(spec: ModelSpec, keep: dict[str, float] | None = None) -> float:
     """Multiply-accumulates executed per second of audio: zeros are multiplied too, but branches
     without a weight are not run.
 
@@ -147,26 +147,24 @@ def macs_per_second(anatomy: Anatomy, keep: dict[str, float] | None = None) -> f
     context), joiner once a frame (greedy, one token a frame at most), predictor once a token, of
     which 15 a second are assumed.
     """
-    off = branches_off(anatomy, keep or {})
-    units = sum(u.parameters * u.rate for u in anatomy.units if u.branch not in off)
-    return 1000.0 / anatomy.frame_ms * units + sum(
-        f.macs_per_second for f in _fixed(anatomy, keep or {})
-    )
+    off = branches_off(spec, keep or {})
+    units = sum(u.parameters * u.rate for u in spec.units if u.branch not in off)
+    return 1000.0 / spec.frame_ms * units + sum(f.macs_per_second for f in _fixed(spec, keep or {}))
 
 
-def macs_nonzero_per_second(anatomy: Anatomy, keep: dict[str, float]) -> float:
+def macs_nonzero_per_second(spec: ModelSpec, keep: dict[str, float]) -> float:
     """Multiply-accumulates per second of audio that meet a kept weight, plus all fixed work."""
-    frames, kept = 1000.0 / anatomy.frame_ms, counts(anatomy, keep)
-    units = sum(u.block * k * u.rate for u, k in zip(anatomy.units, kept))
-    return frames * units + sum(f.macs_per_second for f in _fixed(anatomy, keep))
+    frames, kept = 1000.0 / spec.frame_ms, counts(spec, keep)
+    units = sum(u.block * k * u.rate for u, k in zip(spec.units, kept))
+    return frames * units + sum(f.macs_per_second for f in _fixed(spec, keep))
 
 
-def mask_bytes(unit: Unit) -> int:
+def mask_bytes(unit: PrunableMatrix) -> int:
     """Bytes of a unit's bit mask, one bit per block."""
     return math.ceil(unit.blocks / 8)
 
 
-def mask_pays(unit: Unit, kept: int) -> bool:
+def mask_pays(unit: PrunableMatrix, kept: int) -> bool:
     """True when kept values plus mask are smaller than the raw matrix, header entry of the second
     tensor included.
     """
@@ -178,29 +176,29 @@ def mask_pays(unit: Unit, kept: int) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def _overhead(anatomy: Anatomy, off: frozenset[str]) -> int:
+def _overhead(spec: ModelSpec, off: frozenset[str]) -> int:
     """Bytes beside the units' values and masks: fixed tensors, header entries, metadata, tokens."""
-    units = sum(len(u.name) + 24 for u in anatomy.units)  # sizes and counts in the metadata
-    tensors: list[Unit | Fixed] = [*anatomy.units, *anatomy.fixed]
+    units = sum(len(u.name) + 24 for u in spec.units)  # sizes and counts in the metadata
+    tensors: list[PrunableMatrix | FixedTensor] = [*spec.units, *spec.fixed]
     stored = [x for x in tensors if not belongs(x.name, off) and not _spare(x.name)]
     entries = sum(TENSOR_HEADER_BYTES + len(x.name) + 7 for x in stored)
     return (
         units
         + entries
-        + VALUE_BYTES * sum(x.parameters for x in stored if isinstance(x, Fixed))
+        + VALUE_BYTES * sum(x.parameters for x in stored if isinstance(x, FixedTensor))
         + OTHER_BYTES
     )
 
 
-def file_bytes(anatomy: Anatomy, keep: dict[str, float]) -> int:
+def file_bytes(spec: ModelSpec, keep: dict[str, float]) -> int:
     """Estimated bytes of the packed file (fp16 values and a bit per block, or raw where the mask
     does not pay).
 
     Exact in the units' tensors; header and tokens are estimated. The file itself is `packing.pack`.
     """
-    off = branches_off(anatomy, keep)
-    total = _overhead(anatomy, off)
-    for unit, kept in zip(anatomy.units, counts(anatomy, keep)):
+    off = branches_off(spec, keep)
+    total = _overhead(spec, off)
+    for unit, kept in zip(spec.units, counts(spec, keep)):
         if unit.branch in off:
             continue
         if mask_pays(unit, kept):
@@ -215,15 +213,15 @@ def file_bytes(anatomy: Anatomy, keep: dict[str, float]) -> int:
     return total
 
 
-def uniform(anatomy: Anatomy, sparsity: float) -> dict[str, float]:
+def uniform(spec: ModelSpec, sparsity: float) -> dict[str, float]:
     """The same sparsity in every unit."""
     if not 0.0 <= sparsity <= 1.0:
         raise ValueError(f"expected a sparsity in 0..1, got {sparsity}")
-    return {u.name: 1.0 - sparsity for u in anatomy.units}
+    return {u.name: 1.0 - sparsity for u in spec.units}
 
 
 def between(
-    anatomy: Anatomy, keep_a: dict[str, float], keep_b: dict[str, float], sparsity: float
+    spec: ModelSpec, keep_a: dict[str, float], keep_b: dict[str, float], sparsity: float
 ) -> dict[str, float]:
     """A subnet between two others that reaches `sparsity` to the block.
 
@@ -231,8 +229,8 @@ def between(
     one of the two
     holds the other, the result lies between them. ValueError when `sparsity` is outside the two.
     """
-    a, b = counts(anatomy, keep_a), counts(anatomy, keep_b)
-    total = sum(u.blocks for u in anatomy.units)
+    a, b = counts(spec, keep_a), counts(spec, keep_b)
+    total = sum(u.blocks for u in spec.units)
     low, high = sorted((1 - sum(a) / total, 1 - sum(b) / total))
     if not max(low - TOLERANCE, 0.0) - 1e-9 <= sparsity <= min(high + TOLERANCE, 1.0) + 1e-9:
         raise ValueError(
@@ -244,7 +242,7 @@ def between(
     kept = [math.floor(x + share * (y - x) + 0.5) for x, y in zip(a, b)]
     inside = [(min(x, y), max(x, y)) for x, y in zip(a, b)]
     kept = _move(kept, target, inside)
-    return _keep(anatomy, _move(kept, target, [(0, u.blocks) for u in anatomy.units]))
+    return _keep(spec, _move(kept, target, [(0, u.blocks) for u in spec.units]))
 
 
 def _move(kept: list[int], target: int, limits: list[tuple[int, int]]) -> list[int]:

@@ -90,7 +90,7 @@ class Utterance:
 
 
 @dataclass(frozen=True)
-class Unit:
+class PrunableMatrix:
     """One prunable weight matrix [R, C]; `name` is its parameter's name without '.weight'."""
 
     name: str
@@ -113,7 +113,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedTensor:
     """Tensors that are never pruned, or work without weights (attention products)."""
 
     name: str
@@ -122,15 +122,15 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelSpec:
     """What a model is made of, for cost, masks and charts; stored as units.json."""
 
     model: str
     frame_ms: float  # one encoder frame
     lookahead_ms: float  # of the front-end, beyond the chunk
     left_context_ms: float
-    units: tuple[Unit, ...]
-    fixed: tuple[Fixed, ...]
+    units: tuple[PrunableMatrix, ...]
+    fixed: tuple[FixedTensor, ...]
 
 
 class Origin(StrEnum):
@@ -294,7 +294,7 @@ def from_dict(kind: type, data: dict[str, Any]) -> Any:
     if kind is Subnet and "origin" not in data:
         match = _OLD_NAME.fullmatch(data["name"])
         values["origin"] = _OLD_ORIGIN[match[1]] if match else Origin.UNIFORM
-    if kind is Anatomy:
-        values["units"] = tuple(from_dict(Unit, u) for u in data["units"])
-        values["fixed"] = tuple(from_dict(Fixed, f) for f in data["fixed"])
+    if kind is ModelSpec:
+        values["units"] = tuple(from_dict(PrunableMatrix, u) for u in data["units"])
+        values["fixed"] = tuple(from_dict(FixedTensor, f) for f in data["fixed"])
     return kind(**values)

@@ -19,7 +19,7 @@ import numpy as np
 import streamlit as st
 
 from core import cost, paths
-from core.records import Anatomy, Report, Subnet
+from core.records import ModelSpec, Report, Subnet
 from core.storage import metrics, packing, store
 from dashboard.look import once
 
@@ -106,7 +106,7 @@ def problems() -> dict[str, str]:
     """{run id: why it cannot be read} over the runs on disk; empty when all is well."""
     broken = {info.id: info.broken for info in _runs() if info.broken}
     for run in run_ids():
-        for read in (anatomy, subnets, reports):
+        for read in (spec, subnets, reports):
             try:
                 read(run)
             except ValueError as error:
@@ -201,12 +201,12 @@ def chunks_ms(run: str) -> tuple[int, ...]:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _anatomy(run: str, key: tuple) -> Anatomy:
-    return store.anatomy(run)
+def _anatomy(run: str, key: tuple) -> ModelSpec:
+    return store.spec(run)
 
 
-def anatomy(run: str) -> Anatomy:
-    """The run's Anatomy. ValueError when units.json is missing or damaged."""
+def spec(run: str) -> ModelSpec:
+    """The run's ModelSpec. ValueError when units.json is missing or damaged."""
     return guard(run, "list of layers", _anatomy, run, stamp(run))
 
 
@@ -268,7 +268,7 @@ def rank_steps(run: str) -> list[int]:
 
 def mask(run: str, chosen: Subnet, unit_name: str, step: int | None = None) -> np.ndarray:
     """bool [R/b, C]: which blocks of one matrix are kept."""
-    units = {unit.name: unit for unit in anatomy(run).units}
+    units = {unit.name: unit for unit in spec(run).units}
     block_ranks = ranks(run, step)
     if unit_name not in block_ranks or unit_name not in units:
         raise ValueError(f"Run “{run}” keeps no mask of “{unit_name}”.")

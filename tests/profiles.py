@@ -20,12 +20,12 @@ def times(engine: str, work: device_cost.Work) -> float:
 
 def made(run: Path, sizes: tuple[str, ...] = SIZES, **changed: Any) -> dict[str, Any]:
     """A whole profile of the run, as JSON data; onnx with 1 and 2 threads, sparse with one."""
-    anatomy, shapes, timings = store.anatomy(run), [], []
+    spec, shapes, timings = store.spec(run), [], []
     for size in sizes:
         subnet = store.subnet(run, size)
         data = packing.pack(run, subnet)
-        work = device_cost.work(anatomy, subnet.keep)
-        facts = {"run": run.name, "subnet": size, "model": anatomy.model, "chunk_ms": 320.0}
+        work = device_cost.work(spec, subnet.keep)
+        facts = {"run": run.name, "subnet": size, "model": spec.model, "chunk_ms": 320.0}
         files = {"packed_sha256": packing.sha256(data), "file_bytes": len(data)}
         shapes.append(as_dict(work) | facts | files)
         for engine, threads in (("onnx", 1), ("onnx", 2), ("sparse", 1)):

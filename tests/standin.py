@@ -13,7 +13,7 @@ import zstandard
 from safetensors.numpy import save_file
 
 from core import cost, paths
-from core.records import BLOCK, Anatomy, Fixed, Report, Subnet, Unit, as_dict
+from core.records import BLOCK, FixedTensor, ModelSpec, PrunableMatrix, Report, Subnet, as_dict
 from core.speech import tokenizer
 from core.storage import block_arrays, packing
 
@@ -79,21 +79,24 @@ def shapes(blocks: int, width: int, hidden: int, kernel: int) -> dict[str, tuple
     return found
 
 
-def anatomy(blocks: int = 4, width: int = 32, expansion: int = 2, kernel: int = 5) -> Anatomy:
-    """Units and fixed tensors of a small conformer_ctc."""
+def spec(blocks: int = 4, width: int = 32, expansion: int = 2, kernel: int = 5) -> ModelSpec:
+    """Matrices and fixed tensors of a small conformer_ctc."""
     units, fixed = [], []
     for name, shape in shapes(blocks, width, width * expansion, kernel).items():
         unit, _, what = name.rpartition(".")
         if unit.startswith("blocks.") and what == "weight" and len(shape) == 2:
             _, layer, branch, _ = unit.split(".")
             kind = branch.rstrip("_12").replace("_", "-")
-            units.append(Unit(unit, kind, int(layer), f"blocks.{layer}.{branch}", *shape))
+            units.append(PrunableMatrix(unit, kind, int(layer), f"blocks.{layer}.{branch}", *shape))
         else:
-            fixed.append(Fixed(name, math.prod(shape), math.prod(shape) * 25.0 * (len(shape) > 1)))
+            fixed.append(
+                FixedTensor(name, math.prod(shape), math.prod(shape) * 25.0 * (len(shape) > 1))
+            )
     fixed += [
-        Fixed(f"blocks.{i}.attention.products", 0, 72 * 2 * width * 25.0) for i in range(blocks)
+        FixedTensor(f"blocks.{i}.attention.products", 0, 72 * 2 * width * 25.0)
+        for i in range(blocks)
     ]
-    return Anatomy("conformer_ctc", 40.0, 7.5, 2560.0, tuple(units), tuple(fixed))
+    return ModelSpec("conformer_ctc", 40.0, 7.5, 2560.0, tuple(units), tuple(fixed))
 
 
 def weights(
@@ -113,7 +116,7 @@ def weights(
     return made
 
 
-def ranks_of(shape_of: Anatomy, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def ranks_of(shape_of: ModelSpec, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Block ranks uint32 [R/8, C] by L2 norm, 0 = largest."""
     ranks = {}
     for unit in shape_of.units:
@@ -146,7 +149,7 @@ def make_run(
     run = Path(folder) / name
     for sub in ("", paths.RANKS, paths.SUBNETS, paths.REPORTS):
         (run / sub).mkdir(parents=True, exist_ok=True)
-    shape, values = anatomy(blocks, width, expansion), weights(blocks, width, expansion, seed=seed)
+    shape, values = spec(blocks, width, expansion), weights(blocks, width, expansion, seed=seed)
     model = {
         "name": "conformer_ctc",
         "options": {
@@ -206,7 +209,7 @@ def make_run(
     return run
 
 
-def subnets(run: str, shape: Anatomy, ranks_sha256: str) -> list[Subnet]:
+def subnets(run: str, shape: ModelSpec, ranks_sha256: str) -> list[Subnet]:
     """Dense, then searched-looking sizes: deeper layers and attention are pruned more."""
     made = []
     for size in SIZES:
@@ -259,7 +262,7 @@ def _report(
     run: Path,
     subnet: Subnet,
     split: str,
-    shape: Anatomy,
+    shape: ModelSpec,
     recipe: dict,
     sizes: dict,
     seed: int,

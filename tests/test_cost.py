@@ -7,17 +7,20 @@ from __future__ import annotations
 import pytest
 
 from core import cost
-from core.records import Anatomy, Fixed, Subnet, Unit
+from core.records import FixedTensor, ModelSpec, PrunableMatrix, Subnet
 from core.storage import packing
 from tests import standin
 
-SMALL = Anatomy(
+SMALL = ModelSpec(
     "tiny",
     40.0,
     0.0,
     0.0,
-    (Unit("a", "feed-forward", 0, "b0", 16, 10), Unit("b", "attention", 0, "b1", 8, 4)),
-    (Fixed("head", 30, 500.0),),
+    (
+        PrunableMatrix("a", "feed-forward", 0, "b0", 16, 10),
+        PrunableMatrix("b", "attention", 0, "b1", 8, 4),
+    ),
+    (FixedTensor("head", 30, 500.0),),
 )
 
 
@@ -44,7 +47,7 @@ def test_counts_by_hand():
 
 @pytest.mark.parametrize("sparsity", [0.30, 0.41, 0.555, 0.7])
 def test_between_reaches_what_is_asked_and_stays_nested(sparsity):
-    shape = standin.anatomy()
+    shape = standin.spec()
     a = {u.name: 0.7 for u in shape.units}
     b = {u.name: 0.1 + 0.4 * (i % 2) for i, u in enumerate(shape.units)}
     middle = cost.between(shape, a, b, sparsity)
@@ -57,7 +60,7 @@ def test_between_reaches_what_is_asked_and_stays_nested(sparsity):
 
 
 def test_between_refuses_what_lies_outside():
-    shape = standin.anatomy()
+    shape = standin.spec()
     with pytest.raises(ValueError, match="not between"):
         cost.between(shape, cost.uniform(shape, 0.2), cost.uniform(shape, 0.5), 0.8)
 
@@ -70,7 +73,7 @@ def test_unknown_unit_and_wrong_share_are_named():
 
 
 def test_estimate_agrees_with_the_file(tmp_path):
-    shape = standin.anatomy()
+    shape = standin.spec()
     run = standin.make_run(tmp_path)
     for sparsity in (0.0, 0.02, 0.5, 0.95):
         subnet = Subnet("x", "standin", cost.uniform(shape, sparsity), sparsity)

@@ -68,9 +68,9 @@ def run(options: Options) -> dict:
 
 def _measure(learner: Learner, batches: list[Batch]) -> dict:
     kind = torch.bfloat16 if learner.bf16 else torch.float32
-    anatomy, device = learner.method.anatomy, learner.device
+    spec, device = learner.method.spec, learner.device
     square = torch.randn(SIDE, SIDE, device=device).to(kind)
-    macs = cost.macs_per_second(anatomy)
+    macs = cost.macs_per_second(spec)
     rows = []
     for batch in batches:
         passes = round(sum(p.share for p in learner.method.plan(learner.step)))
@@ -79,7 +79,7 @@ def _measure(learner: Learner, batches: list[Batch]) -> dict:
         useful = 6 * macs * batch.seconds * passes
         ceiling = (
             _products(
-                anatomy, int(batch.features.shape[0] * batch.features.shape[1] / 4), kind, device
+                spec, int(batch.features.shape[0] * batch.features.shape[1] / 4), kind, device
             )
             * passes
         )
@@ -109,12 +109,12 @@ def _measure(learner: Learner, batches: list[Batch]) -> dict:
     return figures
 
 
-def _products(anatomy, frames: int, kind: torch.dtype, device: str) -> float:
+def _products(spec, frames: int, kind: torch.dtype, device: str) -> float:
     """Seconds for forward, input gradient and weight gradient of every unit on [frames, C] inputs,
     nothing else.
     """
     shapes = {}
-    for unit in anatomy.units:
+    for unit in spec.units:
         shapes[(unit.rows, unit.columns)] = shapes.get((unit.rows, unit.columns), 0) + 1
     total = 0.0
     for (rows, columns), count in shapes.items():

@@ -19,7 +19,7 @@ from core.evaluation import provenance, scoring
 from core.evaluation.conditions import Options, load_recognizer, speed_on
 from core.evaluation.latency import Speed
 from core.evaluation.material import Material
-from core.records import Anatomy, Report, Subnet
+from core.records import ModelSpec, Report, Subnet
 from core.runtime.base import PackedRecognizer
 from core.storage import packing, store
 
@@ -88,7 +88,7 @@ def evaluate(
         title=recipe.title or folder.name,
         **_errors(edits, hypotheses.texts, material, options, dense),
         per=_phoneme_errors(recognizer, hypotheses, material),
-        **sizes(data, store.anatomy(folder), subnet),
+        **sizes(data, store.spec(folder), subnet),
         **(asdict(speed) if speed else dict.fromkeys(TIMES) | {"threads": options.threads}),
         **{name: recognizer.conditions[name] for name in CONDITIONS},
         hardware=hypotheses.hardware,
@@ -200,7 +200,7 @@ def _errors(
     }
 
 
-def sizes(data: bytes, anatomy: Anatomy, subnet: Subnet) -> dict:
+def sizes(data: bytes, spec: ModelSpec, subnet: Subnet) -> dict:
     """The size fields of a Report: bytes of the file, zeros counted in the weights read back from
     it.
     """
@@ -214,10 +214,10 @@ def sizes(data: bytes, anatomy: Anatomy, subnet: Subnet) -> dict:
     return {
         "parameters": int(total),
         "nonzero_parameters": int(nonzero),
-        "sparsity": float(1 - kept / max(cost.prunable_parameters(anatomy), 1)),
-        "sparsity_whole": float(1 - nonzero / cost.parameters(anatomy)),
+        "sparsity": float(1 - kept / max(cost.prunable_parameters(spec), 1)),
+        "sparsity_whole": float(1 - nonzero / cost.parameters(spec)),
         "file_bytes": len(data),
         "zstd_bytes": packing.zstd_bytes(data),
-        "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
-        "mmacs_nonzero_per_second": cost.macs_nonzero_per_second(anatomy, subnet.keep) / 1e6,
+        "mmacs_per_second": cost.macs_per_second(spec, subnet.keep) / 1e6,
+        "mmacs_nonzero_per_second": cost.macs_nonzero_per_second(spec, subnet.keep) / 1e6,
     }

@@ -151,7 +151,7 @@ class Fitness:
         seed: int,
         splits: Sequence[str] = ("search",),
     ):
-        recipe, self.anatomy = store.recipe(run), store.anatomy(run)
+        recipe, self.spec = store.recipe(run), store.spec(run)
         torch.set_num_threads(threads)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = models.build(recipe.model, prepared.tokenizer.size).eval().to(device)
@@ -165,10 +165,10 @@ class Fitness:
         self.held_out = HeldOut(prepared, splits, seconds, self.model.chunk_frames(chunk_ms), seed)
 
     def _masked(self, keep: dict[str, float]) -> dict[str, Tensor]:
-        return blocks.masked(self.weights, blocks.block_masks(self.ranks, self.anatomy, keep))
+        return blocks.masked(self.weights, blocks.block_masks(self.ranks, self.spec, keep))
 
     def _gates(self, keep: dict[str, float]) -> dict[str, float]:
-        return dict.fromkeys(cost.branches_off(self.anatomy, keep), 0.0)
+        return dict.fromkeys(cost.branches_off(self.spec, keep), 0.0)
 
     def loss(self, keep: dict[str, float]) -> float:
         """The model's loss per encoder frame."""

@@ -57,15 +57,15 @@ def _json(data: dict) -> bytes:
 
 
 def _shape(packed: base.PackedSubnet) -> devices.Shape:
-    anatomy = store.anatomy(packed.run)
+    spec = store.spec(packed.run)
     return devices.Shape(
         run=packed.run.name,
         subnet=packed.subnet.name,
-        model=anatomy.model,
+        model=spec.model,
         packed_sha256=packing.sha256(packed.data),
         file_bytes=len(packed.data),
         chunk_ms=CHUNK_MS,
-        **as_dict(device_cost.work(anatomy, packed.subnet.keep)),
+        **as_dict(device_cost.work(spec, packed.subnet.keep)),
     )
 
 

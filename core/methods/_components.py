@@ -18,10 +18,10 @@ from torch import Tensor
 from core import cost
 from core.layers.parts import Parts
 from core.models.base import Cut
-from core.records import Anatomy, Unit
+from core.records import ModelSpec, PrunableMatrix
 from core.sparsity import blocks
 
-MEASURES: dict[str, Callable[[Anatomy, dict[str, float]], float]] = {
+MEASURES: dict[str, Callable[[ModelSpec, dict[str, float]], float]] = {
     "parameters": cost.nonzero_parameters,
     "macs": cost.macs_nonzero_per_second,
 }
@@ -34,9 +34,9 @@ class Components:
     `groups` {unit: [((first, last component that a block is part of), blocks)]}.
     """
 
-    def __init__(self, anatomy: Anatomy, cuts: dict[str, Cut]):
-        self.anatomy, self.cuts = anatomy, cuts
-        self.branches = list(dict.fromkeys(u.branch for u in anatomy.units if u.branch))
+    def __init__(self, spec: ModelSpec, cuts: dict[str, Cut]):
+        self.spec, self.cuts = spec, cuts
+        self.branches = list(dict.fromkeys(u.branch for u in spec.units if u.branch))
         self.parts = [cuts[b].parts if b in cuts else 1 for b in self.branches]
         named = [
             [f"{b}.{i}" if b in cuts else b for i in range(n)]
@@ -46,7 +46,7 @@ class Components:
             [n for parts in named for n in parts],
             [parts[0] for parts in named],
         )
-        self.groups = {u.name: self._groups(u) for u in anatomy.units if u.branch}
+        self.groups = {u.name: self._groups(u) for u in spec.units if u.branch}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -57,10 +57,10 @@ class Components:
         biases and products, which it has as long as one part is left, are shared out evenly.
         """
         measure, added = MEASURES[budget], []
-        whole = measure(self.anatomy, {})
+        whole = measure(self.spec, {})
         for branch, parts in zip(self.branches, self.parts):
             without = measure(
-                self.anatomy, {u.name: 0.0 for u in self.anatomy.units if u.branch == branch}
+                self.spec, {u.name: 0.0 for u in self.spec.units if u.branch == branch}
             )
             added += [(whole - without) / parts] * parts
         costs = torch.tensor(added, dtype=torch.float64)
@@ -68,7 +68,7 @@ class Components:
 
     def cost(self, chosen: Tensor, budget: str) -> float:
         """What a choice, bool [N], costs as it is stored."""
-        return MEASURES[budget](self.anatomy, self.keep(chosen))
+        return MEASURES[budget](self.spec, self.keep(chosen))
 
     def soft(self, gates: Tensor) -> dict[str, Tensor | Parts]:
         """Gates [N] of components -> gates of branches."""
@@ -96,7 +96,7 @@ class Components:
                 )
                 / u.blocks
             )
-            for u in self.anatomy.units
+            for u in self.spec.units
             if u.branch
         }
         return {n: k for n, k in shares.items() if k < 1.0}
@@ -105,8 +105,8 @@ class Components:
         """Block ranks by the components' places [N] (0 is kept longest), then by size: every choice
         keep() was made of is a mask.
         """
-        by_unit = blocks.rank_all(weights, self.anatomy.units)
-        for unit in self.anatomy.units:
+        by_unit = blocks.rank_all(weights, self.spec.units)
+        for unit in self.spec.units:
             if unit.branch:
                 order = by_unit[unit.name].flatten().argsort()  # largest first
                 place = self._places(unit, places).flatten().to(order.device)
@@ -116,7 +116,7 @@ class Components:
                 by_unit[unit.name] = ranks.view(by_unit[unit.name].shape)
         return by_unit
 
-    def _groups(self, unit: Unit) -> list[tuple[tuple[int, int], int]]:
+    def _groups(self, unit: PrunableMatrix) -> list[tuple[tuple[int, int], int]]:
         everyone, cut = torch.arange(len(self.names)), self.cuts.get(unit.branch)
         first, last = (
             s * self._places(unit, s * everyone) for s in (1, -1)
@@ -132,7 +132,7 @@ class Components:
             for pair, n in Counter(zip(first[line].tolist(), last[line].tolist())).items()
         ]
 
-    def _places(self, unit: Unit, places: Tensor) -> Tensor:
+    def _places(self, unit: PrunableMatrix, places: Tensor) -> Tensor:
         """[N] -> [R/b, C]: the first place among the components that a block is part of."""
         index = self.branches.index(unit.branch)
         of_branch = places.split(self.parts)[index]

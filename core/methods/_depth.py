@@ -25,23 +25,23 @@ from core import cost
 from core.methods import base
 from core.models import base as models
 from core.models.base import Model
-from core.records import Anatomy, Origin, Recipe, Subnet
+from core.records import ModelSpec, Origin, Recipe, Subnet
 from core.sparsity import blocks
 
 SUPERNET = 1.0  # weight of the largest size's loss
 VOCABULARY = 8  # of a model that is built to count its branches
 
 
-def branches(anatomy: Anatomy) -> list[str]:
+def branches(spec: ModelSpec) -> list[str]:
     """Names of all residual branches, in the order of the network."""
-    return list(dict.fromkeys(u.branch for u in anatomy.units if u.branch))
+    return list(dict.fromkeys(u.branch for u in spec.units if u.branch))
 
 
-def subnet(anatomy: Anatomy, kept: Sequence[str], head: int, name: str) -> Subnet:
+def subnet(spec: ModelSpec, kept: Sequence[str], head: int, name: str) -> Subnet:
     """The size that runs only these branches."""
-    keep = {u.name: 0.0 for u in anatomy.units if u.branch and u.branch not in set(kept)}
+    keep = {u.name: 0.0 for u in spec.units if u.branch and u.branch not in set(kept)}
     return Subnet(
-        name, "", keep, cost.sparsity_reached(anatomy, keep), head=head, origin=Origin.TRAINED
+        name, "", keep, cost.sparsity_reached(spec, keep), head=head, origin=Origin.TRAINED
     )
 
 
@@ -59,7 +59,7 @@ class Depth(base.Method):
         base.need_outputs(recipe)
         sizes = options.sizes
         model = models.changed(recipe.model, outputs=len(sizes) + 1)
-        count = len(branches(models.build(model, VOCABULARY).anatomy()))
+        count = len(branches(models.build(model, VOCABULARY).spec()))
         wrong = [s for s in sizes if not 1 <= s < count]
         if wrong or not sizes or len(set(sizes)) < len(sizes):
             raise ValueError(
@@ -69,10 +69,10 @@ class Depth(base.Method):
         return replace(recipe, model=model)
 
     def __init__(
-        self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int
+        self, options: Any, model: Model, spec: ModelSpec, updates: int, seed: int
     ) -> None:
-        super().__init__(options, model, anatomy, updates, seed)
-        self.branches = branches(anatomy)
+        super().__init__(options, model, spec, updates, seed)
+        self.branches = branches(spec)
         self.sizes = sorted(options.sizes, reverse=True)
         self.end = max(1, round(options.selection * updates))  # of step 1
         self.rate = float(vars(options).get("score_rate", 1.0))
@@ -112,8 +112,8 @@ class Depth(base.Method):
                     drawn=True,
                 ),
             ]
-        off = cost.branches_off(self.anatomy, self.size(len(self.sizes) - 1).keep)
-        dropped = {b: self.options.layer_dropout for b in branches(self.anatomy) if b in off}
+        off = cost.branches_off(self.spec, self.size(len(self.sizes) - 1).keep)
+        dropped = {b: self.options.layer_dropout for b in branches(self.spec) if b in off}
         passes = [
             base.Pass(
                 "dense",
@@ -139,7 +139,7 @@ class Depth(base.Method):
         """
         chosen = self.chosen[index] if self.chosen[index].any() else self.choice(self.sizes[index])
         kept = [b for b, k in zip(self.branches, chosen.tolist()) if k]
-        return subnet(self.anatomy, kept, index + 1, f"d{self.sizes[index]}")
+        return subnet(self.spec, kept, index + 1, f"d{self.sizes[index]}")
 
     def gates(self, subnet: Subnet | None, step: int) -> dict[str, float | Tensor]:
         if subnet is not None and subnet.name == "shrinking":
@@ -169,6 +169,6 @@ class Depth(base.Method):
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
         dense = Subnet("dense", "", {}, 0.0, origin=Origin.TRAINED)
         return base.Results(
-            blocks.rank_all(averaged, self.anatomy.units),
+            blocks.rank_all(averaged, self.spec.units),
             [dense, *map(self.size, range(len(self.sizes)))],
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 from core import cost
 from core.methods import base
 from core.models.base import Model
-from core.records import Anatomy, Origin, Subnet
+from core.records import ModelSpec, Origin, Subnet
 from core.sparsity import blocks
 
 
@@ -28,11 +28,11 @@ class Pruned(base.Ranked):
         return options.pattern
 
     def __init__(
-        self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int
+        self, options: Any, model: Model, spec: ModelSpec, updates: int, seed: int
     ) -> None:
-        super().__init__(options, model, anatomy, updates, seed)
+        super().__init__(options, model, spec, updates, seed)
         self.end = max(1, round(options.ramp_end * updates))
-        group = max(u.group for u in anatomy.units)
+        group = max(u.group for u in spec.units)
         if group and options.sparsity * group % 1:
             allowed = ", ".join(f"{k / group:g}" for k in range(1, group))
             raise ValueError(
@@ -49,7 +49,7 @@ class Pruned(base.Ranked):
         # The ramp moves with the ranks: between two refreshes the mask stands still.
         sparsity = self.sparsity_at(step - step % self.options.refresh if step < self.end else step)
         subnet = Subnet(
-            "pruned", "", cost.uniform(self.anatomy, sparsity), sparsity, origin=Origin.TRAINED
+            "pruned", "", cost.uniform(self.spec, sparsity), sparsity, origin=Origin.TRAINED
         )
         return [
             base.Pass(
@@ -63,13 +63,13 @@ class Pruned(base.Ranked):
 
     def results(self, averaged: dict[str, Tensor]) -> base.Results:
         """Kept blocks rank first: the mask that was trained is the mask that ships."""
-        keep = cost.uniform(self.anatomy, self.options.sparsity)
-        masks = blocks.block_masks(self.ranks, self.anatomy, keep) if self.ranks else {}
+        keep = cost.uniform(self.spec, self.options.sparsity)
+        masks = blocks.block_masks(self.ranks, self.spec, keep) if self.ranks else {}
         ranks = blocks.rank_all(
             blocks.masked(averaged, {n: m.to(averaged[n].device) for n, m in masks.items()}),
-            self.anatomy.units,
+            self.spec.units,
         )
-        reached = cost.sparsity_reached(self.anatomy, keep)
+        reached = cost.sparsity_reached(self.spec, keep)
         return base.Results(
             ranks, [Subnet(f"s{100 * reached:.0f}", "", keep, reached, origin=Origin.TRAINED)]
         )

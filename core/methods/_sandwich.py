@@ -17,7 +17,7 @@ from core import cost
 from core.data.batches import Batch
 from core.methods import base
 from core.models.base import Model, Output
-from core.records import Anatomy, Subnet
+from core.records import ModelSpec, Subnet
 
 
 class Sandwich(base.Ranked):
@@ -28,9 +28,9 @@ class Sandwich(base.Ranked):
     """
 
     def __init__(
-        self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int
+        self, options: Any, model: Model, spec: ModelSpec, updates: int, seed: int
     ) -> None:
-        super().__init__(options, model, anatomy, updates, seed)
+        super().__init__(options, model, spec, updates, seed)
         self.begin = round(options.warmup * updates)  # first update of the sandwich
         if options.distillation != "none" and not model.posteriors:
             raise ValueError(
@@ -70,7 +70,7 @@ class Sandwich(base.Ranked):
         return [base.Pass("dense"), *(self._pass(name, keep) for name, keep in subnets)]
 
     def _pass(self, name: str, keep: dict[str, float]) -> base.Pass:
-        sparsity = cost.sparsity_reached(self.anatomy, keep)
+        sparsity = cost.sparsity_reached(self.spec, keep)
         return base.Pass(
             name,
             Subnet(name, "", keep, sparsity),

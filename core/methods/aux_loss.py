@@ -16,7 +16,7 @@ from core.data.batches import Batch
 from core.methods import _depth, base
 from core.models import base as models
 from core.models.base import Model, Output, ctc_loss
-from core.records import Anatomy, Origin, Recipe, Subnet, option
+from core.records import ModelSpec, Origin, Recipe, Subnet, option
 from core.registry.cards import Display
 from core.sparsity import blocks
 
@@ -54,9 +54,9 @@ class Method(base.Method):
         return replace(recipe, model=model)
 
     def __init__(
-        self, options: Options, model: Model, anatomy: Anatomy, updates: int, seed: int
+        self, options: Options, model: Model, spec: ModelSpec, updates: int, seed: int
     ) -> None:
-        super().__init__(options, model, anatomy, updates, seed)
+        super().__init__(options, model, spec, updates, seed)
         self.exits = sorted(options.exits, reverse=True)
 
     def plan(self, step: int) -> list[base.Pass]:
@@ -75,7 +75,7 @@ class Method(base.Method):
         sizes = [Subnet("dense", "", {}, 0.0, origin=Origin.TRAINED)]
         for head, depth in enumerate(self.exits, start=1):
             kept = list(
-                dict.fromkeys(u.branch for u in self.anatomy.units if u.layer < depth and u.branch)
+                dict.fromkeys(u.branch for u in self.spec.units if u.layer < depth and u.branch)
             )
-            sizes.append(_depth.subnet(self.anatomy, kept, head, f"b{depth}"))
-        return base.Results(blocks.rank_all(averaged, self.anatomy.units), sizes)
+            sizes.append(_depth.subnet(self.spec, kept, head, f"b{depth}"))
+        return base.Results(blocks.rank_all(averaged, self.spec.units), sizes)

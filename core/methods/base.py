@@ -20,7 +20,7 @@ from torch import Tensor
 from core import cost
 from core.data.batches import Batch
 from core.models.base import Model, Output
-from core.records import Anatomy, Recipe, Subnet
+from core.records import ModelSpec, Recipe, Subnet
 from core.registry import plugins
 from core.sparsity import blocks
 
@@ -99,11 +99,11 @@ class Method:
 
     # asked while it trains
 
-    def __init__(self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int):
-        self.options, self.model, self.anatomy, self.updates, self.seed = (
+    def __init__(self, options: Any, model: Model, spec: ModelSpec, updates: int, seed: int):
+        self.options, self.model, self.spec, self.updates, self.seed = (
             options,
             model,
-            anatomy,
+            spec,
             updates,
             seed,
         )
@@ -123,9 +123,7 @@ class Method:
         the subnet keeps nothing.
         """
         return (
-            {}
-            if subnet is None
-            else dict.fromkeys(cost.branches_off(self.anatomy, subnet.keep), 0.0)
+            {} if subnet is None else dict.fromkeys(cost.branches_off(self.spec, subnet.keep), 0.0)
         )
 
     def loss(self, a_pass: Pass, output: Output, batch: Batch, teacher: Output | None) -> Tensor:
@@ -161,7 +159,7 @@ class Method:
 
     def results(self, averaged: dict[str, Tensor]) -> Results:
         """From the averaged weights that ship."""
-        return Results(blocks.rank_all(averaged, self.anatomy.units), [])
+        return Results(blocks.rank_all(averaged, self.spec.units), [])
 
 
 class Ranked(Method):
@@ -169,15 +167,15 @@ class Ranked(Method):
     anew.
     """
 
-    def __init__(self, options: Any, model: Model, anatomy: Anatomy, updates: int, seed: int):
-        super().__init__(options, model, anatomy, updates, seed)
+    def __init__(self, options: Any, model: Model, spec: ModelSpec, updates: int, seed: int):
+        super().__init__(options, model, spec, updates, seed)
         self.ranks: blocks.Ranks = {}
 
     def mask(self, subnet: Subnet | None, step: int) -> dict[str, Tensor]:
-        return {} if subnet is None else blocks.block_masks(self.ranks, self.anatomy, subnet.keep)
+        return {} if subnet is None else blocks.block_masks(self.ranks, self.spec, subnet.keep)
 
     def _refresh(self) -> None:
-        self.ranks = blocks.rank_all(dict(self.model.named_parameters()), self.anatomy.units)
+        self.ranks = blocks.rank_all(dict(self.model.named_parameters()), self.spec.units)
 
     def state(self) -> dict[str, Tensor]:
         return self.ranks
@@ -206,7 +204,7 @@ def training_tmacs(
     rates = [
         p.share
         * cost.macs_per_second(
-            method.anatomy, chosen.get(p.subnet.name, p.subnet).keep if p.subnet else None
+            method.spec, chosen.get(p.subnet.name, p.subnet).keep if p.subnet else None
         )
         for p in passes
     ]

@@ -26,7 +26,7 @@ from torch import Tensor
 from core import cost
 from core.methods import _pruned, base
 from core.models.base import Model
-from core.records import Anatomy, Unit, option
+from core.records import ModelSpec, PrunableMatrix, option
 from core.registry.cards import Display
 from core.sparsity import blocks, sensing
 
@@ -90,16 +90,16 @@ class Options:
 
 class Method(_pruned.Pruned):
     def __init__(
-        self, options: Options, model: Model, anatomy: Anatomy, updates: int, seed: int
+        self, options: Options, model: Model, spec: ModelSpec, updates: int, seed: int
     ) -> None:
-        super().__init__(options, model, anatomy, updates, seed)
+        super().__init__(options, model, spec, updates, seed)
         self.auxiliary: dict[str, Tensor] = {}  # {unit: Z [R, C]}
         self.metrics: dict[str, Tensor] = {}  # {unit: X'X [C, C]} of the update under way (R3)
         self.seen: dict[str, Tensor] = {}  # and of those before
         self.collecting = False
         self.sparsity_now = 0.0  # of the ramp, where the auxiliary variables were made last
         if options.reading == "outputs" and options.support == "csp":
-            for unit in anatomy.units:
+            for unit in spec.units:
                 model.get_submodule(unit.name).register_forward_pre_hook(self._collector(unit.name))
 
     def _collector(self, name: str) -> Callable[[torch.nn.Module, tuple[Tensor, ...]], None]:
@@ -136,7 +136,7 @@ class Method(_pruned.Pruned):
     def penalty(self, step: int) -> Tensor | None:
         if not self.pulling(step) or not self.auxiliary:
             return None
-        weights = {u.name: self.model.get_parameter(f"{u.name}.weight") for u in self.anatomy.units}
+        weights = {u.name: self.model.get_parameter(f"{u.name}.weight") for u in self.spec.units}
         magnitude = torch.stack([w.abs().sum() for w in weights.values()]).sum()
         distance = torch.stack(
             [(w - self.auxiliary[n]).square().sum() for n, w in weights.items()]
@@ -150,11 +150,11 @@ class Method(_pruned.Pruned):
             or self.options.support != "csp"
         ):
             return []
-        for unit in self.anatomy.units:
+        for unit in self.spec.units:
             if unit.name not in self.metrics:  # a process without speech in this update
                 device = self.model.get_parameter(f"{unit.name}.weight").device
                 self.metrics[unit.name] = torch.zeros(unit.columns, unit.columns, device=device)
-        return [self.metrics[unit.name] for unit in self.anatomy.units]
+        return [self.metrics[unit.name] for unit in self.spec.units]
 
     def after_step(self, step: int) -> None:
         if self._due(step):
@@ -172,9 +172,9 @@ class Method(_pruned.Pruned):
         """New auxiliary variables at the ramp's sparsity of now, and ranks that put their blocks
         first.
         """
-        keep = cost.uniform(self.anatomy, self.sparsity_now)
+        keep = cost.uniform(self.spec, self.sparsity_now)
         with torch.no_grad():
-            for index, unit in enumerate(self.anatomy.units):
+            for index, unit in enumerate(self.spec.units):
                 weight, kept = (
                     self.model.get_parameter(f"{unit.name}.weight").detach(),
                     cost.blocks_kept(unit, keep[unit.name]),
@@ -195,7 +195,7 @@ class Method(_pruned.Pruned):
                 weight = self.model.get_parameter(f"{name}.weight")
                 weight.copy_(torch.where(z != 0, z, weight))
 
-    def _rank(self, index: int, unit: Unit, weight: Tensor, kept: int) -> Tensor:
+    def _rank(self, index: int, unit: PrunableMatrix, weight: Tensor, kept: int) -> Tensor:
         scores = blocks.block_scores(weight, unit.block)
         if self.options.support == "csp" and kept < unit.blocks:
             z = sensing.auxiliary_variable(
@@ -215,7 +215,7 @@ class Method(_pruned.Pruned):
             self.auxiliary[unit.name] = weight.clone()
         return blocks.block_ranks(scores, unit.group)
 
-    def _metric(self, index: int, unit: Unit) -> Tensor | None:
+    def _metric(self, index: int, unit: PrunableMatrix) -> Tensor | None:
         if self.options.reading == "random":
             maker = torch.Generator().manual_seed(
                 1_000_003 * self.seed + index

@@ -34,9 +34,9 @@ class Options:
 
 class Method(base.Method):
     def plan(self, step: int) -> list[base.Pass]:
-        last = max(u.layer for u in self.anatomy.units)
+        last = max(u.layer for u in self.spec.units)
         rates = {
             u.branch: self.options.layer_dropout * (u.layer + 1) / (last + 1)
-            for u in self.anatomy.units
+            for u in self.spec.units
         }
         return [base.Pass("dense", drop_branches=rates if self.options.layer_dropout else {})]

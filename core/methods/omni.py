@@ -73,7 +73,7 @@ class Method(_sandwich.Sandwich):
         return options.left_out
 
     def smallest(self) -> dict[str, float]:
-        return cost.uniform(self.anatomy, self.options.sparsest)
+        return cost.uniform(self.spec, self.options.sparsest)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """A random subnet: some branches left out or none, then a mean sparsity and an own one for
@@ -82,19 +82,19 @@ class Method(_sandwich.Sandwich):
         sparsest at most (branches alone may go
         beyond it).
         """
-        o, branches = self.options, _depth.branches(self.anatomy)
+        o, branches = self.options, _depth.branches(self.spec)
         most = 0 if rng.random() < o.whole else int(o.left_out * len(branches))
         off = set(rng.permutation(branches)[: rng.integers(0, most + 1)])
         kept = sum(
-            u.parameters for u in self.anatomy.units if u.branch not in off
-        ) / cost.prunable_parameters(self.anatomy)
+            u.parameters for u in self.spec.units if u.branch not in off
+        ) / cost.prunable_parameters(self.spec)
         highest = max(0.0, 1.0 - (1.0 - o.sparsest) / max(kept, 1e-9))
         sparsities = rng.uniform(0.0, highest) + rng.uniform(
-            -o.spread, o.spread, len(self.anatomy.units)
+            -o.spread, o.spread, len(self.spec.units)
         )
         return {
             u.name: 0.0 if u.branch in off else 1.0 - float(s)
             for u, s in zip(
-                self.anatomy.units, sparsities.clip(0.0, min(0.99, highest + o.spread / 3))
+                self.spec.units, sparsities.clip(0.0, min(0.99, highest + o.spread / 3))
             )
         }

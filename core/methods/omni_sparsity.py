@@ -15,7 +15,7 @@ import numpy as np
 from core import cost
 from core.methods import _sandwich, base
 from core.models.base import Model
-from core.records import Anatomy, option
+from core.records import ModelSpec, option
 from core.registry.cards import Display
 
 VERSION = 1
@@ -83,9 +83,9 @@ class Options:
 
 class Method(_sandwich.Sandwich):
     def __init__(
-        self, options: Options, model: Model, anatomy: Anatomy, updates: int, seed: int
+        self, options: Options, model: Model, spec: ModelSpec, updates: int, seed: int
     ) -> None:
-        super().__init__(options, model, anatomy, updates, seed)
+        super().__init__(options, model, spec, updates, seed)
         if options.random_from > options.sparsest:
             raise ValueError(
                 f"method.random_from is {options.random_from}; it must lie between 0 and"
@@ -120,7 +120,7 @@ class Method(_sandwich.Sandwich):
         ]
 
     def smallest(self) -> dict[str, float]:
-        return cost.uniform(self.anatomy, self.options.sparsest)
+        return cost.uniform(self.spec, self.options.sparsest)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """A random subnet: one mean sparsity, then an independent one for every matrix around it
@@ -128,10 +128,10 @@ class Method(_sandwich.Sandwich):
         """
         o = self.options
         mean = rng.uniform(o.random_from, o.sparsest)
-        sparsities = mean + rng.uniform(-o.spread, o.spread, len(self.anatomy.units))
+        sparsities = mean + rng.uniform(-o.spread, o.spread, len(self.spec.units))
         return {
             u.name: 1.0 - float(s)
             for u, s in zip(
-                self.anatomy.units, sparsities.clip(0.0, o.sparsest + o.spread / 3).clip(max=0.99)
+                self.spec.units, sparsities.clip(0.0, o.sparsest + o.spread / 3).clip(max=0.99)
             )
         }

@@ -24,7 +24,7 @@ from core.methods import _depth, base
 from core.methods._components import Components
 from core.models import base as models
 from core.models.base import Model, Output
-from core.records import Anatomy, Origin, Recipe, Subnet, option
+from core.records import ModelSpec, Origin, Recipe, Subnet, option
 from core.registry.cards import Display
 
 VERSION = 1
@@ -80,7 +80,7 @@ class Method(_depth.Depth):
         base.need_outputs(recipe)
         sizes, changed = options.sizes, models.changed(recipe.model, outputs=len(options.sizes) + 1)
         model = models.build(changed, vocabulary)
-        components = Components(model.anatomy(), model.cuts())
+        components = Components(model.spec(), model.cuts())
         whole = torch.ones(len(components), dtype=torch.bool)
         # the parts of a branch cost the same
         alone = whole.diag()[[components.names.index(n) for n in components.firsts]]
@@ -96,10 +96,10 @@ class Method(_depth.Depth):
         return replace(recipe, model=changed)
 
     def __init__(
-        self, options: Options, model: Model, anatomy: Anatomy, updates: int, seed: int
+        self, options: Options, model: Model, spec: ModelSpec, updates: int, seed: int
     ) -> None:
-        super().__init__(options, model, anatomy, updates, seed)
-        self.components = Components(anatomy, model.cuts())
+        super().__init__(options, model, spec, updates, seed)
+        self.components = Components(spec, model.cuts())
         self.fixed, self.costs = self.components.costs(options.budget)
         count = len(self.components)
         noise = torch.randn(count, count, generator=torch.Generator().manual_seed(seed))
@@ -184,7 +184,7 @@ class Method(_depth.Depth):
             name,
             "",
             keep,
-            cost.sparsity_reached(self.anatomy, keep),
+            cost.sparsity_reached(self.spec, keep),
             head=index + 1,
             origin=Origin.TRAINED,
         )

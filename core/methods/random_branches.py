@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core.methods import _depth
 from core.models.base import Model
-from core.records import Anatomy, option
+from core.records import ModelSpec, option
 from core.registry.cards import Display
 
 VERSION = 1
@@ -48,9 +48,9 @@ class Options:
 
 class Method(_depth.Depth):
     def __init__(
-        self, options: Options, model: Model, anatomy: Anatomy, updates: int, seed: int
+        self, options: Options, model: Model, spec: ModelSpec, updates: int, seed: int
     ) -> None:
-        super().__init__(options, model, anatomy, updates, seed)
+        super().__init__(options, model, spec, updates, seed)
         order = np.random.Generator(np.random.Philox(key=[seed, 0])).permutation(len(self.branches))
         self.scores = torch.nn.Parameter(torch.from_numpy(order).float(), requires_grad=False)
 

@@ -48,11 +48,11 @@ class Method(base.Method):
         """
         reference = options.reference_width or models.options(recipe.model).width
         full = models.build(models.changed(recipe.model, width=reference), vocabulary)
-        anatomy = full.anatomy()
-        budget = cost.file_bytes(anatomy, cost.uniform(anatomy, options.same_bytes_as))
+        spec = full.spec()
+        budget = cost.file_bytes(spec, cost.uniform(spec, options.same_bytes_as))
         for width in filter(full.can_have_width, range(reference, 0, -full.width_step)):
             model = models.changed(recipe.model, width=width)
-            if cost.file_bytes(models.build(model, vocabulary).anatomy(), {}) <= budget:
+            if cost.file_bytes(models.build(model, vocabulary).spec(), {}) <= budget:
                 given = {**recipe.method.options, "reference_width": reference}
                 return replace(recipe, model=model, method=Choice(recipe.method.name, given))
         raise ValueError(

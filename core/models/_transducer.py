@@ -16,7 +16,7 @@ from core.data.batches import Batch
 from core.layers.predictor import BLANK
 from core.layers.subsampling import FACTOR
 from core.models.base import Model, Output
-from core.records import BLOCK, Fixed, Unit
+from core.records import BLOCK, FixedTensor, PrunableMatrix
 
 FRAME_MS = 40.0
 RATE = 1000 / FRAME_MS
@@ -98,9 +98,9 @@ class Transducer(Model):
 
     # what it is made of
 
-    def _records(self) -> tuple[list[Unit], list[Fixed]]:
-        """Units are all matrices of encoder, predictor and joiner; the joiner's stays whole where
-        the vocabulary is no multiple of 8.
+    def _records(self) -> tuple[list[PrunableMatrix], list[FixedTensor]]:
+        """Prunable are all matrices of encoder, predictor and joiner; the joiner's stays whole
+        where the vocabulary is no multiple of 8.
         Norms, biases and embeddings are never pruned. Work per second: the encoder runs at 25 Hz;
         the joiner once a frame, because
         decoders here say one token a frame at most; the predictor TOKENS_PER_SECOND times (greedy:
@@ -108,13 +108,13 @@ class Transducer(Model):
         four times).
         """
         units = [
-            Unit(n, *self._place(n), *m.weight.shape, rate=self._runs(n))
+            PrunableMatrix(n, *self._place(n), *m.weight.shape, rate=self._runs(n))
             for n, m in self.named_modules()
             if isinstance(m, nn.Linear) and m.out_features % BLOCK == 0
         ]
         prunable = {f"{u.name}.weight" for u in units}
         fixed = [
-            Fixed(
+            FixedTensor(
                 n,
                 p.numel(),
                 p.numel() * RATE * self._runs(n) if p.dim() > 1 and "embedding" not in n else 0.0,

@@ -1,4 +1,4 @@
-"""What every model offers the rest: a forward pass with gates and noise, a loss, an anatomy, and a
+"""What every model offers the rest: a forward pass with gates and noise, a loss, a spec, and a
 streaming step.
 
 Nobody asks a model for its name: what it can do, and which decoder reads its frames, it says
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from core.data.batches import Batch
 from core.layers.dropout import Noise
-from core.records import BLOCK, Anatomy, Choice
+from core.records import BLOCK, Choice, ModelSpec
 from core.registry import plugins
 from core.speech import chunks
 
@@ -124,7 +124,7 @@ class Model(nn.Module):
         """hidden [B, T, D] (the last, or a tap) -> log_probs [B, T, V]."""
         raise NotImplementedError
 
-    def anatomy(self) -> Anatomy:
+    def spec(self) -> ModelSpec:
         raise NotImplementedError
 
     def can_have_width(self, width: int) -> bool:

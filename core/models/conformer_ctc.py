@@ -21,7 +21,7 @@ from core.layers.dropout import Noise
 from core.layers.feed_forward import QUARTERS
 from core.layers.subsampling import HISTORY, Subsampling, out_lengths, with_history
 from core.models.base import Cut, Model, Output
-from core.records import BLOCK, Anatomy, Fixed, Unit, option
+from core.records import BLOCK, FixedTensor, ModelSpec, PrunableMatrix, option
 
 VERSION = 1
 FRAME_MS = 40.0
@@ -142,9 +142,9 @@ class ConformerCTC(Model):
             "cache_last_channel_len": (cached + x.shape[1]).clamp(max=LEFT),
         }
 
-    def anatomy(self) -> Anatomy:
-        """Units are all matrices inside the residual branches; front-end, norms, depthwise kernels,
-        biases and heads stay.
+    def spec(self) -> ModelSpec:
+        """Prunable are all matrices inside the residual branches; front-end, norms, depthwise
+        kernels, biases and heads stay.
         """
         units = []
         for name, module in self.named_modules():
@@ -152,22 +152,24 @@ class ConformerCTC(Model):
                 _, layer, branch, _ = name.split(".")
                 kind = branch.rstrip("_12").replace("_", "-")
                 units.append(
-                    Unit(name, kind, int(layer), f"blocks.{layer}.{branch}", *module.weight.shape)
+                    PrunableMatrix(
+                        name, kind, int(layer), f"blocks.{layer}.{branch}", *module.weight.shape
+                    )
                 )
         prunable = {f"{u.name}.weight" for u in units}
         rate = 1000 / FRAME_MS
         fixed = [
-            Fixed(n, p.numel(), self._macs(n, p, rate))
+            FixedTensor(n, p.numel(), self._macs(n, p, rate))
             for n, p in self.named_parameters()
             if n not in prunable
         ]
         # scores and weighted sum over the keys of a 320 ms chunk and its left context
         attention = 2 * (LEFT + 8) * self.options.width * rate
         fixed += [
-            Fixed(f"blocks.{i}.attention.products", 0, attention)
+            FixedTensor(f"blocks.{i}.attention.products", 0, attention)
             for i in range(self.options.blocks)
         ]
-        return Anatomy(
+        return ModelSpec(
             "conformer_ctc",
             FRAME_MS,
             FBANK_LOOKAHEAD_MS,

@@ -36,7 +36,7 @@ from core.models._transducer import (
     check_multiples,
 )
 from core.models.base import Output
-from core.records import BLOCK, Anatomy, Fixed, option
+from core.records import BLOCK, FixedTensor, ModelSpec, option
 
 VERSION = 1
 
@@ -185,7 +185,7 @@ class EmformerTransducer(Transducer):
 
     # what it is made of
 
-    def anatomy(self) -> Anatomy:
+    def spec(self) -> ModelSpec:
         """See Transducer; layers run (1 + R / S) times a frame, since right context is computed
         again.
         """
@@ -194,14 +194,14 @@ class EmformerTransducer(Transducer):
         segment, right = o.segment // FACTOR, o.right_context // FACTOR
         keys = emformer.reach(self.transcriber.transformer) * segment + segment + right
         fixed += [
-            Fixed(
+            FixedTensor(
                 f"{_LAYERS}.{i}.attention.products",
                 0,
                 2 * keys * o.width * RATE * (1 + right / segment),
             )
             for i in range(o.blocks)
         ]
-        return Anatomy(
+        return ModelSpec(
             "emformer_transducer",
             FRAME_MS,
             FBANK_LOOKAHEAD_MS + right * FRAME_MS,

@@ -35,7 +35,7 @@ from core.models._transducer import (
     check_multiples,
 )
 from core.models.base import Output
-from core.records import BLOCK, Anatomy, option
+from core.records import BLOCK, ModelSpec, option
 
 VERSION = 1
 
@@ -169,12 +169,12 @@ class LSTMTransducer(Transducer):
 
     # what it is made of
 
-    def anatomy(self) -> Anatomy:
+    def spec(self) -> ModelSpec:
         """See Transducer. No stretch of sound is seen again, so the left context is 0 ms: what came
         before is in the state.
         """
         units, fixed = self._records()
-        return Anatomy(
+        return ModelSpec(
             "lstm_transducer", FRAME_MS, FBANK_LOOKAHEAD_MS, 0.0, tuple(units), tuple(fixed)
         )
 

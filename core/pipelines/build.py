@@ -42,8 +42,8 @@ def build(resolved: ResolvedRecipe, vocabulary: int, updates: int) -> tuple[Mode
     torch.manual_seed(recipe.seed)
     model: Model = plugins.load("models", recipe.model.name).build(resolved.model, vocabulary)
     method = resolved.method_class
-    anatomy = cost.with_pattern(model.anatomy(), method.pattern(resolved.method))
-    return model, method(resolved.method, model, anatomy, updates, recipe.seed)
+    spec = cost.with_pattern(model.spec(), method.pattern(resolved.method))
+    return model, method(resolved.method, model, spec, updates, recipe.seed)
 
 
 def check_version(run_id: str, field: str) -> None:

@@ -16,7 +16,7 @@ from core.evaluation import provenance
 from core.evaluation.fitness import Fitness, some_of_each
 from core.pipelines import build as building, finish, search, train
 from core.pipelines.resolved import ResolvedRecipe
-from core.records import Anatomy, Origin, ProgressCallback, Recipe, Subnet, as_dict
+from core.records import ModelSpec, Origin, ProgressCallback, Recipe, Subnet, as_dict
 from core.registry import arm_records, comparison
 from core.registry.comparison import Arm, RecipeSet
 from core.reports import arms_page, claims_page
@@ -157,7 +157,7 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
     """{column of the page: size}: the arm's own, or uniform ones. A budget that no size fits into
     has none.
     """
-    anatomy = store.anatomy(folder)
+    spec = store.spec(folder)
     if arm.sizes:
         candidates = [
             s
@@ -168,21 +168,19 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
         for column, name in arm.sizes:
             if most := comparison.AT_MOST.fullmatch(name):
                 fits = [
-                    s
-                    for s in candidates
-                    if cost.file_bytes(anatomy, s.keep) <= 1e6 * float(most[1])
+                    s for s in candidates if cost.file_bytes(spec, s.keep) <= 1e6 * float(most[1])
                 ]
                 if fits:
-                    sizes[column] = max(fits, key=lambda s: cost.file_bytes(anatomy, s.keep))
+                    sizes[column] = max(fits, key=lambda s: cost.file_bytes(spec, s.keep))
             else:
                 sizes[column] = store.subnet(folder, name)
         return sizes
     keeps = {
-        c: cost.uniform(anatomy, s)
+        c: cost.uniform(spec, s)
         for c, s in zip(recipe_set.columns(arm), recipe_set.measure.sparsities)
     }
     return {
-        c: Subnet("uniform", folder.name, k, cost.sparsity_reached(anatomy, k))
+        c: Subnet("uniform", folder.name, k, cost.sparsity_reached(spec, k))
         for c, k in keeps.items()
     }
 
@@ -210,11 +208,11 @@ def _search(
     }
 
 
-def _branches(anatomy: Anatomy, subnet: Subnet) -> dict[str, list[int]]:
+def _branches(spec: ModelSpec, subnet: Subnet) -> dict[str, list[int]]:
     """{kind: [branches that the size runs, branches of the network]}."""
     kinds, off = (
-        {u.branch: u.kind for u in anatomy.units if u.branch},
-        cost.branches_off(anatomy, subnet.keep),
+        {u.branch: u.kind for u in spec.units if u.branch},
+        cost.branches_off(spec, subnet.keep),
     )
     return {
         kind: [
@@ -244,7 +242,7 @@ def _record(
     finished = run_files.read_json(folder / paths.FINISHED)
     rows = history.metrics(folder)
     chunk_ms = built.evaluation.chunk_ms
-    anatomy = store.anatomy(folder)
+    spec = store.spec(folder)
     fitness = Fitness(
         folder,
         prepared,
@@ -257,11 +255,11 @@ def _record(
     sizes = {
         column: {
             "sparsity": subnet.sparsity,
-            "parameters": cost.nonzero_parameters(anatomy, subnet.keep),
-            "file_bytes": cost.file_bytes(anatomy, subnet.keep),
-            "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
-            "branches": _branches(anatomy, subnet),
-            "left_out": sorted(cost.branches_off(anatomy, subnet.keep)),
+            "parameters": cost.nonzero_parameters(spec, subnet.keep),
+            "file_bytes": cost.file_bytes(spec, subnet.keep),
+            "mmacs_per_second": cost.macs_per_second(spec, subnet.keep) / 1e6,
+            "branches": _branches(spec, subnet),
+            "left_out": sorted(cost.branches_off(spec, subnet.keep)),
             **_sums(fitness.by_speaker(subnet.keep, subnet.head)),
         }
         for column, subnet in _sizes(recipe_set, arm, folder).items()

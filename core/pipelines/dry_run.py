@@ -105,8 +105,8 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     share = 1.0 if on_gpu else min(1.0, got[times.index(step)])
     whole *= step
     return {
-        "parameters": cost.parameters(method.anatomy),
-        "prunable": cost.prunable_parameters(method.anatomy),
+        "parameters": cost.parameters(method.spec),
+        "prunable": cost.prunable_parameters(method.spec),
         "passes": passes,
         "utterance_s": utterance_s,
         "seconds_per_update": step,
@@ -133,7 +133,7 @@ def average(method: Method, updates: int, of: Callable[[Method, int], float]) ->
 def macs(method: Method, step: int) -> float:
     """Executed multiply-accumulates of an update's passes, per second of speech."""
     return sum(
-        p.share * cost.macs_per_second(method.anatomy, p.subnet.keep if p.subnet else None)
+        p.share * cost.macs_per_second(method.spec, p.subnet.keep if p.subnet else None)
         for p in method.plan(step)
     )
 

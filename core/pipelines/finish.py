@@ -16,7 +16,7 @@ from core.methods import base as methods
 from core.methods.base import Method
 from core.pipelines import build as building
 from core.pipelines.resolved import ResolvedRecipe
-from core.records import Anatomy, Recipe, Subnet
+from core.records import ModelSpec, Recipe, Subnet
 from core.sparsity import blocks
 from core.storage import store
 from core.training import checkpoints
@@ -49,12 +49,12 @@ def finish(trainer: Trainer, folder: Path, resolved: ResolvedRecipe, facts: dict
     # ranks must order the weights that ship
     trainer.averaged = {n: t.float() for n, t in half.items()}
     results = trainer.write_ranks(None)
-    method, anatomy = trainer.method, trainer.method.anatomy
+    method, spec = trainer.method, trainer.method.spec
     if not method.nested and results.subnets:  # one size was trained: what it prunes is not kept
-        masks = blocks.block_masks(results.ranks, anatomy, results.subnets[0].keep)
+        masks = blocks.block_masks(results.ranks, spec, results.subnets[0].keep)
         half = blocks.masked(half, {n: m.cpu() for n, m in masks.items()})
     writing.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
-    sha, pattern = store.ranks_sha256(folder), cost.pattern_of(anatomy)
+    sha, pattern = store.ranks_sha256(folder), cost.pattern_of(spec)
     for subnet in _sizes(method, results.subnets, resolved.sparsest):
         stored = replace(subnet, run=folder.name, pattern=pattern, ranks_sha256=sha)
         store.save_subnet(folder, stored)
@@ -76,11 +76,11 @@ def _sizes(method: Method, trained: list[Subnet], sparsest: float) -> list[Subne
     be chosen.
     """
     if method.nested:
-        trained = trained + [_uniform(method.anatomy, s) for s in LADDER if s <= sparsest]
-    return trained or [_uniform(method.anatomy, 0.0)]
+        trained = trained + [_uniform(method.spec, s) for s in LADDER if s <= sparsest]
+    return trained or [_uniform(method.spec, 0.0)]
 
 
-def _uniform(anatomy: Anatomy, sparsity: float) -> Subnet:
-    keep = cost.uniform(anatomy, sparsity)
+def _uniform(spec: ModelSpec, sparsity: float) -> Subnet:
+    keep = cost.uniform(spec, sparsity)
     name = "dense" if sparsity == 0 else f"u{100 * sparsity:.0f}"
-    return Subnet(name, "", keep, cost.sparsity_reached(anatomy, keep))
+    return Subnet(name, "", keep, cost.sparsity_reached(spec, keep))

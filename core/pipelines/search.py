@@ -54,7 +54,7 @@ def search(
     """
     folder = store.run_folder(run_id)
     resolved = ResolvedRecipe(store.recipe(folder))
-    anatomy, sha = store.anatomy(folder), store.ranks_sha256(folder)
+    spec, sha = store.spec(folder), store.ranks_sha256(folder)
     options = search_options(resolved)
     building.check_version(run_id, "run")
     fitness = Fitness(
@@ -66,13 +66,13 @@ def search(
         options.seed,
     )
     weights = {n: t.cpu().numpy() for n, t in fitness.weights.items()}
-    norms = allocation.block_norms(weights, anatomy)
+    norms = allocation.block_norms(weights, spec)
     many = spread(fitness) if spread else None
-    subnets = allocation.baselines(anatomy, options.sparsities, norms, folder.name, sha)
+    subnets = allocation.baselines(spec, options.sparsities, norms, folder.name, sha)
     for method in methods:
         # searched again they would differ in a block and hide what was measured
         subnets += _shipped(run_id, method, options) or ladders.run_ladder(
-            anatomy,
+            spec,
             options,
             fitness.loss,
             rerank=fitness.wer,

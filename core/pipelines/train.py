@@ -18,7 +18,7 @@ from core.models.base import Model
 from core.pipelines import build as building, finish as finishing
 from core.pipelines.resolved import ResolvedRecipe
 from core.pipelines.speech import prepared_now
-from core.records import Anatomy, ProgressCallback, Recipe, as_dict
+from core.records import ModelSpec, ProgressCallback, Recipe, as_dict
 from core.registry import recipes
 from core.storage import remote, store
 from core.training import checkpoints
@@ -73,9 +73,7 @@ def train(
         return folder
     begun(run_id)
     model, method = building.build(built, prepared.tokenizer.size, resolved.training.updates)
-    _together(
-        group, lambda: _begin(folder, built.recipe, prepared, method.anatomy, together, group)
-    )
+    _together(group, lambda: _begin(folder, built.recipe, prepared, method.spec, together, group))
     with _held(folder, group):
         if not _finished(folder, group):  # another process may have been just ready
             _train(folder, built, prepared, model, method, progress, group)
@@ -123,7 +121,7 @@ def _begin(
     folder: Path,
     recipe: Recipe,
     prepared: Prepared,
-    anatomy: Anatomy,
+    spec: ModelSpec,
     together: str = "",
     group: Group | None = None,
 ) -> None:
@@ -136,7 +134,7 @@ def _begin(
     if together:
         writing.write_bytes(folder / paths.TOGETHER, together.encode())
     writing.write_json(folder / paths.RECIPE, as_dict(recipe))
-    writing.write_json(folder / paths.UNITS, as_dict(anatomy))
+    writing.write_json(folder / paths.UNITS, as_dict(spec))
     for name in (paths.TOKENS, paths.BPE, paths.FEATURE_STATISTICS):
         if (prepared.folder / name).exists():
             shutil.copyfile(prepared.folder / name, folder / name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core import cost, paths
-from core.records import Anatomy, Report
+from core.records import ModelSpec, Report
 from core.registry import catalog
 from core.reports import card_training, comparisons, tables
 from core.storage import run_files, store
@@ -62,7 +62,7 @@ def text(folder: Path, stages: list[dict[str, Any]]) -> str:
 
 
 def _what(folder: Path, reports: list[Report]) -> str:
-    recipe, anatomy = store.recipe(folder), store.anatomy(folder)
+    recipe, spec = store.recipe(folder), store.spec(folder)
     sizes = [r.file_bytes for r in reports]
     measured = len({r.subnet for r in reports})
     span = (
@@ -75,12 +75,10 @@ def _what(folder: Path, reports: list[Report]) -> str:
     )
     keeps = [store.subnet(folder, name).keep for name in {r.subnet for r in reports}]
     shallower, zeros = (
-        any(cost.branches_off(anatomy, k) for k in keeps),
+        any(cost.branches_off(spec, k) for k in keeps),
         any(0 < share < 1 for k in keeps for share in k.values()),
     )
-    parts = ", ".join(
-        f"{kind}s" for kind in dict.fromkeys(u.kind for u in anatomy.units if u.branch)
-    )
+    parts = ", ".join(f"{kind}s" for kind in dict.fromkeys(u.kind for u in spec.units if u.branch))
     kind = catalog.card("methods", recipe.method.name).display.sentence or (
         (BOTH if zeros else SHALLOWER).format(parts=parts) if shallower else NESTED
     )
@@ -89,17 +87,17 @@ def _what(folder: Path, reports: list[Report]) -> str:
         f" transcribes what"
         f" is said while it is said. {kind} {span[0].upper()}{span[1:]} below; a size is the file"
         f" that a user downloads.\n\nRun `{folder.name}`. Model `{recipe.model.name}`, method"
-        f" `{recipe.method.name}`: {cost.parameters(anatomy) / 1e6:.2f} million parameters,"
-        f" {tables.percent(cost.prunable_parameters(anatomy) / cost.parameters(anatomy))} of them"
-        f" prunable; one output every {anatomy.frame_ms:g} ms. Never pruned:"
-        f" {_never_pruned(anatomy)}."
+        f" `{recipe.method.name}`: {cost.parameters(spec) / 1e6:.2f} million parameters,"
+        f" {tables.percent(cost.prunable_parameters(spec) / cost.parameters(spec))} of them"
+        f" prunable; one output every {spec.frame_ms:g} ms. Never pruned:"
+        f" {_never_pruned(spec)}."
     )
 
 
-def _never_pruned(anatomy: Anatomy) -> str:
+def _never_pruned(spec: ModelSpec) -> str:
     """Kinds of tensors that no mask touches, with their parameters, the largest first."""
     kinds: dict[str, int] = {}
-    for tensor in anatomy.fixed:
+    for tensor in spec.fixed:
         parts = [p for p in tensor.name.split(".") if not p.isdigit()]
         kind = (
             "normalizations"

@@ -191,15 +191,15 @@ def _lighten(target: Path) -> None:
     model), the ranks, for the weights tell them, zeros coming last; and of an individually pruned
     model its zeros.
     """
-    anatomy, sizes, ranks = store.anatomy(target), store.subnets(target), paths.ranks_file(target)
+    spec, sizes, ranks = store.spec(target), store.subnets(target), paths.ranks_file(target)
     cuts = [
         set(kept) - {0, unit.blocks}
-        for unit, *kept in zip(anatomy.units, *(cost.counts(anatomy, size.keep) for size in sizes))
+        for unit, *kept in zip(spec.units, *(cost.counts(spec, size.keep) for size in sizes))
     ]
     if (
         not (ranks.is_file() and sizes)
         or any(len(places) > 1 for places in cuts)
-        or any(unit.group for unit in anatomy.units)
+        or any(unit.group for unit in spec.units)
     ):
         return
     stored = ranks.read_bytes()

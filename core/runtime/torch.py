@@ -94,7 +94,7 @@ def _build(
     module = plugins.load("models", name)
     model = module.build(plugins.make_options(module.Options, options, "model"), vocabulary)
     off = cost.branches_off(
-        cost.with_pattern(model.anatomy(), metadata["subnet"]["pattern"]),
+        cost.with_pattern(model.spec(), metadata["subnet"]["pattern"]),
         metadata["subnet"]["keep"],
     )
     unused = {

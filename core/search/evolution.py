@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.records import Anatomy, option
+from core.records import ModelSpec, option
 from core.search.allocation import Keep
 from core.search.space import Space
 
@@ -88,16 +88,16 @@ class Search:
 
     def __init__(
         self,
-        anatomy: Anatomy,
+        spec: ModelSpec,
         budgets: Sequence[int],
         options: Options,
         starts: Sequence[Keep] = (),
         left_out: float = 0.0,
     ):
-        self.anatomy, self.o = anatomy, options
+        self.spec, self.o = spec, options
         self.budgets = sorted(budgets, reverse=True)
         self.rng = np.random.default_rng(options.seed)
-        self.space = Space(anatomy, options, left_out, self.rng)
+        self.space = Space(spec, options, left_out, self.rng)
         self.proposed = self.measured = 0
         self.seen: set[tuple[float, ...]] = set()
         self.front: list[list[tuple[float, list[float]]]] = [

@@ -14,7 +14,7 @@ import numpy as np
 
 from core import cost
 from core.common import writing
-from core.records import Anatomy, Interrupted, Origin, ProgressCallback, Subnet
+from core.records import Interrupted, ModelSpec, Origin, ProgressCallback, Subnet
 from core.search.allocation import (
     Keep,
     budgets_of,
@@ -29,7 +29,7 @@ STEEPNESS = (4.0, 8.0, 16.0)  # of the allocations by harm that the search start
 
 
 def run_ladder(
-    anatomy: Anatomy,
+    spec: ModelSpec,
     options: Options,
     fitness: Callable[[Keep], float],
     *,
@@ -54,9 +54,9 @@ def run_ladder(
     stop, and ValueError when a budget cannot be reached.
     """
     ladder = _Ladder(
-        anatomy,
+        spec,
         options,
-        budgets_of(anatomy, sorted(options.sparsities)),
+        budgets_of(spec, sorted(options.sparsities)),
         many or (lambda keeps: [fitness(keep) for keep in keeps]),
         progress,
         state_path,
@@ -70,7 +70,7 @@ def run_ladder(
     ladder.explore()
     origin = Origin.RANDOM if method == "random" else Origin.SEARCHED
     subnets = [
-        subnet_of(anatomy, ladder.best(b, sparsity, rerank), sparsity, run, ranks_sha256, origin)
+        subnet_of(spec, ladder.best(b, sparsity, rerank), sparsity, run, ranks_sha256, origin)
         for b, sparsity in enumerate(sorted(options.sparsities))
     ]
     ladder.save()  # the last comparison is part of what choosing took
@@ -82,7 +82,7 @@ class _Ladder:
 
     def __init__(
         self,
-        anatomy: Anatomy,
+        spec: ModelSpec,
         options: Options,
         budgets: list[int],
         many: Callable[[list[Keep]], list[float]],
@@ -90,7 +90,7 @@ class _Ladder:
         state_path: Path | None,
         left_out: float,
     ):
-        self.anatomy, self.options, self.budgets = anatomy, options, budgets
+        self.spec, self.options, self.budgets = spec, options, budgets
         self.many, self.progress, self.state_path = many, progress, state_path
         self.left_out = left_out
         self.began, self.saved = time.monotonic(), _saved(state_path)
@@ -103,14 +103,14 @@ class _Ladder:
         """How much every matrix matters, where the options want to know and there is room for it.
         As many measurements in all as random search has: these count.
         """
-        room = 4 * (len(self.anatomy.units) + 1) <= self.options.evaluations
+        room = 4 * (len(self.spec.units) + 1) <= self.options.evaluations
         if not (self.options.probe and room):
             return
         if "search" in self.saved:
             self.harm = self.saved.get("harm", {})
         else:
             self.harm = _harm(
-                self.anatomy,
+                self.spec,
                 self.budgets[len(self.budgets) // 2],
                 self.many,
                 len(self.budgets),
@@ -118,26 +118,26 @@ class _Ladder:
                 self.options.minutes / 3,
             )
         if self.harm and not self.macs:
-            self.macs = (len(self.harm) + 1) * cost.macs_per_second(self.anatomy)
+            self.macs = (len(self.harm) + 1) * cost.macs_per_second(self.spec)
 
     def prepare(self, search: type[Search], norms: dict[str, np.ndarray] | None = None) -> None:
         """The search at its starts, or where it was."""
         starts = [] if search is RandomSearch else self._starts(norms)
-        self.search = search(self.anatomy, self.budgets, self.options, starts, self.left_out)
+        self.search = search(self.spec, self.budgets, self.options, starts, self.left_out)
         self.search.measured = len(self.harm) + 1 if self.harm else 0
         self.began -= _load(self.search, self.saved)
 
     def _starts(self, norms: dict[str, np.ndarray] | None) -> list[Keep]:
-        anatomy, budgets, harm = self.anatomy, self.budgets, self.harm
-        starts = [uniform_at(anatomy, b) for b in budgets]
+        spec, budgets, harm = self.spec, self.budgets, self.harm
+        starts = [uniform_at(spec, b) for b in budgets]
         if norms is not None:
-            starts += [global_magnitude(norms, anatomy, b) for b in budgets]
+            starts += [global_magnitude(norms, spec, b) for b in budgets]
         if harm:
-            starts += [by_harm(harm, anatomy, b, c) for b in budgets for c in STEEPNESS]
+            starts += [by_harm(harm, spec, b, c) for b in budgets for c in STEEPNESS]
             starts += [
                 keep
                 for b in budgets
-                for keep in _shallower(anatomy, harm, uniform_at(anatomy, b), self.left_out)
+                for keep in _shallower(spec, harm, uniform_at(spec, b), self.left_out)
             ]
         return starts
 
@@ -152,7 +152,7 @@ class _Ladder:
                 raise Interrupted(f"stopped after {search.measured} of {allowed} candidates")
             keeps = search.ask(min(len(self.budgets), allowed - search.measured))
             search.tell(list(zip(keeps, self.many(keeps), strict=True)))
-            self.macs += sum(cost.macs_per_second(self.anatomy, keep) for keep in keeps)
+            self.macs += sum(cost.macs_per_second(self.spec, keep) for keep in keeps)
             self.save()
 
     def best(self, b: int, sparsity: float, rerank: Callable[[Keep], float] | None) -> Keep:
@@ -171,7 +171,7 @@ class _Ladder:
         if not self.progress(1.0, text, None):
             raise Interrupted("stopped before the last comparison by WER; the candidates are kept")
         candidates.sort(key=rerank)
-        self.macs += sum(cost.macs_per_second(self.anatomy, keep) for keep in candidates)
+        self.macs += sum(cost.macs_per_second(self.spec, keep) for keep in candidates)
         return candidates[0]
 
     @property
@@ -202,7 +202,7 @@ def _progress_text(search: Search, options: Options) -> str:
 
 
 def _harm(
-    anatomy: Anatomy,
+    spec: ModelSpec,
     budget: int,
     many: Callable[[list[Keep]], list[float]],
     at_once: int,
@@ -212,33 +212,33 @@ def _harm(
     """{unit: rise of the loss when it alone keeps half as much} at the uniform size of a budget; {}
     where that takes over `minutes`.
     """
-    uniform, until = uniform_at(anatomy, budget), time.monotonic() + 60 * minutes
+    uniform, until = uniform_at(spec, budget), time.monotonic() + 60 * minutes
     before, harm = many([uniform])[0], dict[str, float]()
-    for i in range(0, len(anatomy.units), at_once):
+    for i in range(0, len(spec.units), at_once):
         if time.monotonic() > until:
             return {}
-        if not progress(0.0, f"how much every matrix matters: {i} of {len(anatomy.units)}", None):
+        if not progress(0.0, f"how much every matrix matters: {i} of {len(spec.units)}", None):
             raise Interrupted(
                 "stopped while measuring how much every matrix matters; that begins anew"
             )
-        some = anatomy.units[i : i + at_once]
+        some = spec.units[i : i + at_once]
         losses = many([uniform | {unit.name: 0.5 * uniform[unit.name]} for unit in some])
         harm |= {unit.name: loss - before for unit, loss in zip(some, losses, strict=True)}
     return harm
 
 
-def _shallower(anatomy: Anatomy, harm: dict[str, float], keep: Keep, left_out: float) -> list[Keep]:
+def _shallower(spec: ModelSpec, harm: dict[str, float], keep: Keep, left_out: float) -> list[Keep]:
     """`keep` without the branches whose matrices matter least, a quarter, half and all of those
     that may go.
     """
     branches: dict[str, float] = {}
-    for unit in anatomy.units:
+    for unit in spec.units:
         if unit.branch:
             branches[unit.branch] = branches.get(unit.branch, 0.0) + harm[unit.name]
     most, least = int(left_out * len(branches)), sorted(branches, key=branches.__getitem__)
     counts = sorted({round(most * share) for share in (0.25, 0.5, 1.0)} - {0})
     return [
-        {u.name: 0.0 if u.branch in least[:count] else keep[u.name] for u in anatomy.units}
+        {u.name: 0.0 if u.branch in least[:count] else keep[u.name] for u in spec.units}
         for count in counts
     ]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from core import cost
-from core.records import Anatomy
+from core.records import ModelSpec
 from core.search.allocation import Keep
 
 STEPS = 200  # single moves towards the window before a draw is given up
@@ -22,15 +22,15 @@ class Space:
     """
 
     def __init__(
-        self, anatomy: Anatomy, options: Any, left_out: float, rng: np.random.Generator
+        self, spec: ModelSpec, options: Any, left_out: float, rng: np.random.Generator
     ) -> None:
-        self.anatomy, self.o, self.rng = anatomy, options, rng
-        owner = [u.name if options.group == "unit" else u.branch or u.name for u in anatomy.units]
+        self.spec, self.o, self.rng = spec, options, rng
+        owner = [u.name if options.group == "unit" else u.branch or u.name for u in spec.units]
         names = list(dict.fromkeys(owner))
         self.group_of = [names.index(n) for n in owner]
         self.groups = len(names)
         branches: dict[str, set[int]] = {}
-        for unit, group in zip(anatomy.units, self.group_of):
+        for unit, group in zip(spec.units, self.group_of):
             if unit.branch:
                 branches.setdefault(unit.branch, set()).add(group)
         self.branches = [
@@ -137,21 +137,21 @@ class Space:
         return values
 
     def file_bytes(self, values: list[float]) -> int:
-        return cost.file_bytes(self.anatomy, self.to_keep(values))
+        return cost.file_bytes(self.spec, self.to_keep(values))
 
     def inside(self, values: list[float], target: int) -> bool:
         return abs(self.file_bytes(values) / target - 1) <= self.o.window
 
     def to_keep(self, values: list[float]) -> Keep:
-        return {u.name: values[g] for u, g in zip(self.anatomy.units, self.group_of)}
+        return {u.name: values[g] for u, g in zip(self.spec.units, self.group_of)}
 
     def from_keep(self, keep: Keep) -> list[float]:
         """A group's share is its matrices' mean, weighted by parameters."""
         sums = np.zeros((2, self.groups))
-        for unit, g in zip(self.anatomy.units, self.group_of):
+        for unit, g in zip(self.spec.units, self.group_of):
             sums[:, g] += unit.parameters * keep.get(unit.name, 1.0), unit.parameters
         single = np.bincount(self.group_of, minlength=self.groups) == 1
         exact = {
-            g: keep.get(u.name, 1.0) for u, g in zip(self.anatomy.units, self.group_of) if single[g]
+            g: keep.get(u.name, 1.0) for u, g in zip(self.spec.units, self.group_of) if single[g]
         }
         return [float(exact.get(g, round(sums[0, g] / sums[1, g], 9))) for g in range(self.groups)]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from core import cost
-from core.records import Anatomy, Unit
+from core.records import ModelSpec, PrunableMatrix
 
 Ranks = dict[str, Tensor]  # {unit name: int32 [R/b, C]}
 
@@ -44,7 +44,7 @@ def block_ranks(scores: Tensor, group: int = 0) -> Tensor:
     return ranks.view(scores.shape)
 
 
-def rank_all(weights: Mapping[str, Tensor], units: tuple[Unit, ...]) -> Ranks:
+def rank_all(weights: Mapping[str, Tensor], units: tuple[PrunableMatrix, ...]) -> Ranks:
     """Ranks of every unit from `weights` {parameter name: tensor}."""
     return {
         u.name: block_ranks(block_scores(weights[f"{u.name}.weight"], u.block), u.group)
@@ -52,10 +52,10 @@ def rank_all(weights: Mapping[str, Tensor], units: tuple[Unit, ...]) -> Ranks:
     }
 
 
-def block_masks(ranks: Ranks, anatomy: Anatomy, keep: dict[str, float]) -> dict[str, Tensor]:
+def block_masks(ranks: Ranks, spec: ModelSpec, keep: dict[str, float]) -> dict[str, Tensor]:
     """{parameter name: bool [R/b, 1, C]} for every unit that `keep` does not keep whole."""
     masks = {}
-    for unit in anatomy.units:
+    for unit in spec.units:
         kept = cost.blocks_kept(unit, keep.get(unit.name, 1.0))
         if kept < unit.blocks:
             masks[f"{unit.name}.weight"] = (ranks[unit.name] < kept).unsqueeze(1)
@@ -84,7 +84,7 @@ class _Rounded(torch.autograd.Function):
         return gradient if ctx.mask is None else multiply(gradient, ctx.mask), None, None
 
 
-def rounded(weights: Mapping[str, Tensor], units: tuple[Unit, ...]) -> dict[str, Tensor]:
+def rounded(weights: Mapping[str, Tensor], units: tuple[PrunableMatrix, ...]) -> dict[str, Tensor]:
     """Copies of all units' weights in bf16, for masked()."""
     return {n: weights[n].detach().to(torch.bfloat16) for n in (f"{u.name}.weight" for u in units)}
 

@@ -13,11 +13,11 @@ import math
 import torch
 from torch import Tensor
 
-from core.records import Unit
+from core.records import PrunableMatrix
 from core.sparsity import blocks
 
 
-def shrink(weight: Tensor, unit: Unit, kept: int) -> Tensor:
+def shrink(weight: Tensor, unit: PrunableMatrix, kept: int) -> Tensor:
     """Soft threshold of blocks: `weight` [R, C] with at most `kept` blocks left, each shortened by
     the norm of the largest that fell.
 
@@ -51,7 +51,7 @@ def largest_eigenvalue(metric: Tensor, steps: int = 20) -> float:
 
 def auxiliary_variable(
     weight: Tensor,
-    unit: Unit,
+    unit: PrunableMatrix,
     kept: int,
     metric: Tensor | None,
     start: Tensor | None = None,
@@ -81,7 +81,12 @@ def auxiliary_variable(
 
 
 def _fista(
-    weight: Tensor, unit: Unit, kept: int, metric: Tensor, start: Tensor | None, steps: int
+    weight: Tensor,
+    unit: PrunableMatrix,
+    kept: int,
+    metric: Tensor,
+    start: Tensor | None,
+    steps: int,
 ) -> Tensor:
     eta = 1.0 / largest_eigenvalue(metric)
     z = ahead = weight if start is None else start

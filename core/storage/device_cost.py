@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core import cost
-from core.records import Anatomy, option
+from core.records import ModelSpec, option
 
 MOST = 1e9  # of any number
 CLOSE = 1.1  # how far outside the measured subnets' work a prediction goes
@@ -27,13 +27,13 @@ class Work:
     mmacs_nonzero: float = option(0.0, "those of them that meet a kept weight", low=1e-6, high=MOST)
 
 
-def work(anatomy: Anatomy, keep: dict[str, float]) -> Work:
+def work(spec: ModelSpec, keep: dict[str, float]) -> Work:
     """What a subnet with these shares kept computes."""
-    off = cost.branches_off(anatomy, keep)
+    off = cost.branches_off(spec, keep)
     return Work(
-        branches=len({u.branch for u in anatomy.units if u.branch} - off),
-        mmacs=cost.macs_per_second(anatomy, keep) / 1e6,
-        mmacs_nonzero=cost.macs_nonzero_per_second(anatomy, keep) / 1e6,
+        branches=len({u.branch for u in spec.units if u.branch} - off),
+        mmacs=cost.macs_per_second(spec, keep) / 1e6,
+        mmacs_nonzero=cost.macs_nonzero_per_second(spec, keep) / 1e6,
     )
 
 

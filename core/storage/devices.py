@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from core import cost, paths
 from core.common.writing import in_words
-from core.records import Anatomy, option
+from core.records import ModelSpec, option
 from core.registry import plugins
 from core.storage.device_cost import MOST, CostModel, Estimate, Work, work
 
@@ -108,7 +108,7 @@ class Profile:
         return [t for t in self.timings if t.arm == arm]
 
     def estimate(
-        self, arm: Arm, sha256: str, anatomy: Anatomy, keep: dict[str, float]
+        self, arm: Arm, sha256: str, spec: ModelSpec, keep: dict[str, float]
     ) -> Estimate | None:
         """A subnet, whose packed file has this SHA-256: measured, or predicted from those that
         were; None where neither is possible.
@@ -116,10 +116,10 @@ class Profile:
         for t in self.of(arm):
             if self.shape(t.subnet).packed_sha256 == sha256:
                 return Estimate(t.ms, t.rss_mb, True, t.ms_p95, t.load_ms)
-        blocks = arm.engine != "sparse" or cost.pattern_of(anatomy) == PATTERN
-        if anatomy.model != self.shapes[0].model or not blocks or len(self.of(arm)) < FEWEST:
+        blocks = arm.engine != "sparse" or cost.pattern_of(spec) == PATTERN
+        if spec.model != self.shapes[0].model or not blocks or len(self.of(arm)) < FEWEST:
             return None
-        return self._model(arm).estimate(work(anatomy, keep))
+        return self._model(arm).estimate(work(spec, keep))
 
     def held_out(self, arm: Arm) -> float | None:
         """Median relative error of ms, each measured subnet predicted from the others; None where

@@ -24,7 +24,7 @@ from safetensors.numpy import load as load_tensors, save as save_tensors
 
 from core import cost, paths
 from core.common import writing
-from core.records import BLOCK, Anatomy, Subnet, Unit, as_dict
+from core.records import BLOCK, ModelSpec, PrunableMatrix, Subnet, as_dict
 from core.storage import block_arrays, checksums, run_files, store
 
 FORMAT = "supernet-1"
@@ -62,7 +62,7 @@ def weights(run: str | Path) -> dict[str, np.ndarray]:
         )
     except BROKEN as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
-    for unit in store.anatomy(folder).units:
+    for unit in store.spec(folder).units:
         name = unit.name + ".weight"
         if name not in values:
             raise ValueError(f"{path} lacks {name!r}, which {paths.UNITS} names")
@@ -87,7 +87,7 @@ def ranks(run: str | Path, known: dict[str, np.ndarray] | None = None) -> dict[s
         u.name: block_arrays.ranks_by_size(
             values[u.name + ".weight"].reshape(u.rows, u.columns), u.block
         )
-        for u in store.anatomy(folder).units
+        for u in store.spec(folder).units
     }
 
 
@@ -115,18 +115,18 @@ def _read(run_folder: Path, name: str) -> bytes:
 
 
 def _metadata(
-    run_folder: Path, subnet: Subnet, anatomy: Anatomy, shapes: dict[str, list[int]]
+    run_folder: Path, subnet: Subnet, spec: ModelSpec, shapes: dict[str, list[int]]
 ) -> dict:
     recipe = store.recipe(run_folder)
     statistics = json.loads(_read(run_folder, paths.FEATURE_STATISTICS))
-    kept = cost.counts(anatomy, subnet.keep)
+    kept = cost.counts(spec, subnet.keep)
     return {
         "format": FORMAT,
         "run": run_folder.name,
         "method": recipe.method.name,
         "model": as_dict(recipe.model),
-        "anatomy": {n: v for n, v in as_dict(anatomy).items() if n not in ("units", "fixed")},
-        "units": {u.name: [u.rows, u.columns, k] for u, k in zip(anatomy.units, kept)},
+        "anatomy": {n: v for n, v in as_dict(spec).items() if n not in ("units", "fixed")},
+        "units": {u.name: [u.rows, u.columns, k] for u, k in zip(spec.units, kept)},
         "subnet": {n: v for n, v in as_dict(subnet).items() if n != "keep"},
         "tokens": _read(run_folder, paths.TOKENS).decode("utf-8"),
         "features": recipe.features,
@@ -134,19 +134,19 @@ def _metadata(
         "normaliser": statistics.get("normaliser", NORMALIZER),
         "seed": recipe.seed,
         "shapes": shapes,
-        **({"block": block} if (block := anatomy.units[0].block) != BLOCK else {}),
+        **({"block": block} if (block := spec.units[0].block) != BLOCK else {}),
     }
 
 
 def pack(run_folder: str | Path, subnet: Subnet) -> bytes:
     """The bytes of the file a user downloads; the same run and subnet give the same bytes."""
     run_folder = store.folder_of(run_folder)
-    anatomy = store.anatomy(run_folder)
+    spec = store.spec(run_folder)
     values = weights(run_folder)
     order = _ranks(run_folder, subnet, values)
     tensors, shapes = {}, {}
-    off = cost.branches_off(anatomy, subnet.keep)
-    for unit, kept in zip(anatomy.units, cost.counts(anatomy, subnet.keep)):
+    off = cost.branches_off(spec, subnet.keep)
+    for unit, kept in zip(spec.units, cost.counts(spec, subnet.keep)):
         name = unit.name + ".weight"
         weight = values.pop(name).astype(np.float16)
         if unit.branch in off:
@@ -166,7 +166,7 @@ def pack(run_folder: str | Path, subnet: Subnet) -> bytes:
     if (run_folder / paths.BPE).is_file():  # phonemes do without
         tensors[paths.BPE] = np.frombuffer(_read(run_folder, paths.BPE), np.uint8)
     text = json.dumps(
-        _metadata(run_folder, subnet, anatomy, shapes),
+        _metadata(run_folder, subnet, spec, shapes),
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=False,
@@ -181,7 +181,7 @@ def _of_another_head(name: str, head: int) -> bool:
 
 
 def _pack_unit(
-    unit: Unit, weight: np.ndarray, ranks: np.ndarray | None, kept: int
+    unit: PrunableMatrix, weight: np.ndarray, ranks: np.ndarray | None, kept: int
 ) -> dict[str, np.ndarray]:
     """One unit's tensors: values and mask, or the raw matrix (zeros written out) where a mask does
     not pay.

@@ -18,7 +18,7 @@ import zstandard
 from core import paths
 from core.common import reading
 from core.common.writing import write_json, write_lines
-from core.records import Anatomy, Recipe, Report, Subnet, as_dict
+from core.records import ModelSpec, Recipe, Report, Subnet, as_dict
 from core.registry.plugins import check_name
 from core.storage import checksums, run_files
 
@@ -182,7 +182,7 @@ def _info(folder: Path, released: bool) -> RunInfo:
     if finished:
         try:
             run_files.read_json(folder / paths.FINISHED)
-            anatomy(folder)
+            spec(folder)
         except ValueError as error:
             broken, finished = str(error), False
     title = stored.title or folder.name
@@ -195,8 +195,8 @@ def recipe(run: str | Path) -> Recipe:
     return run_files.record(Recipe, folder_of(run) / paths.RECIPE)
 
 
-def anatomy(run: str | Path) -> Anatomy:
-    return run_files.record(Anatomy, folder_of(run) / paths.UNITS)
+def spec(run: str | Path) -> ModelSpec:
+    return run_files.record(ModelSpec, folder_of(run) / paths.UNITS)
 
 
 def subnets(run: str | Path, added: bool = True) -> list[Subnet]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.data.batches import Batch
 from core.models.base import Model, Output, ctc_loss
-from core.records import Anatomy, option
+from core.records import ModelSpec, option
 from core.registry import plugins
 
 
@@ -38,7 +38,7 @@ class Intermediate:
         return (1 - self.weight) * loss + self.weight * ctc_loss(early, output.lengths, batch)
 
 
-def chosen(given: dict[str, Any], model: Model, anatomy: Anatomy) -> Intermediate:
+def chosen(given: dict[str, Any], model: Model, spec: ModelSpec) -> Intermediate:
     """What training.intermediate asks for; ValueError for a block that is not there and a model
     that has no posteriors.
     """
@@ -50,7 +50,7 @@ def chosen(given: dict[str, Any], model: Model, anatomy: Anatomy) -> Intermediat
             "training.intermediate reads token probabilities of every frame, and this model has"
             " none (they depend on the tokens before): leave it out"
         )
-    blocks = 1 + max(unit.layer for unit in anatomy.units)
+    blocks = 1 + max(unit.layer for unit in spec.units)
     layer = options.layer or blocks // 2
     if not 0 < layer < blocks:
         raise ValueError(

@@ -50,7 +50,7 @@ class Learner:
             if group is not None:
                 threads = max(1, min(threads, (os.cpu_count() or 1) // group.processes_here))
             torch.set_num_threads(threads)
-        self.intermediate = intermediate.chosen(options.intermediate, model, method.anatomy)
+        self.intermediate = intermediate.chosen(options.intermediate, model, method.spec)
         self.model.to(self.device).train()
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16())
         self.parameters = dict(model.named_parameters())
@@ -65,7 +65,7 @@ class Learner:
     def _optimizers(self, extra: list[torch.nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
         """{name: optimizer}; the name is where a checkpoint keeps its state."""
         units = (
-            {f"{u.name}.weight" for u in self.method.anatomy.units}
+            {f"{u.name}.weight" for u in self.method.spec.units}
             if self.options.optimizer == "muon"
             else set()
         )
@@ -142,12 +142,12 @@ class Learner:
     def update(self, batch: Batch) -> None:
         """One step of the optimizer on the summed gradients of all passes."""
         rng = np.random.Generator(np.random.Philox(key=[self.seed + 1, self.step]))
-        chunk = round(int(rng.choice(self.options.chunks_ms)) / self.method.anatomy.frame_ms)
+        chunk = round(int(rng.choice(self.options.chunks_ms)) / self.method.spec.frame_ms)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         # as autocast would make them in every pass; not where the loss reads weights in fp32
         self.rounded = (
-            blocks.rounded(self.parameters, self.method.anatomy.units)
+            blocks.rounded(self.parameters, self.method.spec.units)
             if self.bf16 and self.model.posteriors
             else {}
         )

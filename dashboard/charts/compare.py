@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core import cost
-from core.records import BRANCH_KINDS, Anatomy, Origin, Subnet
+from core.records import BRANCH_KINDS, ModelSpec, Origin, Subnet
 from dashboard.charts.layers import branch_name
 
 # sizes that nothing chose: uniform keeps all alike, the others are what searches are held against
@@ -57,7 +57,7 @@ def cost_row(
     }
 
 
-def kept_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
+def kept_table(spec: ModelSpec, subnets: list[Subnet]) -> pd.DataFrame:
     """Share of the weights kept, 0..1: a row per kind of part, a column per size with zeros, dense
     to sparse.
     """
@@ -65,8 +65,8 @@ def kept_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
     for subnet in sorted(subnets, key=lambda s: (s.sparsity, s.name)):
         if subnet.sparsity <= 0 or subnet.origin in UNCHOSEN:
             continue
-        kept = dict(zip(anatomy.units, cost.counts(anatomy, subnet.keep)))
-        kinds = [k for k in BRANCH_KINDS if any(u.kind == k for u in anatomy.units)]
+        kept = dict(zip(spec.units, cost.counts(spec, subnet.keep)))
+        kinds = [k for k in BRANCH_KINDS if any(u.kind == k for u in spec.units)]
         columns[f"{subnet.name}: {100 * subnet.sparsity:.0f} % sparsity"] = {
             kind: (
                 sum(n for u, n in kept.items() if u.kind == kind)
@@ -121,17 +121,17 @@ def kept_sentence(table: pd.DataFrame) -> str:
     )
 
 
-def parts_table(anatomy: Anatomy, subnets: list[Subnet]) -> pd.DataFrame:
+def parts_table(spec: ModelSpec, subnets: list[Subnet]) -> pd.DataFrame:
     """Which residual branches each size keeps, for sizes that leave some out: a row per block (from
     1), columns (size, kind of branch),
     share of its weights kept, 0 = not run. Empty where no such size is stored.
     """
     columns: dict[tuple[str, str], dict[int, float]] = {}
     for subnet in sorted(subnets, key=lambda s: (s.sparsity, s.name)):
-        if not cost.branches_off(anatomy, subnet.keep) or subnet.origin in UNCHOSEN:
+        if not cost.branches_off(spec, subnet.keep) or subnet.origin in UNCHOSEN:
             continue
         totals: dict[tuple[int, str], list[int]] = {}
-        for unit, kept in zip(anatomy.units, cost.counts(anatomy, subnet.keep)):
+        for unit, kept in zip(spec.units, cost.counts(spec, subnet.keep)):
             if unit.branch:
                 both = totals.setdefault((unit.layer, unit.branch), [0, 0])
                 both[0], both[1] = both[0] + kept * unit.block, both[1] + unit.parameters

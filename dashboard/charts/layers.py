@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core import cost
-from core.records import BRANCH_KINDS, Anatomy, Subnet
+from core.records import BRANCH_KINDS, ModelSpec, Subnet
 from dashboard.charts.looks import BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 
 KIND_STYLE = {
@@ -43,13 +43,13 @@ def short_name(unit: str, layer: int) -> str:
     return ".".join(parts[parts.index(str(layer)) + 1 :]) if str(layer) in parts[:-1] else unit
 
 
-def unit_table(anatomy: Anatomy, subnet: Subnet) -> pd.DataFrame:
+def unit_table(spec: ModelSpec, subnet: Subnet) -> pd.DataFrame:
     """One row per unit: unit, short, kind, layer (from 1), branch, off (its branch is not run),
     weights, zeros, sparsity 0..1 as reached
     in whole blocks.
     """
-    rows, off = [], cost.branches_off(anatomy, subnet.keep)
-    for unit in anatomy.units:
+    rows, off = [], cost.branches_off(spec, subnet.keep)
+    for unit in spec.units:
         kept = cost.blocks_kept(unit, subnet.keep.get(unit.name, 1.0))
         rows.append(
             {

@@ -17,7 +17,7 @@ import pandas as pd
 import streamlit as st
 
 from core import cost
-from core.records import Subnet, Unit
+from core.records import PrunableMatrix, Subnet
 from core.storage import spoken
 from dashboard import data
 from dashboard.model import ladder
@@ -138,7 +138,7 @@ def network(run: str, sizes: list[Subnet]) -> tuple[list[dict[str, Any]], str, d
     A cell of a map is alive while its value < 256 * keep: it holds how early its weights go, as
     uint8 ranks. Every size is drawn from the same map because masks are nested.
     """
-    units = data.anatomy(run).units
+    units = data.spec(run).units
     kinds = list(dict.fromkeys(row_name(unit) for unit in units))
     several = len({size.ranks_sha256 for size in sizes}) > 1
     ranks = {} if several else _ranks_or_none(run)
@@ -165,13 +165,13 @@ def _ranks_or_none(run: str) -> dict[str, np.ndarray]:
         return {}
 
 
-def share(unit: Unit, size: Subnet) -> float:
+def share(unit: PrunableMatrix, size: Subnet) -> float:
     """Share of the matrix' blocks that a size keeps, 0..1."""
     kept = cost.blocks_kept(unit, size.keep.get(unit.name, 1.0))
     return round(kept / max(1, unit.blocks), 4)
 
 
-def row_name(unit: Unit) -> str:
+def row_name(unit: PrunableMatrix) -> str:
     """How the picture calls a matrix within its block, e.g. "feed forward 1 up"."""
     parts = [part for part in unit.name.split(".") if not part.isdigit()]
     return " ".join(parts[1:] or parts).replace("_", " ")

@@ -107,10 +107,10 @@ def _estimates_at(
     _source: Source, key: tuple, run: str, stamp: tuple
 ) -> dict[str, Estimate | None]:
     """{SHA-256 of the packed file: its times} of every measured size of a run."""
-    anatomy, known = data.anatomy(run), data.subnets(run)
+    spec, known = data.spec(run), data.subnets(run)
     return {
         report.file_sha256: _source.profile.estimate(
-            _source.arm, report.file_sha256, anatomy, known[report.subnet].keep
+            _source.arm, report.file_sha256, spec, known[report.subnet].keep
         )
         for report in data.reports(run)
         if report.subnet in known

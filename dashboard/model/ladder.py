@@ -112,7 +112,7 @@ def _between(run: str, percent: int, key: tuple) -> Subnet:
             f"its neighbors {a.name} and {b.name} were individually pruned: nothing lies between"
             " them"
         )
-    keep = cost.between(data.anatomy(run), a.keep, b.keep, percent / 100)
+    keep = cost.between(data.spec(run), a.keep, b.keep, percent / 100)
     return Subnet(
         name=f"s{percent:02d}-between",
         run=run,
@@ -120,7 +120,7 @@ def _between(run: str, percent: int, key: tuple) -> Subnet:
         pattern=a.pattern,
         head=a.head,
         bits=a.bits,
-        sparsity=cost.sparsity_reached(data.anatomy(run), keep),
+        sparsity=cost.sparsity_reached(data.spec(run), keep),
         ranks_sha256=a.ranks_sha256,
         origin=Origin.BETWEEN,
     )

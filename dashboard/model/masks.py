@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from core import cost
-from core.records import Anatomy, Subnet
+from core.records import ModelSpec, Subnet
 from dashboard import data
 
 
@@ -54,7 +54,7 @@ def _compare(run_a: str, _a: Subnet, run_b: str, _b: Subnet, key: tuple) -> pd.D
     from dashboard.charts.layers import short_name
 
     rows = []
-    for unit in data.anatomy(run_a).units:
+    for unit in data.spec(run_a).units:
         a, b = unit_mask(run_a, _a, unit), unit_mask(run_b, _b, unit)
         both = int((a & b).sum())
         rows.append(
@@ -84,7 +84,7 @@ def compare(run_a: str, a: Subnet, run_b: str, b: Subnet) -> Comparison:
     """Block by block over all matrices. ValueError when the nets are built differently or masks are
     missing.
     """
-    if shape(data.anatomy(run_a)) != shape(data.anatomy(run_b)):
+    if shape(data.spec(run_a)) != shape(data.spec(run_b)):
         raise ValueError(
             "The two models are built differently, or their zeros lie in other patterns, so their"
             " masks cannot be laid over each other."
@@ -93,16 +93,16 @@ def compare(run_a: str, a: Subnet, run_b: str, b: Subnet) -> Comparison:
     return sum_up(_compare(run_a, a, run_b, b, key))
 
 
-def shape(anatomy: Anatomy) -> list[tuple]:
+def shape(spec: ModelSpec) -> list[tuple]:
     """Names, sizes and blocks of the units: equal for nets whose masks can be compared."""
-    return [(unit.name, unit.rows, unit.columns, unit.block) for unit in anatomy.units]
+    return [(unit.name, unit.rows, unit.columns, unit.block) for unit in spec.units]
 
 
 def inside(run: str, subnet: Subnet) -> bool:
     """Whether any matrix is kept in part; where all are kept whole or not at all, no mask could
     have been another.
     """
-    units = data.anatomy(run).units
+    units = data.spec(run).units
     return any(
         0 < cost.blocks_kept(unit, subnet.keep.get(unit.name, 1.0)) < unit.blocks for unit in units
     )
@@ -111,7 +111,7 @@ def inside(run: str, subnet: Subnet) -> bool:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _agreement(run: str, _subnet: Subnet, step: int, unit_name: str, key: tuple) -> tuple[int, int]:
     agreed = kept = 0
-    for unit in data.anatomy(run).units:
+    for unit in data.spec(run).units:
         if unit_name and unit.name != unit_name:
             continue
         final = unit_mask(run, _subnet, unit)

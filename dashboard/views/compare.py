@@ -134,7 +134,7 @@ def kept(runs: list[str]) -> None:
     tables = {}
     for run in runs:
         try:
-            table = compare_charts.kept_table(data.anatomy(run), list(data.subnets(run).values()))
+            table = compare_charts.kept_table(data.spec(run), list(data.subnets(run).values()))
         except ValueError:
             continue  # already said above
         if len(table):
@@ -157,7 +157,7 @@ def kept(runs: list[str]) -> None:
         alt="Share of the weights that each kind of part keeps at every size",
     )
     st.caption(f"**What to see:** {escape(compare_charts.kept_sentence(tables[run]))}")
-    parts = compare_charts.parts_table(data.anatomy(run), list(data.subnets(run).values()))
+    parts = compare_charts.parts_table(data.spec(run), list(data.subnets(run).values()))
     if len(parts):
         st.plotly_chart(
             compare_charts.parts_figure(parts),

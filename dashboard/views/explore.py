@@ -50,14 +50,14 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
     if len(rows):
         row = rows.iloc[0]
         return {**row.to_dict(), "low": row["wer_low"], "high": row["wer_high"], "measured": True}
-    anatomy = data.anatomy(chosen.run)
+    spec = data.spec(chosen.run)
     point = {
         "measured": False,
         "wer": None,
         "sparsity": subnet.sparsity,
-        "sparsity_whole": cost.whole_sparsity(anatomy, subnet.keep),
+        "sparsity_whole": cost.whole_sparsity(spec, subnet.keep),
         "zstd_bytes": None,
-        "mmacs_per_second": cost.macs_per_second(anatomy, subnet.keep) / 1e6,
+        "mmacs_per_second": cost.macs_per_second(spec, subnet.keep) / 1e6,
         **dict.fromkeys(TIMES),
     }
     rungs = [rung for rung in ladder.rungs(chosen.run) if rung.name in set(local["subnet"])]
@@ -77,9 +77,9 @@ def point_of(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> dic
             point[column] = value
     return {
         **point,
-        "file_bytes": cost.file_bytes(anatomy, subnet.keep),
-        "nonzero_parameters": cost.nonzero_parameters(anatomy, subnet.keep),
-        "mmacs_nonzero_per_second": cost.macs_nonzero_per_second(anatomy, subnet.keep) / 1e6,
+        "file_bytes": cost.file_bytes(spec, subnet.keep),
+        "nonzero_parameters": cost.nonzero_parameters(spec, subnet.keep),
+        "mmacs_nonzero_per_second": cost.macs_nonzero_per_second(spec, subnet.keep) / 1e6,
     }
 
 

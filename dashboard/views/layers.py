@@ -120,8 +120,8 @@ def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
 
 
 def pick_unit(run: str, key: str):
-    """Menus for layer and matrix; the Unit picked."""
-    units = data.anatomy(run).units
+    """Menus for layer and matrix; the matrix picked."""
+    units = data.spec(run).units
     left, right = st.columns(2)
     layers = sorted({unit.layer for unit in units})
     layer = left.selectbox(
@@ -272,17 +272,17 @@ def main() -> None:
     try:
         pick_size(chosen)
         subnet = choice.record(chosen)
-        anatomy = data.anatomy(chosen.run)
+        spec = data.spec(chosen.run)
     except ValueError as error:
         st.error(
             f"{escape(error)}\n\nChoose another model on **Explore**, or repair this run's folder."
         )
         return
-    if not anatomy.units:
+    if not spec.units:
         st.info("This model has no parts that can be pruned.")
         return
     st.markdown(choice.describe(chosen))
-    overview(layer_charts.unit_table(anatomy, subnet))
+    overview(layer_charts.unit_table(spec, subnet))
     one_matrix(chosen, subnet)
     two_subnets(chosen, subnet)
     over_training(chosen, subnet)

@@ -117,10 +117,10 @@ def test_methods_differ_in_color_and_in_shape():
 
 
 def test_zeros_by_unit_and_kind_are_those_of_the_subnet(run):
-    anatomy, subnet = store.anatomy(run), store.subnet(run, "s70")
-    table = layer_charts.unit_table(anatomy, subnet)
+    spec, subnet = store.spec(run), store.subnet(run, "s70")
+    table = layer_charts.unit_table(spec, subnet)
     assert table["zeros"].sum() / table["weights"].sum() == pytest.approx(
-        cost.sparsity_reached(anatomy, subnet.keep)
+        cost.sparsity_reached(spec, subnet.keep)
     )
     kinds = layer_charts.kind_table(table)
     assert kinds["zeros"].sum() == table["zeros"].sum()
@@ -130,8 +130,8 @@ def test_zeros_by_unit_and_kind_are_those_of_the_subnet(run):
 
 
 def test_masks_are_drawn_to_the_block(run):
-    anatomy, subnet, ranks = store.anatomy(run), store.subnet(run, "s70"), store.ranks(run)
-    unit = anatomy.units[0]
+    spec, subnet, ranks = store.spec(run), store.subnet(run, "s70"), store.ranks(run)
+    unit = spec.units[0]
     mask = ranks[unit.name] < cost.blocks_kept(unit, subnet.keep[unit.name])
     figure = layer_charts.mask_figure(mask)
     assert figure.data[0].z.shape == (unit.rows // 8, unit.columns)
@@ -262,7 +262,7 @@ def test_a_size_not_timed_against_dense_says_so_and_what_it_took(run):
 
 
 def test_left_out_parts_are_named_and_crossed(run):
-    shape = store.anatomy(run)
+    shape = store.spec(run)
     off = ("blocks.0.attention", "blocks.2.feed_forward_1", "blocks.2.convolution")
     size = dataclasses.replace(
         store.subnets(run)[0], keep={u.name: 0.0 for u in shape.units if u.branch in off}

@@ -125,15 +125,15 @@ def test_cost_sums_stages_and_says_what_is_unknown():
 
 
 def test_kept_parts_leave_out_uniform_sizes(run):
-    anatomy, sizes = store.anatomy(run), store.subnets(run)
+    spec, sizes = store.spec(run), store.subnets(run)
     uniform = dataclasses.replace(
         sizes[-1],
         name="u50",
-        keep=cost.uniform(anatomy, 0.5),
+        keep=cost.uniform(spec, 0.5),
         sparsity=0.5,
         origin=Origin.UNIFORM,
     )
-    table = compare_charts.kept_table(anatomy, [*sizes, uniform])
+    table = compare_charts.kept_table(spec, [*sizes, uniform])
     assert not any(c.startswith(("u50", "dense")) for c in table.columns) and (
         (table >= 0) & (table <= 1)
     ).all(axis=None)
@@ -148,12 +148,12 @@ def test_kept_parts_leave_out_uniform_sizes(run):
 
 
 def test_which_parts_depth_sizes_keep(run):
-    anatomy, dense = store.anatomy(run), store.subnets(run)[0]
+    spec, dense = store.spec(run), store.subnets(run)[0]
 
     def size(name, off, share=1.0):
-        keep = {u.name: 0.0 if u.branch in off else share for u in anatomy.units}
+        keep = {u.name: 0.0 if u.branch in off else share for u in spec.units}
         origin = Origin.RANDOM if name[0] == "r" else Origin.TRAINED
-        sparsity = cost.sparsity_reached(anatomy, keep)
+        sparsity = cost.sparsity_reached(spec, keep)
         return dataclasses.replace(dense, name=name, keep=keep, sparsity=sparsity, origin=origin)
 
     off = ["blocks.0.attention", "blocks.1.attention", "blocks.1.convolution"]
@@ -164,10 +164,10 @@ def test_which_parts_depth_sizes_keep(run):
         size("r13", off),
         size("s50", [], 0.5),
     ]
-    assert compare_charts.parts_table(anatomy, [dense, sizes[-1]]).empty, (
+    assert compare_charts.parts_table(spec, [dense, sizes[-1]]).empty, (
         "zeros alone leave nothing out"
     )
-    table = compare_charts.parts_table(anatomy, sizes)
+    table = compare_charts.parts_table(spec, sizes)
     kinds = ["feed forward 1", "convolution", "attention", "feed forward 2"]
     assert list(table.columns) == [(n, k) for n in ("d15", "d13") for k in kinds] and list(
         table.index

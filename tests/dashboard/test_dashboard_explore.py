@@ -113,7 +113,7 @@ def test_a_released_thumb_chooses_the_size_and_the_address(run, monkeypatch):
 def test_another_size_does_no_heavy_work_again(run, monkeypatch):
     at = opened()
     calls = []
-    for name in ("reports", "anatomy", "subnets", "ranks"):
+    for name in ("reports", "spec", "subnets", "ranks"):
         monkeypatch.setattr(store, name, lambda *a, name=name, **k: calls.append(name))
     at.query_params["subnet"] = "s61-between"
     at.run()
@@ -325,9 +325,9 @@ def test_times_of_a_device_take_the_place_of_the_reports(run):
     assert not at.exception and fed(at)["msNote"] == "Board 4: sparse fp32, 1 thread"
     stops = {stop["name"]: stop for stop in fed(at)["stops"]}
     assert {n for n, stop in stops.items() if stop["predicted"]} == {"s30", "s80"}
-    anatomy = store.anatomy(run)
+    spec = store.spec(run)
     for name, stop in stops.items():
-        work = device_cost.work(anatomy, store.subnet(run, name).keep)
+        work = device_cost.work(spec, store.subnet(run, name).keep)
         assert stop["ms"] == pytest.approx(profiles.times("sparse", work), rel=0.01), name
     assert "Core X, 4 cores, gcc" in shown(at)
     at.number_input(key="limit_wer").set_value(200.0).run()

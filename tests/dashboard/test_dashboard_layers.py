@@ -85,7 +85,7 @@ def test_another_matrix_and_an_earlier_step_can_be_drawn(run):
 
 def test_a_matrix_of_which_nothing_is_left_is_called_so(run):
     assert "nothing is left of this matrix" not in text(opened(run=run.name, subnet="s70"))
-    size, first = store.subnet(run, "s70"), store.anatomy(run).units[0].name
+    size, first = store.subnet(run, "s70"), store.spec(run).units[0].name
     store.save_subnet(run, dataclasses.replace(size, keep={**size.keep, first: 0.0}))
     at = opened(run=run.name, subnet="s70")
     assert text(at).count("What to see:") == len(
@@ -106,14 +106,14 @@ def test_nested_sizes_are_called_nested_and_others_not(run):
 
 def test_comparison_counts_every_block(run):
     a, b = data.subnet("aa-supernet", "s70"), data.subnet("aa-supernet", "s50")
-    found, anatomy, ranks = (
+    found, spec, ranks = (
         masks.compare("aa-supernet", a, "aa-supernet", b),
-        store.anatomy(run),
+        store.spec(run),
         store.ranks(run),
     )
-    assert found.both + found.only_a == sum(cost.counts(anatomy, a.keep))
-    assert found.both + found.only_b == sum(cost.counts(anatomy, b.keep))
-    unit = anatomy.units[3]
+    assert found.both + found.only_a == sum(cost.counts(spec, a.keep))
+    assert found.both + found.only_b == sum(cost.counts(spec, b.keep))
+    unit = spec.units[3]
     kept = cost.blocks_kept(unit, a.keep[unit.name])
     assert np.array_equal(masks.unit_mask("aa-supernet", a, unit), ranks[unit.name] < kept)
 

@@ -116,7 +116,7 @@ def finished(method: str, model: str):
         json.dumps({"mean": [0.0] * 80, "std": [4.0] * 80})
     )
     prepared = SimpleNamespace(folder=words, hash="0", info={"attributions": []})
-    pipelines_train._begin(folder, recipe, prepared, made.anatomy)
+    pipelines_train._begin(folder, recipe, prepared, made.spec)
 
     def noise(*_, **__):
         yield from (dry_run.synthetic_batch(2.0, tokenizer.CHARACTERS, True, i) for i in range(2))
@@ -141,7 +141,7 @@ def finished(method: str, model: str):
     for subnet in two(folder):
         report, rows = evaluation.evaluate(folder, subnet, material, options)
         # timings as made up as the sound: a size of less work is faster
-        work = report.mmacs_per_second / (cost.macs_per_second(store.anatomy(folder)) / 1e6)
+        work = report.mmacs_per_second / (cost.macs_per_second(store.spec(folder)) / 1e6)
         store.save_report(
             folder,
             dataclasses.replace(

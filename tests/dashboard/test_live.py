@@ -87,7 +87,7 @@ def test_maps_belong_to_the_matrices_and_keep_follows_the_sizes(run):
     maps = base64.b64decode(feed["maps"])
     assert len(maps) == len(feed["matrices"]) * live.SIDE**2
     sizes = [data.subnets(run)[stop["name"]] for stop in feed["stops"]]
-    for matrix, unit in zip(feed["matrices"], data.anatomy(run).units, strict=True):
+    for matrix, unit in zip(feed["matrices"], data.spec(run).units, strict=True):
         assert matrix["keep"] == [live.share(unit, size) for size in sizes]
 
 

@@ -126,14 +126,14 @@ def test_false_alarms_are_as_rare_as_promised():
 @pytest.mark.parametrize("name", ["dense", "s70"])
 def test_error_rate_of_the_file_is_that_of_the_masked_supernet(run, material, name):
     """The supernet as training sees it: stored weights times masks from ranks, without packing."""
-    subnet, anatomy, recipe = store.subnet(run, name), store.anatomy(run), store.recipe(run)
+    subnet, spec, recipe = store.subnet(run, name), store.spec(run), store.recipe(run)
     module = plugins.load("models", recipe.model.name)
     model = module.build(
         plugins.make_options(module.Options, recipe.model.options, "model"), standin.SYMBOLS
     ).eval()
     ranks = {n: torch.from_numpy(r.astype(np.int64)) for n, r in store.ranks(run).items()}
     weights = {n: w.float() for n, w in load_file(run / paths.WEIGHTS).items()}
-    weights = blocks.masked(weights, blocks.block_masks(ranks, anatomy, subnet.keep))
+    weights = blocks.masked(weights, blocks.block_masks(ranks, spec, subnet.keep))
     heard = reference(run, name)
     texts = []
     for features in material.features:

@@ -210,12 +210,12 @@ def test_a_training_loses_a_process_and_its_follower_and_comes_to_the_right_end(
 @pytest.mark.cluster
 def test_twenty_sizes_are_measured_on_both_machines_and_searched(settings):
     run = storage.runs(settings["storage"])[0]
-    anatomy, sha = store.anatomy(run), store.ranks_sha256(run)
+    spec, sha = store.spec(run), store.ranks_sha256(run)
     names = [f"x{i}" for i in range(20)]
     for i, name in enumerate(names):
-        keep = cost.uniform(anatomy, 0.3 + 0.02 * i)
+        keep = cost.uniform(spec, 0.3 + 0.02 * i)
         store.save_subnet(
-            run, Subnet(name, run, keep, cost.sparsity_reached(anatomy, keep), ranks_sha256=sha)
+            run, Subnet(name, run, keep, cost.sparsity_reached(spec, keep), ranks_sha256=sha)
         )
     number = queue.add(
         "evaluate",

@@ -11,15 +11,15 @@ import torch
 
 from core import cost
 from core.methods import csp, gradual_magnitude
-from core.records import Unit
+from core.records import PrunableMatrix
 from core.sparsity import blocks, sensing
 from tests import tiny
 from tests.methods.test_methods import trainer
 
 
-def unit(pattern: str, rows: int = 16, columns: int = 24) -> Unit:
+def unit(pattern: str, rows: int = 16, columns: int = 24) -> PrunableMatrix:
     block, group = cost.PATTERNS[pattern]
-    return Unit("u", "attention", 0, "b", rows, columns, block=block, group=group)
+    return PrunableMatrix("u", "attention", 0, "b", rows, columns, block=block, group=group)
 
 
 @pytest.mark.parametrize("pattern", cost.PATTERNS)
@@ -104,7 +104,7 @@ def test_largest_eigenvalue():
 def method(updates: int = 20, **options) -> csp.Method:
     model = tiny.model()
     made = csp.Options(**{"sparsity": 0.5, "refresh": 2, "ramp_end": 0.5} | options)
-    return csp.Method(made, model, cost.with_pattern(model.anatomy(), made.pattern), updates, 1)
+    return csp.Method(made, model, cost.with_pattern(model.spec(), made.pattern), updates, 1)
 
 
 def step(made: csp.Method, at: int) -> None:
@@ -136,7 +136,7 @@ def test_it_pulls_until_the_ramp_ends_and_then_freezes_the_support(reading):
     assert made.penalty(10) is None
     subnet = made.plan(10)[0].subnet
     masks = made.mask(subnet, 10)
-    for u in made.anatomy.units:
+    for u in made.spec.units:
         support = made.auxiliary[u.name] != 0
         assert int(masks[f"{u.name}.weight"].sum()) == u.blocks // 2
         assert bool((masks[f"{u.name}.weight"].squeeze(1) | ~support).all()), (
@@ -153,7 +153,7 @@ def test_it_pulls_until_the_ramp_ends_and_then_freezes_the_support(reading):
         step(made, at)
     assert all(torch.equal(m, before[n]) for n, m in made.mask(made.plan(19)[0].subnet, 19).items())
     shipped = made.results({n: torch.randn_like(p) for n, p in made.model.named_parameters()})
-    again = blocks.block_masks(shipped.ranks, made.anatomy, shipped.subnets[0].keep)
+    again = blocks.block_masks(shipped.ranks, made.spec, shipped.subnets[0].keep)
     assert all(torch.equal(m, before[n]) for n, m in again.items())
 
 
@@ -182,7 +182,7 @@ def test_outputs_are_those_of_the_update_under_way():
 def test_with_both_halves_swapped_it_is_gradual_magnitude_pruning():
     ours = method(schedule="ramp", support="magnitude")
     known = gradual_magnitude.Options(sparsity=0.5, pattern="1x1", ramp_end=0.5, refresh=2)
-    theirs = gradual_magnitude.Method(known, ours.model, ours.anatomy, 20, 1)
+    theirs = gradual_magnitude.Method(known, ours.model, ours.spec, 20, 1)
     for at in range(9):  # at its very end the ramp of CSP has new masks once more
         a, b = (m.mask(m.plan(at)[0].subnet, at) for m in (ours, theirs))
         assert (
@@ -201,7 +201,7 @@ def test_two_of_four_has_its_own_sparsities():
         match=r"method.sparsity is 0.7; with the pattern 2:4 it is one of 0.25, 0.5, 0.75",
     ):
         method(pattern="2:4", sparsity=0.7)
-    assert method(pattern="2:4", sparsity=0.5).anatomy.units[0].group == 4
+    assert method(pattern="2:4", sparsity=0.5).spec.units[0].group == 4
 
 
 @pytest.mark.slow

@@ -38,37 +38,35 @@ def run(tmp_path_factory):
 
 
 def without(run, branches=OFF) -> Subnet:
-    anatomy = store.anatomy(run)
-    keep = {u.name: 0.0 if u.branch in branches else 0.5 for u in anatomy.units}
-    return Subnet("d6", run.name, keep, cost.sparsity_reached(anatomy, keep))
+    spec = store.spec(run)
+    keep = {u.name: 0.0 if u.branch in branches else 0.5 for u in spec.units}
+    return Subnet("d6", run.name, keep, cost.sparsity_reached(spec, keep))
 
 
 def test_a_branch_of_which_nothing_is_kept_is_not_stored_not_run_and_not_counted(run):
-    anatomy, subnet = store.anatomy(run), without(run)
+    spec, subnet = store.spec(run), without(run)
     same_zeros = dataclasses.replace(subnet, keep={n: k or 0.02 for n, k in subnet.keep.items()})
-    assert cost.branches_off(anatomy, subnet.keep) == set(OFF) and not cost.branches_off(
-        anatomy, same_zeros.keep
+    assert cost.branches_off(spec, subnet.keep) == set(OFF) and not cost.branches_off(
+        spec, same_zeros.keep
     )
     data = packing.pack(run, subnet)
     tensors, metadata = packing.unpack(data)
     assert not any(n.startswith(tuple(f"{b}." for b in OFF)) for n in tensors)
-    assert {u.branch for u in anatomy.units if metadata["subnet"]["keep"][u.name] == 0} == set(OFF)
+    assert {u.branch for u in spec.units if metadata["subnet"]["keep"][u.name] == 0} == set(OFF)
     assert (
         len(data) < len(packing.pack(run, same_zeros))
-        and abs(cost.file_bytes(anatomy, subnet.keep) - len(data)) < 6_500
+        and abs(cost.file_bytes(spec, subnet.keep) - len(data)) < 6_500
     )
-    told = evaluation.sizes(data, anatomy, subnet)
+    told = evaluation.sizes(data, spec, subnet)
     assert told["sparsity"] == pytest.approx(subnet.sparsity, abs=0.01)
     assert (
         told["mmacs_per_second"]
-        < evaluation.sizes(packing.pack(run, same_zeros), anatomy, same_zeros)["mmacs_per_second"]
+        < evaluation.sizes(packing.pack(run, same_zeros), spec, same_zeros)["mmacs_per_second"]
     )
     assert told["nonzero_parameters"] == pytest.approx(
-        cost.nonzero_parameters(anatomy, subnet.keep), rel=0.03
+        cost.nonzero_parameters(spec, subnet.keep), rel=0.03
     )  # biases are zero
-    assert told["sparsity_whole"] == pytest.approx(
-        cost.whole_sparsity(anatomy, subnet.keep), abs=0.01
-    )
+    assert told["sparsity_whole"] == pytest.approx(cost.whole_sparsity(spec, subnet.keep), abs=0.01)
 
 
 def test_streams_and_whole_utterances_leave_the_branch_out(run):
@@ -187,10 +185,10 @@ def test_scores_travel_score_rate_times_as_far(method, start, tmp_path):
 def test_the_first_round_may_be_longer():
     model = tiny.model()
     options = iterative_zero_out.Options(sizes=[4], selection=0.5, rounds=4, first_round=0.4)
-    method = iterative_zero_out.Method(options, model, model.anatomy(), 40, 1)
+    method = iterative_zero_out.Method(options, model, model.spec(), 40, 1)
     assert [method.round_of(step) for step in range(20)] == [0] * 8 + [1] * 4 + [2] * 4 + [3] * 4
     alike = iterative_zero_out.Method(
-        dataclasses.replace(options, first_round=0.0), model, model.anatomy(), 40, 1
+        dataclasses.replace(options, first_round=0.0), model, model.spec(), 40, 1
     )
     assert [alike.round_of(step) for step in range(20)] == [r for r in range(4) for _ in range(5)]
 
@@ -214,7 +212,7 @@ def test_random_branches_are_drawn_once_nested_and_other_for_another_seed(tmp_pa
     assert torch.equal(method.chosen[1], drawn), "training moves nothing"
     model = tiny.model()
     others = [
-        random_branches.Method(options, model, model.anatomy(), 12, seed).choice(3)
+        random_branches.Method(options, model, model.spec(), 12, seed).choice(3)
         for seed in range(5)
     ]
     assert len({tuple(o.tolist()) for o in others}) > 2
@@ -246,8 +244,8 @@ def test_an_exit_hears_what_the_bottom_blocks_alone_give(tmp_path):
     model, batch = made.model.eval(), tiny.batch()
     size = made.method.results(made.averaged).subnets[1]
     assert (size.name, size.head) == ("b1", 1) and cost.branches_off(
-        made.method.anatomy, size.keep
-    ) == {b for b in _depth.branches(made.method.anatomy) if b.startswith("blocks.1.")}
+        made.method.spec, size.keep
+    ) == {b for b in _depth.branches(made.method.spec) if b.startswith("blocks.1.")}
     tap = model(batch.features, batch.lengths, taps=(0,)).taps[0]
     alone = model(batch.features, batch.lengths, gates=made.method.gates(size, 0), head=1).log_probs
     assert torch.allclose(model.read_out(tap, 1), alone, atol=1e-5)

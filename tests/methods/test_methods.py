@@ -36,7 +36,7 @@ def trainer(folder, method_class=None, options=None, name="dense", updates=6, **
         module = plugins.load("methods", name)
         method_class, options = module.Method, options or module.Options(**SMALL.get(name, {}))
     model = tiny.model(outputs=1 + len(getattr(options, "sizes", getattr(options, "exits", []))))
-    method = method_class(options, model, model.anatomy(), updates, 3)
+    method = method_class(options, model, model.spec(), updates, 3)
     settings = Options(
         updates=updates, threads=1, precision="fp32", log_every=2, checkpoint_every=100, **training
     )
@@ -52,7 +52,7 @@ def test_every_method_trains_in_the_loop_and_leaves_ranks(name, tmp_path):
     made.run(lambda *_: True)
     assert any(not torch.equal(before[n], p) for n, p in made.parameters.items())
     results = made.method.results(made.averaged)
-    assert set(results.ranks) == {u.name for u in made.method.anatomy.units}
+    assert set(results.ranks) == {u.name for u in made.method.spec.units}
     for a_pass in made.method.plan(made.step - 1):
         assert set(made.method.mask(a_pass.subnet, made.step - 1)) <= set(made.parameters)
     state = made.method.state()
@@ -65,7 +65,7 @@ def test_every_method_trains_in_the_loop_and_leaves_ranks(name, tmp_path):
 def test_omni_sandwich_has_densest_sparsest_and_independent_random_subnets():
     model = tiny.model()
     options = omni_sparsity.Options(sparsest=0.8, warmup=0.5, randoms=2)
-    method = omni_sparsity.Method(options, model, model.anatomy(), 100, 1)
+    method = omni_sparsity.Method(options, model, model.spec(), 100, 1)
     assert [p.name for p in method.plan(49)] == ["dense"]
     passes = method.plan(50)
     assert [p.name for p in passes] == ["dense", "sparsest", "random", "random"]
@@ -83,7 +83,7 @@ def test_omni_sandwich_draws_random_subnets_where_it_is_told_to():
 
     def drawn(least: float) -> list[float]:
         method = omni_sparsity.Method(
-            omni_sparsity.Options(warmup=0.0, random_from=least), model, model.anatomy(), 100, 1
+            omni_sparsity.Options(warmup=0.0, random_from=least), model, model.spec(), 100, 1
         )
         return [method.plan(step)[2].subnet.sparsity for step in range(100)]
 
@@ -101,7 +101,7 @@ def test_omni_zeros_may_grow_over_the_first_updates():
         method = omni_sparsity.Method(
             omni_sparsity.Options(warmup=0.0, sparsest=0.8, ramp=ramp),
             model,
-            model.anatomy(),
+            model.spec(),
             100,
             1,
         )
@@ -118,7 +118,7 @@ def test_omni_zeros_may_grow_over_the_first_updates():
 def test_omni_leaves_out_branches_and_has_hardly_more_zeros_than_the_sparsest():
     model = tiny.model()
     method = omni.Method(
-        omni.Options(sparsest=0.8, left_out=0.5, whole=0.5), model, model.anatomy(), 100, 1
+        omni.Options(sparsest=0.8, left_out=0.5, whole=0.5), model, model.spec(), 100, 1
     )
     drawn = [p for step in range(60, 100) for p in method.plan(step)[2:]]
     off = [set(method.gates(p.subnet, 0)) for p in drawn]
@@ -153,7 +153,7 @@ def test_divergences_are_zero_for_equals_and_only_the_pupil_learns():
 def test_gradual_ramp_is_cubic_ends_on_time_and_ships_the_trained_mask():
     model = tiny.model()
     options = gradual_magnitude.Options(sparsity=0.8, ramp_end=0.5, refresh=1)
-    method = gradual_magnitude.Method(options, model, model.anatomy(), 100, 1)
+    method = gradual_magnitude.Method(options, model, model.spec(), 100, 1)
     assert method.sparsity_at(0) == 0 and method.sparsity_at(50) == method.sparsity_at(
         99
     ) == pytest.approx(0.8)
@@ -161,7 +161,7 @@ def test_gradual_ramp_is_cubic_ends_on_time_and_ships_the_trained_mask():
     final = method.mask(method.plan(99)[0].subnet, 99)
     results = method.results({n: torch.randn_like(p) for n, p in model.named_parameters()})
     subnet = results.subnets[0]
-    shipped = base.blocks.block_masks(results.ranks, method.anatomy, subnet.keep)
+    shipped = base.blocks.block_masks(results.ranks, method.spec, subnet.keep)
     assert subnet.sparsity == pytest.approx(0.8, abs=0.01) and all(
         torch.equal(final[n], shipped[n]) for n in final
     )
@@ -176,10 +176,10 @@ def test_small_dense_fits_the_bytes_and_resolves_once():
     module = plugins.load("models", "conformer_ctc")
 
     def bytes_of(r, sparsity):
-        anatomy = module.build(
+        spec = module.build(
             plugins.make_options(module.Options, r.model.options, "model"), 257
-        ).anatomy()
-        return cost.file_bytes(anatomy, cost.uniform(anatomy, sparsity))
+        ).spec()
+        return cost.file_bytes(spec, cost.uniform(spec, sparsity))
 
     assert 0.8 * bytes_of(recipe, 0.7) < bytes_of(resolved, 0.0) <= bytes_of(recipe, 0.7)
     assert built.built(257) == built
@@ -196,9 +196,9 @@ def test_small_dense_fits_the_bytes_and_resolves_once():
 class SimpleTopK(base.Method):
     """Relaxed top-k gates of Xu et al. 2024, written on the contract alone."""
 
-    def __init__(self, options, model, anatomy, updates, seed):
-        super().__init__(options, model, anatomy, updates, seed)
-        self.branches = sorted({u.branch for u in anatomy.units})
+    def __init__(self, options, model, spec, updates, seed):
+        super().__init__(options, model, spec, updates, seed)
+        self.branches = sorted({u.branch for u in spec.units})
         self.scores = nn.Parameter(torch.full((len(self.branches),), 0.5))
 
     def plan(self, step):
@@ -259,7 +259,7 @@ def test_stochastic_depth_drops_more_of_later_blocks_and_nothing_where_it_is_mea
 
     def rates(share: float) -> dict[str, float]:
         (a_pass,) = module.Method(
-            module.Options(layer_dropout=share), model, model.anatomy(), 10, 1
+            module.Options(layer_dropout=share), model, model.spec(), 10, 1
         ).plan(3)
         return a_pass.drop_branches
 
@@ -268,7 +268,7 @@ def test_stochastic_depth_drops_more_of_later_blocks_and_nothing_where_it_is_mea
     assert {b.split(".")[1]: p for b, p in found.items()} == pytest.approx(
         {"0": 0.2, "1": 0.4}
     ) and len(found) == 8
-    method = module.Method(module.Options(layer_dropout=0.4), model, model.anatomy(), 10, 1)
+    method = module.Method(module.Options(layer_dropout=0.4), model, model.spec(), 10, 1)
     assert method.gates(None, 3) == {} and method.results(dict(model.named_parameters())).ranks
     with torch.inference_mode():
         assert torch.equal(

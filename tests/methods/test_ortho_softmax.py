@@ -35,7 +35,7 @@ def method(
     given = ortho_softmax.Options(
         **{"sizes": [0.5, 0.7], "budget": budget, "selection": 0.5} | options
     )
-    return ortho_softmax.Method(given, made, made.anatomy(), updates, 1)
+    return ortho_softmax.Method(given, made, made.spec(), updates, 1)
 
 
 # the parts of a branch
@@ -105,14 +105,14 @@ def test_dropout_of_a_feed_forward_goes_down_with_its_share():
 @pytest.mark.parametrize("budget", MEASURES)
 def test_costs_add_up_and_the_stored_zeros_are_those_of_the_choice(budget, model):
     net = tiny.model(**model)
-    parts = Components(net.anatomy(), net.cuts())
+    parts = Components(net.spec(), net.cuts())
     assert parts.names[3:7] == [
         f"blocks.0.{n}" for n in ("feed_forward_1.3", "convolution", "attention.0", "attention.1")
     ]
     assert len(parts) == 2 * (4 + 1 + 2 + 4)
     fixed, costs = parts.costs(budget)
     everything = torch.ones(len(parts), dtype=torch.bool)
-    whole = MEASURES[budget](net.anatomy(), {})
+    whole = MEASURES[budget](net.spec(), {})
     assert (
         fixed + float(costs.sum()) == pytest.approx(whole) == parts.cost(everything, budget)
         and parts.keep(everything) == {}
@@ -121,9 +121,9 @@ def test_costs_add_up_and_the_stored_zeros_are_those_of_the_choice(budget, model
     chosen = torch.rand(len(parts), generator=torch.Generator().manual_seed(3)) < 0.6
     chosen[:4], chosen[7:11] = False, torch.tensor([True, False, False, True])
     keep, weights = parts.keep(chosen), dict(net.named_parameters())
-    masks = blocks.block_masks(parts.ranks(weights, (~chosen).int()), net.anatomy(), keep)
-    assert cost.branches_off(net.anatomy(), keep) >= {"blocks.0.feed_forward_1"}
-    for unit in net.anatomy().units:
+    masks = blocks.block_masks(parts.ranks(weights, (~chosen).int()), net.spec(), keep)
+    assert cost.branches_off(net.spec(), keep) >= {"blocks.0.feed_forward_1"}
+    for unit in net.spec().units:
         mask = masks.get(f"{unit.name}.weight", torch.ones(1, 1, 1)).expand(-1, 8, -1).flatten(0, 1)
         assert unit.name not in keep or float(mask.float().mean()) == pytest.approx(keep[unit.name])
     up = (
@@ -156,9 +156,9 @@ def test_the_net_with_the_stored_zeros_is_the_net_whose_parts_are_not_run(model)
             )
             ranks = made.results(dict(net.named_parameters())).ranks
             stored = blocks.masked(
-                dict(net.named_parameters()), blocks.block_masks(ranks, made.anatomy, subnet.keep)
+                dict(net.named_parameters()), blocks.block_masks(ranks, made.spec, subnet.keep)
             )
-            off = dict.fromkeys(cost.branches_off(made.anatomy, subnet.keep), 0.0)
+            off = dict.fromkeys(cost.branches_off(made.spec, subnet.keep), 0.0)
             told = functional_call(
                 net,
                 stored,
@@ -246,15 +246,15 @@ def test_it_trains_in_the_loop_and_its_sizes_stay_within_their_budgets(budget, t
         and not own.scores.requires_grad
     )
     assert bool((own.chosen[0] | ~own.chosen[1]).all()), "nested: the first is the larger"
-    whole = MEASURES[budget](own.anatomy, {})
+    whole = MEASURES[budget](own.spec, {})
     sizes = own.results(made.averaged).subnets
     assert [(s.name, s.head) for s in sizes] == [("dense", 0), ("c70", 1), ("c50", 2)]
     for share, subnet in zip((0.7, 0.5), sizes[1:]):
-        reached = MEASURES[budget](own.anatomy, subnet.keep)
+        reached = MEASURES[budget](own.spec, subnet.keep)
         assert reached <= share * whole and share * whole - reached <= float(own.costs.max())
     passes = own.plan(30)
     assert [(p.name, p.head) for p in passes] == [("dense", 0), ("sparsest", 2), ("random", 1)]
-    assert set(passes[0].drop_branches) == cost.branches_off(own.anatomy, sizes[2].keep)
+    assert set(passes[0].drop_branches) == cost.branches_off(own.spec, sizes[2].keep)
     rows = [
         json.loads(line)["loss"]["sparsest"]
         for line in (tmp_path / "a" / paths.METRICS).read_text().splitlines()[-10:]

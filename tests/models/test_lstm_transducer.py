@@ -43,11 +43,11 @@ def built(vocabulary: int = tiny.VOCABULARY, **changes) -> lstm_transducer.LSTMT
 
 
 def masks_of(model, pattern: str, sparsity: float) -> dict[str, torch.Tensor]:
-    anatomy = cost.with_pattern(model.anatomy(), pattern)
+    spec = cost.with_pattern(model.spec(), pattern)
     return blocks.block_masks(
-        blocks.rank_all(dict(model.named_parameters()), anatomy.units),
-        anatomy,
-        cost.uniform(anatomy, sparsity),
+        blocks.rank_all(dict(model.named_parameters()), spec.units),
+        spec,
+        cost.uniform(spec, sparsity),
     )
 
 
@@ -91,7 +91,7 @@ def test_a_masked_pass_is_that_of_a_copy_with_the_product_baked_in(changes, patt
     """
     model, baked = built(**changes), built(**changes)
     masks = masks_of(model, pattern, 0.5)
-    units = {f"{u.name}.weight": u for u in model.anatomy().units}
+    units = {f"{u.name}.weight": u for u in model.spec().units}
     assert set(masks) == set(units)
     batch = tiny.batch()
     baked.load_state_dict(blocks.masked(dict(model.named_parameters()), masks))
@@ -151,7 +151,7 @@ def test_nothing_of_the_future_is_heard_and_a_batch_changes_nothing(changes):
 def test_gates_skip_scale_and_reach_single_utterances():
     model = built().eval()
     features, lengths = torch.randn(2, 64, 80), torch.tensor([64, 64])
-    assert {u.branch for u in model.anatomy().units} == {"", "layers.0", "layers.1"}
+    assert {u.branch for u in model.spec().units} == {"", "layers.0", "layers.1"}
     whole, calls = model(features, lengths).encodings, []
     model.layers[1].register_forward_hook(lambda *_: calls.append(1))
     skipped = model(features, lengths, gates={"layers.1": 0.0}).encodings
@@ -221,14 +221,14 @@ def test_streams_say_the_same_tokens_as_whole_utterances(run, chunk_ms, decoder,
 
 @pytest.mark.parametrize("name", ["dense", "s30", "off"])
 def test_the_file_read_back_is_the_masked_supernet(run, name):
-    subnet, anatomy = store.subnet(run, name), store.anatomy(run)
+    subnet, spec = store.subnet(run, name), store.spec(run)
     model = built(standin.SYMBOLS).eval()
     weights = {
         n: torch.from_numpy(t.astype(np.float32))
         for n, t in packing.load_tensors((run / paths.WEIGHTS).read_bytes()).items()
     }
     ranks = {n: torch.from_numpy(r.astype(np.int64)) for n, r in store.ranks(run).items()}
-    weights = blocks.masked(weights, blocks.block_masks(ranks, anatomy, subnet.keep))
+    weights = blocks.masked(weights, blocks.block_masks(ranks, spec, subnet.keep))
     heard = reference(run, name)
     assert set(heard.gates) == ({"layers.1"} if name == "off" else set())
     stored = set(packing.load_tensors(runtime.packed(run, name)))
@@ -243,14 +243,14 @@ def test_the_file_read_back_is_the_masked_supernet(run, name):
         assert torch.equal(
             heard.model(features, lengths, gates=heard.gates).encodings, expected.encodings
         )
-    assert abs(cost.file_bytes(anatomy, subnet.keep) - heard.conditions["file_bytes"]) < 6_500
+    assert abs(cost.file_bytes(spec, subnet.keep) - heard.conditions["file_bytes"]) < 6_500
 
 
 # what it is made of
 
 
 def test_anatomy_by_hand():
-    shape = built(256, expansion=2).anatomy()
+    shape = built(256, expansion=2).spec()
     assert (shape.lookahead_ms, shape.left_context_ms) == (7.5, 0.0)
     # input 80 x 8 at 100 Hz; layers 4 H D + 4 H H + H D; D E; V E at 25; 2 e E at 15
     macs = (
@@ -268,7 +268,7 @@ def test_anatomy_by_hand():
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_every_matrix_is_a_unit_that_can_be_drawn(changes):
     model = built(256, **changes)
-    units = {u.name: u for u in model.anatomy().units}
+    units = {u.name: u for u in model.spec().units}
     two_dimensional = {
         n.removesuffix(".weight")
         for n, p in model.named_parameters()
@@ -289,9 +289,9 @@ def test_every_matrix_is_a_unit_that_can_be_drawn(changes):
         units["layers.1.recurrent"].kind == "recurrent"
         and short_name("layers.1.recurrent", 1) == "recurrent"
     )
-    assert {u.name for u in built(29).anatomy().units} == {
-        u.name for u in built(256).anatomy().units
-    } - {"joiner.linear"}
+    assert {u.name for u in built(29).spec().units} == {u.name for u in built(256).spec().units} - {
+        "joiner.linear"
+    }
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def trained(
     module, net = plugins.load("methods", name), built(**model or {})
     made = module.Options(**options)
     method = module.Method(
-        made, net, cost.with_pattern(net.anatomy(), getattr(made, "pattern", "8x1")), updates, 3
+        made, net, cost.with_pattern(net.spec(), getattr(made, "pattern", "8x1")), updates, 3
     )
     settings = TrainingOptions(
         updates=updates, threads=1, precision=precision, peak_lr=5e-3, checkpoint_every=1000
@@ -376,7 +376,7 @@ def test_a_pruned_one_has_its_zeros_and_they_stay(tmp_path, name, options, zeros
     subnet = made.method.results(made.averaged).subnets[0]
     assert subnet.sparsity == pytest.approx(zeros, abs=0.01)
     weights = blocks.masked(made.parameters, made.method.mask(made.method.plan(3)[0].subnet, 3))
-    for unit in made.method.anatomy.units:
+    for unit in made.method.spec.units:
         assert float((weights[f"{unit.name}.weight"] == 0).float().mean()) == pytest.approx(
             zeros, abs=0.01
         ), unit.name
@@ -385,9 +385,7 @@ def test_a_pruned_one_has_its_zeros_and_they_stay(tmp_path, name, options, zeros
 @pytest.mark.slow
 def test_omni_trains_any_sparsity_and_leaves_out_layers(tmp_path):
     made = trained(tmp_path / "a", "omni_sparsity", distillation="none", warmup=0.25, sparsest=0.8)
-    assert set(made.method.results(made.averaged).ranks) == {
-        u.name for u in made.method.anatomy.units
-    }
+    assert set(made.method.results(made.averaged).ranks) == {u.name for u in made.method.spec.units}
     deep = trained(
         tmp_path / "b",
         "omni",
@@ -415,7 +413,7 @@ def test_csp_hears_the_inputs_of_every_matrix():
     method = csp.Method(
         csp.Options(refresh=1, ramp_end=0.5),
         model,
-        cost.with_pattern(model.anatomy(), "1x1"),
+        cost.with_pattern(model.spec(), "1x1"),
         10,
         1,
     )
@@ -429,7 +427,7 @@ def test_csp_hears_the_inputs_of_every_matrix():
     model.loss(model(batch.features, batch.lengths), batch).backward()
     for hook in hooks:
         hook.remove()
-    assert set(method.metrics) == {u.name for u in method.anatomy.units}
+    assert set(method.metrics) == {u.name for u in method.spec.units}
     seen["projection"] = said["said"]
     seen["recurrent"] = torch.cat([torch.zeros_like(said["said"][:, :1]), said["said"][:, :-1]], 1)
     for name, x in seen.items():
@@ -438,7 +436,7 @@ def test_csp_hears_the_inputs_of_every_matrix():
             method.metrics[f"layers.1.{name}"], x.T @ x, rtol=1e-4, atol=1e-4
         )
     method.after_step(0)
-    assert set(method.auxiliary) == {u.name for u in method.anatomy.units} and method.metrics == {}
+    assert set(method.auxiliary) == {u.name for u in method.spec.units} and method.metrics == {}
 
 
 def recipe_of(method: str, **options) -> Recipe:
@@ -479,8 +477,7 @@ def test_the_recipe_and_the_card_say_the_same_model():
         ResolvedRecipe(recipe).evaluation,
     )
     assert (
-        isinstance(model, lstm_transducer.LSTMTransducer)
-        and cost.pattern_of(method.anatomy) == "1x1"
+        isinstance(model, lstm_transducer.LSTMTransducer) and cost.pattern_of(method.spec) == "1x1"
     )
     card = catalog.card("models", "lstm_transducer")
     assert {o.name for o in card.options} == {

@@ -1,4 +1,4 @@
-"""What every model promises: an anatomy that counts right, streaming that equals the whole, gates
+"""What every model promises: a spec that counts right, streaming that equals the whole, gates
 that skip branches.
 """
 
@@ -24,15 +24,14 @@ def built(name: str):
 @pytest.mark.parametrize("name", MODELS)
 def test_anatomy_counts_every_parameter_once(name):
     model = built(name)
-    anatomy = model.anatomy()
+    spec = model.spec()
     own = dict(model.named_parameters())
-    assert cost.parameters(anatomy) == sum(p.numel() for p in own.values())
+    assert cost.parameters(spec) == sum(p.numel() for p in own.values())
     assert all(
-        own[f"{u.name}.weight"].shape == (u.rows, u.columns) and u.rows % 8 == 0
-        for u in anatomy.units
+        own[f"{u.name}.weight"].shape == (u.rows, u.columns) and u.rows % 8 == 0 for u in spec.units
     )
-    prunable = sum(u.parameters for u in anatomy.units)
-    assert prunable >= 0.9 * cost.parameters(anatomy) and 5e6 <= cost.parameters(anatomy) <= 12e6
+    prunable = sum(u.parameters for u in spec.units)
+    assert prunable >= 0.9 * cost.parameters(spec) and 5e6 <= cost.parameters(spec) <= 12e6
 
 
 @pytest.mark.parametrize(

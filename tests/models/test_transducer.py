@@ -149,7 +149,7 @@ def test_gates_skip_scale_and_reach_single_utterances():
         "transcriber.transformer.emformer_layers.1.attention",
         "transcriber.transformer.emformer_layers.0.pos_ff",
     ]
-    assert set(branches) <= {u.branch for u in model.anatomy().units}
+    assert set(branches) <= {u.branch for u in model.spec().units}
     whole = model(features, lengths).encodings
     for branch in branches:
         calls = []
@@ -326,36 +326,36 @@ def left_by_training(folder, model, options: dict, gone: tuple[str, ...]):
     spoken = np.concatenate([fbank(w) for w in sounds(6, seed=9)])
     model = talkative(model.eval(), torch.from_numpy((spoken + 8) / 3)[None])
     recipe = Recipe(
-        Choice("voice_commands"), Choice(model.anatomy().model, options), Choice("omni_sparsity")
+        Choice("voice_commands"), Choice(model.spec().model, options), Choice("omni_sparsity")
     )
     weights = {n: p.detach().half() for n, p in model.named_parameters()}
-    ranks = blocks.rank_all({n: w.float() for n, w in weights.items()}, model.anatomy().units)
+    ranks = blocks.rank_all({n: w.float() for n, w in weights.items()}, model.spec().units)
     writing.write_json(folder / paths.RECIPE, as_dict(recipe))
-    writing.write_json(folder / paths.UNITS, as_dict(model.anatomy()))
+    writing.write_json(folder / paths.UNITS, as_dict(model.spec()))
     writing.write_json(folder / paths.FEATURE_STATISTICS, {"mean": [-8.0] * 80, "std": [3.0] * 80})
     save_file(weights, folder / paths.WEIGHTS)
     save_file({n: r.int() for n, r in ranks.items()}, paths.ranks_file(folder))
     for name, keep in (
         ("dense", {}),
-        ("s30", cost.uniform(model.anatomy(), 0.3)),
-        ("off", off(model.anatomy(), gone)),
+        ("s30", cost.uniform(model.spec(), 0.3)),
+        ("off", off(model.spec(), gone)),
     ):
         subnet = Subnet(
             name,
             folder.name,
             keep,
-            cost.sparsity_reached(model.anatomy(), keep),
+            cost.sparsity_reached(model.spec(), keep),
             ranks_sha256=store.ranks_sha256(folder),
         )
         store.save_subnet(folder, subnet)
     return folder
 
 
-def off(anatomy, gone: tuple[str, ...]):
+def off(spec, gone: tuple[str, ...]):
     """A size that leaves out branches, and all of a matrix that is on none."""
     return {
         u.name: 0.0 if u.branch.endswith(gone) or u.name.endswith("input_linear") else 0.9
-        for u in anatomy.units
+        for u in spec.units
     }
 
 
@@ -398,27 +398,27 @@ def test_streams_say_the_same_tokens_as_whole_utterances(run, decoder):
 
 @pytest.mark.parametrize("name", ["dense", "s30", "off"])
 def test_the_file_read_back_is_the_masked_supernet(run, name):
-    subnet, anatomy = store.subnet(run, name), store.anatomy(run)
+    subnet, spec = store.subnet(run, name), store.spec(run)
     model = built(standin.SYMBOLS).eval()
     weights = {
         n: torch.from_numpy(t.astype(np.float32))
         for n, t in packing.load_tensors((run / paths.WEIGHTS).read_bytes()).items()
     }
     ranks = {n: torch.from_numpy(r.astype(np.int64)) for n, r in store.ranks(run).items()}
-    weights = blocks.masked(weights, blocks.block_masks(ranks, anatomy, subnet.keep))
+    weights = blocks.masked(weights, blocks.block_masks(ranks, spec, subnet.keep))
     heard = reference(run, name)
-    assert set(heard.gates) == cost.branches_off(anatomy, subnet.keep) and len(heard.gates) == 2 * (
+    assert set(heard.gates) == cost.branches_off(spec, subnet.keep) and len(heard.gates) == 2 * (
         name == "off"
     )
     features = torch.randn(2, 160, 80)
     with torch.inference_mode():
-        given = {"gates": dict.fromkeys(cost.branches_off(anatomy, subnet.keep), 0.0)}
+        given = {"gates": dict.fromkeys(cost.branches_off(spec, subnet.keep), 0.0)}
         expected = functional_call(model, weights, (features, torch.tensor([160, 150])), given)
         found = heard.model(features, torch.tensor([160, 150]), gates=heard.gates)
         assert torch.equal(found.encodings, expected.encodings)
         model.load_state_dict(weights)
         assert decoding.whole(heard.model, found) == decoding.whole(model, expected)
-    assert abs(cost.file_bytes(anatomy, subnet.keep) - heard.conditions["file_bytes"]) < 6_500
+    assert abs(cost.file_bytes(spec, subnet.keep) - heard.conditions["file_bytes"]) < 6_500
 
 
 def test_chunks_and_decoders_that_cannot_be_are_refused(run):
@@ -440,15 +440,15 @@ def test_chunks_and_decoders_that_cannot_be_are_refused(run):
 
 def test_anatomy_by_hand():
     model = built(256)
-    shape = model.anatomy()
+    shape = model.spec()
     assert cost.parameters(shape) == sum(p.numel() for p in model.parameters())
     assert (shape.lookahead_ms, shape.left_context_ms) == (47.5, 280.0)
     linear = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
     assert {u.name for u in shape.units} == linear, "every linear layer is prunable"
-    assert {u.name for u in built(29).anatomy().units} == linear - {"joiner.linear"}, (
+    assert {u.name for u in built(29).spec().units} == linear - {"joiner.linear"}, (
         "29 outputs are no whole blocks"
     )
-    assert {u.name for u in built(256, predictor="lstm").anatomy().units} > {
+    assert {u.name for u in built(256, predictor="lstm").spec().units} > {
         "predictor.lstm.lstm_layers.2.p2g",
         "joiner.linear",
     }
@@ -485,7 +485,7 @@ def test_the_paper_has_76_7_million_parameters_and_the_recipes_load():
             ResolvedRecipe(recipe).evaluation,
         )
         made = omni_sparsity.Options(**recipe.method.options)
-        omni_sparsity.Method(made, model, model.anatomy(), 10, 1)
+        omni_sparsity.Method(made, model, model.spec(), 10, 1)
 
 
 @pytest.mark.parametrize(
@@ -513,7 +513,7 @@ def test_wrong_options_are_named(given, words):
 
 def trained(folder, name: str, updates: int = 4, precision: str = "fp32", **options) -> Trainer:
     module, model = plugins.load("methods", name), built()
-    method = module.Method(module.Options(**options), model, model.anatomy(), updates, 3)
+    method = module.Method(module.Options(**options), model, model.spec(), updates, 3)
     settings = TrainingOptions(
         updates=updates,
         threads=1,
@@ -537,15 +537,13 @@ def test_the_sandwich_trains_it_and_only_kept_weights_get_gradients(tmp_path, pr
         warmup=0.25,
         sparsest=0.8,
     )
-    assert set(made.method.results(made.averaged).ranks) == {
-        u.name for u in made.method.anatomy.units
-    }
+    assert set(made.method.results(made.averaged).ranks) == {u.name for u in made.method.spec.units}
     for parameter in made.parameters.values():
         parameter.grad = None
     a_pass = made.method.plan(3)[1]
     made.run_pass(a_pass, tiny.batch(), 4, None, 1)
     masks = made.method.mask(a_pass.subnet, 3)
-    assert {u.name + ".weight" for u in made.method.anatomy.units} == set(masks)
+    assert {u.name + ".weight" for u in made.method.spec.units} == set(masks)
     for name in (
         "predictor.linear.weight",
         "transcriber.output_linear.weight",

@@ -274,7 +274,7 @@ sizes = { "large" = "<= 0.12 MB" }
     )
     options, rate = (
         pipelines_search.search_options(ResolvedRecipe(store.recipe(drawn["run"]))),
-        cost.macs_per_second(store.anatomy(drawn["run"])) / 1e12,
+        cost.macs_per_second(store.spec(drawn["run"])) / 1e12,
     )
     spoken = (
         paths.prepared()

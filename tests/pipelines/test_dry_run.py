@@ -30,7 +30,7 @@ SMALL = Recipe(
 def test_a_dry_run_needs_no_speech_and_leaves_nothing(own_artifacts):
     found = dry_run.estimate(SMALL)
     model, method = building.build(ResolvedRecipe(SMALL), 29, 1000)
-    assert found["parameters"] == cost.parameters(method.anatomy) and found["passes"] == 3
+    assert found["parameters"] == cost.parameters(method.spec) and found["passes"] == 3
     assert found["hours"] == pytest.approx(0.8 * found["seconds_per_update"] / 3.6, rel=0.01), (
         "0.3 of it trains the dense net alone"
     )
@@ -141,7 +141,7 @@ def test_papers_recipes_are_tried_by_the_command_line(name, capsys, own_artifact
     _, method = building.build(
         ResolvedRecipe(recipes.override(recipe, settings)).built(pieces), pieces, 100
     )
-    assert f"built: {cost.parameters(method.anatomy) / 1e6:.1f} million" in told
+    assert f"built: {cost.parameters(method.spec) / 1e6:.1f} million" in told
     assert not own_artifacts.exists() or not list(own_artifacts.iterdir())
 
 

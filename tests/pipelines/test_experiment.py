@@ -112,11 +112,11 @@ def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
     )
     assert list(heard[0]["dense"]) == ["voice_commands"]
     found = pipelines_search.search(folder.name, go)
-    anatomy = store.anatomy(folder)
+    spec = store.spec(folder)
     for number in ("50", "80"):
         same = [s for s in found if s.name[1:] == number]
         assert {s.name[0] for s in same} == set("sumr")
-        sizes = [cost.file_bytes(anatomy, s.keep) for s in same]
+        sizes = [cost.file_bytes(spec, s.keep) for s in same]
         assert max(sizes) <= 1.021 * min(sizes)
     reports = pipelines_evaluate.evaluate(folder.name, ["dense", "s80"], [], go)
     dense, s80 = reports
@@ -190,10 +190,10 @@ def test_a_transducer_goes_the_same_way():
 
 def test_measuring_a_new_size_stores_subnet_and_report():
     folder = pipelines_train.train(recipe(), go)
-    anatomy = store.anatomy(folder)
+    spec = store.spec(folder)
     new = as_dict(store.subnet(folder, "dense")) | {
         "name": "u37",
-        "keep": cost.uniform(anatomy, 0.37),
+        "keep": cost.uniform(spec, 0.37),
         "sparsity": 0.37,
     }
     job_kinds.evaluate_job({"run": folder.name, "subnets": [], "splits": ["test"], "new": new}, go)
@@ -225,7 +225,7 @@ def test_a_stage_continues_from_released_weights_and_the_mask_of_a_pruned_run_sh
     subnet = store.subnets(second)[0]
     assert subnet.name == "s80" and subnet.sparsity == pytest.approx(0.8, abs=0.01)
     tensors, _ = packing.unpack(packing.pack(second, subnet))
-    units = [tensors[f"{u.name}.weight"] for u in store.anatomy(second).units]
+    units = [tensors[f"{u.name}.weight"] for u in store.spec(second).units]
     zeros = sum(int((t == 0).sum()) for t in units) / sum(t.size for t in units)
     assert zeros == pytest.approx(subnet.sparsity, abs=0.002)
     shipped, _ = packing.unpack(packing.pack(second, store.subnet(second, "s80")))
@@ -342,11 +342,11 @@ LSTMS = Choice("lstm_transducer", {"blocks": 2, "width": 32, "embedding": 16, "j
 def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, sparsity, model):
     given = recipe(method, {"pattern": pattern, "sparsity": sparsity, "refresh": 1})
     folder = pipelines_train.train(Recipe(**{**vars(given), "model": model or given.model}), go)
-    subnet, anatomy = store.subnets(folder)[0], store.anatomy(folder)
-    assert subnet.pattern == pattern == cost.pattern_of(anatomy)
+    subnet, spec = store.subnets(folder)[0], store.spec(folder)
+    assert subnet.pattern == pattern == cost.pattern_of(spec)
     tensors, metadata = packing.unpack(packing.pack(folder, subnet))
-    zeros = sum(int((tensors[f"{u.name}.weight"] == 0).sum()) for u in anatomy.units)
-    assert metadata["block"] == 1 and zeros / cost.prunable_parameters(anatomy) == pytest.approx(
+    zeros = sum(int((tensors[f"{u.name}.weight"] == 0).sum()) for u in spec.units)
+    assert metadata["block"] == 1 and zeros / cost.prunable_parameters(spec) == pytest.approx(
         sparsity, abs=0.005
     )
     if pattern == "2:4":
@@ -356,7 +356,7 @@ def test_other_patterns_are_trained_stored_packed_and_measured(method, pattern, 
     assert report.file_bytes == len(
         packing.pack(folder, subnet)
     ) and report.sparsity == pytest.approx(sparsity, abs=0.005)
-    assert abs(cost.file_bytes(anatomy, subnet.keep) - report.file_bytes) < cost.OTHER_BYTES
+    assert abs(cost.file_bytes(spec, subnet.keep) - report.file_bytes) < cost.OTHER_BYTES
 
 
 def test_a_size_of_a_budget_is_stored_within_it():

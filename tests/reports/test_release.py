@@ -225,7 +225,7 @@ def test_a_release_keeps_what_its_sizes_need(run):
     )
     dropped = make("dropped-1")  # one size, whose file lacks a branch that the weights have
     only(dropped, "s70")
-    size, units = store.subnet(dropped, "s70"), store.anatomy(dropped).units
+    size, units = store.subnet(dropped, "s70"), store.spec(dropped).units
     off = {u.name: 0.0 for u in units if u.branch == next(u.branch for u in units if u.branch)}
     (dropped / paths.SUBNETS / "s70.json").write_text(
         json.dumps(as_dict(replace(size, keep=size.keep | off)))
@@ -321,7 +321,7 @@ def test_the_card_says_how_much_faster_where_that_was_timed_in_turn(run):
 def test_the_card_says_that_sizes_leave_out_parts(run):
     reports = store.reports(run)
     assert card.NESTED in card._what(run, reports)
-    size, units = store.subnet(run, "s70"), store.anatomy(run).units
+    size, units = store.subnet(run, "s70"), store.spec(run).units
     branch = next(u.branch for u in units if u.branch)
     off = {u.name: 0.0 for u in units if u.branch == branch}
     store.save_subnet(run, replace(size, keep={**size.keep, **off}))

@@ -77,7 +77,7 @@ def test_standin_has_the_names_of_the_real_model(run):
     assert {n: tuple(p.shape) for n, p in model.state_dict().items()} == standin.shapes(
         4, 32, 64, 5
     )
-    assert model.anatomy().units == store.anatomy(run).units
+    assert model.spec().units == store.spec(run).units
 
 
 @pytest.mark.parametrize("chunk_ms", [160, 320, 1280, 0])

@@ -18,7 +18,7 @@ from core.search.evolution import Options, RandomSearch, Search
 from core.search.ladders import run_ladder
 from tests import standin
 
-SHAPE = standin.anatomy(4, 64, 4)
+SHAPE = standin.spec(4, 64, 4)
 SIZES = [0.5, 0.7, 0.9]
 OPTIONS = Options(sparsities=SIZES, evaluations=150, population=24, minutes=10.0)
 NEED = {

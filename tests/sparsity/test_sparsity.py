@@ -14,13 +14,13 @@ from tests import tiny
 
 def test_shares_are_exact_and_masks_are_nested():
     model = tiny.model()
-    anatomy, weights = model.anatomy(), dict(model.named_parameters())
-    ranks = blocks.rank_all(weights, anatomy.units)
+    spec, weights = model.spec(), dict(model.named_parameters())
+    ranks = blocks.rank_all(weights, spec.units)
     before = None
     for sparsity in (0.9, 0.7, 0.35, 0.1):
-        keep = cost.uniform(anatomy, sparsity)
-        masks = blocks.block_masks(ranks, anatomy, keep)
-        for unit in anatomy.units:
+        keep = cost.uniform(spec, sparsity)
+        masks = blocks.block_masks(ranks, spec, keep)
+        for unit in spec.units:
             assert int(masks[f"{unit.name}.weight"].sum()) == cost.blocks_kept(
                 unit, keep[unit.name]
             )
@@ -44,14 +44,12 @@ def test_the_largest_blocks_are_kept():
 
 def test_a_masked_forward_pass_equals_zeroed_weights():
     model = tiny.model().eval()
-    anatomy, weights = model.anatomy(), dict(model.named_parameters())
-    masks = blocks.block_masks(
-        blocks.rank_all(weights, anatomy.units), anatomy, cost.uniform(anatomy, 0.7)
-    )
+    spec, weights = model.spec(), dict(model.named_parameters())
+    masks = blocks.block_masks(blocks.rank_all(weights, spec.units), spec, cost.uniform(spec, 0.7))
     masked = blocks.masked(weights, masks)
-    zeros = sum(int((masked[f"{u.name}.weight"] == 0).sum()) for u in anatomy.units)
-    total = sum(u.parameters for u in anatomy.units)
-    assert abs(zeros / total - cost.sparsity_reached(anatomy, cost.uniform(anatomy, 0.7))) < 1e-9
+    zeros = sum(int((masked[f"{u.name}.weight"] == 0).sum()) for u in spec.units)
+    total = sum(u.parameters for u in spec.units)
+    assert abs(zeros / total - cost.sparsity_reached(spec, cost.uniform(spec, 0.7))) < 1e-9
     x, lengths = torch.randn(1, 60, 80), torch.tensor([60])
     through_call = functional_call(model, masked, (x, lengths)).log_probs
     baked = tiny.model()
@@ -61,27 +59,23 @@ def test_a_masked_forward_pass_equals_zeroed_weights():
 
 def test_pruned_weights_get_no_gradient():
     model = tiny.model()
-    anatomy, weights = model.anatomy(), dict(model.named_parameters())
-    masks = blocks.block_masks(
-        blocks.rank_all(weights, anatomy.units), anatomy, cost.uniform(anatomy, 0.5)
-    )
+    spec, weights = model.spec(), dict(model.named_parameters())
+    masks = blocks.block_masks(blocks.rank_all(weights, spec.units), spec, cost.uniform(spec, 0.5))
     output = functional_call(
         model, blocks.masked(weights, masks), (torch.randn(1, 60, 80), torch.tensor([60]))
     )
     output.log_probs.square().sum().backward()
-    name = f"{anatomy.units[0].name}.weight"
+    name = f"{spec.units[0].name}.weight"
     gradient = weights[name].grad.unflatten(0, (-1, 8))
     assert gradient.abs().sum() > 0 and float((gradient * ~masks[name]).abs().sum()) == 0.0
 
 
 def test_patterns_have_blocks_of_their_own():
     model = tiny.model()
-    anatomy, weights = cost.with_pattern(model.anatomy(), "1x1"), dict(model.named_parameters())
-    assert cost.pattern_of(anatomy) == "1x1" and cost.pattern_of(model.anatomy()) == "8x1"
-    masks = blocks.block_masks(
-        blocks.rank_all(weights, anatomy.units), anatomy, cost.uniform(anatomy, 0.6)
-    )
-    for unit in anatomy.units:
+    spec, weights = cost.with_pattern(model.spec(), "1x1"), dict(model.named_parameters())
+    assert cost.pattern_of(spec) == "1x1" and cost.pattern_of(model.spec()) == "8x1"
+    masks = blocks.block_masks(blocks.rank_all(weights, spec.units), spec, cost.uniform(spec, 0.6))
+    for unit in spec.units:
         name = f"{unit.name}.weight"
         kept = weights[name].abs()[masks[name].squeeze(1)]
         assert (
@@ -89,16 +83,16 @@ def test_patterns_have_blocks_of_their_own():
             and kept.min() >= weights[name].abs()[~masks[name].squeeze(1)].max()
         )
     with pytest.raises(ValueError, match="there are 8x1, 1x1, 2:4"):
-        cost.with_pattern(anatomy, "4x4")
+        cost.with_pattern(spec, "4x4")
 
 
 def test_two_of_four_keeps_the_larger_two_of_every_four_inputs():
     model = tiny.model()
-    anatomy, weights = cost.with_pattern(model.anatomy(), "2:4"), dict(model.named_parameters())
-    ranks = blocks.rank_all(weights, anatomy.units)
-    masks = blocks.block_masks(ranks, anatomy, cost.uniform(anatomy, 0.5))
-    thinner = blocks.block_masks(ranks, anatomy, cost.uniform(anatomy, 0.75))
-    for unit in anatomy.units:
+    spec, weights = cost.with_pattern(model.spec(), "2:4"), dict(model.named_parameters())
+    ranks = blocks.rank_all(weights, spec.units)
+    masks = blocks.block_masks(ranks, spec, cost.uniform(spec, 0.5))
+    thinner = blocks.block_masks(ranks, spec, cost.uniform(spec, 0.75))
+    for unit in spec.units:
         name = f"{unit.name}.weight"
         fours, kept = (
             t.unflatten(-1, (-1, 4)) for t in (weights[name].abs(), masks[name].squeeze(1))

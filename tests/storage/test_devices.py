@@ -34,7 +34,7 @@ def load(tmp_path):
 
 
 def estimate(profile, run, size, arm, sha256=""):
-    return profile.estimate(arm, sha256, store.anatomy(run), store.subnet(run, size).keep)
+    return profile.estimate(arm, sha256, store.spec(run), store.subnet(run, size).keep)
 
 
 def test_a_measured_size_is_found_by_its_file_and_others_are_predicted(run, data, load):
@@ -45,7 +45,7 @@ def test_a_measured_size_is_found_by_its_file_and_others_are_predicted(run, data
     assert (found.ms, found.measured) == (profiles.times("sparse", shape), True)
     assert (found.ms_p95, found.load_ms) == (2 * found.ms, 3.0)
     for arm in (SPARSE, ONNX):
-        work = device_cost.work(store.anatomy(run), store.subnet(run, "s80").keep)
+        work = device_cost.work(store.spec(run), store.subnet(run, "s80").keep)
         guess = estimate(profile, run, "s80", arm)
         right = profiles.times(arm.engine, work) / arm.threads
         assert not guess.measured and guess.ms == pytest.approx(right, rel=0.01)
@@ -70,17 +70,17 @@ def test_zeros_save_time_only_where_they_are_left_out(run, data, load):
 
 def test_what_was_not_measured_nearby_is_not_predicted(run, data, load, tmp_path):
     profile, keep = load(data), store.subnet(run, "s70").keep
-    anatomy = store.anatomy(run)
-    wide = store.anatomy(standin.make_run(tmp_path, "wide", width=64))
-    other = dataclasses.replace(anatomy, model="emformer_transducer")
-    unstructured = cost.with_pattern(anatomy, "1x1")
-    assert profile.estimate(SPARSE, "", anatomy, keep) is not None
+    spec = store.spec(run)
+    wide = store.spec(standin.make_run(tmp_path, "wide", width=64))
+    other = dataclasses.replace(spec, model="emformer_transducer")
+    unstructured = cost.with_pattern(spec, "1x1")
+    assert profile.estimate(SPARSE, "", spec, keep) is not None
     assert profile.estimate(SPARSE, "", wide, {}) is None
     assert profile.estimate(SPARSE, "", other, keep) is None
     assert profile.estimate(SPARSE, "", unstructured, keep) is None
     assert profile.estimate(ONNX, "", unstructured, keep) is not None
     few = load(profiles.made(run, ("dense", "s90")))
-    assert few.estimate(SPARSE, "", anatomy, keep) is None and few.held_out(SPARSE) is None
+    assert few.estimate(SPARSE, "", spec, keep) is None and few.held_out(SPARSE) is None
 
 
 def changed(data, *path, value=None):

@@ -31,7 +31,7 @@ def subnet(run, name):
 
 @pytest.mark.parametrize("name", ["dense", "s30", "s90"])
 def test_unpacked_equals_masked(run, name):
-    chosen, shape = subnet(run, name), standin.anatomy()
+    chosen, shape = subnet(run, name), standin.spec()
     tensors, metadata = packing.unpack(packing.pack(run, chosen))
     stored, ranks = load_file(run / paths.WEIGHTS), load_file(paths.ranks_file(run))
     assert set(tensors) == set(stored)
@@ -71,7 +71,7 @@ def test_sparser_is_smaller_and_deterministic_over_processes(run):
 
 
 def test_raw_where_a_mask_does_not_pay(run):
-    shape = standin.anatomy()
+    shape = standin.spec()
     unit = shape.units[0]
     nearly = dataclasses.replace(subnet(run, "dense"), keep={unit.name: 1 - 1.01 / unit.blocks})
     data = packing.pack(run, nearly)

@@ -16,17 +16,26 @@ from safetensors.numpy import save
 
 from core import paths
 from core.common import writing
-from core.records import Anatomy, Choice, Fixed, Recipe, Report, Subnet, Unit, as_dict
+from core.records import (
+    Choice,
+    FixedTensor,
+    ModelSpec,
+    PrunableMatrix,
+    Recipe,
+    Report,
+    Subnet,
+    as_dict,
+)
 from core.registry import recipes
 from core.storage import metrics, store
 
-ANATOMY = Anatomy(
+ANATOMY = ModelSpec(
     "m",
     40.0,
     0.0,
     2560.0,
-    (Unit("blocks.0.a", "attention", 0, "blocks.0.attention", 16, 8),),
-    (Fixed("head", 10, 1.0),),
+    (PrunableMatrix("blocks.0.a", "attention", 0, "blocks.0.attention", 16, 8),),
+    (FixedTensor("head", 10, 1.0),),
 )
 RECIPE = Recipe(Choice("voice_commands"), Choice("conformer_ctc"), Choice("dense"), title="A title")
 
@@ -84,7 +93,7 @@ def test_a_run_is_read_back_as_it_was_written():
     writing.write_bytes(paths.ranks_file(folder, 100), save({"blocks.0.a": ranks}))
     writing.write_bytes(paths.ranks_file(folder, 20), save({"blocks.0.a": ranks}))
     for run in (folder, folder.name):
-        assert store.recipe(run) == RECIPE and store.anatomy(run) == ANATOMY
+        assert store.recipe(run) == RECIPE and store.spec(run) == ANATOMY
         assert store.subnets(run) == subnets[::-1] and store.subnet(run, "s70") == subnets[0]
         assert store.reports(run) == [report(folder.name)]
         assert store.hypotheses(run, "s70", "librispeech/test-clean", 320) == rows

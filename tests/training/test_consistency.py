@@ -56,7 +56,7 @@ def test_a_view_learns_from_the_other_which_is_held_still():
 
 def trainer(folder, weight: float) -> Trainer:
     module, model = plugins.load("methods", "dense"), tiny.model()
-    method = module.Method(module.Options(), model, model.anatomy(), 4, 3)
+    method = module.Method(module.Options(), model, model.spec(), 4, 3)
     folder.mkdir()
     return Trainer(
         model,

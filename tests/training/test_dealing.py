@@ -123,11 +123,11 @@ def test_what_a_training_executes_counts_each_subnets_part_alone():
     model = tiny.model()
 
     def method(options):
-        return omni_sparsity.Method(options, model, model.anatomy(), 20, 1)
+        return omni_sparsity.Method(options, model, model.spec(), 20, 1)
 
     split, sandwich = method(SPLIT), method(replace(SPLIT, passes="sandwich"))
-    dense = cost.macs_per_second(model.anatomy(), None)
-    kept = [cost.macs_per_second(model.anatomy(), p.subnet.keep) for p in split.plan(10)[1:]]
+    dense = cost.macs_per_second(model.spec(), None)
+    kept = [cost.macs_per_second(model.spec(), p.subnet.keep) for p in split.plan(10)[1:]]
     assert dry_run.macs(split, 10) == pytest.approx((dense + sum(kept)) / 3)
     assert dry_run.macs(sandwich, 10) == pytest.approx(dense + sum(kept))
     assert base.training_tmacs(split, 20, 1.0, {}) < dense * 3 * 3600 / 1e12
@@ -164,4 +164,4 @@ def test_a_split_update_cannot_distil():
     with pytest.raises(
         ValueError, match="distillation is 'kl': with method.passes 'split'.*allowed is 'none'"
     ):
-        omni_sparsity.Method(replace(SPLIT, distillation="kl"), model, model.anatomy(), 100, 1)
+        omni_sparsity.Method(replace(SPLIT, distillation="kl"), model, model.spec(), 100, 1)

@@ -82,9 +82,7 @@ def test_muon_takes_the_prunable_matrices_and_resumes_bit_for_bit(tmp_path):
     whole = trainer(
         tmp_path / "whole", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon"
     )
-    assert len(whole.optimizers["muon"].param_groups[0]["params"]) == len(
-        whole.method.anatomy.units
-    )
+    assert len(whole.optimizers["muon"].param_groups[0]["params"]) == len(whole.method.spec.units)
     whole.run(lambda *_: True)
     first = trainer(
         tmp_path / "cut", name="omni_sparsity", options=OMNI, updates=8, optimizer="muon"
