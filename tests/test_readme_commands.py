@@ -82,6 +82,8 @@ ELSEWHERE = {
     "jobs work --slots": "jobs/test_jobs.py",
     "bench scale": "bench/test_scale.py",
     "bench app": "test_browser.py",
+    "bench device": "bench/test_device.py",
+    "bench emission": "bench/test_emission.py",
     "train RECIPE --runner ray": "jobs/test_ray.py",
     "train RECIPE --dry-run": "pipelines/test_dry_run.py",
     "train --resume": "cli/test_cli.py",
