@@ -139,8 +139,8 @@ def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch
     assert told.count(record["run"]) == 1
     compare.run(made, go)
     assert len(trained) == 5, "nothing has changed, nothing is trained"
-    with monkeypatch.context() as moved:  # the same files, written at another time
-        moved.setattr(prepare, "stamp", lambda path: "copied")
+    with monkeypatch.context() as moved:  # the same speech in other files
+        moved.setattr(prepare, "fingerprint", lambda path: "copied")
         compare.run(made, go)
     assert len(trained) == 5 and len([*paths.prepared().glob("*/prepared.json")]) == 2, (
         "prepared again, heard the same"
