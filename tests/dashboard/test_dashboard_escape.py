@@ -133,7 +133,10 @@ def obeyed(source: str) -> list[str]:
         for n in ast.walk(ast.parse(source))
         if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
     ):
-        if call.func.attr in MARKDOWN and ast.unparse(call.func.value) not in ("soundfile", "export"):
+        if call.func.attr in MARKDOWN and ast.unparse(call.func.value) not in (
+            "soundfile",
+            "export",
+        ):
             texts = call.args[1:2] if call.func.attr == "progress" else call.args[:1]
             texts += [k.value for k in call.keywords if k.arg in ("help", "text", "label", "body")]
             found += [
