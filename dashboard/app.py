@@ -27,6 +27,7 @@ from dashboard.components import choice  # noqa: E402
 from dashboard.look import one_look  # noqa: E402
 
 STYLE = """<style>.stMainBlockContainer {padding-top: 3rem; padding-bottom: 3rem;}
+@media (max-width: 760px) {.stMainBlockContainer {padding-top: 4.25rem;}}
 h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}
 [data-testid="stCaptionContainer"] {color: inherit; opacity: 0.8;}
 [data-testid="stButtonGroup"] [aria-checked="true"] {background: none !important;

@@ -64,7 +64,7 @@ def _compare(commands: Any) -> None:
 def _transcribe(commands: Any) -> None:
     c = commands.add_parser("transcribe", help="write down what audio files say")
     c.add_argument("run", metavar="RUN", help="a run, or the file of one subnet")
-    c.add_argument("subnet", metavar="SUBNET", help="a size of the run, e.g. dense or s70")
+    c.add_argument("subnet", metavar="SUBNET", help="a size of the run, e.g. dense or u70")
     c.add_argument(
         "files",
         metavar="FILES",

@@ -152,7 +152,7 @@ def _subnets(c: argparse.ArgumentParser) -> None:
         type=names,
         default=[],
         metavar="A,B",
-        help="e.g. dense,s70; all when not given",
+        help="e.g. dense,u70; all when not given",
     )
 
 

@@ -22,6 +22,9 @@ LICENSES = {  # by the first part of a manifest's file name
     "speechocean762": "speechocean762 (J. Zhang et al. 2021), CC BY 4.0",
     "speech_commands": "Speech Commands (P. Warden 2018), CC BY 4.0",
     "fsdd": "Free Spoken Digit Dataset (Z. Jackson et al.), CC BY-SA 4.0 (share-alike)",
+    "robotutor": "RoboTutor's read stories (Team RoboTutor), CC BY 4.0",
+    "kathleen": "Kathleen, a voice for Mimic and Piper, CC0",
+    "dc_tts_philipp": "sentences of LJSpeech by a second voice (for DC-TTS), Apache-2.0",
 }
 
 

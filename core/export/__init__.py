@@ -4,6 +4,7 @@ those that were measured, whole or not there, with checksums beside them.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,16 +48,36 @@ def write(
             )
         data = packing.pack(source, subnet)
         _as_measured(source.name, subnet.name, packing.sha256(data), reports)
-        for file, content in form.files(base.PackedSubnet(source, subnet, data), precision):
-            files += 1
-            _write(folder / file, content)
-            if Path(file).suffix in WEIGHTS:
-                checksums.write_beside(folder / file, content)
-                lines.append(f"{checksums.of(content)}  {folder / file}")
+        contents = dict(form.files(base.PackedSubnet(source, subnet, data), precision))
+        files += len(contents)
+        lines += _write_all(folder, contents)
     for file, content in form.run_files(source, subnets):
         files += 1
         _write(folder / file, content)
     progress(1.0, f"{files} {'file is' if files == 1 else 'files are'} in {folder}", 0.0)
+    return lines
+
+
+def _write_all(folder: Path, contents: dict[str, bytes]) -> list[str]:
+    """All files of a subnet or, where the disk is full, none of them -> "sha256  file" of those
+    with weights.
+    """
+    lines, written = [], list[Path]()
+    try:
+        for file, content in contents.items():
+            _write(folder / file, content)
+            written.append(folder / file)
+            if Path(file).suffix in WEIGHTS:
+                checksums.write_beside(folder / file, content)
+                lines.append(f"{checksums.of(content)}  {folder / file}")
+    except OSError:
+        for path in written:
+            path.unlink(missing_ok=True)
+            paths.checksum_file(path).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that holds more
+                for parent in list(path.relative_to(folder).parents)[:-1]:
+                    (folder / parent).rmdir()
+        raise
     return lines
 
 

@@ -95,6 +95,12 @@ def check_recipe(recipe: dict[str, Any], allowed: Iterable[Path]) -> None:
     }
     for where, text in named.items():
         path = SPEECH.sub(lambda match: os.environ.get("SPEECH_ROOT", match.group()), text)
+        if SPEECH.search(path):
+            raise ValueError(
+                f"{where} = {text!r}: SPEECH_ROOT is not set on this server; set it to the folder"
+                " of recordings and start the server again, or choose a recipe that needs none,"
+                " e.g. voice_commands"
+            )
         if "$" in path or path.startswith("~"):
             raise ValueError(
                 f"{where} = {text!r}: from a page no environment variables but $SPEECH_ROOT (where"

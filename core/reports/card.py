@@ -225,10 +225,10 @@ def _limits(folder: Path, reports: list[Report], stages: list[dict[str, Any]]) -
         )
     unit = store.recipe(folder).tokens.get("kind", "pieces").replace("pieces", "word pieces")
     lines += [
-        (
-            f"Words: spelled with {unit} of the training text; no language model corrects the"
-            " spelling."
-        ),
+        "Words: those of the decoding graph alone; others become what sounds alike."
+        if unit == "phonemes"
+        else f"Words: spelled with {unit} of the training text; no language model corrects the"
+        " spelling.",
         (
             "Voices: read and commanded English by mostly adult speakers, and synthetic voices;"
             " accents, ages and rooms beyond those were not measured."

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from core.common.reading import excerpt
 from core.records import Subnet
 from dashboard import data
 from dashboard.markdown import escape
@@ -86,8 +87,8 @@ def current() -> Chosen | None:
         return None
     wanted = st.session_state.get(MEMORY, {})
     run = wanted.get("run")
-    if run not in known:
-        run, wanted = known[0], {}
+    if run not in known:  # a size without a run is one of the first
+        run, wanted = known[0], {} if run else wanted
     names = data.subnet_names(run)
     subnet = wanted.get("subnet", "")
     if subnet not in names and (between_percent(subnet) is None or len(names) < 2):
@@ -99,12 +100,17 @@ def current() -> Chosen | None:
 
 def need_run() -> Chosen:
     """The choice; without any run the page says in a friendly way what to do and stops."""
-    unknown = st.query_params.get("run")
+    asked = {key: st.query_params.get(key) for key in ("run", "subnet")}
     chosen = current()
-    if unknown and chosen and chosen.run != unknown:
+    if asked["run"] and chosen and chosen.run != asked["run"]:
         st.info(
-            f"There is no finished run called “{escape(unknown)}” here, so you see"
+            f"There is no finished run called “{escape(excerpt(asked['run']))}” here, so you see"
             f" “{escape(chosen.run)}” instead."
+        )
+    elif asked["subnet"] and chosen and chosen.subnet != asked["subnet"]:
+        st.info(
+            f"This run has no size called “{escape(excerpt(asked['subnet']))}”, so you see"
+            f" “{escape(chosen.subnet)}” instead."
         )
     if chosen is None:
         empty_state()

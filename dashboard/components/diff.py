@@ -17,6 +17,7 @@ STYLES = {
     ),
     "inserted": "background:rgba(204,121,167,.28);border-bottom:3px double #cc79a7;",
 }
+SUBSTITUTED = "substituted word (for the expected one)"
 WORD = "padding:0 .2em;border-radius:.25em;"
 BOX = "line-height:1.9;overflow-wrap:anywhere;white-space:normal;font-size:1.05rem;"
 
@@ -95,28 +96,32 @@ def _word(piece: Edit) -> str:
     return f'<span title="{said}" style="{WORD}{STYLES[piece.kind]}">{text}</span>'
 
 
-def legend() -> str:
-    """One line that says what the three marks mean."""
+def legend(of: str = "") -> str:
+    """One line that says what the three marks mean; `of`: the other transcript, where it is no
+    reference.
+    """
     marks = {
-        "substituted": "substituted word (for the expected one)",
-        "deleted": "deleted word",
-        "inserted": "+inserted word",
+        "substituted": f"another word (for that of {of})" if of else SUBSTITUTED,
+        "deleted": f"word of {of} alone" if of else "deleted word",
+        "inserted": f"+word that {of} lacks" if of else "+inserted word",
     }
     shown = (
-        f'<span style="{WORD}{STYLES[kind]}white-space:nowrap">{text}</span>'
+        f'<span style="{WORD}{STYLES[kind]}white-space:nowrap">{html.escape(text)}</span>'
         for kind, text in marks.items()
     )
     return f'<div style="line-height:2;font-size:.85rem">{" &nbsp; ".join(shown)}</div>'
 
 
-def sentence(pieces: list[Edit]) -> str:
-    """The same in words, e.g. '2 of 8 words differ (1 substituted, 1 deleted, 0 inserted): 25.0 %
-    word error rate.'
+def sentence(pieces: list[Edit], of: str = "") -> str:
+    """The same in words, e.g. '2 differences over 8 words (1 substituted, 1 deleted, 0 inserted):
+    WER 25.0 %.' Against another transcript, `of`, a difference is no error and has no WER.
     """
     edits, rate = counts(pieces), error_rate(pieces)
     if rate is None:
         return "Nothing to compare with: the expected text has no words."
     wrong = sum(edits[kind] for kind in STYLES)
+    if of:
+        return f"{wrong} differences from the {edits['words']} words of {of}."
     if not wrong:
         return f"All {edits['words']} words are the same: WER 0 %."
     return (

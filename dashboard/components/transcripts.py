@@ -63,8 +63,14 @@ def _compare_with(
         required=True,
         key=f"way.{len(targets)}.{bool(reference)}",
     )
-    st.html(diff.legend())
-    return targets[choice]
+    target = targets[choice]
+    st.html(diff.legend(_name(target)))
+    return target
+
+
+def _name(target: str | listening.Transcript) -> str:
+    """The size that is compared with; "" for the reference."""
+    return target.subnet if isinstance(target, listening.Transcript) else ""
 
 
 def _show(
@@ -79,8 +85,8 @@ def _show(
     if not transcript.text:
         st.caption("No speech found.")
     st.html(diff.markup(pieces))
-    if compared:
-        st.markdown(diff.sentence(pieces))
+    if compared and target is not None:
+        st.markdown(escape(diff.sentence(pieces, _name(target))))
     st.caption(
         f"{transcript.seconds:.2f} s of computing for {transcript.audio_seconds:.1f} s of sound: "
         f"{speed_words(transcript.rtf)} (RTF {transcript.rtf:.3f})."

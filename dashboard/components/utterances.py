@@ -37,7 +37,7 @@ def browse(base: errors.Size, other: errors.Size, rows: pd.DataFrame, known: boo
     pages = math.ceil(len(shown) / PER_PAGE)
     facts = f"{len(shown):,} of {len(rows):,}"
     st.caption(f"{escape(facts)} utterances")
-    st.html(diff.legend())
+    st.html(diff.legend("" if known else base.name))
     place = st.container()
     page = 1
     if pages > 1:

@@ -4,6 +4,7 @@ the queue.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ TITLE = "Train"
 ICON = ":material/school:"
 ORDER = 40
 SCRATCH = "An empty form"
+WITHOUT_DATA = "voice_commands"  # the recipe that needs no recordings: first, so that Start works
 PARTS = {  # field of a recipe: (heading, what it decides, what a new form starts with)
     "corpus": (
         "Speech",
@@ -43,13 +45,29 @@ TABLES = {
 
 def starts() -> dict[str, tuple[str, str]]:
     """{line in the list: (kind, name)} of everything a form can start from."""
-    choices = {f"Recipe: {name}": ("recipe", name) for name in recipes.recipe_names()}
+    names = sorted(recipes.recipe_names(), key=lambda name: (name != WITHOUT_DATA, name))
+    choices = {f"Recipe: {name}": ("recipe", name) for name in names}
     choices |= {SCRATCH: ("scratch", "")}
     return choices | {
         f"As run: {info.title} ({info.id})": ("run", info.id)
         for info in store.runs()
         if info.recipe
     }
+
+
+@st.cache_data(show_spinner=False)
+def needs_recordings(name: str) -> bool:
+    """Whether a recipe names the folder of recordings, $SPEECH_ROOT."""
+    try:
+        return "$SPEECH_ROOT" in str(as_dict(recipes.load_recipe(name)))
+    except ValueError:
+        return False
+
+
+def offer(line: str, kind: str, name: str) -> str:
+    """A line of the menu; a recipe whose recordings are missing says so."""
+    missing = kind == "recipe" and "SPEECH_ROOT" not in os.environ and needs_recordings(name)
+    return f"{line} · its recordings are not here" if missing else line
 
 
 def begin(kind: str, name: str) -> dict[str, Any]:
@@ -240,6 +258,7 @@ def main() -> None:
         "Start from",
         list(offered),
         key="start",
+        format_func=lambda line: offer(line, *offered[line]),
         help="A recipe is a saved set of choices. You can change everything below.",
     )
     kind, name = offered[picked]

@@ -59,7 +59,7 @@ def pick_sizes(
         max_selections=2,
         key=f"beside.{chosen.run}.{chosen.subnet}",
         help=(
-            "“dense” is the whole model, nothing cut away. The number in “s70” is the share of"
+            "“dense” is the whole model, nothing cut away. The number in “u70” is the share of"
             " weights that are zero, in percent: the higher, the smaller the file."
         ),
     )

@@ -310,6 +310,13 @@ def test_page_transcribes_a_sample_side_by_side(page):
     assert "instead of: the" in shown and ">on</span>" in shown
     text = " ".join(m.value for m in page.markdown)
     assert "2 differences over 4 words" in text and "All 4 words are the same" in text
+    # against another size nothing is an error
+    way = page.segmented_control(key="way.2.True").set_value("the dense subnet").run()
+    text = " ".join(m.value for m in way.markdown)
+    assert "WER" not in text and "2 differences from the 4 words of dense" in text
+    shown = " ".join(element.proto.body for element in way.get("html"))
+    assert "expected" not in shown and "for that of dense" in shown
+    page.segmented_control(key="way.2.True").set_value("the reference").run()
     # other words typed: compared anew, not transcribed anew
     page.text_input(key="said.kitchen_light.flac").set_value("turn a light").run()
     assert len(page.made) == 2 and "All 3 words are the same" in " ".join(

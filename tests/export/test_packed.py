@@ -180,6 +180,23 @@ def test_a_stop_between_two_files_leaves_whole_ones(run):
     )
 
 
+def test_a_disk_that_gets_full_keeps_no_part_of_a_folder(run, tmp_path, monkeypatch):
+    """Weights without their tokens or their graph would look like an export."""
+    write, written = writing.write_bytes, []
+
+    def full(path, data):
+        if path.name == "README.md":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(path.name)
+        write(path, data)
+
+    monkeypatch.setattr(writing, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        export.write(run.name, ["dense"], tmp_path, lambda *_: True, "sherpa")
+    assert "model.onnx" in written and "tokens.txt" in written
+    assert not [path for path in tmp_path.rglob("*") if "sherpa" in str(path)]
+
+
 def test_a_full_disk_is_said_in_the_usual_words_and_leaves_no_half_file(run, monkeypatch, capsys):
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
