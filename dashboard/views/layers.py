@@ -115,7 +115,8 @@ def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
     st.caption(
         f"**What to see:** every colored cell is {cell} that is kept. {100 * mask.mean():.1f} % of"
         f" {mask.size:,} are left; {100 * full:.0f} % of the inputs are still used, and {empty} of"
-        f" {mask.shape[0]} {outputs} are empty. Vertical stripes are inputs the net relies on."
+        f" {mask.shape[0]} {outputs} are empty. A full column"
+        " would be an input that every output uses."
     )
 
 
@@ -177,7 +178,7 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
         alt=f"Where {second} keeps more or fewer weights than {first}",
     )
     st.caption(
-        f"**What to see:** blue matrices are fuller in {escape(second)}, red ones fuller in"
+        f"**What to see:** blue matrices are fuller in {escape(second)}, orange ones fuller in"
         f" {escape(first)}, gray ones alike."
     )
     with st.expander("One matrix of both, block by block"):
@@ -265,8 +266,8 @@ def main() -> None:
     st.title("Inside the model")
     st.markdown(
         "A speech recognizer is a stack of layers, each a few large tables of numbers. Pruning"
-        " empties them in blocks, mostly of 8. Here you see which tables it emptied, and which it"
-        " needed."
+        " empties them in blocks, mostly of 8. Here you see how much of each table is left, and"
+        " where."
     )
     chosen = choice.need_run()
     try:
