@@ -99,10 +99,12 @@ def pull(run_id: str, where: str = "") -> Path:
     """The run among this machine's own: missing files are fetched and checked, the marker comes
     last -> its folder.
 
-    ValueError when it is not there, or damaged.
+    ValueError when it is not there, or damaged: then nothing new stays. What a lost connection left
+    is gone on with.
     """
     check_name(run_id, runs(where), f"run in {url(where)}")
     folder = paths.runs() / run_id
+    new = not folder.exists()
     with remote_files.opened(url(where)) as (system, root):
         listed = remote_files.listed_files(system, f"{root}/{run_id}")
         _check_links(folder, listed)
@@ -120,6 +122,8 @@ def pull(run_id: str, where: str = "") -> Path:
         ):  # markers after what they mark
             data = remote_files.content(system, f"{root}/{run_id}/{name}", listed[name][0])
             if [len(data), hashlib.sha256(data).hexdigest()] != listed[name]:
+                if new:
+                    shutil.rmtree(folder, ignore_errors=True)
                 raise ValueError(
                     f"{url(where)}/{run_id}/{name} is damaged: it is not the file that was stored"
                 )

@@ -78,6 +78,8 @@ def pick_way(place: DeltaGenerator) -> transcription.Way:
             max_chars=20_000,
             help=PATTERNS,
         )
+        if problem := _grammar_problem(text):
+            st.error(escape(problem))
         return transcription.Way(lm="", grammar=text)
     typed = st.text_input(
         "Names and rare words to expect (optional)",
@@ -86,9 +88,40 @@ def pick_way(place: DeltaGenerator) -> transcription.Way:
         placeholder="Names and rare words to expect, separated by commas (optional)",
         label_visibility="collapsed",
     )
-    hot_words = tuple(word.strip().lower() for word in typed.split(",") if word.strip())
+    hot_words, problems = _sayable(typed)
+    for problem in problems:
+        st.warning(f"Left out: {escape(problem)}")
     if name in files:
         return transcription.Way(
             lm=str(files[name]), hot_words=hot_words, changed=data.time_of(files[name])
         )
     return transcription.Way(hot_words=hot_words)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _grammar_problem(text: str) -> str:
+    """What is wrong with typed patterns, before anything is transcribed; "" where nothing is."""
+    from core.lm import languages
+
+    try:
+        languages.check(languages.Language(lm="", grammar=text))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _sayable(typed: str) -> tuple[tuple[str, ...], list[str]]:
+    """The phrases between commas that can be pronounced, and why the others cannot."""
+    from core.speech import lexicon
+
+    phrases, problems = list[str](), list[str]()
+    for phrase in filter(None, (part.strip().lower() for part in typed.split(","))):
+        try:
+            for word in phrase.split():
+                lexicon.pronounce(word)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        phrases.append(phrase)
+    return tuple(phrases), problems

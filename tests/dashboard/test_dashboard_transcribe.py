@@ -410,14 +410,19 @@ def test_open_speech_is_understood_until_something_else_is_chosen(page, own_arti
     assert {one[2] for one in page.made[made:]} == {transcription.Way(lm="", grammar="commands")}
     made = len(page.made)
     page.selectbox(key="way").set_value("Only these sentences").run()
+    page.text_area(key="grammar").set_value("turn (on | off the light").run()
+    assert len(page.made) == made and "line 1" in page.error[0].value, "said before one transcribes"
     page.text_area(key="grammar").set_value("turn (on | off) the light").run()
+    assert not page.error
     page.button(key="go").click().run()
     assert {one[2] for one in page.made[made:]} == {
         transcription.Way(lm="", grammar="turn (on | off) the light")
     }
     made = len(page.made)
     page.selectbox(key="way").set_value("Open speech").run()
-    page.text_input(key="hot_words").set_value("Jurgis, Anna Karenina").run()
+    page.text_input(key="hot_words").set_value(f"Jurgis, 日本, Anna Karenina, {'a' * 200}").run()
+    left_out = [warning.value for warning in page.warning]
+    assert len(left_out) == 2 and all(text.startswith("Left out: ") for text in left_out)
     page.button(key="go").click().run()
     assert {one[2].hot_words for one in page.made[made:]} == {("jurgis", "anna karenina")}
     assert not page.exception
