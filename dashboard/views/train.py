@@ -4,7 +4,6 @@ the queue.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -14,16 +13,13 @@ from core.jobs import visitors
 from core.records import as_dict
 from core.registry import catalog, recipes
 from core.registry.cards import Card
-from core.storage import store
 from dashboard import data, visit
-from dashboard.components import forms, links
+from dashboard.components import forms, links, starts
 from dashboard.markdown import escape
 
 TITLE = "Train"
 ICON = ":material/school:"
 ORDER = 40
-SCRATCH = "An empty form"
-WITHOUT_DATA = "voice_commands"  # the recipe that needs no recordings: first, so that Start works
 PARTS = {  # field of a recipe: (heading, what it decides, what a new form starts with)
     "corpus": (
         "Speech",
@@ -41,47 +37,6 @@ TABLES = {
     "search": ("Search for good sizes", "How the sparsity is spread over the layers."),
     "evaluation": ("Measuring", "What is measured after training."),
 }
-
-
-def starts() -> dict[str, tuple[str, str]]:
-    """{line in the list: (kind, name)} of everything a form can start from."""
-    names = sorted(recipes.recipe_names(), key=lambda name: (name != WITHOUT_DATA, name))
-    choices = {f"Recipe: {name}": ("recipe", name) for name in names}
-    choices |= {SCRATCH: ("scratch", "")}
-    return choices | {
-        f"As run: {info.title} ({info.id})": ("run", info.id)
-        for info in store.runs()
-        if info.recipe
-    }
-
-
-@st.cache_data(show_spinner=False)
-def needs_recordings(name: str) -> bool:
-    """Whether a recipe names the folder of recordings, $SPEECH_ROOT."""
-    try:
-        return "$SPEECH_ROOT" in str(as_dict(recipes.load_recipe(name)))
-    except ValueError:
-        return False
-
-
-def offer(line: str, kind: str, name: str) -> str:
-    """A line of the menu; a recipe whose recordings are missing says so."""
-    missing = kind == "recipe" and "SPEECH_ROOT" not in os.environ and needs_recordings(name)
-    return f"{line} · its recordings are not here" if missing else line
-
-
-def begin(kind: str, name: str) -> dict[str, Any]:
-    """The recipe a form starts from as plain tables; a damaged one is reported and an empty one
-    comes.
-    """
-    try:
-        if kind == "recipe":
-            return as_dict(recipes.load_recipe(name))
-        if kind == "run":
-            return as_dict(recipes.recipe_from(store.recipe(name)))
-    except ValueError as problem:
-        st.warning(f"This start cannot be read, so the form is empty: {escape(problem)}")
-    return {}
 
 
 def part(field: str, start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]]:
@@ -253,16 +208,16 @@ def main() -> None:
         "Train a model of your own. Pick the speech it learns from and how, press start, and watch"
         " it on Jobs: it runs in the background, also after you close this page."
     )
-    offered = starts()
+    offered = starts.choices()
     picked = st.selectbox(
         "Start from",
         list(offered),
         key="start",
-        format_func=lambda line: offer(line, *offered[line]),
+        format_func=lambda line: starts.line_of(line, *offered[line]),
         help="A recipe is a saved set of choices. You can change everything below.",
     )
     kind, name = offered[picked]
-    start, key = begin(kind, name), f"train.{kind}.{name}"
+    start, key = starts.begin(kind, name), f"train.{kind}.{name}"
     broken()
     recipe: dict[str, Any] = {}
     problems: list[str] = []
