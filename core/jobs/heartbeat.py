@@ -9,6 +9,7 @@ import os
 import socket
 import time
 import uuid
+from pathlib import Path
 
 from core import paths
 
@@ -31,7 +32,20 @@ def stopped(worker: str, heartbeat: float | None, seconds: float) -> bool:
             return True
         except PermissionError:  # it lives and is another user's
             return time.time() - (heartbeat or 0.0) > seconds
+        if _zombie(int(pid)):
+            return True
     return time.time() - (heartbeat or 0.0) > seconds
+
+
+def _zombie(pid: int) -> bool:
+    """Whether a process has ended and its parent has not asked how: a killed worker whose dashboard
+    lives. False where the system does not tell.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[:1] == ["Z"]
 
 
 def moved_on(run: str, since: float | None) -> bool:
