@@ -47,7 +47,7 @@ def write(
                 f"stopped after {count} of {total} subnets; what is in {folder} is whole"
             )
         data = packing.pack(source, subnet)
-        _as_measured(source.name, subnet.name, packing.sha256(data), reports)
+        check_measured(source.name, subnet.name, packing.sha256(data), reports)
         contents = dict(form.files(base.PackedSubnet(source, subnet, data), precision))
         files += len(contents)
         lines += _write_all(folder, contents)
@@ -157,7 +157,7 @@ def _chosen(source: Path, names: Iterable[str]) -> list[Subnet]:
     return subnets
 
 
-def _as_measured(run: str, name: str, sha256: str, reports: list[Report]) -> None:
+def check_measured(run: str, name: str, sha256: str, reports: list[Report]) -> None:
     """ValueError when a stored report of this size measured another file: its numbers would be
     taken for this one's.
     """

@@ -5,17 +5,15 @@ and as its file.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 from core import paths
 from core.records import Report, Subnet, as_dict
-from core.storage import store
+from core.storage import packing, store
 from dashboard import data, measurements
 from dashboard.charts import explore as charts
 from dashboard.components import choice
@@ -97,19 +95,19 @@ def _take(row: dict) -> None:
         "download",
         file,
         mime,
-        lambda: exported(row["run"], row["subnet"]),
+        lambda: exported(row["run"], data.subnet(row["run"], row["subnet"])),
         "The packed file of exactly this size, as it was measured.",
         key="export_fit",
     ).show()
 
 
-def exported(run: str, subnet: str) -> bytes:
+def exported(run: str, subnet: Subnet) -> bytes:
     """The packed file that `core export` writes. ValueError where it is not the one measured."""
     from core import export
 
-    with tempfile.TemporaryDirectory() as folder:
-        export.write(run, [subnet], folder, lambda *_: True)
-        return paths.export_file(Path(folder), subnet).read_bytes()
+    content = data.packed(run, subnet)
+    export.check_measured(run, subnet.name, packing.sha256(content), data.reports(run))
+    return content
 
 
 def front_csv(drawn: pd.DataFrame) -> bytes:
@@ -194,7 +192,7 @@ def downloads(
             "download",
             f"{name}.safetensors",
             "application/octet-stream",
-            lambda: data.packed(chosen.run, subnet),
+            lambda: exported(chosen.run, subnet),
             "The very file that is measured: kept values in half precision, masks, tokens,"
             " settings.",
         ).show(main=True, disabled=bool(missing))

@@ -44,11 +44,11 @@ def browse(base: errors.Size, other: errors.Size, rows: pd.DataFrame, known: boo
         page = st.pagination(pages, key=f"utterances_page:{hash(tuple(shown.index))}")
     cards = shown.iloc[(page - 1) * PER_PAGE : page * PER_PAGE]
     folders = _folders()
-    heard = [_playable(row.audio, folders) for row in cards.itertuples()]
+    sounds = [_playable(row.audio, folders) for row in cards.itertuples()]
     with place:
-        if not any(heard):
+        if not any(sounds):
             st.caption("The sound of this test set is not on this machine.")
-        for row, sound in zip(cards.itertuples(), heard):
+        for row, sound in zip(cards.itertuples(), sounds):
             _card(base, other, row, known, sound)
 
 

@@ -127,13 +127,15 @@ def _of_samples(size: Size) -> list[tuple]:
     from core.evaluation import scoring
     from core.speech import normalizer
 
-    heard, known = spoken.read(size.run)[0][size.name], spoken.texts()
-    names = [name for name in known if name in heard]
+    transcripts, known = spoken.read(size.run)[0][size.name], spoken.texts()
+    names = [name for name in known if name in transcripts]
     if not names:
         return []
     texts = [normalizer.normalize(known[name]) for name in names]
-    edits = scoring.word_edits(texts, [heard[name] for name in names])
-    return [(n, heard[n], int(e), int(w)) for n, e, w in zip(names, edits.errors, edits.words)]
+    edits = scoring.word_edits(texts, [transcripts[name] for name in names])
+    return [
+        (n, transcripts[n], int(e), int(w)) for n, e, w in zip(names, edits.errors, edits.words)
+    ]
 
 
 def references(size: Size, measured: pd.DataFrame) -> dict[str, Utterance]:

@@ -183,7 +183,7 @@ def test_other_corpora_and_language_models_are_confined_too(confined):
         arpa.load("/etc/passwd")
 
 
-def test_a_recipe_is_checked_before_it_is_queued(speech):
+def test_a_recipe_is_checked_before_it_is_queued(speech, monkeypatch):
     good = {
         "corpus": {
             "name": "folder",
@@ -191,6 +191,10 @@ def test_a_recipe_is_checked_before_it_is_queued(speech):
         }
     }
     confinement.check_recipe(good, [speech])
+    with monkeypatch.context() as patch:
+        patch.delenv("SPEECH_ROOT")
+        with pytest.raises(ValueError, match="SPEECH_ROOT is not set on this server"):
+            confinement.check_recipe(good, [speech])
     for options in (
         {"root": "$DB_PASSWORD"},
         {"train": ["/etc/passwd"]},

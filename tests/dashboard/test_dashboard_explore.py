@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import streamlit as st
@@ -297,16 +298,34 @@ def test_fits_my_device_chooses(run):
 @pytest.mark.slow
 def test_the_fitting_size_is_exported_exactly(run):
     report = next(r for r in store.reports(run) if r.subnet == "s70")
-    content = takeaway.exported("aa-supernet", "s70")
+    content = takeaway.exported("aa-supernet", store.subnet(run, "s70"))
     assert hashlib.sha256(content).hexdigest() == report.file_sha256
     store.save_report(run, dataclasses.replace(report, file_sha256="0" * 64), [])
     with pytest.raises(ValueError, match="is another file now"):
-        takeaway.exported("aa-supernet", "s70")
+        takeaway.exported("aa-supernet", store.subnet(run, "s70"))
 
 
 def device(run, **changed):
     """A profile of the stand-in supernet in the artifacts."""
     return profiles.write(paths.devices() / "board.json", profiles.made(run, **changed))
+
+
+@pytest.mark.slow
+def test_a_size_alone_in_the_address_is_one_of_the_first_run(run):
+    at = opened(subnet="s90")
+    assert at.query_params["subnet"] == "s90" and at.query_params["run"] == "aa-supernet"
+    assert not at.info
+    at = opened(run="aa-supernet", subnet="<b>none")
+    assert "This run has no size called “\\<b\\>none”" in at.info[0].value
+
+
+def test_the_run_that_is_measured_most_opens_first(monkeypatch):
+    counts = {"many-sizes": (23, 8), "most-measured": (14, 16), "once": (1, 3)}
+    infos = [SimpleNamespace(id=id, released=True, finished=True) for id in counts]
+    monkeypatch.setattr(data, "_runs", lambda: infos)
+    monkeypatch.setattr(data, "subnets", lambda run: range(counts[run][0]))
+    monkeypatch.setattr(data, "reports", lambda run: range(counts[run][1]))
+    assert data.run_ids() == ["most-measured", "many-sizes", "once"]
 
 
 @pytest.mark.slow

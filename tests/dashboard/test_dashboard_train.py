@@ -283,3 +283,12 @@ def test_every_start_renders(page, own_artifacts):
     for start in page.selectbox(key="start").options:
         page.selectbox(key="start").set_value(start).run()
         assert not page.exception and not page.error, start
+
+
+def test_the_form_starts_with_what_needs_no_recordings_and_marks_the_others(page, monkeypatch):
+    monkeypatch.delenv("SPEECH_ROOT", raising=False)
+    shown = page.run().selectbox(key="start").options
+    assert shown[0] == "Recipe: voice_commands"
+    assert any(line == "Recipe: books · its recordings are not here" for line in shown)
+    monkeypatch.setenv("SPEECH_ROOT", "/speech")
+    assert "Recipe: books" in page.run().selectbox(key="start").options

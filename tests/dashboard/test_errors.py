@@ -395,11 +395,11 @@ def test_sound_is_played_where_the_operator_offers_it(run, monkeypatch, tmp_path
     (folder / "one.flac").write_bytes(sounds.encoded(sounds.voice(1.0), "FLAC"))
     said = {"u0": "one two", "u1": "three"}
     store_texts(run, {"dense": dict(said), "s90": dict(said)}, said)
-    heard = {
+    by_id = {
         id: Utterance(id, str(folder / f"{name}.flac"), 0.0, 1.0, said[id], "p")
         for id, name in (("u0", "one"), ("u1", "missing"))
     }
-    references(monkeypatch, heard)
+    references(monkeypatch, by_id)
     assert not opened(run="aa-supernet", subnet="s90").get("audio")
     monkeypatch.setenv("SPEECH_ROOT", str(folder))
     at = opened(run="aa-supernet", subnet="s90")
