@@ -23,11 +23,11 @@ from core.speech.features import BINS, FRAME_SHIFT_MS, HIGH_HZ, LOW_HZ
 DB = math.log(10) / 10  # a decibel as a natural logarithm of energy
 LOUD = 95  # percentile of a frame's energy that counts as the level of the speech
 NOISE_SNR_DB = (3.0, 35.0)
-NOISE_TILT_DB = (
-    -30.0,
-    5.0,
-)  # from the lowest bin to the highest: most rooms hum more than they hiss
-RT60_S = (0.15, 0.7)
+# from the lowest bin to the highest: most rooms hum more than they hiss; white noise rises by 9 dB
+NOISE_TILT_DB = (-30.0, 10.0)
+VOICES = (1, 4)  # behind an utterance with babble
+BABBLE_SNR_DB = (3.0, 25.0)
+RT60_S = (0.1, 0.8)
 DIRECT_TO_LATE_DB = (0.0, 15.0)  # energy of the direct sound over that of the reverberant tail
 
 
@@ -43,6 +43,7 @@ class Options:
     )
     loudness: float = option(0.0, "standard deviation of the level", unit="dB", low=0.0, high=30.0)
     noise: float = option(0.0, "share of utterances with noise", low=0.0, high=1.0)
+    babble: float = option(0.0, "share of utterances with voices behind them", low=0.0, high=1.0)
     room: float = option(0.0, "share of utterances with a reverberant tail", low=0.0, high=1.0)
     time_masks: int = option(4, "SpecAugment: time masks of an utterance, at most", low=0, high=100)
     time_share: float = option(
@@ -85,6 +86,8 @@ def change(features: np.ndarray, options: Options, rng: np.random.Generator) -> 
         features = reverberant(features, rng.uniform(*RT60_S), rng.uniform(*DIRECT_TO_LATE_DB))
     if options.noise and rng.random() < options.noise:
         features = noisy(features, rng)
+    if options.babble and rng.random() < options.babble:
+        features = babbled(features, rng)
     if options.loudness:
         features = features + np.float32(rng.normal(0, options.loudness) * DB)
     return features
@@ -118,6 +121,19 @@ def noisy(features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         level + slope - slope.max() + spread * rng.standard_normal(features.shape, dtype=np.float32)
     )
     return np.logaddexp(features, noise.astype(np.float32))
+
+
+def babbled(features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Voices behind the speech, made of the utterance itself: played backwards from anywhere, as
+    someone larger or smaller says it. Speech by its spectrum and rhythm, without a word; ours.
+    """
+    level = np.percentile(features.max(1), LOUD)
+    voices = np.full_like(features, -np.inf)
+    for _ in range(rng.integers(VOICES[0], VOICES[1] + 1)):
+        voice = np.roll(features[::-1], rng.integers(len(features)), axis=0)
+        voices = np.logaddexp(voices, warped(voice, rng.uniform(0.8, 1.25)))
+    voices += level - rng.uniform(*BABBLE_SNR_DB) * DB - np.percentile(voices.max(1), LOUD)
+    return np.logaddexp(features, voices).astype(np.float32)
 
 
 @functools.cache

@@ -51,7 +51,7 @@ class Options:
     masking: bool = option(True, "SpecAugment")
     augment: dict = option(
         {},
-        "further augmentation on the fly: warp, tempo, loudness, noise, room, and SpecAugment's"
+        "further augmentation on the fly: warp, tempo, loudness, noise, babble, room, and SpecAugment's"
         " strength",
     )
     consistency: float = option(

@@ -29,7 +29,14 @@ def test_nothing_is_changed_where_nothing_is_asked():
 
 
 @pytest.mark.parametrize(
-    "options", [Options(warp=0.1), Options(loudness=4.0), Options(noise=1.0), Options(room=1.0)]
+    "options",
+    [
+        Options(warp=0.1),
+        Options(loudness=4.0),
+        Options(noise=1.0),
+        Options(babble=1.0),
+        Options(room=1.0),
+    ],
 )
 def test_every_change_is_a_function_of_its_generator(options):
     given = features()
@@ -99,6 +106,22 @@ def test_noise_is_added_at_its_ratio_and_hides_nothing_louder():
         floors.append(-np.median(found[1::3], axis=0).max() / DB)  # below the speech's level of 0
     low, high = augment.NOISE_SNR_DB
     assert low - 4 < min(floors) < low + 10 and high - 10 < max(floors) < high + 4
+
+
+def test_babble_is_speech_behind_the_speech():
+    given = np.full((300, 80), -30.0, np.float32)
+    given[100:160, 20:40] = 0.0  # one word, in a silence
+    ratios = []
+    for seed in range(40):
+        found = augment.babbled(given, rng(seed))
+        assert (found >= given - 1e-5).all(), "nothing is hidden that was louder"
+        behind = found[:, :60].copy()
+        behind[95:165] = -30.0  # without the word itself
+        ratios.append(-behind.max() / DB)
+        assert (found[:, 62:] < -29).all(), "the voices speak in the bands of speech"
+        assert (behind.max(1) < -29).sum() > 20, "and they pause, which noise does not"
+    low, high = augment.BABBLE_SNR_DB
+    assert low - 7 < min(ratios) < low + 6 and high - 6 < max(ratios) < high + 40
 
 
 def test_stretched_features_keep_their_ends_and_their_line():
