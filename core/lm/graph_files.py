@@ -22,6 +22,7 @@ from core.speech.tokenizer import Tokenizer
 
 FST, WORDS = "HLG.fst", "words.json"
 MOST_IN_MEMORY = 4
+STATE_BYTES, ARC_BYTES = 20, 16  # of OpenFst's ConstFst
 _IN_MEMORY: dict[Path, graph.Graph] = {}
 
 
@@ -93,7 +94,14 @@ def _write(folder: Path, loaded: graph.Graph) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        if not loaded.fst.write(str(aside / FST)):
+        try:  # its room is taken first: where OpenFst finds none it prints a line of its own
+            (aside / FST).write_bytes(bytes(_file_bytes(loaded.fst)))
+            written = loaded.fst.write(str(aside / FST))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            written = False
+        if not written:
             raise OSError(
                 errno.ENOSPC,
                 f"the decoding graph could not be written to {aside}: make room on that disk",
@@ -109,3 +117,9 @@ def _write(folder: Path, loaded: graph.Graph) -> None:
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _file_bytes(fst: kaldifst.StdConstFst) -> int:
+    """About the size of its file."""
+    arcs = sum(fst.num_arcs(state) for state in range(fst.num_states))
+    return STATE_BYTES * fst.num_states + ARC_BYTES * arcs

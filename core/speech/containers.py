@@ -1,9 +1,8 @@
 """What a sound file's own structure says: which container it is, whether bytes are missing, whether
 its length is known.
 
-Nothing is decoded here. A length field is a claim: writers that stream leave 0 or the largest
-number in it, and a file that was cut still has the old one. Containers without lengths or checksums
-(ADTS AAC, AMR, raw frames) cannot be checked.
+Nothing is decoded here. Writers that stream leave 0 or the largest number as length, and a file
+that was cut still has the old one. ADTS AAC, AMR and raw frames have neither lengths nor checksums.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ STREAMED = 0x7FFF0000  # sizes from here on mean "not known yet" (sox, FFmpeg, a
 HEAD = 64  # bytes that tell every container
 MOST_PAGES = 2_000_000  # of an Ogg file: 500 hours of ordinary ones
 MP3_IN_WAV = 0x55
+MP3_PADDING = 2 * 4095  # samples before and after the sound, at most: LAME's fields of 12 bits
 # what programs write behind the sound of a WAV
 TRAILER = re.compile(
     b"LIST|id3 |ID3 |bext|iXML|_PMX|cue |fact|smpl|inst|labl|ltxt|note|adtl|plst|PEAK|LGWV|JUNK|"
@@ -33,7 +33,8 @@ class Layout:
     """kind: the container, "" if unknown. known_length: the header's number of samples is exact.
     missing: bytes that the file says it has and has not, -1 if it only lacks its end mark. unread:
     bytes after the sound that belong to nothing. damaged: what is wrong. end: the byte where the
-    sound ends although no length says so, 0 for the end of the file."""
+    sound ends although no length says so, 0 for the end of the file. samples: of a channel, at
+    least."""
 
     kind: str = ""
     known_length: bool = True
@@ -41,6 +42,7 @@ class Layout:
     unread: int = 0
     damaged: str = ""
     end: int = 0
+    samples: int = 0
 
 
 def inspect(file: BinaryIO, byte_count: int) -> Layout:
@@ -265,17 +267,15 @@ def _mp3(file: BinaryIO, byte_count: int, start: int) -> Layout:
         return Layout("mp3", False)
     flags = frame[at + 7]
     length = struct.unpack_from(">I", frame, at + 8 + 4 * (flags & 1))[0]
+    frames = struct.unpack_from(">I", frame, at + 8)[0] if flags & 1 else 0
+    file.seek(max(0, byte_count - 128))
+    end = byte_count - 128 if file.read(3) == b"TAG" else byte_count  # an ID3v1 tag
     return Layout(
         "mp3",
-        bool(flags & 1) and start + length == _mp3_end(file, byte_count),
+        bool(flags & 1) and start + length == end,
         missing=max(0, start + length - byte_count),
+        samples=max(0, frames * (1152 if frame[1] & 0x18 == 0x18 else 576) - MP3_PADDING),
     )
-
-
-def _mp3_end(file: BinaryIO, byte_count: int) -> int:
-    """Where the frames end: before an ID3v1 tag."""
-    file.seek(max(0, byte_count - 128))
-    return byte_count - 128 if file.read(3) == b"TAG" else byte_count
 
 
 _LOOKS: tuple[tuple[bytes, int, Callable[[BinaryIO, int, bytes], Layout]], ...] = (

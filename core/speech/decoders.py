@@ -39,6 +39,7 @@ def blocks(
         file = io.BufferedReader(_Beginning(file, layout.end)) if layout.end else file
         source = _cut(av_decoder.blocks(file, name, error, note), name, stretch)
     else:
+        _check_promised(opened, layout, name)
         source = _soundfile_blocks(opened, name, stretch, limits)
     return _limited(source, name, limits)
 
@@ -72,8 +73,18 @@ def header_seconds(file: BinaryIO, layout: Layout, name: str) -> float | None:
     if opened is None:
         return None
     with opened:
+        _check_promised(opened, layout, name)
         check_form(opened.samplerate, opened.channels, name)
         return opened.frames / opened.samplerate
+
+
+def _check_promised(opened: soundfile.SoundFile, layout: Layout, name: str) -> None:
+    """AudioError where frames are damaged: libmpg123 counts what it finds, not what is promised."""
+    if opened.frames < layout.samples:
+        raise AudioError(
+            f"{name}: damaged, {opened.frames} of about {layout.samples} samples are left; copy or"
+            " record it again"
+        )
 
 
 def _open_soundfile(file: BinaryIO) -> tuple[soundfile.SoundFile | None, str]:

@@ -87,6 +87,7 @@ def current() -> Chosen | None:
         return None
     wanted = st.session_state.get(MEMORY, {})
     run = wanted.get("run")
+    run = _in_full(run, known)
     if run not in known:  # a size without a run is one of the first
         run, wanted = known[0], {} if run else wanted
     names = data.subnet_names(run)
@@ -98,11 +99,18 @@ def current() -> Chosen | None:
     return Chosen(run, subnet)
 
 
+def _in_full(run: str | None, known: list[str]) -> str | None:
+    """The run that an unambiguous beginning names, as commands take it; other names as they
+    came."""
+    begins = [name for name in known if run and name.startswith(run)]
+    return begins[0] if len(begins) == 1 else run
+
+
 def need_run() -> Chosen:
     """The choice; without any run the page says in a friendly way what to do and stops."""
     asked = {key: st.query_params.get(key) for key in ("run", "subnet")}
     chosen = current()
-    if asked["run"] and chosen and chosen.run != asked["run"]:
+    if asked["run"] and chosen and chosen.run != _in_full(asked["run"], data.run_ids()):
         st.info(
             f"There is no finished run called “{escape(excerpt(asked['run']))}” here, so you see"
             f" “{escape(chosen.run)}” instead."

@@ -302,6 +302,9 @@ def test_the_size_of_the_address_is_shown_and_a_chosen_one_goes_there(run):
     at.switch_page("views/errors.py").run()
     assert "There is no finished run called “<b>no</b>” here" in text(at)
     assert "From dense to" in text(at)
+    at = opened(run="aa-sup", subnet="s50")
+    assert at.query_params["run"] == "aa-supernet" and "no finished run" not in text(at)
+    assert sizes_shown(at) == ["dense", "s50"]
 
 
 @pytest.mark.slow

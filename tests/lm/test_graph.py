@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import kaldifst
 import numpy as np
@@ -386,6 +387,25 @@ def test_a_graph_that_may_not_be_kept_is_used_all_the_same(letters, monkeypatch)
         assert found == "turn off"
     with pytest.raises(OSError, match="No space left"):
         refused(errno.ENOSPC)
+
+
+def test_a_full_disk_is_said_once_and_by_us(letters, monkeypatch, capfd):
+    built = languages.load(Language("", "turn (on | off)"), letters)
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="make room on that disk"):
+        graph_files._write(paths.graphs() / "abc", built)
+    monkeypatch.undo()
+    assert capfd.readouterr().err == "" and not list(paths.graphs().glob("abc*"))
+
+
+def test_the_room_that_a_graph_takes_is_known_before(letters):
+    built = languages.load(Language("", "turn (on | off) [the] (light | radio)"), letters)
+    (file,) = paths.graphs().glob(f"*/{graph_files.FST}")
+    assert abs(graph_files._file_bytes(built.fst) - file.stat().st_size) < 100
 
 
 def test_what_decides_a_graph_is_in_its_name(letters, tmp_path, monkeypatch):

@@ -110,6 +110,25 @@ def test_damage_is_an_error_and_no_noise():
             audio.decode(bytes(data), name)
 
 
+def test_an_mp3_with_damaged_frames_is_no_shorter_sound(tmp_path):
+    found = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        data = bytearray(MP3)
+        for at in rng.integers(200, len(MP3), 60):  # behind the header that tells the length
+            data[at] = rng.integers(256)
+        try:
+            assert len(audio.decode(bytes(data), "mp3")) > 31000
+        except audio.AudioError:
+            found += 1
+    assert found > 20
+    header = bytearray(MP3)
+    header[10] ^= 0xB1  # libmpg123 takes the header for sound, and stops early
+    header[300:500] = bytes(200)
+    with pytest.raises(audio.AudioError, match="damaged|truncated"):
+        audio.decode(bytes(header), "mp3")
+
+
 def test_bytes_that_are_not_read_are_told():
     told = []
     assert len(audio.decode(sounds.wav(VOICE, after=b"\x01" * 900), note=told.append)) == 32000
