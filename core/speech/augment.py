@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import lfilter
 
 from core.records import option
 from core.speech.audio import SAMPLE_RATE
@@ -105,6 +104,8 @@ def reverberant(features: np.ndarray, rt60_s: float, direct_to_late_db: float) -
     """An exponential tail is added to the energies (Lebart et al. 2001's model of late
     reverberation).
     """
+    from scipy.signal import lfilter  # a second, which everything but training saves
+
     decay = 10 ** (-6 * FRAME_SHIFT_MS / 1000 / rt60_s)
     late = lfilter([0.0, (1 - decay)], [1.0, -decay], np.exp(features), axis=0)
     return np.log(np.exp(features) + late * 10 ** (-direct_to_late_db / 10)).astype(np.float32)

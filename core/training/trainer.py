@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.numpy
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from core import paths
 from core.common import writing
@@ -29,6 +28,9 @@ from core.training import checkpoints
 from core.training.distributed import Group
 from core.training.learner import Learner
 from core.training.options import Options, learning_rate
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, facts
 # what a checkpoint keeps of a Trainer beside tensors
@@ -69,6 +71,8 @@ class Trainer(Learner):
         """
         assert self.batches is not None  # only dry runs have none, and update() alone
         self._obey_sigterm()
+        from torch.utils.tensorboard import SummaryWriter  # a second, which dry runs save
+
         self.board = (
             SummaryWriter(self.folder / paths.TENSORBOARD, purge_step=self.step)
             if self.keeps
