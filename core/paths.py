@@ -56,6 +56,11 @@ def devices() -> Path:
     return artifacts() / "devices"
 
 
+def released_devices() -> Path:
+    """Profiles of the machines on which the released supernet was timed."""
+    return RELEASED / "devices"
+
+
 def exports(run: str) -> Path:
     """Files of a run's sizes that `core export` writes, to be taken elsewhere."""
     return artifacts() / "exports" / run

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engines", nargs="+", choices=ENGINES, help="all that this machine has")
     count: dict[str, Any] = {"type": int, "choices": range(1, 65), "metavar": "N"}
     parser.add_argument("--threads", nargs="+", default=[1, 2, 4], help="of onnx", **count)
-    parser.add_argument("--rounds", default=2, help="processes of every arm", **count)
+    parser.add_argument("--rounds", default=6, help="processes of every arm", **count)
     return parser
 
 

@@ -142,8 +142,8 @@ class Profile:
 
 
 def files() -> list[Path]:
-    """The profiles of this machine's artifacts, by name."""
-    return sorted(paths.devices().glob("*.json"))
+    """The profiles of this machine's artifacts, then the released ones, each by name."""
+    return sorted(paths.devices().glob("*.json")) + sorted(paths.released_devices().glob("*.json"))
 
 
 def load(file: Path) -> Profile:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from core import paths
 from core.storage import devices
 from core.storage.device_cost import Estimate
 from core.storage.devices import Arm, Profile
@@ -61,6 +62,19 @@ def sources(found: dict[str, Profile], points: pd.DataFrame) -> list[Source]:
         for arm in profile.arms
         if (profile.chunk_ms, arm.precision) == (row["chunk_ms"], row["precision"])
     ]
+
+
+def start(found: list[Source], points: pd.DataFrame) -> Source | None:
+    """What zeros save in time, where a released profile timed these very files on the engine that
+    leaves zeros out; else None.
+    """
+    files = set(points["file_sha256"])
+    for source in found:
+        shipped = Path(source.file).parent == paths.released_devices()
+        these = files & {shape.packed_sha256 for shape in source.profile.shapes}
+        if shipped and these and source.arm.engine == "sparse":
+            return source
+    return None
 
 
 def timed(points: pd.DataFrame, source: Source | None) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from core.records import as_dict
 from core.storage import device_cost, metrics, store
 from dashboard import data, measurements
 from dashboard.charts import explore as charts
-from dashboard.components import choice, measure, takeaway
+from dashboard.components import choice, measure, takeaway, times
 from dashboard.model import ladder
 from tests import profiles, standin
 from tests.conftest import ROOT
@@ -356,6 +356,21 @@ def test_times_of_a_device_take_the_place_of_the_reports(run):
     for axis in ("ms per chunk", "Real-time factor", "RAM"):
         at.button_group(key="axis").set_value(axis).run()
         assert not at.exception and "Timed on Board 4, 1 thread(s), gcc" in shown(at)
+
+
+@pytest.mark.slow
+def test_explore_begins_with_the_times_of_a_released_profile_of_the_sparse_engine(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(paths, "released_devices", lambda: tmp_path / "shipped")
+    profiles.write(tmp_path / "shipped" / "laptop.json", profiles.made(run))
+    at = opened()
+    assert at.selectbox(key="times_of").value == "Times of Board 4: sparse fp32, 1 thread"
+    assert fed(at)["msNote"] == "Board 4: sparse fp32, 1 thread"
+    at.selectbox(key="times_of").set_value(times.REPORTS).run()
+    assert fed(at)["msNote"] != "Board 4: sparse fp32, 1 thread"
+    device(run)  # a visitor's own profile is offered, and does not come first
+    assert opened().selectbox(key="times_of").value == "Times of Board 4: sparse fp32, 1 thread"
 
 
 @pytest.mark.slow
