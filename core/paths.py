@@ -56,6 +56,11 @@ def devices() -> Path:
     return artifacts() / "devices"
 
 
+def test_sets() -> Path:
+    """A user's own recordings to measure on: NAME.json, and NAME/ where they were uploaded."""
+    return artifacts() / "test_sets"
+
+
 def released_devices() -> Path:
     """Profiles of the machines on which the released supernet was timed."""
     return RELEASED / "devices"

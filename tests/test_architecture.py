@@ -30,7 +30,7 @@ speech.voices   *
 corpora         *
 lm              ngrams arpa estimation pruning interpolation text graph grammars spoken
                 graph_files languages
-data            prepared references filters source extract rows prepare prefetch batches
+data            test_sets prepared references filters source extract rows prepare prefetch batches
 layers          dropout subsampling parts lstm predictor convolution feed_forward attention
                 conformer_block emformer
 models          *
@@ -112,6 +112,7 @@ PAGES_OPEN = (
     "export",
     "runtime",
     "data.references",
+    "data.test_sets",
     "decoding.ctc",
     "evaluation.scoring",
     "lm.languages",

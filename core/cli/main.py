@@ -108,7 +108,7 @@ def _work(given: Any) -> int:
 
             work = evaluate.evaluate
             changes |= {"again": True} if given.again else {}
-        stored = work(given.run, given.subnets, given.splits, report, **changes)
+        stored = work(given.run, given.subnets, requests.splits(given), report, **changes)
     created = stored if isinstance(stored, (list, tuple)) else [] if stored is None else [stored]
     if getattr(given, "json", False):
         print(listing.as_json(created))

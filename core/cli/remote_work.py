@@ -66,6 +66,7 @@ def _check_local(given: Any) -> None:
         ("train", "dry_run", "--dry-run tries a recipe"),
         ("evaluate", "tune", "--tune runs"),
         ("evaluate", "again", "--again measures"),
+        ("evaluate", "recordings", "--recordings are"),
     ):
         if given.command == command and getattr(given, option):
             raise ValueError(f"{does} on this machine: leave out --runner")

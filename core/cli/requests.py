@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,26 @@ def recipe(given: Any) -> Recipe:
     return recipes.override(loaded, given.settings) if given.settings else loaded
 
 
+def splits(given: Any) -> list[str]:
+    """The splits to measure on; recordings that were named are a test set from now on. ValueError
+    where they cannot be used.
+    """
+    if given.recordings is None:
+        return list(given.splits)
+    from core.data import test_sets
+
+    name = test_sets.named(given.recordings.resolve().name)
+    content = test_sets.add(name, given.recordings)
+    print(
+        f"{test_sets.split(name)}: {content.utterances} recordings,"
+        f" {content.seconds / 60:.1f} minutes",
+        *(f"left out: {reason}" for reason in content.dropped),
+        sep="\n",
+        file=sys.stderr,
+    )
+    return [*given.splits, test_sets.split(name)]
+
+
 def check_subnets(given: Any) -> None:
     """Names of subnets are wrong more often than anything: said before torch is loaded. Any run has
     dense.
@@ -188,7 +209,7 @@ def payload(given: Any) -> dict[str, Any]:
     return {
         "run": run,
         "subnets": given.subnets,
-        "splits": given.splits,
+        "splits": splits(given),
         "new": None,
         "chunk_ms": given.chunk_ms,
     } | ({"decoding": decoder} if decoder else {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from core.cli import parser
@@ -89,6 +90,12 @@ def _evaluate(commands: Any, background: bool) -> None:
         default=[],
         metavar="X,Y",
         help="e.g. dev,test; as in the recipe when not given",
+    )
+    c.add_argument(
+        "--recordings",
+        type=Path,
+        metavar="FOLDER",
+        help="sound files with .txt files of the same names, or a CSV: the split yours/FOLDER",
     )
     c.add_argument(
         "--chunk-ms",

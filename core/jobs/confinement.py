@@ -43,7 +43,7 @@ def _project_folders() -> list[Path]:
     return [
         root / name
         for root in (paths.artifacts(), paths.ROOT / "artifacts")
-        for name in ("data", "lm", "prepared", "released/language")
+        for name in ("data", "lm", "prepared", "test_sets", "released/language")
     ]
 
 

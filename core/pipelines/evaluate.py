@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from core import records
+from core.data import test_sets
+from core.data.source import SpeechRecipe
 from core.evaluation import conditions, sweep
 from core.pipelines import build as building
 from core.pipelines.resolved import ResolvedRecipe
@@ -30,26 +32,40 @@ def evaluate(
 
     `new`: a Subnet that is stored first; `chunk_ms` and `decoding` {option of evaluation: value}:
     instead of the recipe's; `spread`: other processes that decode; `again`: also what is measured
-    already. What is added to a released run goes into this machine's part of it. ValueError for
-    conditions that cannot be, before any speech is prepared.
+    already. A split may be a test set of the user's own (core/data/test_sets.py). What is added to
+    a released run goes into this machine's part of it. ValueError for conditions that cannot be,
+    before any speech is prepared.
     """
     folder = store.run_folder(run_id)
     resolved = ResolvedRecipe(store.recipe(folder))
     building.check_version(folder.name, "run")
     options = changed(resolved.evaluation, splits, chunk_ms, decoding)
-    building.check_splits(resolved.recipe, options.splits)
+    parts = _by_corpus(resolved.speech, options.splits)
+    building.check_splits(resolved.recipe, [s for s in options.splits if not test_sets.is_own(s)])
     if decoding:
         conditions.load_recognizer(packing.pack(folder, store.subnets(folder)[0]), options)
-    prepared = prepared_of(folder, resolved.speech, progress, options.splits)
     chosen = [store.subnet(folder, n) for n in subnets]
     if new:
         subnet: Subnet = records.from_dict(Subnet, new)
         subnet = replace(subnet, run=folder.name, ranks_sha256=store.ranks_sha256(folder))
         store.save_subnet(folder, subnet)
         chosen.append(subnet)
-    return sweep.evaluate_many(
-        folder, chosen or store.subnets(folder), prepared, options, progress, again, spread
-    )
+    chosen = chosen or store.subnets(folder)
+    reports = list[Report]()
+    for speech, names in parts:
+        prepared = prepared_of(folder, speech, progress, names)
+        reports += sweep.evaluate_many(
+            folder, chosen, prepared, replace(options, splits=names), progress, again, spread
+        )
+    return reports
+
+
+def _by_corpus(speech: SpeechRecipe, splits: Sequence[str]) -> list[tuple[SpeechRecipe, list[str]]]:
+    """The splits of the recipe's corpus, together, then each test set of the user's own."""
+    own = [s for s in splits if test_sets.is_own(s)]
+    others = [s for s in splits if s not in own]
+    parts = [(speech, others)] if others or not own else []
+    return parts + [(replace(speech, corpus=test_sets.corpus(s)), [s]) for s in own]
 
 
 def changed(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core import paths
 from core.corpora import base as corpora
-from core.data import prepare as preparing
+from core.data import prepare as preparing, test_sets
 from core.data.prepared import Prepared
 from core.data.source import SpeechRecipe
 from core.records import Interrupted, ProgressCallback
@@ -49,7 +49,7 @@ def prepared_of(
     with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
         trained_on = json.loads((folder / paths.FINISHED).read_text())["prepared"]
         prepared = Prepared(paths.prepared() / trained_on)
-        if _still_good(prepared, splits):
+        if not any(map(test_sets.is_own, splits)) and _still_good(prepared, splits):
             return prepared
     narrow = corpora.plugin(speech.corpus.name).narrow
     corpus = replace(speech.corpus, options=narrow(speech.corpus.options, splits))

@@ -9,9 +9,13 @@ NAMES = {
     "voice_commands/test": "Spoken commands, synthetic voices",
 }
 
+YOURS = "yours/"  # core/data/test_sets.py
+
 
 def name(split: str) -> str:
     """A test set in a person's words; its own name where none is known."""
+    if split.startswith(YOURS):
+        return f"Yours: {split.removeprefix(YOURS)}"
     return NAMES.get(split, split)
 
 

@@ -13,7 +13,16 @@ from core import cost
 from core.records import Subnet
 from dashboard import data, measurements
 from dashboard.charts import curves, explore as charts
-from dashboard.components import cards, choice, conditions, links, measure, takeaway, times
+from dashboard.components import (
+    cards,
+    choice,
+    conditions,
+    links,
+    measure,
+    own_recordings,
+    takeaway,
+    times,
+)
 from dashboard.live import component, data as live_data
 from dashboard.look import one_look
 from dashboard.markdown import escape
@@ -184,6 +193,7 @@ def board() -> None:
     with files_column:
         takeaway.downloads(chosen, subnet, points, timed)
     links.to_page("errors", "What this size gets wrong", ":material/spellcheck:")
+    own_recordings.box(chosen.run)
     comparison(chosen, point, points, source)
     learning(chosen.run)
     details()

@@ -13,6 +13,7 @@ import safetensors.numpy
 import torch
 
 from core import cost, paths
+from core.data import test_sets
 from core.data.source import SpeechRecipe
 from core.pipelines import (
     build as building,
@@ -27,6 +28,7 @@ from core.records import Choice, Interrupted, Recipe, as_dict
 from core.registry import plugins
 from core.search import ladders
 from core.storage import metrics as history, packing, store
+from tests import sounds
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +127,16 @@ def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
     )
     assert dense.delta_wer is None and s80.delta_wer is not None and s80.utterances == 6
     assert len(store.hypotheses(folder, "s80", s80.split, s80.chunk_ms)) == 6
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "a.wav").write_bytes(sounds.encoded(sounds.voice(2.0), "WAV"))
+    (mine / "a.txt").write_text("Turn it on, please.")
+    test_sets.add("mine", mine)
+    (own,) = pipelines_evaluate.evaluate(folder.name, ["s80"], ["yours/mine"], go)
+    assert (own.split, own.utterances, own.words) == ("yours/mine", 1, 4)
+    assert own.file_sha256 == s80.file_sha256
+    both = pipelines_evaluate.evaluate(folder.name, ["s80"], ["test", "yours/mine"], go)
+    assert [r.split for r in both] == [s80.split, "yours/mine"]
     monkeypatch.setattr(
         paths, "RELEASED", tmp_path
     )  # released without random search: nothing else is searched again

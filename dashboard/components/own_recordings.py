@@ -1,0 +1,152 @@
+"""“Your own recordings”: upload speech with what was said, and measure this model's sizes on it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import streamlit as st
+
+from core.jobs import visitors
+from core.jobs.job import Job
+from dashboard import data, visit
+from dashboard.components import choice
+from dashboard.markdown import escape
+from dashboard.model import ladder, uploads
+
+SAID = "own_recordings_said"  # key: what was found in the files
+ACTIVE = ("queued", "running")
+JOB = "own_recordings_job"  # key in st.session_state: number of the job that measures
+HOW = (
+    "Sound files and, beside each, a text file of the same name with what was said"
+    " (`a.wav`, `a.txt`), or one CSV with the columns `audio` and `text`. A zip of them does, too."
+)
+
+
+def box(run: str) -> None:
+    """An expander with a form, what is under way, and the sets that are here."""
+    with st.expander(
+        "Measure it on your own recordings", key="own_recordings", on_change="rerun"
+    ) as opened:
+        if not opened.open or not visit.may(visit.JOBS):
+            return
+        number = st.session_state.get(JOB)
+        if number is not None:
+            follow(number)
+        _form(run)
+        _known()
+
+
+def _form(run: str) -> None:
+    st.markdown(HOW)
+    sizes = data.subnet_names(run)
+    with st.form("own_recordings_form", border=False):
+        files = st.file_uploader(
+            f"Recordings and transcripts, up to {uploads.MOST_MB} MB",
+            accept_multiple_files=True,
+            max_upload_size=uploads.MOST_MB,
+            key="own_files",
+            help="They stay on the machine that runs this page until you delete them.",
+        )
+        left, right = st.columns([2, 3])
+        title = left.text_input("Name", "my-recordings", max_chars=40, key="own_name")
+        chosen = right.multiselect(
+            "Sizes", sizes, _start(run), key="own_sizes", placeholder="one or more"
+        )
+        pressed = st.form_submit_button("Measure", icon=":material/straighten:")
+    if pressed:
+        try:
+            _begin(run, title, [(f.name, f.getvalue()) for f in files or []], chosen)
+        except (ValueError, OSError) as error:
+            st.error(f"{escape(str(error)[:1].upper() + str(error)[1:])}.")
+        else:
+            st.rerun()
+
+
+def _begin(run: str, title: str, files: list[uploads.Upload], sizes: list[str]) -> None:
+    """Keep the recordings and queue their measurement. ValueError says what is missing."""
+    from core.data import test_sets
+
+    if not files:
+        raise ValueError("no files were chosen: add recordings and their transcripts first")
+    if not sizes:
+        raise ValueError("no size was chosen: choose at least one to measure")
+    total = sum(len(content) for _, content in files)
+    digest = hashlib.sha256(b"".join(content for _, content in files)).hexdigest()
+    visit.ledger().take(visit.visitor(), digest, total)
+    name = uploads.store(title, files, visit.visitor().name)
+    content = test_sets.content(name)
+    try:
+        st.session_state[JOB] = visitors.add(
+            visit.visitor(),
+            "evaluate",
+            {"run": run, "subnets": sizes, "splits": [test_sets.split(name)]},
+            run=run,
+        )
+    except BaseException:
+        test_sets.remove(name)
+        raise
+    visitors.wake_worker(visit.visitor())
+    left_out = "".join(f"\n- {escape(reason)}" for reason in content.dropped[:5])
+    st.session_state[SAID] = (
+        f"{content.utterances} recordings with {content.seconds:.0f} s of speech."
+        + (f" Left out:{left_out}" if left_out else "")
+    )
+
+
+@st.fragment(run_every=2.0)
+def follow(number: int) -> None:
+    """The measurement's progress, then where its result is."""
+    from core.jobs import queue
+
+    if said := st.session_state.get(SAID):
+        st.markdown(said)
+    try:
+        job = queue.get(number)
+    except data.UNREADABLE:
+        st.session_state.pop(JOB, None)
+        return
+    if job.state in ACTIVE:
+        eta = f", about {job.eta_s / 60:.0f} min left" if job.eta_s else ""
+        waiting = "waits for its turn" if job.state == "queued" else job.message or "has begun"
+        st.progress(min(max(job.progress, 0.0), 1.0), f"Job {job.id}: {escape(waiting)}{eta}")
+        return
+    _ended(job)
+
+
+def _ended(job: Job) -> None:
+    if job.state != "done":
+        st.session_state.pop(JOB, None)
+        lines = [line for line in job.error.splitlines() if line.strip()]
+        st.error(f"They could not be measured: {escape(lines[-1] if lines else job.state)}")
+        return
+    st.success("Measured: they are a test set of this model now.", icon=":material/check:")
+    st.button("Show the result", key="own_show", on_click=_show, args=(job.payload,))
+
+
+def _show(payload: dict[str, Any]) -> None:
+    for key in (JOB, SAID):
+        st.session_state.pop(key, None)
+    st.session_state[f"split:{payload['run']}"] = payload["splits"][0]
+    choice.choose(run=payload["run"])
+
+
+def _start(run: str) -> list[str]:
+    """Four sizes from the densest to the sparsest."""
+    stops = [rung.name for rung in ladder.rungs(run)]
+    return list(dict.fromkeys(stops[round(k * (len(stops) - 1) / 3)] for k in range(4) if stops))
+
+
+def _known() -> None:
+    """The visitor's sets, each with a button that deletes its recordings."""
+    from core.data import test_sets
+
+    who = visit.visitor()
+    for name in test_sets.names():
+        if not who.local and test_sets.owner(name) != who.name:
+            continue
+        row = st.container(horizontal=True, vertical_alignment="center")
+        row.markdown(escape(name))
+        if row.button("Delete", key=f"own_delete:{name}", icon=":material/delete:"):
+            test_sets.remove(name)
+            st.rerun()
