@@ -1,14 +1,16 @@
 """The router: finds the pages in views/ and runs the one the address asks for; it knows no page by
 name.
 
-A page is one file in views/. Its first docstring line and the constants TITLE, ICON and ORDER are
-read from the source without running it, so a page that does not even parse hides nothing else.
+A page is one file in views/. Its first docstring line and the constants TITLE, ICON and ORDER, and
+FORMER, an address that it had before, are read from the source without running it, so a page that
+does not even parse hides nothing else.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -33,12 +35,12 @@ h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}
 [data-testid="stButtonGroup"] [aria-checked="true"] {background: none !important;
  box-shadow: inset 0 -3px 0 currentColor;}</style>"""  # the theme's own have a contrast below 4.5
 SILENT: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-DEFAULTS = {"ICON": ":material/article:", "ORDER": 99}
+DEFAULTS = {"ICON": ":material/article:", "ORDER": 99, "FORMER": ""}
 
 
 def page_facts(file: Path) -> dict:
-    """TITLE, ICON, ORDER of a page from its source; a file that does not parse gets a title that
-    says so.
+    """The constants of a page from its source; a file that does not parse gets a title that says
+    so.
     """
     facts = {"TITLE": file.stem.replace("_", " ").capitalize(), **DEFAULTS}
     try:
@@ -54,16 +56,28 @@ def page_facts(file: Path) -> dict:
 
 
 def pages(folder: Path = HERE / "views") -> list:
-    """Every page of the folder, in the order the pages ask for; the first is the front page."""
+    """Every page of the folder, in the order the pages ask for; the first is the front page. After
+    them, hidden, the former addresses, which lead to the pages of today.
+    """
     modules = [
         (page_facts(file), file)
         for file in sorted(folder.glob("*.py"))
         if not file.name.startswith("_")
     ]
     modules.sort(key=lambda page: (page[0]["ORDER"], page[1].name))
-    return [
+    found = [
         st.Page(file, title=facts["TITLE"], icon=facts["ICON"], url_path=file.stem, default=i == 0)
         for i, (facts, file) in enumerate(modules)
+    ]
+    return found + [
+        st.Page(
+            functools.partial(st.switch_page, page),
+            title=facts["FORMER"],
+            url_path=facts["FORMER"],
+            visibility="hidden",
+        )
+        for page, (facts, _) in zip(found, modules)
+        if facts["FORMER"]
     ]
 
 

@@ -115,6 +115,7 @@ def _empty_row(a_set: RecipeSet, claim: Claim, size: str) -> dict[str, Any]:
         "arm": claim.arm,
         "against": "all other branches" if claim.kind == KEPT_MOST else claim.against,
         "size": size,
+        "margin": MARGINS.get(claim.kind),  # the claim holds where "relative" is below it
         "relative": None,
         "low": None,
         "high": None,

@@ -8,7 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts.explore import AXES
-from dashboard.charts.looks import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, style
+from dashboard.charts.looks import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, styles
+from dashboard.markdown import plot_text
 
 PASSES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 
@@ -84,17 +85,17 @@ def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
     """WER over MB: a line per arm through the mean of its seeds, thin bars from the best to
     the worst seed.
     """
-    arms = list(dict.fromkeys(points["arm"]))
+    arms = styles({arm: arm for arm in points["arm"]}, dark)
     traces = []
     for arm, rows in points.sort_values("megabytes", kind="stable").groupby("arm", sort=False):
-        color, marker = style(str(arm), arms, dark)
+        color, marker = arms[str(arm)]
         traces.append(
             {
                 "type": "scatter",
                 "x": rows["megabytes"].tolist(),
                 "y": rows["wer"].tolist(),
                 "mode": "lines+markers",
-                "name": arm,
+                "name": plot_text(arm),
                 "line": {"color": color, "width": 2},
                 "marker": {"color": color, "symbol": marker, "size": 10},
                 "error_y": {
@@ -105,9 +106,9 @@ def arms_figure(points: pd.DataFrame, dark: bool = False) -> go.Figure:
                     "thickness": 1.2,
                     "width": 3,
                 },
-                "text": rows["size"].tolist(),
+                "text": [plot_text(size) for size in rows["size"]],
                 "hovertemplate": (
-                    f"{arm}, %{{text}}: %{{y:.1f}} % WER at %{{x:.2f}} MB<extra></extra>"
+                    f"{plot_text(arm)}, %{{text}}: %{{y:.1f}} % WER at %{{x:.2f}} MB<extra></extra>"
                 ),
             }
         )

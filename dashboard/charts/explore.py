@@ -1,8 +1,5 @@
-"""DataFrames and arrays to Plotly figures for the Explore and Compare pages; no Streamlit, no
+"""DataFrames and arrays to Plotly figures for the Explore and Evidence pages; no Streamlit, no
 files, no torch.
-
-Colors are Okabe and Ito's (safe for color-blind people), and every method has a marker shape of
-its own as well.
 """
 
 from __future__ import annotations
@@ -14,10 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts.hover import hover, predicted
-from dashboard.charts.looks import (
-    display,
-    style,
-)
+from dashboard.charts.looks import Series, display
 from dashboard.markdown import plot_text
 
 FAINT = 0.35  # opacity of measured points that another point beats
@@ -126,52 +120,39 @@ SAME_SIZE = (
 
 def front(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
     """The points that have a value on this axis, sorted by it; adds x, on_front (of all), beaten
-    (by its method).
+    (by its run).
     """
     points_with_axis = points[points[axis.column].notna()].reset_index(drop=True)
     points_with_axis["x"] = points_with_axis[axis.column].astype(float) / axis.divisor
     points_with_axis["on_front"] = pareto(
         points_with_axis["x"].to_numpy(), points_with_axis["wer"].to_numpy()
     )
-    points_with_axis["beaten"] = True  # by a size of the same method: what is drawn faint
-    for _, rows in points_with_axis.groupby("method"):
+    points_with_axis["beaten"] = True  # by a size of the same run: what is drawn faint
+    for _, rows in points_with_axis.groupby("run"):
         x, wer = rows["x"].to_numpy(), rows["wer"].to_numpy()
         better = (x <= (1 + SAME_SIZE) * x[:, None]) & (wer < wer[:, None])  # [beaten, by]
         points_with_axis.loc[rows.index, "beaten"] = ~pareto(x, wer) | better.any(1)
     return points_with_axis.sort_values(["x", "wer"]).reset_index(drop=True)
 
 
-def condition_words(condition: tuple) -> str:
-    """The conditions of a chart in one line: chunk, decoder, language model, normaliser,
-    precision.
-    """
-    chunk, lookahead, left, decoder, model, normaliser, precision = condition
-    listens = "whole recording at once" if chunk == 0 else f"chunk {chunk:g} ms"
-    ahead = f", {lookahead:g} ms look-ahead" if lookahead else ""
-    return (
-        f"{listens}{ahead} · {decoder} · language model: {model or 'none'} · {normaliser} ·"
-        f" {precision}"
-    )
-
-
 def front_figure(
-    points: pd.DataFrame, axis: Axis, chosen: dict | None = None, dark: bool = False
+    points: pd.DataFrame,
+    axis: Axis,
+    series: dict[str, Series],
+    chosen: dict | None = None,
+    dark: bool = False,
 ) -> go.Figure:
-    """WER in % over a size. `points` come from `front`; `chosen` is {"x", "wer", "measured",
-    "label"} or None.
+    """WER in % over a size, a series for every run. `points` come from `front`; `chosen` is
+    {"x", "wer", "measured"} or None.
     """
-    by_method: dict[str, list] = {}
+    by_run: dict[str, list] = {}
     for row in (
         points.itertuples()
     ):  # plain rows: each selection of a frame of sixty columns takes milliseconds
-        by_method.setdefault(row.method, []).append(row)
+        by_run.setdefault(row.run, []).append(row)
     # the main method is drawn on top
-    methods = sorted(by_method, key=lambda m: (display(m).main, m))
-    traces = [
-        t
-        for m in methods
-        for t in _method_traces(by_method[m], m, style(m, methods, dark), axis.timed)
-    ]
+    runs = sorted(by_run, key=lambda run: (display(by_run[run][0].method).main, run))
+    traces = [t for run in runs for t in _run_traces(by_run[run], series[run], axis.timed)]
     if chosen and chosen["x"] is not None and chosen["wer"] is not None:
         traces.append(_chosen_trace(chosen, dark))
     rows = sum(
@@ -198,15 +179,12 @@ def front_figure(
     )
 
 
-def _method_traces(rows: list, method: str, look: tuple[str, str], timed: bool) -> list[dict]:
-    """One method: a line through its best points, the points that count in full, the beaten ones
+def _run_traces(rows: list, look: Series, timed: bool) -> list[dict]:
+    """One run: a line through its best points, the points that count in full, the beaten ones
     faint; hollow where a `timed` axis shows predictions.
     """
-    color, marker = look
+    run, shown = rows[0].run, display(rows[0].method)
     traces: list[dict] = []
-    kind, _, run = method.partition(" ")  # the network, too, where several of one method are shown
-    shown = display(kind)
-    name = plot_text(f"{shown.name} {run}".rstrip())
     line = [row for row in rows if not shown.ranked or not row.beaten]
     if shown.line != "none" and len(line) > 1:
         traces.append(
@@ -217,12 +195,8 @@ def _method_traces(rows: list, method: str, look: tuple[str, str], timed: bool) 
                 "mode": "lines",
                 "hoverinfo": "skip",
                 "showlegend": False,
-                "legendgroup": method,
-                "line": {
-                    "color": color,
-                    "width": 2,
-                    "dash": shown.line,
-                },
+                "legendgroup": run,
+                "line": {"color": look.color, "width": 2, "dash": shown.line},
             }
         )
     faint = [row for row in rows if shown.ranked and row.beaten]
@@ -235,12 +209,16 @@ def _method_traces(rows: list, method: str, look: tuple[str, str], timed: bool) 
                 "x": [row.x for row in part],
                 "y": [100 * row.wer for row in part],
                 "mode": "markers",
-                "name": name,
-                "legendgroup": method,
+                "name": plot_text(look.name),
+                "legendgroup": run,
                 "showlegend": opacity == 1.0,
                 "opacity": opacity,
-                "legendrank": 1 if shown.main and not run else 1000,
-                "marker": {"color": color, "symbol": _symbols(part, marker, timed), "size": 11},
+                "legendrank": 1 if shown.main else 1000,
+                "marker": {
+                    "color": look.color,
+                    "symbol": _symbols(part, look.marker, timed),
+                    "size": 11,
+                },
                 "selected": {"marker": {"opacity": opacity}},
                 "unselected": {"marker": {"opacity": opacity}},
                 "error_y": {
@@ -249,7 +227,7 @@ def _method_traces(rows: list, method: str, look: tuple[str, str], timed: bool) 
                     "arrayminus": [100 * (row.wer - row.wer_low) for row in part],
                     "thickness": 1.2,
                     "width": 3,
-                    "color": color,
+                    "color": look.color,
                 },
                 "customdata": [[row.run, row.subnet] for row in part],
                 "text": [hover(row) for row in part],

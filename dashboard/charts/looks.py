@@ -1,10 +1,11 @@
-"""Colors and markers of methods: Okabe and Ito's colors (safe for color-blind people), and a
-marker shape for every method.
+"""Colors and markers of series: Okabe and Ito's colors (safe for color-blind people), and a marker
+shape; no two series of a page look the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import functools
+from dataclasses import dataclass, replace
 
 from core.registry import catalog, plugins
 from core.registry.cards import Display
@@ -19,22 +20,25 @@ BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GRAY = (
     "#F0E442",
     "#8C8C8C",
 )
+PAPER = {False: "#FFFFFF", True: "#0E1117"}  # the page behind, by whether it is dark
+CONTRAST = 3.0  # that a mark has against the page, at least (WCAG 1.4.11)
+FREE_COLORS = (ORANGE, GRAY, VERMILLION, GREEN, PURPLE, SKY, YELLOW)  # far from the supernet's blue
+SHAPES = (
+    *("cross", "x", "hexagon", "star", "triangle-down", "pentagon", "bowtie", "hourglass"),
+    *("square", "diamond", "triangle-up", "circle", "star-square", "triangle-left"),
+)
+FREE = [
+    (color, f"{shape}{end}") for end in ("", "-open") for shape in SHAPES for color in FREE_COLORS
+]
 
 
-SPARE = (
-    (ORANGE, "cross"),
-    (GRAY, "x"),
-    (YELLOW, "hexagon"),
-    (VERMILLION, "square-open"),
-    (GREEN, "diamond-open"),
-    (PURPLE, "triangle-up-open"),
-    (SKY, "star"),
-    (ORANGE, "cross-open"),
-    (GRAY, "x-open"),
-    (YELLOW, "hexagon-open"),
-    (SKY, "star-open"),
-    (BLUE, "circle-open"),
-)  # far from the supernet's blue first: it is sky blue on a dark page
+@dataclass(frozen=True)
+class Series:
+    """How one run is drawn: its name in legends, and what tells it apart."""
+
+    name: str
+    color: str
+    marker: str
 
 
 def display(method: str) -> Display:
@@ -44,11 +48,53 @@ def display(method: str) -> Display:
     return shown if shown.name else replace(shown, name=method.replace("_", " "))
 
 
-def style(method: str, methods: list[str], dark: bool = False) -> tuple[str, str]:
-    """(color, marker) of a method; blue becomes sky blue on a dark page."""
-    shown = display(method)
-    color, marker = shown.color, shown.marker
-    if not color or not marker:
-        others = sorted(m for m in methods if not display(m).color)
-        color, marker = SPARE[others.index(method) % len(SPARE)] if method in others else SPARE[-1]
-    return (SKY if dark and color == BLUE else color), marker
+def styles(methods: dict[str, str], dark: bool = False) -> dict[str, tuple[str, str]]:
+    """{series: (color, marker)} of {series: its method}, no pair twice: the first series of a
+    method has what its plug-in says, all others a pair that is as far as can be from those in use.
+    """
+    looks: dict[str, tuple[str, str]] = {}
+    for series, method in methods.items():
+        shown = display(method)
+        look = (legible(shown.color, dark), shown.marker) if shown.color else ("", "")
+        if all(look) and look not in looks.values():
+            looks[series] = look
+    for series in methods:
+        if series not in looks:
+            looks[series] = _free(list(looks.values()), dark)
+    return {series: looks[series] for series in methods}
+
+
+def _free(used: list[tuple[str, str]], dark: bool) -> tuple[str, str]:
+    """A pair that is not in use, of the marker and then of the color used least."""
+    colors, markers = [color for color, _ in used], [marker for _, marker in used]
+    pairs = [(legible(color, dark), marker) for color, marker in FREE]
+    return min(
+        [pair for pair in pairs if pair not in used] or pairs,  # more series than pairs
+        key=lambda pair: (markers.count(pair[1]), colors.count(pair[0])),
+    )
+
+
+@functools.cache
+def legible(color: str, dark: bool) -> str:
+    """The color, darker or lighter where it could not be seen on the page; blue becomes sky blue
+    on a dark page.
+    """
+    if dark and color == BLUE:
+        return SKY
+    parts = [int(color[place : place + 2], 16) for place in (1, 3, 5)]
+    while contrast(color, PAPER[dark]) < CONTRAST:
+        parts = [part + (255 - part) // 8 + 1 if dark else part * 15 // 16 for part in parts]
+        color = "#" + "".join(f"{min(255, part):02X}" for part in parts)
+    return color
+
+
+def contrast(color: str, other: str) -> float:
+    """Contrast of two colors "#rrggbb", 1 to 21 (WCAG 2)."""
+    low, high = sorted(map(_luminance, (color, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(color: str) -> float:
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear))

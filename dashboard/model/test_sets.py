@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
+from dashboard import data
+from dashboard.measurements import CONDITION
+
 NAMES = {
     "librispeech/test-clean": "Read books (test-clean)",
     "librispeech-noisy/test-clean-noisy": "Read books with noise",
@@ -28,3 +33,19 @@ def mode(condition: tuple) -> str:
     if precision != "fp32":
         words.append(precision)
     return ", ".join(words)
+
+
+def to_compare(points: pd.DataFrame) -> list[tuple[str, tuple]]:
+    """(test set, condition) of the points, the one to open a comparison on first: the run that is
+    measured most is there, and as many others as can be; of equals the test set that Explore opens
+    for that run, then the one with more sizes.
+    """
+    most = points["run"].value_counts().idxmax()
+    first = data.default_split(most)
+
+    def rank(item: tuple) -> tuple:
+        (split, *_), runs = item
+        return most not in set(runs), -runs.nunique(), split != first, -len(runs), split
+
+    groups = points.groupby(list(CONDITION), dropna=False)["run"]
+    return [(key[0], key[1:]) for key, _ in sorted(groups, key=rank)]

@@ -27,6 +27,7 @@ from dashboard.live import component, data as live_data
 from dashboard.look import one_look
 from dashboard.markdown import escape
 from dashboard.model import device_times, ladder
+from dashboard.model.series import series
 
 TITLE = "Explore"
 ICON = ":material/tune:"
@@ -122,11 +123,13 @@ def chart(points: pd.DataFrame, point: dict) -> None:
         drawn = same_machine(drawn, axis)
     value = point.get(axis.column)
     where = None if value is None or math.isnan(value) else value / axis.divisor
+    dark = st.context.theme.type == "dark"
     figure = charts.front_figure(
         drawn,
         axis,
+        series(dark),
         {"x": where, "wer": point["wer"], "measured": point["measured"]},
-        dark=st.context.theme.type == "dark",
+        dark,
     )
     st.plotly_chart(
         figure,
@@ -138,7 +141,7 @@ def chart(points: pd.DataFrame, point: dict) -> None:
     )
     st.caption(
         "**What to see:** lower is better, further left is smaller, so the lower left corner is the"
-        " place to be. Faint points are beaten by another size of the same kind. Click a point to"
+        " place to be. Faint points are beaten by another size of the same model. Click a point to"
         " choose it."
     )
 

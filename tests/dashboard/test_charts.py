@@ -32,6 +32,12 @@ def points(run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def drawn_as(points: pd.DataFrame) -> dict[str, looks.Series]:
+    """Each run under its own id."""
+    styles = looks.styles(dict(zip(points["run"], points["method"])))
+    return {run: looks.Series(run, *style) for run, style in styles.items()}
+
+
 def test_front_keeps_only_points_that_nothing_beats():
     x = np.array([1.0, 2.0, 3.0, 2.0, np.nan])
     y = np.array([9.0, 5.0, 5.0, 6.0, 0.0])
@@ -42,13 +48,11 @@ def test_front_keeps_only_points_that_nothing_beats():
     ]  # ties stay
 
 
-def test_front_marks_beaten_points_by_method_and_leaves_out_what_is_not_measured(points):
+def test_front_marks_beaten_points_by_run_and_leaves_out_what_is_not_measured(points):
     other = points.assign(method="gradual_magnitude", run="other", wer=points["wer"] + 0.1)
     both = charts.front(pd.concat([points, other], ignore_index=True), DISK)
     assert not both[both["run"] == "other"]["on_front"].any()
-    assert not both[both["run"] == "other"]["beaten"].all(), (
-        "a method's own best points are not faint"
-    )
+    assert not both[both["run"] == "other"]["beaten"].all(), "a run's own best points are not faint"
     untimed = points.assign(chunk_median_ms=[None] * len(points))
     assert charts.front(untimed, charts.AXES["ms per chunk"]).empty
 
@@ -56,7 +60,7 @@ def test_front_marks_beaten_points_by_method_and_leaves_out_what_is_not_measured
 @pytest.mark.parametrize("axis", list(charts.AXES.values()), ids=list(charts.AXES))
 def test_every_axis_draws_every_point_with_its_interval(points, axis):
     drawn = charts.front(points, axis)
-    figure = charts.front_figure(drawn, axis)
+    figure = charts.front_figure(drawn, axis, drawn_as(points))
     marks = [t for t in figure.data if t.mode == "markers"]
     assert sum(len(t.x) for t in marks) == len(points)
     assert all(t.error_y.array is not None and t.error_y.arrayminus is not None for t in marks)
@@ -100,9 +104,14 @@ def test_hover_shows_every_condition(points):
 
 def test_estimates_are_hollow_and_have_no_camera(points):
     drawn = charts.front(points, DISK)
-    guess = charts.front_figure(drawn, DISK, {"x": 0.1, "wer": 0.2, "measured": False}).data[-1]
+    look = drawn_as(points)
+    guess = charts.front_figure(drawn, DISK, look, {"x": 0.1, "wer": 0.2, "measured": False}).data[
+        -1
+    ]
     assert guess.text[0] == "<b>≈ 20.0 %</b>" and guess.marker.symbol == "circle-open"
-    known = charts.front_figure(drawn, DISK, {"x": 0.1, "wer": 0.2, "measured": True}).data[-1]
+    known = charts.front_figure(drawn, DISK, look, {"x": 0.1, "wer": 0.2, "measured": True}).data[
+        -1
+    ]
     assert "≈" not in known.text[0] and known.marker.size > guess.marker.size
     assert "toImage" in charts.config(False)["modeBarButtonsToRemove"]
     assert "toImage" not in charts.config(True)["modeBarButtonsToRemove"]
@@ -110,7 +119,7 @@ def test_estimates_are_hollow_and_have_no_camera(points):
 
 def test_methods_differ_in_color_and_in_shape():
     methods = ["omni_sparsity", "small_dense", "gradual_magnitude", "dense", "new_one", "newer_one"]
-    styles = [looks.style(m, methods) for m in methods]
+    styles = looks.styles({m: m for m in methods}).values()
     assert len({marker for _, marker in styles}) == len(methods) and len(
         {color for color, _ in styles}
     ) == len(methods)
@@ -184,7 +193,9 @@ def test_predicted_numbers_are_marked(points):
     assert "≈ 400 MB of RAM, ≈ 12.0 ms per chunk" in text and "≈ " not in text.split("% WER")[1]
     rows = points.assign(predicted=[True] + [False] * (len(points) - 1))
     for axis, hollow in (("ms per chunk", 1), ("RAM", 1), ("MB on disk", 0)):
-        figure = charts.front_figure(charts.front(rows, charts.AXES[axis]), charts.AXES[axis])
+        figure = charts.front_figure(
+            charts.front(rows, charts.AXES[axis]), charts.AXES[axis], drawn_as(rows)
+        )
         shown = [
             symbol
             for trace in figure.data
@@ -311,21 +322,32 @@ def test_a_point_smaller_by_a_hair_and_much_worse_is_beaten(run):
     assert not drawn.set_index("subnet")["beaten"][smallest["subnet"]]
 
 
-def test_a_dozen_networks_of_few_methods_look_different_and_say_their_method(points):
-    methods = [
-        f"{m} {n:08x}"
-        for m in ("gradual_magnitude", "small_dense", "simple_topk")
-        for n in range(4)
-    ]
-    assert (
-        len({looks.style(m, methods) for m in methods})
-        == len({looks.style(m, methods, dark=True) for m in methods})
-        == 12
-    )
-    drawn = charts.front(points.assign(method="simple_topk 70f30f28"), DISK)
-    assert {t.name for t in charts.front_figure(drawn, DISK).data if t.name} == {
-        "parts left out (Simple-Top-k) 70f30f28"
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_two_of_many_runs_look_the_same_and_all_can_be_seen(dark):
+    methods = {f"{m} {n}": m for m in ("gradual_magnitude", "small_dense", "x") for n in range(40)}
+    styles = looks.styles(methods, dark)
+    assert list(styles) == list(methods) and len(set(styles.values())) == 120
+    for run in ("gradual_magnitude 0", "small_dense 0"):
+        assert styles[run][1] == looks.display(methods[run]).marker, "the plug-in's first"
+    few = list(styles.values())[:12]
+    assert len({marker for _, marker in few}) == 12 and len({color for color, _ in few}) >= 7
+    assert all(looks.contrast(color, looks.PAPER[dark]) >= 3 for color, _ in styles.values())
+
+
+def test_contrast_is_that_of_wcag():
+    assert looks.contrast("#FFFFFF", "#000000") == pytest.approx(21)
+    assert looks.contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.01)
+
+
+def test_runs_of_one_method_are_drawn_apart_under_their_titles(points):
+    two = pd.concat([points, points.assign(run="b", wer=points["wer"] + 0.1)])
+    series = {
+        run: looks.Series(f"{run} <b>", *look)
+        for run, look in looks.styles({"standin": "dense", "b": "dense"}).items()
     }
+    figure = charts.front_figure(charts.front(two, DISK), DISK, series)
+    marks = {t.name: (t.marker.color, t.marker.symbol) for t in figure.data if t.showlegend}
+    assert set(marks) == {"standin &lt;b&gt;", "b &lt;b&gt;"} and len(set(marks.values())) == 2
 
 
 def test_a_long_legend_does_not_take_the_place_of_the_chart(points):
@@ -338,9 +360,10 @@ def test_a_long_legend_does_not_take_the_place_of_the_chart(points):
         "simple_topk",
         "ortho_softmax",
     ]
-    many = pd.concat([points.assign(method=method) for method in methods])
+    many = pd.concat([points.assign(method=method, run=method) for method in methods])
     few, all_of_them = (
-        charts.front_figure(charts.front(found, DISK), DISK) for found in (points, many)
+        charts.front_figure(charts.front(found, DISK), DISK, drawn_as(found))
+        for found in (points, many)
     )
     assert (
         few.layout.height == 440 and all_of_them.layout.height == 440 + 3 * 28

@@ -190,10 +190,12 @@ def pages(folder) -> dict[str, str]:
     """What every page that shows a run says of its smallest size; a sound is transcribed."""
     name = two(folder)[-1].name
     said = {view: words(opened(view, folder.name, name)) for view in ("explore", "layers")}
-    at = opened("compare", folder.name, name)
+    at = opened("evidence", folder.name, name)
+    at.session_state["evidence_part"] = "Models side by side"
+    at.run()
     at.multiselect(key="compared").set_value([folder.name]).run()
     assert not at.exception and not at.error
-    said["compare"] = words(at)
+    said["evidence"] = words(at)
     at = opened("transcribe", folder.name, name)
     at.segmented_control(key="source").set_value(sound.SAMPLE).run()
     at.selectbox(key="way").set_value(
@@ -234,4 +236,4 @@ def test_every_page_shows_the_run(made, home, chosen):
         == ("neither stored nor computed" in said["layers"])
         == left
     )
-    assert ("leaves out altogether" in said["compare"]) == left
+    assert ("leaves out altogether" in said["evidence"]) == left

@@ -441,6 +441,7 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
         and bad["relative"] == pytest.approx(0.2, abs=0.03)
     )
     assert len(bad["seeds"]) == 3 and bad["seeds"][0][0] > bad["seeds"][0][1]
+    assert good["margin"] == bad["margin"] == 0.03, "the page draws it"
     claims_page.write()
     told = (paths.COMPARED / "CLAIMS.md").read_text()
     assert (

@@ -1,10 +1,6 @@
-"""Tables and figures of the Compare page: training cost, which parts are kept; no Streamlit, no
-files, no torch.
-"""
+"""Which parts every size keeps, as tables, figures and sentences; no Streamlit, no files."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,46 +11,6 @@ from dashboard.charts.layers import branch_name
 
 # sizes that nothing chose: uniform keeps all alike, the others are what searches are held against
 UNCHOSEN = (Origin.UNIFORM, Origin.RANDOM, Origin.MAGNITUDE)
-SPENT = (
-    ("minutes", "minutes a training", 1),
-    ("selection_minutes", "minutes of choosing sizes", 1),
-    ("tmacs", "10^12 MACs a training", 2),
-    ("selection_tmacs", "10^12 MACs of choosing sizes", 2),
-)
-
-
-def told_apart(points: pd.DataFrame) -> pd.DataFrame:
-    """`method` names the model, too, where several of one method are shown: each is a series of
-    its own.
-    """
-    runs = points.groupby("method")["run"].nunique()
-    shared = points["method"].map(runs) > 1
-    return points.assign(
-        method=points["method"].where(
-            ~shared, points["method"] + " " + points["run"].str.rsplit("-", n=1).str[-1]
-        )
-    )
-
-
-def cost_row(
-    title: str, stages: list[dict[str, Any]], subnets: dict[str, Subnet]
-) -> dict[str, Any]:
-    """One network's training, its stages summed; "-" where a stage did not note a number."""
-
-    def total(name: str, scale: float = 1.0) -> str:
-        values = [s.get(name) for s in stages]
-        return "-" if None in values or not values else f"{sum(values) / scale:,.0f}"
-
-    return {
-        "network": title,
-        "trainings": " → ".join(str(s.get("method") or "not here") for s in stages),
-        "sizes": len(subnets),
-        "updates": total("updates"),
-        "training audio, hours": total("audio_hours"),
-        "minutes": total("seconds", 60.0),
-        "10^12 MACs": total("training_tmacs"),
-        "on": ", ".join(dict.fromkeys(str(s.get("hardware") or "not noted") for s in stages)),
-    }
 
 
 def kept_table(spec: ModelSpec, subnets: list[Subnet]) -> pd.DataFrame:
@@ -196,36 +152,3 @@ def parts_sentence(table: pd.DataFrame) -> str:
             f"{size} keeps " + ", ".join(f"{counts[k][0]} of {counts[k][1]} {k}" for k in order)
         )
     return "; ".join(facts) + "."
-
-
-def claims_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The claims as sentences; the verdict stands first, for a phone shows two columns."""
-
-    def more(row: dict[str, Any]) -> str:
-        return (
-            "-"
-            if row["relative"] is None
-            else (
-                f"{100 * row['relative']:+.1f} % ({100 * row['low']:+.1f} to"
-                f" {100 * row['high']:+.1f})"
-            )
-        )
-
-    return pd.DataFrame(
-        [
-            {
-                "no.": row["number"],
-                "verdict": row["verdict"],
-                "claim": f"{row['arm']}, against {row['against']}: {row['text']}",
-                "size": row["size"],
-                "more errors": more(row),
-                "trainings of each": str(len(row["seeds"]) or "-"),
-                "tested on": row["split"] or "-",
-                **{
-                    name: " / ".join(f"{m:.{digits}f}" for m in row[part]) or "-"
-                    for part, name, digits in SPENT
-                },
-            }
-            for row in rows
-        ]
-    )
