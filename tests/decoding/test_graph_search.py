@@ -4,6 +4,7 @@ nets' frames are refused.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -76,6 +77,21 @@ def test_words_lie_where_their_tokens_do(graph):
         [("a", 1, 3), ("be", 4, 7), ("ab", 9, 11)],
         [("abc", 1, 7), ("ab", 9, 11)],
     )
+
+
+def test_of_a_sure_silence_one_frame_is_searched_and_times_stay(graph):
+    quiet = [0] * 7
+    log_probs = frames([*quiet, 1, 1, 0, 2, 2, 3, *quiet, *quiet, 1, 2, *quiet, 2, 3, *quiet])
+    told = []
+    for weights in (EXACT, dataclasses.replace(EXACT, sure_blank=0.9)):
+        search = GraphSearch(graph, weights)
+        for part in np.array_split(log_probs, 9):
+            search.accept(part)
+        search.finish()
+        told.append(([(w.text, w.begin, w.end) for w in search.words], len(search._places)))
+    (all_words, all_frames), (words, searched) = told
+    assert words == all_words and len(words) > 2
+    assert all_frames == len(log_probs) and searched == 5 + 9
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -26,7 +26,7 @@ from core.lm.languages import Language
 from core.speech import normalizer, tokenizer
 
 LN10 = math.log(10)
-EXACT = Weights(1.0, 0.0, beam=1000.0, max_active=100_000)
+EXACT = Weights(1.0, 0.0, beam=1000.0, max_active=100_000, sure_blank=1.0)
 # homophones (be, bee), beginnings of others (a, ab, abc), a word of two pronunciations (abc);
 # tokens 1, 2, 3
 SAID = {"a": [(1,)], "ab": [(1, 2)], "abc": [(1, 2, 3), (3,)], "be": [(2, 3)], "bee": [(2, 3)]}
