@@ -28,6 +28,7 @@ SIMPLE = {
 FOLDERS = {
     "runners": "jobs/runners",
     "voices": "speech/voices",
+    "frontends": "speech/frontends",
 }  # rooms that lie in another folder of core than the one of their name
 MOST_DIGITS, MOST_SIGNS = 40, 200  # of a value that an error shows
 NEAR_NAMES = 5  # that an error guesses at where another command lists all
