@@ -44,9 +44,11 @@ evaluation      provenance scoring fitness latency material conditions
                 evaluate sweep tuning
 search          allocation space evolution ladders
 export          *
+imports         *
 reports         tables arms arms_page chain claims claims_page comparisons samples sample_texts
                 results card_training card publish
 pipelines       resolved build speech finish train search evaluate dry_run language compare
+                import_run
                 handlers
 jobs.runners    *
 jobs            process worker

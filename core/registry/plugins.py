@@ -31,6 +31,8 @@ FOLDERS = {
     "frontends": "speech/frontends",
 }  # rooms that lie in another folder of core than the one of their name
 MOST_DIGITS, MOST_SIGNS = 40, 200  # of a value that an error shows
+# packages that only some plug-ins need, and the extra of pyproject.toml that brings them
+EXTRAS = {"torchaudio": "transducers"}
 NEAR_NAMES = 5  # that an error guesses at where another command lists all
 MOST_NAMES = 20  # that an error lists; a machine may have hundreds of runs
 
@@ -58,9 +60,18 @@ def load(room: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(f"core.{place.replace('/', '.')}.{name}")
     except (ImportError, SyntaxError) as error:
+        package = str(getattr(error, "name", "")).partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package in EXTRAS:
+            raise ValueError(f"{room} plug-in {name!r} needs {not_installed(package)}") from error
         raise ValueError(
             f"core/{place}/{name}.py cannot be loaded: {type(error).__name__}: {error}"
         ) from error
+
+
+def not_installed(package: str) -> str:
+    """Which package of EXTRAS is missing, and what installs it."""
+    extra = f"pip install 'supernet-asr[{EXTRAS[package]}]' (from here: '.[{EXTRAS[package]}]')"
+    return f"{package}, which is not installed: {extra}"
 
 
 def options(room: str, choice: Choice, where: str) -> Any:
