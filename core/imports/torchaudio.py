@@ -177,9 +177,10 @@ def _weights(file: Path, model: Choice, vocabulary: int) -> dict[str, np.ndarray
     theirs = _checkpoint(file)
     ours = {}
     for name, parameter in parameters.items():
-        tensor = theirs.pop(name.replace("predictor.lstm.", "predictor.", 1), None)
-        _check_tensor(file, name, tensor, list(parameter.shape))
-        ours[name] = _blank_first(tensor.float()) if name in OF_TOKENS else tensor.float()
+        their_name = name.replace("predictor.lstm.", "predictor.", 1)
+        found = theirs.pop(their_name, None)
+        tensor = _checked(file, their_name, found, list(parameter.shape)).float()
+        ours[name] = _blank_first(tensor) if name in OF_TOKENS else tensor
     if theirs:
         raise ValueError(
             f"{file}: {len(theirs)} tensors are none of this model's, e.g. {sorted(theirs)[0]!r}"
@@ -187,8 +188,7 @@ def _weights(file: Path, model: Choice, vocabulary: int) -> dict[str, np.ndarray
     return {name: tensor.contiguous().numpy() for name, tensor in ours.items()}
 
 
-def _check_tensor(file: Path, name: str, tensor: Any, shape: list[int]) -> None:
-    name = name.replace("predictor.lstm.", "predictor.", 1)
+def _checked(file: Path, name: str, tensor: Tensor | None, shape: list[int]) -> Tensor:
     got = "none" if tensor is None else f"shape {list(tensor.shape)}"
     if tensor is None or list(tensor.shape) != shape:
         raise ValueError(f"{file}: tensor {name!r}: expected shape {shape}, got {got}")
@@ -197,6 +197,7 @@ def _check_tensor(file: Path, name: str, tensor: Any, shape: list[int]) -> None:
         raise ValueError(
             f"{file}: tensor {name!r}: expected numbers that fit half precision, got {largest:g}"
         )
+    return tensor
 
 
 def _blank_first(tensor: Tensor) -> Tensor:
