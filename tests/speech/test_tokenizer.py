@@ -115,8 +115,8 @@ def test_a_model_without_a_blank_gets_one_in_front_and_ids_grow_by_one(tmp_path)
             ours.encode(text) == [id + 1 for id in ids] and ours.decode(ours.encode(text)) == text
         )
     assert ours.decode([0, 1, 2, 3, *ours.encode("turn on"), 0]) == "turn on", "only words are said"
-    with pytest.raises(ValueError, match=r"without a token: \['!', 'Z'\]"):
-        ours.encode("turn Z!")
+    with pytest.raises(ValueError, match=r"without a token: \['!', '<'\]"):
+        ours.encode("turn <!")
     (tmp_path / "bpe.model").write_bytes(ours.model)
     assert load(tmp_path).symbols == ours.symbols
     with pytest.raises(ValueError, match="not a SentencePiece model"):
