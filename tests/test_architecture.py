@@ -27,6 +27,7 @@ jobs            job policy confinement heartbeat ray_client schema spare databas
 speech          marks audio_limits containers av_decoder decoders loudness pipes audio chunks
                  features augment normalizer phones lexicon tokenizer acoustics shards grammar
 speech.voices   *
+speech.frontends *
 corpora         *
 lm              ngrams arpa estimation pruning interpolation text graph grammars spoken
                 graph_files languages
@@ -43,9 +44,11 @@ evaluation      provenance scoring fitness latency material conditions
                 evaluate sweep tuning
 search          allocation space evolution ladders
 export          *
+imports         *
 reports         tables arms arms_page chain claims claims_page comparisons samples sample_texts
                 results card_training card publish
 pipelines       resolved build speech finish train search evaluate dry_run language compare
+                import_run
                 handlers
 jobs.runners    *
 jobs            process worker
@@ -67,6 +70,8 @@ dashboard            app
 """  # the same, but the modules of a starred package may import each other
 PLUGINS = (
     "speech.voices",
+    "speech.frontends",
+    "imports",
     "corpora",
     "models",
     "methods",
@@ -85,6 +90,7 @@ NEVER_TORCH = ("core", "common", "registry", "storage", "jobs", "jobs.runners")
 NO_TORCH_ON_TOP = (
     "speech",
     "speech.voices",
+    "speech.frontends",
     "corpora",
     "lm",
     "data",

@@ -22,7 +22,6 @@ from core.evaluation import scoring
 from core.records import Utterance, option
 from core.runtime.base import PackedRecognizer
 from core.speech import audio
-from core.speech.features import fbank
 from core.speech.normalizer import normalize
 
 WARM = 5  # chunks before the clock counts
@@ -55,8 +54,8 @@ class Arm:
 def run(options: Options) -> str:
     """A table in Markdown, a line an arm."""
     speech = list(_speech(options))
-    features = [fbank(wave) for wave, _ in speech]
     arms = list(_arms(options))
+    features = [arms[0].recognizer.frontend.whole(wave) for wave, _ in speech]
     for arm in arms:
         arm.tokens = [arm.recognizer.tokens([frames])[0] for frames in features]
     _time(arms, features, options.chunks)

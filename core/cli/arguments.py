@@ -28,7 +28,7 @@ def top_parser() -> parser.Parser:
         dest="command", required=True, metavar="COMMAND", parser_class=parser.Parser
     )
     work_arguments.work_commands(commands)
-    for add in (_compare, _transcribe, _lm, _bench, _list, _release, _store_and_fetch):
+    for add in (_compare, _transcribe, _lm, _bench, _list, _import, _release, _store_and_fetch):
         add(commands)
     work_arguments.jobs_commands(
         commands.add_parser(
@@ -194,6 +194,28 @@ def _list(commands: Any) -> None:
             "runs, recipes, sets, corpora, models, methods, runners, export, bench or settings; or"
             " a plug-in, e.g. folder, whose options are shown; without it all, but no options"
         ),
+    )
+
+
+def _import(commands: Any) -> None:
+    c = commands.add_parser("import", help="make a run of a model that was trained elsewhere")
+    c.add_argument(
+        "source",
+        metavar="SOURCE:NAME",
+        help=(
+            "torchaudio:EMFORMER_RNNT_BASE_LIBRISPEECH (downloaded by torchaudio where no file is"
+            " given), or hub:FOLDER, which `export --format hub` wrote; sources: "
+            + ", ".join(plugins.names("imports"))
+        ),
+    )
+    for name, text in (
+        ("weights", "the bundle's weights, a .pt file"),
+        ("tokens", "its SentencePiece model"),
+        ("statistics", "its global statistics, a JSON file"),
+    ):
+        c.add_argument(f"--{name}", action=Named, default="", metavar="FILE", help=text)
+    c.add_argument(
+        "--name", action=Named, default="", help="of the run; as the source calls it if not given"
     )
 
 

@@ -1,5 +1,6 @@
 """`python -m core
-prepare|train|search|evaluate|export|compare|transcribe|lm|bench|release|store|fetch|list|jobs`:
+prepare|train|search|evaluate|export|compare|transcribe|lm|bench|import|release|store|fetch|list|
+jobs`:
 commands.
 """
 
@@ -222,6 +223,13 @@ def _bench(given: Any) -> None:
         print(figures if isinstance(figures, str) else json.dumps(figures, indent=1, default=str))
 
 
+def _import(given: Any) -> None:
+    from core.pipelines import import_run
+
+    files = {"weights": given.weights, "tokens": given.tokens, "statistics": given.statistics}
+    print(listing.short(import_run.import_run(given.source, files, given.name)))
+
+
 def _release(given: Any) -> None:
     from core.reports import publish, results, sample_texts, samples
 
@@ -260,6 +268,7 @@ COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "transcribe": _transcribe,
     "lm": _lm,
     "bench": _bench,
+    "import": _import,
     "release": _release,
     "store": lambda given: print(
         f"{len(remote.push(given.run, given.at))} files of {given.run} were copied to"

@@ -26,6 +26,7 @@ from core import paths
 from core.data.prepared import MARKER, TRAIN, Prepared, Row, Statistics, features_file
 from core.records import CountCallback, Utterance
 from core.speech import audio, features
+from core.speech.frontends import base as frontends
 
 CHUNK = 16  # utterances per message to a process
 WAITING = 4  # messages under way per process: bounds the memory
@@ -41,6 +42,7 @@ class Task:
     offset: float
     seconds: float
     speeds: tuple[float, ...]
+    kind: str = frontends.USUAL  # of features
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ def extract_one(task: Task) -> Extracted | str:
     changes: list[str] = []
     try:
         samples = audio.read(task.path, task.offset, task.seconds, note=changes.append)
+        frontend = frontends.load(task.kind)
         by_speed = {
-            speed: features.fbank_in_bulk(audio.speed(samples, speed)).astype(np.float16)
+            speed: frontend.in_bulk(audio.speed(samples, speed)).astype(np.float16)
             for speed in task.speeds
         }
     except (
@@ -252,17 +255,18 @@ class Extraction:
     stamps: dict[str, str]  # {audio file: its fingerprint}
     progress: CountCallback
     processes: int | None
+    kind: str = frontends.USUAL  # of features
 
     def run(
         self, utterances: dict[str, list[Utterance]]
     ) -> Iterator[tuple[str, Utterance, Extracted | str]]:
         """Every utterance, in order, with its features or the reason why it has none."""
         work = [
-            (split, u, Task(u.audio, u.offset, u.seconds, self.speeds_of(split)))
+            (split, u, Task(u.audio, u.offset, u.seconds, self.speeds_of(split), self.kind))
             for split, of_split in utterances.items()
             for u in of_split
         ]
-        earlier = Earlier(paths.prepared(), features.settings())
+        earlier = Earlier(paths.prepared(), frontends.load(self.kind).settings())
         known = [earlier.find(u, self.stamps[u.audio], task.speeds) for _, u, task in work]
         fresh = extract(
             (task for (*_, task), stored in zip(work, known) if stored is None), self.processes

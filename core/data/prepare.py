@@ -44,6 +44,7 @@ from core.data.source import SpeechRecipe
 from core.records import CountCallback, Utterance, as_dict
 from core.registry import recipes
 from core.speech import features, lexicon, normalizer as text, tokenizer
+from core.speech.frontends import base as frontends
 from core.storage import checksums
 
 VERSION = 1  # raise when the same recipe and files would be prepared otherwise
@@ -77,7 +78,8 @@ def prepare(
     if not _ready(folder):
         check_bad(utterances, dropped, folder)
         _check_size(utterances, speech.features)
-        extraction = Extraction(speech.features.speeds, stamps, progress, processes)
+        heard = speech.features
+        extraction = Extraction(heard.speeds, stamps, progress, processes, heard.kind)
         build = _Build(
             folder, corpus, utterances, dropped, inherited, speech.tokens, contents, extraction
         )
@@ -159,7 +161,7 @@ def _contents(
         "corpus": recipes.same_numbers(as_dict(speech.corpus)),
         "versions": {"prepare": VERSION, **corpus.versions()},
         "normaliser": text.NORMALIZER,
-        "features": features.settings(),
+        "features": frontends.load(speech.features.kind).settings(),
         "speeds": list(speech.features.speeds),
         "shares": corpus.shares(),
         "utterances": digest.hexdigest(),

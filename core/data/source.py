@@ -12,6 +12,7 @@ from core import paths
 from core.records import Choice, Recipe
 from core.registry import plugins
 from core.speech import features, tokenizer
+from core.speech.frontends import base as frontends
 from core.storage import run_files, store
 
 
@@ -31,9 +32,11 @@ class SpeechRecipe:
     @classmethod
     def of(cls, recipe: Recipe) -> SpeechRecipe:
         """ValueError for a wrong option, e.g. "features.cache_gb must be ..."."""
+        heard = plugins.make_options(features.Options, recipe.features, "features")
+        frontends.check(heard.kind)
         return cls(
             recipe.corpus,
-            plugins.make_options(features.Options, recipe.features, "features"),
+            heard,
             plugins.make_options(tokenizer.Options, recipe.tokens, "tokens"),
             recipe.tokens,
             recipe.init_from,
@@ -49,6 +52,15 @@ class SpeechRecipe:
         other_ends = phonemes and ends is not None and ends != run.word_ends
         return kind is not None and ((kind == "phonemes") != phonemes or other_ends)
 
+    def check_kind(self) -> None:
+        """ValueError where the continued run hears other features: weights fit but one kind."""
+        kind = frontends.kind_of(store.recipe(store.run_folder(self.init_from)).features)
+        if kind != self.features.kind:
+            raise ValueError(
+                f"init_from: run {self.init_from} hears features.kind = {kind!r}, got"
+                f" {self.features.kind!r}: set features.kind = {kind!r}"
+            )
+
     def inherits(self) -> bool:
         """Whether tokens and statistics are those of another run."""
         return bool(self.init_from) and not self.new_tokens()
@@ -57,6 +69,7 @@ class SpeechRecipe:
         """Of the continued run: number of tokens, {file name: content} of tokenizer and statistics.
         ValueError when a file is missing, and for another number of tokens.
         """
+        self.check_kind()
         run = store.run_folder(self.init_from)
         names = [
             n

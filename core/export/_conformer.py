@@ -13,6 +13,7 @@ from core.export.base import PackedSubnet
 from core.runtime import _conformer as conformer, _onnx_graph as graphs
 from core.runtime.base import tokenizer_of
 from core.runtime.onnx import quantized
+from core.speech.frontends import base as frontends
 from core.storage import packing, store
 
 DOC = """Streaming conformer CTC encoder. B streams, T encoder frames of a chunk, one every 40 ms.
@@ -29,6 +30,13 @@ def why_not(run: Path) -> str:
     """Why a run's subnets cannot be held, "" where they can."""
     name = store.recipe(run).model.name
     return "" if name == conformer.MODEL else f"expected model {conformer.MODEL!r}, got {name!r}"
+
+
+def why_not_with_sound(run: Path) -> str:
+    """why_not() of a format whose reader computes features itself: it has but the usual ones."""
+    kind = frontends.kind_of(store.recipe(run).features)
+    usual = f"expected features.kind {frontends.USUAL!r}, got {kind!r}"
+    return why_not(run) or ("" if kind == frontends.USUAL else usual)
 
 
 def parts(packed: PackedSubnet) -> tuple[conformer.Shape, dict[str, np.ndarray]]:

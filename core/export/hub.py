@@ -54,7 +54,7 @@ def _card(run: Path, subnets: Sequence[Subnet]) -> str:
     """The model card with the header that the Hub reads; JSON is YAML."""
     recipe = store.recipe(run)
     header = {
-        "license": LICENSE,
+        "license": run_files.read_json(run / paths.FINISHED).get("license", LICENSE),
         "language": ["en"],
         "library_name": "supernet-asr",
         "pipeline_tag": "automatic-speech-recognition",

@@ -29,7 +29,7 @@ class Format(base.Format):
     precisions = base.PRECISIONS
 
     def why_not(self, run: Path, subnet: Subnet) -> str:
-        return parts.why_not(run)
+        return parts.why_not_with_sound(run)
 
     def files(self, packed: base.PackedSubnet, precision: str) -> base.Files:
         metadata, name = packed.content[1], packed.subnet.name

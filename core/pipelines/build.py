@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,9 +20,10 @@ from core.lm import languages
 from core.methods.base import Method
 from core.models.base import Model
 from core.pipelines.resolved import ResolvedRecipe
-from core.records import Recipe
+from core.records import ModelSpec, Recipe
 from core.registry import plugins
 from core.speech import tokenizer
+from core.speech.frontends import base as frontends
 from core.storage import packing, run_files, store
 from core.training.options import Options as TrainingOptions
 
@@ -42,8 +44,18 @@ def build(resolved: ResolvedRecipe, vocabulary: int, updates: int) -> tuple[Mode
     torch.manual_seed(recipe.seed)
     model: Model = plugins.load("models", recipe.model.name).build(resolved.model, vocabulary)
     method = resolved.method_class
-    spec = cost.with_pattern(model.spec(), method.pattern(resolved.method))
+    spec = cost.with_pattern(_spec(model, recipe), method.pattern(resolved.method))
     return model, method(resolved.method, model, spec, updates, recipe.seed)
+
+
+def _spec(model: Model, recipe: Recipe) -> ModelSpec:
+    """The model's, with the look-ahead of the recipe's features in place of fbank's."""
+    usual, heard = (
+        frontends.load(kind).lookahead_ms
+        for kind in (frontends.USUAL, frontends.kind_of(recipe.features))
+    )
+    spec = model.spec()
+    return replace(spec, lookahead_ms=spec.lookahead_ms - usual + heard)
 
 
 def check_version(run_id: str, field: str) -> None:
@@ -78,6 +90,7 @@ def start_from(model: torch.nn.Module, resolved: ResolvedRecipe, tokens: str) ->
     run_id = resolved.speech.init_from
     folder = store.run_folder(run_id)
     check_version(run_id, "init_from")
+    resolved.speech.check_kind()
     new_tokens = resolved.speech.new_tokens()
     if not new_tokens and run_files.read(folder / paths.TOKENS).decode() != tokens:
         raise ValueError(

@@ -54,14 +54,21 @@ def finish(trainer: Trainer, folder: Path, resolved: ResolvedRecipe, facts: dict
         masks = blocks.block_masks(results.ranks, spec, results.subnets[0].keep)
         half = blocks.masked(half, {n: m.cpu() for n, m in masks.items()})
     writing.write_bytes(folder / paths.WEIGHTS, safetensors.torch.save(half))
-    sha, pattern = store.ranks_sha256(folder), cost.pattern_of(spec)
-    for subnet in _sizes(method, results.subnets, resolved.sparsest):
-        stored = replace(subnet, run=folder.name, pattern=pattern, ranks_sha256=sha)
-        store.save_subnet(folder, stored)
+    store_sizes(folder, folder.name, method, results.subnets, resolved.sparsest)
     chosen = {s.name: s for s in results.subnets}
     tmacs = methods.training_tmacs(method, facts["updates"], facts["audio_hours"], chosen)
     store.finish(folder, facts | {"training_tmacs": tmacs})
     checkpoints.remove(folder)
+
+
+def store_sizes(
+    folder: Path, run: str, method: Method, trained: list[Subnet], sparsest: float
+) -> None:
+    """The sizes of a run beside its ranks: those that its method trained, and uniform ones."""
+    sha, pattern = store.ranks_sha256(folder), cost.pattern_of(method.spec)
+    for subnet in _sizes(method, trained, sparsest):
+        stored = replace(subnet, run=run, pattern=pattern, ranks_sha256=sha)
+        store.save_subnet(folder, stored)
 
 
 def size_names(resolved: ResolvedRecipe, vocabulary: int) -> list[str]:

@@ -15,7 +15,8 @@ from core.data.prepared import Prepared
 from core.data.source import SpeechRecipe
 from core.records import Interrupted, ProgressCallback
 from core.registry import plugins
-from core.speech import features, normalizer
+from core.speech import normalizer
+from core.speech.frontends import base as frontends
 
 
 def prepare(speech: SpeechRecipe, progress: ProgressCallback) -> Path:
@@ -49,14 +50,15 @@ def prepared_of(
     with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
         trained_on = json.loads((folder / paths.FINISHED).read_text())["prepared"]
         prepared = Prepared(paths.prepared() / trained_on)
-        if not any(map(test_sets.is_own, splits)) and _still_good(prepared, splits):
+        own = any(map(test_sets.is_own, splits))
+        if not own and _still_good(prepared, speech.features.kind, splits):
             return prepared
     narrow = corpora.plugin(speech.corpus.name).narrow
     corpus = replace(speech.corpus, options=narrow(speech.corpus.options, splits))
     return prepared_now(replace(speech, corpus=corpus, init_from=folder.name), progress)
 
 
-def _still_good(prepared: Prepared, splits: Sequence[str]) -> bool:
+def _still_good(prepared: Prepared, kind: str, splits: Sequence[str]) -> bool:
     """Lists, features and words are made today as they were then, and the sound of the splits is
     still there.
     """
@@ -65,7 +67,7 @@ def _still_good(prepared: Prepared, splits: Sequence[str]) -> bool:
         n: plugins.load("corpora", n).VERSION for n in prepared.info["versions"] if n not in code
     }
     same = (prepared.info["features"], prepared.info["normaliser"], prepared.info["versions"]) == (
-        features.settings(),
+        frontends.load(kind).settings(),
         normalizer.NORMALIZER,
         code,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from core.records import Subnet
 from core.registry import plugins
 from core.runtime import base
+from core.speech.frontends import base as frontends
 from core.storage import packing, store
 
 AUTO = "auto"
@@ -85,6 +86,9 @@ def flat(
     from core.runtime import _conformer, _flat
 
     tensors, metadata = packing.unpack(packed(source, subnet))
-    if why := _conformer.why_not(metadata) or base.known_precision(precision, _flat.PRECISIONS):
+    kind = frontends.kind_of(metadata["features"])
+    other = "" if kind == frontends.USUAL else f"C computes no features of kind {kind!r}"
+    wrong = base.known_precision(precision, _flat.PRECISIONS)
+    if why := _conformer.why_not(metadata) or other or wrong:
         raise base.NotPossible(f"there is no flat file of this: {why}")
     return _flat.flat(tensors, metadata, precision)

@@ -1,5 +1,5 @@
-"""A stream over any engine: samples in any packets -> fbank -> whole chunks through the network ->
-text.
+"""A stream over any engine: samples in any packets -> features -> whole chunks through the
+network -> text.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ import numpy as np
 
 from core.records import SpokenWord
 from core.runtime.base import PackedRecognizer
-from core.speech.features import OnlineFbank
 
 
 def checked(samples: np.ndarray) -> np.ndarray:
@@ -34,7 +33,7 @@ class ChunkStream:
 
     def __init__(self, recognizer: PackedRecognizer):
         self.recognizer = recognizer
-        self.fbank, self.decoder = OnlineFbank(), recognizer.new_decoder()
+        self.features, self.decoder = recognizer.frontend.online(), recognizer.new_decoder()
         self.state = recognizer.initial_state(1)
         self.history = np.zeros(  # before the sound: the mean, as in training
             (recognizer.timing.history, len(recognizer.mean)), np.float32
@@ -48,7 +47,7 @@ class ChunkStream:
         """See Stream."""
         samples = checked(samples)
         self.samples += len(samples)
-        self.waiting.append(self.fbank.accept(samples))
+        self.waiting.append(self.features.accept(samples))
         if self.recognizer.chunk:
             self._run_whole_chunks()
         return self.text
@@ -59,7 +58,7 @@ class ChunkStream:
         """
         if not self.samples:
             raise ValueError("the sound is empty: 0 samples came before the end")
-        self.waiting.append(self.fbank.finish())
+        self.waiting.append(self.features.finish())
         if not self.recognizer.chunk:
             features = np.concatenate(self.waiting)
             self.waiting = []

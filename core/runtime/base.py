@@ -22,6 +22,7 @@ from core.lm.languages import Language
 from core.records import SpokenWord
 from core.speech import chunks, tokenizer
 from core.speech.features import FRAME_SHIFT_MS
+from core.speech.frontends import base as frontends
 from core.storage import packing
 
 BATCH_SECONDS = (
@@ -72,15 +73,17 @@ class Stream(Protocol):
 
 class Recognizer(Protocol):
     """What evaluation, the Transcribe page and the command line see. `conditions` goes into
-    reports; `graph` finds the words, None where they are made of tokens.
+    reports; `frontend` makes the features that transcribe() takes; `graph` finds the words, None
+    where they are made of tokens.
     """
 
     conditions: dict[str, Any]
+    frontend: frontends.Frontend
     graph: Graph | None
 
     def transcribe(self, features: Sequence[np.ndarray] | np.ndarray) -> list[str]:
-        """Raw fbank, a list of [F, 80] or an array [B, F, 80] -> one text each, in the same
-        order.
+        """Features of `frontend`, a list of [F, 80] or an array [B, F, 80] -> one text each, in
+        the same order.
         """
 
     def stream(self) -> Stream:
@@ -124,6 +127,7 @@ class PackedRecognizer:
     ):
         self.timing = timing
         self.tokenizer = tokenizer_of(metadata)
+        self.frontend = frontends.load(frontends.kind_of(metadata["features"]))
         chunk_ms = timing.default_chunk_ms if setup.chunk_ms is None else setup.chunk_ms
         self.chunk = chunks.frames(chunk_ms, timing.frame_ms, timing.chunks)
         self.factor = round(timing.frame_ms / FRAME_SHIFT_MS)  # feature frames of an encoder frame
@@ -241,7 +245,8 @@ class PackedRecognizer:
     def _checked_features(self, features: np.ndarray) -> np.ndarray:
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ValueError(
-                f"features must be fbank [frames, {len(self.mean)}], came shape {features.shape}"
+                f"expected features ({self.frontend.settings()['kind']}) of shape"
+                f" [frames, {len(self.mean)}], got shape {features.shape}"
             )
         longest = FULL_CONTEXT_SECONDS * 1000 // FRAME_SHIFT_MS
         if not self.chunk and len(features) > longest:

@@ -46,6 +46,11 @@ class Options:
     bins: int = option(
         80, "log-mel energies per frame; sherpa-onnx and the models expect 80", choices=(80,)
     )
+    kind: str = option(
+        "fbank",
+        "what computes them: fbank, or another file of core/speech/frontends; a run that begins"
+        " from another one hears what that one heard",
+    )
     speed_change: float = option(
         0.1,
         "training speech is also prepared this share slower and faster; 0 = not",

@@ -184,6 +184,9 @@ class Pieces(Tokenizer):
         self.symbols: list[str] = [
             self._pieces.id_to_piece(i) for i in range(self._pieces.get_piece_size())
         ]
+        # never said: the blank, and what stands for unknown text and the ends of sentences
+        is_silent = (self._pieces.is_unknown, self._pieces.is_control)
+        self._silent = {i for i in range(len(self.symbols)) for silent in is_silent if silent(i)}
         if self.symbols[:1] != [BLANK_SYMBOL]:
             raise ValueError(
                 f"the first token is {self.symbols[:1]}; it must be '{BLANK_SYMBOL}', the blank:"
@@ -192,8 +195,9 @@ class Pieces(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         ids = self._pieces.encode(text)
-        if BLANK in ids:
-            known = set("".join(self.symbols[1:]).replace(SPACE, " "))
+        if self._silent & {*ids}:
+            spoken = (s for i, s in enumerate(self.symbols) if i not in self._silent)
+            known = set("".join(spoken).replace(SPACE, " "))
             raise ValueError(
                 f"'{text}' holds characters without a token: {sorted(set(text) - known)}; normalize"
                 " it first (core.speech.normalizer)"
@@ -201,7 +205,18 @@ class Pieces(Tokenizer):
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join(self.symbols[i] for i in ids if i != BLANK).replace(SPACE, " ").strip()
+        pieces = (self.symbols[i] for i in ids if i not in self._silent)
+        return "".join(pieces).replace(SPACE, " ").strip()
+
+
+def with_blank(model: bytes) -> Pieces:
+    """A SentencePiece model that knows no blank, as one that does: ids grow by one, 0 is the blank.
+    ValueError when it is none.
+    """
+    # its pieces are field 1 of a message, and messages join by being written one after the other
+    name = BLANK_SYMBOL.encode()
+    piece = b"\x0a" + bytes([len(name)]) + name + b"\x18\x03"  # its text, and its type: control
+    return Pieces(b"\x0a" + bytes([len(piece)]) + piece + model)
 
 
 class Phonemes(Tokenizer):

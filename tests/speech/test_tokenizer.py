@@ -4,7 +4,10 @@ time.
 
 from __future__ import annotations
 
+import io
+
 import pytest
+import sentencepiece
 
 from core.speech import tokenizer
 from core.speech.tokenizer import Options, Pieces, load
@@ -95,3 +98,26 @@ def test_errors_say_what_to_do(tmp_path):
 
 def test_repeats_are_counted():
     assert [tokenizer.repeats(ids) for ids in ([], [3], [3, 3], [3, 3, 3, 4, 3])] == [0, 0, 1, 2]
+
+
+def test_a_model_without_a_blank_gets_one_in_front_and_ids_grow_by_one(tmp_path):
+    file = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS), model_writer=file, vocab_size=60, minloglevel=2
+    )
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=file.getvalue())
+    ours = tokenizer.with_blank(file.getvalue())
+    pieces = [theirs.id_to_piece(i) for i in range(60)]
+    assert ours.symbols == ["<blk>", *pieces] and ours.size == 61 and ours.symbols[1] == "<unk>"
+    for text in TEXTS[:20]:
+        ids = theirs.encode(text)
+        assert (
+            ours.encode(text) == [id + 1 for id in ids] and ours.decode(ours.encode(text)) == text
+        )
+    assert ours.decode([0, 1, 2, 3, *ours.encode("turn on"), 0]) == "turn on", "only words are said"
+    with pytest.raises(ValueError, match=r"without a token: \['!', '<'\]"):
+        ours.encode("turn <!")
+    (tmp_path / "bpe.model").write_bytes(ours.model)
+    assert load(tmp_path).symbols == ours.symbols
+    with pytest.raises(ValueError, match="not a SentencePiece model"):
+        tokenizer.with_blank(b"no model")

@@ -1,0 +1,1 @@
+"""Where models come from that were not trained here, plug-ins: one file per source."""
