@@ -1,7 +1,7 @@
 """The router: finds the pages in views/ and runs the one the address asks for; it knows no page by
 name.
 
-A page is one file in views/. Its first docstring line and the constants TITLE, ICON and ORDER are
+A page is one file in views/. Its constants TITLE, ICON, ORDER and HIDDEN (from the menu) are
 read from the source without running it, so a page that does not even parse hides nothing else.
 """
 
@@ -33,12 +33,12 @@ h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}
 [data-testid="stButtonGroup"] [aria-checked="true"] {background: none !important;
  box-shadow: inset 0 -3px 0 currentColor;}</style>"""  # the theme's own have a contrast below 4.5
 SILENT: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-DEFAULTS = {"ICON": ":material/article:", "ORDER": 99}
+DEFAULTS = {"ICON": ":material/article:", "ORDER": 99, "HIDDEN": False}
 
 
 def page_facts(file: Path) -> dict:
-    """TITLE, ICON, ORDER of a page from its source; a file that does not parse gets a title that
-    says so.
+    """TITLE, ICON, ORDER, HIDDEN of a page from its source; one that does not parse gets a title
+    that says so.
     """
     facts = {"TITLE": file.stem.replace("_", " ").capitalize(), **DEFAULTS}
     try:
@@ -62,7 +62,14 @@ def pages(folder: Path = HERE / "views") -> list:
     ]
     modules.sort(key=lambda page: (page[0]["ORDER"], page[1].name))
     return [
-        st.Page(file, title=facts["TITLE"], icon=facts["ICON"], url_path=file.stem, default=i == 0)
+        st.Page(
+            file,
+            title=facts["TITLE"],
+            icon=facts["ICON"],
+            url_path=file.stem,
+            default=i == 0,
+            visibility="hidden" if facts["HIDDEN"] else "visible",
+        )
         for i, (facts, file) in enumerate(modules)
     ]
 

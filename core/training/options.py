@@ -51,8 +51,8 @@ class Options:
     masking: bool = option(True, "SpecAugment")
     augment: dict = option(
         {},
-        "further augmentation on the fly: warp, tempo, loudness, noise, babble, room, and SpecAugment's"
-        " strength",
+        "further augmentation on the fly: warp, tempo, loudness, noise, babble, room, and"
+        " SpecAugment's strength",
     )
     consistency: float = option(
         0.0,
