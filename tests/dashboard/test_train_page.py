@@ -67,10 +67,10 @@ def test_start_takes_the_first_preset_and_the_page_turns_into_its_card(page):
 def test_a_running_job_shows_its_stage_with_count_and_what_is_left_from_the_first_second(page):
     recipe = quick_look()
     speeds.note(estimates.training_work(recipe, "cpu"), 1.0, 0.1)
-    speeds.note(estimates.measuring_work(recipe), 1.0, 60.0)
+    speeds.note(estimates.measuring_work(recipe), 1.0, 80.0)
     number = claimed("train", {"recipe": as_dict(recipe)})
     page.run()
-    assert "about 3 to 6.5 minutes left" in text(page), "before anything was said"
+    assert "about 3.5 to 7 minutes left" in text(page), "before anything was said"
     message = stages.counted(stages.SPEECH, 3, 12, "files", "making train")
     leases.beat(number, "worker", 0.0, message, 10.0)
     page.run()
@@ -81,7 +81,7 @@ def test_a_running_job_shows_its_stage_with_count_and_what_is_left_from_the_firs
     page.run()
     shown = text(page)
     assert ":material/check_circle: features" in shown and "10 of 100 updates" in shown
-    assert "about 4 to 5 minutes left" in shown, "200 s, and 45 to 90 s of measuring"
+    assert "about 4.5 to 5.5 minutes left" in shown, "200 s, and 60 to 120 s of measuring"
 
 
 def test_what_is_left_adds_the_stages_to_come():
