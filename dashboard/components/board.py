@@ -31,9 +31,7 @@ def unfinished() -> bool:
     """What waits and runs, each running job with its curves; whether there is any. Fragments look
     again by themselves.
     """
-    jobs = _jobs()
-    if jobs is None:
-        return False
+    jobs = _jobs() or []  # of a queue that cannot be read the fragment says why
     in_work = [job for job in jobs if job.state in UNFINISHED]
     st.session_state[KNOWN] = {job.id: job.state for job in jobs}
     st.fragment(_in_work, run_every=BUSY_S if in_work else IDLE_S)()
@@ -74,7 +72,7 @@ def _jobs() -> list[Job] | None:
     try:
         jobs = queue.list_jobs(SHOWN)
     except (ValueError, OSError):
-        return None  # the fragment says why
+        return None
     order = {"running": 0, "queued": 1}
     key = lambda job: (order.get(job.state, 2), job.id if job.state == "queued" else -job.id)  # noqa: E731
     return sorted(jobs, key=key)

@@ -17,6 +17,7 @@ from core.registry import catalog, recipes
 from core.storage import store
 from dashboard.components.job_access import visible
 from dashboard.components.job_words import reason
+from dashboard.look import once
 from dashboard.markdown import escape
 
 SCRATCH = "An empty form"
@@ -28,7 +29,7 @@ def choices() -> dict[str, tuple[str, str]]:
     """{line in the list: (kind, name)} of everything a form can start from; presets first, so that
     Start works.
     """
-    first = list(recipes.presets().values())
+    first = list(presets().values())
     names = sorted(recipes.recipe_names(), key=lambda n: (first.index(n) if n in first else 99, n))
     lines = {line_of_recipe(name): ("recipe", name) for name in names}
     lines |= {SCRATCH: ("scratch", "")}
@@ -39,6 +40,11 @@ def choices() -> dict[str, tuple[str, str]]:
         for info in store.runs()
         if info.recipe
     }
+
+
+def presets() -> dict[str, str]:
+    """{preset: recipe}, read once for each time the page is drawn."""
+    return once("presets", recipes.presets)
 
 
 def line_of_recipe(name: str) -> str:

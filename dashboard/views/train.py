@@ -44,19 +44,19 @@ def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
 
 def chosen_preset() -> None:
     """A click on a preset chooses its recipe."""
-    if name := recipes.presets().get(st.session_state.get("preset") or ""):
+    if name := starts.presets().get(st.session_state.get("preset") or ""):
         st.session_state["start"] = starts.line_of_recipe(name)
 
 
 def chosen_start() -> None:
     """Another choice in the menu takes the mark from the presets, or gives it to one."""
-    by_line = {starts.line_of_recipe(name): preset for preset, name in recipes.presets().items()}
+    by_line = {starts.line_of_recipe(name): preset for preset, name in starts.presets().items()}
     st.session_state["preset"] = by_line.get(st.session_state.get("start"))
 
 
 def pick() -> tuple[str, str]:
     """(kind, name) of what the form starts from: a preset, or a line of the menu."""
-    offered, presets = starts.choices(), recipes.presets()
+    offered, presets = starts.choices(), starts.presets()
     retry = st.session_state.get(starts.RETRY)
     if retry and st.session_state.get("retried") != retry:
         st.session_state["retried"] = retry
