@@ -18,6 +18,8 @@ UNFINISHED = ("running", "queued")
 # seconds between two looks at the queue while something waits or runs, and otherwise
 BUSY_S, IDLE_S = 3.0, 15.0
 DRAW_S = 6.0  # seconds between two drawings of the curves of a running job
+WOKEN = "worker woken"  # in the session: when this page last started a worker
+WAKES_S = 20.0  # seconds until a worker that was started is at work
 KNOWN = "known jobs"  # in the session: {job: its state} as the page was last drawn
 
 
@@ -114,6 +116,9 @@ def _worker_line(jobs: list[Job]) -> None:
             )
         return
     if not waiting:  # one starts by itself with the next job
+        return
+    if time.time() - st.session_state.get(WOKEN, 0.0) < WAKES_S:
+        st.caption(":material/hourglass: The worker starts ...")
         return
     left, right = st.columns([4, 1], vertical_alignment="center")
     left.warning("No worker is alive, so nothing in the queue will start.")

@@ -109,7 +109,8 @@ def progress_of(job: Job) -> tuple[float, str]:
     """(share, text) of the job's bar: of its present stage where that is counted."""
     stage: Stage = stages.read(job.message)
     if stage.total:
-        return stage.share, f"{stage.share:.0%} of {stage.name} {stage.more}".strip()
+        more = f": {stage.more}" if stage.more else ""
+        return stage.share, f"{stage.share:.0%} of {stage.name}{more}"
     share = min(1.0, max(0.0, job.progress))
     return share, f"{share:.0%} {job.message}".strip()
 

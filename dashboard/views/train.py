@@ -4,6 +4,7 @@ logs below; what runs stands above.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import streamlit as st
@@ -32,6 +33,7 @@ def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
     said = f"Job {number} is in the queue. It goes on when you close this page."
     try:
         visitors.wake_worker(visit.visitor())
+        st.session_state[board.WOKEN] = time.time()
     except OSError as problem:
         said = (
             f"Job {number} waits, because no worker could be started ({problem}). Start one in a"
