@@ -169,7 +169,9 @@ class Trainer(Learner):
             phonemes = self.batches and self.batches.prepared.tokenizer.unit == "phonemes"
             rate = "PER" if phonemes else "WER"
             said += f"; {rate}, {name}: " + ", ".join(f"{c} {v:.1%}" for c, v in rates.items())
-        words = f"loss per frame: {said}; {row['audio_hours']:.1f} h of training audio"
+        hours = self.seconds_heard / 3600
+        heard = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+        words = f"loss per frame: {said}; {heard} of training audio"
         if self.keeps:
             with open(self.folder / paths.LOG, "a") as log:
                 log.write(f"update {self.step}/{self.options.updates}, {words}\n")

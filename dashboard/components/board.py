@@ -53,7 +53,7 @@ def ended() -> None:
     for job in jobs[:OPEN]:
         job_card.show(job, now)
     if len(jobs) > OPEN:
-        with st.expander(f"{len(jobs) - OPEN} older jobs"):
+        with st.expander(f"{len(jobs[OPEN:])} older jobs"):
             for job in jobs[OPEN:]:
                 job_card.show(job, now)
     st.markdown("**A closer look**")

@@ -24,8 +24,8 @@ def show(job: Job, now: float) -> None:
         )
         with right:
             _buttons(job)
-        if job.state == "running" and (stages := job_words.stage_line(job)):
-            st.markdown(stages)
+        if job.state == "running" and job_words.stage_line(job):
+            st.markdown(job_words.stage_line(job))
         if job.state == "running" or (0 < job.progress < 1):
             share, text = job_words.progress_of(job)
             st.progress(share, escape(text))

@@ -69,8 +69,10 @@ def show_front(job: Job) -> None:
     dark = st.context.theme.type == "dark"
     chart = explore.front_figure(shown, SIZE, dark=dark)
     chart.update_layout(height=300, uirevision="front")
-    sizes = f"{len(shown)} size{'s' if len(shown) != 1 else ''}"
-    st.caption(f"WER of its sizes on {escape(first['split'])}, over their files: {sizes} measured.")
+    st.caption(
+        f"WER of its sizes on {escape(first['split'])}, over their files: {len(shown)}"
+        f" size{'s' if len(shown) != 1 else ''} measured."
+    )
     st.plotly_chart(chart, key=f"front.{job.id}", config={"displayModeBar": False})
 
 

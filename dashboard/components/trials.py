@@ -81,7 +81,7 @@ def show(recipe: dict, device: str) -> None:
         return
     known = estimates.of(checked, device)
     if known is not None:
-        st.markdown(f":material/timer: **Takes {known.words()}**")
+        st.markdown(f":material/timer: **Takes {escape(known.words())}**")
         st.caption(escape(known.detail()))
     elif _may_try():
         st.fragment(_waiting, run_every=LOOK_S)(checked, device)
