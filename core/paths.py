@@ -51,6 +51,11 @@ def native() -> Path:
     return artifacts() / "native"
 
 
+def speeds() -> Path:
+    """What work has cost on this machine, for estimates."""
+    return artifacts() / "speeds.json"
+
+
 def devices() -> Path:
     """Profiles of machines, DEVICE.json, that `core bench device` writes there or elsewhere."""
     return artifacts() / "devices"

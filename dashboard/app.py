@@ -1,9 +1,9 @@
 """The router: finds the pages in views/ and runs the one the address asks for; it knows no page by
 name.
 
-A page is one file in views/. Its first docstring line and the constants TITLE, ICON and ORDER, and
-FORMER, an address that it had before, are read from the source without running it, so a page that
-does not even parse hides nothing else.
+A page is one file in views/. Its first docstring line and the constants TITLE, ICON, ORDER, HIDDEN
+(from the menu) and FORMER (an address that it had before) are read from the source without running
+it, so a page that does not even parse hides nothing else.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}
 [data-testid="stButtonGroup"] [aria-checked="true"] {background: none !important;
  box-shadow: inset 0 -3px 0 currentColor;}</style>"""  # the theme's own have a contrast below 4.5
 SILENT: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-DEFAULTS = {"ICON": ":material/article:", "ORDER": 99, "FORMER": ""}
+DEFAULTS = {"ICON": ":material/article:", "ORDER": 99, "HIDDEN": False, "FORMER": ""}
 
 
 def page_facts(file: Path) -> dict:
@@ -66,7 +66,14 @@ def pages(folder: Path = HERE / "views") -> list:
     ]
     modules.sort(key=lambda page: (page[0]["ORDER"], page[1].name))
     found = [
-        st.Page(file, title=facts["TITLE"], icon=facts["ICON"], url_path=file.stem, default=i == 0)
+        st.Page(
+            file,
+            title=facts["TITLE"],
+            icon=facts["ICON"],
+            url_path=file.stem,
+            default=i == 0,
+            visibility="hidden" if facts["HIDDEN"] else "visible",
+        )
         for i, (facts, file) in enumerate(modules)
     ]
     return found + [

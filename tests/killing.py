@@ -83,7 +83,8 @@ def train(folder: Path, pipe: int, inside: str | None) -> None:
     os.write(pipe, made.step.to_bytes(2, "big"))
     if inside:
         die_inside(inside)
-    made.run(lambda *_: bool(os.write(pipe, b".")))
+    begun = made.step  # which is reported, too, before the first update
+    made.run(lambda *_: made.step == begun or bool(os.write(pipe, b".")))
     save_file(
         {
             **{f"averaged/{n}": t for n, t in made.averaged.items()},

@@ -16,12 +16,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORE = """
 core            records paths cost
-common          writing reading randomness hardware
+common          stages machine writing reading randomness hardware
 registry        cards plugins catalog recipes arm_records comparison
                 recipe_sets
 sparsity        blocks sensing
 storage         checksums run_files store metrics block_arrays packing remote_files remote spoken
-                device_cost devices
+                device_cost devices speeds estimates
 jobs            job policy confinement heartbeat ray_client schema spare database queue leases
                 visitors
 speech          marks audio_limits containers av_decoder decoders loudness pipes audio chunks
@@ -37,7 +37,7 @@ layers          dropout subsampling parts lstm predictor convolution feed_forwar
 models          *
 decoding        graph_search ctc decoders
 methods         *
-training        consistency dealing intermediate muon distributed checkpoints options learner
+training        consistency dealing intermediate muon distributed checkpoints options pace learner
                 trainer
 runtime         *
 evaluation      provenance scoring fitness latency material conditions
@@ -47,9 +47,8 @@ export          *
 imports         *
 reports         tables arms arms_page chain claims claims_page comparisons samples sample_texts
                 results card_training card publish
-pipelines       resolved build speech finish train search evaluate dry_run language compare
-                import_run
-                handlers
+pipelines       resolved build speech finish train search evaluate dry_run trial language compare
+                import_run handlers
 jobs.runners    *
 jobs            process worker
 bench           *

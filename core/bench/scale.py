@@ -21,6 +21,7 @@ from core.pipelines.resolved import ResolvedRecipe
 from core.records import option
 from core.registry import recipes
 from core.reports import tables
+from core.training import pace
 
 TITLE = "what many GPUs would take"
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -47,8 +48,8 @@ def run(options: Options) -> dict[str, Any]:
     facts = dry_run.estimate(recipe)
     vocabulary = resolved.speech.vocabulary()
     _, method = build.build(resolved.built(vocabulary), vocabulary, settings.updates)
-    macs = dry_run.average(method, settings.updates, dry_run.macs)
-    passes = dry_run.average(method, settings.updates, lambda m, step: len(m.plan(step)))
+    macs = pace.average(method, settings.updates, pace.macs)
+    passes = pace.average(method, settings.updates, lambda m, step: len(m.plan(step)))
     work = FLOPS_PER_MAC * macs * settings.batch_seconds
     facts |= {"recipe": options.recipe, "updates": settings.updates, "passes": passes}
     facts |= {"utterances": max(1, round(settings.batch_seconds / facts["utterance_s"]))}

@@ -19,7 +19,7 @@ from core.cli import arguments, job_commands, listing, remote_work, requests
 from core.common.writing import in_words, sweep
 from core.jobs import process
 from core.jobs.runners.base import STOPPED
-from core.records import Interrupted
+from core.records import Interrupted, Recipe
 from core.registry import recipe_sets
 from core.reports import claims_page
 from core.storage import remote
@@ -58,6 +58,18 @@ def main(words: list[str] | None = None) -> int:
 # work
 
 
+def _dry_run(recipe: Recipe) -> int:
+    """All options on standard output; beside it what was tried and how long a job would take."""
+    from core.pipelines import dry_run, trial
+
+    print(listing.resolved(recipe))
+    found = dry_run.estimate(recipe)
+    known = trial.keep(recipe, found)
+    print(dry_run.describe(found), file=sys.stderr)
+    print(f"as a job: {known.words()} ({known.detail()})", file=sys.stderr)
+    return 0
+
+
 def _work(given: Any) -> int:
     """prepare, train, search, evaluate: here and now, or now on other machines."""
     sweep(paths.artifacts())
@@ -67,11 +79,7 @@ def _work(given: Any) -> int:
     if given.command in ("prepare", "train"):
         recipe = requests.recipe(given)
         if getattr(given, "dry_run", False):
-            print(listing.resolved(recipe))
-            from core.pipelines import dry_run
-
-            print(dry_run.describe(dry_run.estimate(recipe)), file=sys.stderr)
-            return 0
+            return _dry_run(recipe)
     else:
         remote.here(given.run)
         requests.check_subnets(given)

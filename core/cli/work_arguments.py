@@ -75,7 +75,7 @@ def _train(commands: Any, background: bool) -> None:
             action="store_true",
             help=(
                 "show all options, build everything, try two updates on synthetic "
-                "features, say what the training would take; store nothing"
+                "features, say what the training would take; store nothing but the speed"
             ),
         )
 

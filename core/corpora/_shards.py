@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from core.common import reading, writing
+from core.common import reading, stages, writing
 from core.common.writing import os_errors
 from core.records import CountCallback
 from core.speech import shards
+from core.storage import speeds
 
 COMPRESSION = 0.4  # of FLAC, 0..1
 Row = dict[str, Any]
@@ -74,12 +77,12 @@ class Shards:
         """These shards, after making those that are missing."""
         missing = [n for n in numbers if not self.whole(split, n)]
         most = self.processes or len(os.sched_getaffinity(0))
-        text = f"{self.name}: making {split}, shards of {self.size} utterances"
+        files = f"{stages.SPEECH}: {{}} of {{}} files, making {split} of {self.name}"
         running: list[tuple[Any, Any]] = []  # (process, its end of the pipe)
         done = len(numbers) - len(missing)
         try:
             while missing or running:
-                progress(done, len(numbers), text)
+                progress(done, len(numbers), files.format(done, len(numbers)))
                 while missing and len(running) < most:
                     running.append(_start(self, split, missing.pop(0)))
                 wait([process.sentinel for process, _ in running])
@@ -87,11 +90,17 @@ class Shards:
                     running.remove(pair)
                     _ended(split, *pair)
                     done += 1
-                    progress(done, len(numbers), text)
+                    progress(done, len(numbers), files.format(done, len(numbers)))
         finally:
             for process, _ in running:
                 process.kill()
         return numbers
+
+    def try_speed(self, split: str, utterances: int) -> None:
+        """Make a few utterances aside and throw them away: what it cost is noted, as always."""
+        with tempfile.TemporaryDirectory() as folder:
+            few = replace(self, folder=Path(folder), size=utterances)
+            few.make_missing(split, [0], lambda *_: None)
 
     def audio(self, split: str, number: int) -> Path:
         return self.folder / f"{split}-{number:05d}.flac"
@@ -123,8 +132,10 @@ class Shards:
         target.with_suffix(".jsonl").unlink(missing_ok=True)
         aside = target.with_name(f"{target.name}.tmp-{os.getpid()}")
         try:
+            began = time.monotonic()
             rows, seconds = self._write(aside, split, number)
             head = {"bytes": aside.stat().st_size, "seconds": seconds}
+            speeds.note(f"{stages.SPEECH} {self.name}", seconds, time.monotonic() - began)
             os.replace(aside, target)
         finally:
             aside.unlink(missing_ok=True)

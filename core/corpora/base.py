@@ -39,6 +39,7 @@ class Dropped:
 
 
 Item = Utterance | Dropped
+MADE = "made"  # key of Corpus.hours
 
 
 def print_progress(done: int, total: int, text: str) -> None:
@@ -106,6 +107,17 @@ class Corpus(ABC):
         self.progress = progress
         for part in self.parts():
             part.follow(progress)
+
+    def hours(self) -> dict[str, float]:
+        """{split: length in h} as far as the options alone tell it, for estimates; MADE: of the
+        speech that is made here.
+        """
+        return {}
+
+    def try_speed(self) -> None:  # noqa: B027 - most have nothing to try
+        """Note what making its speech costs on this machine, from a few utterances; nothing where
+        recordings are read.
+        """
 
     def shares(self) -> dict[str, float]:
         """{id prefix before ":" : largest share of an epoch}; {} where nothing is capped."""

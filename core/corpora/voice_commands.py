@@ -47,6 +47,7 @@ LENGTHS = (
     "search_utterances",
     "processes",
 )  # change no shard
+TRIED = 16  # utterances made to know the speed
 TRIES = 1000  # sentences drawn until one belongs to the split
 
 
@@ -116,6 +117,18 @@ class Corpus(base.Corpus):
         o = self.options
         work = partial(spoken, o)
         return _shards.Shards(self.name, self.folder, o.shard_utterances, work, o.processes)
+
+    def hours(self) -> dict[str, float]:
+        o = self.options
+        counts = {s: getattr(o, f"{s}_utterances") for s in self.splits()[1:]}
+        whole = [-(-count // o.shard_utterances) * o.shard_utterances for count in counts.values()]
+        each = self.mean_s / 3600
+        lengths = {"train": o.hours} | {split: count * each for split, count in counts.items()}
+        made = max(o.hours, o.shard_utterances * each) + sum(whole) * each
+        return lengths | {base.MADE: made}
+
+    def try_speed(self) -> None:
+        self.shards.try_speed("train", TRIED)
 
     def at_hand(self, split: str) -> bool:
         return False  # reading makes the audio

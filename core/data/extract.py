@@ -23,14 +23,18 @@ from typing import Any
 import numpy as np
 
 from core import paths
+from core.common import stages
 from core.data.prepared import MARKER, TRAIN, Prepared, Row, Statistics, features_file
 from core.records import CountCallback, Utterance
 from core.speech import audio, features
 from core.speech.frontends import base as frontends
+from core.storage import speeds
 
 CHUNK = 16  # utterances per message to a process
 WAITING = 4  # messages under way per process: bounds the memory
 INLINE = 64  # fewer utterances are not worth starting processes for
+TOLD_S = 1.0  # between two reports
+NOTED_S = 60.0  # of sound: the speed of less says nothing
 STD_FLOOR = 1e-3  # of a bin that never changes
 
 
@@ -66,9 +70,8 @@ def extract_one(task: Task) -> Extracted | str:
             speed: frontend.in_bulk(audio.speed(samples, speed)).astype(np.float16)
             for speed in task.speeds
         }
-    except (
-        Exception
-    ) as error:  # one bad item must never end a preparation of hours: it is listed with its reason
+    # one bad item must never end a preparation of hours: it is listed with its reason
+    except Exception as error:
         return audio.why(task.path, error)
     return Extracted(len(samples) / audio.SAMPLE_RATE, by_speed, tuple(changes))
 
@@ -92,9 +95,8 @@ def extract(tasks: Iterable[Task], processes: int | None = None) -> Iterator[Ext
             yield from _pooled(chunks, unfinished, processes)
             return
         except BrokenProcessPool:
-            yield from _one_by_one(
-                task for chunk in unfinished for task in chunk
-            )  # one of them ended its process
+            # one of them ended its process
+            yield from _one_by_one(task for chunk in unfinished for task in chunk)
             unfinished.clear()
 
 
@@ -159,9 +161,7 @@ def _one_by_one(tasks: Iterable[Task]) -> Iterator[Extracted | str]:
 
 
 class Writer:
-    """Appends features to one file per speed and adds up the statistics of what is marked as clean
-    training speech.
-    """
+    """Appends features to one file per speed; adds up the statistics of clean training speech."""
 
     def __init__(self, folder: Path, speeds: Iterable[float]):
         self._files = {speed: (folder / features_file(speed)).open("wb") for speed in speeds}
@@ -271,14 +271,23 @@ class Extraction:
         fresh = extract(
             (task for (*_, task), stored in zip(work, known) if stored is None), self.processes
         )
-        started, seconds = time.monotonic(), 0.0
+        hours = sum(u.seconds for _, u, _ in work) / 3600
+        started = told = time.monotonic()
+        seconds = computed = 0.0
+        self.progress(0, len(work), stages.counted(stages.FEATURES, 0, hours, "h"))
         for number, ((split, utterance, task), stored) in enumerate(zip(work, known), 1):
             yield split, utterance, next(fresh) if stored is None else _stored(stored, task)
             seconds += utterance.seconds
-            if number % 50 == 0 or number == len(work):
-                rate = seconds / max(1e-3, time.monotonic() - started)
-                text = f"features, {seconds / 3600:.1f} h at {rate:.0f} times real time"
-                self.progress(number, len(work), text)
+            computed += len(task.speeds) * utterance.seconds if stored is None else 0.0
+            now = time.monotonic()
+            if now - told > TOLD_S or number == len(work):
+                told = now
+                rate = f"{seconds / max(1e-3, now - started):.0f} times real time"
+                done = stages.counted(stages.FEATURES, seconds / 3600, hours, "h", rate)
+                self.progress(number, len(work), done)
+        if computed > NOTED_S:
+            used = self.processes or len(os.sched_getaffinity(0))
+            speeds.note(stages.FEATURES, computed, (now - started) * used)
 
     def speeds_of(self, split: str) -> tuple[float, ...]:
         return self.speeds if split == TRAIN else (1.0,)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core.common import writing
+from core.common import stages, writing
 from core.corpora import base
 from core.data.prepared import DROPPED, TRAIN
-from core.records import Utterance
+from core.records import CountCallback, Utterance
 from core.speech import marks, normalizer as text
 
 TRAIN_SECONDS = (0.5, 20.0)  # of training utterances, at speed 1
@@ -44,7 +44,9 @@ class Drop:
 
 
 def gather(
-    corpus: base.Corpus, further: Sequence[str] = ()
+    corpus: base.Corpus,
+    further: Sequence[str] = (),
+    progress: CountCallback = lambda done, total, text: None,
 ) -> tuple[dict[str, list[Utterance]], list[Drop]]:
     """{split: usable utterances with normalized text} and what was left out; no sound is read.
     Marks that are no words (core.speech.marks, and
@@ -52,7 +54,10 @@ def gather(
     """
     utterances: dict[str, list[Utterance]] = {}
     dropped: list[Drop] = []
-    for split in corpus.splits():
+    splits = corpus.splits()
+    for number, split in enumerate(splits):
+        reading = stages.counted(stages.SPEECH, number, len(splits), "lists", f"reading {split}")
+        progress(number, len(splits), reading)
         utterances[split], seen = [], set[str]()
         for item in corpus.utterances(split):
             words = _without_marks(split, item, further) if isinstance(item, Utterance) else item

@@ -45,12 +45,11 @@ from core.records import CountCallback, Utterance, as_dict
 from core.registry import recipes
 from core.speech import features, lexicon, normalizer as text, tokenizer
 from core.speech.frontends import base as frontends
-from core.storage import checksums
+from core.storage import checksums, estimates, speeds
 
 VERSION = 1  # raise when the same recipe and files would be prepared otherwise
-NUMBERS = re.compile(
-    r"-?\d+(\.\d+)?"
-)  # particulars of a change in a sound, which are left out for counting
+# particulars of a change in a sound, which are left out for counting
+NUMBERS = re.compile(r"-?\d+(\.\d+)?")
 BYTES_PER_SECOND = features.FRAMES_PER_SECOND * features.BINS * 2
 
 
@@ -69,7 +68,7 @@ def prepare(
     progress = progress or (lambda done, total, text: None)
     corpus = base.make(speech.corpus)
     corpus.follow(progress)
-    utterances, dropped = gather(corpus, speech.tokens.marks)
+    utterances, dropped = gather(corpus, speech.tokens.marks, progress)
     audio = sorted({u.audio for of_split in utterances.values() for u in of_split})
     stamps = {file: fingerprint(file) for file in audio}
     contents = _contents(speech, corpus, utterances, dropped, stamps)
@@ -84,6 +83,9 @@ def prepare(
             folder, corpus, utterances, dropped, inherited, speech.tokens, contents, extraction
         )
         _make(folder, build.write)
+    hours = {s: sum(u.seconds for u in of_split) / 3600 for s, of_split in utterances.items()}
+    key = estimates.corpus_key(speech.corpus, as_dict(speech.features))
+    speeds.note_amounts(key, {"hours": hours, "folder": folder.name})
     return folder
 
 

@@ -23,6 +23,9 @@ class Options:
     """What is measured, and under which decoding conditions."""
 
     splits: list[str] = option([], "splits to measure; empty = all test splits")
+    sizes: list[str] = option(
+        [], "sizes that a training's job measures when it has ended; empty = all that are stored"
+    )
     default_split: str = option(
         "", "split the dashboard shows first; empty = the first measured one"
     )

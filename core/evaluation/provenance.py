@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
-import platform
 import subprocess
-from pathlib import Path
 
 from core import paths
+from core.common import machine
 
 
 @functools.cache
 def hardware(device: str = "cpu") -> str:
-    """Processor and usable cores, e.g. "AMD EPYC (family 26, model 2), 2 cores": virtual machines
-    give generations one name. Of "cuda"
-    the GPU's name before it.
-    """
+    """Processor and usable cores; of "cuda" the GPU's name before it."""
     if device != "cpu":
         import torch
 
-        return f"{torch.cuda.get_device_name()}; {hardware()}"
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.is_file() else []
-    cpu = {
-        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
-    }
-    name = cpu.get("model name", "")
-    if name and {"cpu family", "model"} <= cpu.keys():
-        name += f" (family {cpu['cpu family']}, model {cpu['model']})"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name or platform.processor() or platform.machine()}, {cores} cores"
+        return f"{torch.cuda.get_device_name()}; {machine.processor()}"
+    return machine.processor()
 
 
 @functools.cache

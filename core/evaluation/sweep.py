@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from core.common import stages
 from core.data.prepared import TRAIN, Prepared
 from core.evaluation import provenance
 from core.evaluation.conditions import Options, decoding_labels, load_recognizer
@@ -62,7 +63,9 @@ def evaluate_many(
         for subnet in ordered:
             count, total = len(reports), len(splits) * len(ordered)
             left = (time.monotonic() - began) / count * (total - count) if count else None
-            text = f"{subnet.name} on {a_split.material.split} ({count + 1} of {total})"
+            what = f"{subnet.name} on {a_split.material.split}"
+            unit = "sizes" if len(splits) == 1 else "measurements"
+            text = stages.counted(stages.MEASURING, count, total, unit, what)
             if not progress(count / total, text, left):
                 raise Interrupted(f"stopped after {count} of {total} measurements; they are stored")
             reports.append(a_split.report(subnet, decode.get(subnet.name)))

@@ -76,7 +76,8 @@ class Settings:
     build_ahead: bool = option(
         True,
         "with the first page that is opened, build the decoding graph of open speech (a minute of"
-        " one core, once), so that nobody waits for it",
+        " one core, once), so that nobody waits for it; and try how fast trainings are for the"
+        " estimates of the Train page, for visitors of this machine",
     )
     speech_folders: tuple[str, ...] = option(
         (), "folders that recipes from the pages may name, beside $SPEECH_ROOT"

@@ -12,10 +12,9 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from core import paths
-from core.common import writing
+from core.common import machine, writing
 from core.jobs import (
     heartbeat,
     leases,
@@ -200,11 +199,8 @@ def _reason(code: int | None, job_id: int) -> str:
 
 
 def slots_here() -> tuple[str, ...]:
-    """A slot for every NVIDIA GPU of this machine, found without any library, and one for its
-    processors.
-    """
-    cards = sorted(int(p.name.removeprefix("nvidia")) for p in Path("/dev").glob("nvidia[0-9]*"))
-    return (*(f"cuda:{card}" for card in cards), "cpu")
+    """A slot for every NVIDIA GPU of this machine, and one for its processors."""
+    return (*(f"cuda:{card}" for card in machine.cards()), "cpu")
 
 
 def slots_elsewhere() -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,13 @@ from core import cost
 from core.corpora import base as corpora
 from core.data.batches import Batch
 from core.evaluation import provenance
-from core.methods.base import Method
 from core.pipelines import build as building
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Recipe
 from core.speech import tokenizer
+from core.training import pace
 from core.training.learner import Learner
 
-PHASES = 200  # moments of the training whose passes are looked at
 LONG_S = 20.0  # an update that takes longer is timed once, not twice
 # share of its threads' time below which other programs were busy (a guess: some operators use one
 # thread alone)
@@ -92,7 +90,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         times.append(time.perf_counter() - began)
         got.append((time.process_time() - worked) / times[-1] / torch.get_num_threads())
     passes = round(sum(p.share for p in method.plan(learner.step - 1)))
-    whole = average(method, settings.updates, macs) / macs(
+    whole = pace.average(method, settings.updates, pace.macs) / pace.macs(
         method, learner.step - 1
     )  # an average update over one of the last
     on_gpu = learner.device == "cuda"
@@ -119,23 +117,6 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "precision": "bf16" if learner.bf16 else "fp32",
         "hardware": provenance.hardware(learner.device),
     }
-
-
-def average(method: Method, updates: int, of: Callable[[Method, int], float]) -> float:
-    """The mean of `of(method, step)` over the updates of a training, of which PHASES are looked
-    at.
-    """
-    return float(
-        np.mean([of(method, int(step)) for step in np.linspace(0, max(0, updates - 3), PHASES)])
-    )
-
-
-def macs(method: Method, step: int) -> float:
-    """Executed multiply-accumulates of an update's passes, per second of speech."""
-    return sum(
-        p.share * cost.macs_per_second(method.spec, p.subnet.keep if p.subnet else None)
-        for p in method.plan(step)
-    )
 
 
 def describe(estimate: dict[str, Any]) -> str:

@@ -6,12 +6,15 @@ Torch is loaded with the other modules of core.pipelines, by the kinds that need
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from core import export
+from core.common import stages
 from core.records import ProgressCallback, RunProgress
 from core.registry import recipes
+from core.storage import estimates, speeds, store
 
 
 def prepare_job(payload: dict[str, Any], progress: ProgressCallback) -> None:
@@ -23,11 +26,15 @@ def prepare_job(payload: dict[str, Any], progress: ProgressCallback) -> None:
 
 def train_job(payload: dict[str, Any], progress: RunProgress) -> Path:
     """Training, and then the measuring that makes the run appear in the charts."""
+    progress(0.0, f"{stages.STARTING}: loading the program", None)
     from core.pipelines import evaluate, train
 
     recipe = recipes.recipe_from(payload["recipe"])
     folder = train.train(recipe, progress, begun=progress.belongs_to)
-    evaluate.evaluate(folder.name, [], [], progress)
+    began, known = time.monotonic(), len(store.reports(folder))
+    evaluate.evaluate(folder.name, recipe.evaluation.get("sizes", []), [], progress)
+    if not known:  # else only a part of it was measured now
+        speeds.note(estimates.measuring_work(recipe), 1.0, time.monotonic() - began)
     return folder
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from core import paths
+from core.common import stages
 from core.corpora import base as corpora
 from core.data import prepare as preparing, test_sets
 from core.data.prepared import Prepared
@@ -24,8 +26,13 @@ def prepare(speech: SpeechRecipe, progress: ProgressCallback) -> Path:
     `progress` says stop.
     """
 
+    began: dict[str, tuple[float, int]] = {}  # {stage: when it began, what was done then}
+
     def count(done: int, total: int, text: str) -> None:
-        if not progress(done / max(1, total), text, None):
+        now = time.monotonic()
+        since, before = began.setdefault(f"{stages.read(text).name} {total}", (now, done))
+        left = (now - since) / (done - before) * (total - done) if done > before else None
+        if not progress(done / max(1, total), text, left):
             raise Interrupted(
                 "stopped while speech was made ready; what was not finished is made again"
             )
@@ -35,7 +42,7 @@ def prepare(speech: SpeechRecipe, progress: ProgressCallback) -> Path:
 
 def prepared_now(speech: SpeechRecipe, progress: ProgressCallback) -> Prepared:
     """The same on the way to something else."""
-    return Prepared(prepare(speech, lambda p, text, eta: progress(0.0, f"prepare: {text}", eta)))
+    return Prepared(prepare(speech, lambda _, text, eta: progress(0.0, text, eta)))
 
 
 def prepared_of(

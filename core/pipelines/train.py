@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from core import paths
 from core.common import writing
@@ -20,10 +23,11 @@ from core.pipelines.resolved import ResolvedRecipe
 from core.pipelines.speech import prepared_now
 from core.records import ModelSpec, ProgressCallback, Recipe, as_dict
 from core.registry import recipes
-from core.storage import remote, store
+from core.storage import estimates, remote, speeds, store
 from core.training import checkpoints
 from core.training.distributed import Group
 from core.training.options import training_batches
+from core.training.pace import RECENT, Pace, profile
 from core.training.trainer import Listen, Trainer
 
 # s to wait for another process that has the run; of a group, lost processes are begun again while
@@ -76,7 +80,9 @@ def train(
     _together(group, lambda: _begin(folder, built.recipe, prepared, method.spec, together, group))
     with _held(folder, group):
         if not _finished(folder, group):  # another process may have been just ready
-            _train(folder, built, prepared, model, method, progress, group)
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            work = estimates.training_work(recipe, device)
+            _train(folder, built, prepared, model, method, progress, group, work)
     if os.environ.get(remote.VARIABLE) and (group is None or group.rank == 0):
         _push(folder)
     return folder
@@ -148,17 +154,21 @@ def _train(
     method: Method,
     progress: ProgressCallback,
     group: Group | None,
+    work: str,
 ) -> None:
-    """All updates of a run, from its checkpoint if it has one, and what it leaves behind."""
+    """All updates of a run, from its checkpoint if it has one, and what it leaves behind; `work`
+    names what they are, for estimates.
+    """
     options, seed = built.training, built.recipe.seed
     part = (group.rank, group.size) if group else (0, 1)
     batches = training_batches(prepared, options, seed, part)
     listener = _listener(prepared, built, method) if part[0] == 0 else None
-    trainer = Trainer(model, method, batches, options, seed, folder, listener, group)
+    pace = _pace(built, prepared.tokenizer.size, work)
+    trainer = Trainer(model, method, batches, options, seed, folder, listener, group, pace)
     if not trainer.resume() and built.speech.init_from:
         building.start_from(model, built, (prepared.folder / paths.TOKENS).read_text())
         trainer.restart_average()
-    _run(trainer, folder, progress)
+    _run(trainer, work, progress)
     # every disk has the same run
     facts = _together(
         group, lambda: finishing.facts_of(trainer, built.recipe, prepared), first=True
@@ -167,19 +177,27 @@ def _train(
     _together(group, lambda: if_kept(trainer, folder, built, facts))
 
 
-def _run(trainer: Trainer, folder: Path, progress: ProgressCallback) -> None:
-    """The updates, with each message also in the run's log."""
-    with open(folder / paths.LOG if trainer.keeps else os.devnull, "a", buffering=1) as log:
+def _run(trainer: Trainer, work: str, progress: ProgressCallback) -> None:
+    """The updates; what they cost is remembered as `work` for estimates."""
+    try:
+        trainer.run(progress)
+        if trainer.keeps and trainer.group is None and trainer.step >= RECENT:
+            speeds.note(work, trainer.seconds_heard, trainer.seconds_spent)
+    finally:
+        if trainer.board:  # its last rows wait in a thread that ends with the process
+            trainer.board.close()
 
-        def logged(share: float, text: str, left: float | None) -> bool:
-            log.write(text + "\n")
-            return progress(share, text, left)
 
-        try:
-            trainer.run(logged)
-        finally:
-            if trainer.board:  # its last rows wait in a thread that ends with the process
-                trainer.board.close()
+def _pace(built: ResolvedRecipe, vocabulary: int, work: str) -> Pace:
+    """What is known of the updates before the first one; their plans come from a method of its own,
+    for one in training must not be asked ahead.
+    """
+    updates = built.training.updates
+    with torch.random.fork_rng(devices=[]):
+        _, method = building.build(built, vocabulary, updates)
+    spent = speeds.costs(work)
+    expected_s = statistics.median(spent) * built.training.batch_seconds if spent else None
+    return Pace(updates, profile(method, updates), expected_s)
 
 
 def _listener(prepared: Prepared, built: ResolvedRecipe, method: Method) -> Listen | None:

@@ -6,6 +6,7 @@ import ast
 import copy
 import dataclasses
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ SETTINGS = {
     "search": "search/evolution.py",
     "evaluation": "evaluation/conditions.py",
 }  # files of core with an Options, by a recipe's name
+# not of "e.g. ", "vs. " or "et al. 2022"
+SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bal)(?<!\bvs)[.!?](?= [A-Z])")
 ROOMS = ("corpora", "models", "methods", "runners", "export", "bench", "settings")
 
 
@@ -61,7 +64,7 @@ def card_of_file(path: Path, room: str = "") -> Card:
 def _read(path: Path, room: str, written: int, byte_count: int) -> Card:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-        title = (ast.get_docstring(tree) or "").strip().split("\n")[0]
+        title = first_sentence(ast.get_docstring(tree) or "")
         version = _version(tree, required=room not in ("settings", "bench", "core"))
         return Card(
             room, path.stem, title, version, _options(tree), str(path), display=_display(tree)
@@ -71,6 +74,15 @@ def _read(path: Path, room: str, written: int, byte_count: int) -> Card:
     except (ValueError, OSError) as error:
         broken = str(error)
     return Card(room, path.stem, "", 0, (), str(path), broken)
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a text on one line, whole; of one without a full stop its first
+    paragraph.
+    """
+    paragraph = " ".join(text.strip().split("\n\n")[0].split())
+    end = SENTENCE_END.search(paragraph)
+    return paragraph[: end.start() + 1] if end else paragraph
 
 
 def check(card: Card, given: dict[str, Any], where: str) -> None:

@@ -40,6 +40,24 @@ def recipe_names() -> list[str]:
     return sorted(p.stem for p in paths.RECIPES.glob("*.toml"))
 
 
+def presets() -> dict[str, str]:
+    """{name of a preset: recipe} of the recipes that say `preset = "NAME"`, those of the least
+    training audio first.
+    """
+    found = []
+    for name in recipe_names():
+        try:
+            preset = parsed((paths.RECIPES / f"{name}.toml").read_bytes(), ".toml").get("preset")
+            if not isinstance(preset, str) or not preset:
+                continue
+            recipe = load_recipe(name)
+        except (OSError, ValueError):  # `list recipes` says what is wrong with it
+            continue
+        training = catalog.defaults(catalog.card("settings", "training")) | recipe.training
+        found.append((training["updates"] * training["batch_seconds"], preset, name))
+    return {preset: name for _, preset, name in sorted(found)}
+
+
 def load_recipe(source: str | Path, above: tuple[Path, ...] = ()) -> Recipe:
     """A checked recipe from a .toml or .json file, or from core/recipes by name. ValueError names
     file and field.
@@ -72,6 +90,8 @@ def load_recipe(source: str | Path, above: tuple[Path, ...] = ()) -> Recipe:
         raise ValueError(
             f"the recipe {path} {what}; recipes of the project are: {', '.join(recipe_names())}"
         ) from None
+    if not isinstance(data.pop("preset", ""), str):
+        raise ValueError(f'{path}: preset: expected a name like "Quick look"')
     if "extends" in data:
         base = data.pop("extends")
         if not isinstance(base, str) or not base:

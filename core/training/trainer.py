@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from core import paths
-from core.common import writing
+from core.common import stages, writing
 from core.data.batches import Batches
 from core.methods.base import Method, Results
 from core.models.base import Model
@@ -28,10 +28,12 @@ from core.training import checkpoints
 from core.training.distributed import Group
 from core.training.learner import Learner
 from core.training.options import Options, learning_rate
+from core.training.pace import Pace
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+REPORT_S = 1.0  # between two reports of progress where no row of the curves is due
 Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, facts
 # what a checkpoint keeps of a Trainer beside tensors
 COUNTERS = ("step", "epoch", "position", "seconds_heard", "seconds_spent")
@@ -57,8 +59,11 @@ class Trainer(Learner):
         folder: Path,
         listen: Listen | None = None,
         group: Group | None = None,
+        pace: Pace | None = None,
     ):
         super().__init__(model, method, options, seed, group)
+        self.pace = pace or Pace(options.updates)
+        self.reported = 0.0  # when progress was last told
         self.batches, self.folder, self.listen = batches, folder, listen
         self.keeps = group is None or group.keeps
         self.position = 0  # batches of this epoch that are done
@@ -82,26 +87,22 @@ class Trainer(Learner):
             round(self.options.updates * (i + 1) / (self.options.snapshots + 1))
             for i in range(self.options.snapshots)
         }
-        began, at = time.monotonic(), self.step
+        self._tell(progress)
         while self.step < self.options.updates:
+            waited = time.monotonic()
             for batch in self.batches.iterate(self.epoch, self.position):
                 started = time.monotonic()
                 self.update(batch.to(self.device))
                 self.position += 1
                 self.seconds_heard += batch.seconds
                 self.seconds_spent += time.monotonic() - started
+                self.pace.note(self.step - 1, time.monotonic() - waited)
                 if self.step in snapshots and self.keeps:
                     self.write_ranks(self.step)
-                if self.step % self.options.log_every == 0 or self.step == self.options.updates:
-                    left = (
-                        (time.monotonic() - began)
-                        / (self.step - at)
-                        * (self.options.updates - self.step)
-                    )
-                    goes_on = progress(
-                        self.step / self.options.updates, self.log(), left
-                    )  # SIGTERM may come meanwhile
-                    self.stop = self.stop or not goes_on
+                losses = self.log() if self._logs() else ""
+                if losses or time.monotonic() - self.reported > REPORT_S:
+                    self._tell(progress, losses)
+                waited = time.monotonic()
                 stop = self.stop if self.group is None else self.stop_agreed
                 if stop or self.step % self.options.checkpoint_every == 0:
                     self.checkpoint()
@@ -113,6 +114,19 @@ class Trainer(Learner):
                 if self.step >= self.options.updates:
                     return
             self.epoch, self.position = self.epoch + 1, 0
+
+    def _logs(self) -> bool:
+        """Whether this update ends a row of the curves: the first does, so that they begin at
+        once.
+        """
+        return self.step in (1, self.options.updates) or self.step % self.options.log_every == 0
+
+    def _tell(self, progress: ProgressCallback, losses: str = "") -> None:
+        """How far it is; a no asks to stop. SIGTERM may come meanwhile."""
+        self.reported, updates = time.monotonic(), self.options.updates
+        text = stages.counted(stages.TRAINING, self.step, updates, "updates", losses)
+        goes_on = progress(self.step / updates, text, self.pace.left(self.step))
+        self.stop = self.stop or not goes_on
 
     def _obey_sigterm(self) -> None:
         """SIGTERM asks this run to stop, beside what the process does on it already."""
@@ -128,7 +142,7 @@ class Trainer(Learner):
         signal.signal(signal.SIGTERM, ask)
 
     def log(self) -> str:
-        """A row of the curves, and the same as a line for people."""
+        """A row of the curves, also in the run's log; its numbers in words."""
         losses = {n: float(torch.stack(v).mean()) for n, v in self.sums.items()}
         self.sums = {}
         row: dict[str, Any] = {
@@ -140,6 +154,8 @@ class Trainer(Learner):
             "hours": self.seconds_spent / 3600,
         }
         every, before = self.options.wer_every, self.step - self.options.log_every
+        if self.step == 1:  # the first row, of one update
+            before = 0
         if every and (self.step // every > before // every or self.step == self.options.updates):
             measured = {"wer": self.word_errors()} if self.listen else {}
             row |= measured if self.group is None else self.group.broadcast(measured)
@@ -157,10 +173,13 @@ class Trainer(Learner):
             phonemes = self.batches and self.batches.prepared.tokenizer.unit == "phonemes"
             rate = "PER" if phonemes else "WER"
             said += f"; {rate}, {name}: " + ", ".join(f"{c} {v:.1%}" for c, v in rates.items())
-        return (
-            f"update {self.step}/{self.options.updates}, loss per frame: {said};"
-            f" {row['audio_hours']:.1f} h of training audio"
-        )
+        hours = self.seconds_heard / 3600
+        heard = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+        words = f"loss per frame: {said}; {heard} of training audio"
+        if self.keeps:
+            with open(self.folder / paths.LOG, "a") as log:
+                log.write(f"update {self.step}/{self.options.updates}, {words}\n")
+        return words
 
     def word_errors(self) -> dict[str, dict[str, float]]:
         """{pass: {corpus: WER}} of the averaged weights under the masks of now, for passes that are

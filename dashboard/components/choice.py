@@ -132,7 +132,7 @@ def empty_state() -> None:
     st.markdown(
         "A *run* is one trained model that can be made smaller with a slider. There is none on"
         " this machine.\n\n1. Open **Train** in the menu and press start: the built-in commands"
-        " corpus needs no download.\n2. Watch it on **Jobs**.\n3. Come back: measured sizes appear"
+        " corpus needs no download.\n2. Watch it there.\n3. Come back: measured sizes appear"
         " here on their own.\n\nOr in a terminal: `python -m core train --help`."
     )
 

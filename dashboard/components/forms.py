@@ -165,11 +165,22 @@ def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -
         return None, str(error)
 
 
+def names_field(error: str, where: str) -> bool:
+    """Whether an error is about a field: "model.options.width", which people write model.width."""
+    written = {where, where.replace(".options.", ".")}
+    return any(re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", error) for name in written)
+
+
+def blamed(card: Card, where: str, error: str) -> bool:
+    """Whether an error names one of a card's options."""
+    return bool(error) and any(names_field(error, f"{where}.{o.name}") for o in card.options)
+
+
 def fill(
-    card: Card, given: dict[str, Any], where: str, key: str
+    card: Card, given: dict[str, Any], where: str, key: str, error: str = ""
 ) -> tuple[dict[str, Any], list[str]]:
     """Widgets for all options of a card, two in a row; what differs from the defaults or was given,
-    and problems.
+    and problems. `error`, which an earlier job ended with, stands beside the field it names.
     """
     if card.broken:
         return {}, [f"{where}: {card.path} is broken: {card.broken}"]
@@ -180,13 +191,10 @@ def fill(
         value = given.get(option.name, option.default)
         long = widget_kind(option) == "structure" and len(show(value)) > LONG
         row = [] if long else row or list(st.columns(2))
-        value, problem = ask(
-            option,
-            value,
-            f"{key}.{option.name}",
-            f"{where}.{option.name}",
-            row.pop(0) if row else st.container(),
-        )
+        place = row.pop(0) if row else st.container()
+        value, problem = ask(option, value, f"{key}.{option.name}", f"{where}.{option.name}", place)
+        if error and names_field(error, f"{where}.{option.name}"):
+            place.markdown(f":red[:material/error: {escape(error)}]")
         if problem:
             problems.append(problem)
         elif value is not None and (option.name in given or not same(value, option.default)):

@@ -8,6 +8,14 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 
+def open_page(name: str) -> None:
+    """Go to views/<name>.py at once; outside the router the present page is drawn anew."""
+    try:
+        st.switch_page(f"views/{name}.py")
+    except (StreamlitAPIException, KeyError):
+        st.rerun()
+
+
 def to_page(name: str, label: str, icon: str | None = None) -> None:
     """Link to views/<name>.py; outside the router (tests of one page) an ordinary link to
     /<name>.

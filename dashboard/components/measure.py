@@ -60,7 +60,7 @@ def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
     if job is not None and job.state == "failed":
         st.warning(
             f"The last measurement of this size failed: {escape(_last_line(job))} (all of it is on"
-            " the Jobs page)."
+            " the Train page)."
         )
     if not visit.may(visit.JOBS):
         return

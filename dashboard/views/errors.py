@@ -128,7 +128,7 @@ def too_few(chosen: choice.Chosen, sizes: list[errors.Size], points: pd.DataFram
     """Why there is nothing to compare, and what to do."""
     if points.empty:
         st.info(
-            "No size of this model has been measured yet. Open **Jobs** to see whether that is"
+            "No size of this model has been measured yet. Open **Train** to see whether that is"
             " under way, or run `python -m core evaluate --help` in a terminal."
         )
         return

@@ -178,7 +178,7 @@ def board() -> None:
         points = conditions.pick_conditions(chosen, measurements.points((chosen.run,)))
     if points.empty:
         st.info(
-            "No size of this model has been measured yet. Open **Jobs** to see whether that is"
+            "No size of this model has been measured yet. Open **Train** to see whether that is"
             " under way, or run `python -m core evaluate --help` in a terminal."
         )
         return

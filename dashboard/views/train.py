@@ -1,183 +1,25 @@
-"""Train: a form made from what the plug-ins say about themselves; it ends in a recipe that waits in
-the queue.
+"""Train: start a training from a preset or a recipe, and see all jobs with their stages, curves and
+logs below; what runs stands above.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
 from typing import Any
 
 import streamlit as st
 
 from core.jobs import visitors
 from core.records import as_dict
-from core.registry import catalog, recipes
-from core.registry.cards import Card
-from dashboard import data, visit
-from dashboard.components import forms, links, starts
+from core.registry import recipes
+from dashboard import visit
+from dashboard.components import board, forms, recipe_form, starts, trials
 from dashboard.markdown import escape
 
 TITLE = "Train"
 ICON = ":material/school:"
 ORDER = 40
-PARTS = {  # field of a recipe: (heading, what it decides, what a new form starts with)
-    "corpus": (
-        "Speech",
-        "The recordings and their words that the model learns from.",
-        "voice_commands",
-    ),
-    "model": ("Network", "The kind of model and its dimensions.", "conformer_ctc"),
-    "method": ("Way of training", "How the model learns to work at every size.", "omni_sparsity"),
-}
-DEVICES = {"": "a GPU where there is one", "cpu": "processors", "cuda": "a GPU"}
-TABLES = {
-    "training": ("Training", "How long, how fast, how much at once."),
-    "tokens": ("Word pieces", "The units of text the model writes."),
-    "features": ("Sound features", "What the model sees of the sound."),
-    "search": ("Search for good sizes", "How the sparsity is spread over the layers."),
-    "evaluation": ("Measuring", "What is measured after training."),
-}
-
-
-def part(field: str, start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]]:
-    """Picker and options of one choice of the recipe; its table and what is wrong in it."""
-    heading, about, usual = PARTS[field]
-    cards = {card.name: card for card in catalog.cards(recipes.ROOM_OF[field]) if not card.broken}
-    st.subheader(heading)
-    st.caption(about)
-    if not cards:
-        return {"name": "", "options": {}}, [f"{field}: no plug-in of this kind can be read"]
-    given = start.get(
-        field, {"name": usual if usual in cards else next(iter(cards)), "options": {}}
-    )
-    names = list(cards)
-    if given["name"] not in cards:
-        st.warning(
-            f"This start wants “{escape(given['name'])}”, which is not here or broken; another one"
-            " is shown."
-        )
-    index = names.index(given["name"]) if given["name"] in names else 0
-    name = st.selectbox(
-        heading, names, index=index, key=f"{key}.{field}", label_visibility="collapsed"
-    )
-    st.caption(escape(cards[name].title))
-    options = given["options"] if name == given["name"] else {}
-    values, problems = options_of(cards[name], options, f"{field}.options", f"{key}.{field}.{name}")
-    return {"name": name, "options": values}, problems
-
-
-def options_of(
-    card: Card, given: dict[str, Any], where: str, key: str
-) -> tuple[dict[str, Any], list[str]]:
-    if not card.options and not given:
-        st.caption("It has no options.")
-        return {}, []
-    changed = f", {len(given)} set by the start" if given else ""
-    number = f"{len(card.options)} option{'s' if len(card.options) != 1 else ''}"
-    with st.expander(number + changed, icon=":material/tune:"):
-        return forms.fill(card, given, where, key)
-
-
-def settings(start: dict[str, Any], key: str) -> tuple[dict[str, Any], list[str]]:
-    """The recipe's settings tables, each folded away."""
-    cards = {card.name: card for card in catalog.cards("settings")}
-    tables, problems = {}, []
-    st.subheader("Settings")
-    st.caption("Everything has a sensible start. Open only what you want to change.")
-    for field, (heading, about) in TABLES.items():
-        card, given = cards.get(recipes.CARD_OF[field]), start.get(field, {})
-        if card is None or card.broken or (not card.options and not given):
-            tables[field] = given
-            continue
-        with st.expander(heading + (f" ({len(given)} set by the start)" if given else "")):
-            st.caption(about)
-            tables[field], wrong = forms.fill(card, given, field, f"{key}.{field}")
-            problems += wrong
-    return tables, problems
-
-
-def plain(start: dict[str, Any], key: str) -> dict[str, Any]:
-    """Title, seed and the run to continue from."""
-    left, middle, right = st.columns([2, 1, 2])
-    title = left.text_input(
-        "Title", start.get("title", ""), key=f"{key}.title", help="For people; it changes nothing."
-    )
-    seed = middle.number_input(
-        "Seed",
-        0,
-        forms.LARGEST,
-        int(start.get("seed", 1)),
-        step=1,
-        key=f"{key}.seed",
-        help=(
-            "Same seed, same recipe, same machine: the same model. Another seed: a fresh "
-            "roll of the dice."
-        ),
-    )
-    runs = ["", *data.run_ids()]
-    before = start.get("init_from", "")
-    runs += [before] if before not in runs else []
-    init = right.selectbox(
-        "Continue from",
-        runs,
-        index=runs.index(before),
-        key=f"{key}.init_from",
-        format_func=lambda run: run or "nothing: start fresh",
-        help="A finished run whose weights this training begins with.",
-    )
-    return {"title": title, "seed": int(seed), "init_from": init}
-
-
-def broken() -> None:
-    """Plug-in files that cannot be read, with the reason; they hide nothing else."""
-    rooms = [*recipes.ROOM_OF.values(), "settings"]
-    bad = [card for room in rooms for card in catalog.cards(room) if card.broken]
-    if bad:
-        with st.expander(
-            f"{len(bad)} file{'s' if len(bad) > 1 else ''} could not be read",
-            icon=":material/warning:",
-        ):
-            for card in bad:
-                st.markdown(
-                    f"**{escape(card.room)}/{escape(card.name)}.py**: {escape(card.broken)}"
-                )
-
-
-def place() -> tuple[dict[str, Any], list[str]]:
-    """Which runner, with its options, and on which device of this machine; and what is wrong in
-    them.
-    """
-    cards = {card.name: card for card in catalog.cards("runners") if not card.broken}
-    st.subheader("Where it runs")
-    st.caption("On this machine, or on machines that were joined to a cluster.")
-    left, right = st.columns(2)
-    names = sorted(cards, key=lambda name: (name != "local", name))
-    name = left.selectbox("Runner", names, key="runner")
-    device = (
-        right.selectbox("Device", list(DEVICES), key="device", format_func=DEVICES.get)
-        if name == "local"
-        else ""
-    )
-    st.caption(escape(cards[name].title))
-    if name == "local":
-        values, problems = options_of(cards[name], {}, "runner", f"runner.{name}")
-        return {"runner": name, "settings": values, "device": device}, problems
-    known = visit.clusters()
-    cluster = st.selectbox("Cluster", known, key=f"runner.{name}.cluster") if known else ""
-    limited = tuple(option for option in cards[name].options if option.name in visitors.LIMITED)
-    values, problems = options_of(
-        replace(cards[name], options=limited), {}, "runner", f"runner.{name}"
-    )
-    if not known:
-        problems = [
-            *problems,
-            (
-                "runner: no cluster is named on this server; its operator names one in server.toml"
-                " ([clusters.NAME] with address and storage), or sets RAY_API_SERVER_ADDRESS and"
-                " SUPERNET_STORAGE"
-            ),
-        ]
-    return {"runner": name, "settings": values, "cluster": cluster}, problems
+STARTED = "started"  # in the session: what the last Start said
 
 
 def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
@@ -188,77 +30,132 @@ def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
     except (ValueError, OSError) as problem:
         st.error(f"Not started: {escape(problem)}")
         return
-    st.success(
-        f"Job {number} is in the queue. It goes on when you close this page.",
-        icon=":material/check_circle:",
-    )
+    said = f"Job {number} is in the queue. It goes on when you close this page."
     try:
         visitors.wake_worker(visit.visitor())
+        st.session_state[board.WOKEN] = time.time()
     except OSError as problem:
-        st.warning(
-            f"The job waits, because no worker could be started ({escape(problem)}). "
-            "Start one in a terminal: `python -m core.jobs.worker`."
+        said = (
+            f"Job {number} waits, because no worker could be started ({problem}). Start one in a"
+            " terminal: python -m core.jobs.worker"
         )
-    links.to_page("jobs", "Watch it on Jobs", ":material/monitoring:")
+    st.session_state[STARTED] = said
+    st.session_state.pop(starts.RETRY, None)
+    st.rerun()
 
 
-def main() -> None:
-    st.title("Train")
-    st.markdown(
-        "Train a model of your own. Pick the speech it learns from and how, press start, and watch"
-        " it on Jobs: it runs in the background, also after you close this page."
-    )
-    offered = starts.choices()
-    picked = st.selectbox(
+def chosen_preset() -> None:
+    """A click on a preset chooses its recipe."""
+    if name := starts.presets().get(st.session_state.get("preset") or ""):
+        st.session_state["start"] = starts.line_of_recipe(name)
+
+
+def chosen_start() -> None:
+    """Another choice in the menu takes the mark from the presets, or gives it to one."""
+    by_line = {starts.line_of_recipe(name): preset for preset, name in starts.presets().items()}
+    st.session_state["preset"] = by_line.get(st.session_state.get("start"))
+
+
+def pick() -> tuple[str, str]:
+    """(kind, name) of what the form starts from: a preset, or a line of the menu."""
+    offered, presets = starts.choices(), starts.presets()
+    retry = st.session_state.get(starts.RETRY)
+    if retry and st.session_state.get("retried") != retry:
+        st.session_state["retried"] = retry
+        st.session_state["start"] = f"Job {retry}, which failed"
+    if st.session_state.get("start") not in offered:
+        st.session_state["start"] = next(iter(offered))
+    chosen_start()
+    left, right = st.columns([1, 1], vertical_alignment="bottom")
+    left.pills("Preset", list(presets), key="preset", on_change=chosen_preset)
+    line = right.selectbox(
         "Start from",
         list(offered),
         key="start",
         format_func=lambda line: starts.line_of(line, *offered[line]),
-        help="A recipe is a saved set of choices. You can change everything below.",
+        help="A recipe is a saved set of choices. You can change everything under Advanced.",
     )
-    kind, name = offered[picked]
-    start, key = starts.begin(kind, name), f"train.{kind}.{name}"
-    broken()
-    recipe: dict[str, Any] = {}
-    problems: list[str] = []
-    for field in PARTS:
-        recipe[field], wrong = part(field, start, key)
+    return offered[line]
+
+
+def form() -> None:
+    """Preset or recipe, Start with the time it takes, and everything else under Advanced."""
+    kind, name = pick()
+    start, error = starts.begin(kind, name), starts.error_of(kind, name)
+    top = st.container()
+    with st.expander("Advanced", icon=":material/tune:", expanded=kind in ("job", "scratch")):
+        if error:
+            st.error(f"It failed: {escape(error)}")
+        recipe_form.broken()
+        recipe, problems = recipe_form.Form(start, f"train.{kind}.{name}", error).recipe()
+        where, wrong = recipe_form.place()
         problems += wrong
-    tables, wrong = settings(start, key)
-    problems += wrong
-    recipe = {**plain(start, key), **recipe, **tables}
-    where, wrong = place()
-    problems += wrong
-    st.divider()
+        file(recipe, bool(problems))
+    with top:
+        launch(recipe, where, problems, starts.missing(name) if kind == "recipe" else "")
+
+
+def launch(
+    recipe: dict[str, Any], where: dict[str, Any], problems: list[str], missing: str
+) -> None:
+    """What would be trained, how long it takes, and the button that starts it."""
+    what = (recipe[field]["name"] for field in recipe_form.PARTS)
+    st.markdown(f"**{escape(recipe['title'] or 'Untitled')}** · {escape(' · '.join(what))}")
+    if missing:
+        st.warning(escape(missing), icon=":material/folder_off:")
     if problems:
         st.error(
             "Not ready to start:\n\n" + "\n".join(f"- {escape(problem)}" for problem in problems)
         )
     allowed = visit.may(visit.JOBS)
-    if st.button(
+    left, right = st.columns([1, 2], vertical_alignment="center")
+    pressed = left.button(
         "Start training",
         type="primary",
         icon=":material/play_arrow:",
         disabled=bool(problems) or not allowed,
         key="go",
-    ):
+    )
+    with right:
+        if not problems and where["runner"] == "local":
+            trials.show(recipe, where["device"])
+    if pressed:
         queue(recipe, where)
-    with st.expander("The recipe as a file", icon=":material/description:"):
-        st.caption(
-            "The same training in a terminal: save this file and run `python -m core train"
-            " recipe.toml`."
+
+
+def file(recipe: dict[str, Any], wrong: bool) -> None:
+    """The recipe as text, to save."""
+    st.subheader("The recipe as a file")
+    st.caption(
+        "The same training in a terminal: save this file and run `python -m core train"
+        " recipe.toml`."
+    )
+    written = forms.toml(recipe)
+    st.code(written, language="toml")
+    st.download_button(
+        "Recipe (.toml)",
+        written,
+        "recipe.toml",
+        "application/toml",
+        on_click="ignore",
+        icon=":material/download:",
+        disabled=wrong,
+    )
+
+
+def main() -> None:
+    st.title("Train")
+    if said := st.session_state.pop(STARTED, ""):
+        st.success(escape(said), icon=":material/check_circle:")
+    if board.unfinished():
+        st.subheader("Start another training")
+    else:
+        st.markdown(
+            "Train a model of your own: pick a preset and press Start. It runs in the background,"
+            " also after you close this page."
         )
-        written = forms.toml(recipe)
-        st.code(written, language="toml")
-        st.download_button(
-            "Recipe (.toml)",
-            written,
-            "recipe.toml",
-            "application/toml",
-            on_click="ignore",
-            icon=":material/download:",
-            disabled=bool(problems),
-        )
+    form()
+    board.ended()
 
 
 main()

@@ -23,6 +23,7 @@ from core.jobs import queue
 from core.records import Choice, Recipe, Report, Subnet, as_dict, from_dict
 from core.registry import recipes
 from core.storage import store
+from core.storage.estimates import Estimate
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
@@ -228,10 +229,14 @@ def test_dry_run_shows_every_option_and_trains_nothing(house, experiment, capsys
         types.SimpleNamespace(estimate=tried.append, describe=lambda _: "about 3 h"),
     )
     monkeypatch.setattr(pipelines, "dry_run", sys.modules["core.pipelines.dry_run"], raising=False)
+    whole = types.SimpleNamespace(keep=lambda *_: Estimate({"training": (600.0, 1200.0)}))
+    monkeypatch.setitem(sys.modules, "core.pipelines.trial", whole)
+    monkeypatch.setattr(pipelines, "trial", whole, raising=False)
     assert cli.main(["train", "small", "--dry-run"]) == 0
     out, error = capsys.readouterr()
     shown = json.loads(out)
     assert tried == [recipes.load_recipe("small")] and "about 3 h" in error
+    assert "as a job: about 10 to 20 minutes on this machine (training 10 to 20 minutes)" in error
     assert shown["model"] == {"name": "net", "options": {"minutes": 5.0}} and shown["training"] == {
         "minutes": 2
     }

@@ -82,7 +82,7 @@ def test_splits_share_neither_sentences_nor_voices(made):
     assert 7.2 <= sum(u.seconds for u in splits["train"]) < 14
     assert [len(splits[s]) for s in ("search", "dev", "test")] == [2, 2, 8]
     done, total, text = told[-1]
-    assert done == total and "spoken_text: making test, shards of 6 utterances" in text
+    assert done == total and text == f"speech: {total} of {total} files, making test of spoken_text"
 
 
 def test_a_stopped_making_goes_on_and_gives_the_same(made):

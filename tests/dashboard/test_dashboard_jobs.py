@@ -18,6 +18,7 @@ from core.jobs import (
 )
 from core.jobs.job import JOB_KINDS
 from dashboard.charts import curves, looks
+from dashboard.components import job_words
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -146,9 +147,7 @@ def test_an_export_tells_where_its_files_are(page):
 
 
 def test_every_kind_of_job_has_a_title():
-    import runpy
-
-    assert set(runpy.run_path(VIEW)["WORDS"]) == set(JOB_KINDS)
+    assert set(job_words.WORDS) == set(JOB_KINDS)
 
 
 def test_worker_sign_of_life_and_start(page):
@@ -245,9 +244,7 @@ def test_curves_of_nested_and_flat_metrics():
     ],
 )
 def test_times_are_said_for_people(seconds, words):
-    import runpy
-
-    assert runpy.run_path(VIEW)["span"](seconds) == words
+    assert job_words.span(seconds) == words
 
 
 def test_a_cluster_shows_its_machines_and_where_each_job_is(page, monkeypatch):

@@ -142,7 +142,8 @@ def test_papers_recipes_are_tried_by_the_command_line(name, capsys, own_artifact
         ResolvedRecipe(recipes.override(recipe, settings)).built(pieces), pieces, 100
     )
     assert f"built: {cost.parameters(method.spec) / 1e6:.1f} million" in told
-    assert not own_artifacts.exists() or not list(own_artifacts.iterdir())
+    assert [f.name for f in own_artifacts.iterdir()] == ["speeds.json"]
+    assert "as a job: about" in told and "on this machine (training" in told
 
 
 @pytest.mark.parametrize(

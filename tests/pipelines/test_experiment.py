@@ -221,7 +221,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights():
 
     def stop_soon(progress, text, left):
         told.append(text)
-        return "update 4/6" not in text
+        return "training: 4 of 6 updates" not in text
 
     with pytest.raises(Interrupted):
         pipelines_train.train(recipe(), stop_soon)

@@ -178,6 +178,7 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
     assert [p.parent.name for p in ended] == [begun[0].name] * 2
     told = (tmp_path / "disk1" / "runs" / begun[0].name / paths.LOG).read_text().splitlines()
     assert [int(line.split("/")[0].removeprefix("update ")) for line in told] == [
+        1,
         2,
         4,
         6,

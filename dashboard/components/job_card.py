@@ -1,0 +1,69 @@
+"""One job as a card: what it is, its stage with count and time left, its buttons, why it failed."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.jobs import visitors
+from core.jobs.job import Job
+from dashboard.components import job_words, links
+from dashboard.components.job_access import act, changeable, visible
+from dashboard.components.starts import RETRY
+from dashboard.markdown import escape
+
+
+def show(job: Job, now: float) -> None:
+    color, icon, word = job_words.STATES[job.state]
+    if job.cancel and job.state == "running":
+        word = "stopping"
+    with st.container(border=True):
+        left, right = st.columns([4, 1], vertical_alignment="center")
+        left.markdown(
+            f"**{job.id} · {escape(job_words.WORDS.get(job.kind, job.kind))}** &nbsp;"
+            f" :{color}-badge[{icon} {word}]  \n{escape(job_words.subject(job))}"
+        )
+        with right:
+            _buttons(job)
+        if job.state == "running" and job_words.stage_line(job):
+            st.markdown(job_words.stage_line(job))
+        if job.state == "running" or (0 < job.progress < 1):
+            share, text = job_words.progress_of(job)
+            st.progress(share, escape(text))
+        st.caption(job_words.when(job, now))
+        if job.kind == "export" and visible(job) and job.state == "done":
+            st.caption(f":material/folder: {escape(job.message)}")
+        if job.error and visible(job):
+            with st.expander("Why it failed", icon=":material/bug_report:"):
+                st.markdown(f"**{escape(job_words.reason(job))}**")
+                st.code(job.error, language=None, wrap_lines=True)
+
+
+def _buttons(job: Job) -> None:
+    if job.state in ("queued", "running"):
+        st.button(
+            "Cancel",
+            key=f"cancel.{job.id}",
+            on_click=act,
+            args=(visitors.cancel, job.id),
+            disabled=job.cancel or not changeable(job),
+            help="A running training writes a checkpoint first, so that it can go on later.",
+        )
+    elif job.state in ("failed", "cancelled"):
+        st.button(
+            "Resume",
+            key=f"resume.{job.id}",
+            on_click=act,
+            args=(visitors.resume, job.id),
+            disabled=not changeable(job),
+            help="Puts it back into the queue; a training goes on from its last checkpoint.",
+        )
+        if job.state == "failed" and job.kind == "train" and "recipe" in job.payload:
+            fix = st.button(
+                "Fix and retry",
+                key=f"fix.{job.id}",
+                disabled=not changeable(job),
+                help="Opens the form with this job's settings, and the error beside its field.",
+            )
+            if fix:
+                st.session_state[RETRY] = job.id
+                links.open_page("train")
