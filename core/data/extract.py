@@ -1,5 +1,4 @@
-"""Features of many utterances: computed by several processes in order, stored one after another.
-Knows no corpora.
+"""Features of many utterances, by several processes in order, one after another. No corpora.
 
 Letters: F frames of 10 ms. A sound that cannot be used becomes a reason, never an exception, even
 when decoding it ends the process.
