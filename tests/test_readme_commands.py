@@ -78,6 +78,7 @@ MORE = {
 }
 ELSEWHERE = {
     "list": "test_readme.py",
+    "import": "imports/test_torchaudio.py",
     "compare --help": "test_readme.py",
     "jobs work --slots": "jobs/test_jobs.py",
     "bench scale": "bench/test_scale.py",
