@@ -146,5 +146,8 @@ def corpus_key(corpus: Choice, features: dict[str, Any]) -> str:
 
 
 def _full(room: str, choice: Choice) -> list[Any]:
-    """A choice with every option, so that a default that is written out changes nothing."""
-    return [choice.name, catalog.defaults(catalog.card(room, choice.name)) | choice.options]
+    """A choice with every option, so that a default that is written out changes nothing; as it is
+    where its plug-in's file cannot be read.
+    """
+    cards = [card for card in catalog.cards(room) if card.name == choice.name]
+    return [choice.name, (catalog.defaults(cards[0]) if cards else {}) | choice.options]
