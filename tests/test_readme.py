@@ -514,3 +514,11 @@ def test_every_required_package_is_explained():
         assert not name or re.search(rf"(?<![\w-]){name}(?![\w-])", table), (
             f"core/README.md does not say what {name} is for"
         )
+
+
+def test_every_step_of_the_demonstration_is_performed_by_a_test():
+    text = (ROOT / "dashboard" / "README.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^\| \d+ \|.*\| `(test_\w+)` \|$", text, re.M)
+    known = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
+    assert len(steps) == 9
+    assert [step for step in steps if f"def {step}(" not in known] == []
