@@ -17,7 +17,7 @@ from dashboard.model import ladder, uploads
 SAID = "own_recordings_said"  # key: what was found in the files
 ACTIVE = ("queued", "running")
 JOB = "own_recordings_job"  # key in st.session_state: number of the job that measures
-HOW = (
+HOW_TO_GIVE = (
     "Sound files and, beside each, a text file of the same name with what was said"
     " (`a.wav`, `a.txt`), or one CSV with the columns `audio` and `text`. A zip of them does, too."
 )
@@ -38,7 +38,7 @@ def box(run: str) -> None:
 
 
 def _form(run: str) -> None:
-    st.markdown(HOW)
+    st.markdown(HOW_TO_GIVE)
     sizes = data.subnet_names(run)
     with st.form("own_recordings_form", border=False):
         files = st.file_uploader(
@@ -87,11 +87,10 @@ def _begin(run: str, title: str, files: list[uploads.Upload], sizes: list[str]) 
         test_sets.remove(name)
         raise
     visitors.wake_worker(visit.visitor())
-    left_out = "".join(f"\n- {escape(reason)}" for reason in content.dropped[:5])
-    st.session_state[SAID] = (
-        f"{content.utterances} recordings with {content.seconds:.0f} s of speech."
-        + (f" Left out:{left_out}" if left_out else "")
-    )
+    st.session_state[SAID] = [
+        f"{content.utterances} recordings with {content.seconds:.0f} s of speech.",
+        *(f"Left out: {reason}" for reason in content.dropped[:5]),
+    ]
 
 
 @st.fragment(run_every=2.0)
@@ -99,8 +98,8 @@ def follow(number: int) -> None:
     """The measurement's progress, then where its result is."""
     from core.jobs import queue
 
-    if said := st.session_state.get(SAID):
-        st.markdown(said)
+    for sentence in st.session_state.get(SAID, ()):
+        st.caption(escape(sentence))
     try:
         job = queue.get(number)
     except data.UNREADABLE:

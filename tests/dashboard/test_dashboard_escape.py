@@ -92,6 +92,7 @@ OURS = {
     "number + changed",
     "GREEDILY",
     "HOW_TO_READ",  # of the Evidence page
+    "HOW_TO_GIVE",  # of one's own recordings
     "SMALLER",
     "list(PARTS)",
     "verdicts",

@@ -82,6 +82,6 @@ def test_the_page_measures_uploaded_recordings(own_artifacts, monkeypatch, tmp_p
     (job,) = queue.list_jobs()
     assert job.payload["splits"] == ["yours/kitchen"]
     assert "dense" in job.payload["subnets"] and len(job.payload["subnets"]) == 4
-    assert "1 recordings with 1 s of speech" in " ".join(m.value for m in at.markdown)
+    assert "1 recordings with 1 s of speech" in " ".join(m.value for m in at.caption)
     at.button(key="own_delete:kitchen").click().run()
     assert test_sets.names() == [] and kept() == []

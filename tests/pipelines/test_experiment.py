@@ -101,7 +101,7 @@ def go(*_) -> bool:
 def test_train_search_evaluate_and_what_is_stored(tmp_path, monkeypatch):
     folder = pipelines_train.train(recipe(options={"warmup": 0.5, "sparsest": 0.8}), go)
     assert (folder / paths.FINISHED).exists() and not (folder / paths.CHECKPOINT).exists()
-    assert [r["step"] for r in history.metrics(folder)] == [2, 4, 6] and len(
+    assert [r["step"] for r in history.metrics(folder)] == [1, 2, 4, 6] and len(
         store.rank_steps(folder)
     ) == 2
     assert set(history.metrics(folder)[-1]["loss"]) == {"dense", "sparsest", "random"}
@@ -302,7 +302,7 @@ def test_only_individual_nets_start_from_the_first_blocks_of_a_deeper_one():
 
 def test_a_run_is_continued_or_refused_never_begun_anew(monkeypatch):
     with pytest.raises(Interrupted):
-        pipelines_train.train(recipe(), lambda progress, text, left: "update 4/6" not in text)
+        pipelines_train.train(recipe(), lambda progress, text, left: "training: 4 of 6" not in text)
     (begun,) = paths.runs().iterdir()
     monkeypatch.setattr("core.methods.omni_sparsity.VERSION", 99)
     with pytest.raises(ValueError, match="cannot be continued.*recipe.json"):
@@ -335,9 +335,9 @@ def test_bad_options_are_said_before_anything_is_made():
 
 def test_prepared_speech_of_a_changed_corpus_is_not_taken_for_todays(monkeypatch):
     prepared = pipelines_train.identify(ResolvedRecipe(recipe()), go)[1]
-    assert pipelines_speech._still_good(prepared, ["test"])
+    assert pipelines_speech._still_good(prepared, "fbank", ["test"])
     monkeypatch.setattr(plugins.load("corpora", "voice_commands"), "VERSION", 99)
-    assert not pipelines_speech._still_good(prepared, ["test"])
+    assert not pipelines_speech._still_good(prepared, "fbank", ["test"])
 
 
 LSTMS = Choice("lstm_transducer", {"blocks": 2, "width": 32, "embedding": 16, "joint": 32})
