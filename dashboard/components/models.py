@@ -71,14 +71,17 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
     """
     left, right = st.columns(2)
     order = test_sets.to_compare(points)
+    splits = list(dict.fromkeys(split for split, _ in order))
+    _forget("compared_split", splits)
     split = left.selectbox(
         "Test set",
-        list(dict.fromkeys(split for split, _ in order)),
+        splits,
         key="compared_split",
         format_func=test_sets.name,
     )
     modes = [condition for measured, condition in order if measured == split]
     key = f"compared_condition:{split}"
+    _forget(key, modes)
     condition = right.selectbox("Streaming mode", modes, key=key, format_func=test_sets.mode)
     same = measurements.same_condition(points, split, condition)
     absent = [run for run in runs if run not in set(same["run"])]
@@ -86,6 +89,12 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
         _left_out(absent, len(runs), split, condition)
         _offer_more(points[points["split"] == split], modes, condition, key)
     return same
+
+
+def _forget(key: str, options: list) -> None:
+    """A choice that other models do not offer is none."""
+    if st.session_state.get(key) not in options:
+        st.session_state.pop(key, None)
 
 
 def _left_out(absent: list[str], many: int, split: str, condition: tuple) -> None:

@@ -236,7 +236,7 @@ def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
     at = opened()
     assert (
         len(at.get("plotly_chart")) == 0
-        and "How its errors fell" in [e.label for e in at.expander][1]
+        and "How its errors fell" in [e.label for e in at.expander][2]
     )
     at.session_state["learning_box"] = True  # the box is opened
     assert len(at.run().get("plotly_chart")) == 1 and not at.exception
