@@ -10,8 +10,8 @@ from core import paths
 from core.jobs import queue
 from core.jobs.job import Job
 from core.storage import metrics, store
-from dashboard import measurements
-from dashboard.charts import curves, explore
+from dashboard import data, measurements
+from dashboard.charts import curves, explore, looks
 from dashboard.components.job_access import visible
 from dashboard.markdown import escape
 
@@ -67,7 +67,9 @@ def show_front(job: Job) -> None:
     condition = tuple(first[name] for name in measurements.CONDITION[1:])
     shown = explore.front(measurements.same_condition(points, first["split"], condition), SIZE)
     dark = st.context.theme.type == "dark"
-    chart = explore.front_figure(shown, SIZE, dark=dark)
+    style = looks.styles({job.run: str(first["method"])}, dark)[job.run]
+    series = {job.run: looks.Series(data.run_title(job.run), *style)}
+    chart = explore.front_figure(shown, SIZE, series, dark=dark)
     chart.update_layout(height=300, uirevision="front")
     st.caption(
         f"WER of its sizes on {escape(first['split'])}, over their files: {len(shown)}"

@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from core import paths
-from core.jobs import policy
+from core.jobs import policy, queue
 from core.records import Recipe, as_dict
 from core.registry import recipes
 from core.storage import estimates
-from dashboard import visit
+from dashboard import data, visit
 from dashboard.markdown import escape
 
 LOOK_S = 2.0  # between two looks at a trial
 CODE = (
-    "import json, sys; from core.pipelines import trial;"
-    " trial.in_short(json.load(open(sys.argv[1])))"
+    "import json, os, sys; from core.pipelines import trial;"
+    " recipe = json.load(open(sys.argv[1])); os.remove(sys.argv[1]); trial.in_short(recipe)"
 )
 
 
@@ -97,7 +97,12 @@ def _may_try() -> bool:
         ahead = policy.load().settings.build_ahead
     except ValueError:
         return False
-    return ahead and visit.visitor().local and visit.visitor().may(visit.JOBS)
+    if not (ahead and visit.visitor().local and visit.visitor().may(visit.JOBS)):
+        return False
+    try:  # beside a job it would measure half a machine
+        return all(job.state != "running" for job in queue.list_jobs(50))
+    except data.UNREADABLE:
+        return False
 
 
 def _waiting(recipe: Recipe, device: str) -> None:

@@ -5,6 +5,7 @@ log in its order, the front while sizes are measured.
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -139,6 +140,16 @@ def test_no_trial_runs_where_the_operator_lets_pages_compute_nothing_ahead(page,
     monkeypatch.setattr(trials, "_begun", lambda recipe: pytest.fail("a trial was begun"))
     page.run()
     assert not page.exception and "nothing of this kind has run on this machine" in text(page)
+
+
+def test_no_trial_runs_beside_a_job(monkeypatch):
+    ahead = SimpleNamespace(settings=SimpleNamespace(build_ahead=True))
+    monkeypatch.setattr(trials.policy, "load", lambda: ahead)
+    monkeypatch.setattr(trials.visit, "visitor", lambda: Visitor("local", "full", True))
+    for states, may in ((["done", "queued"], True), (["done", "running"], False), ([], True)):
+        jobs = [SimpleNamespace(state=state) for state in states]
+        monkeypatch.setattr(trials.queue, "list_jobs", lambda _, jobs=jobs: jobs)
+        assert trials._may_try() is may
 
 
 def test_a_trial_that_fails_says_why_once(monkeypatch):

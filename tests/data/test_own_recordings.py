@@ -55,7 +55,7 @@ def test_what_cannot_be_used_is_no_set(own_artifacts, tmp_path):
     assert test_sets.names() == []
     with pytest.raises(ValueError, match="no test set yours/nope here, only none"):
         test_sets.corpus("yours/nope")
-    paths.test_sets().mkdir(exist_ok=True)
+    paths.test_sets().mkdir(parents=True)
     (paths.test_sets() / "torn.json").write_text("{")
     with pytest.raises(ValueError, match="torn is damaged"):
         test_sets.corpus("yours/torn")
