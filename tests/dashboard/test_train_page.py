@@ -12,6 +12,7 @@ import pytest
 from core import paths
 from core.common import stages
 from core.jobs import leases, queue
+from core.jobs.visitors import Visitor
 from core.records import as_dict
 from core.registry import recipes
 from core.storage import estimates, speeds
