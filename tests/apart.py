@@ -23,7 +23,7 @@ def main(folder: Path, recipe: str, update: str = "") -> None:
     try:
         pipelines_train.train(
             recipes.load_recipe(recipe),
-            lambda _, text, left: not update or f"update {update}/" not in text,
+            lambda _, text, left: not update or f"training: {update} of " not in text,
             group=group,
         )
     except Interrupted as reached:

@@ -35,7 +35,8 @@ PAGES = [
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 PLACEHOLDERS = {"RUN", "SUBNET", "FILE", "FILES", "RECIPE", "N"}
 MADE_LATER = re.compile(
-    r"artifacts/(runs|prepared|exports|devices|lm|jobs\.db)|\.streamlit/secrets\.toml"
+    r"artifacts/(runs|prepared|exports|devices|test_sets|speeds|lm|jobs\.db)"
+    r"|\.streamlit/secrets\.toml"
 )  # by use; git ignores it
 # An absolute path of somebody's machine, or where packages are fetched from: neither is true
 # elsewhere.

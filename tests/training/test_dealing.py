@@ -11,10 +11,9 @@ import torch
 from core import cost
 from core.methods import base, omni_sparsity
 from core.models.base import ctc_loss, with_weights
-from core.pipelines import dry_run
 from core.records import Interrupted
 from core.sparsity import blocks
-from core.training import dealing
+from core.training import dealing, pace
 from core.training.options import Options
 from tests import tiny
 from tests.methods.test_methods import trainer
@@ -128,8 +127,8 @@ def test_what_a_training_executes_counts_each_subnets_part_alone():
     split, sandwich = method(SPLIT), method(replace(SPLIT, passes="sandwich"))
     dense = cost.macs_per_second(model.spec(), None)
     kept = [cost.macs_per_second(model.spec(), p.subnet.keep) for p in split.plan(10)[1:]]
-    assert dry_run.macs(split, 10) == pytest.approx((dense + sum(kept)) / 3)
-    assert dry_run.macs(sandwich, 10) == pytest.approx(dense + sum(kept))
+    assert pace.macs(split, 10) == pytest.approx((dense + sum(kept)) / 3)
+    assert pace.macs(sandwich, 10) == pytest.approx(dense + sum(kept))
     assert base.training_tmacs(split, 20, 1.0, {}) < dense * 3 * 3600 / 1e12
     assert base.training_tmacs(sandwich, 20, 1.0, {}) > dense * 3 * 3600 / 1e12
 
