@@ -32,7 +32,7 @@ from core.storage import speeds
 CHUNK = 16  # utterances per message to a process
 WAITING = 4  # messages under way per process: bounds the memory
 INLINE = 64  # fewer utterances are not worth starting processes for
-TOLD_S = 1.0  # between two reports
+REPORT_S = 1.0  # between two reports
 NOTED_S = 60.0  # of sound: the speed of less says nothing
 STD_FLOOR = 1e-3  # of a bin that never changes
 
@@ -271,7 +271,7 @@ class Extraction:
             (task for (*_, task), stored in zip(work, known) if stored is None), self.processes
         )
         hours = sum(u.seconds for _, u, _ in work) / 3600
-        started = told = time.monotonic()
+        started = reported = time.monotonic()
         seconds = computed = 0.0
         self.progress(0, len(work), stages.counted(stages.FEATURES, 0, hours, "h"))
         for number, ((split, utterance, task), stored) in enumerate(zip(work, known), 1):
@@ -279,8 +279,8 @@ class Extraction:
             seconds += utterance.seconds
             computed += len(task.speeds) * utterance.seconds if stored is None else 0.0
             now = time.monotonic()
-            if now - told > TOLD_S or number == len(work):
-                told = now
+            if now - reported > REPORT_S or number == len(work):
+                reported = now
                 rate = f"{seconds / max(1e-3, now - started):.0f} times real time"
                 done = stages.counted(stages.FEATURES, seconds / 3600, hours, "h", rate)
                 self.progress(number, len(work), done)

@@ -77,8 +77,8 @@ def prepare(
     if not _ready(folder):
         check_bad(utterances, dropped, folder)
         _check_size(utterances, speech.features)
-        heard = speech.features
-        extraction = Extraction(heard.speeds, stamps, progress, processes, heard.kind)
+        options = speech.features
+        extraction = Extraction(options.speeds, stamps, progress, processes, options.kind)
         build = _Build(
             folder, corpus, utterances, dropped, inherited, speech.tokens, contents, extraction
         )

@@ -32,11 +32,11 @@ class SpeechRecipe:
     @classmethod
     def of(cls, recipe: Recipe) -> SpeechRecipe:
         """ValueError for a wrong option, e.g. "features.cache_gb must be ..."."""
-        heard = plugins.make_options(features.Options, recipe.features, "features")
-        frontends.check(heard.kind)
+        of_features = plugins.make_options(features.Options, recipe.features, "features")
+        frontends.check(of_features.kind)
         return cls(
             recipe.corpus,
-            heard,
+            of_features,
             plugins.make_options(tokenizer.Options, recipe.tokens, "tokens"),
             recipe.tokens,
             recipe.init_from,
@@ -53,11 +53,11 @@ class SpeechRecipe:
         return kind is not None and ((kind == "phonemes") != phonemes or other_ends)
 
     def check_kind(self) -> None:
-        """ValueError where the continued run hears other features: weights fit but one kind."""
+        """ValueError where the continued run has other features: weights fit but one kind."""
         kind = frontends.kind_of(store.recipe(store.run_folder(self.init_from)).features)
         if kind != self.features.kind:
             raise ValueError(
-                f"init_from: run {self.init_from} hears features.kind = {kind!r}, got"
+                f"init_from: run {self.init_from} has features.kind = {kind!r}, got"
                 f" {self.features.kind!r}: set features.kind = {kind!r}"
             )
 

@@ -21,9 +21,9 @@ FILES = ("weights", "tokens", "statistics")  # what may be given in place of a d
 
 @dataclass(frozen=True)
 class NewModel:
-    """A model of ours with weights from elsewhere. `recipe` says how it is built, what it hears and
-    how it is measured; `facts` go into finished.json: at least `license` (as the Hugging Face Hub
-    names licenses) and `attributions` [[corpus, sentence], ...].
+    """A model of ours with weights from elsewhere. `recipe` says how it is built, of which
+    features, and how it is measured; `facts` go into finished.json: at least `license` (as the
+    Hugging Face Hub names licenses) and `attributions` [[corpus, sentence], ...].
     """
 
     recipe: Recipe

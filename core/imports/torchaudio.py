@@ -240,6 +240,6 @@ by magnitude, without any training after it.
 
 {LICENSE}
 
-Every folder of LibriSpeech's training speech was heard, also what the corpus `librispeech` holds
-out of it as `search`: choose sizes by `dev-clean`.
+It was trained on every folder of LibriSpeech's training speech, also what the corpus `librispeech`
+holds out of it as `search`: choose sizes by `dev-clean`.
 """

@@ -50,12 +50,12 @@ def build(resolved: ResolvedRecipe, vocabulary: int, updates: int) -> tuple[Mode
 
 def _spec(model: Model, recipe: Recipe) -> ModelSpec:
     """The model's, with the look-ahead of the recipe's features in place of fbank's."""
-    usual, heard = (
+    usual, of_recipe = (
         frontends.load(kind).lookahead_ms
         for kind in (frontends.USUAL, frontends.kind_of(recipe.features))
     )
     spec = model.spec()
-    return replace(spec, lookahead_ms=spec.lookahead_ms - usual + heard)
+    return replace(spec, lookahead_ms=spec.lookahead_ms - usual + of_recipe)
 
 
 def check_version(run_id: str, field: str) -> None:

@@ -49,7 +49,7 @@ class Options:
     kind: str = option(
         "fbank",
         "what computes them: fbank, or another file of core/speech/frontends; a run that begins"
-        " from another one hears what that one heard",
+        " from another one has the features of that one",
     )
     speed_change: float = option(
         0.1,

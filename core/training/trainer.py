@@ -63,7 +63,7 @@ class Trainer(Learner):
     ):
         super().__init__(model, method, options, seed, group)
         self.pace = pace or Pace(options.updates)
-        self.reported = 0.0  # when progress was last told
+        self.reported = 0.0  # when progress was last reported
         self.batches, self.folder, self.listen = batches, folder, listen
         self.keeps = group is None or group.keeps
         self.position = 0  # batches of this epoch that are done
@@ -174,8 +174,8 @@ class Trainer(Learner):
             rate = "PER" if phonemes else "WER"
             said += f"; {rate}, {name}: " + ", ".join(f"{c} {v:.1%}" for c, v in rates.items())
         hours = self.seconds_heard / 3600
-        heard = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
-        words = f"loss per frame: {said}; {heard} of training audio"
+        audio = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+        words = f"loss per frame: {said}; {audio} of training audio"
         if self.keeps:
             with open(self.folder / paths.LOG, "a") as log:
                 log.write(f"update {self.step}/{self.options.updates}, {words}\n")

@@ -13,6 +13,17 @@ from dashboard.charts.layers import branch_name
 UNCHOSEN = (Origin.UNIFORM, Origin.RANDOM, Origin.MAGNITUDE)
 
 
+HEATMAP = {
+    "type": "heatmap",
+    "xgap": 2,
+    "ygap": 2,
+    "colorscale": "Cividis",
+    "zmin": 0,
+    "zmax": 100,
+    "colorbar": {"title": {"text": "kept %"}, "thickness": 12},
+}
+
+
 def kept_table(spec: ModelSpec, subnets: list[Subnet]) -> pd.DataFrame:
     """Share of the weights kept, 0..1: a row per kind of part, a column per size with zeros, dense
     to sparse.
@@ -38,17 +49,11 @@ def kept_figure(table: pd.DataFrame) -> go.Figure:
     return go.Figure(
         data=[
             {
-                "type": "heatmap",
+                **HEATMAP,
                 "z": 100 * table.to_numpy(),
                 "x": list(table.columns),
                 "y": list(table.index),
-                "xgap": 2,
-                "ygap": 2,
-                "colorscale": "Cividis",
-                "zmin": 0,
-                "zmax": 100,
                 "texttemplate": "%{z:.0f}",
-                "colorbar": {"title": {"text": "kept %"}, "thickness": 12},
                 "hovertemplate": "%{x}, %{y}: %{z:.1f} % kept<extra></extra>",
             }
         ],
@@ -107,19 +112,13 @@ def parts_figure(table: pd.DataFrame) -> go.Figure:
     return go.Figure(
         data=[
             {
-                "type": "heatmap",
+                **HEATMAP,
                 "z": z,
                 "x": [[size for size, _ in names], [kind for _, kind in names]],
                 "y": [str(layer) for layer in table.index],
-                "xgap": 2,
-                "ygap": 2,
-                "colorscale": "Cividis",
-                "zmin": 0,
-                "zmax": 100,
                 "text": [["×" if v == 0 else "" for v in row] for row in z],
                 "texttemplate": "%{text}",
                 "textfont": {"color": "#FFFFFF"},
-                "colorbar": {"title": {"text": "kept %"}, "thickness": 12},
                 "hovertemplate": "%{x}, block %{y}: %{z:.0f} % kept<extra></extra>",
             }
         ],

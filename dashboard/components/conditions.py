@@ -1,4 +1,4 @@
-"""Menus for runs, test sets and streaming conditions."""
+"""Menus for runs, test sets, streaming conditions and what size means."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import data, measurements
+from dashboard.charts import explore
 from dashboard.components import choice
 from dashboard.markdown import escape
 from dashboard.model import test_sets
@@ -81,6 +82,24 @@ def pick_conditions(chosen: choice.Chosen, points: pd.DataFrame) -> pd.DataFrame
             index=_headline(choices),
         )
     return measurements.same_condition(points, split, condition)
+
+
+def pick_axis(points: pd.DataFrame, key: str) -> tuple[explore.Axis, pd.DataFrame]:
+    """A menu of what size means, and the points over it; says so where there are none."""
+    axis = explore.AXES[
+        st.segmented_control(
+            "Size means",
+            list(explore.AXES),
+            default="MB on disk",
+            required=True,
+            key=key,
+            width="stretch",
+        )
+    ]
+    drawn = explore.front(points, axis)
+    if drawn.empty:
+        st.info(f"No size has been measured for “{axis.short}” on this test set.")
+    return axis, drawn
 
 
 def _headline(choices: list[tuple]) -> int:

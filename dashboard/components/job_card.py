@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from core.jobs import visitors
@@ -40,23 +42,11 @@ def show(job: Job, now: float) -> None:
 
 def _buttons(job: Job) -> None:
     if job.state in ("queued", "running"):
-        st.button(
-            "Cancel",
-            key=f"cancel.{job.id}",
-            on_click=act,
-            args=(visitors.cancel, job.id),
-            disabled=job.cancel or not changeable(job),
-            help="A running training writes a checkpoint first, so that it can go on later.",
-        )
+        tip = "A running training writes a checkpoint first, so that it can continue later."
+        _button("Cancel", visitors.cancel, job, tip, disabled=job.cancel)
     elif job.state in ("failed", "cancelled"):
-        st.button(
-            "Resume",
-            key=f"resume.{job.id}",
-            on_click=act,
-            args=(visitors.resume, job.id),
-            disabled=not changeable(job),
-            help="Puts it back into the queue; a training goes on from its last checkpoint.",
-        )
+        tip = "Puts it back into the queue; a training continues from its last checkpoint."
+        _button("Resume", visitors.resume, job, tip)
         if job.state == "failed" and job.kind == "train" and "recipe" in job.payload:
             fix = st.button(
                 "Fix and retry",
@@ -67,3 +57,16 @@ def _buttons(job: Job) -> None:
             if fix:
                 st.session_state[RETRY] = job.id
                 links.open_page("train")
+
+
+def _button(
+    label: str, change: Callable[..., None], job: Job, tip: str, disabled: bool = False
+) -> None:
+    st.button(
+        label,
+        key=f"{label.lower()}.{job.id}",
+        on_click=act,
+        args=(change, job.id),
+        disabled=disabled or not changeable(job),
+        help=tip,
+    )

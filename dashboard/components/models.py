@@ -13,7 +13,7 @@ from core.records import Subnet
 from core.storage import metrics
 from dashboard import data, measurements
 from dashboard.charts import explore as charts, kept as kept_charts
-from dashboard.components import tables
+from dashboard.components import conditions, tables
 from dashboard.markdown import escape
 from dashboard.model import test_sets
 from dashboard.model.series import series
@@ -128,19 +128,8 @@ def _offer_more(points: pd.DataFrame, modes: list[tuple], now: tuple, key: str) 
 def fronts(points: pd.DataFrame) -> None:
     """Every measured size of every model."""
     st.subheader("WER and size")
-    axis = charts.AXES[
-        st.segmented_control(
-            "Size means",
-            list(charts.AXES),
-            default="MB on disk",
-            required=True,
-            key="compared_axis",
-            width="stretch",
-        )
-    ]
-    drawn = charts.front(points, axis)
+    axis, drawn = conditions.pick_axis(points, "compared_axis")
     if drawn.empty:
-        st.info(f"No size has been measured for “{axis.short}” on this test set.")
         return
     if axis.timed and drawn[["hardware", "threads", "runtime"]].drop_duplicates().shape[0] > 1:
         st.warning(

@@ -72,6 +72,10 @@ def _begin(run: str, title: str, files: list[uploads.Upload], sizes: list[str]) 
     if not sizes:
         raise ValueError("no size was chosen: choose at least one to measure")
     total = sum(len(content) for _, content in files)
+    if total > uploads.MOST_MB * 1e6:
+        raise ValueError(
+            f"these files have {total / 1e6:.0f} MB; at most {uploads.MOST_MB} MB are taken at once"
+        )
     digest = hashlib.sha256(b"".join(content for _, content in files)).hexdigest()
     visit.ledger().take(visit.visitor(), digest, total)
     name = uploads.store(title, files, visit.visitor().name)

@@ -8,20 +8,25 @@ import io
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO
+
+from core.common import writing
 
 MOST_MB = 100
 MOST_UNPACKED_MB = 1000
 MOST_FILES = 5000
+BLOCK = 1 << 20  # bytes that are unpacked at a time
 SKIPPED = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 Upload = tuple[str, bytes]  # file name, content
 
 
 def store(title: str, files: Sequence[Upload], owner: str = "") -> str:
-    """Keep the files as a test set -> its name. ValueError, in words for people,
-    for what cannot be used; nothing is kept then.
+    """Keep the files as a test set -> its name. ValueError, in words for people, for what cannot be
+    used; nothing is kept then.
     """
     from core.data import test_sets
 
@@ -31,14 +36,18 @@ def store(title: str, files: Sequence[Upload], owner: str = "") -> str:
             f"there are recordings called {name} already: choose another name, or delete those"
         )
     folder = test_sets.copies(name)
-    aside = folder.with_name(f"{name}.tmp-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = writing.beside(folder)
     try:
         _write(aside, files)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)
         test_sets.add(name, folder, owner)
         return name
+    # damage, a password, a way of packing that is not known
+    except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
+        raise ValueError(
+            f"a zip cannot be unpacked ({error}): save it as a plain zip without a password"
+        ) from None
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -47,44 +56,38 @@ def store(title: str, files: Sequence[Upload], owner: str = "") -> str:
 
 
 def _write(folder: Path, files: Sequence[Upload]) -> None:
-    left, count = MOST_UNPACKED_MB * 1e6, 0
+    """All files and members of zips below the folder; never more than the limits, whatever a zip
+    says of its sizes.
+    """
+    left = int(MOST_UNPACKED_MB * 1e6)
     folder.mkdir(parents=True)
-    for name, content in _unpacked(files):
-        left, count = left - len(content), count + 1
-        if left < 0 or count > MOST_FILES:
-            raise ValueError(
-                f"these recordings unfold to more than {MOST_UNPACKED_MB} MB or {MOST_FILES} files:"
-                " take fewer"
-            )
+    for count, (name, source) in enumerate(_opened(files), 1):
         file = folder / _inside(name)
         if file.exists():
             raise ValueError(f"two files are called {name}: rename one")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        with file.open("wb") as target:
+            while block := source.read(BLOCK):
+                left -= len(block)
+                if left < 0 or count > MOST_FILES:
+                    raise ValueError(
+                        f"these recordings unfold to more than {MOST_UNPACKED_MB} MB or"
+                        f" {MOST_FILES} files: take fewer"
+                    )
+                target.write(block)
 
 
-def _unpacked(files: Sequence[Upload]) -> Iterator[Upload]:
+def _opened(files: Sequence[Upload]) -> Iterator[tuple[str, IO[bytes]]]:
     for name, content in files:
         if not zipfile.is_zipfile(io.BytesIO(content)) or not name.lower().endswith(".zip"):
-            yield name, content
+            yield name, io.BytesIO(content)
             continue
-        try:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                yield from _members(archive)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-            raise ValueError(
-                f"{name} cannot be unpacked ({error}): save it as a plain zip without a password"
-            ) from None
-
-
-def _members(archive: zipfile.ZipFile) -> Iterator[Upload]:
-    """Read no further than the limit, whatever a member says of its size."""
-    most = int(MOST_UNPACKED_MB * 1e6)
-    for member in archive.infolist():
-        if member.is_dir() or any(part in SKIPPED for part in PurePosixPath(member.filename).parts):
-            continue
-        with archive.open(member) as opened:
-            yield member.filename, opened.read(most + 1)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for member in archive.infolist():
+                parts = PurePosixPath(member.filename).parts
+                if not member.is_dir() and not any(part in SKIPPED for part in parts):
+                    with archive.open(member) as source:
+                        yield member.filename, source
 
 
 def _inside(name: str) -> Path:

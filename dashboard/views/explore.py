@@ -105,19 +105,8 @@ def clicked(key: str) -> None:
 
 def chart(points: pd.DataFrame, point: dict) -> None:
     """The front with the chosen point."""
-    axis = charts.AXES[
-        st.segmented_control(
-            "Size means",
-            list(charts.AXES),
-            default="MB on disk",
-            required=True,
-            key="axis",
-            width="stretch",
-        )
-    ]
-    drawn = charts.front(points, axis)
+    axis, drawn = conditions.pick_axis(points, "axis")
     if drawn.empty:
-        st.info(f"No size has been measured for “{axis.short}” on this test set.")
         return
     if axis.timed:
         drawn = same_machine(drawn, axis)

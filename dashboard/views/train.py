@@ -30,7 +30,7 @@ def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
     except (ValueError, OSError) as problem:
         st.error(f"Not started: {escape(problem)}")
         return
-    said = f"Job {number} is in the queue. It goes on when you close this page."
+    said = f"Job {number} is in the queue. It continues when you close this page."
     try:
         visitors.wake_worker(visit.visitor())
         st.session_state[board.WOKEN] = time.time()

@@ -93,6 +93,7 @@ OURS = {
     "GREEDILY",
     "HOW_TO_READ",  # of the Evidence page
     "HOW_TO_GIVE",  # of one's own recordings
+    "tip",
     "SMALLER",
     "list(PARTS)",
     "verdicts",
@@ -144,6 +145,7 @@ def obeyed(source: str) -> list[str]:
         if call.func.attr in MARKDOWN and ast.unparse(call.func.value) not in (
             "soundfile",
             "export",
+            "target",  # a file
         ):
             texts = call.args[1:2] if call.func.attr == "progress" else call.args[:1]
             texts += [k.value for k in call.keywords if k.arg in ("help", "text", "label", "body")]

@@ -26,6 +26,12 @@ def zipped(**members: bytes) -> bytes:
     return file.getvalue()
 
 
+def damaged() -> bytes:
+    data = bytearray(zipped(**{"a.wav": SOUND}))
+    data[len(data) // 2] ^= 0xFF
+    return bytes(data)
+
+
 def kept() -> list[str]:
     folder = paths.test_sets()
     return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
@@ -52,6 +58,7 @@ def test_files_and_zips_become_a_set(own_artifacts):
         ([("x.zip", zipped(**{"/a.wav": SOUND, "/a.txt": b"one"}))], "leads out"),
         ([("x.zip", zipped(**{"a.wav": SOUND})), ("a.wav", SOUND)], "two files are called a.wav"),
         ([("x.zip", zipped(a=b"1")[:-30] + bytes(30))], "nothing in"),
+        ([("x.zip", damaged())], "cannot be unpacked"),
         ([("x.zip", zipped(**{"big.wav": bytes(3_000_000)}))], "unfold to more than 2 MB"),
     ],
 )

@@ -41,7 +41,7 @@ def quick_look():
 
 
 def test_presets_choose_their_recipe_and_say_how_long_it_takes(page):
-    speeds.note(estimates.training_work(quick_look(), "cpu"), 1.0, 0.1)
+    speeds.note(estimates.training_work(quick_look(), "cpu"), 1.0, 0.05)
     page.run()
     assert not page.exception
     assert (page.pills(key="preset").value, page.selectbox(key="start").value) == (
@@ -68,7 +68,7 @@ def test_start_takes_the_first_preset_and_the_page_turns_into_its_card(page):
 
 def test_a_running_job_shows_its_stage_with_count_and_what_is_left_from_the_first_second(page):
     recipe = quick_look()
-    speeds.note(estimates.training_work(recipe, "cpu"), 1.0, 0.1)
+    speeds.note(estimates.training_work(recipe, "cpu"), 1.0, 0.05)
     speeds.note(estimates.measuring_work(recipe), 1.0, 80.0)
     number = claimed("train", {"recipe": as_dict(recipe)})
     page.run()
@@ -88,7 +88,7 @@ def test_a_running_job_shows_its_stage_with_count_and_what_is_left_from_the_firs
 
 def test_what_is_left_adds_the_stages_to_come():
     recipe = quick_look()
-    speeds.note(estimates.training_work(recipe, "cpu"), 1.0, 0.1)
+    speeds.note(estimates.training_work(recipe, "cpu"), 1.0, 0.05)
     speeds.note(estimates.measuring_work(recipe), 1.0, 600.0)
     number = claimed("train", {"recipe": as_dict(recipe)})
     leases.beat(number, "worker", 1.0, stages.counted(stages.TRAINING, 99, 100, "updates"), 0.0)

@@ -82,14 +82,14 @@ def test_words_lie_where_their_tokens_do(graph):
 def test_of_a_sure_silence_one_frame_is_searched_and_times_stay(graph):
     quiet = [0] * 7
     log_probs = frames([*quiet, 1, 1, 0, 2, 2, 3, *quiet, *quiet, 1, 2, *quiet, 2, 3, *quiet])
-    told = []
+    found = []
     for weights in (EXACT, dataclasses.replace(EXACT, sure_blank=0.9)):
         search = GraphSearch(graph, weights)
         for part in np.array_split(log_probs, 9):
             search.accept(part)
         search.finish()
-        told.append(([(w.text, w.begin, w.end) for w in search.words], len(search._places)))
-    (all_words, all_frames), (words, searched) = told
+        found.append(([(w.text, w.begin, w.end) for w in search.words], len(search._places)))
+    (all_words, all_frames), (words, searched) = found
     assert words == all_words and len(words) > 2
     assert all_frames == len(log_probs) and searched == 5 + 9
 

@@ -151,7 +151,7 @@ def test_a_run_is_continued_with_its_own_features_or_not_at_all(own_artifacts):
     run = standin.make_run(paths.runs())
     assert of_kind("fbank", init_from=run.name, tokens={}).vocabulary() == standin.SYMBOLS
     with pytest.raises(
-        ValueError, match="standin hears features.kind = 'fbank', got 'torchaudio_mel'"
+        ValueError, match="standin has features.kind = 'fbank', got 'torchaudio_mel'"
     ):
         of_kind("torchaudio_mel", init_from=run.name, tokens={}).vocabulary()
 
