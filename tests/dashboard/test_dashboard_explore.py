@@ -369,8 +369,13 @@ def test_explore_begins_with_the_times_of_a_released_profile_of_the_sparse_engin
     assert fed(at)["msNote"] == "Board 4: sparse fp32, 1 thread"
     at.selectbox(key="times_of").set_value(times.REPORTS).run()
     assert fed(at)["msNote"] != "Board 4: sparse fp32, 1 thread"
-    device(run)  # a visitor's own profile is offered, and does not come first
-    assert opened().selectbox(key="times_of").value == "Times of Board 4: sparse fp32, 1 thread"
+    # of other files: offered, and not shown first
+    shapes = [s | {"packed_sha256": "0" * 64} for s in profiles.made(run)["shapes"]]
+    profiles.write(tmp_path / "shipped" / "laptop.json", profiles.made(run, shapes=shapes))
+    assert opened().selectbox(key="times_of").value == times.REPORTS
+    (tmp_path / "shipped" / "laptop.json").unlink()
+    device(run)  # a visitor's own
+    assert opened().selectbox(key="times_of").value == times.REPORTS
 
 
 @pytest.mark.slow

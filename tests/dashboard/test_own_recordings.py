@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import paths
 from core.data import test_sets
-from core.jobs import queue
+from core.jobs import queue, visitors
 from dashboard.model import uploads
 from tests import sounds, standin
 from tests.conftest import ROOT
@@ -74,15 +74,25 @@ def test_the_page_measures_uploaded_recordings(own_artifacts, monkeypatch, tmp_p
     standin.make_run(tmp_path / "runs", "aa-supernet", title="Supernet A")
     standin.only_runs(tmp_path / "runs", monkeypatch, tmp_path / "released")
     monkeypatch.setattr(queue, "start_worker", lambda: None)
+    counted = []
+    monkeypatch.setattr(visitors.Ledger, "take", lambda *given: counted.append(given[-1]))
     at = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=300).run()
     at.session_state["own_recordings"] = True
     at.run()
     measure = next(b for b in at.button if b.label == "Measure")
     measure.click().run()
     assert "No files were chosen" in at.error[0].value and queue.list_jobs() == []
-    at.file_uploader(key="own_files").set_value(
-        [("a.wav", SOUND, "audio/wav"), ("a.txt", b"turn it on", "text/plain")]
-    )
+    sent = [("a.wav", SOUND, "audio/wav"), ("a.txt", b"turn it on", "text/plain")]
+    large = [(f"{n}.wav", bytes(600_000), "audio/wav") for n in range(2)]
+    monkeypatch.setattr(uploads, "MOST_MB", 1)
+    at.run()
+    at.file_uploader(key="own_files").set_value(large)
+    next(b for b in at.button if b.label == "Measure").click().run()
+    assert "have 1 MB; at most 1 MB are taken at once" in at.error[0].value
+    assert counted == []
+    monkeypatch.setattr(uploads, "MOST_MB", 100)
+    at.run()
+    at.file_uploader(key="own_files").set_value(sent)
     at.text_input(key="own_name").set_value("Kitchen")
     next(b for b in at.button if b.label == "Measure").click().run()
     assert not at.exception and not at.error
@@ -90,5 +100,6 @@ def test_the_page_measures_uploaded_recordings(own_artifacts, monkeypatch, tmp_p
     assert job.payload["splits"] == ["yours/kitchen"]
     assert "dense" in job.payload["subnets"] and len(job.payload["subnets"]) == 4
     assert "1 recordings with 1 s of speech" in " ".join(m.value for m in at.caption)
+    assert counted == [len(SOUND) + len(b"turn it on")]
     at.button(key="own_delete:kitchen").click().run()
     assert test_sets.names() == [] and kept() == []
