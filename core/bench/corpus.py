@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.common import machine
 from core.corpora import voice_commands
 from core.records import Utterance, option
 from core.speech import audio, features, grammar
@@ -36,7 +37,7 @@ def run(options: Options | dict[str, Any]) -> dict[str, Any]:
     in s.
     """
     options = Options(**options) if isinstance(options, dict) else options
-    processes = options.processes or len(os.sched_getaffinity(0))
+    processes = options.processes or machine.cores()
     figures = _speed(options, processes) | _difficulty()
     width = max(map(len, figures))
     print(
@@ -83,7 +84,7 @@ def _speed(options: Options, processes: int) -> dict[str, Any]:
         "cpu_s": round(busy, 2),
         "times_real_time_per_core": round(seconds / busy, 1),
         "processes": processes,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": machine.cores(),
         "flac_kB_per_s": round(stored / seconds / 1000, 1),
         "voices": voices,
     }

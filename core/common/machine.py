@@ -21,8 +21,12 @@ def processor() -> str:
     name = cpu.get("model name", "")
     if name and {"cpu family", "model"} <= cpu.keys():
         name += f" (family {cpu['cpu family']}, model {cpu['model']})"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name or platform.processor() or platform.machine()}, {cores} cores"
+    return f"{name or platform.processor() or platform.machine()}, {cores()} cores"
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cards() -> list[int]:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from core.common import reading, stages, writing
+from core.common import machine, reading, stages, writing
 from core.common.writing import os_errors
 from core.records import CountCallback
 from core.speech import shards
@@ -76,7 +76,7 @@ class Shards:
     def make_missing(self, split: str, numbers: list[int], progress: CountCallback) -> list[int]:
         """These shards, after making those that are missing."""
         missing = [n for n in numbers if not self.whole(split, n)]
-        most = self.processes or len(os.sched_getaffinity(0))
+        most = self.processes or machine.cores()
         files = f"{stages.SPEECH}: {{}} of {{}} files, making {split} of {self.name}"
         running: list[tuple[Any, Any]] = []  # (process, its end of the pipe)
         done = len(numbers) - len(missing)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from core import paths
-from core.common import stages
+from core.common import machine, stages
 from core.data.prepared import MARKER, TRAIN, Prepared, Row, Statistics, features_file
 from core.records import CountCallback, Utterance
 from core.speech import audio, features
@@ -81,7 +81,7 @@ def _extract_many(tasks: Sequence[Task]) -> list[Extracted | str]:
 
 def extract(tasks: Iterable[Task], processes: int | None = None) -> Iterator[Extracted | str]:
     """The result of every task, in order; at most `processes` (None: all cores) work at it."""
-    processes = processes or len(os.sched_getaffinity(0))
+    processes = processes or machine.cores()
     tasks = iter(tasks)
     first = list(itertools.islice(tasks, INLINE))
     if len(first) < INLINE or processes == 1:
@@ -285,7 +285,7 @@ class Extraction:
                 done = stages.counted(stages.FEATURES, seconds / 3600, hours, "h", rate)
                 self.progress(number, len(work), done)
         if computed > NOTED_S:
-            used = self.processes or len(os.sched_getaffinity(0))
+            used = self.processes or machine.cores()
             speeds.note(stages.FEATURES, computed, (now - started) * used)
 
     def speeds_of(self, split: str) -> tuple[float, ...]:

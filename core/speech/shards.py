@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from core.common import machine
 from core.common.writing import beside, os_errors
 from core.records import CountCallback
 
@@ -119,7 +119,7 @@ def _run(
 ) -> list[dict]:
     """Rows of all tasks, each task's audio written to `aside`."""
     tell = progress or (lambda done, total, text: None)
-    count = min(processes or len(os.sched_getaffinity(0)), len(tasks))
+    count = min(processes or machine.cores(), len(tasks))
     rows: list[dict] = []
     if count <= 1:
         for done, (name, task) in enumerate(tasks.items(), 1):

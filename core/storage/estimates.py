@@ -5,7 +5,6 @@ Costs come from earlier jobs, and before the first one from a trial (core/pipeli
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +89,7 @@ def of(recipe: Recipe, device: str = "") -> Estimate | None:
         works = {SPEECH: f"{SPEECH} {recipe.corpus.name}", FEATURES: FEATURES}
         for stage, amount in parts.items():
             if speech.get(amount) and (each := speeds.costs(works[stage])):
-                stages[stage] = spread(each, speech[amount] / cores())
+                stages[stage] = spread(each, speech[amount] / machine.cores())
     if each := speeds.costs(measuring_work(recipe)):
         stages[MEASURING] = spread(each, 1.0)
     return Estimate({name: stages[name] for name in OF_KIND["train"] if name in stages})
@@ -102,11 +101,6 @@ def spread(costs: Iterable[float], amount: float) -> tuple[float, float]:
     if len(known) == 1:
         return FASTER * known[0] * amount, SLOWER * known[0] * amount
     return SURER[0] * known[0] * amount, SURER[1] * known[-1] * amount
-
-
-def cores() -> int:
-    """Processes that make speech and features at once."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ready(speech: dict[str, Any]) -> bool:

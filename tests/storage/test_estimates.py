@@ -64,7 +64,7 @@ def test_all_stages_count_until_the_speech_is_there():
     speeds.note_amounts(key, {"made_seconds": 400.0, "feature_seconds": 1000.0})
     found = estimates.of(RECIPE, "cpu")
     assert list(found.stages) == ["speech", "features", "training", "measuring"]
-    assert found.stages["speech"][0] == pytest.approx(0.75 * 0.5 * 400 / estimates.cores())
+    assert found.stages["speech"][0] == pytest.approx(0.75 * 0.5 * 400 / machine.cores())
     assert found.after("training") == pytest.approx((45.0, 90.0))
     assert found.after("starting") == pytest.approx((found.low, found.high))
     speeds.note_amounts(key, {"folder": "abc"})
