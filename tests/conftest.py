@@ -27,6 +27,17 @@ def own_artifacts(tmp_path, monkeypatch):
     return tmp_path / "artifacts"
 
 
+@pytest.fixture
+def open_speech(own_artifacts):
+    """The decoding graph of open speech, a minute of computing, is kept where the app keeps it: its
+    folder is named by a hash of all that decides it.
+    """
+    kept = ROOT / "artifacts" / "graphs"
+    kept.mkdir(exist_ok=True)
+    own_artifacts.mkdir(exist_ok=True)
+    (own_artifacts / "graphs").symlink_to(kept)
+
+
 @pytest.fixture(autouse=True)
 def own_main(monkeypatch):
     """Streamlit's AppTest leaves the page as `__main__`, which spawned processes would then run

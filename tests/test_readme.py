@@ -177,7 +177,7 @@ def test_there_are_eight_commands():
 
 
 @pytest.mark.slow
-def test_the_python_block_runs(monkeypatch, capsys):
+def test_the_python_block_runs(open_speech, monkeypatch, capsys):
     """A whole utterance and a stream give the same text, and partial results grow before the
     end.
     """

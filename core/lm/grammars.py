@@ -251,7 +251,7 @@ class _Builder:
             first, last = self.fst.add_state(), self.fst.add_state()
             self.arc(before, 0, cost, first)
             self.add(node.parts[0], first, last)
-            self.arc(last, self.symbols.mark(), AGAIN, first)
+            self.fst.add_arc(last, kaldifst.StdArc(self.symbols.mark(), 0, AGAIN, first))
             self.arc(last, 0, AGAIN, after)
         else:
             self._sequence(node.parts, before, after, cost)

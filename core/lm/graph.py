@@ -18,7 +18,7 @@ from pathlib import Path
 import kaldifst
 import kaldilm
 
-VERSION = 2  # raise when the same parts would make another graph
+VERSION = 3  # raise when the same parts would make another graph
 EPSILON = "<eps>"
 BACK_OFF = "#0"  # on the back-off arcs of G, so that LG can be determinized
 VARIANT_COST = 0.7  # ln, of every pronunciation of a word but its likeliest (ours, not tuned)
@@ -125,7 +125,7 @@ def compose(
     """
     kaldifst.arcsort(g, "ilabel")
     first_mark = tokens + 1  # inputs: 1..V tokens, then marks
-    lexicon = _lexicon(pronunciations, symbols, first_mark)
+    lexicon, last_mark = _lexicon(pronunciations, symbols, first_mark)
     kaldifst.arcsort(lexicon, "olabel")
     lg = kaldifst.compose(lexicon, g)
     if lg.num_states == 0:
@@ -134,9 +134,8 @@ def compose(
         )
     kaldifst.determinize_star(lg)
     kaldifst.minimize_encoded(lg)
-    lg = _without_marks(lg, first_mark, len(symbols.words))
     kaldifst.arcsort(lg, "ilabel")
-    h = _ctc_topology(tokens)
+    h = _ctc_topology(tokens, last_mark)
     kaldifst.arcsort(h, "olabel")
     hlg = kaldifst.compose(h, lg)
     kaldifst.arcsort(hlg, "ilabel")
@@ -146,9 +145,9 @@ def compose(
 
 def _lexicon(
     pronunciations: Pronunciations, symbols: Symbols, first_mark: int
-) -> kaldifst.StdVectorFst:
-    """L: any sequence of words as tokens; homophones and beginnings of other words end in marks
-    that tell them apart.
+) -> tuple[kaldifst.StdVectorFst, int]:
+    """(L, its last mark): any sequence of words as tokens; homophones and beginnings of other words
+    end in marks that tell them apart. The marks of G say nothing.
     """
     entries = [
         (word, tuple(token + 1 for token in said), VARIANT_COST * (number > 0))
@@ -182,37 +181,12 @@ def _lexicon(
     free = first_mark + max(marks.values(), default=0) + 1
     for number, label in enumerate(symbols.marks):
         fst.add_arc(loop, kaldifst.StdArc(free + number, label, 0.0, loop))
-    return fst
+    return fst, free + len(symbols.marks) - 1
 
 
-def _without_marks(
-    fst: kaldifst.StdVectorFst, first_mark: int, words: int
-) -> kaldifst.StdVectorFst:
-    """The same with all marks as epsilons; `words`: the labels below it are of words."""
-    plain = kaldifst.StdVectorFst()
-    for _ in range(fst.num_states):
-        plain.add_state()
-    plain.start = fst.start
-    for state in range(fst.num_states):
-        final = fst.final(state).value
-        if final != float("inf"):
-            plain.set_final(state, final)
-        for arc in kaldifst.ArcIterator(fst, state):
-            plain.add_arc(
-                state,
-                kaldifst.StdArc(
-                    arc.ilabel if arc.ilabel < first_mark else 0,
-                    arc.olabel if arc.olabel < words else 0,
-                    arc.weight.value,
-                    arc.nextstate,
-                ),
-            )
-    return plain
-
-
-def _ctc_topology(tokens: int) -> kaldifst.StdVectorFst:
+def _ctc_topology(tokens: int, last_mark: int) -> kaldifst.StdVectorFst:
     """H: from frames' tokens to tokens without repeats and blanks; state = token of the frame
-    before.
+    before. Marks (above the tokens) need no frame.
     """
     fst = kaldifst.StdVectorFst()
     for state in range(tokens):
@@ -224,6 +198,8 @@ def _ctc_topology(tokens: int) -> kaldifst.StdVectorFst:
             fst.add_arc(
                 before, kaldifst.StdArc(now + 1, 0 if now in (before, 0) else now + 1, 0.0, now)
             )
+        for mark in range(tokens + 1, last_mark + 1):
+            fst.add_arc(before, kaldifst.StdArc(0, mark, 0.0, before))
     return fst
 
 

@@ -60,7 +60,7 @@ def heard(recognizer: sherpa_onnx.OnlineRecognizer, wave: np.ndarray, packet: in
 
 
 @pytest.mark.parametrize(("run", "size"), [(OMNI, "u70"), (DEPTH, "d16")])
-def test_it_gives_our_text_of_a_shipped_run(run, size, tmp_path):
+def test_it_gives_our_text_of_a_shipped_run(run, size, tmp_path, open_speech):
     folder = exported(run, size, tmp_path)
     graph = folder / "HLG.fst"
     ours, recognizer = runtime.load(run, size), stock(folder)
@@ -75,7 +75,7 @@ def test_it_gives_our_text_of_a_shipped_run(run, size, tmp_path):
         assert text == streamed(ours, wave)[1] != "" and partial > 3
 
 
-def test_the_bundle_is_complete(tmp_path):
+def test_the_bundle_is_complete(tmp_path, open_speech):
     folder = exported(OMNI, "u70", tmp_path, int8=True)
     assert folder.name == "sherpa-u70-int8"
     wavs = ["1_dinner_in_half_an_hour.wav", "2_a_walk_in_the_rain.wav", "transcripts.txt"]
