@@ -5,6 +5,7 @@ For curves, search and tuning only.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,8 +18,11 @@ from torch import Tensor
 from core import cost
 from core.data.batches import Batch, Batches
 from core.data.prepared import Prepared, Row
-from core.decoding import decoders as decoding
+from core.decoding import ctc, decoders as decoding
 from core.evaluation import scoring
+from core.lm import languages
+from core.lm.graph import Graph
+from core.lm.languages import Language
 from core.models import base as models
 from core.models.base import Model, Output, with_weights
 from core.sparsity import blocks
@@ -107,33 +111,37 @@ class HeldOut:
         return {corpus: scoring.word_edits(*both) for corpus, both in sorted(pairs.items())}
 
     def by_speaker(
-        self, model: Model, weights: dict[str, Tensor], **given: Any
+        self,
+        model: Model,
+        weights: dict[str, Tensor],
+        graph: Graph | None = None,
+        **given: Any,
     ) -> dict[tuple[str, str], list[float]]:
         """{(corpus, speaker): [loss, encoder frames, word errors, words]}, each summed over the
-        speaker's utterances.
+        speaker's utterances, greedy; of a net of phonemes the errors are phonemes'. A decoding
+        graph adds [word errors, words] over it.
         """
 
         def both(model: Model, output: Output, batch: Batch) -> tuple[Tensor, list[list[int]]]:
             return model.loss(output, batch, "none"), decoding.whole(model, output)
 
-        sums: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(4))
+        sums: dict[tuple[str, str], np.ndarray] = defaultdict(
+            lambda: np.zeros(4 if graph is None else 6)
+        )
         for batch, output, (losses, ids) in self._each(model, weights, given, both):
+            texts = [self.rows[id].text for id in batch.ids]
             said = [self.prepared.tokenizer.decode(tokens) for tokens in ids]
-            edits = scoring.word_edits(
-                [self.prepared.tokenizer.reference(self.rows[id].text) for id in batch.ids], said
-            )
+            edits = [
+                scoring.word_edits([self.prepared.tokenizer.reference(t) for t in texts], said)
+            ]
+            if graph is not None:
+                words = ctc.over_graph(output.log_probs, output.lengths, graph)
+                edits.append(scoring.word_edits(texts, words))
             for i, id in enumerate(batch.ids):
-                row, four = (
-                    self.rows[id],
-                    (
-                        float(losses[i]),
-                        float(output.lengths[i]),
-                        edits.errors[i],
-                        edits.words[i],
-                    ),
-                )
-                sums[row.corpus, row.speaker] += four
-        return {key: [round(float(v), 2) for v in four] for key, four in sorted(sums.items())}
+                row, counts = self.rows[id], [(e.errors[i], e.words[i]) for e in edits]
+                figures = (float(losses[i]), float(output.lengths[i]), *itertools.chain(*counts))
+                sums[row.corpus, row.speaker] += figures
+        return {key: [round(float(v), 2) for v in each] for key, each in sorted(sums.items())}
 
 
 class Fitness:
@@ -182,12 +190,18 @@ class Fitness:
             self.model, self._masked(keep), gates=self._gates(keep)
         )
 
+    def graph(self) -> Graph | None:
+        """The decoding graph of open speech, for nets that make words by one only."""
+        tokens = self.held_out.prepared.tokenizer
+        over = ctc.usual(self.model.decoding, tokens.unit) == ctc.GRAPH
+        return languages.load(Language(), tokens) if over else None
+
     def by_speaker(
-        self, keep: dict[str, float], head: int = 0
+        self, keep: dict[str, float], head: int = 0, graph: Graph | None = None
     ) -> dict[tuple[str, str], list[float]]:
-        """{(corpus, speaker): [loss, encoder frames, word errors, words]}."""
+        """As HeldOut.by_speaker."""
         return self.held_out.by_speaker(
-            self.model, self._masked(keep), gates=self._gates(keep), head=head
+            self.model, self._masked(keep), graph, gates=self._gates(keep), head=head
         )
 
     def wer(self, keep: dict[str, float]) -> float:

@@ -14,6 +14,7 @@ from core.common import writing
 from core.data.prepared import Prepared
 from core.evaluation import provenance
 from core.evaluation.fitness import Fitness, some_of_each
+from core.lm.languages import Language
 from core.pipelines import build as building, finish, search, train
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import ModelSpec, Origin, ProgressCallback, Recipe, Subnet, as_dict
@@ -224,15 +225,12 @@ def _branches(spec: ModelSpec, subnet: Subnet) -> dict[str, list[int]]:
 
 
 def _sums(errors: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list[float]]]:
-    """What a size did, by speaker over all splits and by corpus: [loss, encoder frames, word
-    errors, words].
-    """
+    """What a size did, by speaker over all splits and by corpus, as Fitness.by_speaker sums it."""
     sums: dict[str, dict[str, list[float]]] = {"speakers": {}, "corpora": {}}
-    for key, four in errors.items():
+    for key, figures in errors.items():
         for part, name in zip(("corpora", "speakers"), key):
-            sums[part][name] = [
-                round(a + b, 2) for a, b in zip(sums[part].get(name, [0.0] * 4), four)
-            ]
+            before = sums[part].get(name, [0.0] * len(figures))
+            sums[part][name] = [round(a + b, 2) for a, b in zip(before, figures)]
     return sums
 
 
@@ -252,6 +250,7 @@ def _record(
         seed=1,
         splits=recipe_set.measure.splits,
     )
+    graph = fitness.graph()
     sizes = {
         column: {
             "sparsity": subnet.sparsity,
@@ -260,7 +259,7 @@ def _record(
             "mmacs_per_second": cost.macs_per_second(spec, subnet.keep) / 1e6,
             "branches": _branches(spec, subnet),
             "left_out": sorted(cost.branches_off(spec, subnet.keep)),
-            **_sums(fitness.by_speaker(subnet.keep, subnet.head)),
+            **_sums(fitness.by_speaker(subnet.keep, subnet.head, graph)),
         }
         for column, subnet in _sizes(recipe_set, arm, folder).items()
     }
@@ -273,6 +272,7 @@ def _record(
         "measure": recipe_set.measured(arm),
         "split": ", ".join(recipe_set.measure.splits),
         "chunk_ms": chunk_ms,
+        "language_model": Language().name() if graph else "",
         "sizes": sizes,
         "speech": prepared.content,
         "curve": rows[:: -(-len(rows) // CURVE_ROWS)] if rows else [],

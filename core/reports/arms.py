@@ -9,7 +9,22 @@ import numpy as np
 from core.evaluation import scoring
 from core.registry.comparison import RecipeSet
 
-LOSS, FRAMES, ERRORS, WORDS = range(4)  # a speaker's sums
+# A speaker's sums. Of nets of phonemes the greedy errors are phonemes, and words are counted over
+# the decoding graph as well.
+LOSS, FRAMES, ERRORS, WORDS, GRAPH_ERRORS, GRAPH_WORDS = range(6)
+
+
+def rates(record: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """{name: (errors, what they are divided by)} that a record has, the primary one first."""
+    (sums, *_) = next(iter(record["sizes"].values()))["speakers"].values()
+    if len(sums) <= GRAPH_WORDS:
+        return {"WER": (ERRORS, WORDS)}
+    return {"WER": (GRAPH_ERRORS, GRAPH_WORDS), "PER": (ERRORS, WORDS)}
+
+
+def primary(record: dict[str, Any]) -> tuple[int, int]:
+    """Where a record's word errors and words stand, on which claims are decided."""
+    return rates(record)["WER"]
 
 
 def finished(recipe_set: RecipeSet) -> dict[str, list[dict[str, Any]]]:

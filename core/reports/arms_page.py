@@ -34,12 +34,7 @@ def text(recipe_set: RecipeSet) -> str:
         parts.append(f"Not finished: {', '.join(missing)}.")
     if whole:
         parts += [
-            "## WER",
-            (
-                "In %, and the difference in points to the first arm of the column. p"
-                " values are Holm-adjusted over the table."
-            ),
-            _table(whole, columns, arms.ERRORS, arms.WORDS, 100.0, 1),
+            *_rates(whole, columns),
             "## Loss per frame",
             "Finer than WER where most words are wrong.",
             _table(whole, columns, arms.LOSS, arms.FRAMES, 1.0, 3),
@@ -50,6 +45,19 @@ def text(recipe_set: RecipeSet) -> str:
         ]
     parts += ["## Every training", _trainings(whole)]
     return "\n\n".join(parts) + "\n"
+
+
+def _rates(whole: dict[str, list[dict[str, Any]]], columns: list[str]) -> list[str]:
+    """A table for each error rate that the records have."""
+    (some, *_), parts = next(iter(whole.values())), list[str]()
+    for name, (part, base) in arms.rates(some).items():
+        parts += [
+            f"## {name}",
+            "In %, and the difference in points to the first arm of the column. p values are"
+            " Holm-adjusted over the table.",
+            _table(whole, columns, part, base, 100.0, 1),
+        ]
+    return parts
 
 
 def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> str:
@@ -66,7 +74,10 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
     if some:
         run = some[0]
         size = next(iter(run["sizes"]))
-        people, words = len(run["sizes"][size]["speakers"]), arms.total(run, size, arms.WORDS)
+        people, words = (
+            len(run["sizes"][size]["speakers"]),
+            arms.total(run, size, arms.primary(run)[1]),
+        )
         opening += (
             f" The first arm: {run['updates']} updates, {run['audio_hours']:.2f} h of training"
             f" audio,"
@@ -76,8 +87,7 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
             f"started from `{run['recipe']['init_from'] or 'random weights'}`. Measured on {people}"
             " people and voices "
             f"held out of training ({words:.0f} words, the `{run['split']}` split),"
-            f" {run['chunk_ms']:g} ms chunks, greedy, no "
-            "language model. Intervals resample"
+            f" {run['chunk_ms']:g} ms chunks, {_decoding(run)}. Intervals resample"
             f" {'seeds and ' if len(recipe_set.seeds) > 1 else ''}speakers"
             f"{T_TEST if len(recipe_set.seeds) > 1 else '. One seed: no claim'}."
         )
@@ -90,6 +100,12 @@ def _opening(recipe_set: RecipeSet, whole: dict[str, list[dict[str, Any]]]) -> s
     if recipe_set.instead_of:
         opening += f" It decides the claims of `{recipe_set.instead_of}`, which is smaller."
     return opening + "\n\n```sh\n" + _command(recipe_set, some) + "\n```\n\n" + "\n".join(lines)
+
+
+def _decoding(record: dict[str, Any]) -> str:
+    if "PER" in arms.rates(record):
+        return "words over the decoding graph of open speech, phonemes greedy"
+    return "greedy, no language model"
 
 
 def _command(recipe_set: RecipeSet, some: list[dict[str, Any]] | None) -> str:
@@ -142,22 +158,19 @@ def _table(
     return tables.table(["arm", *columns], rows)
 
 
-def _rate(sums: list[float]) -> float:
-    return sums[arms.ERRORS] / sums[arms.WORDS]
-
-
 def _each_test(whole: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Words wrong in every corpus alone, of trainings that tell."""
     rows = []
     for name, trainings in whole.items():
         for c in arms.sizes_of(trainings):
             sums = [r["sizes"][c].get("corpora", {}) for r in trainings]
+            part, base = arms.primary(trainings[0])
             rows += [
                 (
                     name,
                     c,
                     corpus,
-                    f"{100 * np.mean([_rate(s[corpus]) for s in sums]):.1f}",
+                    f"{100 * np.mean([s[corpus][part] / s[corpus][base] for s in sums]):.1f}",
                 )
                 for corpus in sums[0]
                 if len(sums[0]) > 1 and all(corpus in s for s in sums)
@@ -257,7 +270,8 @@ def _trainings(whole: dict[str, list[dict[str, Any]]]) -> str:
             f"{r.get('selection_seconds', 0.0) / 60:.1f}",
             f"{r['training_tmacs']:.2f}" if "training_tmacs" in r else "-",
             "; ".join(
-                f"{100 * arms.total(r, s, arms.ERRORS) / arms.total(r, s, arms.WORDS):.1f} at {s}"
+                f"{100 * arms.total(r, s, part) / arms.total(r, s, base):.1f} at {s}"
+                for part, base in [arms.primary(r)]
                 for s in r["sizes"]
             ),
             r["date"],

@@ -170,11 +170,12 @@ def _test(
     whole: dict[str, list[dict[str, Any]]], claim: Claim, size: str, local: str
 ) -> dict[str, Any]:
     """The size `local` of the claim's arm against the other arm's `size`."""
+    part, divisor = arms.primary(whole[claim.arm][0])
     errors, base, words = arms.by_person(
-        whole[claim.arm], whole[claim.against], size, arms.ERRORS, arms.WORDS, local
+        whole[claim.arm], whole[claim.against], size, part, divisor, local
     )
     relative, low, high = scoring.relative_seeds(errors, base)
-    noises = [arms.noise(whole, column, arms.ERRORS) for column in (local, size)]
+    noises = [arms.noise(whole, column, part) for column in (local, size)]
     noise = (
         None
         if None in noises

@@ -18,11 +18,12 @@ from core.data import prepare
 from core.data.prepared import Prepared
 from core.evaluation import scoring
 from core.evaluation.fitness import some_of_each
+from core.lm import arpa, estimation, languages
 from core.pipelines import compare, search as pipelines_search, train as pipelines_train
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Interrupted, as_dict
 from core.registry import arm_records, recipe_sets
-from core.reports import arms_page, claims, claims_page
+from core.reports import arms, arms_page, claims, claims_page
 from core.storage import run_files, store
 from tests.pipelines.test_experiment import go, recipe
 
@@ -39,6 +40,28 @@ name = "none"
 name = "half"
 about = "half of the updates"
 set = {{ "method.warmup" = 0.5 }}
+"""
+
+
+RATES = """
+title = "Does a higher rate help?"
+recipe = "{base}"
+seeds = [1, 2]
+[measure]
+sparsities = [0.0]
+seconds = 8.0
+[[arms]]
+name = "slow"
+[[arms]]
+name = "quick"
+set = {{ "training.peak_lr" = 2e-3 }}
+[[claims]]
+number = "1"
+text = "slow is better"
+kind = "better"
+arm = "slow"
+against = "quick"
+sizes = ["0 % zeros"]
 """
 
 
@@ -99,6 +122,35 @@ def test_a_wrong_set_is_said_before_anything_is_trained(small_set, old, new, sai
         recipe_sets.load(str(small_set))
     with pytest.raises(ValueError, match="omni_options"):
         recipe_sets.load("omni_optoins")
+
+
+@pytest.mark.slow
+def test_phonemes_are_compared_by_words_over_the_graph_with_phonemes_beside(tmp_path, monkeypatch):
+    said = tmp_path / "open.arpa"
+    said.write_text(arpa.write(estimation.estimate([["turn", "on", "the", "light"], ["stop"]], 2)))
+    monkeypatch.setattr(languages, "shipped", lambda: said)
+    monkeypatch.setattr(paths, "COMPARED", tmp_path / "comparison")
+    base = recipe("dense", {}, tokens={"kind": "phonemes"})
+    (tmp_path / "base.json").write_text(json.dumps(as_dict(base)))
+    (tmp_path / "rates.toml").write_text(RATES.format(base=tmp_path / "base.json"))
+    made = recipe_sets.load(str(tmp_path / "rates.toml"))
+    page = compare.run(made, go).read_text()
+    record = arm_records.load("rates", "slow", 1)
+    assert record["language_model"].startswith("open speech ")
+    sums = record["sizes"]["0 % zeros"]["speakers"].values()
+    assert all(len(figures) == 6 and figures[3] > figures[5] > 0 for figures in sums), (
+        "a word has more than one phoneme"
+    )
+    assert arms.rates(record) == {"WER": (4, 5), "PER": (2, 3)}
+    assert "## WER" in page and "## PER" in page and "over the decoding graph" in page
+    monkeypatch.setattr(recipe_sets, "names", lambda: [str(tmp_path / "rates.toml")])
+    (claim,) = claims.rows()
+    rates = [
+        sum(f[4] for f in r["sizes"]["0 % zeros"]["speakers"].values())
+        / sum(f[5] for f in r["sizes"]["0 % zeros"]["speakers"].values())
+        for r in (record, arm_records.load("rates", "quick", 1))
+    ]
+    assert claim["seeds"][0] == pytest.approx(rates, abs=1e-4), "words decide, not phonemes"
 
 
 @pytest.mark.slow
