@@ -35,6 +35,10 @@ class QueueError(ValueError):
     """The queue's file cannot be used; the text says where it is and what to do."""
 
 
+class Busy(QueueError):
+    """Another process has held the queue for BUSY_S."""
+
+
 class Damaged(Exception):
     """The file opened, but what it holds is not what was written."""
 
@@ -43,14 +47,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callable[P, T]:
-    """work(db, ...) as one immediate transaction, called without `db`: readers elsewhere go on,
-    writers wait.
+def transaction(
+    work: Callable[Concatenate[sqlite3.Connection, P], T], begin: str = "begin immediate"
+) -> Callable[P, T]:
+    """work(db, ...) as one transaction, called without `db`: readers elsewhere go on, writers wait.
 
-    A damaged file is kept aside (`damaged` names it), which is said on standard error, and `work`
-    is done on an empty queue in its place.
-    QueueError when the file cannot be used for another reason (rights, a full disk, a lock, a newer
-    format): it is left as it is.
+    A damaged file is kept aside, which is said on standard error, and `work` is done on an empty
+    queue. QueueError when a file cannot be used otherwise (rights, a full disk, a newer format).
     """
 
     @functools.wraps(work)
@@ -64,7 +67,7 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
                 if version is not None:
                     spare.keep(path)
                     try:
-                        return _once(path, lambda db: work(db, *given, **named))
+                        return _once(path, lambda db: work(db, *given, **named), begin)
                     except Damaged as error:
                         reason = str(error)
                     except OverflowError:
@@ -81,15 +84,15 @@ def transaction(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callab
 
 
 def reading(work: Callable[Concatenate[sqlite3.Connection, P], T]) -> Callable[P, T]:
-    """As transaction(), of work that changes nothing: done where a queue may only be read, too."""
-    changing = transaction(work)
+    """As transaction(), of work that changes nothing: waits for no writer, and needs no rights."""
+    looking = transaction(work, "begin")
 
     @functools.wraps(work)
     def run(*given: P.args, **named: P.kwargs) -> T:
         path = paths.jobs_database()
         if path.is_file() and not all(os.access(p, os.W_OK) for p in (path.parent, path)):
             return _read(path, lambda db: work(db, *given, **named))
-        return changing(*given, **named)
+        return looking(*given, **named)
 
     return run
 
@@ -126,7 +129,7 @@ def _check_rights(path: Path) -> None:
             )
 
 
-def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+def _once(path: Path, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
     """One transaction on the file as it is. Damaged, or QueueError for everything else that SQLite
     says against it.
     """
@@ -141,27 +144,25 @@ def _once(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
         ) as db:
             db.row_factory = sqlite3.Row
             schema.write_ahead(db, BUSY_S)
-            db.execute("begin immediate")
+            db.execute(begin)
             try:
                 _check_schema(db, path)
                 value = work(db)
                 db.execute("commit")
             except BaseException:
-                with contextlib.suppress(
-                    sqlite3.Error
-                ):  # after some errors SQLite has done so itself
+                with contextlib.suppress(sqlite3.Error):  # SQLite may have done so itself
                     db.execute("rollback")
                 raise
             return value
     except sqlite3.Error as error:
         # text that is no text any more is found by Python, which gives no code
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE or "decode to UTF-8" in str(
-            error
-        ):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in DAMAGE or "decode to UTF-8" in str(error):
             raise Damaged(str(error)) from error
         if spare.give_up(path):
-            return _once(path, work)
-        raise QueueError(f"the job queue {path} cannot be used now: {error}") from error
+            return _once(path, work, begin)
+        kind = Busy if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) else QueueError
+        raise kind(f"the job queue {path} cannot be used now: {error}") from error
 
 
 def _which(path: Path) -> tuple[int, int] | None:

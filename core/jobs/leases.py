@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.jobs import heartbeat
-from core.jobs.database import transaction
 from core.jobs.job import JOB_STATES, Job
 from core.jobs.queue import DEVICE, STALE_S, fetch, job_of, number_of
+from core.jobs.seat import patient
 
 RETRY_S = 30.0  # until a failed job is tried again; doubled each time
 
@@ -35,7 +35,7 @@ def fits(job: Job, slot: str, slots: Sequence[str]) -> bool:
     return kind == best or not any(other.startswith(best) for other in slots)
 
 
-@transaction
+@patient
 def claim(db: sqlite3.Connection, worker: str, slots: Sequence[str] = ("cpu",)) -> Job | None:
     """Take the oldest queued job of the highest priority that waits for nothing and for which one
     of the worker's slots is right and
@@ -84,7 +84,7 @@ def claim(db: sqlite3.Connection, worker: str, slots: Sequence[str] = ("cpu",)) 
     return fetch(db, job.id)
 
 
-@transaction
+@patient
 def beat(
     db: sqlite3.Connection,
     job_id: int,
@@ -106,7 +106,7 @@ def beat(
     return db.execute("select 1 from jobs where id = ?", (job_id,)).fetchone() is None
 
 
-@transaction
+@patient
 def kept(db: sqlite3.Connection, job: Job) -> Job:
     """A job as the queue has it; entered again as it was when the queue was damaged and had to
     begin empty.
@@ -128,7 +128,7 @@ def kept(db: sqlite3.Connection, job: Job) -> Job:
     return fetch(db, number_of(cursor))
 
 
-@transaction
+@patient
 def note(db: sqlite3.Connection, job_id: int, worker: str, **facts: Any) -> None:
     """Remember the child's process id (`pid`, also its group's), the `run` it writes, its `place`,
     or its name elsewhere (`remote`).
@@ -142,12 +142,12 @@ def note(db: sqlite3.Connection, job_id: int, worker: str, **facts: Any) -> None
     )
 
 
-@transaction
+@patient
 def finish(db: sqlite3.Connection, job_id: int, worker: str = "") -> None:
     _end(db, job_id, worker, "done", progress=1.0)
 
 
-@transaction
+@patient
 def fail(
     db: sqlite3.Connection, job_id: int, text: str, worker: str = "", again: bool = True
 ) -> None:
@@ -176,7 +176,7 @@ def fail(
         _end(db, job_id, worker, "failed", error=text)
 
 
-@transaction
+@patient
 def stopped(db: sqlite3.Connection, job_id: int, worker: str = "") -> None:
     """The child ended because it was told to: cancelled if a person asked, queued again
     otherwise.
@@ -187,7 +187,7 @@ def stopped(db: sqlite3.Connection, job_id: int, worker: str = "") -> None:
         _end(db, job_id, worker, "queued", ended=None)
 
 
-@transaction
+@patient
 def impossible(db: sqlite3.Connection, worker: str, slots: Sequence[str]) -> list[Job]:
     """Fail the queued jobs that ask for a device of which this worker has no slot, and return them
     as they were.
@@ -209,7 +209,7 @@ def impossible(db: sqlite3.Connection, worker: str, slots: Sequence[str]) -> lis
     return wrong
 
 
-@transaction
+@patient
 def requeue_stale(db: sqlite3.Connection, seconds: float = STALE_S, but: str = "") -> list[Job]:
     """Queue the running jobs whose worker's heart stopped, and return them as they were; never
     those of the worker `but`, who asks.

@@ -191,28 +191,6 @@ def log(job_id: int, lines: int = 200) -> str:
         return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
 
 
-@transaction
-def worker_beat(db: sqlite3.Connection, name: str) -> bool:
-    """Take or keep the worker's place; False when another worker has it and lives."""
-    row = db.execute("select * from worker").fetchone()
-    if (
-        row is not None
-        and row["name"] != name
-        and not heartbeat.stopped(row["name"], row["heartbeat"], STALE_S)
-    ):
-        return False
-    db.execute(
-        "insert or replace into worker (slot, name, heartbeat) values (1, ?, ?)",
-        (name, time.time()),
-    )
-    return True
-
-
-@transaction
-def worker_leave(db: sqlite3.Connection, name: str) -> None:
-    db.execute("delete from worker where name = ?", (name,))
-
-
 @reading
 def worker_alive(db: sqlite3.Connection) -> bool:
     row = db.execute("select * from worker").fetchone()

@@ -20,6 +20,7 @@ from core.jobs import (
     leases,
     queue,
     ray_client,
+    seat,
     visitors,
 )
 from core.jobs.job import Job
@@ -50,7 +51,7 @@ class Worker:
     def work(self) -> int:
         """Until nothing has come for `idle_minutes`; returns the number of jobs done."""
         self.name, done, idle_since = heartbeat.name(), 0, time.monotonic()
-        if not queue.worker_beat(self.name):
+        if not seat.take(self.name):
             _say("another worker is at work")
             return 0
         _say(f"{self.name} is at work with {', '.join(self.slots)}")
@@ -58,7 +59,7 @@ class Worker:
             _say(f"removed {left}, which a process left that has ended")
         running: list[threading.Thread] = []  # one for each job
         try:
-            while not self.stop and queue.worker_beat(self.name):
+            while not self.stop and seat.take(self.name):
                 for lost in leases.requeue_stale(self.stale_s, but=self.name):
                     _say(f"job {lost.id} lost its worker {lost.worker}")
                     self.runner_of(lost).clear(lost)
@@ -80,7 +81,7 @@ class Worker:
             self.stop = True
             for thread in running:
                 thread.join()
-            queue.worker_leave(self.name)
+            seat.leave(self.name)
         _say(f"{self.name} leaves after {done} jobs")
         return done
 
@@ -155,7 +156,7 @@ class Worker:
                 job = leases.kept(job)
                 go_on = (
                     leases.beat(job.id, self.name)
-                    and queue.worker_beat(self.name)
+                    and seat.take(self.name)
                     and not visitors.overdrawn(job)
                 )
                 if job.worker != self.name:  # this machine slept and another worker took over

@@ -15,6 +15,7 @@ from core.jobs import (
     leases,
     queue,
     ray_client,
+    seat,
 )
 from core.jobs.job import JOB_KINDS
 from dashboard.charts import curves, looks
@@ -156,7 +157,7 @@ def test_worker_sign_of_life_and_start(page):
     assert "nothing in the queue will start" in text(page)
     page.button(key="worker").click().run()
     assert page.started == [1]
-    queue.worker_beat("a-worker")
+    seat.take("a-worker")
     page.run()
     assert "A worker is alive" in text(page)
 

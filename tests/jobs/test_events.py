@@ -8,7 +8,7 @@ import inspect
 import pytest
 
 from core import paths
-from core.jobs import leases, queue, worker
+from core.jobs import leases, queue, seat, worker
 from core.jobs.runners.base import Event, Handle, Runner
 from core.registry import plugins
 
@@ -38,7 +38,7 @@ def followed(handle: Handle, monkeypatch, **options) -> queue.Job:
     number = queue.add("search", {"run": "r"}, **options)
     one = worker.Worker(runner=None)
     one.name = "w"
-    queue.worker_beat("w")
+    seat.take("w")
     one.follow(leases.claim("w"), handle)
     return queue.get(number)
 

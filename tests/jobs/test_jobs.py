@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from core import paths, records
-from core.jobs import database, leases, queue, schema, worker
+from core.jobs import database, leases, queue, schema, seat, worker
 from core.registry import recipes
 
 pytestmark = pytest.mark.slow
@@ -223,10 +223,10 @@ def test_a_queue_of_a_newer_program_is_refused():
 
 def test_the_workers_place_is_one():
     assert not queue.worker_alive()
-    assert queue.worker_beat("elsewhere:1:a") and queue.worker_alive()
-    assert not queue.worker_beat("elsewhere:2:b") and queue.start_worker() is None
-    queue.worker_leave("elsewhere:1:a")
-    assert queue.worker_beat("elsewhere:2:b")
+    assert seat.take("elsewhere:1:a") and queue.worker_alive()
+    assert not seat.take("elsewhere:2:b") and queue.start_worker() is None
+    seat.leave("elsewhere:1:a")
+    assert seat.take("elsewhere:2:b")
 
 
 # the worker

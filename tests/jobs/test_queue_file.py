@@ -19,7 +19,7 @@ import pytest
 
 from core import paths
 from core.cli import main as cli
-from core.jobs import database, leases, queue, spare
+from core.jobs import database, leases, queue, seat, spare
 from tests.conftest import ROOT
 from tests.jobs.test_jobs import PATIENCE_S, stub, wait  # noqa: F401 - a fixture
 
@@ -106,7 +106,7 @@ def test_a_damaged_file_is_kept_aside_and_said_and_work_goes_on(kind, filled, ca
         queue.worker_alive,
         lambda: leases.claim("a"),
         lambda: queue.add("train", {}),
-        lambda: queue.worker_beat("a"),
+        lambda: seat.take("a"),
         lambda: leases.requeue_stale(-1),
         lambda: leases.impossible("a", ("cpu",)),
     ],
@@ -170,13 +170,39 @@ def test_many_who_meet_it_at_once_move_it_once_and_lose_nothing_new(filled):
         assert len(database.damaged()) == round_ + 1 and len(queue.list_jobs(1000)) == 12
 
 
+def test_readers_wait_for_no_writer_and_a_worker_waits_for_all(filled, monkeypatch):
+    """A lock longer than BUSY_S is an error for a person, who may try again; a worker would lose a
+    training.
+    """
+    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    other = sqlite3.connect(filled, isolation_level=None, check_same_thread=False)
+    other.execute("begin immediate")
+    assert len(queue.list_jobs()) == len(queue.list_jobs(1000)) > 0
+    with pytest.raises(database.Busy, match="database is locked"):
+        queue.add("train", {})
+    tries = []
+
+    def looked(path):
+        tries.append(path)
+        if len(tries) == 3:
+            other.execute("commit")
+
+    monkeypatch.setattr(database.spare, "keep", looked)
+    assert seat.take("w") and len(tries) == 3
+    other.execute("begin immediate")
+    monkeypatch.setattr(seat, "PATIENCE_S", 0.1)
+    with pytest.raises(database.Busy):
+        leases.claim("w")
+    other.close()
+
+
 @pytest.mark.slow
 def test_what_only_cannot_be_used_is_left_as_it_is(filled, monkeypatch):
     monkeypatch.setattr(database, "BUSY_S", 0.2)
     other = sqlite3.connect(filled, isolation_level=None)
     other.execute("begin immediate")
     with pytest.raises(database.QueueError, match="cannot be used now: database is locked"):
-        queue.list_jobs()
+        queue.add("train", {})
     other.close()
     done = subprocess.run([sys.executable, "-c", LIMITED], cwd=ROOT, capture_output=True, text=True)
     assert (

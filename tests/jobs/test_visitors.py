@@ -9,7 +9,7 @@ import time
 import pytest
 
 from core import paths
-from core.jobs import leases, policy, queue, visitors, worker
+from core.jobs import leases, policy, queue, seat, visitors, worker
 from core.jobs.policy import Quotas
 from core.jobs.runners import ray
 from core.jobs.runners.base import Handle
@@ -272,7 +272,7 @@ def test_the_worker_ends_a_job_whose_visitor_has_no_more_minutes(server_toml, mo
     made.name = "w"
     monkeypatch.setattr(worker, "BEAT_S", 0.0)
     number = visitors.add(Visitor("v", "full", quotas=Quotas(minutes=0.001)), "train", RECIPE)
-    queue.worker_beat("w")
+    seat.take("w")
     job = leases.claim("w")
     time.sleep(0.1)
     made.follow(job, handle)
