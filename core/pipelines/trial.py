@@ -6,7 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import os
+import signal
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +31,7 @@ SHORT_S = 30.0  # training audio of an update that is tried for a page
 SOUND_S = 20.0  # noise whose features are computed
 STARTS = 2  # processes that load torch to time a size, itself and in turn with the dense one
 ROUNDS_S = 5.0  # of timing a size, beside starting (core/evaluation/latency.py)
+MOST_S = 300  # of a trial that a page waits for
 DECODED = 2.0  # measuring over a plain forward pass: chunks one by one, scoring, intervals
 
 
@@ -97,6 +103,24 @@ def _measuring_s(recipe: Recipe, found: dict[str, Any], loading_s: float) -> flo
     forward = found["seconds_per_update"] / max(1, found["passes"]) / 3
     forward /= resolved.training.batch_seconds
     return len(sizes) * (sound_s * forward * DECODED + timing_s)
+
+
+def alone(file: str, parent: int) -> None:
+    """The trial of the recipe in a file, which is removed, in a process of its own: in the
+    background, at most MOST_S long, and no longer than the process `parent` that began it.
+    """
+    os.nice(10)
+    signal.alarm(MOST_S)
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    data = json.loads(Path(file).read_text(encoding="utf-8"))
+    Path(file).unlink()
+    in_short(data)
 
 
 def in_short(data: dict[str, Any]) -> Estimate:

@@ -19,11 +19,8 @@ from core.common import reading
 from core.records import Choice, Recipe, as_dict
 from core.registry import catalog, plugins
 
-ROOM_OF = {
-    "corpus": "corpora",
-    "model": "models",
-    "method": "methods",
-}  # a recipe's choices and their rooms
+# a recipe's choices and their rooms
+ROOM_OF = {"corpus": "corpora", "model": "models", "method": "methods"}
 CARD_OF = {
     "features": "features",
     "tokens": "tokenizer",
@@ -33,11 +30,21 @@ CARD_OF = {
 }  # a recipe's tables and their settings card
 LARGEST = 2**31 - 1  # seed
 ENDLESS = re.compile(rb"\d{4301,}")  # Python reads no longer numbers
+FOR_PEOPLE = ("preset", "about")  # of the file alone: the button that chooses it, what one gets
 PLAIN = {"seed": int, "title": str, "init_from": str}
 
 
 def recipe_names() -> list[str]:
     return sorted(p.stem for p in paths.RECIPES.glob("*.toml"))
+
+
+def about(name: str) -> str:
+    """What a recipe of core/recipes says of itself in `about`: what one has afterwards; "" else."""
+    try:
+        said = parsed((paths.RECIPES / f"{name}.toml").read_bytes(), ".toml").get("about")
+    except (OSError, ValueError):  # `list recipes` says what is wrong with it
+        return ""
+    return said if isinstance(said, str) else ""
 
 
 def presets() -> dict[str, str]:
@@ -90,8 +97,9 @@ def load_recipe(source: str | Path, above: tuple[Path, ...] = ()) -> Recipe:
         raise ValueError(
             f"the recipe {path} {what}; recipes of the project are: {', '.join(recipe_names())}"
         ) from None
-    if not isinstance(data.pop("preset", ""), str):
-        raise ValueError(f'{path}: preset: expected a name like "Quick look"')
+    for key in FOR_PEOPLE:
+        if not isinstance(data.pop(key, ""), str):
+            raise ValueError(f"{path}: {key}: expected text in quotes")
     if "extends" in data:
         base = data.pop("extends")
         if not isinstance(base, str) or not base:

@@ -54,16 +54,24 @@ def when(job: Job, now: float) -> str:
 
 
 def left(job: Job, now: float) -> str:
-    """What is left of a running job: its own count where it has one, before that the estimate."""
+    """What is left of a running job: its own count where it has one, before that the estimate. Of
+    its present stage alone, and said so, where nobody knows what the later ones take.
+    """
     expected, stage = expectation(job), stages.read(job.message).name
-    if expected is None:
-        return f", about {span(job.eta_s)} left" if job.eta_s is not None else ""
-    low, high = expected.after(stage)
+    known = expected.stages if expected is not None else {}
+    order = stages.OF_KIND.get(job.kind, ())
+    later = order[order.index(stage) + 1 :] if stage in order else ()
+    low, high = expected.after(stage) if expected is not None else (0.0, 0.0)
+    of = ""
+    if any(name not in known for name in later):
+        low, high, of = 0.0, 0.0, " of this stage"
     if job.eta_s is not None:
         low, high = low + job.eta_s, high + job.eta_s
-    elif stage in expected.stages:
-        low, high = low + expected.stages[stage][0], high + expected.stages[stage][1]
-    return f", about {estimates.between(low, high)} left" if high else ""
+    elif stage in known:
+        low, high = low + known[stage][0], high + known[stage][1]
+    if low == high:
+        return f", about {span(high)} left{of}" if job.eta_s is not None else ""
+    return f", about {estimates.between(low, high)} left{of}"
 
 
 def placed(job: Job) -> str:

@@ -5,6 +5,7 @@ short trial in a process of its own.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,10 +23,7 @@ from dashboard import data, visit
 from dashboard.markdown import escape
 
 LOOK_S = 2.0  # between two looks at a trial
-CODE = (
-    "import json, os, sys; from core.pipelines import trial;"
-    " recipe = json.load(open(sys.argv[1])); os.remove(sys.argv[1]); trial.in_short(recipe)"
-)
+CODE = "import sys; from core.pipelines import trial; trial.alone(sys.argv[1], int(sys.argv[2]))"
 
 
 @dataclass
@@ -46,6 +44,14 @@ class Trials:
                 self.work, self.process = work, _begun(recipe)
             return self.failed.get(work, "")
 
+    def stop(self) -> None:
+        """End a trial that runs; it may begin anew."""
+        with self.lock:
+            if self.process is not None:
+                self.process.kill()
+                self.process.communicate()
+                self.process = None
+
     def _collect(self) -> None:
         """What a trial that has ended leaves: nothing, or the reason why there is no estimate."""
         if self.process is None or self.process.poll() is None:
@@ -59,7 +65,7 @@ def _begun(recipe: Recipe) -> subprocess.Popen:
     with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
         json.dump(as_dict(recipe), file)
     return subprocess.Popen(
-        [sys.executable, "-c", CODE, file.name],
+        [sys.executable, "-c", CODE, file.name, str(os.getpid())],
         cwd=paths.ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -83,6 +89,9 @@ def show(recipe: dict, device: str) -> None:
     if known is not None:
         st.markdown(f":material/timer: **Takes {escape(known.words())}**")
         st.caption(escape(known.detail()))
+    elif _job_runs():  # beside it a trial would measure half a machine, and take the other half
+        trials().stop()
+        st.caption("No estimate of its time while a job runs: there it would be wrong.")
     elif _may_try():
         st.fragment(_waiting, run_every=LOOK_S)(checked, device)
     else:
@@ -97,16 +106,18 @@ def _may_try() -> bool:
         ahead = policy.load().settings.build_ahead
     except ValueError:
         return False
-    if not (ahead and visit.visitor().local and visit.visitor().may(visit.JOBS)):
-        return False
-    try:  # beside a job it would measure half a machine
-        return all(job.state != "running" for job in queue.list_jobs(50))
+    return ahead and visit.visitor().local and visit.visitor().may(visit.JOBS)
+
+
+def _job_runs() -> bool:
+    try:
+        return any(job.state == "running" for job in queue.list_jobs(50))
     except data.UNREADABLE:
-        return False
+        return True
 
 
 def _waiting(recipe: Recipe, device: str) -> None:
-    if estimates.of(recipe, device) is not None:
+    if _job_runs() or estimates.of(recipe, device) is not None:
         st.rerun()
     if problem := trials().look(recipe, device):
         st.caption(f"No estimate of its time: {escape(problem)}")

@@ -47,7 +47,7 @@ export function at(stops, percent) {
   if (Math.abs(a.percent - percent) < 0.26) return { ...a, index: i - 1, share: 1, a, b: a, measured: true };
   const t = (percent - a.percent) / (b.percent - a.percent);
   const value = { percent, index: t < 0.5 ? i - 1 : i, share: t, a, b, measured: false };
-  for (const key of ["wer", "low", "high", "mb", "ms"]) value[key] = mix(a[key], b[key], t);
+  for (const key of ["wer", "low", "high", "mb", "file", "ms"]) value[key] = mix(a[key], b[key], t);
   return value;
 }
 
@@ -204,7 +204,7 @@ class Screen {
     wer.small.textContent = p.measured ? `95 % CI ${(100 * p.low).toFixed(1)}–${(100 * p.high).toFixed(1)}${per}` : "estimated, not measured";
     wer.small.title = per && "Phoneme error rate: the network alone, without lexicon and language model";
     mb.big.textContent = `${sign}${digits(p.mb)} MB`;
-    mb.small.textContent = `dense: ${digits(this.stops[0].mb)} MB`;
+    mb.small.textContent = `compressed; ${digits(p.file)} MB as a file`;
     ms.big.textContent = p.ms === null ? "not timed" : `${p.predicted ? "≈ " : sign}${digits(p.ms)} ms`;
     ms.small.textContent = ms.small.title = (p.predicted ? "predicted · " : "") + this.data.msNote;
     this.drawMeaning(p);

@@ -88,6 +88,7 @@ def stops_of(run: str, points: pd.DataFrame) -> list[dict[str, Any]]:
                 "low": float(row["wer_low"]),
                 "high": float(row["wer_high"]),
                 "mb": round(float(row["zstd_bytes"]) / 1e6, 4),
+                "file": round(float(row["file_bytes"]) / 1e6, 4),
                 "ms": None if pd.isna(ms) else float(ms),
                 "predicted": bool(row.get("predicted", False)),  # the ms
                 "per": None if pd.isna(per) else float(per),

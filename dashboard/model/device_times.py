@@ -24,7 +24,7 @@ class Source:
     arm: Arm
 
     def text(self) -> str:
-        return f"{self.profile.name}: {self.arm.text()}"
+        return f"{self.arm.text()}, {self.profile.name}"  # the engine first: a tile cuts the end
 
     def note(self) -> str:
         """The machine, and how well sizes that were not measured are predicted."""
@@ -32,9 +32,9 @@ class Source:
         machine, runtime = self.profile.machine, self.profile.runtimes[self.arm.engine]
         facts = f"{machine.processor}, {machine.cores} cores, {runtime}, {self.profile.date}. "
         if error is None:
-            return facts + "Too few sizes were measured to check predictions (≈)."
+            return facts + "Times with ≈ are predicted; too few sizes were timed to check that."
         return (
-            facts + f"Predictions (≈) of measured sizes from the others: {error:.1%} off, median."
+            facts + f"Times with ≈ are predicted; tried on timed sizes, {error:.1%} off (median)."
         )
 
 

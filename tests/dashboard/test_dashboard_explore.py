@@ -335,13 +335,13 @@ def test_times_of_a_device_take_the_place_of_the_reports(run):
     at = opened()
     menu = at.selectbox(key="times_of")
     assert menu.options[1:] == [
-        "Times of Board 4: onnx fp32, 1 thread",
-        "Times of Board 4: onnx fp32, 2 threads",
-        "Times of Board 4: sparse fp32, 1 thread",
+        "Times of onnx fp32, 1 thread, Board 4",
+        "Times of onnx fp32, 2 threads, Board 4",
+        "Times of sparse fp32, 1 thread, Board 4",
     ]
     assert {stop["ms"] for stop in fed(at)["stops"]} == {12.0}
-    menu.set_value("Times of Board 4: sparse fp32, 1 thread").run()
-    assert not at.exception and fed(at)["msNote"] == "Board 4: sparse fp32, 1 thread"
+    menu.set_value("Times of sparse fp32, 1 thread, Board 4").run()
+    assert not at.exception and fed(at)["msNote"] == "sparse fp32, 1 thread, Board 4"
     stops = {stop["name"]: stop for stop in fed(at)["stops"]}
     assert {n for n, stop in stops.items() if stop["predicted"]} == {"s30", "s80"}
     spec = store.spec(run)
@@ -365,10 +365,10 @@ def test_explore_begins_with_the_times_of_a_released_profile_of_the_sparse_engin
     monkeypatch.setattr(paths, "released_devices", lambda: tmp_path / "shipped")
     profiles.write(tmp_path / "shipped" / "laptop.json", profiles.made(run))
     at = opened()
-    assert at.selectbox(key="times_of").value == "Times of Board 4: sparse fp32, 1 thread"
-    assert fed(at)["msNote"] == "Board 4: sparse fp32, 1 thread"
+    assert at.selectbox(key="times_of").value == "Times of sparse fp32, 1 thread, Board 4"
+    assert fed(at)["msNote"] == "sparse fp32, 1 thread, Board 4"
     at.selectbox(key="times_of").set_value(times.REPORTS).run()
-    assert fed(at)["msNote"] != "Board 4: sparse fp32, 1 thread"
+    assert fed(at)["msNote"] != "sparse fp32, 1 thread, Board 4"
     # of other files: offered, and not shown first
     shapes = [s | {"packed_sha256": "0" * 64} for s in profiles.made(run)["shapes"]]
     profiles.write(tmp_path / "shipped" / "laptop.json", profiles.made(run, shapes=shapes))
@@ -386,8 +386,8 @@ def test_times_without_the_search_for_words_say_so(run):
         paths.report_file(run, *where).unlink()
     device(run)
     at = opened()
-    at.selectbox(key="times_of").set_value("Times of Board 4: sparse fp32, 1 thread").run()
-    text = "Board 4: sparse fp32, 1 thread, without the search for words"
+    at.selectbox(key="times_of").set_value("Times of sparse fp32, 1 thread, Board 4").run()
+    text = "sparse fp32, 1 thread, Board 4, without the search for words"
     assert not at.exception and fed(at)["msNote"] == text
     said = shown(at).replace("\\", "")  # names are escaped
     assert "Times and RAM, without the search for words." in said

@@ -47,7 +47,9 @@ def test_stops_are_the_measured_sizes_with_their_own_numbers(run):
             report.wer_high,
         )
         assert stop["mb"] == pytest.approx(report.zstd_bytes / 1e6, abs=1e-4)
-        assert stop["per"] is None
+        assert (
+            stop["file"] == pytest.approx(report.file_bytes / 1e6, abs=1e-4) and stop["per"] is None
+        )
     json.dumps(feed)
 
 

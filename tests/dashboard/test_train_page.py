@@ -4,6 +4,8 @@ log in its order, the front while sizes are measured.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ from core.storage import estimates, speeds
 from dashboard.components import job_details, job_words, trials
 from tests.conftest import ROOT
 from tests.dashboard.test_dashboard_jobs import claimed, text
+from tests.jobs.test_jobs import dead, wait
 from tests.standin import make_run
 
 pytestmark = pytest.mark.slow
@@ -143,14 +146,43 @@ def test_no_trial_runs_where_the_operator_lets_pages_compute_nothing_ahead(page,
     assert not page.exception and "nothing of this kind has run on this machine" in text(page)
 
 
-def test_no_trial_runs_beside_a_job(monkeypatch):
+def test_no_trial_runs_beside_a_job(page, monkeypatch):
+    """One that has begun ends when a job begins."""
     ahead = SimpleNamespace(settings=SimpleNamespace(build_ahead=True))
     monkeypatch.setattr(trials.policy, "load", lambda: ahead)
     monkeypatch.setattr(trials.visit, "visitor", lambda: Visitor("local", "full", True))
-    for states, may in ((["done", "queued"], True), (["done", "running"], False), ([], True)):
-        jobs = [SimpleNamespace(state=state) for state in states]
-        monkeypatch.setattr(trials.queue, "list_jobs", lambda _, jobs=jobs: jobs)
-        assert trials._may_try() is may
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+    begun = []
+    monkeypatch.setattr(
+        trials, "_begun", lambda _: begun.append(subprocess.Popen(sleeping)) or begun[-1]
+    )
+    one = trials.Trials()
+    monkeypatch.setattr(trials, "trials", lambda: one)
+    page.run()
+    assert len(begun) == 1 and begun[0].poll() is None and "a short trial" in text(page)
+    queue.add("train", {"recipe": as_dict(quick_look())})
+    leases.claim("w")
+    page.run()
+    assert begun[0].wait(10) < 0 and "No estimate of its time while a job runs" in text(page)
+    assert len(begun) == 1
+
+
+def test_a_trial_ends_with_the_process_that_began_it(tmp_path):
+    """And says nothing of a recipe that it could not finish."""
+    (tmp_path / "recipe.json").write_text("{}")
+    slow = (
+        "import time; from core.pipelines import trial; trial.in_short = lambda _: time.sleep(600)"
+    )
+    code = f"{slow}; t.alone({str(tmp_path / 'recipe.json')!r}, parent)"
+    began = (
+        "import os, subprocess, sys;"
+        f" code = {code!r}.replace('parent', str(os.getpid()));"
+        " print(subprocess.Popen([sys.executable, '-c', code], stdout=-3).pid, flush=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", began], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    wait(lambda: dead(int(done.stdout)), 60)
 
 
 def test_a_trial_that_fails_says_why_once(monkeypatch):
