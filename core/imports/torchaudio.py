@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from core import paths
+from core.common import libraries
 from core.imports import base
 from core.models import base as models
 from core.records import Choice, Recipe
@@ -119,7 +120,7 @@ def _downloaded(what: str, kind: str) -> Path:
     try:
         from torchaudio import pipelines, utils
     except ModuleNotFoundError as error:
-        needs = plugins.not_installed("torchaudio")
+        needs = libraries.not_installed("torchaudio")
         raise ValueError(f"--{kind} is not given, and its download needs {needs}") from error
     address = getattr(getattr(pipelines, what), ASSETS[kind])
     try:

@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
+from core.common import libraries
 from core.common.writing import in_words
 from core.jobs import confinement, leases, queue
 from core.jobs.job import Job
@@ -61,6 +62,12 @@ class JobReport:
         leases.note(self.job.id, self.job.worker, run=run)
 
 
+def _in_words(error: Exception) -> str | None:
+    if isinstance(error, ModuleNotFoundError):
+        return libraries.in_words(error)
+    return in_words(error) if isinstance(error, OSError) else None
+
+
 def run_job(job_id: int) -> int:
     """Call `<kind>_job(payload, report)` of core.pipelines.handlers (SUPERNET_JOB_MODULE names
     another, for tests).
@@ -89,15 +96,14 @@ def run_job(job_id: int) -> int:
             not stop.requested and not queue.get(job_id).cancel
         ):  # what breaks because it was told to stop is no failure
             text = traceback.format_exc()
-            words = (
-                in_words(error) if isinstance(error, OSError) else None
-            )  # the last line is what the pages show
-            wrong = isinstance(error, ValueError)  # the input's fault: trying again would not help
+            words = _in_words(error)  # the last line is what the pages show
+            wrong = isinstance(error, ValueError)  # the input's fault
             leases.fail(
                 job_id,
                 f"{error}\n\n{text}" if wrong else f"{text}\n{words or ''}".strip(),
                 job.worker,
-                again=not wrong,
+                # of no use where it would end in the same way
+                again=not (wrong or isinstance(error, ModuleNotFoundError)),
             )
             return 1
         return STOPPED

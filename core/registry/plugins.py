@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from core import paths
-from core.common import reading
+from core.common import libraries, reading
 from core.records import Choice
 
 SIMPLE = {
@@ -31,7 +31,6 @@ FOLDERS = {
     "frontends": "speech/frontends",
 }  # rooms that lie in another folder of core than the one of their name
 MOST_DIGITS, MOST_SIGNS = 40, 200  # of a value that an error shows
-OPTIONAL = ("torchaudio",)  # packages that only some plug-ins need; a small install leaves them out
 NEAR_NAMES = 5  # that an error guesses at where another command lists all
 MOST_NAMES = 20  # that an error lists; a machine may have hundreds of runs
 
@@ -59,17 +58,12 @@ def load(room: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(f"core.{place.replace('/', '.')}.{name}")
     except (ImportError, SyntaxError) as error:
-        package = str(getattr(error, "name", "")).partition(".")[0]
-        if isinstance(error, ModuleNotFoundError) and package in OPTIONAL:
-            raise ValueError(f"{room} plug-in {name!r} needs {not_installed(package)}") from error
+        if package := libraries.package_of(error):
+            needs = libraries.not_installed(package)
+            raise ValueError(f"{room} plug-in {name!r} needs {needs}") from error
         raise ValueError(
             f"core/{place}/{name}.py cannot be loaded: {type(error).__name__}: {error}"
         ) from error
-
-
-def not_installed(package: str) -> str:
-    """Which package of OPTIONAL is missing, and what installs it."""
-    return f"{package}, which is not installed: pip install {package}, of torch's version"
 
 
 def options(room: str, choice: Choice, where: str) -> Any:

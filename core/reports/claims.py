@@ -20,7 +20,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from core.evaluation import scoring
 from core.registry import recipe_sets
@@ -201,6 +200,8 @@ def _kept_most(branches: list[dict[str, list[int]]], kind: str) -> dict[str, Any
     among as many drawn at random; the
     largest of all seeds.
     """
+    from scipy import stats  # a second, which every command but those on claims saves
+
     sides = []
     for counts in branches:
         every, many, drawn = (

@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from core.common import libraries
 from core.jobs import visitors
 from core.records import as_dict
 from core.registry import recipes
@@ -19,6 +20,7 @@ from dashboard.markdown import escape
 TITLE = "Train"
 ICON = ":material/school:"
 ORDER = 40
+SUMMARY = {"corpus": "speech:", "model": "network:", "method": "method:"}
 STARTED = "started"  # in the session: what the last Start said
 
 
@@ -90,17 +92,23 @@ def form() -> None:
         recipe, problems = recipe_form.Form(start, f"train.{kind}.{name}", error).recipe()
         where, wrong = recipe_form.place()
         problems += wrong
+        if where["runner"] == "local" and (lacking := libraries.lacking("torch")):
+            problems.append(lacking)
         file(recipe, bool(problems))
     with top:
-        launch(recipe, where, problems, starts.missing(name) if kind == "recipe" else "")
+        launch(recipe, where, problems, name if kind == "recipe" else "")
 
 
-def launch(
-    recipe: dict[str, Any], where: dict[str, Any], problems: list[str], missing: str
-) -> None:
-    """What would be trained, how long it takes, and the button that starts it."""
-    what = (recipe[field]["name"] for field in recipe_form.PARTS)
-    st.markdown(f"**{escape(recipe['title'] or 'Untitled')}** · {escape(' · '.join(what))}")
+def launch(recipe: dict[str, Any], where: dict[str, Any], problems: list[str], name: str) -> None:
+    """What would be trained, how long it takes, and the button that starts it; `name` of the recipe
+    of the project that the form starts from, or "".
+    """
+    what = ", ".join(f"{word} {recipe[field]['name']}" for field, word in SUMMARY.items())
+    st.markdown(f"**{escape(recipe['title'] or 'Untitled')}**")
+    if about := recipes.about(name) if name else "":
+        st.markdown(escape(about))
+    st.caption(escape(what))
+    missing = starts.missing(name) if name else ""
     if missing:
         st.warning(escape(missing), icon=":material/folder_off:")
     if problems:
