@@ -1,7 +1,6 @@
 """DataFrames and masks to Plotly figures for the Layers page; no Streamlit, no files, no torch.
 
-Colors: Okabe and Ito's for kinds and masks, cividis (readable by color-blind people and in gray)
-for shares.
+Colors: Okabe and Ito's, which color-blind people tell apart.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ MASK_CONFIG = {
     "scrollZoom": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
+DIFFERENT = 0.01  # of sparsity, between matrices: whole blocks alone make less
 PRUNED = "rgba(128,128,128,0.18)"
 
 
@@ -130,33 +130,33 @@ def kinds_figure(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     return figure
 
 
-def heat_figure(
-    table: pd.DataFrame, value: str = "sparsity", title: str = "sparsity %"
-) -> go.Figure:
+def differ(table: pd.DataFrame) -> bool:
+    """Whether matrices differ in sparsity by more than whole blocks make them."""
+    return float(table["sparsity"].max() - table["sparsity"].min()) >= DIFFERENT
+
+
+def kinds_sentence(table: pd.DataFrame) -> str:
+    """Which kind lost most and which least, in one sentence."""
+    summed = table.groupby("kind")[["weights", "zeros"]].sum()
+    shares = (100 * summed["zeros"] / summed["weights"]).sort_values()
+    if shares.iloc[-1] - shares.iloc[0] < 1.0:
+        return f"all kinds of parts have about the same sparsity, {shares.mean():.0f} %."
+    return (
+        f"{shares.index[-1]} lost most ({shares.iloc[-1]:.0f} % sparsity), {shares.index[0]} least "
+        f"({shares.iloc[0]:.0f} %): a high line means the net can do without it."
+    )
+
+
+def heat_figure(table: pd.DataFrame, value: str, title: str) -> go.Figure:
     """The whole model: a cell per matrix, layers downwards, matrices across; `value` is a share
-    0..1 or -1..1.
+    -1..1.
     """
     order = list(dict.fromkeys(table["short"]))
     grid = (
         100 * table.pivot_table(index="layer", columns="short", values=value, aggfunc="mean")[order]
     )
     names = table.pivot_table(index="layer", columns="short", values="unit", aggfunc="first")[order]
-    scale = {"colorscale": "Cividis", "zmin": 0, "zmax": 100}
-    if value != "sparsity":
-        reach = max(float(np.nanmax(np.abs(grid.to_numpy()))), 1.0)
-        scale = {
-            "colorscale": [[0, VERMILLION], [0.5, "#E8E8E8"], [1, BLUE]],
-            "zmin": -reach,
-            "zmax": reach,
-        }
-    crosses = {}
-    if value == "sparsity" and table["off"].any():  # of branches that are not run
-        off = table.pivot_table(index="layer", columns="short", values="off", aggfunc="max")[order]
-        crosses = {
-            "text": np.where(off.to_numpy() == 1, "×", ""),
-            "texttemplate": "%{text}",
-            "textfont": {"size": 16},
-        }
+    reach = max(float(np.nanmax(np.abs(grid.to_numpy()))), 1.0)
     figure = go.Figure(
         go.Heatmap(
             z=grid.to_numpy(),
@@ -165,9 +165,10 @@ def heat_figure(
             xgap=2,
             ygap=2,
             customdata=names.to_numpy(),
-            **crosses,
+            colorscale=[[0, VERMILLION], [0.5, "#E8E8E8"], [1, BLUE]],
+            zmin=-reach,
+            zmax=reach,
             colorbar={"title": {"text": title}, "thickness": 12, "len": 1.0},
-            **scale,
             hovertemplate="%{customdata}: %{z:.1f} %<extra></extra>",
         )
     )

@@ -80,6 +80,18 @@ def unit_mask(run: str, subnet: Subnet, unit, step: int | None = None) -> np.nda
     return data.mask(run, subnet, unit.name, step)
 
 
+def pooled(run: str, subnet: Subnet) -> dict[str, np.ndarray]:
+    """{unit: its mask as a tile (charts/tiles.py)}. ValueError when masks are missing."""
+    return _pooled(run, subnet, (data.stamp(run), subnet.name, subnet.sparsity))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _pooled(run: str, _subnet: Subnet, key: tuple) -> dict[str, np.ndarray]:
+    from dashboard.charts.tiles import pooled
+
+    return {u.name: pooled(unit_mask(run, _subnet, u)) for u in data.spec(run).units}
+
+
 def compare(run_a: str, a: Subnet, run_b: str, b: Subnet) -> Comparison:
     """Block by block over all matrices. ValueError when the nets are built differently or masks are
     missing.

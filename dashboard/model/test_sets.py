@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from dashboard import data
@@ -14,6 +16,7 @@ NAMES = {
     "voice_commands/test": "Spoken commands, synthetic voices",
 }
 
+HASH = re.compile(r" [0-9a-f]{8}\b")  # of a language model's content: the hover has it
 YOURS = "yours/"  # core/data/test_sets.py
 
 
@@ -27,9 +30,11 @@ def name(split: str) -> str:
 def mode(condition: tuple) -> str:
     """A condition (values of data.CONDITION without the test set) in a few words."""
     chunk, _, _, decoder, model, _, precision = condition
-    words = ["whole recording" if chunk == 0 else f"streaming, {chunk:g} ms chunks", decoder]
-    if model not in ("", "none"):
-        words.append(f"with {model.split(',')[0]}")
+    words = ["whole recording" if chunk == 0 else f"streaming, {chunk:g} ms chunks"]
+    known = "" if model in ("", "none") else HASH.sub("", model.split(",")[0])
+    words.append(f"with {known}" if known and decoder == "graph" else decoder)
+    if known and decoder != "graph":
+        words.append(f"with {known}")
     if precision != "fp32":
         words.append(precision)
     return ", ".join(words)

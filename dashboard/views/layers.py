@@ -7,7 +7,7 @@ import streamlit as st
 
 from core.records import Subnet
 from dashboard import data
-from dashboard.charts import layers as layer_charts
+from dashboard.charts import layers as layer_charts, tiles
 from dashboard.components import choice
 from dashboard.markdown import escape
 from dashboard.model import masks
@@ -15,6 +15,7 @@ from dashboard.model import masks
 TITLE = "Layers"
 ICON = ":material/layers:"
 ORDER = 2
+LEAST_POINTS = 3  # of a line that is drawn
 MOST_STEPS = 24  # training steps drawn; more are thinned out evenly
 
 
@@ -23,41 +24,39 @@ def is_dark() -> bool:
 
 
 def pick_size(chosen: choice.Chosen) -> None:
-    """A menu of the stored sizes (and the one between, if that is chosen), so that this page stands
-    alone too.
-    """
+    """A slider of the stored sizes (and the one between, if that is chosen), densest first."""
     names = data.subnet_names(chosen.run)
     names = names if chosen.subnet in names else [*names, chosen.subnet]
+    sparsity = {name: _sparsity(chosen, name) for name in names}
     if st.session_state.get("size_menu") != chosen.subnet:
         st.session_state["size_menu"] = chosen.subnet
-    st.selectbox(
-        "Size",
-        names,
-        key="size_menu",
-        on_change=lambda: choice.choose(subnet=st.session_state["size_menu"]),
-    )
+    if len(names) > 1:
+        st.select_slider(
+            "Size",
+            sorted(names, key=lambda name: sparsity[name]),
+            key="size_menu",
+            format_func=lambda name: f"{name}: {100 * sparsity[name]:.0f} % zeros",
+            on_change=lambda: choice.choose(subnet=st.session_state["size_menu"]),
+        )
 
 
-def overview(table: pd.DataFrame) -> None:
-    """Zeros by kind over the layers, and the whole model as a heat map."""
-    st.subheader("Which parts were pruned?")
+def _sparsity(chosen: choice.Chosen, name: str) -> float:
+    known = data.subnets(chosen.run)
+    return (known[name] if name in known else choice.record(chosen)).sparsity
+
+
+def every_matrix(run: str, subnet: Subnet, table: pd.DataFrame) -> None:
+    """ValueError when masks are missing."""
     st.plotly_chart(
-        layer_charts.kinds_figure(table, is_dark()),
-        key="kinds",
+        tiles.figure(table, masks.pooled(run, subnet), is_dark()),
+        key="tiles",
         config=layer_charts.CONFIG,
-        alt="Sparsity per layer for feed-forward, attention and convolution",
-    )
-    st.caption(f"**What to see:** {escape(kinds_sentence(table))}")
-    st.plotly_chart(
-        layer_charts.heat_figure(table),
-        key="heat",
-        config=layer_charts.CONFIG,
-        alt="Sparsity of every weight matrix",
+        alt="Every weight matrix as a tile: where its weights are kept, and their share",
     )
     out = layer_charts.left_out(table)
     st.caption(
-        "**What to see:** every cell is one table of weights; bright yellow ones are almost empty,"
-        " dark blue ones are almost full."
+        "**What to see:** every tile is one table of weights, its inputs from left to right; the"
+        " bluer a patch, the more of it is kept, and the number is the share of the whole tile."
         + (
             f" A cross: {escape(out)} They are neither stored nor computed, so this size has less "
             "to do, not only less to store."
@@ -65,23 +64,28 @@ def overview(table: pd.DataFrame) -> None:
             else ""
         )
     )
+
+
+def overview(run: str, subnet: Subnet, table: pd.DataFrame) -> None:
+    """Every matrix as a tile, and zeros by kind over the layers where they differ."""
+    st.subheader("What is left of every matrix")
+    try:
+        every_matrix(run, subnet, table)
+    except ValueError as error:
+        st.info(escape(error))
+    if layer_charts.differ(table) and table["layer"].nunique() >= LEAST_POINTS:
+        st.plotly_chart(
+            layer_charts.kinds_figure(table, is_dark()),
+            key="kinds",
+            config=layer_charts.CONFIG,
+            alt="Sparsity per layer for feed-forward, attention and convolution",
+        )
+        st.caption(f"**What to see:** {escape(layer_charts.kinds_sentence(table))}")
     with st.expander("The same as numbers"):
         shown = table.assign(**{"sparsity %": (100 * table["sparsity"]).round(1)})
         st.dataframe(
             shown[["layer", "kind", "unit", "weights", "zeros", "sparsity %"]], hide_index=True
         )
-
-
-def kinds_sentence(table: pd.DataFrame) -> str:
-    """Which kind lost most and which least, in one sentence."""
-    summed = table.groupby("kind")[["weights", "zeros"]].sum()
-    shares = (100 * summed["zeros"] / summed["weights"]).sort_values()
-    if shares.iloc[-1] - shares.iloc[0] < 1.0:
-        return f"all parts have about the same sparsity, {shares.mean():.0f} %."
-    return (
-        f"{shares.index[-1]} lost most ({shares.iloc[-1]:.0f} % sparsity), {shares.index[0]} least "
-        f"({shares.iloc[0]:.0f} %): a high line means the net can do without it."
-    )
 
 
 @st.fragment
@@ -283,7 +287,7 @@ def main() -> None:
         st.info("This model has no parts that can be pruned.")
         return
     st.markdown(choice.describe(chosen))
-    overview(layer_charts.unit_table(spec, subnet))
+    overview(chosen.run, subnet, layer_charts.unit_table(spec, subnet))
     one_matrix(chosen, subnet)
     two_subnets(chosen, subnet)
     over_training(chosen, subnet)

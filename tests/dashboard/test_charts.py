@@ -13,7 +13,7 @@ import pytest
 from core import cost
 from core.records import as_dict
 from core.storage import store
-from dashboard.charts import explore as charts, hover, layers as layer_charts, looks
+from dashboard.charts import explore as charts, hover, layers as layer_charts, looks, tiles
 from dashboard.components import cards
 from dashboard.model import fits
 from tests import standin
@@ -134,8 +134,29 @@ def test_zeros_by_unit_and_kind_are_those_of_the_subnet(run):
     kinds = layer_charts.kind_table(table)
     assert kinds["zeros"].sum() == table["zeros"].sum()
     assert len(layer_charts.kinds_figure(table).data) == table["kind"].nunique()
-    heat = layer_charts.heat_figure(table).data[0]
-    assert heat.z.shape == (table["layer"].nunique(), table["short"].nunique())
+    pooled = {u.name: tiles.pooled(store.ranks(run)[u.name] < 10**9) for u in spec.units}
+    heat, words = tiles.figure(table, pooled).data
+    side, gap = tiles.SIDE, tiles.GAP
+    assert heat.z.shape == tuple(
+        (side + gap) * table[part].nunique() for part in ("layer", "short")
+    )
+    assert np.nanmin(heat.z) == np.nanmax(heat.z) == 100
+    assert [text.removesuffix(" %") for text in words.text] == [
+        f"{100 * (1 - share):.0f}" for share in table["sparsity"]
+    ]
+
+
+def test_a_tile_shows_where_a_matrix_is_kept():
+    """Whatever its shape: larger than a tile, or smaller."""
+    for shape in ((88, 176), (22, 704), (5, 7), (1, 300)):
+        mask = np.zeros(shape, bool)
+        mask[:, : shape[1] // 2] = True
+        tile = tiles.pooled(mask)
+        assert tile.shape == (tiles.SIDE, tiles.SIDE)
+        assert (tile[:, : tiles.SIDE // 3] == 100).all() and (
+            tile[:, -tiles.SIDE // 3 :] == 0
+        ).all()
+        assert tile.mean() == pytest.approx(100 * mask.mean(), abs=8)
 
 
 def test_masks_are_drawn_to_the_block(run):
@@ -283,12 +304,12 @@ def test_left_out_parts_are_named_and_crossed(run):
         layer_charts.left_out(table)
         == "3 of 16 parts are left out (layer 1: attention; layer 3: feed forward 1, convolution)."
     )
-    crosses = layer_charts.heat_figure(table).data[0].text
-    assert (crosses == "×").sum() == 4 + 2 + 2 == table["off"].sum()
+    pooled = {u.name: np.zeros((tiles.SIDE, tiles.SIDE), np.uint8) for u in shape.units}
+    crosses = tiles.figure(table, pooled).data[1].text
+    assert crosses.count("×") == 4 + 2 + 2 == table["off"].sum()
     dense = layer_charts.unit_table(shape, store.subnets(run)[0])
-    assert (
-        layer_charts.left_out(dense) == "" and layer_charts.heat_figure(dense).data[0].text is None
-    )
+    assert layer_charts.left_out(dense) == ""
+    assert "×" not in tiles.figure(dense, pooled).data[1].text
     assert [
         layer_charts.branch_name(*given) for given in (("layers.3", 3), ("blocks.3.attention", 3))
     ] == ["whole layer", "attention"]

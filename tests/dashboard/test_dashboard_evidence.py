@@ -529,3 +529,11 @@ def test_which_parts_depth_sizes_keep(run):
         sum(row.count("×") for row in figure.data[0].text) == 4
         and list(figure.data[0].x[0]) == ["d15"] * 4 + ["d13"] * 4
     )
+
+
+def test_a_streaming_mode_is_named_without_the_hash_of_its_language_model():
+    mode = test_sets.mode
+    over = ("graph", "open speech 5342e6cf, scale 0.8, beam 11", 0)
+    assert mode((320.0, 0, 0, *over, "fp32")) == "streaming, 320 ms chunks, with open speech"
+    assert mode((0, 0, 0, "greedy", "none", 0, "int8")) == "whole recording, greedy, int8"
+    assert mode((0, 0, 0, "beam", "a.arpa 0123abcd", 0, "fp32")).endswith("beam, with a.arpa")

@@ -66,7 +66,7 @@ def test_choice_travels_from_explore_and_can_be_changed_here(run):
         and "Other B" in text(at)
         and "85 % sparsity" in text(at)
     )
-    at.selectbox(key="size_menu").set_value("s50").run()
+    at.select_slider(key="size_menu").set_value("s50").run()
     assert not at.exception and at.query_params["subnet"] == "s50" and "50 % sparsity" in text(at)
     at.switch_page("views/explore.py").run()
     assert at.query_params == {"run": "bb-other", "subnet": "s50"}
@@ -159,4 +159,4 @@ def test_nothing_lies_between_nets_that_were_pruned_one_by_one(run):
 def test_run_without_ranks_still_shows_what_it_can(run):
     shutil.rmtree(run / paths.RANKS)
     at = opened()
-    assert "cannot be read" in text(at) and len(at.get("plotly_chart")) >= 2
+    assert "cannot be read" in text(at) and at.get("plotly_chart") and at.dataframe
