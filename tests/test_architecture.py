@@ -16,13 +16,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORE = """
 core            records paths cost
-common          stages machine writing reading randomness hardware
+common          libraries stages machine writing reading randomness hardware
 registry        cards plugins catalog recipes arm_records comparison
                 recipe_sets
 sparsity        blocks sensing
 storage         checksums run_files store metrics block_arrays packing remote_files remote spoken
                 device_cost devices speeds estimates
-jobs            job policy confinement heartbeat ray_client schema spare database queue leases
+jobs            job policy confinement heartbeat ray_client schema spare database queue seat leases
                 visitors
 speech          marks audio_limits containers av_decoder decoders loudness pipes audio chunks
                  features augment normalizer phones lexicon tokenizer acoustics shards grammar

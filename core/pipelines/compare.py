@@ -238,9 +238,8 @@ def _record(
     recipe_set: RecipeSet, arm: Arm, built: ResolvedRecipe, folder: Path, prepared: Prepared
 ) -> dict[str, Any]:
     finished = run_files.read_json(folder / paths.FINISHED)
-    rows = history.metrics(folder)
+    rows, spec = history.metrics(folder), store.spec(folder)
     chunk_ms = built.evaluation.chunk_ms
-    spec = store.spec(folder)
     fitness = Fitness(
         folder,
         prepared,
