@@ -171,6 +171,11 @@ def subnet_file(run: Path, name: str) -> Path:
     return run / SUBNETS / f"{name}.json"
 
 
+def engine_label(engine: str, precision: str) -> str:
+    """What a report of an engine is called by, "sparse-int8"; "" for torch, the reference."""
+    return "" if engine == "torch" else f"{engine}-{precision}"
+
+
 def report_file(
     run: Path,
     subnet: str,
@@ -178,12 +183,15 @@ def report_file(
     chunk_ms: float,
     decoder: str = "greedy",
     language_model: str = "none",
+    engine: str = "",
 ) -> Path:
+    """`engine`: engine_label."""
     other = "" if decoder in ("", "greedy") else f".{decoder.replace(' ', '-')}"
     if language_model not in ("", "none"):
         other += (  # its weights, too: each is a condition of its own
             f".lm-{hashlib.sha256(language_model.encode()).hexdigest()[:8]}"
         )
+    other += f".{engine}" if engine else ""
     return run / REPORTS / f"{subnet}.{split.replace('/', '_')}.{chunk_ms:g}{other}.json"
 
 
@@ -194,7 +202,7 @@ def hypotheses_file(
     chunk_ms: float,
     decoder: str = "greedy",
     language_model: str = "none",
+    engine: str = "",
 ) -> Path:
-    return report_file(run, subnet, split, chunk_ms, decoder, language_model).with_suffix(
-        ".jsonl.zst"
-    )
+    report = report_file(run, subnet, split, chunk_ms, decoder, language_model, engine)
+    return report.with_suffix(".jsonl.zst")

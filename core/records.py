@@ -235,12 +235,12 @@ class Report:
     # phoneme error rate of the model alone, greedily; None where tokens are no phonemes
     per: float | None = None
     bytes_read: int | None = None  # from files while loading; None where nobody counted
-    # time of this run's dense subnet over this one's, timed in turn: above 1 = faster; median,
-    # lowest and highest of the rounds (evaluation/latency.py). None for dense itself, where the two
-    # were not timed in turn, and in reports older than these fields
+    # time of this run's dense subnet over this one's (evaluation/latency.py): above 1 = faster;
+    # median, lowest and highest of the rounds. None for dense, and where not timed in turn
     speed_ratio: float | None = None
     speed_ratio_low: float | None = None
     speed_ratio_high: float | None = None
+    engine: str = "torch"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ CONDITION = (
     "language_model",
     "normaliser",
     "precision",
+    "engine",
 )
 
 

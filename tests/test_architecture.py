@@ -52,8 +52,8 @@ pipelines       resolved build speech finish train search evaluate dry_run trial
 jobs.runners    *
 jobs            process worker
 bench           *
-cli             option_types parser requests work_arguments arguments listing job_commands
-                remote_work main
+cli             option_types parser requests decoding_arguments work_arguments arguments listing
+                job_commands remote_work main
 core            __main__
 """
 # a module imports what stands above it or to its left on its line; * are plug-ins, which import

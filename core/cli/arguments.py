@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from core import __version__
-from core.cli import parser, work_arguments
+from core.cli import decoding_arguments, parser, work_arguments
 from core.cli.option_types import Named, finite, names, whole
 from core.registry import plugins, recipe_sets
 from core.storage import remote
@@ -83,7 +83,7 @@ def _transcribe(commands: Any) -> None:
         metavar="NAME",
         help="auto (onnx, else torch), or one of: " + ", ".join(plugins.names("runtime")),
     )
-    work_arguments.decoding(c)
+    decoding_arguments.add(c)
 
 
 def _lm(commands: Any) -> None:

@@ -21,8 +21,10 @@ def decoding(given: Any) -> dict[str, Any]:
     """The decoder and what its graph understands, as options of evaluation. ValueError for what
     cannot be.
     """
-    names = ("decoder", "beam", "lm", "grammar", "scale", "blank_penalty")
+    names = ("decoder", "beam", "lm", "grammar", "scale", "blank_penalty", "precision")
     options = {n: v for n in names for v in [getattr(given, n, None)] if v is not None}
+    if getattr(given, "measured_on", None):
+        options["engine"] = given.measured_on
     if options:
         catalog.check(catalog.card("settings", "evaluation"), options, "evaluation")
     graph = sorted({"lm", "grammar", "scale", "blank_penalty"} & set(options))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from core.cli import parser
+from core.cli import decoding_arguments, parser
 from core.cli.option_types import Named, finite, names, numbers, whole
 from core.jobs import queue, worker
 from core.registry import plugins, recipes
@@ -106,7 +106,8 @@ def _evaluate(commands: Any, background: bool) -> None:
             "as in the recipe when not given"
         ),
     )
-    decoding(c)
+    decoding_arguments.add(c)
+    decoding_arguments.engine(c)
     if not background:
         either = c.add_mutually_exclusive_group()
         either.add_argument(
@@ -160,46 +161,6 @@ def _subnets(c: argparse.ArgumentParser) -> None:
         default=[],
         metavar="A,B",
         help="e.g. dense,u70; all when not given",
-    )
-
-
-def decoding(c: argparse.ArgumentParser) -> None:
-    """How tokens are found; options of evaluation, whose ranges are checked there."""
-    c.add_argument(
-        "--decoder",
-        action=Named,
-        metavar="NAME",
-        help="greedy, graph (words over a decoding graph), or modified_beam_search (transducers)",
-    )
-    c.add_argument(
-        "--beam", type=whole(0, 1000), metavar="N", help="hypotheses of a transducer's beam search"
-    )
-    c.add_argument(
-        "--lm",
-        action=Named,
-        metavar="FILE",
-        help="language model of the decoding graph: open (the shipped one) or an ARPA file",
-    )
-    c.add_argument(
-        "--grammar",
-        action=Named,
-        metavar="FILE",
-        help=(
-            "understand only this: commands (the built-in ones) or a file of sentence "
-            "patterns; with --lm both"
-        ),
-    )
-    c.add_argument(
-        "--scale",
-        type=finite,
-        metavar="X",
-        help="how much the sound counts beside the graph's words, 0.01 to 10",
-    )
-    c.add_argument(
-        "--blank-penalty",
-        type=finite,
-        metavar="X",
-        help="taken off the blank's log-probability, -10 to 20",
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core import runtime
+from core import paths, runtime
 from core.decoding import ctc as decoding
 from core.decoding.graph_search import Weights
 from core.evaluation.latency import Speed, measure
@@ -32,7 +32,16 @@ class Options:
     chunk_ms: float = option(
         320.0, "attention chunk; 0 = full context", unit="ms", low=0.0, high=2560.0
     )
-    precision: str = option("fp32", "arithmetic of the forward pass", choices=("fp32", "bf16"))
+    engine: str = option(
+        "torch",
+        "what decodes and is timed: torch; onnx or sparse, as on devices",
+        choices=("torch", "onnx", "sparse"),
+    )
+    precision: str = option(
+        "fp32",
+        "arithmetic of the forward pass: fp32; bf16 (torch), int8 (onnx, sparse)",
+        choices=("fp32", "bf16", "int8"),
+    )
     decoder: str = option(
         "",
         "greedy; graph = words over a decoding graph (CTC); modified_beam_search (transducers);"
@@ -98,7 +107,7 @@ def load_recognizer(data: bytes, options: Options) -> PackedRecognizer:
     """The recognizer under the options' conditions; ValueError for conditions that cannot be."""
     opened = runtime.load(
         data,
-        engine="torch",
+        engine=options.engine,
         chunk_ms=options.chunk_ms,
         precision=options.precision,
         threads=options.threads,
@@ -130,11 +139,12 @@ def speed_on(
         language(options),
         dense,
         Weights(options.scale, options.blank_penalty),
+        options.engine,
     )
 
 
-def decoding_labels(options: Options) -> tuple[str, str]:
-    """Decoder and language model, as reports name them."""
+def decoding_labels(options: Options) -> tuple[str, str, str]:
+    """Decoder, language model and engine, as files of reports name them."""
     understood = language(options)
     return (
         decoding.labeled(options.decoder, options.beam),
@@ -143,4 +153,5 @@ def decoding_labels(options: Options) -> tuple[str, str]:
             if understood
             else NO_LANGUAGE
         ),
+        paths.engine_label(options.engine, options.precision),
     )

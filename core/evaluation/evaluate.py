@@ -91,6 +91,7 @@ def evaluate(
         **sizes(data, store.spec(folder), subnet),
         **(asdict(speed) if speed else dict.fromkeys(TIMES) | {"threads": options.threads}),
         **{name: recognizer.conditions[name] for name in CONDITIONS},
+        engine=options.engine,
         hardware=hypotheses.hardware,
         code_version=provenance.code_version(),
         date=datetime.date.today().isoformat(),

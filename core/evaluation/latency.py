@@ -31,7 +31,6 @@ from core.lm.languages import OPEN, Language
 from core.registry import plugins
 from core.speech.audio import SAMPLE_RATE
 
-ENGINE = "torch"  # the reference, which every model has
 # all on one side of the true ratio by chance: 2 of 2^6 times, so their range is a 97 % interval of
 # the median
 ROUNDS = 6
@@ -74,6 +73,7 @@ def measure(
     language: Language | None = None,
     dense: bytes | None = None,
     weights: Weights | None = None,
+    engine: str = "torch",
 ) -> Speed:
     """Streams `waves` (float32 [N] each) through the packed file `data` in a child process;
     `dense`: the one to time it in turn with.
@@ -96,6 +96,7 @@ def measure(
                 "language": language and _absolute(language),
                 "weights": weights and dataclasses.asdict(weights),
                 "dense": str(other) if dense else None,
+                "engine": engine,
             }
         )
         command = [
@@ -163,16 +164,17 @@ def stream_all(
     language: dict | None = None,
     dense: str | None = None,
     weights: dict | None = None,
+    engine: str = "torch",
 ) -> Speed:
     """The measurement itself, in this process."""
     from core import runtime
 
-    plugins.load("runtime", ENGINE)  # its libraries, before the clock starts
+    plugins.load("runtime", engine)  # its libraries, before the clock starts
 
     def opened(packed: Path) -> Any:
         return runtime.load(
             packed,
-            engine=ENGINE,
+            engine=engine,
             chunk_ms=chunk_ms,
             precision=precision,
             threads=threads,

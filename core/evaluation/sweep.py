@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from core import paths
 from core.common import stages
 from core.data.prepared import TRAIN, Prepared
 from core.evaluation import provenance
@@ -129,9 +130,12 @@ class _Split:
         )
         if speed is None:
             return known
-        key = (subnet.name, known.split, known.chunk_ms, known.decoder, known.language_model)
+        where = (known.split, known.chunk_ms, known.decoder, known.language_model)
+        rows = store.hypotheses(
+            self.folder, subnet.name, *where, paths.engine_label(known.engine, known.precision)
+        )
         timed = replace(known, **asdict(speed))
-        store.save_report(self.folder, timed, store.hypotheses(self.folder, *key))
+        store.save_report(self.folder, timed, rows)
         return timed
 
     def _keep_speed(self, subnet: Subnet, report: Report) -> None:
@@ -150,7 +154,15 @@ def _measured(folder: Path, subnet: Subnet, material: Material, options: Options
         (
             r
             for r in store.reports(folder)
-            if (r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model) == key
+            if (
+                r.subnet,
+                r.split,
+                r.chunk_ms,
+                r.decoder,
+                r.language_model,
+                paths.engine_label(r.engine, r.precision),
+            )
+            == key
         ),
         None,
     )
@@ -172,7 +184,15 @@ def _dense_rows(
 ) -> list[dict] | None:
     key = (DENSE, material.split, options.chunk_ms, *decoding_labels(options))
     measured = any(
-        (r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model) == key
+        (
+            r.subnet,
+            r.split,
+            r.chunk_ms,
+            r.decoder,
+            r.language_model,
+            paths.engine_label(r.engine, r.precision),
+        )
+        == key
         for r in store.reports(folder)
     )
     if not measured or subnet.name == DENSE:

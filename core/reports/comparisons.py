@@ -89,7 +89,15 @@ def _pair(
     folder: Path, searched: Report, other: Report, origin: str, prepared: list[Prepared]
 ) -> dict[str, Any]:
     mine, theirs = (
-        store.hypotheses(folder, r.subnet, r.split, r.chunk_ms, r.decoder, r.language_model)
+        store.hypotheses(
+            folder,
+            r.subnet,
+            r.split,
+            r.chunk_ms,
+            r.decoder,
+            r.language_model,
+            paths.engine_label(r.engine, r.precision),
+        )
         for r in (searched, other)
     )
     ids = [row["id"] for row in mine]

@@ -168,7 +168,8 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
     }
     for report in reports:
         facts = replace(report, run=target.name, **sizes)
-        where = (facts.subnet, facts.split, facts.chunk_ms, facts.decoder, facts.language_model)
+        key = (facts.subnet, facts.split, facts.chunk_ms, facts.decoder, facts.language_model)
+        where = (*key, paths.engine_label(facts.engine, facts.precision))
         writing.write_json(paths.report_file(target, *where), as_dict(facts))
 
 

@@ -14,6 +14,7 @@ CONDITION = (
     "decoder",
     "language_model",
     "precision",
+    "engine",
     "normaliser",
 )
 OPUS_NOTE = (

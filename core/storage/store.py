@@ -84,14 +84,8 @@ def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> 
     """
     folder = own_part(run)
     _check_safe(report.subnet, "subnet name")
-    where = (
-        folder,
-        report.subnet,
-        report.split,
-        report.chunk_ms,
-        report.decoder,
-        report.language_model,
-    )
+    key = (report.subnet, report.split, report.chunk_ms, report.decoder, report.language_model)
+    where = (folder, *key, paths.engine_label(report.engine, report.precision))
     if not paths.RUN_FILE.fullmatch(
         name := paths.report_file(*where).relative_to(folder).as_posix()
     ):
@@ -225,11 +219,13 @@ def hypotheses(
     chunk_ms: float,
     decoder: str = "greedy",
     language_model: str = "none",
+    engine: str = "",
 ) -> list[dict[str, Any]]:
     """Rows {"id", "hypothesis", "insertions", "deletions", "substitutions", "words"} of one
     report.
     """
-    path = paths.hypotheses_file(own_part(run), subnet, split, chunk_ms, decoder, language_model)
+    where = (subnet, split, chunk_ms, decoder, language_model, engine)
+    path = paths.hypotheses_file(own_part(run), *where)
     path = next((p for p in files(run, paths.REPORTS, "*.jsonl.zst") if p.name == path.name), path)
     try:
         stream = zstandard.ZstdDecompressor().decompressobj()

@@ -19,10 +19,11 @@ ACTIVE = ("queued", "running")
 
 def conditions(row: dict[str, Any]) -> dict[str, Any] | None:
     """What a job is told so that its report falls under the conditions of `row`, a point of the
-    chart; None beside a language model,
-    whose file a report names but does not hold.
+    chart; None beside a language model that does not ship, whose file a report names but does not
+    hold.
     """
-    if row["language_model"] not in ("", "none"):
+    model = row["language_model"]
+    if model not in ("", "none") and model != open_speech():
         return None
     decoder, _, beam = str(row["decoder"]).partition(" ")
     return {
@@ -31,10 +32,23 @@ def conditions(row: dict[str, Any]) -> dict[str, Any] | None:
         "decoding": {
             "decoder": decoder,
             "beam": int(beam or 0),
-            "lm": "",
+            "lm": "" if model in ("", "none") else "open",
             "precision": str(row["precision"]),
+            "engine": str(row["engine"]),
         },
     }
+
+
+@st.cache_resource(show_spinner=False)
+def open_speech() -> str:
+    """The shipped language model with its usual weights, as reports name them; "" without it."""
+    from core.decoding.graph_search import Weights
+    from core.lm.languages import Language
+
+    try:
+        return f"{Language().name()}, {Weights().text()}"
+    except (ValueError, OSError):
+        return ""
 
 
 def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:

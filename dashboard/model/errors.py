@@ -47,6 +47,7 @@ class Size:
     decoder: str = "greedy"
     language_model: str = "none"
     delta: tuple[float, float, float] | None = None
+    engine: str = ""
 
     @property
     def label(self) -> str:
@@ -69,6 +70,7 @@ def sizes(points: pd.DataFrame) -> list[Size]:
                 row.decoder,
                 row.language_model,
                 None if any(map(math.isnan, delta)) else delta,
+                paths.engine_label(row.engine, row.precision),
             )
         )
     return measured
@@ -108,7 +110,7 @@ def writes_phonemes(table: pd.DataFrame) -> bool:
 
 
 def _of_report(size: Size) -> list[tuple]:
-    where = size.split, size.chunk_ms, size.decoder, size.language_model
+    where = size.split, size.chunk_ms, size.decoder, size.language_model, size.engine
     file = paths.hypotheses_file(paths.ROOT, size.name, *where).name
     if not any(p.name == file for p in store.files(size.run, paths.REPORTS, "*.jsonl.zst")):
         return []

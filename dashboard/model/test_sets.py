@@ -29,14 +29,14 @@ def name(split: str) -> str:
 
 def mode(condition: tuple) -> str:
     """A condition (values of data.CONDITION without the test set) in a few words."""
-    chunk, _, _, decoder, model, _, precision = condition
+    chunk, _, _, decoder, model, _, precision, engine = condition
     words = ["whole recording" if chunk == 0 else f"streaming, {chunk:g} ms chunks"]
     known = "" if model in ("", "none") else HASH.sub("", model.split(",")[0])
     words.append(f"with {known}" if known and decoder == "graph" else decoder)
     if known and decoder != "graph":
         words.append(f"with {known}")
-    if precision != "fp32":
-        words.append(precision)
+    if engine != "torch" or precision != "fp32":
+        words.append(precision if engine == "torch" else f"engine {engine} {precision}")
     return ", ".join(words)
 
 

@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import paths
 from core.common import writing
+from core.evaluation import conditions
 from core.jobs import queue
 from core.records import as_dict
 from core.storage import device_cost, metrics, store
@@ -223,6 +224,18 @@ def test_a_size_is_measured_under_the_conditions_of_the_chart(
             row | {"language_model": "my.arpa 01234567, scale 0.8, blank penalty 3, beam 14"}
         )
         is None
+    )
+
+
+def test_a_size_can_be_measured_beside_the_language_model_that_ships():
+    """That is what the released supernet opens with."""
+    shipped = store.reports("supernet", added=False)[0]
+    asked = measure.conditions(as_dict(shipped))
+    assert asked["decoding"]["lm"] == "open" and asked["decoding"]["decoder"] == "graph"
+    assert asked["decoding"]["engine"] == shipped.engine
+    assert conditions.decoding_labels(conditions.Options(**asked["decoding"]))[:2] == (
+        "graph",
+        shipped.language_model,
     )
 
 

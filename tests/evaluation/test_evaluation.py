@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.func import functional_call
 
-from core import paths
+from core import paths, runtime
 from core.common import writing
 from core.decoding.ctc import greedy
 from core.decoding.graph_search import Weights
@@ -208,6 +208,41 @@ def test_many_are_stored_paired_and_not_measured_twice(tmp_path, material, monke
         sweep.evaluate_many(run, subnets, Prepared(material), options, lambda *_: False)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "precision"), [("onnx", "fp32"), ("onnx", "int8"), ("sparse", "fp32")]
+)
+def test_an_engine_of_devices_has_reports_of_its_own(engine, precision, tmp_path, material):
+    """The very file in the runtime that people use: beside the reference's, never in its place."""
+    run, prepared = standin.make_run(tmp_path, utterances=2), Prepared(material)
+    for report in store.reports(run):
+        paths.report_file(run, report.subnet, report.split, report.chunk_ms).unlink()
+    subnets = [store.subnet(run, n) for n in ("dense", "s90")]
+    options = dataclasses.replace(QUICK, splits=["test"])
+    reference = sweep.evaluate_many(run, subnets, prepared, options)
+    other = dataclasses.replace(options, engine=engine, precision=precision)
+    found = sweep.evaluate_many(run, subnets, prepared, other)
+    assert len(store.reports(run)) == 4
+    assert {(r.engine, r.precision) for r in found} == {(engine, precision)}
+    assert found[1].delta_wer is not None, "paired with dense on the same engine"
+    where = ("tiny/test", 320.0, "greedy", "none")
+    for mine, theirs in zip(found, reference):
+        assert theirs.engine == "torch" and mine.runtime != theirs.runtime
+        texts = store.hypotheses(run, mine.subnet, *where, f"{engine}-{precision}")
+        assert len(texts) == 10
+        if precision == "fp32":
+            assert texts == store.hypotheses(run, theirs.subnet, *where)
+    assert sweep.evaluate_many(run, subnets, prepared, other) == found
+
+
+def test_what_an_engine_cannot_do_is_said():
+    with pytest.raises(ValueError, match="precision"):
+        conditions.load_recognizer(
+            runtime.packed("supernet", "u90"),
+            dataclasses.replace(QUICK, engine="torch", precision="int8"),
+        )
+
+
 class Machine:
     """It gets slower with every stream it has run; `bursts` {number of the stream: slower by}."""
 
@@ -277,7 +312,8 @@ def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
 ):
     run, prepared, timed = standin.make_run(tmp_path, utterances=2), Prepared(material), []
 
-    def measure(data, waves, chunk_ms, threads, precision, decoder, beam, language, dense, weights):
+    def measure(data, waves, chunk_ms, threads, precision, *others):
+        decoder, beam, language, dense, weights, engine = others
         timed.append((packing.sha256(data), dense and packing.sha256(dense)))
         return dataclasses.replace(
             SPEED, **dict(zip(evaluation.TIMES[-3:], (1.5, 1.4, 1.6) if dense else (None,) * 3))

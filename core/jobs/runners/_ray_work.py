@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 
+from core import paths
 from core.jobs import confinement
 from core.jobs.runners import _ray_train
 from core.jobs.runners._ray_spread import Spread
@@ -86,6 +87,7 @@ def evaluate(job: ClusterJob, run: str) -> None:
                 stored.chunk_ms,
                 stored.decoder,
                 stored.language_model,
+                paths.engine_label(stored.engine, stored.precision),
                 stored.file_sha256,
                 stored.delta_wer,
             )
@@ -98,6 +100,7 @@ def evaluate(job: ClusterJob, run: str) -> None:
                     stored.chunk_ms,
                     stored.decoder,
                     stored.language_model,
+                    paths.engine_label(stored.engine, stored.precision),
                 )
                 say(report=as_dict(stored), rows=rows)
         return job(progress, message, left)
