@@ -110,7 +110,7 @@ def load_recognizer(data: bytes, options: Options) -> PackedRecognizer:
         engine=options.engine,
         chunk_ms=options.chunk_ms,
         precision=options.precision,
-        threads=options.threads,
+        threads=options.threads if options.engine == "torch" else 1,  # as on devices
         decoder=options.decoder,
         beam=options.beam,
         language=language(options),

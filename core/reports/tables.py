@@ -104,10 +104,11 @@ def condition_text(report: Report) -> str:
         if report.language_model in ("", "none")
         else f"language model {report.language_model}"
     )
+    engine = "" if report.engine == "torch" else f" engine {report.engine},"
     return (
         f"{chunk}, {report.lookahead_ms:g} ms look-ahead beyond the chunk,"
         f" {report.left_context_ms:g} ms left context, {report.decoder} decoding, {model},"
-        f" {report.precision}, normaliser {report.normaliser}"
+        f"{engine} {report.precision}, normaliser {report.normaliser}"
     )
 
 

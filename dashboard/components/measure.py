@@ -39,7 +39,6 @@ def conditions(row: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-@st.cache_resource(show_spinner=False)
 def open_speech() -> str:
     """The shipped language model with its usual weights, as reports name them; "" without it."""
     from core.decoding.graph_search import Weights

@@ -534,6 +534,10 @@ def test_which_parts_depth_sizes_keep(run):
 def test_a_streaming_mode_is_named_without_the_hash_of_its_language_model():
     mode = test_sets.mode
     over = ("graph", "open speech 5342e6cf, scale 0.8, beam 11", 0)
-    assert mode((320.0, 0, 0, *over, "fp32")) == "streaming, 320 ms chunks, with open speech"
-    assert mode((0, 0, 0, "greedy", "none", 0, "int8")) == "whole recording, greedy, int8"
-    assert mode((0, 0, 0, "beam", "a.arpa 0123abcd", 0, "fp32")).endswith("beam, with a.arpa")
+    plain, streaming = ("fp32", "torch"), "streaming, 320 ms chunks"
+    assert mode((320.0, 0, 0, *over, *plain)) == f"{streaming}, with open speech"
+    assert mode((0, 0, 0, "greedy", "none", 0, "bf16", "torch")) == "whole recording, greedy, bf16"
+    assert mode((0, 0, 0, "beam", "a.arpa 0123abcd", 0, *plain)).endswith("beam, with a.arpa")
+    assert mode((320.0, 0, 0, *over, "int8", "sparse")) == (
+        f"{streaming}, with open speech, engine sparse int8"
+    )

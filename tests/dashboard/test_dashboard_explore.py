@@ -183,6 +183,7 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
         "beam": 0,
         "lm": "",
         "precision": "fp32",
+        "engine": "torch",
     }
     assert "waits for its turn" in shown(at) and not [b for b in at.button if b.key == "measure"]
 

@@ -220,7 +220,7 @@ def test_an_engine_of_devices_has_reports_of_its_own(engine, precision, tmp_path
     subnets = [store.subnet(run, n) for n in ("dense", "s90")]
     options = dataclasses.replace(QUICK, splits=["test"])
     reference = sweep.evaluate_many(run, subnets, prepared, options)
-    other = dataclasses.replace(options, engine=engine, precision=precision)
+    other = dataclasses.replace(options, engine=engine, precision=precision, threads=2)
     found = sweep.evaluate_many(run, subnets, prepared, other)
     assert len(store.reports(run)) == 4
     assert {(r.engine, r.precision) for r in found} == {(engine, precision)}
