@@ -119,6 +119,7 @@ PAGES_OPEN = (
     "data.references",
     "data.test_sets",
     "decoding.ctc",
+    "decoding.graph_search",
     "evaluation.scoring",
     "lm.languages",
     "speech.audio",
