@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "core"
@@ -174,6 +175,13 @@ def subnet_file(run: Path, name: str) -> Path:
 def engine_label(engine: str, precision: str) -> str:
     """What a report of an engine is called by, "sparse-int8"; "" for torch, the reference."""
     return "" if engine == "torch" else f"{engine}-{precision}"
+
+
+def report_key(report: Any) -> tuple[str, str, float, str, str, str]:
+    """What tells a records.Report from the others of its run; the two functions below take it."""
+    engine = engine_label(report.engine, report.precision)
+    condition = (report.chunk_ms, report.decoder, report.language_model)
+    return report.subnet, report.split, *condition, engine
 
 
 def report_file(

@@ -12,6 +12,7 @@ import pytest
 
 from core import paths
 from core.common import libraries
+from core.common.writing import in_words
 from tests.conftest import ROOT
 from tests.test_packaging import pins
 
@@ -85,6 +86,6 @@ def test_what_needs_torch_says_how_to_install_it(words):
 
 
 def test_a_defect_is_no_missing_library():
-    assert libraries.in_words(ModuleNotFoundError(name="core.nothing")) is None
-    assert libraries.in_words(ModuleNotFoundError()) is None
+    assert in_words(ModuleNotFoundError(name="core.nothing")) is None
+    assert in_words(ModuleNotFoundError()) is None
     assert libraries.lacking("json") == ""

@@ -16,7 +16,6 @@ from typing import Any
 
 from core import bench, paths
 from core.cli import arguments, job_commands, listing, remote_work, requests
-from core.common import libraries
 from core.common.writing import in_words, sweep
 from core.jobs import process
 from core.jobs.runners.base import STOPPED
@@ -48,10 +47,9 @@ def main(words: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, ModuleNotFoundError) as error:
-        said = in_words(error) if isinstance(error, OSError) else libraries.in_words(error)
-        if not said:
+        if not in_words(error):
             raise
-        print(f"error: {said}", file=sys.stderr)
+        print(f"error: {in_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

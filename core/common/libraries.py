@@ -26,9 +26,3 @@ def lacking(package: str) -> str:
     """What to tell people before they begin what needs it; "" where it is installed."""
     there = importlib.util.find_spec(package) is not None
     return "" if there else f"this needs {not_installed(package)}"
-
-
-def in_words(error: ModuleNotFoundError) -> str | None:
-    """What to tell people about a library that is not installed; None where it is a defect."""
-    package = package_of(error)
-    return f"this needs {not_installed(package)}" if package else None

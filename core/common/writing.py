@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
+from core.common import libraries
 from core.records import as_dict
 
 ASIDE = ".tmp-"
@@ -145,10 +146,14 @@ def os_errors(path: Path, kind: type[Exception]) -> Iterator[None]:
         ) from None
 
 
-def in_words(error: OSError) -> str | None:
-    """What to tell people about a disk that is full, or a file or folder that cannot be used; None
-    where no file is named.
+def in_words(error: BaseException) -> str | None:
+    """What to tell people about a disk that is full, a file or folder that cannot be used, or a
+    library that is not installed; None where no file is named, and for other errors.
     """
+    if package := libraries.package_of(error):
+        return f"this needs {libraries.not_installed(package)}"
+    if not isinstance(error, OSError):
+        return None
     place = Path(error.filename) if error.filename else None
     where = f" while {place.name} was written" if place else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

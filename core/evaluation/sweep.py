@@ -130,10 +130,7 @@ class _Split:
         )
         if speed is None:
             return known
-        where = (known.split, known.chunk_ms, known.decoder, known.language_model)
-        rows = store.hypotheses(
-            self.folder, subnet.name, *where, paths.engine_label(known.engine, known.precision)
-        )
+        rows = store.hypotheses(self.folder, *paths.report_key(known))
         timed = replace(known, **asdict(speed))
         store.save_report(self.folder, timed, rows)
         return timed
@@ -150,22 +147,7 @@ class _Split:
 def _measured(folder: Path, subnet: Subnet, material: Material, options: Options) -> Report | None:
     """The stored report of this very file on this split under these conditions, if there is one."""
     key = (subnet.name, material.split, options.chunk_ms, *decoding_labels(options))
-    report = next(
-        (
-            r
-            for r in store.reports(folder)
-            if (
-                r.subnet,
-                r.split,
-                r.chunk_ms,
-                r.decoder,
-                r.language_model,
-                paths.engine_label(r.engine, r.precision),
-            )
-            == key
-        ),
-        None,
-    )
+    report = next((r for r in store.reports(folder) if paths.report_key(r) == key), None)
     if report is None:
         return None
     try:
@@ -183,18 +165,7 @@ def _dense_rows(
     folder: Path, subnet: Subnet, material: Material, options: Options
 ) -> list[dict] | None:
     key = (DENSE, material.split, options.chunk_ms, *decoding_labels(options))
-    measured = any(
-        (
-            r.subnet,
-            r.split,
-            r.chunk_ms,
-            r.decoder,
-            r.language_model,
-            paths.engine_label(r.engine, r.precision),
-        )
-        == key
-        for r in store.reports(folder)
-    )
+    measured = any(paths.report_key(r) == key for r in store.reports(folder))
     if not measured or subnet.name == DENSE:
         return None
     try:

@@ -13,7 +13,6 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
-from core.common import libraries
 from core.common.writing import in_words
 from core.jobs import confinement, leases, queue
 from core.jobs.job import Job
@@ -62,12 +61,6 @@ class JobReport:
         leases.note(self.job.id, self.job.worker, run=run)
 
 
-def _in_words(error: Exception) -> str | None:
-    if isinstance(error, ModuleNotFoundError):
-        return libraries.in_words(error)
-    return in_words(error) if isinstance(error, OSError) else None
-
-
 def run_job(job_id: int) -> int:
     """Call `<kind>_job(payload, report)` of core.pipelines.handlers (SUPERNET_JOB_MODULE names
     another, for tests).
@@ -96,7 +89,7 @@ def run_job(job_id: int) -> int:
             not stop.requested and not queue.get(job_id).cancel
         ):  # what breaks because it was told to stop is no failure
             text = traceback.format_exc()
-            words = _in_words(error)  # the last line is what the pages show
+            words = in_words(error)  # the last line is what the pages show
             wrong = isinstance(error, ValueError)  # the input's fault
             leases.fail(
                 job_id,

@@ -88,18 +88,7 @@ def _speakers(prepared: list[Prepared], split: str, ids: list[str]) -> list[str]
 def _pair(
     folder: Path, searched: Report, other: Report, origin: str, prepared: list[Prepared]
 ) -> dict[str, Any]:
-    mine, theirs = (
-        store.hypotheses(
-            folder,
-            r.subnet,
-            r.split,
-            r.chunk_ms,
-            r.decoder,
-            r.language_model,
-            paths.engine_label(r.engine, r.precision),
-        )
-        for r in (searched, other)
-    )
+    mine, theirs = (store.hypotheses(folder, *paths.report_key(r)) for r in (searched, other))
     ids = [row["id"] for row in mine]
     base = {row["id"]: _errors(row) for row in theirs}
     if set(ids) != set(base):

@@ -168,9 +168,7 @@ def _check_subnet(source: Path, target: Path, subnet: Subnet) -> None:
     }
     for report in reports:
         facts = replace(report, run=target.name, **sizes)
-        key = (facts.subnet, facts.split, facts.chunk_ms, facts.decoder, facts.language_model)
-        where = (*key, paths.engine_label(facts.engine, facts.precision))
-        writing.write_json(paths.report_file(target, *where), as_dict(facts))
+        writing.write_json(paths.report_file(target, *paths.report_key(facts)), as_dict(facts))
 
 
 def _check_equal(old: bytes, new: bytes, name: str) -> None:

@@ -84,8 +84,7 @@ def save_report(run: str | Path, report: Report, rows: list[dict[str, Any]]) -> 
     """
     folder = own_part(run)
     _check_safe(report.subnet, "subnet name")
-    key = (report.subnet, report.split, report.chunk_ms, report.decoder, report.language_model)
-    where = (folder, *key, paths.engine_label(report.engine, report.precision))
+    where = (folder, *paths.report_key(report))
     if not paths.RUN_FILE.fullmatch(
         name := paths.report_file(*where).relative_to(folder).as_posix()
     ):

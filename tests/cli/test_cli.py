@@ -432,3 +432,18 @@ def test_sizes_and_measurements_are_printed_in_one_line_each():
     )
     assert listing.short(told) == "x on x, chunk 0.5 ms: WER 50.0% (50.0% to 50.0%), 0.00 MB"
     assert listing.short(Path("/made/train")) == "/made/train"
+
+
+@pytest.mark.parametrize("background", [[], ["jobs", "add"]])
+def test_a_measurement_is_asked_for_an_engine(background):
+    words = [*background, "evaluate", "r", "--engine", "sparse", "--precision", "int8"]
+    given = arguments.top_parser().parse_args(words)
+    assert requests.decoding(given) == {"engine": "sparse", "precision": "int8"}
+    given = arguments.top_parser().parse_args([*background, "evaluate", "r", "--engine", "gpu"])
+    with pytest.raises(ValueError, match="one of 'torch', 'onnx', 'sparse'"):
+        requests.decoding(given)
+
+
+def test_the_engine_of_a_transcription_is_no_option_of_evaluation():
+    words = ["transcribe", "r", "u70", "a.wav", "--engine", "sparse"]
+    assert requests.decoding(arguments.top_parser().parse_args(words)) == {}

@@ -168,7 +168,6 @@ def test_no_trial_runs_beside_a_job(page, monkeypatch):
 
 
 def test_a_trial_ends_with_the_process_that_began_it(tmp_path):
-    """And says nothing of a recipe that it could not finish."""
     (tmp_path / "recipe.json").write_text("{}")
     slow = (
         "import time; from core.pipelines import trial; trial.in_short = lambda _: time.sleep(600)"

@@ -81,27 +81,11 @@ def evaluate(job: ClusterJob, run: str) -> None:
 
     def report(progress: float, message: str = "", left: float | None = None) -> bool:
         for stored in store.reports(folder):
-            key = (
-                stored.subnet,
-                stored.split,
-                stored.chunk_ms,
-                stored.decoder,
-                stored.language_model,
-                paths.engine_label(stored.engine, stored.precision),
-                stored.file_sha256,
-                stored.delta_wer,
-            )
+            where = paths.report_key(stored)
+            key = (*where, stored.file_sha256, stored.delta_wer)
             if key not in known:
                 known.add(key)
-                rows = store.hypotheses(
-                    folder,
-                    stored.subnet,
-                    stored.split,
-                    stored.chunk_ms,
-                    stored.decoder,
-                    stored.language_model,
-                    paths.engine_label(stored.engine, stored.precision),
-                )
+                rows = store.hypotheses(folder, *where)
                 say(report=as_dict(stored), rows=rows)
         return job(progress, message, left)
 
