@@ -167,21 +167,35 @@ def test_no_trial_runs_beside_a_job(page, monkeypatch):
     assert len(begun) == 1
 
 
+TRIAL = """
+import os, sys, time
+from pathlib import Path
+from core.pipelines import trial
+def endless(_):
+    Path(sys.argv[3]).touch()
+    time.sleep(600)
+trial.in_short = endless
+trial.alone(sys.argv[1], int(sys.argv[2]))
+"""
+DASHBOARD = """
+import os, subprocess, sys, time
+recipe, begun, code = sys.argv[1:]
+words = [sys.executable, "-c", code, recipe, str(os.getpid()), begun]
+child = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+while not os.path.exists(begun) and child.poll() is None:
+    time.sleep(0.05)
+print(child.pid, child.poll(), flush=True)
+"""
+
+
 def test_a_trial_ends_with_the_process_that_began_it(tmp_path):
-    (tmp_path / "recipe.json").write_text("{}")
-    slow = (
-        "import time; from core.pipelines import trial; trial.in_short = lambda _: time.sleep(600)"
-    )
-    code = f"{slow}; t.alone({str(tmp_path / 'recipe.json')!r}, parent)"
-    began = (
-        "import os, subprocess, sys;"
-        f" code = {code!r}.replace('parent', str(os.getpid()));"
-        " print(subprocess.Popen([sys.executable, '-c', code], stdout=-3).pid, flush=True)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", began], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    wait(lambda: dead(int(done.stdout)), 60)
+    recipe, begun = tmp_path / "recipe.json", tmp_path / "begun"
+    recipe.write_text("{}")
+    words = [sys.executable, "-c", DASHBOARD, str(recipe), str(begun), TRIAL]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    number, ended = done.stdout.split()
+    assert begun.exists() and ended == "None" and not recipe.exists()
+    wait(lambda: dead(int(number)), 30)
 
 
 def test_a_trial_that_fails_says_why_once(monkeypatch):
