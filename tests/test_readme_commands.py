@@ -57,7 +57,7 @@ MORE = {
     "train voice_commands": SETS,  # {begin of a command: words after it}
     "jobs add": ["--no-worker"],
     "jobs clone": ["--no-worker"],
-    "bench runtimes": ["--set", "chunks=10"],
+    "bench runtimes": ["--set", "chunks=20"],
     "bench training": ["--set", "recipe={run}/recipe.json", "--set", "rounds=1"],
     "bench corpus": ["--set", "utterances=8", "--set", "processes=1"],
     "bench jobs": [

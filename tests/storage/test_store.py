@@ -51,6 +51,7 @@ def report(run: str, **changes) -> Report:
         "chunk_ms": 320.0,
         "decoder": "greedy",
         "language_model": "none",
+        "engine": "torch",
     }
     return Report(**values | changes)
 
