@@ -1,7 +1,7 @@
 """One of two processes whose machines have a disk each: `torchrun --nproc-per-node 2 -m tests.apart
 FOLDER RECIPE [UPDATE]`.
 
-Each makes its own speech, so paths and times of the files differ. With UPDATE both are told to stop
+Each has its own files of speech, whose paths and times differ. With UPDATE both are told to stop
 there.
 """
 

@@ -38,6 +38,26 @@ def open_speech(own_artifacts):
     (own_artifacts / "graphs").symlink_to(kept)
 
 
+@pytest.fixture(scope="session")
+def spoken_once(tmp_path_factory):
+    """Where the speech of small built-in corpora is kept for a whole run of the tests, whatever
+    process makes it first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "spoken"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def spoken(spoken_once, own_artifacts):
+    """A test that needs the built-in commands, but not how they are made: ten seconds of processes
+    that start and speak.
+    """
+    (own_artifacts / "prepared").mkdir(parents=True)
+    (own_artifacts / "prepared" / "corpora").symlink_to(spoken_once)
+
+
 @pytest.fixture(autouse=True)
 def own_main(monkeypatch):
     """Streamlit's AppTest leaves the page as `__main__`, which spawned processes would then run

@@ -1,5 +1,5 @@
-"""A disk that is full while a job trains: `python -m tests.filling FOLDER`, as a process that may
-mount a small disk of its own.
+"""A disk that is full while a job trains: `python -m tests.filling FOLDER CORPORA`, as a process
+that may mount a small disk of its own; the speech lies in CORPORA.
 
 The queue, the run and the logs lie on that disk. It is filled to the last byte in the midst of a
 training, room is made again after the job has failed, and the job is resumed. Prints what was seen
@@ -79,11 +79,13 @@ def state(number: int, *wanted: str) -> queue.Job | None:
     return job if job.state in wanted else None
 
 
-def main(home: Path) -> None:
+def main(home: Path, corpora: Path) -> None:
     disk = home / "disk"
     disk.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)], check=True)
     os.environ["SUPERNET_ARTIFACTS"] = str(disk / "artifacts")
+    paths.prepared().mkdir(parents=True)
+    (paths.prepared() / "corpora").symlink_to(corpora)
     pipelines_speech.prepare(SpeechRecipe.of(recipe()), lambda *_: True)
     number = jobs.add("train", {"recipe": as_dict(recipe())})
     process = worker()
@@ -126,4 +128,4 @@ def main(home: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

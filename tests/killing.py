@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+import torch._dynamo  # noqa: F401 - what any optimizer imports, once instead of in every child
 from safetensors.torch import save_file
 
 from core.methods import gradual_magnitude

@@ -57,7 +57,8 @@ MORE = {
     "train voice_commands": SETS,  # {begin of a command: words after it}
     "jobs add": ["--no-worker"],
     "jobs clone": ["--no-worker"],
-    "bench runtimes": ["--set", "chunks=20"],
+    "bench runtimes": ["--set", "chunks=20", "--set", 'subnets=["u70"]'],
+    "export supernet": ["--subnets", "u90"],
     "bench training": ["--set", "recipe={run}/recipe.json", "--set", "rounds=1"],
     "bench corpus": ["--set", "utterances=8", "--set", "processes=1"],
     "bench jobs": [
@@ -108,13 +109,15 @@ def commands() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, spoken_once):
     """A folder to work in with the tiny run that the README's `train` made, and everything that was
     printed on the way.
     """
     home, before = tmp_path_factory.mktemp("readme"), dict(os.environ)
     here = os.getcwd()
     os.environ["SUPERNET_ARTIFACTS"] = str(home / "artifacts")
+    paths.prepared().mkdir(parents=True)
+    (paths.prepared() / "corpora").symlink_to(spoken_once)
     os.chdir(home)
     (home / "books.txt").write_text(BOOK, encoding="utf-8")
     small = ["lm", "--text", "books.txt", "--order", "2", "--out", "small.arpa", "--quiet"]

@@ -123,13 +123,12 @@ class Shards:
 
     def make(self, split: str, number: int) -> None:
         """One shard: audio written aside and renamed, then the index as marker. Runs in a fresh
-        process.
+        process. Two that make the same shard at once replace equal files by equal ones.
         """
         target = self.audio(split, number)
         for old in target.parent.glob(f"{target.name}.tmp-*"):
             if not _alive(int(old.name.rpartition("-")[2])):
                 old.unlink(missing_ok=True)
-        target.with_suffix(".jsonl").unlink(missing_ok=True)
         aside = target.with_name(f"{target.name}.tmp-{os.getpid()}")
         try:
             began = time.monotonic()
@@ -186,7 +185,10 @@ def _ended(split: str, process: Any, pipe: Any) -> None:
     process.join()
     if not process.exitcode:
         return
-    problem = pipe.recv() if pipe.poll() else "it was killed: too little memory?"
+    try:
+        problem = pipe.recv()
+    except EOFError:  # it had no time to say anything
+        problem = "it was killed: too little memory?"
     raise (
         problem
         if isinstance(problem, Exception)

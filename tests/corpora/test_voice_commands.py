@@ -203,6 +203,19 @@ def test_failure_in_the_child_is_told(monkeypatch):
         list(make().utterances("dev"))
 
 
+def test_a_child_that_is_killed_is_told(monkeypatch):
+    begin = _shards._start
+
+    def start(*given):
+        process, pipe = begin(*given)
+        process.kill()
+        return process, pipe
+
+    monkeypatch.setattr(_shards, "_start", start)
+    with pytest.raises(RuntimeError, match="ended with -9: it was killed: too little memory"):
+        list(make(hours=0.011).utterances("dev"))
+
+
 def test_room_and_noise_are_options():
     options = voice_commands.Options(reverberant=0.0, noisy=1.0, snr_low=10, snr_high=10)
     rng = np.random.default_rng(1)

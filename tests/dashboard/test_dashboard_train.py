@@ -198,22 +198,21 @@ def test_a_visitor_chooses_among_the_operators_clusters_and_types_no_address(
     )
 
 
-SECRETS = {
-    "$DB_PASSWORD": "hunter2",
-    "${DB_PASSWORD}/x": "hunter2",
-    "$HOME": "/",
-    "~": "/",
-    "/etc": "root:",
-    "/etc/passwd": "root:",
-    "../../../../etc": "root:",
-    "$SPEECH_ROOT/../../etc": "root:",
-    "$SPEECH_ROOTX": "hunter2",
-    "/proc/self/environ": "hunter2",
-}
+SECRETS = (
+    "$DB_PASSWORD",
+    "${DB_PASSWORD}/x",
+    "$HOME",
+    "~",
+    "/etc",
+    "/etc/passwd",
+    "../../../../etc",
+    "$SPEECH_ROOT/../../etc",
+    "$SPEECH_ROOTX",
+    "/proc/self/environ",
+)
 
 
-@pytest.mark.parametrize("path", SECRETS)
-def test_nothing_of_the_servers_environment_or_files_comes_back(page, monkeypatch, path):
+def test_nothing_of_the_servers_environment_or_files_comes_back(page, monkeypatch):
     """Refused before anything is queued, in words that hold what was typed and nothing of what is
     there.
     """
@@ -221,16 +220,20 @@ def test_nothing_of_the_servers_environment_or_files_comes_back(page, monkeypatc
         monkeypatch.setenv(name, "hunter2")
     scratch(page)
     page.selectbox(key="train.scratch..corpus").set_value("folder").run()
-    page.text_input(key="train.scratch..corpus.folder.root").set_value(path).run()
     page.text_input(key="train.scratch..corpus.folder.csv").set_value("passwd").run()
-    page.button(key="go").click().run()
-    shown = " ".join(
-        e.value
-        for kind in ("error", "markdown", "info", "success", "warning")
-        for e in page.get(kind)
-    )
-    assert not page.exception and "Not started" in shown and queue.list_jobs() == []
-    assert "hunter2" not in shown and "root:" not in shown
+    for path in SECRETS:
+        page.text_input(key="train.scratch..corpus.folder.root").set_value(path).run()
+        page.button(key="go").click().run()
+        shown = " ".join(
+            e.value
+            for kind in ("error", "markdown", "info", "success", "warning")
+            for e in page.get(kind)
+        )
+        assert not page.exception, path
+        assert "Not started" in shown, path
+        assert queue.list_jobs() == [], path
+        assert "hunter2" not in shown, path
+        assert "root:" not in shown, path
 
 
 def test_a_form_nobody_touched_keeps_all_defaults(page):

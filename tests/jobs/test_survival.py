@@ -36,7 +36,9 @@ OWN_DISK = [
 ]  # a mount that only the command sees; needs no rights
 
 
-def test_a_full_disk_fails_the_job_in_words_and_it_goes_on_when_there_is_room(tmp_path):
+def test_a_full_disk_fails_the_job_in_words_and_it_goes_on_when_there_is_room(
+    tmp_path, spoken_once
+):
     (tmp_path / "try").mkdir()
     tried = subprocess.run(
         [*OWN_DISK, "mount", "-t", "tmpfs", "none", str(tmp_path / "try")],
@@ -46,7 +48,7 @@ def test_a_full_disk_fails_the_job_in_words_and_it_goes_on_when_there_is_room(tm
     if tried.returncode:
         pytest.skip(f"nobody may mount a small disk of his own here: {tried.stderr.strip()}")
     done = subprocess.run(
-        [*OWN_DISK, sys.executable, "-m", "tests.filling", str(tmp_path)],
+        [*OWN_DISK, sys.executable, "-m", "tests.filling", str(tmp_path), str(spoken_once)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -94,7 +96,7 @@ def start():
         process.communicate()
 
 
-def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start):
+def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start, spoken):
     """Power goes: nobody says goodbye. Afterwards the worker's number is another program's, so only
     the heartbeat tells.
     """

@@ -27,6 +27,8 @@ from core.reports import arms, arms_page, claims, claims_page
 from core.storage import run_files, store
 from tests.pipelines.test_experiment import go, recipe
 
+pytestmark = pytest.mark.usefixtures("spoken")
+
 SET = """
 title = "Does warm-up help?"
 recipe = "{base}"

@@ -54,7 +54,7 @@ def recipe(method: str = "omni_sparsity", options: dict | None = None, **changes
             "best": 2,
             "threads": 1,
         },
-        "evaluation": {"splits": ["test"], "speed_utterances": 1, "threads": 1, "repetitions": 200},
+        "evaluation": {"splits": ["test"], "speed_utterances": 0, "threads": 1, "repetitions": 200},
         "tokens": {"kind": "characters"},
         "features": {"speed_change": 0.0},
     } | changes
@@ -73,9 +73,11 @@ def recipe(method: str = "omni_sparsity", options: dict | None = None, **changes
 
 
 @pytest.fixture(scope="module")
-def prepared_once(tmp_path_factory):
+def prepared_once(tmp_path_factory, spoken_once):
     """Prepared data of the tiny corpus, made once for this file."""
     home = tmp_path_factory.mktemp("home")
+    (home / "prepared").mkdir()
+    (home / "prepared" / "corpora").symlink_to(spoken_once)
     before = os.environ.get("SUPERNET_ARTIFACTS")
     os.environ["SUPERNET_ARTIFACTS"] = str(home)
     try:

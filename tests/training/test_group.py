@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from core import paths
 from core.common import writing
-from core.pipelines import train as pipelines_train
+from core.data.source import SpeechRecipe
+from core.pipelines import speech, train as pipelines_train
 from core.records import as_dict
 from core.storage import metrics as history, run_files
 from core.training import distributed as group
@@ -25,7 +26,7 @@ from tests import together
 from tests.conftest import ROOT
 from tests.pipelines.test_experiment import recipe as given
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("spoken")]
 
 TORCHRUN = [
     sys.executable,
@@ -150,16 +151,19 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
     tmp_path,
 ):
     """Speech made on two machines has other paths and times there, which is no other speech."""
-    writing.write_json(
-        tmp_path / "recipe.json",
-        as_dict(
-            given(
-                "gradual_magnitude",
-                {"refresh": 1},
-                training={**given().training, "wer_every": 0, "checkpoint_every": 4, "updates": 10},
-            )
-        ),
+    recipe = given(
+        "gradual_magnitude",
+        {"refresh": 1},
+        training={**given().training, "wer_every": 0, "checkpoint_every": 4, "updates": 10},
     )
+    writing.write_json(tmp_path / "recipe.json", as_dict(recipe))
+    speech.prepare(SpeechRecipe.of(recipe), lambda *_: True)
+
+    def disk(number: int) -> None:
+        corpora = tmp_path / f"disk{number}" / "prepared" / "corpora"
+        shutil.copytree(paths.prepared() / "corpora", corpora, copy_function=shutil.copy)
+
+    disk(0), disk(1)
     stopped = torchrun(
         free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"), "4"
     )
@@ -172,6 +176,7 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
     ), "or nothing is tested"
     assert len({(p / paths.TOGETHER).read_text() for p in begun}) == 1
     shutil.rmtree(tmp_path / "disk0")  # this machine went away, and another one comes in its place
+    disk(0)
     done = torchrun(free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"))
     assert done.returncode == 0, done.stderr[-3000:]
     ended = sorted(tmp_path.glob(f"disk*/runs/*/{paths.FINISHED}"))
