@@ -311,6 +311,7 @@ def circles(known: dict[str, Path]) -> list[str]:
     return []
 
 
+@pytest.mark.slow
 def test_imports_go_one_way():
     wrong = broken(ROOT)
     assert not wrong, "\n" + "\n".join(wrong)
@@ -524,6 +525,7 @@ def test_importing_what_needs_no_torch_loads_none():
     assert len(names) > 50
 
 
+@pytest.mark.slow
 def test_files_are_small_and_say_what_they_are():
     wrong = []
     for module, path in (modules(ROOT, "core") | modules(ROOT, "dashboard")).items():
@@ -546,6 +548,7 @@ def long_functions(source: str, most: int = 60) -> list[str]:
     return [f"{name} ({length} lines)" for name, length in lengths if length > most]
 
 
+@pytest.mark.slow
 def test_functions_are_small():
     wrong = [
         f"{module}: {function}; 60 lines are the most: split it into parts with names"

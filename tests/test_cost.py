@@ -72,6 +72,7 @@ def test_unknown_unit_and_wrong_share_are_named():
         cost.sparsity_reached(SMALL, {"a": 1.5})
 
 
+@pytest.mark.slow
 def test_estimate_agrees_with_the_file(tmp_path):
     shape = standin.spec()
     run = standin.make_run(tmp_path)

@@ -266,6 +266,7 @@ def wrong_cells(row: dict[str, str]) -> list[str]:
     return wrong
 
 
+@pytest.mark.slow
 def test_the_tables_of_sizes_are_the_records():
     (sizes,) = tables("sizes", README)
     results = tables("results", RESULTS.read_text(encoding="utf-8"))
@@ -274,6 +275,7 @@ def test_the_tables_of_sizes_are_the_records():
     assert [w for rows in (sizes, *results) for row in rows for w in wrong_cells(row)] == []
 
 
+@pytest.mark.slow
 def test_a_wrong_number_would_be_seen():
     row = tables("sizes", README)[0][1]
     assert wrong_cells(row) == []
@@ -283,6 +285,7 @@ def test_a_wrong_number_would_be_seen():
             assert wrong_cells(row | {title: changed}), title
 
 
+@pytest.mark.slow
 def test_the_language_model_is_the_one_that_ships():
     text = LANGUAGE.read_text(encoding="utf-8")
     from core.lm import arpa, languages

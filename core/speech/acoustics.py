@@ -8,7 +8,7 @@ passed in.
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import fftconvolve
+from scipy import fft
 
 SAMPLE_RATE = 16000
 PEAK = 0.99  # results are scaled down to this where they would clip
@@ -51,7 +51,10 @@ def reverberate(
     samples = np.asarray(samples, np.float32)
     if not samples.size:
         return samples
-    wet = fftconvolve(samples, rir(rt60_s, rng, direct_to_reverb_db))[: samples.size]
+    response = rir(rt60_s, rng, direct_to_reverb_db)
+    # the bits of scipy.signal.fftconvolve, whose import takes every process that speaks 2 s
+    size = fft.next_fast_len(samples.size + response.size - 1, real=True)
+    wet = fft.irfft(fft.rfft(samples, size) * fft.rfft(response, size), size)[: samples.size]
     return limit(wet * (rms(samples) / max(rms(wet), 1e-9)))
 
 

@@ -177,6 +177,7 @@ def test_unknown_split_and_corpus_say_what_there_is(manifests):
 # ---- librispeech
 
 
+@pytest.mark.slow
 def test_librispeech_reads_any_folders_and_holds_speakers_out(tmp_path):
     librispeech_folder(tmp_path, "train-a", [str(n) for n in range(10, 20)])
     librispeech_folder(tmp_path, "train-b", [str(n) for n in range(18, 24)], "opus")
@@ -696,6 +697,7 @@ def test_string_sizes_add_up_and_leave_no_stump(count):
     assert sum(sizes) == count and all(2 <= s <= 6 for s in sizes if count > 1)
 
 
+@pytest.mark.slow
 def test_strings_are_made_once_and_remade_when_something_changes(manifests):
     def folder(**more):
         return base.make(Choice("strings", string_options(manifests, **more))).folder()
@@ -928,6 +930,7 @@ def test_shards_read_back_at_their_place(tmp_path, ending):
 # ---- the real speech
 
 
+@pytest.mark.slow
 @pytest.mark.speech
 def test_real_librispeech_counts_and_speakers(speech_root):
     corpus = base.make(
@@ -956,6 +959,7 @@ def test_real_librispeech_counts_and_speakers(speech_root):
     assert sum(len(u.text.split()) for u in found["test-clean"]) == 52576
 
 
+@pytest.mark.slow
 @pytest.mark.speech
 def test_real_manifests_counts(speech_root):
     folder = speech_root / "manifests"
@@ -975,6 +979,7 @@ def test_real_manifests_counts(speech_root):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.speech
 def test_real_test_strings(speech_root):
     folder = speech_root / "manifests"

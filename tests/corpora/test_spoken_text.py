@@ -70,6 +70,7 @@ def made(tmp_path_factory):
         yield corpus, {s: list(corpus.utterances(s)) for s in corpus.splits()}, told
 
 
+@pytest.mark.slow
 def test_splits_share_neither_sentences_nor_voices(made):
     corpus, splits, told = made
     assert list(splits) == ["train", "search", "dev", "test"]
@@ -85,6 +86,7 @@ def test_splits_share_neither_sentences_nor_voices(made):
     assert done == total and text == f"speech: {total} of {total} files, making test of spoken_text"
 
 
+@pytest.mark.slow
 def test_a_stopped_making_goes_on_and_gives_the_same(made):
     corpus, splits, _ = made
     one, two = corpus.shards.audio("test", 0), corpus.shards.audio("test", 1)

@@ -89,6 +89,7 @@ def opened(**query) -> AppTest:
     return at
 
 
+@pytest.mark.slow
 def test_renders_the_live_component_first(run):
     at = opened()
     assert at.title[0].value == "One model, every size"
@@ -256,6 +257,7 @@ def test_errors_over_hours_heard_are_drawn_where_they_were_noted(run):
     assert len(at.run().get("plotly_chart")) == 1 and not at.exception
 
 
+@pytest.mark.slow
 def test_measured_point_replaces_the_estimate(run):
     at = opened(run="aa-supernet", subnet="s85-between")
     assert "s85-between" not in [stop["name"] for stop in fed(at)["stops"]]

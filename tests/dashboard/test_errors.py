@@ -130,6 +130,7 @@ def test_function_words_are_said_to_be_lost_more_only_where_it_is_so():
     assert lost_words.function_words(few, few, people[:5]) == ""
 
 
+@pytest.mark.slow
 def test_sounds_that_get_lost():
     assert lost_sounds.in_sounds("open the zzyzzx door") == "OW P AH N DH AH D AO R"
     texts = [lost_sounds.in_sounds("thin ice")] * 200

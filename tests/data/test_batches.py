@@ -51,6 +51,7 @@ def padding(plan):
     )
 
 
+@pytest.mark.slow
 def test_every_utterance_once_an_epoch_in_batches_of_the_size_asked_for(data):
     batches = Batches(data, seconds_per_batch=20)
     plan = batches.plan(0)

@@ -40,6 +40,7 @@ def dropped_of(folder):
     return [json.loads(line) for line in (folder / "dropped.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_clean_corpus_comes_out_whole(corpus):
     said = []
     folder = prepare.prepare(SpeechRecipe.of(RECIPE), lambda *a: said.append(a))
@@ -77,6 +78,7 @@ def test_statistics_are_those_of_clean_training_speech(corpus):
     assert read.mean.tobytes() == data.statistics.mean.tobytes()
 
 
+@pytest.mark.slow
 def test_the_same_again_is_reused_and_a_change_is_not(corpus, monkeypatch):
     folder = prepare.prepare(SpeechRecipe.of(RECIPE))
     with monkeypatch.context() as patch:
@@ -102,6 +104,7 @@ def test_the_same_again_is_reused_and_a_change_is_not(corpus, monkeypatch):
     assert loud - quiet > 0.5
 
 
+@pytest.mark.slow
 def test_other_tokens_do_not_compute_features_again(corpus, monkeypatch):
     folder = prepare.prepare(SpeechRecipe.of(RECIPE))
     monkeypatch.setattr(extract, "extract_one", lambda task: pytest.fail("computed again"))
@@ -111,6 +114,7 @@ def test_other_tokens_do_not_compute_features_again(corpus, monkeypatch):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_what_a_dead_preparation_left_is_redone(corpus):
     folder = prepare.prepare(SpeechRecipe.of(RECIPE))
     whole = (folder / "features-1.0.f16").read_bytes()
@@ -141,6 +145,7 @@ def test_a_preparation_that_fails_leaves_no_folder(corpus, monkeypatch):
     assert not abandoned.exists() and list(paths.prepared().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_bad_items_are_dropped_with_their_reasons(corpus, tmp_path):
     train = corpus.items["train"] = write_split(tmp_path / "many", "train", 200, 4)
     (tmp_path / "empty.wav").write_bytes(b"")
@@ -221,6 +226,7 @@ def test_sound_of_any_kind_is_prepared_and_forty_minutes_are_left_to_streaming(c
     ]
 
 
+@pytest.mark.slow
 def test_tests_keep_short_and_long_speech_but_leave_lectures_to_streaming(corpus, tmp_path):
     audio.write(tmp_path / "a.wav", np.random.default_rng(0).standard_normal(16000 * 30) * 0.1)
     base = corpus.items["test"][0]
@@ -239,6 +245,7 @@ def test_tests_keep_short_and_long_speech_but_leave_lectures_to_streaming(corpus
     assert data.info["splits"]["test"]["left_out_by_rule"] == {"longer than 60 s": 1}
 
 
+@pytest.mark.slow
 def test_more_than_five_percent_bad_is_an_error_with_reasons_and_the_list(corpus):
     train = corpus.items["train"]
     train[:3] = [replace(u, text="50%") for u in train[:3]]
@@ -255,6 +262,7 @@ def test_more_than_five_percent_bad_is_an_error_with_reasons_and_the_list(corpus
     assert len(Prepared(prepare.prepare(SpeechRecipe.of(RECIPE))).rows("train")) == 40
 
 
+@pytest.mark.slow
 def test_unreadable_sound_counts_too(corpus):
     for utterance in corpus.items["train"][:3]:
         Path(utterance.audio).write_bytes(b"")
@@ -283,6 +291,7 @@ def test_options_are_checked_by_name(corpus):
         prepare.prepare(SpeechRecipe.of(replace(RECIPE, tokens={"kind": "words"})))
 
 
+@pytest.mark.slow
 def test_a_later_stage_keeps_tokens_and_statistics(corpus, tmp_path):
     first = prepare.prepare(SpeechRecipe.of(RECIPE))
     run = paths.runs() / "stage-1"

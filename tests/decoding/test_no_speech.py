@@ -80,6 +80,7 @@ def heard(opened, samples: np.ndarray) -> list[str]:
     return [*parts, stream.finish()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["dense", "u90"])
 @pytest.mark.parametrize("noise", ["silence", "white", "pink", "hum", "clicks"])
 def test_no_noise_is_a_sentence(shipped, size, noise):

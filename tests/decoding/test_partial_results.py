@@ -74,6 +74,7 @@ def prefixes(heard: PackedRecognizer, wave: np.ndarray) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "decoder"),
     [

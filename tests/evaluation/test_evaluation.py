@@ -123,6 +123,7 @@ def test_false_alarms_are_as_rare_as_promised():
     assert np.mean(np.array(p) < 0.05) < 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dense", "s70"])
 def test_error_rate_of_the_file_is_that_of_the_masked_supernet(run, material, name):
     """The supernet as training sees it: stored weights times masks from ranks, without packing."""
@@ -359,6 +360,7 @@ def test_sizes_are_timed_in_turn_with_dense_once_and_older_reports_again(
     )
 
 
+@pytest.mark.slow
 def test_what_was_heard_elsewhere_has_the_speed_of_that_machine_or_none(tmp_path, material):
     run, prepared, asked = standin.make_run(tmp_path, utterances=2), Prepared(material), []
 

@@ -33,6 +33,7 @@ def run(made, own_artifacts, monkeypatch):
 DOORS = [["export"], ["jobs", "add", "export"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(
     ("given", "words"),
@@ -75,6 +76,7 @@ def test_a_subnet_that_a_format_cannot_hold_names_those_that_can(
     assert not (tmp_path / "a").exists() and not queue.list_jobs()
 
 
+@pytest.mark.slow
 def test_a_package_that_is_not_installed_is_named():
     code = (
         "import sys\nfrom core import export\n"

@@ -30,6 +30,7 @@ def exported(run: str, folder: Path, *sizes: str) -> Path:
     return folder / run
 
 
+@pytest.mark.slow
 def test_the_card_is_one_that_the_hub_reads(run, tmp_path):
     hub = pytest.importorskip("huggingface_hub")
     folder = exported(run.name, tmp_path, "s70", "dense")
@@ -51,6 +52,7 @@ def test_the_card_is_one_that_the_hub_reads(run, tmp_path):
     assert "samples/4_volume_in_the_garden.opus" in names and "log.txt" not in names
 
 
+@pytest.mark.slow
 def test_the_folder_is_a_run_again_wherever_it_lies(run, tmp_path, capsys):
     before = {s.name: packing.pack(run, s) for s in store.subnets(run)}
     reports, features = store.reports(run), fbank(sounds(1)[0])

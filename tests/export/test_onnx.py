@@ -60,6 +60,7 @@ def alone(data: bytes, features: np.ndarray) -> list[int]:
     return decoder.ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["dense", "s70"])
 def test_the_file_alone_gives_our_tokens(run, size):
     name, data = file_of(run, size)
@@ -69,12 +70,14 @@ def test_the_file_alone_gives_our_tokens(run, size):
     assert [alone(data, w) for w in waves] == right and any(right)
 
 
+@pytest.mark.slow
 def test_a_shipped_subnet_of_fewer_branches_is_smaller_and_gives_our_text():
     data, features = file_of(DEPTH, "d16")[1], fbank(shipped_samples()[0])
     assert len(data) < 0.6 * len(file_of(DEPTH, "dense")[1])
     assert [alone(data, features)] == runtime.load(DEPTH, "d16").tokens([features])
 
 
+@pytest.mark.slow
 def test_int8_is_the_engine_s_and_says_what_it_is(run):
     name, data = file_of(run, "s50", "int8")
     assert name == "s50.int8.onnx" and len(data) < 0.6 * len(file_of(run, "s50")[1])

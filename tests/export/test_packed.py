@@ -60,6 +60,7 @@ def other_weights(run: Path) -> None:
     save_file(values, run / paths.WEIGHTS)
 
 
+@pytest.mark.slow
 def test_every_size_is_the_file_that_is_packed_and_was_measured(run, capsys):
     assert cli.main(["export", run.name]) == 0
     out, error = capsys.readouterr()

@@ -59,6 +59,7 @@ def heard(recognizer: sherpa_onnx.OnlineRecognizer, wave: np.ndarray, packet: in
     return len(so_far), recognizer.get_result_all(stream)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "size"), [(OMNI, "u70"), (DEPTH, "d16")])
 def test_it_gives_our_text_of_a_shipped_run(run, size, tmp_path, open_speech):
     folder = exported(run, size, tmp_path)
@@ -75,6 +76,7 @@ def test_it_gives_our_text_of_a_shipped_run(run, size, tmp_path, open_speech):
         assert text == streamed(ours, wave)[1] != "" and partial > 3
 
 
+@pytest.mark.slow
 def test_the_bundle_is_complete(tmp_path, open_speech):
     folder = exported(OMNI, "u70", tmp_path, int8=True)
     assert folder.name == "sherpa-u70-int8"
@@ -110,6 +112,7 @@ def phonemes(own_artifacts, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_phonemes_come_with_the_graph_that_makes_words_of_them(phonemes, tmp_path):
     folder = exported(phonemes, "dense", tmp_path)
     words = [line.split()[0] for line in (folder / "words.txt").read_text().splitlines()]

@@ -31,6 +31,7 @@ def folder(made, own_artifacts, tmp_path) -> Path:
     return (tmp_path / "out" / made.name).rename(tmp_path / "0123abc")
 
 
+@pytest.mark.slow
 def test_it_is_the_run_that_it_was(folder, made, capsys, tmp_path):
     assert cli.main(["import", f"hub:{folder}"]) == 0
     run = paths.runs() / made.name

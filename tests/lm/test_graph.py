@@ -263,6 +263,7 @@ def test_steps_are_counted_as_they_are_built(text, monkeypatch):
         grammars.read(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", ["{{s{0}}}", "(now | [[{{s{0}}}]+])+"])
 def test_slots_in_each_other_without_end_are_refused(body):
     with pytest.raises(ValueError, match="nested too deeply: at most 49 levels"):

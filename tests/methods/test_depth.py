@@ -43,6 +43,7 @@ def without(run, branches=OFF) -> Subnet:
     return Subnet("d6", run.name, keep, cost.sparsity_reached(spec, keep))
 
 
+@pytest.mark.slow
 def test_a_branch_of_which_nothing_is_kept_is_not_stored_not_run_and_not_counted(run):
     spec, subnet = store.spec(run), without(run)
     same_zeros = dataclasses.replace(subnet, keep={n: k or 0.02 for n, k in subnet.keep.items()})
@@ -106,6 +107,7 @@ def test_relaxed_top_k_sums_to_k_and_prefers_high_scores():
     assert scores.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_top_k_falls_to_the_smallest_size_and_freezes(tmp_path):
     options = simple_topk.Options(sizes=[3, 6], selection=0.5)
     made = trainer(tmp_path / "a", simple_topk.Method, options, updates=12)
@@ -138,6 +140,7 @@ def test_top_k_falls_to_the_smallest_size_and_freezes(tmp_path):
     assert [(s.name, s.head) for s in sizes] == [("dense", 0), ("d6", 1), ("d3", 2)]
 
 
+@pytest.mark.slow
 def test_iterative_zero_out_goes_round_by_round_and_branches_may_recover(tmp_path):
     options = iterative_zero_out.Options(sizes=[4, 6], selection=0.8, rounds=4)
     made = trainer(tmp_path / "a", iterative_zero_out.Method, options, updates=10)
@@ -193,6 +196,7 @@ def test_the_first_round_may_be_longer():
     assert [alike.round_of(step) for step in range(20)] == [r for r in range(4) for _ in range(5)]
 
 
+@pytest.mark.slow
 def test_random_branches_are_drawn_once_nested_and_other_for_another_seed(tmp_path):
     options = random_branches.Options(sizes=[3, 6], selection=0.5)
     made = trainer(tmp_path / "a", random_branches.Method, options, updates=12)
@@ -259,6 +263,7 @@ def test_every_method_trains_in_bf16(name, tmp_path):
     made.run(lambda *_: True)
 
 
+@pytest.mark.slow
 def test_sizes_and_exits_and_blocks_are_checked():
     def recipe(method, options):
         return Recipe(

@@ -167,6 +167,7 @@ def test_gradual_ramp_is_cubic_ends_on_time_and_ships_the_trained_mask():
     )
 
 
+@pytest.mark.slow
 def test_small_dense_fits_the_bytes_and_resolves_once():
     recipe = Recipe(
         Choice("manifest"), Choice("conformer_ctc"), Choice("small_dense", {"same_bytes_as": 0.7})

@@ -187,6 +187,7 @@ def run(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chunk_ms", "decoder", "name"),
     [(40, "greedy", "s30"), (160, "modified_beam_search", "s30"), (640, "greedy", "dense")],

@@ -34,6 +34,7 @@ def test_anatomy_counts_every_parameter_once(name):
     assert prunable >= 0.9 * cost.parameters(spec) and 5e6 <= cost.parameters(spec) <= 12e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "chunk"), [(n, c) for n in MODELS for c in built(n).chunks if c in (4, 8, 16, 32)]
 )

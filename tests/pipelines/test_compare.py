@@ -443,6 +443,7 @@ def test_a_wrong_claim_is_said_before_anything_is_trained(small_set, old, new):
         recipe_sets.load(str(small_set))
 
 
+@pytest.mark.slow
 def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     small_set.write_text(small_set.read_text().replace("[1, 2]", "[1, 2, 3]") + CLAIMED)
     monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)

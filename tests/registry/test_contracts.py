@@ -45,6 +45,7 @@ def test_a_corpus_keeps_its_hooks_in_its_class(name):
     assert not {"narrow", "MEAN_S"} & set(vars(module))
 
 
+@pytest.mark.slow
 def test_no_hook_is_looked_up_by_its_name():
     calls = [
         f"{file.relative_to(ROOT)}:{node.lineno}"

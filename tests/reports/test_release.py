@@ -92,6 +92,7 @@ def rival(folder, name: str, base: str, origin: str, worse: int) -> None:
     remeasure(folder, name)
 
 
+@pytest.mark.slow
 def test_a_release_holds_what_is_needed_and_nothing_else(run, released):
     for junk in (paths.CHECKPOINT, paths.TENSORBOARD):
         (run / junk).mkdir()
@@ -146,6 +147,7 @@ def pruned_alone(name: str, **changes):
     return run
 
 
+@pytest.mark.slow
 def test_a_release_leaves_out_what_its_sizes_do_without(released, tmp_path):
     run = pruned_alone("alone-1")
     remote.push("alone-1", where := f"file://{tmp_path}/storage")
@@ -236,6 +238,7 @@ def test_a_release_keeps_what_its_sizes_need(run):
     assert (folder / paths.WEIGHTS).read_bytes() == (dropped / paths.WEIGHTS).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False], ids=["trained here", "released only"])
 def test_what_was_measured_since_a_release_ships_with_the_next(run, released, whole):
     folder = publish.release("omni-1")
@@ -266,6 +269,7 @@ def test_what_was_measured_since_a_release_ships_with_the_next(run, released, wh
     assert {r.subnet for r in store.reports("omni-1")} >= {"dense", "s60", "s70"}
 
 
+@pytest.mark.slow
 def test_the_card_tells_how_errors_fell_over_the_hours_of_all_stages(released):
     first = make("first-1")
     second = make("second-1", init_from="first-1")
@@ -341,6 +345,7 @@ def test_the_card_says_that_sizes_leave_out_parts(run):
     assert catalog.card("methods", "ortho_softmax").display.sentence in card._what(run, reports)
 
 
+@pytest.mark.slow
 def test_what_is_unfinished_unmeasured_stale_or_too_big_is_refused_and_leaves_nothing(
     run, released, monkeypatch
 ):
@@ -370,6 +375,7 @@ def test_what_is_unfinished_unmeasured_stale_or_too_big_is_refused_and_leaves_no
     assert not released.exists() or list(released.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_name_gives_the_same_weights_in_a_file_of_that_name(run):
     folder = publish.release("omni-1", "family")
     for subnet in store.subnets(folder):
@@ -420,6 +426,7 @@ def test_runs_that_name_each_other_are_an_error():
         chain.chain("a")
 
 
+@pytest.mark.slow
 def test_the_card_says_what_the_records_say(run):
     card = (publish.release("omni-1") / paths.CARD).read_text()
     dense = next(r for r in store.reports("omni-1") if r.split == CLEAN and r.subnet == "dense")
@@ -520,6 +527,7 @@ def test_speakers_are_rejoined_where_the_prepared_data_is_at_hand(run, monkeypat
     assert told[CLEAN] == comparisons.SPEAKERS and comparisons.UTTERANCES in told.values()
 
 
+@pytest.mark.slow
 def test_results_never_mix_conditions_and_show_goals(run, released):
     full = [
         replace(r, chunk_ms=0.0, left_context_ms=0.0)

@@ -44,6 +44,7 @@ def streamed(heard, wave, packet=4000):
     return so_far, stream.finish()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("chunk_ms", [40, 160, 320, 2560, 0])
 def test_any_chunk_gives_the_reference_s_tokens(run, engine, chunk_ms):
@@ -57,6 +58,7 @@ def test_any_chunk_gives_the_reference_s_tokens(run, engine, chunk_ms):
         assert streamed(heard, wave)[1] == heard.tokenizer.decode(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("name", "size"), [(OMNI, "dense"), (OMNI, "u70"), (DEPTH, "dense"), (DEPTH, "d16")]
@@ -71,6 +73,7 @@ def test_shipped_samples_are_heard_as_the_reference_hears_them(engine, name, siz
         assert len(set(filter(None, so_far))) > 3, "partial results must grow"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_int8_stays_near_fp32(engine):
     """Other numbers, but at most one phoneme in ten of the shipped samples changes."""
@@ -187,6 +190,7 @@ def test_damaged_flat_files_are_refused(run, damage, words):
         sparse._Net(damage(whole))
 
 
+@pytest.mark.slow
 def test_transcribing_imports_no_torch(run, tmp_path):
     file = packing.write(run, store.subnet(run, "s50"), tmp_path / "s50.safetensors")
     sample = next((paths.RELEASED / paths.SAMPLES).glob("*.opus"))

@@ -61,6 +61,7 @@ def lines_of(*command, given):
     return done.stdout.decode().splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_ms", [320, 160])
 def test_it_prints_what_the_reference_hears_while_it_is_said(program, file, sample, chunk_ms):
     lines = lines_of(program, file, chunk_ms, given=sample[0])
@@ -68,6 +69,7 @@ def test_it_prints_what_the_reference_hears_while_it_is_said(program, file, samp
     assert all(later.startswith(line) for line, later in zip(lines, lines[1:]))
 
 
+@pytest.mark.slow
 def test_it_times_every_chunk(program, file, sample):
     load_ms, *ms, peak_mb, text = lines_of(program, file, 160, "time", given=sample[0])
     assert text == text_of(sample, 160)
@@ -75,6 +77,7 @@ def test_it_times_every_chunk(program, file, sample):
     assert 1 < float(peak_mb) < 200
 
 
+@pytest.mark.slow
 def test_it_runs_on_another_processor(tmp_path, file, sample):
     if not (shutil.which(CROSS) and shutil.which(EMULATOR)):
         pytest.skip(
@@ -85,6 +88,7 @@ def test_it_runs_on_another_processor(tmp_path, file, sample):
     assert lines[-1] == text_of(sample, 320)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [("-O2",), ("-fsanitize=address,undefined",)])
 def test_it_needs_no_vectors_and_stays_within_its_memory(tmp_path, sample, flags):
     """Plain code widens halves and quantizes in loops: other paths than AVX2's."""

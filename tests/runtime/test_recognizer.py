@@ -68,6 +68,7 @@ def talkative(heard, features):
     return heard
 
 
+@pytest.mark.slow
 def test_standin_has_the_names_of_the_real_model(run):
     recipe = store.recipe(run)
     module = plugins.load("models", recipe.model.name)
@@ -80,6 +81,7 @@ def test_standin_has_the_names_of_the_real_model(run):
     assert model.spec().units == store.spec(run).units
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_ms", [160, 320, 1280, 0])
 def test_stream_equals_whole_utterances(run, chunk_ms):
     heard = reference(run, "s50", chunk_ms)
@@ -126,6 +128,7 @@ def test_batching_does_not_change_text(run):
     assert heard.transcribe([]) == [] and heard.transcribe([np.zeros((0, 80), np.float32)]) == [""]
 
 
+@pytest.mark.slow
 def test_run_file_and_bytes_give_the_same(run, tmp_path, monkeypatch):
     path = packing.write(run, store.subnet(run, "s80"), tmp_path / "s80.safetensors")
     monkeypatch.setenv("SUPERNET_ARTIFACTS", str(tmp_path / "artifacts"))

@@ -80,6 +80,7 @@ def test_search_beats_random_search_uniform_and_magnitude():
         )
 
 
+@pytest.mark.slow
 def test_resumed_is_not_stopping(tmp_path):
     options = dataclasses.replace(OPTIONS, evaluations=60)
     whole = run_ladder(SHAPE, options, loss, state_path=tmp_path / "whole.json")
@@ -106,6 +107,7 @@ def test_resumed_is_not_stopping(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_rerank_chooses_among_the_best():
     best_by = run_ladder(
         SHAPE, dataclasses.replace(OPTIONS, evaluations=60), loss, rerank=lambda keep: -loss(keep)
@@ -190,6 +192,7 @@ def test_branches_are_left_out_whole_or_not_at_all(kind, group):
     )
 
 
+@pytest.mark.slow
 def test_depth_is_found_where_it_pays():
     """Some branches are of no use at all: leaving them out buys bytes for the others."""
     useless = sorted({u.branch for u in SHAPE.units})[:4]

@@ -147,6 +147,7 @@ def test_an_unknown_kind_is_refused_with_those_that_exist():
         of_kind("mfcc")
 
 
+@pytest.mark.slow
 def test_a_run_is_continued_with_its_own_features_or_not_at_all(own_artifacts):
     run = standin.make_run(paths.runs())
     assert of_kind("fbank", init_from=run.name, tokens={}).vocabulary() == standin.SYMBOLS
@@ -156,6 +157,7 @@ def test_a_run_is_continued_with_its_own_features_or_not_at_all(own_artifacts):
         of_kind("torchaudio_mel", init_from=run.name, tokens={}).vocabulary()
 
 
+@pytest.mark.slow
 def test_a_packed_file_says_what_it_hears_and_what_cannot_hear_it_refuses(own_artifacts):
     run = standin.make_run(paths.runs())
     before = runtime.load(run, "s70", decoder="greedy")

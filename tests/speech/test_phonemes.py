@@ -73,6 +73,7 @@ def test_a_folder_without_phonemes_is_refused(tmp_path):
         Phonemes(["<blk>", "AH"]).encode("the")
 
 
+@pytest.mark.slow
 def test_words_that_nobody_listed_are_read_by_rule():
     assert "zorblattic" not in lexicon.shipped()
     said = lexicon.pronounce("zorblattic")
@@ -126,6 +127,7 @@ def test_a_lexicon_comes_back_in_the_order_of_likelihood():
     assert lexicon.parse("\nbe B IY\nbe B IY\n\n") == {"be": (("B", "IY"),)}
 
 
+@pytest.mark.slow
 def test_the_shipped_lexicon_is_whole():
     known = lexicon.shipped()
     assert (

@@ -104,6 +104,7 @@ def test_a_second_time_changes_nothing(given):
     assert text.normalize(text.normalize(given)) == text.normalize(given)
 
 
+@pytest.mark.slow
 @pytest.mark.speech
 def test_the_references_of_the_test_sets_are_unchanged(speech_root):
     for file in sorted((speech_root / "manifests").glob("*.jsonl")):

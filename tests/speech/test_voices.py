@@ -37,6 +37,7 @@ def test_no_variant_speaks_in_two_splits(name):
     assert "speech made by" in kind.licence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NATURAL)
 def test_the_same_seed_says_the_same_in_a_fresh_voice(name):
     kind = voice(name)
@@ -50,6 +51,7 @@ def test_the_same_seed_says_the_same_in_a_fresh_voice(name):
     assert len(one) != len(other), "the pace is drawn"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NATURAL)
 def test_a_variant_is_another_vocal_tract_at_the_same_pace(name):
     kind = voice(name)

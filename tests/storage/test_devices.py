@@ -68,6 +68,7 @@ def test_zeros_save_time_only_where_they_are_left_out(run, data, load):
     )
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_nearby_is_not_predicted(run, data, load, tmp_path):
     profile, keep = load(data), store.subnet(run, "s70").keep
     spec = store.spec(run)
@@ -147,6 +148,7 @@ def places(data, path=()):
         yield from places(value, (*path, key))
 
 
+@pytest.mark.slow
 def test_no_missing_or_mistyped_part_goes_through(data, load):
     kept = {("shapes", i) for i in range(4)} | {("timings", i) for i in range(12)}
     for path in places(data):

@@ -29,6 +29,7 @@ def subnet(run, name):
     return from_dict(Subnet, json.loads(paths.subnet_file(run, name).read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dense", "s30", "s90"])
 def test_unpacked_equals_masked(run, name):
     chosen, shape = subnet(run, name), standin.spec()
@@ -79,6 +80,7 @@ def test_raw_where_a_mask_does_not_pay(run):
     assert (packing.unpack(data)[0][unit.name + ".weight"] == 0).sum() == 8
 
 
+@pytest.mark.slow
 def test_bad_input_is_named(run, tmp_path):
     with pytest.raises(ValueError, match="no packed subnet"):
         packing.unpack(b"hello")
@@ -106,6 +108,7 @@ def test_random_bytes_are_no_weights(run):
             packing.unpack(whole[:at] + noise.bytes(size) + whole[at + size :])
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_are_named(tmp_path):
     folder = standin.make_run(tmp_path, "diverged")
     values = packing.weights(folder)
@@ -119,6 +122,7 @@ def test_numbers_that_are_not_finite_are_named(tmp_path):
             door()
 
 
+@pytest.mark.slow
 def test_ranks_that_a_release_leaves_out_are_told_by_the_weights(tmp_path):
     folder = standin.make_run(tmp_path, "alone")
     stored, sha = store.ranks(folder), store.ranks_sha256(folder)  # the stand-in's are by size

@@ -122,6 +122,7 @@ def test_what_is_stored_never_changes_and_damage_is_seen(where, run):
     assert not (run / paths.FINISHED).exists()
 
 
+@pytest.mark.slow
 def test_commands_fetch_a_run_that_only_the_storage_has(run, tmp_path, monkeypatch, capsys):
     where = f"file://{tmp_path}/shared"
     assert (
@@ -170,6 +171,7 @@ def test_a_storage_that_does_not_answer_is_said_in_bounded_time(run, monkeypatch
         remote.push(run, "s3://nobody/runs")
 
 
+@pytest.mark.slow
 def test_fetching_from_a_dead_address_says_so(monkeypatch, capsys, own_artifacts):
     pytest.importorskip("s3fs")
     for name, value in {

@@ -70,6 +70,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_list_that_names_another_file_writes_nothing(shared, tmp_path, name, capsys):
     evil, name = b"owned", name.replace("{tmp}", str(tmp_path))

@@ -239,6 +239,7 @@ def test_metrics_tolerate_a_torn_last_line_and_heal_it():
         metrics.metrics(folder)
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_half_a_file(tmp_path):
     path, stop = tmp_path / "x.json", threading.Event()
     writing.write_json(path, [0] * 20000)

@@ -133,6 +133,7 @@ def test_what_a_training_executes_counts_each_subnets_part_alone():
     assert base.training_tmacs(sandwich, 20, 1.0, {}) > dense * 3 * 3600 / 1e12
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_utterance_goes_to_every_subnet_in_turn(tmp_path):
     made = split_trainer(tmp_path / "a", updates=60)
     made.step = 20
@@ -142,6 +143,7 @@ def test_a_batch_of_one_utterance_goes_to_every_subnet_in_turn(tmp_path):
     assert sum(counts.values()) == 40 and min(counts.values()) > 5 and len(counts) == 3
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_bits_and_a_resumed_run_too(tmp_path):
     whole, twin = split_trainer(tmp_path / "whole"), split_trainer(tmp_path / "twin")
     first = split_trainer(tmp_path / "cut")

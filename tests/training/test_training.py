@@ -33,6 +33,7 @@ def test_a_tiny_model_overfits(tmp_path):
     assert losses[-1] < 0.25 * losses[0]
 
 
+@pytest.mark.slow
 def test_resuming_equals_not_stopping_bit_for_bit(tmp_path):
     whole = trainer(tmp_path / "whole", name="omni_sparsity", options=OMNI, updates=12)
     whole.run(lambda *_: True)
@@ -133,6 +134,7 @@ def test_one_cycle_rises_and_falls():
     assert max(rates) == rates[19] == 1.0 and rates[0] == pytest.approx(0.05) and rates[-1] < 0.01
 
 
+@pytest.mark.slow
 def test_a_run_has_one_writer_and_a_dead_one_lets_go(tmp_path):
     code = (
         "import os, sys, time; from pathlib import Path; from core.training import checkpoints\n"
