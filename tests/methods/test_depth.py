@@ -105,6 +105,9 @@ def test_relaxed_top_k_sums_to_k_and_prefers_high_scores():
     ) == {1, 3}
     gates[1].backward()
     assert scores.grad.abs().sum() > 0
+    first = scores.detach().softmax(0)
+    second = first * (1 - first) / (first * (1 - first)).sum()  # what was taken counts less
+    assert torch.allclose(gates.detach(), first + second, atol=1e-6)
 
 
 @pytest.mark.slow

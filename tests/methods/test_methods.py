@@ -120,6 +120,7 @@ def test_omni_leaves_out_branches_and_has_hardly_more_zeros_than_the_sparsest():
     method = omni.Method(
         omni.Options(sparsest=0.8, left_out=0.5, whole=0.5), model, model.spec(), 100, 1
     )
+    assert omni.Method.left_out(method.options) == 0.5, "what a search may leave out"
     drawn = [p for step in range(60, 100) for p in method.plan(step)[2:]]
     off = [set(method.gates(p.subnet, 0)) for p in drawn]
     assert (

@@ -16,7 +16,6 @@ from core.cli import main as cli
 from core.common import writing
 from core.data import prepare
 from core.data.prepared import Prepared
-from core.evaluation import scoring
 from core.evaluation.fitness import some_of_each
 from core.lm import arpa, estimation, languages
 from core.pipelines import compare, search as pipelines_search, train as pipelines_train
@@ -204,20 +203,6 @@ def test_arms_are_trained_once_measured_and_put_on_a_page(small_set, monkeypatch
         "another recipe is another training, kept elsewhere"
     )
     assert page.read_text() == told and "--set training.peak_lr=1e-3" in arms_page.text(other)
-
-
-def test_seeds_and_speakers_are_resampled_together():
-    rng = np.random.default_rng(0)
-    words = rng.integers(20, 40, 30)
-    base = rng.binomial(words, 0.3, (3, 30))
-    assert scoring.paired_seeds(base, base, words) == (0.0, 0.0, 0.0, 1.0)
-    delta, low, high, p = scoring.paired_seeds(base + 3, base, words)
-    assert low < delta < high and p < 0.001 and delta == pytest.approx(90 / words.sum())
-    _, _, _, p = scoring.paired_seeds(base + np.array([[0], [1], [4]]), base, words)
-    assert p > 0.05, "three seeds that only happen to agree in sign are no proof"
-    noisy = base + np.array([[4], [-4], [1]])  # seeds disagree: no claim
-    _, low, high, p = scoring.paired_seeds(noisy, base, words)
-    assert low < 0 < high and p > 0.2
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.training.pace import Pace
+from core.methods import omni_sparsity
+from core.training.pace import PHASES, Pace, macs, profile
+from tests.methods.test_methods import trainer
 
 
 def test_it_is_there_before_the_first_update_where_the_machine_is_known():
@@ -46,3 +48,17 @@ def test_only_the_last_updates_count():
     for step in range(100, 120):
         pace.note(step, 1.0)
     assert pace.left(120) == pytest.approx(880.0)
+
+
+def test_the_profile_of_a_training_is_what_its_updates_multiply(tmp_path):
+    """A warm-up of one pass for a quarter of the updates, then three passes."""
+    made = trainer(
+        tmp_path,
+        omni_sparsity.Method,
+        omni_sparsity.Options(warmup=0.25, sparsest=0.5),
+        updates=100,
+    )
+    work = profile(made.method, 100)
+    assert work.shape == (PHASES,)
+    assert work[0] == macs(made.method, 0) and work[-1] == macs(made.method, 96)
+    assert work[-1] > 1.5 * work[0], "the subnets' passes come on top"
