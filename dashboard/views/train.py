@@ -115,7 +115,10 @@ def launch(recipe: dict[str, Any], where: dict[str, Any], problems: list[str], n
         st.error(
             "Not ready to start:\n\n" + "\n".join(f"- {escape(problem)}" for problem in problems)
         )
-    allowed = visit.may(visit.JOBS)
+    agreed = (
+        not missing or starts.blocks(name) or st.checkbox("Download it, then train", key="download")
+    )
+    allowed = visit.may(visit.JOBS) and agreed
     left, right = st.columns([1, 2], vertical_alignment="center")
     pressed = left.button(
         "Start training",

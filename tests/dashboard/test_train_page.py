@@ -55,6 +55,9 @@ def test_presets_choose_their_recipe_and_say_how_long_it_takes(page):
     page.pills(key="preset").set_value("Paper").run()
     assert page.selectbox(key="start").value == "Recipe: paper_librispeech"
     assert "downloaded first" in text(page) and "Takes about" not in text(page)
+    assert page.button(key="go").disabled, "tens of gigabytes begin with more than one click"
+    page.checkbox(key="download").check().run()
+    assert not page.button(key="go").disabled
     page.selectbox(key="start").set_value("Recipe: voice_commands").run()
     assert page.pills(key="preset").value is None and not page.exception
 
