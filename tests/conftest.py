@@ -95,17 +95,20 @@ def own_main_of_module():
 
 
 LONGEST = (
-    "readme_commands",
     "ray",
-    "group",
     "browser",
-    "survival",
-    "killing",
+    "sherpa",
+    "group",
     "compare",
+    "survival",
+    "readme_commands",
+    "language",
+    "dashboard_train",
+    "search",
+    "native",
+    "torchaudio",
     "experiment",
     "recognizer",
-    "transducer",
-    "jobs",
 )
 
 

@@ -54,14 +54,12 @@ def wait(condition, what: str, seconds: float = 300.0):
 
 
 def fill(file: Path) -> None:
-    """Until not a byte more fits."""
-    with file.open("wb", buffering=0) as out:
-        for size in (1 << 20, 1 << 12, 1):
-            while True:
-                try:
-                    out.write(bytes(size))
-                except OSError:
-                    break
+    """Until not a byte more fits; in one step, so that it does not take what is given up for a
+    full disk meanwhile.
+    """
+    with file.open("wb") as out:
+        room = os.statvfs(file)
+        os.posix_fallocate(out.fileno(), 0, room.f_bavail * room.f_frsize)
 
 
 def worker() -> subprocess.Popen:
