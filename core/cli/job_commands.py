@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from typing import Any
 
 from core.cli import listing, requests
@@ -117,6 +118,8 @@ def _changed(job: Job, settings: list[str]) -> dict[str, Any]:
 
 
 def _state(job: Job) -> str:
+    if queue.lost(job):
+        return "lost"
     return "stopping" if job.state == "running" and job.cancel else job.state
 
 
@@ -128,7 +131,10 @@ def _job_row(job: Job) -> tuple[str, ...]:
     )
     waiting = ", ".join(f"{b.id} ({_state(b)})" for b in queue.waits_for(job))
     message = f"waits for job {waiting}" if waiting else message
-    left = f" ({listing.duration(job.eta_s)} left)" if job.eta_s else ""
+    if queue.lost(job):
+        silent = listing.duration(time.time() - (job.heartbeat or job.created))
+        message = f"no worker has been at it for {silent}: start one with `jobs work`"
+    left = f" ({listing.duration(job.eta_s)} left)" if job.eta_s and not queue.lost(job) else ""
     facts = (
         message if job.state == "done" else (message + left)[:80]
     )  # a folder that is cut off is none

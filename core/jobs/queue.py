@@ -143,6 +143,12 @@ def list_jobs(db: sqlite3.Connection, limit: int = 100, visitor: str | None = No
     return [job_of(r) for r in db.execute(f"select * from jobs {which[0]}", which[1])]
 
 
+def lost(job: Job) -> bool:
+    """Whether a job counts as running whose worker has gone: the next worker takes it up."""
+    gone = heartbeat.stopped(job.worker, job.heartbeat, STALE_S)
+    return job.state == "running" and not job.remote and gone
+
+
 @transaction
 def cancel(db: sqlite3.Connection, job_id: int) -> None:
     """A queued job is cancelled, a running one asked to stop (by the next worker, if it goes on

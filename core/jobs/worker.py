@@ -185,7 +185,8 @@ def record(job_id: int, worker: str, event: Event) -> None:
     if event.error:
         leases.fail(job_id, event.error, worker, again=event.retry)
     if event.cancelled and not queue.get(job_id).cancel:
-        queue.cancel(job_id)
+        with contextlib.suppress(ValueError):  # it ended in the same moment
+            queue.cancel(job_id)
 
 
 def _reason(code: int | None, job_id: int) -> str:

@@ -107,7 +107,7 @@ def _in_work() -> None:
 
 def _worker_line(jobs: list[Job]) -> None:
     """Whether something works on the queue, and a button that starts it."""
-    waiting = any(job.state == "queued" for job in jobs)
+    waiting = any(job.state == "queued" or queue.lost(job) for job in jobs)
     if queue.worker_alive():
         if any(job.state in UNFINISHED for job in jobs):
             st.caption(
@@ -121,7 +121,7 @@ def _worker_line(jobs: list[Job]) -> None:
         st.caption(":material/hourglass: The worker starts ...")
         return
     left, right = st.columns([4, 1], vertical_alignment="center")
-    left.warning("No worker is alive, so nothing in the queue will start.")
+    left.warning("No worker is alive, so nothing in the queue goes on.")
     if right.button("Start a worker", key="worker", disabled=not visit.visitor().may(visit.JOBS)):
         try:
             visitors.wake_worker(visit.visitor())

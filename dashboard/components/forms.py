@@ -17,7 +17,6 @@ from core.registry import catalog, plugins
 from core.registry.cards import Card, CardOption
 from dashboard.markdown import escape
 
-LARGEST = (1 << 53) - 1  # a browser's widest whole number
 LONG = 80  # characters of JSON that still read well on one line
 STRUCTURED = ("dict", "list", "tuple")
 
@@ -135,24 +134,25 @@ def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -
     if kind == "switch":
         return place.toggle(title, bool(value), help=about, key=key), ""
     if kind in ("whole", "number"):
+        # no limits for the widget: the browser would keep what breaks them to itself, and the
+        # training would start with another number than the one that stands there in red
         cast = int if kind == "whole" else float
-        low = (
-            cast(option.low) if option.low is not None else (-LARGEST if kind == "whole" else None)
-        )
-        high = (
-            cast(option.high) if option.high is not None else (LARGEST if kind == "whole" else None)
-        )
         got = place.number_input(
             title,
-            min_value=low,
-            max_value=high,
             value=cast(value),
             help=about,
             key=key,
             step=1 if kind == "whole" else step(option),
             format=None if kind == "whole" else "%g",
         )
-        return (cast(got), "") if got is not None else (None, f"{where} is empty; {about}")
+        if got is None:
+            return None, f"{where} is empty; {about}"
+        try:
+            limits = option.low, option.high, option.choices
+            return plugins.check_value(where, option.type, cast(got), *limits), ""
+        except ValueError as error:
+            place.markdown(f":red[:material/error: {escape(str(error))}]")
+            return None, str(error)
     draw = place.text_area if kind == "structure" else place.text_input
     about += " Written as JSON or TOML." if kind == "structure" else ""
     lines = show(value).count("\n")

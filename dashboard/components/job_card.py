@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from core.jobs import visitors
+from core.jobs import queue, visitors
 from core.jobs.job import Job
 from dashboard.components import job_words, links
 from dashboard.components.job_access import act, changeable, visible
@@ -15,7 +15,7 @@ from dashboard.markdown import escape
 
 
 def show(job: Job, now: float) -> None:
-    color, icon, word = job_words.STATES[job.state]
+    color, icon, word = job_words.LOST if queue.lost(job) else job_words.STATES[job.state]
     if job.cancel and job.state == "running":
         word = "stopping"
     with st.container(border=True):

@@ -26,6 +26,7 @@ STATES = {  # color-blind safe: each state has a sign and a word as well as a co
     "failed": ("red", ":material/error:", "failed"),
     "cancelled": ("orange", ":material/cancel:", "cancelled"),
 }
+LOST = ("orange", ":material/heart_broken:", "no worker")
 
 
 def span(seconds: float) -> str:
@@ -42,6 +43,9 @@ def span(seconds: float) -> str:
 
 def when(job: Job, now: float) -> str:
     """One short line about the job's times."""
+    if queue.lost(job):
+        silent = span(now - (job.heartbeat or job.started or now))
+        return f"its worker has been silent for {silent}; the next one takes it up where it was"
     if job.state == "running" and job.started:
         return f"running for {span(now - job.started)}{left(job, now)}" + placed(job)
     if job.state == "queued":

@@ -11,7 +11,9 @@ import streamlit as st
 from core.jobs import visitors
 from core.jobs.job import Job
 from core.records import Subnet, as_dict
+from core.storage import store
 from dashboard import data, visit
+from dashboard.components import starts
 from dashboard.markdown import escape
 
 ACTIVE = ("queued", "running")
@@ -50,6 +52,15 @@ def open_speech() -> str:
         return ""
 
 
+def lacks_recordings(run: str, split: str) -> bool:
+    """Whether the part of a run's speech that a test set belongs to is not on this machine."""
+    corpus = store.recipe(run).corpus
+    parts = corpus.options.get("parts") or [{"corpus": corpus.name, "options": corpus.options}]
+    named = split.partition("/")[0]
+    of_split = [p for p in parts if named in (p.get("prefix"), p["corpus"])]
+    return any(starts.not_here(part.get("options", {})) for part in of_split)
+
+
 def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
     """A button that queues the measurement under the conditions of the chart, of which `row` is a
     point, or the state of the one that
@@ -76,6 +87,12 @@ def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
             " the Train page)."
         )
     if not visit.may(visit.JOBS):
+        return
+    if lacks_recordings(run, str(row["split"])):
+        st.caption(
+            f"A new size is measured on the recordings of {escape(row['split'])}, which are not"
+            f" here. {starts.WHERE_THEY_GO}, or measure it on recordings of your own, below."
+        )
         return
     if st.button(
         "Measure this size",

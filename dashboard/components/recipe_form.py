@@ -53,7 +53,13 @@ class Form:
             chosen[field], wrong = self.part(field)
             problems += wrong
         tables, wrong = self.settings()
-        return {**self.plain(), **chosen, **tables}, problems + wrong
+        recipe, problems = {**self.plain(), **chosen, **tables}, problems + wrong
+        if not problems:
+            try:
+                recipes.recipe_from(recipe)
+            except ValueError as error:
+                problems.append(str(error))
+        return recipe, problems
 
     def part(self, field: str) -> tuple[dict[str, Any], list[str]]:
         """Picker and options of one choice of the recipe; its table and what is wrong in it."""
@@ -114,9 +120,7 @@ class Form:
         )
         seed = middle.number_input(
             "Seed",
-            0,
-            forms.LARGEST,
-            int(self.start.get("seed", 1)),
+            value=int(self.start.get("seed", 1)),
             step=1,
             key=f"{self.key}.seed",
             help=(
@@ -135,7 +139,7 @@ class Form:
             format_func=lambda run: run or "nothing: start fresh",
             help="A finished run whose weights this training begins with.",
         )
-        return {"title": title, "seed": int(seed), "init_from": init}
+        return {"title": title, "seed": 1 if seed is None else int(seed), "init_from": init}
 
 
 def options_of(

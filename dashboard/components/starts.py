@@ -22,6 +22,10 @@ from dashboard.markdown import escape
 
 SCRATCH = "An empty form"
 RETRY = "retry"  # in the session: number of the job whose settings are to be mended
+WHERE_THEY_GO = (
+    "Put them into one folder, name it with the environment variable SPEECH_ROOT and start the"
+    " dashboard again (core/README.md says what lies where)"
+)
 FILES = (".txt", ".jsonl", ".csv", ".tsv", ".arpa")  # a text of a recipe that ends so is a file
 
 
@@ -66,16 +70,17 @@ def missing(name: str) -> str:
     full = catalog.defaults(catalog.card("corpora", recipe.corpus.name)) | recipe.corpus.options
     if full.get("download") and not Path(str(full.get("root", ""))).exists():
         return f"Its recordings are downloaded first, into {full['root']}: tens of gigabytes."
-    absent = [text for text in _files(full) if not Path(os.path.expandvars(text)).exists()]
+    absent = not_here(full)
     if not absent:
         return ""
     if any("$SPEECH_ROOT" in text for text in absent):
-        return (
-            "Its recordings are not here. Put them into one folder, name it with the environment"
-            " variable SPEECH_ROOT and start the dashboard again (core/README.md says what lies"
-            f" where); first missing: {absent[0]}"
-        )
+        return f"Its recordings are not here. {WHERE_THEY_GO}; first missing: {absent[0]}"
     return f"Its file {absent[0]} is not here: make it, or name another one under Advanced."
+
+
+def not_here(options: dict[str, Any]) -> list[str]:
+    """The files and folders of recordings that a corpus's options name and that are not there."""
+    return [text for text in _files(options) if not Path(os.path.expandvars(text)).exists()]
 
 
 def blocks(name: str) -> bool:

@@ -190,6 +190,26 @@ def test_measure_queues_one_job_and_shows_it(run, monkeypatch):
 
 
 @pytest.mark.slow
+def test_without_the_test_sets_recordings_a_size_is_not_measured_to_fail(run, monkeypatch):
+    monkeypatch.setattr(measure, "lacks_recordings", lambda run, split: True)
+    at = opened(run="aa-supernet", subnet="s85-between")
+    assert not [b for b in at.button if b.key == "measure"]
+    assert "SPEECH_ROOT" in shown(at) and "recordings of your own" in shown(at)
+
+
+def test_which_test_sets_lack_their_recordings(monkeypatch, tmp_path):
+    monkeypatch.delenv("SPEECH_ROOT", raising=False)
+    shipped = "supernet"
+    assert measure.lacks_recordings(shipped, "librispeech/test-clean")
+    assert measure.lacks_recordings(shipped, "librispeech-noisy/test-clean-noisy")
+    assert not measure.lacks_recordings(shipped, "voice_commands/test"), "it is spoken here"
+    assert not measure.lacks_recordings(shipped, "yours/mine")
+    (tmp_path / "LibriSpeech").mkdir()
+    monkeypatch.setenv("SPEECH_ROOT", str(tmp_path))
+    assert not measure.lacks_recordings(shipped, "librispeech/test-clean")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decoder", "chunk_ms", "precision"),
     [

@@ -4,12 +4,16 @@ the real queue.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+import time
 
 import numpy as np
 import pytest
 
 from core import paths
+from core.cli import main as cli
 from core.jobs import (
     database,
     leases,
@@ -58,6 +62,22 @@ def claimed(kind: str, payload: dict, run: str = "") -> int:
 def test_empty_queue_says_what_to_do(page):
     page.run()
     assert not page.exception and "No job has been started" in text(page)
+
+
+def test_a_job_whose_worker_has_gone_says_so_and_a_worker_can_be_started(page, capsys):
+    number = claimed("train", {"recipe": RECIPE})
+    leases.beat(number, "worker", 0.02, "update 20/1000", 100.0)
+    with contextlib.closing(sqlite3.connect(paths.jobs_database())) as db, db:
+        db.execute("update jobs set heartbeat = ?", (time.time() - 4 * 3600 - 660,))
+    page.run()
+    assert not page.exception
+    assert "its worker has been silent for 4 h 11 min" in text(page)
+    assert "no worker]" in text(page) and "left" not in text(page).partition("silent")[2][:80]
+    page.button(key="worker").click().run()
+    assert page.started == [1]
+    assert cli.main(["jobs", "list"]) in (0, None)
+    said = capsys.readouterr().out
+    assert " lost " in said and "no worker has been at it for 4 h 11 min" in said, said
 
 
 def test_running_job_shows_progress_eta_curves_and_log(page, own_artifacts):
@@ -154,7 +174,7 @@ def test_every_kind_of_job_has_a_title():
 def test_worker_sign_of_life_and_start(page):
     queue.add("train", {"recipe": RECIPE})
     page.run()
-    assert "nothing in the queue will start" in text(page)
+    assert "nothing in the queue goes on" in text(page)
     page.button(key="worker").click().run()
     assert page.started == [1]
     seat.take("a-worker")

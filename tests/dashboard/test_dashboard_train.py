@@ -265,6 +265,25 @@ def test_mistakes_are_named_and_nothing_is_queued(page, monkeypatch):
     assert page.button(key="go").disabled and queue.list_jobs() == []
 
 
+def test_numbers_outside_their_limits_are_told_and_block_the_start(page):
+    """A widget with limits would keep them in the browser, and another number would be trained."""
+    scratch(page)
+    fields = {
+        "training.updates": -1,
+        "corpus.voice_commands.hours": -5.0,
+        "training.threads": 10**6,
+        "seed": -3,
+    }
+    for name, value in fields.items():
+        page.number_input(key=f"train.scratch..{name}").set_value(value).run()
+        told = " ".join(e.value for e in page.error).replace("\\", "")
+        assert not page.exception, name
+        assert name.split(".")[-1] in told and str(value) in told, (name, told)
+        assert page.button(key="go").disabled, name
+        page.number_input(key=f"train.scratch..{name}").set_value(1).run()
+    assert not page.button(key="go").disabled
+
+
 def test_broken_plug_ins_are_listed_with_their_reason_and_hide_nothing(page, monkeypatch):
     bad = Card("methods", "half_written", "", 0, (), "half_written.py", "line 3: invalid syntax")
     plain = catalog.cards

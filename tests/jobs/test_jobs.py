@@ -15,6 +15,7 @@ import pytest
 
 from core import paths, records
 from core.jobs import database, leases, queue, schema, seat, worker
+from core.jobs.runners.base import Event
 from core.registry import recipes
 
 pytestmark = pytest.mark.slow
@@ -500,3 +501,11 @@ def test_two_slots_run_two_jobs_at_once_and_a_cancel_stops_only_one(stub, tmp_pa
     wait(lambda: queue.get(first).state == "cancelled")
     assert queue.get(second).state == "running"
     assert process.wait(PATIENCE_S) == 0 and queue.get(second).state == "done"
+
+
+def test_a_cancel_that_is_told_after_the_end_changes_nothing():
+    number = queue.add("train", {})
+    leases.claim("worker")
+    leases.fail(number, "its reason", "worker", again=False)
+    worker.record(number, "worker", Event(cancelled=True))
+    assert (queue.get(number).state, queue.get(number).error) == ("failed", "its reason")
