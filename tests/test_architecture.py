@@ -23,7 +23,7 @@ sparsity        blocks sensing
 storage         checksums run_files store metrics block_arrays packing remote_files remote spoken
                 device_cost devices speeds estimates
 jobs            job policy confinement heartbeat ray_client schema spare database queue seat leases
-                visitors
+                checks visitors
 speech          marks audio_limits containers av_decoder decoders loudness pipes audio chunks
                  features augment normalizer phones lexicon tokenizer acoustics shards grammar
 speech.voices   *
@@ -47,7 +47,7 @@ export          *
 imports         *
 reports         tables arms arms_page chain claims claims_page comparisons samples sample_texts
                 results card_training card publish
-pipelines       resolved build speech finish train search evaluate dry_run trial language compare
+pipelines       resolved sizes build speech finish train search evaluate dry_run trial language compare
                 import_run handlers
 jobs.runners    *
 jobs            process worker
