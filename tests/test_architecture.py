@@ -24,7 +24,7 @@ storage         checksums run_files store metrics block_arrays packing remote_fi
                 device_cost devices speeds estimates
 jobs            job policy confinement heartbeat ray_client schema spare database queue seat leases
                 checks visitors
-speech          marks audio_limits containers av_decoder decoders loudness pipes audio chunks
+speech          marks audio_limits containers av_decoder quiet decoders loudness pipes audio chunks
                  features augment normalizer phones lexicon tokenizer acoustics shards grammar
 speech.voices   *
 speech.frontends *
