@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORE = """
 core            records paths cost
-common          libraries stages machine writing reading randomness hardware
+common          libraries stages machine writing reading groups randomness hardware
 registry        cards plugins catalog recipes arm_records comparison
                 recipe_sets
 sparsity        blocks sensing

@@ -240,6 +240,6 @@ def check_model(model: Model, training: TrainingOptions, measured: conditions.Op
     model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
     understood = conditions.language(measured)
     usual = decoding.GRAPH if understood else decoding.GREEDY
-    decoding.check(model.decoding, measured.decoder or usual)
+    decoding.check(model.decoding, measured.decoder or usual, measured.beam)
     if understood:
         languages.check(understood)
