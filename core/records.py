@@ -40,10 +40,10 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[Any, ...] = (),
+    table: str = "",
 ) -> Any:
-    """A field of a plug-in's `Options`: default, one line of help, unit and allowed range
-    (inclusive).
-
+    """A field of a plug-in's `Options`; `low` and `high` are allowed, too; `table`: whose Options a
+    dict holds, a file of core or "corpora/{corpus}", the plug-in that the option `corpus` names.
     The catalog reads these calls from the source with `ast`, so arguments must be literals.
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}

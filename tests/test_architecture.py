@@ -16,15 +16,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORE = """
 core            records paths cost
-common          libraries stages machine writing reading randomness hardware
+common          libraries stages machine writing reading groups randomness hardware
 registry        cards plugins catalog recipes arm_records comparison
                 recipe_sets
 sparsity        blocks sensing
 storage         checksums run_files store metrics block_arrays packing remote_files remote spoken
                 device_cost devices speeds estimates
 jobs            job policy confinement heartbeat ray_client schema spare database queue seat leases
-                visitors
-speech          marks audio_limits containers av_decoder decoders loudness pipes audio chunks
+                checks visitors
+speech          marks audio_limits containers av_decoder quiet decoders loudness pipes audio chunks
                  features augment normalizer phones lexicon tokenizer acoustics shards grammar
 speech.voices   *
 speech.frontends *
@@ -47,8 +47,8 @@ export          *
 imports         *
 reports         tables arms arms_page chain claims claims_page comparisons samples sample_texts
                 results card_training card publish
-pipelines       resolved build speech finish train search evaluate dry_run trial language compare
-                import_run handlers
+pipelines       resolved sizes build speech finish train search evaluate dry_run trial language
+                compare import_run handlers
 jobs.runners    *
 jobs            process worker
 bench           *

@@ -9,6 +9,7 @@ from typing import Any
 
 from core.cli import listing, requests
 from core.jobs import (
+    checks,
     database,
     queue,
     worker,
@@ -110,11 +111,12 @@ def _changed(job: Job, settings: list[str]) -> dict[str, Any]:
         )
     if not settings:
         return job.payload
-    return job.payload | {
-        "recipe": dataclasses.asdict(
-            recipes.override(recipes.recipe_from(job.payload["recipe"]), settings)
-        )
-    }
+    changed = dataclasses.asdict(
+        recipes.override(recipes.recipe_from(job.payload["recipe"]), settings)
+    )
+    if job.kind == "train":
+        checks.check_sizes(changed)
+    return job.payload | {"recipe": changed}
 
 
 def _state(job: Job) -> str:

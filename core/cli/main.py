@@ -16,6 +16,7 @@ from typing import Any
 
 from core import bench, paths
 from core.cli import arguments, job_commands, listing, remote_work, requests
+from core.common import groups
 from core.common.writing import in_words, sweep
 from core.jobs import process
 from core.jobs.runners.base import STOPPED
@@ -38,7 +39,8 @@ def main(words: list[str] | None = None) -> int:
                 setattr(given, named, requests.run_id(getattr(given, named)))
         return COMMANDS[given.command](given) or 0
     except ValueError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        for line in error.lines if isinstance(error, groups.Several) else (str(error),):
+            print(f"error: {' '.join(line.split())}", file=sys.stderr)
         return 2
     except Interrupted as reached:
         print(reached, file=sys.stderr)
@@ -220,8 +222,9 @@ def _transcribe(given: Any) -> None:
             print(f"{shown}\t{transcripts[-1]['text']}", flush=True)
     if as_json:
         print(listing.as_json(transcripts))
-    if wrong := [transcript["error"] for transcript in transcripts if "error" in transcript]:
-        raise ValueError("; ".join(wrong))
+    if wrong := [(t["file"], t["error"]) for t in transcripts if "error" in t]:
+        told = [(pipes.one_line(file), text.removeprefix(f"{file}: ")) for file, text in wrong]
+        raise groups.Several(groups.lines(told))
 
 
 def _bench(given: Any) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 EXIT_CODES = (
     "exit codes: 0 done; 1 failed, e.g. a full disk or a failed job; 2 wrong input or a damaged"
-    " file, said in one line on standard error; 75 stopped, and the same command goes on; 130"
-    " stopped at once by a second Ctrl-C"
+    " file, said on standard error in a line for each reason; 75 stopped, and the same command goes"
+    " on; 130 stopped at once by a second Ctrl-C"
 )
 
 

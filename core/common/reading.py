@@ -38,11 +38,24 @@ def fingerprint(path: str | Path) -> str:
     return f"{size} {digest.hexdigest()[:16]}"
 
 
+class NotText(UnicodeDecodeError):
+    """Bytes of another encoding, in words."""
+
+    def __str__(self) -> str:
+        return (
+            f"expected UTF-8 text, got byte 0x{self.object[self.start]:02x} at place"
+            f" {self.start + 1}, which is none (Latin-1?): save it as UTF-8"
+        )
+
+
 def text(data: bytes, errors: str = "strict") -> str:
     """The text of a file's bytes, its lines ended by \\n. UnicodeDecodeError (a ValueError) unless
     `errors` says otherwise.
     """
-    return io.TextIOWrapper(io.BytesIO(data), _encoding(data[:2]), errors).read()
+    try:
+        return io.TextIOWrapper(io.BytesIO(data), _encoding(data[:2]), errors).read()
+    except UnicodeDecodeError as error:
+        raise NotText(*error.args) from None
 
 
 def lines(source: str | bytes | Path, errors: str = "strict") -> Iterator[str]:
@@ -53,8 +66,11 @@ def lines(source: str | bytes | Path, errors: str = "strict") -> Iterator[str]:
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         head = file.read(2)
         file.seek(0)
-        for line in io.TextIOWrapper(file, _encoding(head), errors):
-            yield line.removesuffix("\n")
+        try:
+            for line in io.TextIOWrapper(file, _encoding(head), errors):
+                yield line.removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise NotText(*error.args) from None
 
 
 def excerpt(text: str, most: int = 40) -> str:

@@ -268,7 +268,8 @@ def spoken(id: str, audio: str | Path, text: str, speaker: str, offset: float = 
             id, str(audio), offset, audio_module.duration(audio) - offset, text, speaker
         )
     except ValueError as error:
-        return Dropped(id, f"audio cannot be used: {error}")
+        reason = str(error).replace(str(audio), Path(audio).name)  # no folder of this machine
+        return Dropped(id, f"audio cannot be used: {reason}")
 
 
 def without_speakers(items: Iterable[Item], taken: dict[str, str]) -> Iterator[Item]:

@@ -123,7 +123,7 @@ class Corpus(base.Corpus):
             try:
                 text = reading.text(words.read_bytes())
             except (OSError, UnicodeDecodeError) as error:
-                yield "", base.Dropped(id, f"no transcript: {words.name}: {error}")
+                yield "", base.Dropped(id, f"no transcript: {_without_words(words, error)}")
                 continue
             yield "", base.spoken(id, audio, " ".join(text.split()), self._speaker(audio, ""))
         used = {audio.with_suffix("") for audio in sounds}
@@ -233,6 +233,13 @@ class Corpus(base.Corpus):
             split = place.get(item.speaker, "train") if isinstance(item, Utterance) else "train"
             items.setdefault(split, []).append(item)
         return items
+
+
+def _without_words(words: Path, error: Exception) -> str:
+    """Why there is no transcript; no folder of this machine, which visitors read."""
+    if isinstance(error, FileNotFoundError):
+        return f"expected {words.name} with UTF-8 text beside the sound, got no such file"
+    return f"{words.name}: {getattr(error, 'strerror', None) or error}"
 
 
 def _files_below(root: Path) -> tuple[dict[Path, Path], list[Path], dict[str, list[Path]]]:

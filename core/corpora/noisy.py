@@ -30,7 +30,7 @@ BABBLE_S = 20.0  # of each voice, at most
 @dataclass(frozen=True)
 class Options:
     corpus: str = option("librispeech", "the corpus to copy")
-    options: dict = option({}, "its options")
+    options: dict = option({}, "its options", table="corpora/{corpus}")
     splits: dict[str, str] = option(
         {"test-clean-noisy": "test-clean"}, "new split name -> split of the corpus"
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import paths
-from core.common import writing
+from core.common import groups, writing
 from core.corpora import base
 from core.records import Choice, Utterance
 
@@ -111,9 +111,9 @@ def _content(choice: Choice, name: str) -> Content:
     items = list(base.make(choice).utterances(split(name)))
     good = [item for item in items if isinstance(item, Utterance)]
     dropped = [item for item in items if isinstance(item, base.Dropped)]
-    reasons = tuple(f"{item.id}: {item.reason}" for item in dropped)
+    reasons = tuple(groups.lines((item.id, item.reason) for item in dropped))
     if not good:
-        raise ValueError(f"none of these recordings can be used: {'; '.join(reasons[:5])}")
+        raise groups.Several(("none of these recordings can be used", *reasons))
     return Content(len(good), sum(item.seconds for item in good), reasons)
 
 

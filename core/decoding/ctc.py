@@ -44,15 +44,25 @@ class WrongDecoder(ValueError):
     """This decoder cannot read the model's frames."""
 
 
-def check(kind: str, decoder: str) -> str:
+def check(kind: str, decoder: str, beam: int = 0) -> str:
     """The decoder's name; WrongDecoder when it cannot read frames of this kind ("ctc",
-    "transducer").
+    "transducer"), and for a number of hypotheses that it has no use for.
     """
     allowed = DECODERS[kind]
     if decoder not in allowed:
         raise WrongDecoder(
             f"decoder {decoder!r} does not read the frames of this model ({kind});"
             f" allowed are {', '.join(allowed)}"
+        )
+    if beam and decoder != BEAM_SEARCH:
+        advice = (
+            f"choose decoder {BEAM_SEARCH!r}, or leave beam out"
+            if BEAM_SEARCH in allowed
+            else "leave it out for this model"
+        )
+        raise WrongDecoder(
+            f"beam = {beam} is the number of hypotheses of {BEAM_SEARCH} (transducers), and"
+            f" decoder {decoder!r} has none: {advice}"
         )
     return decoder
 

@@ -19,13 +19,15 @@ from core.evaluation import conditions
 from core.lm import languages
 from core.methods.base import Method
 from core.models.base import Model
+from core.pipelines import sizes
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import ModelSpec, Recipe
 from core.registry import plugins
 from core.speech import tokenizer
 from core.speech.frontends import base as frontends
 from core.storage import packing, run_files, store
-from core.training.options import Options as TrainingOptions
+from core.training import intermediate
+from core.training.options import Options as TrainingOptions, augmentation_of
 
 BLOCK = re.compile(
     r"(.*\b(?:blocks|layers|emformer_layers)\.)(\d+)(\..*)"
@@ -153,12 +155,27 @@ def check(resolved: ResolvedRecipe, vocabulary: int) -> None:
     """
     training, evaluation = resolved.training, resolved.evaluation
     built = resolved.built(vocabulary)
-    model, _ = build(built, vocabulary, training.updates)
+    model, method = build(built, vocabulary, training.updates)
     check_tokens(resolved, model)
+    augmentation_of(training, resolved.speech.features.speeds)
+    intermediate.chosen(training.intermediate, model, method.spec)
     check_model(model, training, evaluation)
+    if evaluation.sizes:
+        check_sizes(resolved, sizes.names(method, built.sparsest))
     check_splits(resolved.recipe, evaluation.splits)
     if resolved.speech.init_from:
         start_from(model, built, tokens_of(resolved))
+
+
+def check_sizes(resolved: ResolvedRecipe, known: Sequence[str]) -> None:
+    """ValueError where a training job would measure a size that is none of the `known` ones."""
+    sizes.check(resolved.evaluation.sizes, known, "evaluation.sizes")
+
+
+def size_names(resolved: ResolvedRecipe, vocabulary: int) -> list[str]:
+    """Names of the sizes that a training of this recipe, as it is built, will store."""
+    _, method = build(resolved, vocabulary, resolved.training.updates)
+    return sizes.names(method, resolved.sparsest)
 
 
 def tokens_of(resolved: ResolvedRecipe) -> str:
@@ -223,6 +240,6 @@ def check_model(model: Model, training: TrainingOptions, measured: conditions.Op
     model.chunk_frames(measured.chunk_ms, "evaluation.chunk_ms")
     understood = conditions.language(measured)
     usual = decoding.GRAPH if understood else decoding.GREEDY
-    decoding.check(model.decoding, measured.decoder or usual)
+    decoding.check(model.decoding, measured.decoder or usual, measured.beam)
     if understood:
         languages.check(understood)

@@ -15,7 +15,7 @@ from core.data.prepared import Prepared
 from core.evaluation import provenance
 from core.evaluation.fitness import Fitness, some_of_each
 from core.lm.languages import Language
-from core.pipelines import build as building, finish, search, train
+from core.pipelines import build as building, search, sizes, train
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import ModelSpec, Origin, ProgressCallback, Recipe, Subnet, as_dict
 from core.registry import arm_records, comparison
@@ -136,21 +136,14 @@ def _check(recipe_set: RecipeSet, progress: ProgressCallback) -> Prepared:
         for split in recipe_set.measure.splits:
             prepared.rows(split)
         building.check(built, prepared.tokenizer.size)
-        known = finish.size_names(built, prepared.tokenizer.size) if arm.sizes else []
+        known = building.size_names(built, prepared.tokenizer.size) if arm.sizes else []
         if arm.search:
             known += [
                 allocation.name_of(search.ORIGINS[arm.search], s)
                 for s in search.search_options(built).sparsities
             ]
-        if missing := [
-            name
-            for _, name in arm.sizes
-            if name not in known and not comparison.AT_MOST.fullmatch(name)
-        ]:
-            raise ValueError(
-                f"arm '{arm.name}' of {recipe_set.name} measures {missing[0]!r}, but its training"
-                f" stores {', '.join(known)}"
-            )
+        named = [name for _, name in arm.sizes if not comparison.AT_MOST.fullmatch(name)]
+        sizes.check(named, known, f"arm '{arm.name}' of {recipe_set.name}")
     return prepared
 
 
@@ -165,17 +158,17 @@ def _sizes(recipe_set: RecipeSet, arm: Arm, folder: Path) -> dict[str, Subnet]:
             for s in store.subnets(folder)
             if s.origin == search.ORIGINS.get(arm.search, Origin.TRAINED)
         ]
-        sizes = {}
+        chosen = {}
         for column, name in arm.sizes:
             if most := comparison.AT_MOST.fullmatch(name):
                 fits = [
                     s for s in candidates if cost.file_bytes(spec, s.keep) <= 1e6 * float(most[1])
                 ]
                 if fits:
-                    sizes[column] = max(fits, key=lambda s: cost.file_bytes(spec, s.keep))
+                    chosen[column] = max(fits, key=lambda s: cost.file_bytes(spec, s.keep))
             else:
-                sizes[column] = store.subnet(folder, name)
-        return sizes
+                chosen[column] = store.subnet(folder, name)
+        return chosen
     keeps = {
         c: cost.uniform(spec, s)
         for c, s in zip(recipe_set.columns(arm), recipe_set.measure.sparsities)
@@ -250,7 +243,7 @@ def _record(
         splits=recipe_set.measure.splits,
     )
     graph = fitness.graph()
-    sizes = {
+    by_column = {
         column: {
             "sparsity": subnet.sparsity,
             "parameters": cost.nonzero_parameters(spec, subnet.keep),
@@ -272,7 +265,7 @@ def _record(
         "split": ", ".join(recipe_set.measure.splits),
         "chunk_ms": chunk_ms,
         "language_model": Language().name() if graph else "",
-        "sizes": sizes,
+        "sizes": by_column,
         "speech": prepared.content,
         "curve": rows[:: -(-len(rows) // CURVE_ROWS)] if rows else [],
         "date": datetime.date.today().isoformat(),

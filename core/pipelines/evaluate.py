@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from core import records
+from core.corpora import base as corpora
 from core.data import test_sets
+from core.data.prepared import Prepared
 from core.data.source import SpeechRecipe
 from core.evaluation import conditions, sweep
 from core.pipelines import build as building
 from core.pipelines.resolved import ResolvedRecipe
 from core.pipelines.speech import prepared_of
-from core.records import ProgressCallback, Report, Subnet
+from core.records import Choice, ProgressCallback, Report, Subnet
 from core.storage import packing, store
+
+ROLES = ("train", "search", "dev")  # splits of every corpus
 
 
 def evaluate(
@@ -53,11 +58,43 @@ def evaluate(
     chosen = chosen or store.subnets(folder)
     reports = list[Report]()
     for speech, names in parts:
-        prepared = prepared_of(folder, speech, progress, names)
+        prepared = _prepared(folder, resolved, speech, progress, names)
         reports += sweep.evaluate_many(
             folder, chosen, prepared, replace(options, splits=names), progress, again, spread
         )
     return reports
+
+
+def _prepared(
+    folder: Path,
+    resolved: ResolvedRecipe,
+    speech: SpeechRecipe,
+    progress: ProgressCallback,
+    names: Sequence[str],
+) -> Prepared:
+    """The speech of these splits. ValueError where its corpus is not on this machine: it says what
+    can be measured instead, and which split is none that is known of this run.
+    """
+    try:
+        return prepared_of(folder, speech, progress, names)
+    except ValueError as error:
+        if any(map(test_sets.is_own, names)) or _can_be_made(speech.corpus):
+            raise
+        known = sorted({*resolved.evaluation.splits, *(r.split for r in store.reports(folder))})
+        unknown = [name for name in names if name not in (*known, *ROLES)]
+        what = f"split {unknown[0]!r} is none of {', '.join(known)}; " if unknown else ""
+        raise ValueError(
+            f"{what}the corpus of run {folder.name} is not on this machine: {error}. Recordings of"
+            " your own need no corpus: python -m core evaluate RUN --recordings FOLDER"
+        ) from error
+
+
+def _can_be_made(corpus: Choice) -> bool:
+    try:
+        corpora.make(corpus)
+    except ValueError:
+        return False
+    return True
 
 
 def _by_corpus(speech: SpeechRecipe, splits: Sequence[str]) -> list[tuple[SpeechRecipe, list[str]]]:

@@ -14,16 +14,13 @@ from core.data.prepared import Prepared
 from core.evaluation import provenance
 from core.methods import base as methods
 from core.methods.base import Method
-from core.pipelines import build as building
+from core.pipelines import build as building, sizes
 from core.pipelines.resolved import ResolvedRecipe
-from core.records import ModelSpec, Recipe, Subnet
+from core.records import Recipe, Subnet
 from core.sparsity import blocks
 from core.storage import store
 from core.training import checkpoints
 from core.training.trainer import Trainer
-
-# sparsities of the uniform sizes that are listed for a nested run
-LADDER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 
 def facts_of(trainer: Trainer, recipe: Recipe, prepared: Prepared) -> dict[str, Any]:
@@ -66,28 +63,6 @@ def store_sizes(
 ) -> None:
     """The sizes of a run beside its ranks: those that its method trained, and uniform ones."""
     sha, pattern = store.ranks_sha256(folder), cost.pattern_of(method.spec)
-    for subnet in _sizes(method, trained, sparsest):
+    for subnet in sizes.stored(method, trained, sparsest):
         stored = replace(subnet, run=run, pattern=pattern, ranks_sha256=sha)
         store.save_subnet(folder, stored)
-
-
-def size_names(resolved: ResolvedRecipe, vocabulary: int) -> list[str]:
-    """Names of the sizes that a training of this recipe, as it is built, will store."""
-    model, method = building.build(resolved, vocabulary, 1)
-    trained = method.results(dict(model.named_parameters())).subnets
-    return [s.name for s in _sizes(method, trained, resolved.sparsest)]
-
-
-def _sizes(method: Method, trained: list[Subnet], sparsest: float) -> list[Subnet]:
-    """The sizes that are stored of a run: the method's own, and uniform ones where any sparsity may
-    be chosen.
-    """
-    if method.nested:
-        trained = trained + [_uniform(method.spec, s) for s in LADDER if s <= sparsest]
-    return trained or [_uniform(method.spec, 0.0)]
-
-
-def _uniform(spec: ModelSpec, sparsity: float) -> Subnet:
-    keep = cost.uniform(spec, sparsity)
-    name = "dense" if sparsity == 0 else f"u{100 * sparsity:.0f}"
-    return Subnet(name, "", keep, cost.sparsity_reached(spec, keep))

@@ -54,6 +54,8 @@ def make(
     counts once.
     """
     estimation.check_order(order)
+    if prune < 0:
+        raise ValueError(f"--prune: expected nats a word, 0 or more (e.g. 5e-7), got {prune:g}")
     sentences, origin = _sentences(source, files, marks, progress)
     times = Counter(word for words in sentences for word in words) if least > 1 else {}
     vocabulary = [w for w, n in times.items() if n >= least] if least > 1 else None

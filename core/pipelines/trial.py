@@ -18,7 +18,7 @@ import numpy as np
 
 from core.common.stages import FEATURES, SPEECH
 from core.corpora import base as corpora
-from core.pipelines import dry_run, finish
+from core.pipelines import build as building, dry_run
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Recipe
 from core.registry import recipes
@@ -92,7 +92,7 @@ def _measuring_s(recipe: Recipe, found: dict[str, Any], loading_s: float) -> flo
     """Measuring the sizes that a training leaves, by what a forward pass takes."""
     resolved = ResolvedRecipe(recipe)
     options, vocabulary = resolved.evaluation, resolved.speech.vocabulary()
-    sizes = options.sizes or finish.size_names(resolved.built(vocabulary), vocabulary)
+    sizes = options.sizes or building.size_names(resolved.built(vocabulary), vocabulary)
     hours = {}
     with contextlib.suppress(ValueError):
         hours = corpora.make(recipe.corpus).hours()
@@ -103,6 +103,23 @@ def _measuring_s(recipe: Recipe, found: dict[str, Any], loading_s: float) -> flo
     forward = found["seconds_per_update"] / max(1, found["passes"]) / 3
     forward /= resolved.training.batch_seconds
     return len(sizes) * (sound_s * forward * DECODED + timing_s)
+
+
+def wrong_sizes(data: dict[str, Any]) -> str:
+    """Why a training of these tables of a recipe would not store the sizes that its job measures;
+    "" where it does, and where something else is wrong, which a training says.
+    """
+    try:
+        resolved = ResolvedRecipe(recipes.recipe_from(data))
+        vocabulary = resolved.speech.vocabulary()
+        known = building.size_names(resolved.built(vocabulary), vocabulary)
+    except ValueError:
+        return ""
+    try:
+        building.check_sizes(resolved, known)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def alone(file: str, parent: int) -> None:

@@ -16,6 +16,7 @@ class CardOption:
     low: float | None = None
     high: float | None = None
     choices: tuple[Any, ...] = ()
+    table: str = ""  # whose Options a dict holds (core.records.option)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,16 @@ def check(card: Card, given: dict[str, Any], where: str) -> None:
     for name, value in given.items():
         o = options[name]
         plugins.check_value(f"{where}.{name}", o.type, value, o.low, o.high, o.choices)
+        if o.table and value:
+            check(_nested(o, defaults(card) | given), value, f"{where}.{name}")
+
+
+def _nested(option: CardOption, values: dict[str, Any]) -> Card:
+    """The card of what an option's table holds; `values` of the options beside it."""
+    room, _, name = option.table.rpartition("/")
+    if name.startswith("{"):
+        return card(room, values[name.strip("{}")])
+    return card_of_file(paths.CORE / f"{option.table}.py", "settings")
 
 
 def defaults(card: Card) -> dict[str, Any]:
@@ -160,11 +170,11 @@ def _option(field: ast.AnnAssign) -> CardOption:
     given = [_literal(a, f"Options.{name}") for a in call.args]
     named = {str(k.arg): _literal(k.value, f"Options.{name}") for k in call.keywords}
     values = dict(zip(("default", "help"), given)) | named
-    wrong = set(values) - {"default", "help", "unit", "low", "high", "choices"}
+    wrong = set(values) - {"default", "help", "unit", "low", "high", "choices", "table"}
     if wrong or not {"default", "help"} <= set(values):
         raise ValueError(
             f"Options.{name} (line {field.lineno}): expected a default, a help text, unit, low,"
-            f" high and choices in option(), got {sorted(values)}"
+            f" high, choices and table in option(), got {sorted(values)}"
         )
     values["choices"] = tuple(values.get("choices", ()))
     return CardOption(name, ast.unparse(field.annotation).strip("'\""), **values)

@@ -121,13 +121,13 @@ def _extended(base: str, path: Path) -> str | Path:
         return base
     places = dict.fromkeys(place.absolute() for place in (path.parent / base, Path(base)))
     found = next((place for place in places if place.is_file()), None)
-    if found is None and Path(base).suffix:
+    if found is None:
         raise ValueError(
             f"{path}: extends = {base!r}: no such file; looked for"
             f" {' and '.join(map(str, places))}; recipes of the project are:"
-            f" {', '.join(recipe_names())}"
+            f" {', '.join(recipe_names())}{plugins.did_you_mean(base, recipe_names())}"
         )
-    return found or base
+    return found
 
 
 def parsed(data: bytes, suffix: str) -> dict[str, Any]:

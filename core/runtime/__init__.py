@@ -46,9 +46,11 @@ def load(
         if not (reason := _why_not(name, metadata, setup)):
             return plugins.load("runtime", name).load(data, tensors, metadata, setup)
         reasons[name] = reason
-    raise base.NotPossible(
-        "; ".join(f"engine {name!r} cannot run this: {why}" for name, why in reasons.items())
-    )
+    others = [n for n in plugins.names("runtime") if n not in reasons]
+    able = [n for n in others if not _why_not(n, metadata, setup)]
+    said = [f"engine {name!r} cannot run this: {why}" for name, why in reasons.items()]
+    said += [f"engine {' or '.join(map(repr, able))} can: name it with --engine"] if able else []
+    raise base.NotPossible("; ".join(said))
 
 
 def _why_not(engine: str, metadata: dict, setup: base.Setup) -> str:

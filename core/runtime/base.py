@@ -133,7 +133,7 @@ class PackedRecognizer:
         self.factor = round(timing.frame_ms / FRAME_SHIFT_MS)  # feature frames of an encoder frame
         self.beam, self.weights = setup.beam, setup.weights or Weights()
         usual = ctc.GRAPH if setup.language else ctc.usual(timing.decoding, self.tokenizer.unit)
-        self.decoder = ctc.check(timing.decoding, setup.decoder or usual)
+        self.decoder = ctc.check(timing.decoding, setup.decoder or usual, setup.beam)
         if setup.language and self.decoder != ctc.GRAPH:
             raise ctc.WrongDecoder(
                 f"a language model or grammar needs decoder 'graph'; came decoder {setup.decoder!r}"

@@ -103,6 +103,8 @@ def decode(
 def read_once(path: str, note: Note = ignore) -> np.ndarray:
     """Samples float32 [N], mono 16 kHz, of a file, a named pipe or "-", standard input, for
     transcription; see `read`."""
+    if not path:
+        raise AudioError("expected the name of a sound file, got ''; - reads standard input")
     try:
         if pipes.is_pipe(path):
             return decode(pipes.drained(path), path, note=note)
@@ -135,7 +137,7 @@ def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, containers.Layout]]:
         with open(path, "rb", buffering=0) as file:
             yield file, _layout(os.fspath(path), status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
-        raise AudioError(f"{path}: no such file; check the path in the manifest") from None
+        raise AudioError(f"{path}: no such file; check its name and folder") from None
     except (OSError, ValueError) as error:
         if isinstance(error, AudioError):
             raise

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import soundfile
 
-from core.speech import audio_limits, av_decoder
+from core.speech import audio_limits, av_decoder, quiet
 from core.speech.audio_limits import (
     AudioError,
     Block,
@@ -25,6 +25,7 @@ from core.speech.containers import Layout
 
 # a file may end this much before the stretch asked for: manifests round durations
 TOLERANCE_S = 0.1
+MP3 = "mp3"  # in small letters a container's kind, and a format of libsndfile
 
 
 def blocks(
@@ -34,7 +35,7 @@ def blocks(
     TooLong above a limit."""
     opened, error = None, "its length is not known"
     if layout.known_length:
-        opened, error = _open_soundfile(file)
+        opened, error = _open_soundfile(file, layout)
     if opened is None:
         file = io.BufferedReader(_Beginning(file, layout.end)) if layout.end else file
         source = _cut(av_decoder.blocks(file, name, error, note), name, stretch)
@@ -69,7 +70,7 @@ class _Beginning(io.RawIOBase):
 
 def header_seconds(file: BinaryIO, layout: Layout, name: str) -> float | None:
     """Length by a header that can be relied on; None where only decoding tells."""
-    opened = _open_soundfile(file)[0] if layout.known_length else None
+    opened = _open_soundfile(file, layout)[0] if layout.known_length else None
     if opened is None:
         return None
     with opened:
@@ -87,15 +88,16 @@ def _check_promised(opened: soundfile.SoundFile, layout: Layout, name: str) -> N
         )
 
 
-def _open_soundfile(file: BinaryIO) -> tuple[soundfile.SoundFile | None, str]:
+def _open_soundfile(file: BinaryIO, layout: Layout) -> tuple[soundfile.SoundFile | None, str]:
     """The file opened by libsndfile, or None and why not. Opened without its name, which may
     promise raw samples."""
     file.seek(0)
     try:
-        if not hasattr(file, "getbuffer"):
-            os.lseek(file.fileno(), 0, os.SEEK_SET)
-            return soundfile.SoundFile(file.fileno(), closefd=False), ""
-        return soundfile.SoundFile(file), ""
+        with quiet.mpg123(layout.kind in ("", MP3)):  # it also tries what nothing else knows
+            if not hasattr(file, "getbuffer"):
+                os.lseek(file.fileno(), 0, os.SEEK_SET)
+                return soundfile.SoundFile(file.fileno(), closefd=False), ""
+            return soundfile.SoundFile(file), ""
     except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
         return None, str(getattr(error, "error_string", error)).rstrip(".")
 
@@ -119,14 +121,17 @@ def _soundfile_blocks(
         left = wanted = min(wanted, frames - start)
         check_size(wanted / rate, wanted * channels, name, limits)
         try:
+            talks = file.format.lower() == MP3
             if start:
-                file.seek(start)
+                with quiet.mpg123(talks):
+                    file.seek(start)
             while left:
-                block = file.read(
-                    min(left, max(1, audio_limits.BLOCK_VALUES // channels)),
-                    dtype="float32",
-                    always_2d=True,
-                )
+                with quiet.mpg123(talks):
+                    block = file.read(
+                        min(left, max(1, audio_limits.BLOCK_VALUES // channels)),
+                        dtype="float32",
+                        always_2d=True,
+                    )
                 if not len(block):
                     raise AudioError(
                         f"{name}: truncated, {wanted - left} of {wanted} samples could be decoded"

@@ -102,7 +102,15 @@ def pull(run_id: str, where: str = "") -> Path:
     ValueError when it is not there, or damaged: then nothing new stays. What a lost connection left
     is gone on with.
     """
-    check_name(run_id, runs(where), f"run in {url(where)}")
+    there = runs(where)
+    if not there:
+        with remote_files.opened(url(where)) as (system, root):
+            if not system.exists(root):
+                raise ValueError(
+                    f"there is no storage at {url(where)}: no such folder; correct --at or"
+                    f" ${VARIABLE}, or store a run there first: python -m core store RUN"
+                )
+    check_name(run_id, there, f"run in {url(where)}")
     folder = paths.runs() / run_id
     new = not folder.exists()
     with remote_files.opened(url(where)) as (system, root):

@@ -5,6 +5,7 @@ want them augmented.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.data.batches import Batches
@@ -20,10 +21,12 @@ from core.training.consistency import VIEWS
 class Options:
     updates: int = option(2000, "optimizer steps of the whole run", low=1, high=10_000_000)
     batch_seconds: float = option(80.0, "speech per batch", unit="s", low=0.5, high=100_000.0)
-    shares: dict = option(
+    shares: dict[str, float] = option(
         {},
         "largest part of an epoch's speech by corpus, where it differs from what the corpus"
         " asks for",
+        low=0.0,
+        high=1.0,
     )
     peak_lr: float = option(
         7e-4, "highest learning rate of the one-cycle schedule", low=1e-7, high=1.0
@@ -53,6 +56,7 @@ class Options:
         {},
         "further augmentation on the fly: warp, tempo, loudness, noise, babble, room, and"
         " SpecAugment's strength",
+        table="speech/augment",
     )
     consistency: float = option(
         0.0,
@@ -65,6 +69,7 @@ class Options:
         {},
         "a second CTC loss at an inner block: layer (from 1; 0 = the middle one) and weight, e.g."
         " {layer = 4, weight = 0.3}",
+        table="training/intermediate",
     )
     precision: str = option(
         "auto",
@@ -88,17 +93,24 @@ class Options:
     )
 
 
+def augmentation_of(o: Options, speeds: Sequence[float]) -> augmentation.Options:
+    """What these options change on the fly in speech that is prepared at these speeds. ValueError
+    where both change the tempo.
+    """
+    change = plugins.make_options(augmentation.Options, o.augment, "training.augment")
+    if change.tempo and len(speeds) > 1:
+        raise ValueError(
+            f"training.augment.tempo = {change.tempo:g} changes the tempo on the fly, but the"
+            f" speech is prepared at the speeds {list(speeds)}: set features.speed_change = 0"
+        )
+    return change
+
+
 def training_batches(
     prepared: Prepared, o: Options, seed: int, part: tuple[int, int] = (0, 1)
 ) -> Batches:
     """The split train as these options want it augmented. ValueError for unknown augmentation."""
-    change = plugins.make_options(augmentation.Options, o.augment, "training.augment")
-    if change.tempo and len(prepared.speeds(TRAIN)) > 1:
-        raise ValueError(
-            f"training.augment.tempo = {change.tempo:g} changes the tempo on the fly, but the"
-            f" speech is prepared at the speeds {list(prepared.speeds(TRAIN))}: set"
-            " features.speed_change = 0"
-        )
+    change = augmentation_of(o, prepared.speeds(TRAIN))
     masks = SpecAugment(
         change.frequency_masks,
         change.frequency_width,

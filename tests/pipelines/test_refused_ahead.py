@@ -1,0 +1,102 @@
+"""What only a training would refuse is refused by all that lead to one: the dry run, the queue and
+the pages.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from core.cli.main import main as cli
+from core.jobs import queue, visitors
+from core.pipelines import build as building
+from core.pipelines.resolved import ResolvedRecipe
+from core.records import Choice, Recipe, as_dict
+from core.registry import recipes
+
+TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
+NO_SIZE = ['evaluation.sizes=["dense", "u999"]', "init_from=", "tokens.kind=characters"]
+
+
+def tiny(method="omni_sparsity", options=None, **tables) -> ResolvedRecipe:
+    chosen = Choice(method, options or {})
+    corpus = Choice("voice_commands")
+    tables = {"tokens": {"kind": "characters"}} | tables
+    return ResolvedRecipe(Recipe(corpus, Choice("conformer_ctc", TINY), chosen, **tables))
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "known"),
+    [
+        ("omni_sparsity", {"sparsest": 0.5}, "dense, u10, u20, u30, u40, u50"),
+        ("simple_topk", {"sizes": [4]}, "dense, d4"),
+    ],
+)
+def test_sizes_that_a_training_does_not_store_are_said_before_it(method, options, known):
+    with pytest.raises(ValueError) as error:
+        building.check(tiny(method, options, evaluation={"sizes": ["dense", "u999"]}), 29)
+    assert str(error.value) == (
+        f"evaluation.sizes measures 'u999', but its training stores {known}"
+    )
+    building.check(tiny(method, options, evaluation={"sizes": known.split(", ")}), 29)
+
+
+@pytest.mark.slow
+def test_sizes_are_checked_by_all_that_lead_to_a_training(own_artifacts, capsys):
+    settings = [word for setting in NO_SIZE for word in ("--set", setting)]
+    for words in (["train"], ["train", "--dry-run"], ["jobs", "add", "train", "--no-worker"]):
+        assert cli([*words, "quick_look", *settings]) == 2, words
+        assert "evaluation.sizes measures 'u999', but its training stores dense, u10" in (
+            capsys.readouterr().err
+        )
+    recipe = recipes.override(recipes.load_recipe("quick_look"), NO_SIZE)
+    with pytest.raises(ValueError, match="evaluation.sizes measures 'u999'"):
+        visitors.add(
+            visitors.Visitor("local", "full", local=True), "train", {"recipe": as_dict(recipe)}
+        )
+    assert queue.list_jobs() == []
+    right = ["--set", 'evaluation.sizes=["u50"]']
+    assert cli(["jobs", "add", "train", "--no-worker", "quick_look", *settings, *right]) == 0
+    assert cli(["jobs", "clone", "1", "--no-worker", *settings]) == 2
+    assert [job.id for job in queue.list_jobs()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ('training.augment={warp="x"}', "training.augment.warp: expected float, got 'x'"),
+        ("training.augment={warp=9}", "training.augment.warp: expected a number from 0 to 0.3"),
+        ("training.augment={wrap=0.1}", "training.augment: unknown option 'wrap' (did you mean"),
+        ("training.intermediate={layer=1.5}", "training.intermediate.layer: expected int"),
+        ('training.shares={voice_commands="x"}', "training.shares: expected dict[str, float]"),
+        (
+            'corpus={name="noisy",options={corpus="voice_commands",options={hours="x"}}}',
+            "corpus.options.options.hours: expected float",
+        ),
+        (
+            'corpus={name="noisy",options={corpus="nothing",options={hours=1}}}',
+            "there is no corpora plug-in called 'nothing'",
+        ),
+    ],
+)
+def test_tables_inside_tables_are_checked_with_the_recipe(setting, said):
+    table, _, value = setting.partition("=")
+    data = as_dict(recipes.load_recipe("quick_look"))
+    if table == "corpus":
+        data["corpus"] = recipes.setting_value(value)
+    else:
+        data["training"][table.partition(".")[2]] = recipes.setting_value(value)
+    with pytest.raises(ValueError) as error:
+        recipes.recipe_from(data)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        ({"augment": {"tempo": 0.1}}, "training.augment.tempo = 0.1 changes the tempo on the fly"),
+        ({"intermediate": {"layer": 9}}, "training.intermediate.layer: expected a block from 1"),
+    ],
+)
+def test_what_tables_inside_tables_ask_of_the_rest_is_checked_before_speech_is_read(training, said):
+    with pytest.raises(ValueError, match=said):
+        building.check(tiny(training=training, features={"speed_change": 0.1}), 29)
