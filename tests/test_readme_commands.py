@@ -50,7 +50,6 @@ SMALL = {
     "evaluation.speed_utterances": 0,
     "evaluation.threads": 1,
     "evaluation.repetitions": 100,
-    "evaluation.beam": 4,
 }
 SETS = [w for n, v in SMALL.items() for w in ("--set", f"{n}={v}")]
 MORE = {
