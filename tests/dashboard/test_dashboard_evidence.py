@@ -493,6 +493,13 @@ def test_kept_parts_leave_out_uniform_sizes(run):
     )
 
 
+def test_a_share_is_rounded_alike_in_the_picture_and_in_the_sentence():
+    table = pd.DataFrame({"s90": [0.125, 0.145, 0.9]}, index=["a", "b", "c"])
+    assert list(kept_charts.kept_figure(table).data[0].text[0]) == [13]
+    assert "a least (13 %)" in kept_charts.kept_sentence(table)
+    assert "15 % of b" in arm_charts.arms_kept_sentence(table)
+
+
 def test_which_parts_depth_sizes_keep(run):
     spec, dense = store.spec(run), store.subnets(run)[0]
 
