@@ -321,10 +321,11 @@ class Screen {
     this.corner.setAttribute("cx", x);
     this.corner.setAttribute("cy", y);
     const fits = this.stops.filter((s) => s.file <= this.limits.mb && 100 * s.wer <= this.limits.wer).sort((a, b) => a.wer - b.wer);
-    const most = `At most ${this.limits.mb} MB as a file and ${this.limits.wer} % WER`;
+    const most = `At most ${this.limits.mb} MB (file), ${this.limits.wer} % WER`;
     const best = fits[0];
     this.corner.setAttribute("aria-valuetext", most);
-    this.fits.textContent = best ? `${most}: ${fits.length} of ${this.stops.length} sizes on the slider lie inside, fewest errors ${best.name} (${(100 * best.wer).toFixed(1)} %)` : `${most}: no size on the slider lies inside${this.nearest()}`;
+    this.fits.textContent = best ? `${most}: ${fits.length} of ${this.stops.length} sizes, best ${best.name} (${(100 * best.wer).toFixed(1)} %)` : `${most}: none of ${this.stops.length} sizes${this.nearest()}`;
+    this.fits.title = this.fits.textContent; // where it is cut off
   }
 
   nearest() {

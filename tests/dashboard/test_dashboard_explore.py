@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from core import paths
 from core.common import writing
@@ -298,6 +299,15 @@ def test_a_measured_size_is_a_stop_of_its_own_where_no_other_has_its_percentage(
     at = opened(run="aa-supernet", subnet="u81")
     assert at.query_params["subnet"] == "u81"
     assert {stop["name"]: stop["wer"] for stop in fed(at)["stops"]}["u81"] == 0.321
+
+
+@pytest.mark.slow
+def test_the_name_of_the_front_page_is_an_address(run):
+    at = AppTest.from_file(APP, default_timeout=300)
+    at._page_hash = calc_hash("explore")  # as the browser asks for /explore
+    at.query_params["run"] = "bb-baseline"
+    at.run()
+    assert not at.exception and at.title[0].value == "One model, every size"
 
 
 @pytest.mark.slow
