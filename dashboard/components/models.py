@@ -112,8 +112,10 @@ def _left_out(absent: list[str], many: int, there: pd.DataFrame, condition: tupl
     )
     with st.expander("Which are left out, and how to measure them"):
         st.markdown("\n".join(f"- {escape(_measured(run, there))}" for run in absent))
-        split = escape(there.iloc[0]["split"])
-        st.markdown(f"python -m core evaluate RUN --splits {split} --chunk-ms {condition[0]:g}")
+        split = there.iloc[0]["split"]
+        st.markdown(
+            f"python -m core evaluate RUN --splits {escape(split)} --chunk-ms {condition[0]:g}"
+        )
 
 
 def _measured(run: str, there: pd.DataFrame) -> str:
