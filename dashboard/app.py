@@ -57,7 +57,8 @@ def page_facts(file: Path) -> dict:
 
 def pages(folder: Path = HERE / "views") -> list:
     """Every page of the folder, in the order the pages ask for; the first is the front page. After
-    them, hidden, the former addresses, which lead to the pages of today.
+    them, hidden, the former addresses, which lead to the pages of today, and the front page's name,
+    which Streamlit does not know as an address.
     """
     modules = [
         (page_facts(file), file)
@@ -70,22 +71,26 @@ def pages(folder: Path = HERE / "views") -> list:
             file,
             title=facts["TITLE"],
             icon=facts["ICON"],
-            url_path=file.stem,
+            url_path=file.stem if i else "front-page",  # which Streamlit then calls /
             default=i == 0,
             visibility="hidden" if facts["HIDDEN"] else "visible",
         )
         for i, (facts, file) in enumerate(modules)
     ]
+    further = [(page, facts["FORMER"]) for page, (facts, _) in zip(found, modules)]
+    if modules:
+        further.append((found[0], modules[0][1].stem))
     return found + [
-        st.Page(
-            functools.partial(st.switch_page, page),
-            title=facts["FORMER"],
-            url_path=facts["FORMER"],
-            visibility="hidden",
-        )
-        for page, (facts, _) in zip(found, modules)
-        if facts["FORMER"]
+        st.Page(functools.partial(lead_to, page), title=name, url_path=name, visibility="hidden")
+        for page, name in further
+        if name
     ]
+
+
+def lead_to(page: Any) -> None:
+    """Go to a page that has another address, and take along what the address asks for."""
+    asked = {name: st.query_params.get_all(name) for name in st.query_params}
+    st.switch_page(page, query_params=asked)
 
 
 @st.cache_resource(show_spinner=False)

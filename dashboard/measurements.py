@@ -8,6 +8,7 @@ import streamlit as st
 
 from core.records import Report, as_dict
 from dashboard import data
+from dashboard.shares import whole
 
 CONDITION = (
     "split",
@@ -48,7 +49,7 @@ def _points(keyed: tuple) -> pd.DataFrame:
                     **as_dict(report),
                     "run": run,
                     "origin": origin,
-                    "percent": round(100 * report.sparsity),
+                    "percent": whole(report.sparsity),
                 }
             )
     columns = [*Report.__dataclass_fields__, "origin", "percent"]

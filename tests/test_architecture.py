@@ -59,7 +59,7 @@ core            __main__
 # a module imports what stands above it or to its left on its line; * are plug-ins, which import
 # their base and _modules only
 DASHBOARD = """
-dashboard            markdown look data measurements visit
+dashboard            markdown look shares data measurements visit
 dashboard.charts     *
 dashboard.model      *
 dashboard.live       *

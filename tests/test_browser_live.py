@@ -178,3 +178,19 @@ def test_a_report_works_offline_from_a_file(live, page, tmp_path):  # noqa: F811
         assert not complaints
     finally:
         live.context.set_offline(False)
+
+
+def test_the_box_of_the_chart_and_the_form_follow_each_other(live):
+    corner, wer = live.locator(".live svg .limit"), live.get_by_label("% WER")
+
+    def told(percent: str):
+        corner.and_(live.locator(f"[aria-valuetext$=', {percent} % WER']")).wait_for()
+
+    told("35")
+    wer.fill("41.5")
+    wer.press("Enter")
+    told("41.5")
+    corner.focus()
+    live.keyboard.press("ArrowUp")
+    live.wait_for_function("field => field.value !== '41.5'", arg=wer.element_handle())
+    told(wer.input_value())

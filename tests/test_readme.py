@@ -275,6 +275,13 @@ def test_the_tables_of_sizes_are_the_records():
     assert [w for rows in (sizes, *results) for row in rows for w in wrong_cells(row)] == []
 
 
+def test_what_the_model_can_says_the_numbers_of_the_table():
+    (said,) = (line for line in README.splitlines() if line.startswith("- **Can** write down"))
+    (sizes,) = tables("sizes", README)
+    cells = {row["subnet"]: row["WER, test-clean"].split(" (")[0] for row in sizes}
+    assert re.findall(r"\d+\.\d %", said) == [cells[name] for name in ("dense", "u70", "u90")]
+
+
 @pytest.mark.slow
 def test_a_wrong_number_would_be_seen():
     row = tables("sizes", README)[0][1]

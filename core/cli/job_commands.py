@@ -57,7 +57,9 @@ def _work(given: Any) -> int:
 def _log(given: Any) -> None:
     text, job = queue.log(given.id, given.lines), queue.get(given.id)
     data = {"id": job.id, "state": job.state, "log": text, "error": job.error}
-    listing.show(given, data, "\n".join(filter(None, (text, job.error))))
+    nothing = "yet" if job.state in ("queued", "running") else ""
+    words = [text, job.error] if text or job.error else [f"this job printed nothing {nothing}"]
+    listing.show(given, data, "\n".join(filter(None, words)).rstrip())
 
 
 def _add(given: Any) -> None:

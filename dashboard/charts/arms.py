@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from dashboard.charts.explore import AXES
 from dashboard.charts.looks import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, styles
 from dashboard.markdown import plot_text
+from dashboard.shares import percent
 
 PASSES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE)
 
@@ -36,13 +37,13 @@ def arms_kept_table(arms: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
 
 
 def arms_kept_sentence(table: pd.DataFrame) -> str:
-    """What each arm's smallest size keeps, most first; halves are rounded up, as the chart does."""
+    """What each arm's smallest size keeps, most first; in whole percent."""
     facts = []
     for column in {name.rsplit(": ", 1)[0]: name for name in table.columns}.values():
-        kinds = table[column].sort_values(ascending=False, kind="stable")
+        kinds = table[column].dropna().sort_values(ascending=False, kind="stable")
         facts.append(
             f"{column} keeps "
-            + ", ".join(f"{100 * share + 1e-9:.0f} % of {kind}" for kind, share in kinds.items())
+            + ", ".join(f"{percent(share)} of {kind}" for kind, share in kinds.items())
         )
     return "; ".join(facts) + "."
 

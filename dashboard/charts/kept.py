@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from core import cost
 from core.records import BRANCH_KINDS, ModelSpec, Origin, Subnet
 from dashboard.charts.layers import branch_name
+from dashboard.shares import percent, whole
 
 # sizes that nothing chose: uniform keeps all alike, the others are what searches are held against
 UNCHOSEN = (Origin.UNIFORM, Origin.RANDOM, Origin.MAGNITUDE)
@@ -34,7 +35,7 @@ def kept_table(spec: ModelSpec, subnets: list[Subnet]) -> pd.DataFrame:
             continue
         kept = dict(zip(spec.units, cost.counts(spec, subnet.keep)))
         kinds = [k for k in BRANCH_KINDS if any(u.kind == k for u in spec.units)]
-        columns[f"{subnet.name}: {100 * subnet.sparsity:.0f} % sparsity"] = {
+        columns[f"{subnet.name}: {percent(subnet.sparsity)} sparsity"] = {
             kind: (
                 sum(n for u, n in kept.items() if u.kind == kind)
                 / sum(u.blocks for u in kept if u.kind == kind)
@@ -51,9 +52,13 @@ def kept_figure(table: pd.DataFrame) -> go.Figure:
             {
                 **HEATMAP,
                 "z": 100 * table.to_numpy(),
+                "text": [
+                    ["" if pd.isna(share) else whole(share) for share in row]
+                    for row in table.to_numpy()
+                ],
                 "x": list(table.columns),
                 "y": list(table.index),
-                "texttemplate": "%{z:.0f}",
+                "texttemplate": "%{text}",
                 "hovertemplate": "%{x}, %{y}: %{z:.1f} % kept<extra></extra>",
             }
         ],
@@ -77,8 +82,8 @@ def kept_sentence(table: pd.DataFrame) -> str:
         )
     return (
         f"at the sparsest size ({table.columns[-1]}) {last.index[-1]} keeps most"
-        f" ({100 * last.iloc[-1]:.0f} % of its weights), {last.index[0]} least"
-        f" ({100 * last.iloc[0]:.0f} %)."
+        f" ({percent(last.iloc[-1])} of its weights), {last.index[0]} least"
+        f" ({percent(last.iloc[0])})."
     )
 
 
@@ -96,10 +101,10 @@ def parts_table(spec: ModelSpec, subnets: list[Subnet]) -> pd.DataFrame:
             if unit.branch:
                 both = totals.setdefault((unit.layer, unit.branch), [0, 0])
                 both[0], both[1] = both[0] + kept * unit.block, both[1] + unit.parameters
-        for (layer, branch), (kept, whole) in totals.items():
+        for (layer, branch), (kept, all_of_it) in totals.items():
             columns.setdefault((subnet.name, branch_name(branch, layer).replace("_", " ")), {})[
                 layer + 1
-            ] = kept / whole
+            ] = kept / all_of_it
     return pd.DataFrame(columns).sort_index()
 
 
@@ -119,7 +124,7 @@ def parts_figure(table: pd.DataFrame) -> go.Figure:
                 "text": [["×" if v == 0 else "" for v in row] for row in z],
                 "texttemplate": "%{text}",
                 "textfont": {"color": "#FFFFFF"},
-                "hovertemplate": "%{x}, block %{y}: %{z:.0f} % kept<extra></extra>",
+                "hovertemplate": "%{x}, block %{y}: %{z:.1f} % kept<extra></extra>",
             }
         ],
         layout={

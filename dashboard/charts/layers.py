@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from core import cost
 from core.records import BRANCH_KINDS, ModelSpec, Subnet
 from dashboard.charts.looks import BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, VERMILLION
+from dashboard.shares import percent
 
 KIND_STYLE = {
     "feed-forward": (BLUE, "circle"),
@@ -140,10 +141,11 @@ def kinds_sentence(table: pd.DataFrame) -> str:
     summed = table.groupby("kind")[["weights", "zeros"]].sum()
     shares = (100 * summed["zeros"] / summed["weights"]).sort_values()
     if shares.iloc[-1] - shares.iloc[0] < 1.0:
-        return f"all kinds of parts have about the same sparsity, {shares.mean():.0f} %."
+        return f"all kinds of parts have about the same sparsity, {percent(shares.mean() / 100)}."
     return (
-        f"{shares.index[-1]} lost most ({shares.iloc[-1]:.0f} % sparsity), {shares.index[0]} least "
-        f"({shares.iloc[0]:.0f} %): a high line means the net can do without it."
+        f"{shares.index[-1]} lost most ({percent(shares.iloc[-1] / 100)} sparsity),"
+        f" {shares.index[0]} least ({percent(shares.iloc[0] / 100)}): a high line means the net can"
+        " do without it."
     )
 
 

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from dashboard.charts.layers import PLAIN
 from dashboard.charts.looks import BLUE, SKY
+from dashboard.shares import percent
 
 SIDE, GAP = 22, 9  # cells of a tile and between tiles, where its share stands
 ROW_PX = 58
@@ -54,7 +55,7 @@ def figure(table: pd.DataFrame, tiles: dict[str, np.ndarray], dark: bool = False
         x=[x for x, _ in places],
         y=[y for _, y in places],
         mode="text",
-        text=["×" if off else f"{kept:.0f} %" for off, kept in zip(table["off"], share)],
+        text=["×" if off else percent(kept / 100) for off, kept in zip(table["off"], share)],
         textfont={"size": 11, "color": TEXT[dark]},
         customdata=np.stack([table["unit"], table["kind"], share], axis=1),
         hovertemplate="%{customdata[0]} (%{customdata[1]}): %{customdata[2]:.1f} % kept"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
+from dashboard.shares import percent
+
 LESS = 0.995  # of the dense net's multiplications: below it parts are left out, which saves time
 STYLE = """<style>
 .cards {display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 0.6rem;}
@@ -64,7 +66,7 @@ def speed_words(ratio: Ratio | None, work: float = 1.0, chunk: str = "") -> tupl
     dense subnet.
     """
     less = (
-        f"parts are left out: {100 * work:.0f} % of the dense subnet's multiplications"
+        f"parts are left out: {percent(work)} of the dense subnet's multiplications"
         if work < LESS
         else ""
     )
@@ -121,9 +123,9 @@ def row_cards(point: dict, dense: dict | None) -> None:
             ),
             (
                 "Zeros",
-                f"{100 * point['sparsity']:.0f} %",
+                percent(point["sparsity"]),
                 (
-                    f"of the prunable weights, {100 * point['sparsity_whole']:.0f} % of the whole"
+                    f"of the prunable weights, {percent(point['sparsity_whole'])} of the whole"
                     " network"
                 ),
             ),

@@ -18,6 +18,7 @@ from core.records import Subnet
 from dashboard import data
 from dashboard.markdown import escape
 from dashboard.model import ladder
+from dashboard.shares import percent
 
 BETWEEN = re.compile(r"^s(\d{1,2})-between$")
 MEMORY = "chosen"  # key in st.session_state: {"run": ..., "subnet": ...}
@@ -150,7 +151,7 @@ def record(chosen: Chosen) -> Subnet:
 def describe(chosen: Chosen) -> str:
     """One line of Markdown: which net at which size; for the head of every page."""
     try:
-        zeros = f"{100 * record(chosen).sparsity:.0f} % sparsity"
+        zeros = f"{percent(record(chosen).sparsity)} sparsity"
     except ValueError:
         zeros = "size unknown"
     return f"**{escape(data.run_title(chosen.run))}** · size **{escape(chosen.subnet)}** ({zeros})"

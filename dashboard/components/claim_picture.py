@@ -8,6 +8,7 @@ import html
 from dataclasses import dataclass
 
 from dashboard.model.comparisons import Claim, Row
+from dashboard.shares import percent
 
 FREE = 0.06  # of the scale, at either end
 VERDICTS = {  # word: icon, color on a light and on a dark page
@@ -94,8 +95,8 @@ def value_words(row: Row) -> str:
         words = f"{percent_more(row.relative)} ({_signed(row.low)} to {_signed(row.high)})"
         return "; ".join(filter(None, (words, why_undecided(row))))
     if row.margin is None and row.seeds:
-        arm, other = (100 * sum(pair[i] for pair in row.seeds) / len(row.seeds) for i in (0, 1))
-        return f"{arm:.0f} % of them kept, {other:.0f} % of the others"
+        arm, other = (sum(pair[i] for pair in row.seeds) / len(row.seeds) for i in (0, 1))
+        return f"{percent(arm)} of them kept, {percent(other)} of the others"
     return ""
 
 

@@ -25,6 +25,13 @@ STYLE = f"""<style>{picture.STYLE}
 .claim code {{font-size: 0.78rem; color: inherit; background: rgba(128, 128, 128, 0.15);
   padding: 0.1em 0.3em; border-radius: 0.25rem;}}
 </style>"""
+TABLES = {"table C": "equal cost", "table U": "equal updates"}
+AFTER = {  # shipped comparison: whose way of training it tests; the others' are this project's own
+    "pruning": "Yang et al. 2022",
+    "depth": "Xu et al. 2024",
+    "depth_books": "Xu et al. 2024",
+    "csp": "Zhen et al. 2021",
+}
 SMALL_MINUTES = 60  # of a training: below it a comparison says little about long trainings
 ORDER = ("confirmed", "refuted", "undecided")
 HOW_TO_READ = """
@@ -35,6 +42,12 @@ HOW_TO_READ = """
 - **Confirmed, refuted**: chance alone would hardly have done it (p below 0.05, over several
   trainings and many speakers, corrected for the number of claims: among dozens one would come out
   by chance). Everything else is **undecided**, also where an interval looks clear by itself.
+- **The number of a claim**: claims of the same number ask the same question in different ways.
+  *Table U*: both sides were trained with equal updates. *Table C*: all training of the supernet
+  together cost no more than that of one net. *After* names whose way of training it is about:
+  omni-sparsity, Yang et al. 2022 (arXiv 2110.08352); dynamic encoder size, Xu et al. 2024
+  (arXiv 2407.18930); compressed-sensing pruning, Zhen et al. 2021 (arXiv 2102.04932). What is
+  claimed is ours: nets, speech and training here are smaller than theirs.
 - **Supernet**: one training that gives a model in every size. **Pruned**, **zeros**: weights of a
   model set to zero, which makes its file smaller. **Branches**, **parts**: pieces of a model that a
   smaller size leaves out. **On par**: no more errors than the limit says.
@@ -80,11 +93,19 @@ def card(claim: Claim, dark: bool) -> str:
     )
     return (
         f'<article class="claim"><div class="head">{verdicts}'
-        f'<span class="number">Claim {html.escape(claim.number)}</span></div>'
+        f'<span class="number">{html.escape(number_words(claim))}</span></div>'
         f'<p class="sentence">{html.escape(claim.text.rstrip("."))}.</p>'
         f"{picture.picture(claim, dark)}"
         f'<p class="small">{html.escape(facts(claim.rows))} {commands}</p></article>'
     )
+
+
+def number_words(claim: Claim) -> str:
+    """The number of a claim, such as "1, table C", with what the table and its paper are."""
+    table = TABLES.get(claim.number.partition(", ")[2])
+    after = dict.fromkeys(AFTER[row.set] for row in claim.rows if row.set in AFTER)
+    what = f" ({table})" if table else ""
+    return f"Claim {claim.number}{what}" + (f", after {', '.join(after)}" if after else "")
 
 
 def verdict_counts(rows: tuple[Row, ...]) -> dict[str, int]:

@@ -4,6 +4,8 @@ training went, which parts are kept, and its page.
 
 from __future__ import annotations
 
+import re
+
 import streamlit as st
 
 from dashboard.charts import arms as arm_charts, kept as kept_charts
@@ -12,6 +14,7 @@ from dashboard.markdown import escape
 from dashboard.model import comparisons, test_sets
 from dashboard.model.comparisons import Claim, Experiment, Row
 
+CLAIM = re.compile(r"\bclaim (\d+)(?:,? (table \w+))?", re.IGNORECASE)  # in a search
 SMALLER = (
     "A larger comparison has repeated these claims, and decides them: these verdicts are corrected"
     " among themselves only."
@@ -32,8 +35,9 @@ def shown() -> None:
     wanted = st.text_input(
         "Search",
         key="experiments_search",
-        placeholder="title, way of training, size, test set or claim",
+        placeholder="title, way of training, size, test set, words of a claim, or: claim 1",
         icon=":material/search:",
+        bind="query-params",
     )
     matching = [e for e in experiments if matches(e, rows_of(e, claims), wanted)]
     st.caption(f"{len(matching)} of {len(experiments)} comparisons. Open one for all of it.")
@@ -48,8 +52,12 @@ def rows_of(experiment: Experiment, claims: list[Claim]) -> tuple[Row, ...]:
 
 def matches(experiment: Experiment, rows: tuple[Row, ...], wanted: str) -> bool:
     """Whether every word stands in the comparison's title, page (arms, sizes, test sets) or
-    claims.
+    claims; "claim 1" means that claim was tested.
     """
+    if asked := CLAIM.search(wanted):
+        if not any(_is_claim(row.number, *asked.groups()) for row in rows):
+            return False
+        wanted = wanted.replace(asked[0], " ")
     texts = [experiment.name, experiment.title, experiment.text]
     texts += [f"{row.text} {row.arm} {row.against} {row.size} {row.split}" for row in rows]
     text = " ".join(texts)
@@ -58,10 +66,26 @@ def matches(experiment: Experiment, rows: tuple[Row, ...], wanted: str) -> bool:
     return all(word in text for word in wanted.casefold().split())
 
 
+def _is_claim(number: str, wanted: str, table: str | None) -> bool:
+    """Whether "1, table C" is the claim 1, of that table where one is asked for."""
+    own, _, own_table = number.partition(", ")
+    return own == wanted and (not table or own_table.casefold() == table.casefold())
+
+
+def verdicts_of(rows: tuple[Row, ...]) -> str:
+    """How many came out how, as on the Claims tab; what a larger comparison decides is counted
+    apart.
+    """
+    parts = []
+    for said, smaller in (("", False), ("repeated by a larger comparison, which counts: ", True)):
+        counts = claim_cards.verdict_counts(tuple(row for row in rows if row.smaller == smaller))
+        if counts:
+            parts.append(said + ", ".join(f"{many} {word}" for word, many in counts.items()))
+    return "; ".join(parts)
+
+
 def _row(experiment: Experiment, claims: list[Claim]) -> None:
-    rows = rows_of(experiment, claims)
-    counts = claim_cards.verdict_counts(rows)
-    verdicts = ", ".join(f"{many} {escape(word)}" for word, many in counts.items())
+    verdicts = escape(verdicts_of(rows_of(experiment, claims)))
     with st.expander(
         f"{escape(experiment.title)}{f' — *{verdicts}*' if verdicts else ''}",
         key=f"page:{experiment.name}",

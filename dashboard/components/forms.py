@@ -47,13 +47,13 @@ def widget_kind(option: CardOption) -> str:
 
 
 def label(option: CardOption) -> str:
-    """ "seconds_per_batch" in "s" -> "Seconds per batch (s)"; Markdown signs are shown, not
-    obeyed.
+    """ "seconds_per_batch" in "s" -> "Seconds per batch (s)"; Markdown signs from a
+    card are shown, not obeyed. Our own brackets need no backslash, which would be read aloud.
     """
     ends = f"_{option.unit.lower()}"
     words = option.name.removesuffix(ends if option.unit else "").replace("_", " ")
-    unit = f" ({option.unit})" if option.unit else ""
-    return escape(words[:1].upper() + words[1:] + unit)
+    unit = f" ({escape(option.unit)})" if option.unit else ""
+    return escape(words[:1].upper() + words[1:]) + unit
 
 
 def hint(option: CardOption) -> str:

@@ -39,7 +39,8 @@ def show_log(job: Job) -> None:
     """What it wrote, oldest first as it was written, with the end in view."""
     written = "\n".join(filter(None, (queue.log(job.id, LOG_LINES).strip(), run_log(job))))
     if not written:
-        st.caption("It has written nothing yet.")
+        ended = job.state not in ("queued", "running")
+        st.caption("This job printed nothing." if ended else "It has printed nothing yet.")
         return
     with st.container(height=280, autoscroll=True, border=False):
         st.code(written, language=None, wrap_lines=True)

@@ -53,7 +53,8 @@ def pick_runs() -> list[str]:
     """The models to compare; the released ones at first."""
     infos = data.run_infos()
     start = [info.id for info in infos if info.released] or [info.id for info in infos][:5]
-    now = len(st.session_state.get("compared", start))
+    asked = st.query_params.get_all("compared")  # the menu below has not read the address yet
+    now = len(st.session_state.get("compared", asked or start))
     with st.popover(f"Models: {now} of {len(infos)}", icon=":material/checklist:"):
         return st.multiselect(
             "Models",
@@ -62,6 +63,7 @@ def pick_runs() -> list[str]:
             key="compared",
             format_func=data.run_title,
             placeholder="choose two or more",
+            bind="query-params",
         )
 
 
@@ -78,16 +80,20 @@ def same_conditions(points: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
         splits,
         key="compared_split",
         format_func=test_sets.name,
+        bind="query-params",
     )
     modes = [condition for measured, condition in order if measured == split]
     key = f"compared_condition:{split}"
     _forget(key, modes)
-    condition = right.selectbox("Streaming mode", modes, key=key, format_func=test_sets.mode)
+    condition = right.selectbox(
+        "Streaming mode", modes, key=key, format_func=test_sets.mode, bind="query-params"
+    )
     same = measurements.same_condition(points, split, condition)
     absent = [run for run in runs if run not in set(same["run"])]
     if absent:
-        _left_out(absent, len(runs), split, condition)
-        _offer_more(points[points["split"] == split], modes, condition, key)
+        there = points[points["split"] == split]
+        _left_out(absent, len(runs), there, condition)
+        _offer_more(there, modes, condition, key)
     return same
 
 
@@ -97,16 +103,26 @@ def _forget(key: str, options: list) -> None:
         st.session_state.pop(key, None)
 
 
-def _left_out(absent: list[str], many: int, split: str, condition: tuple) -> None:
+def _left_out(absent: list[str], many: int, there: pd.DataFrame, condition: tuple) -> None:
+    """`there`: what was measured on the test set, in whatever mode."""
     st.info(
-        f"{len(absent)} of {many} models are left out: nobody measured them on this test set in"
-        " this streaming mode, and numbers from different conditions cannot be compared."
+        f"{len(absent)} of {many} models are left out: on this test set their errors were counted"
+        " in another streaming mode or with another decoder or language model, or not at all, and"
+        " such numbers cannot be compared."
     )
     with st.expander("Which are left out, and how to measure them"):
-        st.markdown("\n".join(f"- {escape(data.run_title(run))}" for run in absent))
+        st.markdown("\n".join(f"- {escape(_measured(run, there))}" for run in absent))
+        split = there.iloc[0]["split"]
         st.markdown(
             f"python -m core evaluate RUN --splits {escape(split)} --chunk-ms {condition[0]:g}"
         )
+
+
+def _measured(run: str, there: pd.DataFrame) -> str:
+    """A model's title and the modes in which it was measured on a test set."""
+    own = there.loc[there["run"] == run, list(measurements.CONDITION[1:])].drop_duplicates()
+    modes = dict.fromkeys(map(test_sets.mode, own.itertuples(index=False, name=None)))
+    return f"{data.run_title(run)}: {'; '.join(modes) or 'not measured on this test set'}"
 
 
 def _offer_more(points: pd.DataFrame, modes: list[tuple], now: tuple, key: str) -> None:

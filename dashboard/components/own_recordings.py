@@ -24,16 +24,19 @@ HOW_TO_GIVE = (
 
 
 def box(run: str) -> None:
-    """An expander with a form, what is under way, and the sets that are here."""
+    """An expander with a form or, once it was sent, what is under way; and the sets that are
+    here.
+    """
     with st.expander(
         "Measure it on your own recordings", key="own_recordings", on_change="rerun"
     ) as opened:
         if not opened.open or not visit.may(visit.JOBS):
             return
         number = st.session_state.get(JOB)
-        if number is not None:
+        if number is None:
+            _form(run)
+        else:
             follow(number)
-        _form(run)
         _known()
 
 
@@ -58,7 +61,8 @@ def _form(run: str) -> None:
         try:
             _begin(run, title, [(f.name, f.getvalue()) for f in files or []], chosen)
         except (ValueError, OSError) as error:
-            st.error(f"{escape(str(error)[:1].upper() + str(error)[1:])}.")
+            words = uploads.without_paths(str(error))
+            st.error(f"{escape(words[:1].upper() + words[1:])}.")
         else:
             st.rerun()
 
@@ -107,8 +111,8 @@ def follow(number: int) -> None:
     try:
         job = queue.get(number)
     except data.UNREADABLE:
-        st.session_state.pop(JOB, None)
-        return
+        _forget()
+        st.rerun()
     if job.state in ACTIVE:
         eta = f", about {job.eta_s / 60:.0f} min left" if job.eta_s else ""
         waiting = "waits for its turn" if job.state == "queued" else job.message or "has begun"
@@ -119,17 +123,25 @@ def follow(number: int) -> None:
 
 def _ended(job: Job) -> None:
     if job.state != "done":
-        st.session_state.pop(JOB, None)
         lines = [line for line in job.error.splitlines() if line.strip()]
-        st.error(f"They could not be measured: {escape(lines[-1] if lines else job.state)}")
-        return
-    st.success("Measured: they are a test set of this model now.", icon=":material/check:")
-    st.button("Show the result", key="own_show", on_click=_show, args=(job.payload,))
+        why = uploads.without_paths(lines[-1]) if lines else job.state
+        st.error(f"They could not be measured: {escape(why)}")
+    else:
+        st.success("Measured: they are a test set of this model now.", icon=":material/check:")
+        st.button("Show the result", key="own_show", on_click=_show, args=(job.payload,))
+    if st.button("Measure other recordings", key="own_again"):
+        _forget()
+        st.rerun()
+
+
+def _forget() -> None:
+    """The form stands here again."""
+    for key in (JOB, SAID):
+        st.session_state.pop(key, None)
 
 
 def _show(payload: dict[str, Any]) -> None:
-    for key in (JOB, SAID):
-        st.session_state.pop(key, None)
+    _forget()
     st.session_state[f"split:{payload['run']}"] = payload["splits"][0]
     choice.choose(run=payload["run"])
 

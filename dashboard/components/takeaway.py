@@ -34,12 +34,25 @@ def _preset() -> None:
         st.session_state.update({f"limit_{n}": v for n, v in vars(limits).items()})
 
 
+LEAST = 0.1  # of a limit
 FIELDS = {  # of Limits: (label, step)
-    "mb": ("MB at most", 1.0),
+    "mb": ("MB of the file", 1.0),
     "ram": ("MB of RAM", 50.0),
     "ms": ("ms per chunk", 5.0),
     "wer": ("% WER", 5.0),
 }
+
+
+def limits_now() -> fits.Limits:
+    """What the form says, or will say where it is yet to be drawn."""
+    start = vars(fits.START)
+    return fits.Limits(**{n: st.session_state.get(f"limit_{n}", v) for n, v in start.items()})
+
+
+def limit(limits: dict[str, float]) -> None:
+    """Put limits into the form, in a callback."""
+    st.session_state.update({f"limit_{n}": max(LEAST, v) for n, v in limits.items()})
+    st.session_state["preset"] = None
 
 
 def fits_my_device(points: pd.DataFrame) -> None:
@@ -48,7 +61,7 @@ def fits_my_device(points: pd.DataFrame) -> None:
     """
     with st.container(border=True):
         st.markdown("#### Fits my device")
-        for name, value in vars(fits.PRESETS["phone"]).items():
+        for name, value in vars(limits_now()).items():
             st.session_state.setdefault(f"limit_{name}", value)
         st.segmented_control(
             "Start from",
@@ -56,7 +69,7 @@ def fits_my_device(points: pd.DataFrame) -> None:
             key="preset",
             on_change=_preset,
             help="; ".join(
-                f"{name}: {x.mb:g} MB, {x.ram:g} MB of RAM, {x.ms:g} ms, {x.wer:g} % WER"
+                f"{name}: {x.mb:g} MB as a file, {x.ram:g} MB of RAM, {x.ms:g} ms, {x.wer:g} % WER"
                 for name, x in fits.PRESETS.items()
             ),
         )
@@ -65,7 +78,7 @@ def fits_my_device(points: pd.DataFrame) -> None:
         for column, (name, (label, step)) in zip(columns, FIELDS.items()):
             limits[name] = column.number_input(
                 label,
-                0.1,
+                LEAST,
                 100_000.0,
                 step=step,
                 key=f"limit_{name}",
@@ -124,7 +137,7 @@ def stakeholders(
     """The live screen of this model and test set as one HTML file; `timed`: the points with the
     times of the device that was chosen.
     """
-    feed = live_data.payload(chosen.run, timed, percent, [])
+    feed = live_data.payload(chosen.run, timed, percent, [], limits_now())
     if feed is None:
         raise ValueError("a report needs at least two measured sizes")
     rows = points[points["run"] == chosen.run]

@@ -11,6 +11,7 @@ from core.records import Subnet
 from dashboard.components import diff
 from dashboard.markdown import escape
 from dashboard.model import listening, transcription
+from dashboard.shares import percent
 
 
 def speed_words(rtf: float) -> str:
@@ -78,7 +79,7 @@ def _show(
     sparsity: float,
     target: str | listening.Transcript | None,
 ) -> None:
-    st.markdown(f"**{escape(transcript.subnet)}** &nbsp; :gray[{100 * sparsity:.0f} % sparsity]")
+    st.markdown(f"**{escape(transcript.subnet)}** &nbsp; :gray[{percent(sparsity)} sparsity]")
     compared = target is not None and target is not transcript
     text = target.text if isinstance(target, listening.Transcript) else target
     pieces = diff.align(text if compared else transcript.text, transcript.text)

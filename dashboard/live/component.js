@@ -65,7 +65,10 @@ class Screen {
     this.colors = null;
     const echo = this.unanswered.findLastIndex((percent) => Math.abs(percent - data.percent) < 0.3);
     const moved = this.data.percent !== data.percent;
-    this.data = { ...this.data, percent: data.percent };
+    const other = ["mb", "wer"].some((name) => this.data.limits[name] !== data.limits[name]);
+    const busy = this.corner.onpointermove || this.telling;
+    this.data = { ...this.data, percent: data.percent, limits: busy ? this.data.limits : data.limits };
+    if (other && !busy) this.limit(data.limits.mb, data.limits.wer);
     if (echo >= 0) this.unanswered.splice(0, echo + 1);
     else if (moved) { this.stop(); clearTimeout(this.settle); return this.set(data.percent); }
     this.draw();
@@ -75,6 +78,7 @@ class Screen {
     this.stop?.();
     clearTimeout(this.settle);
     this.unanswered.length = 0;
+    if (!this.corner?.onpointermove && !this.telling) this.limits = data.limits;
     this.data = data;
     this.stops = data.stops;
     this.maps = Uint8Array.from(atob(data.maps), (c) => c.charCodeAt(0));
@@ -189,7 +193,7 @@ class Screen {
   sentence(p) {
     const sign = p.measured ? "" : "about ";
     const ms = p.ms === null ? "" : `, ${p.predicted ? "about " : sign}${digits(p.ms)} milliseconds per chunk`;
-    return `${Math.round(this.percent)} % sparsity: word error rate ${sign}${(100 * p.wer).toFixed(1)} %, ${sign}${digits(p.mb)} megabytes${ms}`;
+    return `${Math.round(this.percent)} % sparsity: word error rate ${sign}${(100 * p.wer).toFixed(1)} %, ${sign}${digits(p.mb)} megabytes to download${ms}`;
   }
 
   draw() {
@@ -209,7 +213,7 @@ class Screen {
     ms.small.textContent = ms.small.title = (p.predicted ? "predicted · " : "") + this.data.msNote;
     this.drawMeaning(p);
     for (const b of this.presets.querySelectorAll("[data-percent]")) b.setAttribute("aria-pressed", String(Math.abs(+b.dataset.percent - this.percent) < 0.3));
-    const x = this.x(p.mb), y = this.y(100 * p.wer);
+    const x = this.x(p.file), y = this.y(100 * p.wer);
     this.here.setAttribute("transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`);
     this.here.classList.toggle("between", !p.measured);
     this.drawNetwork(p);
@@ -229,7 +233,7 @@ class Screen {
   // --- curve
 
   buildCurve() {
-    this.svg = shape("svg", { role: "img", "aria-label": "Word error rate over megabytes to download, one point per measured size" });
+    this.svg = shape("svg", { role: "img", "aria-label": "Word error rate over megabytes of the file, one point per measured size" });
     const box = el("div", { class: "curve" }, el("h3", {}, "Errors against size ", el("small", {}, "· lower left is better · drag the green corner to your limits")), this.svg);
     this.fits = el("div", { class: "hover" });
     box.append(this.fits);
@@ -242,7 +246,7 @@ class Screen {
   layoutCurve() {
     const W = this.svg.clientWidth || 600, H = this.svg.clientHeight || 256, left = 44, right = 14, top = 8, bottom = 34;
     const points = [...this.stops, ...this.data.others.flatMap((o) => o.points)];
-    const mbs = points.map((s) => s.mb), high = Math.max(...points.map((s) => 100 * Math.min(s.high ?? s.wer, 1.2)));
+    const mbs = points.map((s) => s.file), high = Math.max(...points.map((s) => 100 * Math.min(s.high ?? s.wer, 1.2)));
     const low = Math.min(...points.map((s) => 100 * (s.low ?? s.wer)));
     const pad = Math.max(1, 0.06 * (high - low));
     const y0 = Math.max(0, low - pad), y1 = high + pad, x1 = Math.max(...mbs) * 1.04;
@@ -258,59 +262,76 @@ class Screen {
       shape("text", { x: left - 6, y: this.y(v) + 4, "text-anchor": "end" }, this.svg).textContent = `${+v.toFixed(1)} %`;
     }
     for (let v = 0; v <= x1; v += dx) shape("text", { x: this.x(v), y: H - bottom + 16, "text-anchor": "middle" }, this.svg).textContent = +v.toFixed(2);
-    shape("text", { x: W - right, y: H - 3, "text-anchor": "end" }, this.svg).textContent = "MB to download";
+    shape("text", { x: W - right, y: H - 3, "text-anchor": "end" }, this.svg).textContent = "MB of the file";
     const front = this.stops.filter((s) => !s.beaten);
-    const path = (rows, key) => rows.map((s, i) => `${i ? "L" : "M"}${this.x(s.mb).toFixed(1)} ${this.y(100 * s[key]).toFixed(1)}`).join("");
+    const path = (rows, key) => rows.map((s, i) => `${i ? "L" : "M"}${this.x(s.file).toFixed(1)} ${this.y(100 * s[key]).toFixed(1)}`).join("");
     shape("path", { class: "band", d: path(front, "high") + path([...front].reverse(), "low").replace("M", "L") + "Z" }, this.svg);
     for (const o of this.data.others) {
       if (o.points.length > 1) shape("path", { class: "other", stroke: o.color, d: path(o.points, "wer") }, this.svg);
-      for (const q of o.points) { const c = shape("path", { class: "other", stroke: o.color, d: MARKS[o.marker]?.(this.x(q.mb), this.y(100 * q.wer)) ?? MARKS.diamond(this.x(q.mb), this.y(100 * q.wer)) }, this.svg); shape("title", {}, c).textContent = `${o.title}, ${q.name}\n${(100 * q.wer).toFixed(1)} % WER, ${digits(q.mb)} MB`; }
+      for (const q of o.points) { const c = shape("path", { class: "other", stroke: o.color, d: MARKS[o.marker]?.(this.x(q.file), this.y(100 * q.wer)) ?? MARKS.diamond(this.x(q.file), this.y(100 * q.wer)) }, this.svg); shape("title", {}, c).textContent = `${o.title}, ${q.name}\n${(100 * q.wer).toFixed(1)} % WER, ${digits(q.file)} MB as a file`; }
     }
     shape("path", { class: "front", d: path(front, "wer") }, this.svg);
     for (const s of this.stops) {
-      const c = shape("circle", { class: `stop${s.beaten ? " beaten" : ""}`, r: 4, cx: this.x(s.mb), cy: this.y(100 * s.wer) }, this.svg);
-      shape("title", {}, c).textContent = `${s.name}: ${Math.round(s.percent)} % sparsity\n${(100 * s.wer).toFixed(1)} % WER (95 % CI ${(100 * s.low).toFixed(1)}–${(100 * s.high).toFixed(1)})\n${digits(s.mb)} MB${s.beaten ? "\nanother size beats this one" : ""}`;
+      const c = shape("circle", { class: `stop${s.beaten ? " beaten" : ""}`, r: 4, cx: this.x(s.file), cy: this.y(100 * s.wer) }, this.svg);
+      shape("title", {}, c).textContent = `${s.name}: ${Math.round(s.percent)} % sparsity\n${(100 * s.wer).toFixed(1)} % WER (95 % CI ${(100 * s.low).toFixed(1)}–${(100 * s.high).toFixed(1)})\n${digits(s.file)} MB as a file, ${digits(s.mb)} to download${s.beaten ? "\nanother size beats this one" : ""}`;
       c.addEventListener("click", () => { this.stop(); this.set(s.percent); this.release(); });
     }
     this.box = shape("rect", { class: "box" }, this.svg);
     this.here = shape("circle", { class: "here", r: 7.5 }, this.svg);
-    this.corner = shape("circle", { class: "limit", r: 8, tabindex: 0, role: "slider", "aria-label": "Limits: most megabytes and word errors" }, this.svg);
-    this.limits ??= { mb: 0.62 * Math.max(...this.stops.map((s) => s.mb)), wer: y0 + 0.62 * (y1 - y0) };
+    this.corner = shape("circle", { class: "limit", r: 8, tabindex: 0, role: "slider", "aria-label": "Limits: most megabytes of the file and word errors" }, this.svg);
+    this.limits ??= this.data.limits;
     this.corner.addEventListener("pointerdown", (e) => {
       this.corner.setPointerCapture(e.pointerId);
-      const move = (m) => { const r = this.svg.getBoundingClientRect(); this.limit(this.unx(m.clientX - r.left), this.uny(m.clientY - r.top)); };
+      const move = (m) => { const r = this.svg.getBoundingClientRect(); this.drag(this.unx(m.clientX - r.left), this.uny(m.clientY - r.top)); };
       this.corner.onpointermove = move;
-      this.corner.onpointerup = () => { this.corner.onpointermove = null; this.report("limits", this.limits); };
+      this.corner.onpointerup = () => { this.corner.onpointermove = null; this.tellLimits(); };
       e.preventDefault();
     });
     this.corner.addEventListener("keydown", (e) => {
       const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[e.key];
       if (!by) return;
       e.preventDefault();
-      this.limit(this.limits.mb + by[0] * x1 * 0.02, this.limits.wer + by[1] * (y1 - y0) * 0.02);
+      this.drag(this.limits.mb + by[0] * x1 * 0.02, this.limits.wer + by[1] * (y1 - y0) * 0.02);
+      clearTimeout(this.telling);
+      this.telling = setTimeout(() => this.tellLimits(), 250);
     });
     this.bounds = { x1, y0, y1, left, bottom: H - bottom };
     this.limit(this.limits.mb, this.limits.wer);
   }
 
+  /** The corner moves within the picture. */
+  drag(mb, wer) {
+    const { x1, y0, y1 } = this.bounds;
+    this.limit(Math.min(x1, Math.max(0.02 * x1, mb)), Math.min(y1, Math.max(y0, wer)));
+  }
+
+  /** The page's form takes the limits of the corner; its answer is then no news. */
+  tellLimits() {
+    this.telling = 0;
+    this.data.limits = this.limits;
+    this.report("limits", this.limits);
+  }
+
+  /** Limits may lie outside of the picture: the box then ends at its edge. */
   limit(mb, wer) {
     const { x1, y0, y1, left, bottom } = this.bounds;
-    this.limits = { mb: Math.min(x1, Math.max(0.02 * x1, mb)), wer: Math.min(y1, Math.max(y0, wer)) };
-    const x = this.x(this.limits.mb), y = this.y(this.limits.wer);
+    this.limits = { mb: +mb.toFixed(2), wer: +wer.toFixed(1) };
+    const x = this.x(Math.min(x1, this.limits.mb)), y = this.y(Math.min(y1, Math.max(y0, this.limits.wer)));
     for (const [k, v] of Object.entries({ x: left, y, width: Math.max(0, x - left), height: Math.max(0, bottom - y) })) this.box.setAttribute(k, v);
     this.corner.setAttribute("cx", x);
     this.corner.setAttribute("cy", y);
-    const fits = this.stops.filter((s) => s.mb <= this.limits.mb && 100 * s.wer <= this.limits.wer).sort((a, b) => a.wer - b.wer);
-    const most = `at most ${digits(this.limits.mb)} MB and ${this.limits.wer.toFixed(0)} % WER`;
+    const fits = this.stops.filter((s) => s.file <= this.limits.mb && 100 * s.wer <= this.limits.wer).sort((a, b) => a.wer - b.wer);
+    const most = `At most ${this.limits.mb} MB (file), ${this.limits.wer} % WER`;
     const best = fits[0];
     this.corner.setAttribute("aria-valuetext", most);
-    this.fits.textContent = best ? `${most}: ${fits.length === 1 ? "one size fits" : `${fits.length} sizes fit`}, best ${best.name} (${(100 * best.wer).toFixed(1)} %)` : `${most}: no size fits${this.nearest()}`;
+    this.fits.textContent = best ? `${most}: ${fits.length} of ${this.stops.length} sizes, best ${best.name} (${(100 * best.wer).toFixed(1)} %)` : `${most}: none of ${this.stops.length} sizes${this.nearest()}`;
+    this.fits.title = this.fits.textContent; // where it is cut off
   }
 
   nearest() {
-    const far = (s) => Math.max(s.mb / this.limits.mb, (100 * s.wer) / Math.max(this.limits.wer, 0.1));
+    const far = (s) => Math.max(s.file / this.limits.mb, (100 * s.wer) / Math.max(this.limits.wer, 0.1));
     const s = [...this.stops].sort((a, b) => far(a) - far(b))[0];
-    return s ? `; nearest is ${s.name}: ${digits(s.mb)} MB, ${(100 * s.wer).toFixed(1)} %` : "";
+    return s ? `; nearest is ${s.name}: ${digits(s.file)} MB, ${(100 * s.wer).toFixed(1)} %` : "";
   }
 
   // --- network

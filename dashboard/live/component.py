@@ -31,12 +31,14 @@ def mounted(name: str, stem: str, html: str) -> Any:
     return _registered(name, stem, html, files)
 
 
-def live(payload: dict[str, Any], key: str, on_size: Callable[[], None]) -> None:
+def live(
+    payload: dict[str, Any], key: str, on_size: Callable[[], None], on_limits: Callable[[], None]
+) -> None:
     """Mount the live page with a payload of data.py; `on_size` runs when a size was chosen, which
-    `chosen_size` then tells.
+    `chosen_size` then tells, `on_limits` when the box was dragged (`chosen_limits`).
     """
     command = mounted("supernet_live", "component", MOUNT)
-    command(key=key, data=payload, on_size_change=on_size, on_limits_change=lambda: None)
+    command(key=key, data=payload, on_size_change=on_size, on_limits_change=on_limits)
 
 
 def chosen_size(key: str) -> tuple[float, str] | None:
@@ -44,3 +46,10 @@ def chosen_size(key: str) -> tuple[float, str] | None:
     state = st.session_state.get(key) or {}
     size = state.get("size")
     return None if not size else (float(size["percent"]), str(size["name"]))
+
+
+def chosen_limits(key: str) -> dict[str, float] | None:
+    """{"mb": of the file, "wer": in %} as the box was dragged last; None before that."""
+    state = st.session_state.get(key) or {}
+    limits = state.get("limits")
+    return limits and {name: float(limits[name]) for name in ("mb", "wer")}

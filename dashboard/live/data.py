@@ -20,7 +20,7 @@ from core import cost
 from core.records import PrunableMatrix, Subnet
 from core.storage import spoken
 from dashboard import data
-from dashboard.model import ladder
+from dashboard.model import fits, ladder
 
 SIDE = 32  # cells of a map, each way
 SAME = 0.01  # sizes within one percent of each other count as the same number of bytes
@@ -33,19 +33,27 @@ PRESETS = (  # name, sparsity in percent that it means, how to say it
 
 
 def payload(
-    run: str, points: pd.DataFrame, percent: float, others: list[dict[str, Any]]
+    run: str,
+    points: pd.DataFrame,
+    percent: float,
+    others: list[dict[str, Any]],
+    limits: fits.Limits = fits.START,
 ) -> dict[str, Any] | None:
     """Everything the component draws, JSON-ready; None with fewer than two measured sizes.
 
     `points` are rows of data.points under one condition; `percent` is the sparsity to show first;
-    `others` are further curves {title, color, marker, points: [{name, mb, wer}]}.
+    `others` are further curves {title, color, marker, points: [{name, file, wer}]}, file in MB;
+    `limits` are those of the box in the chart.
     """
     stops = stops_of(run, points)
     if len(stops) < 2:
         return None
     same = json.dumps([stops, others, machine(points, run)], sort_keys=True)
     stamps = data.stamp(run), spoken.stamp(run)
-    return _content(run, same, stamps) | {"percent": percent}
+    return _content(run, same, stamps) | {
+        "percent": percent,
+        "limits": {"mb": limits.mb, "wer": limits.wer},
+    }
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -102,7 +110,8 @@ def mark_beaten(stops: list[dict[str, Any]]) -> None:
     """A stop is beaten by one that has no more bytes (to 1 %) and fewer errors."""
     for stop in stops:
         stop["beaten"] = any(
-            other["mb"] <= stop["mb"] * (1 + SAME) and other["wer"] < stop["wer"] for other in stops
+            other["file"] <= stop["file"] * (1 + SAME) and other["wer"] < stop["wer"]
+            for other in stops
         )
 
 

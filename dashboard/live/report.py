@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from dashboard.live import component
+from dashboard.shares import percent
 
 CLOSED = (  # what the file may load: nothing but itself
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:;"
@@ -61,10 +62,10 @@ def summary(stop: dict[str, Any], dense: dict[str, Any], test_set: str) -> str:
     """The chosen size in two sentences."""
     low, high = 100 * stop["low"], 100 * stop["high"]
     return (
-        f"The chosen size, {stop['name']}, sets {stop['percent']:.0f} % of the prunable weights to"
-        f" zero: {stop['mb']:.2f} MB to download instead of {dense['mb']:.2f} MB. On the test set"
-        f" “{test_set}” its word error rate is {100 * stop['wer']:.1f} % (95 % CI {low:.1f}-"
-        f"{high:.1f}); the dense model has {100 * dense['wer']:.1f} %."
+        f"The chosen size, {stop['name']}, sets {percent(stop['percent'] / 100)} of the prunable"
+        f" weights to zero: {stop['mb']:.2f} MB to download instead of {dense['mb']:.2f} MB. On"
+        f" the test set “{test_set}” its word error rate is {100 * stop['wer']:.1f} %"
+        f" (95 % CI {low:.1f}-{high:.1f}); the dense model has {100 * dense['wer']:.1f} %."
     )
 
 

@@ -19,6 +19,7 @@ from core.jobs import policy
 from core.records import Utterance
 from core.storage import spoken, store
 from dashboard import data
+from dashboard.shares import whole
 
 SAMPLES = "samples"  # the test set of the spoken samples that ship
 DENSE = "dense"  # the size that reports are paired with
@@ -51,7 +52,7 @@ class Size:
 
     @property
     def label(self) -> str:
-        percent = round(100 * self.sparsity)
+        percent = whole(self.sparsity)
         return f"{self.name} ({percent}{NBSP}% sparsity)" if percent else self.name
 
 

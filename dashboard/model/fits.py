@@ -14,7 +14,7 @@ from dashboard.markdown import escape
 
 @dataclass(frozen=True)
 class Limits:
-    """The most a device allows: MB on disk, MB of RAM, ms per chunk (median), WER in %."""
+    """The most a device allows: MB of the file, MB of RAM, ms per chunk (median), WER in %."""
 
     mb: float
     ram: float
@@ -30,8 +30,9 @@ PRESETS = {
     "laptop": Limits(30.0, 4000.0, 80.0, 30.0),
     "server": Limits(200.0, 16000.0, 160.0, 27.0),
 }
+START = PRESETS["phone"]
 FACTS = {  # limit: (column, its factor, how it is shown)
-    "mb": ("file_bytes", 1e-6, "{:.2f} MB"),
+    "mb": ("file_bytes", 1e-6, "{:.2f} MB as a file"),
     "ram": ("peak_rss_mb", 1.0, "{:.0f} MB of RAM"),
     "ms": ("chunk_median_ms", 1.0, "{:.1f} ms per chunk"),
     "wer": ("wer", 100.0, "{:.1f} % WER"),

@@ -11,6 +11,7 @@ import streamlit as st
 from core import cost
 from core.records import Origin, Subnet
 from dashboard import data
+from dashboard.shares import whole
 
 # points of sparsity within which only one of several subnets is a rung, if they share a percentage
 # or are not measured
@@ -57,13 +58,11 @@ def _rungs(run: str, key: tuple, split: str) -> list[Rung]:
     chosen: list[Subnet] = []
     for candidate in sorted(data.subnets(run).values(), key=quality):
         far = all(abs(candidate.sparsity - other.sparsity) * 100 >= NEAR for other in chosen)
-        alone = round(100 * candidate.sparsity) not in {
-            round(100 * other.sparsity) for other in chosen
-        }
+        alone = whole(candidate.sparsity) not in {whole(other.sparsity) for other in chosen}
         if far or alone and (candidate.sparsity == 0.0 or candidate.name in measured):
             chosen.append(candidate)
     return [
-        Rung(round(100 * s.sparsity), s.sparsity, s.name)
+        Rung(whole(s.sparsity), s.sparsity, s.name)
         for s in sorted(chosen, key=lambda s: s.sparsity)
     ]
 

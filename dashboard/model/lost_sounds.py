@@ -11,6 +11,7 @@ from core.records import Utterance
 from dashboard import data
 from dashboard.model import lost_words
 from dashboard.model.errors import Size, hypotheses
+from dashboard.shares import percent, whole
 
 LEAST = 200  # times that a sound must have been said: then chance moves its share by 7 points
 NAMED = 3  # sounds in the sentence
@@ -59,7 +60,7 @@ def sentence(table: pd.DataFrame, base: str, other: str) -> str:
     worst = [row for _, row in table.head(NAMED).iterrows() if row["lost"] > 0]
     facts = [
         f"{row['sound']} (as in {row['as in']}) from"
-        f" {100 * row[lost_words.at(base)]:.0f} to {100 * row[lost_words.at(other)]:.0f} %"
+        f" {whole(row[lost_words.at(base)])} to {percent(row[lost_words.at(other)])}"
         for row in worst
     ]
     return f"Lost most: {', '.join(facts)} recognized." if facts else ""

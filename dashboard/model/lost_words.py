@@ -14,6 +14,7 @@ import streamlit as st
 from core.records import Utterance
 from dashboard import data
 from dashboard.model.errors import REPETITIONS, Size, hypotheses
+from dashboard.shares import percent, whole
 
 _LIST = """
     a an the and or but nor if as than that this these those of to in on at by for from with into
@@ -141,4 +142,4 @@ def function_words(first: Tally, last: Tally, speakers: list[str]) -> str:
 def _change(first: Tally, last: Tally, column: int) -> str:
     said, before = first.counts[:, column : column + 2].sum(0)
     after = last.counts[:, column + 1].sum()
-    return f"from {100 * before / said:.0f} to {100 * after / said:.0f} % of {said:,}"
+    return f"from {whole(before / said)} to {percent(after / said)} of {said:,}"

@@ -42,15 +42,16 @@ def mode(condition: tuple) -> str:
 
 def to_compare(points: pd.DataFrame) -> list[tuple[str, tuple]]:
     """(test set, condition) of the points, the one to open a comparison on first: the run that is
-    measured most is there, and as many others as can be; of equals the test set that Explore opens
-    for that run, then the one with more sizes.
+    measured most is there beside as many others as can be, or, where it is always alone, most runs
+    are; of equals the test set that Explore opens for that run, then the one with more sizes.
     """
     most = points["run"].value_counts().idxmax()
     first = data.default_split(most)
 
     def rank(item: tuple) -> tuple:
         (split, *_), runs = item
-        return most not in set(runs), -runs.nunique(), split != first, -len(runs), split
+        here, many = most in set(runs), runs.nunique()
+        return not (here and many > 1), -many, not here, split != first, -len(runs), split
 
     groups = points.groupby(list(CONDITION), dropna=False)["run"]
     return [(key[0], key[1:]) for key, _ in sorted(groups, key=rank)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import zipfile
 import zlib
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from core import paths
 from core.common import writing
 
 MOST_MB = 100
@@ -20,6 +22,8 @@ MOST_UNPACKED_MB = 1000
 MOST_FILES = 5000
 BLOCK = 1 << 20  # bytes that are unpacked at a time
 SKIPPED = ("__MACOSX", ".DS_Store", "Thumbs.db")
+
+FOLDERS = re.compile(r"(?<![\w/:.])/(?:[^\s/'\"]+/)+")  # of an absolute path
 
 Upload = tuple[str, bytes]  # file name, content
 
@@ -79,15 +83,28 @@ def _write(folder: Path, files: Sequence[Upload]) -> None:
 
 def _opened(files: Sequence[Upload]) -> Iterator[tuple[str, IO[bytes]]]:
     for name, content in files:
-        if not zipfile.is_zipfile(io.BytesIO(content)) or not name.lower().endswith(".zip"):
+        if not name.lower().endswith(".zip"):
             yield name, io.BytesIO(content)
             continue
+        if not zipfile.is_zipfile(io.BytesIO(content)):
+            raise ValueError(
+                f"{name} is no zip file: pack the recordings anew, or choose them one by one"
+            )
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for member in archive.infolist():
                 parts = PurePosixPath(member.filename).parts
                 if not member.is_dir() and not any(part in SKIPPED for part in parts):
                     with archive.open(member) as source:
                         yield member.filename, source
+
+
+def without_paths(text: str) -> str:
+    """An error without the folders of this machine, which are nothing to a visitor: of a path its
+    last part is left.
+    """
+    for folder in {str(paths.test_sets()), str(paths.test_sets().resolve())}:
+        text = text.replace(f"{folder}{os.sep}", "")
+    return FOLDERS.sub("", text)
 
 
 def _inside(name: str) -> Path:

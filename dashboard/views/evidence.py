@@ -22,7 +22,7 @@ PARTS = {
 def main() -> None:
     st.title("Evidence")
     st.markdown("What we claim about models that are made small, and how each claim was tested.")
-    tabs = st.tabs(list(PARTS), key="evidence_part", on_change="rerun")
+    tabs = st.tabs(list(PARTS), key="evidence_part", on_change="rerun", bind="query-params")
     for tab, show in zip(tabs, PARTS.values()):
         if tab.open:
             with tab:

@@ -193,11 +193,11 @@ def board() -> None:
 
 def screen(chosen: choice.Chosen, subnet: Subnet, points: pd.DataFrame) -> bool:
     """The live component; False where the model has too few measured sizes for it."""
-    feed = live_data.payload(chosen.run, points, 100 * subnet.sparsity, [])
+    feed = live_data.payload(chosen.run, points, 100 * subnet.sparsity, [], takeaway.limits_now())
     if feed is None:
         return False
     key = f"live:{chosen.run}"
-    component.live(feed, key, lambda: released(chosen.run, key))
+    component.live(feed, key, lambda: released(chosen.run, key), lambda: dragged(key))
     return True
 
 
@@ -207,6 +207,12 @@ def released(run: str, key: str) -> None:
     if size:
         percent, name = size
         choice.choose(run=run, subnet=name or choice.between_name(round(percent)))
+
+
+def dragged(key: str) -> None:
+    """The box of the chart was dragged: the form below has its limits."""
+    if limits := component.chosen_limits(key):
+        takeaway.limit(limits)
 
 
 def comparison(

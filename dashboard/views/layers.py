@@ -11,6 +11,7 @@ from dashboard.charts import layers as layer_charts, tiles
 from dashboard.components import choice
 from dashboard.markdown import escape
 from dashboard.model import masks
+from dashboard.shares import percent
 
 TITLE = "Layers"
 ICON = ":material/layers:"
@@ -35,7 +36,7 @@ def pick_size(chosen: choice.Chosen) -> None:
             "Size",
             sorted(names, key=lambda name: sparsity[name]),
             key="size_menu",
-            format_func=lambda name: f"{name}: {100 * sparsity[name]:.0f} % zeros",
+            format_func=lambda name: f"{name}: {percent(sparsity[name])} zeros",
             on_change=lambda: choice.choose(subnet=st.session_state["size_menu"]),
         )
 
@@ -118,7 +119,7 @@ def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
     )
     st.caption(
         f"**What to see:** every colored cell is {cell} that is kept. {100 * mask.mean():.1f} % of"
-        f" {mask.size:,} are left; {100 * full:.0f} % of the inputs are still used, and {empty} of"
+        f" {mask.size:,} are left; {percent(full)} of the inputs are still used, and {empty} of"
         f" {mask.shape[0]} {outputs} are empty. A full column"
         " would be an input that every output uses."
     )
@@ -235,7 +236,7 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
         st.caption(
             "**What to see:** where the line is near 100 %, the model had already decided which"
             " blocks to keep at this size; a random choice would stand at"
-            f" {100 * (1 - subnet.sparsity):.0f} % for the whole model."
+            f" {percent(1 - subnet.sparsity)} for the whole model."
         )
         step = (
             st.select_slider(

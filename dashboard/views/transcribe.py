@@ -19,6 +19,7 @@ from dashboard.components import choice, links, microphone, sound, transcripts, 
 from dashboard.live import speech
 from dashboard.markdown import escape
 from dashboard.model import listening, transcription
+from dashboard.shares import percent
 
 TITLE = "Transcribe"
 ICON = ":material/mic:"
@@ -118,7 +119,7 @@ def play(
     boxes = [
         {
             "name": item.subnet,
-            "label": f"{100 * sizes[item.subnet].sparsity:.0f} % sparsity",
+            "label": f"{percent(sizes[item.subnet].sparsity)} sparsity",
             "text": item.text,
             "words": speech.timed(item.words),
             "partial": item.partial,

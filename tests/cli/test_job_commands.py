@@ -98,6 +98,18 @@ def test_a_failure_is_said_and_code_1(away, capsys, monkeypatch):
     assert "no such thing" in error and "core jobs log 1" in error
 
 
+def test_the_log_of_a_job_that_printed_nothing_says_so(own_artifacts, capsys):
+    number = queue.add("evaluate", {"run": "r", "subnets": [], "splits": []}, run="r")
+    assert cli.main(["jobs", "log", str(number)]) == 0
+    assert capsys.readouterr().out == "this job printed nothing yet\n"
+    leases.claim("w")
+    leases.finish(number, "w")
+    assert cli.main(["jobs", "log", str(number)]) == 0
+    assert capsys.readouterr().out == "this job printed nothing\n"
+    assert cli.main(["jobs", "log", str(number), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["log"] == ""
+
+
 def test_ctrl_c_stops_it_after_its_checkpoint_and_the_same_command_begins_again(
     away, capsys, monkeypatch
 ):

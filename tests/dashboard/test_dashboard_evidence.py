@@ -18,7 +18,13 @@ from core.records import Origin
 from core.storage import store
 from dashboard import measurements
 from dashboard.charts import arms as arm_charts, kept as kept_charts, looks
-from dashboard.components import claim_picture, claims as claim_cards, models, tables
+from dashboard.components import (
+    claim_picture,
+    claims as claim_cards,
+    experiments as experiments_list,
+    models,
+    tables,
+)
 from dashboard.model import comparisons, test_sets
 from tests import standin
 from tests.conftest import ROOT
@@ -248,6 +254,35 @@ def test_the_former_address_leads_here(run):
     assert not at.exception and at.title[0].value == "Evidence"
 
 
+def test_a_claim_says_what_its_table_and_its_paper_are(run):
+    claims = leave(row(number="1, table C", set="pruning"), row(number="1, table U"), row())
+    assert [claim_cards.number_words(claim) for claim in claims] == [
+        "Claim 1",
+        "Claim 1, table C (equal cost), after Yang et al. 2022",
+        "Claim 1, table U (equal updates)",
+    ]
+    words = text(opened(CLAIMS))
+    assert "Claim 1, table C (equal cost)" in words and "arXiv 2110.08352" in words
+
+
+def test_the_address_keeps_the_tab_the_search_and_the_models(run):
+    leave(row())
+    writing.write_bytes(paths.COMPARED / "small.md", b"# A small one")
+    at = AppTest.from_file(str(PAGE), default_timeout=300)
+    at.query_params["evidence_part"] = EXPERIMENTS
+    at.query_params["experiments_search"] = "claim 7"
+    at.run()
+    assert at.text_input(key="experiments_search").value == "claim 7" and not at.expander
+    again = AppTest.from_file(str(PAGE), default_timeout=300)
+    again.query_params["evidence_part"] = MODELS
+    again.query_params["compared"] = "Other B"
+    again.query_params["compared_split"] = test_sets.name(standin.SPLITS[1])
+    again.run()
+    assert [t["name"] for t in drawn(again)] == ["Other B"]
+    assert again.selectbox(key="compared_split").value == standin.SPLITS[1]
+    assert again.get("popover")[0].proto.popover.label == "Models: 1 of 2"
+
+
 # experiments
 
 
@@ -279,6 +314,39 @@ def test_every_experiment_can_be_searched_and_opened(run):
     assert "by 3 points" in words and '<td data-label="70 %"><span><code>1.5</code>' in words
     assert words.count("<article") == 1, "claims that a larger comparison decides stand here"
     assert "A larger comparison has repeated these claims" in words
+
+
+def test_a_claim_is_searched_for_by_its_number(run):
+    leave(
+        row(number="1, table C"),
+        row(set="other", number="2"),
+        row(set="eleven", number="11"),
+    )
+    for name in ("small", "other", "eleven", "tuning"):
+        writing.write_bytes(paths.COMPARED / f"{name}.md", b"# Before claim 1: 1 table c")
+    experiments, claims = comparisons.experiments(), comparisons.claims()
+
+    def found(wanted: str) -> list[str]:
+        rows = experiments_list.rows_of
+        return [e.name for e in experiments if experiments_list.matches(e, rows(e, claims), wanted)]
+
+    assert found("claim 1") == found("Claim 1, table C") == ["small"]
+    assert found("claim 2 before") == ["other"] and found("claim 11") == ["eleven"]
+    assert found("claim 1 table U") == [] and len(found("claim")) == 4
+
+
+def test_titles_count_what_the_claims_tab_counts(run):
+    claims = leave(row(set="a"), row(set="b", smaller=True), row(set="b", verdict="undecided"))
+    (claim,) = claims
+    said = [
+        experiments_list.verdicts_of(tuple(row for row in claim.rows if row.set == name))
+        for name in "ab"
+    ]
+    assert said == [
+        "1 confirmed",
+        "1 undecided; repeated by a larger comparison, which counts: 1 confirmed",
+    ]
+    assert "1 confirmed, 1 undecided" in claim_cards.counted(comparisons.deciding(claims))
 
 
 def test_learning_curves_and_kept_parts_of_an_experiment(run):
@@ -377,7 +445,7 @@ def test_a_model_measured_otherwise_is_left_out_with_the_reason(run):
         not at.exception
         and "1 of 2 models are left out" in words
         and "core evaluate RUN --splits" in words
-        and "- Other B" in words
+        and "- Other B\\: streaming, 320 ms chunks, greedy, bf16" in words
         and len(at.get("plotly_chart")) == 2
     )
 
@@ -396,6 +464,9 @@ def test_opens_where_most_models_stand_beside_the_one_measured_most(run):
         assert test_sets.to_compare(points)[0][0] == split, "of equals what Explore opens on"
     others = [other.assign(run=f"c{i}", decoder="beam").head(9) for i in range(3)]
     order = test_sets.to_compare(pd.concat([main, *others]))
+    assert order[0][1][3] == "beam", "most models, where the one measured most stands alone"
+    beside = other.assign(run="dd").head(1)
+    order = test_sets.to_compare(pd.concat([main, beside, *others]))
     assert order[0][1][3] == main.iloc[0]["decoder"], "not without the model measured most"
     assert {condition[3] for _, condition in order} == {main.iloc[0]["decoder"], "beam"}
 
@@ -411,7 +482,10 @@ def test_the_mode_with_most_models_is_offered(run, made):
     otherwise("bb-other", standin.SPLITS[1])
     at = opened(MODELS)
     at.selectbox(key="compared_split").set_value(standin.SPLITS[1]).run()
-    assert [t["name"] for t in drawn(at)] == ["Supernet A"], "the one measured most"
+    assert {t["name"] for t in drawn(at)} == {"Other B", "CC", "DD"}, "most models"
+    mode = at.selectbox(key=f"compared_condition:{standin.SPLITS[1]}")
+    mode.select_index(1 - mode.index).run()
+    assert [t["name"] for t in drawn(at)] == ["Supernet A"]
     at.button(key="compared_most").click().run()
     assert not at.exception and {t["name"] for t in drawn(at)} == {"Other B", "CC", "DD"}
     assert "compared_most" not in [b.key for b in at.button]
@@ -491,6 +565,13 @@ def test_kept_parts_leave_out_uniform_sizes(run):
     assert "b keeps most" in kept_charts.kept_sentence(
         pd.DataFrame({"s90": [0.1, 0.2]}, index=["a", "b"])
     )
+
+
+def test_a_share_is_rounded_alike_in_the_picture_and_in_the_sentence():
+    table = pd.DataFrame({"s90": [0.125, 0.145, 0.9]}, index=["a", "b", "c"])
+    assert list(kept_charts.kept_figure(table).data[0].text[0]) == [13]
+    assert "a least (13 %)" in kept_charts.kept_sentence(table)
+    assert "15 % of b" in arm_charts.arms_kept_sentence(table)
 
 
 def test_which_parts_depth_sizes_keep(run):

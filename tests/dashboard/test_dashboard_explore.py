@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from core import paths
 from core.common import writing
@@ -26,6 +27,7 @@ from core.storage import device_cost, metrics, store
 from dashboard import data, measurements
 from dashboard.charts import explore as charts
 from dashboard.components import choice, measure, takeaway, times
+from dashboard.live import component
 from dashboard.model import ladder
 from tests import profiles, standin
 from tests.conftest import ROOT
@@ -320,6 +322,15 @@ def test_a_measured_size_is_a_stop_of_its_own_where_no_other_has_its_percentage(
 
 
 @pytest.mark.slow
+def test_the_name_of_the_front_page_is_an_address(run):
+    at = AppTest.from_file(APP, default_timeout=300)
+    at._page_hash = calc_hash("explore")  # as the browser asks for /explore
+    at.query_params["run"] = "bb-baseline"
+    at.run()
+    assert not at.exception and at.title[0].value == "One model, every size"
+
+
+@pytest.mark.slow
 def test_fits_my_device_chooses(run):
     at = opened()
     at.number_input(key="limit_wer").set_value(100.0).run()
@@ -329,6 +340,28 @@ def test_fits_my_device_chooses(run):
     assert at.number_input(key="limit_mb").value == 3.0
     at.number_input(key="limit_ms").set_value(0.1).run()
     assert "None fits. The nearest is" in shown(at) and "12.0 ms per chunk (limit 0.1)" in shown(at)
+
+
+@pytest.mark.slow
+def test_the_box_of_the_chart_and_the_form_have_one_set_of_limits(run, monkeypatch):
+    fed, dragged = [], []
+
+    def live(payload, key, on_size, on_limits):
+        fed.append(payload["limits"])
+        if dragged:
+            on_limits()
+
+    monkeypatch.setattr(component, "live", live)
+    monkeypatch.setattr(component, "chosen_limits", lambda key: dragged.pop())
+    at = opened()
+    assert fed[-1] == {"mb": 8.0, "wer": 35.0} and at.number_input(key="limit_mb").value == 8.0
+    assert at.number_input(key="limit_mb").label == "MB of the file"
+    at.number_input(key="limit_mb").set_value(3.0).run()
+    assert fed[-1] == {"mb": 3.0, "wer": 35.0}, "the box follows the form"
+    dragged.append({"mb": 0.02, "wer": 41.0})
+    at.run()
+    assert not at.exception and at.number_input(key="limit_mb").value == 0.1, "the form's least"
+    assert at.number_input(key="limit_wer").value == 41.0
 
 
 @pytest.mark.slow

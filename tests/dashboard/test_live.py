@@ -13,6 +13,7 @@ from core.common import writing
 from core.storage import spoken, store
 from dashboard import data, measurements
 from dashboard.live import data as live, report
+from dashboard.model import fits
 from tests import standin
 
 
@@ -60,9 +61,9 @@ def test_the_phoneme_error_rate_stands_beside_the_word_error_rate(run):
 
 def test_a_stop_is_beaten_when_another_is_no_larger_and_better():
     stops = [
-        {"name": "a", "mb": 4.0, "wer": 0.2},
-        {"name": "b", "mb": 4.03, "wer": 0.1},
-        {"name": "c", "mb": 2.0, "wer": 0.3},
+        {"name": "a", "file": 4.0, "wer": 0.2},
+        {"name": "b", "file": 4.03, "wer": 0.1},
+        {"name": "c", "file": 2.0, "wer": 0.3},
     ]
     live.mark_beaten(stops)
     assert [stop["beaten"] for stop in stops] == [True, False, False]
@@ -91,6 +92,14 @@ def test_maps_belong_to_the_matrices_and_keep_follows_the_sizes(run):
     sizes = [data.subnets(run)[stop["name"]] for stop in feed["stops"]]
     for matrix, unit in zip(feed["matrices"], data.spec(run).units, strict=True):
         assert matrix["keep"] == [live.share(unit, size) for size in sizes]
+
+
+def test_the_box_of_the_chart_begins_with_the_limits_of_the_form(run):
+    feed = live.payload(run, points(run), 70.0, [], fits.Limits(5.0, 64.0, 20.0, 33.0))
+    assert feed["limits"] == {"mb": 5.0, "wer": 33.0}
+    again = live.payload(run, points(run), 70.0, [])
+    assert again["limits"] == {"mb": fits.START.mb, "wer": fits.START.wer}
+    assert again["key"] == feed["key"], "other limits load nothing anew"
 
 
 def test_presets_fall_on_measured_stops_each_once():

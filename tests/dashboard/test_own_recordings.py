@@ -57,7 +57,8 @@ def test_files_and_zips_become_a_set(own_artifacts):
         ([("x.zip", zipped(**{"../a.wav": SOUND, "../a.txt": b"one"}))], "leads out"),
         ([("x.zip", zipped(**{"/a.wav": SOUND, "/a.txt": b"one"}))], "leads out"),
         ([("x.zip", zipped(**{"a.wav": SOUND})), ("a.wav", SOUND)], "two files are called a.wav"),
-        ([("x.zip", zipped(a=b"1")[:-30] + bytes(30))], "nothing in"),
+        ([("x.zip", zipped(a=b"1")[:-30] + bytes(30))], "x.zip is no zip file"),
+        ([("Mine.ZIP", b"no zip")], "Mine.ZIP is no zip file: pack"),
         ([("x.zip", damaged())], "cannot be unpacked"),
         ([("x.zip", zipped(**{"big.wav": bytes(3_000_000)}))], "unfold to more than 2 MB"),
     ],
@@ -67,6 +68,15 @@ def test_what_cannot_be_used_is_not_kept(own_artifacts, monkeypatch, files, reas
     with pytest.raises(ValueError, match=reason):
         uploads.store("mine", files)
     assert kept() == []
+
+
+def test_errors_name_no_folder_of_the_server(own_artifacts):
+    inside = paths.test_sets() / "mine" / "people" / "a.wav"
+    assert (
+        uploads.without_paths(f"nothing in {inside.parent}; add") == "nothing in mine/people; add"
+    )
+    said = "[Errno 2] No such file: '/srv/app/jobs.db' (https://x.example/a/b, 3/4, and/or)"
+    assert "'jobs.db' (https://x.example/a/b, 3/4, and/or)" in uploads.without_paths(said)
 
 
 @pytest.mark.slow
@@ -101,5 +111,16 @@ def test_the_page_measures_uploaded_recordings(own_artifacts, monkeypatch, tmp_p
     assert "dense" in job.payload["subnets"] and len(job.payload["subnets"]) == 4
     assert "1 recordings with 1 s of speech" in " ".join(m.value for m in at.caption)
     assert counted == [len(SOUND) + len(b"turn it on")]
+    at.run()
+    assert not at.error and len(queue.list_jobs()) == 1, "sent once, it does not complain"
+    assert not any(b.label == "Measure" for b in at.button), "the job stands in the form's place"
+    queue.cancel(job.id)
+    at.run()
+    at.button(key="own_again").click().run()
+    assert any(b.label == "Measure" for b in at.button)
+    at.file_uploader(key="own_files").set_value([("a.txt", b"turn it on", "text/plain")])
+    at.text_input(key="own_name").set_value("Other")
+    next(b for b in at.button if b.label == "Measure").click().run()
+    assert "nothing in other; there should be sound files" in at.error[0].value.replace("\\", "")
     at.button(key="own_delete:kitchen").click().run()
     assert test_sets.names() == [] and kept() == []

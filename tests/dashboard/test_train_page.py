@@ -127,6 +127,13 @@ def test_a_log_is_shown_as_it_was_written(page):
     assert shown == "first\nWarning: a message\n  of two lines\nlast"
 
 
+def test_the_log_of_a_job_that_printed_nothing_says_so(page):
+    number = claimed("evaluate", {"run": "r", "subnets": [], "splits": []}, "r")
+    assert "It has printed nothing yet." in text(page.run())
+    leases.finish(number, "worker")
+    assert "This job printed nothing." in text(page.run())
+
+
 def test_the_front_grows_while_sizes_are_measured(page, own_artifacts):
     run = make_run(own_artifacts / "runs")
     number = claimed("evaluate", {"run": run.name, "subnets": [], "splits": []}, run.name)
