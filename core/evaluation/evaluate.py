@@ -131,14 +131,14 @@ def _phoneme_errors(
     recognizer: PackedRecognizer, hypotheses: Hypotheses, material: Material
 ) -> float | None:
     """Phoneme error rate of the net alone, greedily, against each word's likeliest pronunciation;
-    None where tokens are others.
+    None where tokens are others, and where they were not told.
     """
     tokenizer = recognizer.tokenizer
-    if tokenizer.unit != "phonemes" or recognizer.graph is None or not hypotheses.texts:
+    if tokenizer.unit != "phonemes" or recognizer.graph is None or not hypotheses.tokens:
         return None
     return scoring.word_edits(
         [tokenizer.reference(text) for text in material.references],
-        [tokenizer.decode(ids) for ids in hypotheses.tokens or [[]] * len(hypotheses.texts)],
+        [tokenizer.decode(ids) for ids in hypotheses.tokens],
     ).rate
 
 

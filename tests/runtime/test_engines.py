@@ -209,3 +209,15 @@ def test_transcribing_imports_no_torch(run, tmp_path):
         [sys.executable, "-c", code, file, sample], cwd=paths.ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0 and done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_over_a_graph_the_tokens_are_those_the_net_says_greedily():
+    """Error rates of phonemes are made of them."""
+    wave = audio.read(sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus"))[0])
+    features = [fbank(wave), fbank(wave[: len(wave) // 2])]
+    typed = Language("", "turn (on | off) the light\nstop")
+    heard = runtime.load(OMNI, "u90", engine="onnx", language=typed).recognize(features)
+    right = runtime.load(OMNI, "u90", engine="onnx", decoder="greedy").tokens(features)
+    assert [ids for _, ids in heard] == right
+    assert all(len(ids) > 5 for ids in right)

@@ -62,3 +62,10 @@ def test_the_profile_of_a_training_is_what_its_updates_multiply(tmp_path):
     assert work.shape == (PHASES,)
     assert work[0] == macs(made.method, 0) and work[-1] == macs(made.method, 96)
     assert work[-1] > 1.5 * work[0], "the subnets' passes come on top"
+
+
+def test_a_training_says_what_is_left_by_its_own_updates(tmp_path):
+    made = trainer(tmp_path, omni_sparsity.Method, omni_sparsity.Options(), updates=6)
+    assert made.pace.left(0) is None
+    made.run(lambda *_: True)
+    assert len(made.pace.recent) == 6 and made.pace.left(5) > 0
