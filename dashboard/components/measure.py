@@ -91,7 +91,8 @@ def offer(run: str, subnet: Subnet, row: dict[str, Any]) -> None:
     if lacks_recordings(run, str(row["split"])):
         st.caption(
             f"A new size is measured on the recordings of {escape(row['split'])}, which are not"
-            f" here. {escape(starts.WHERE_THEY_GO)}, or measure it on recordings of your own, below."
+            f" here. {escape(starts.WHERE_THEY_GO)}, or measure it on recordings of your own,"
+            " below."
         )
         return
     if st.button(
