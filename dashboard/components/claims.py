@@ -142,8 +142,8 @@ def _wrong(rows: list[Row]) -> str:
         return ""
     middle = statistics.median(rate for pair in pairs for rate in pair)
     return (
-        f", whose nets get {100 * middle:.0f} of 100 words wrong (median): compare the two sides of a claim,"
-        " not these with the model of Explore"
+        f", whose nets get {100 * middle:.0f} of 100 words wrong (median): compare the two"
+        " sides of a claim, not these with the model of Explore"
     )
 
 
