@@ -9,7 +9,7 @@ import pytest
 from core.bench import _browser
 from tests.test_browser import address, chromium, house, page  # noqa: F401 - fixtures
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FIND = """const find = (root) => { for (const e of root.querySelectorAll('*')) {
     if (e.classList.contains('live')) return e;
     const inner = e.shadowRoot && find(e.shadowRoot);
@@ -42,7 +42,6 @@ def picture(page) -> str:  # noqa: F811
     return page.locator(".live canvas").evaluate("canvas => canvas.toDataURL()")
 
 
-@pytest.mark.slow
 def test_everything_follows_the_thumb_and_the_choice_is_reported_on_release(live):
     before, shown, where = numbers(live), picture(live), places(live)
     dot = live.locator(".live svg .here").get_attribute("transform")
@@ -159,7 +158,6 @@ def test_hostile_words_stay_words(house, page):  # noqa: F811
     assert page.locator(".live img").count() == 0
 
 
-@pytest.mark.slow
 def test_a_report_works_offline_from_a_file(live, page, tmp_path):  # noqa: F811
     with live.expect_download() as download:
         live.get_by_role("button", name="Report for stakeholders").click()

@@ -202,6 +202,7 @@ def test_the_bench_writes_a_profile_and_says_how_well_it_predicts(tmp_path, caps
     assert "cannot be written (No such file or directory)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_options_of_the_bench_are_checked(capsys):
     with pytest.raises(
         ValueError, match="bench device.threads: expected a number from 1 to 64, got 0"

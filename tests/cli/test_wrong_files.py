@@ -101,6 +101,7 @@ def test_pruning_takes_no_negative_number(tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_beam_is_for_one_decoder():
     with pytest.raises(ctc.WrongDecoder, match="beam = 3 is the number of hypotheses of modified"):
         runtime.load("supernet", "u90", beam=3)

@@ -654,6 +654,7 @@ def string_options(manifests, **more):
     }
 
 
+@pytest.mark.slow
 def test_strings_use_every_clip_and_keep_speakers_apart(manifests, capsys):
     corpus = base.make(Choice("strings", string_options(manifests, uses=2)))
     assert corpus.splits() == ["train", "search", "w-strings"]

@@ -217,6 +217,7 @@ def test_a_voice_that_is_not_installed_is_said_before_anything_is_made(monkeypat
 # voice_commands with other voices
 
 
+@pytest.mark.slow
 def test_commands_are_the_same_whoever_speaks_them(hum):
     options = voice_commands.Options(voices={"hibari": 1.0})
     rows = [row for row, _ in voice_commands.spoken(options, "test", range(6))]

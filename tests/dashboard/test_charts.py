@@ -48,6 +48,7 @@ def test_front_keeps_only_points_that_nothing_beats():
     ]  # ties stay
 
 
+@pytest.mark.slow
 def test_front_marks_beaten_points_by_run_and_leaves_out_what_is_not_measured(points):
     other = points.assign(method="gradual_magnitude", run="other", wer=points["wer"] + 0.1)
     both = charts.front(pd.concat([points, other], ignore_index=True), DISK)

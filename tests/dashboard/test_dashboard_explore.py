@@ -100,6 +100,7 @@ def test_renders_the_live_component_first(run):
     assert fed(at)["percent"] == pytest.approx(70, abs=1)
 
 
+@pytest.mark.slow
 def test_a_released_thumb_chooses_the_size_and_the_address(run, monkeypatch):
     at = opened()
     chosen = {}

@@ -40,6 +40,7 @@ def test_it_starts_once_where_somebody_may_transcribe(text, starts, monkeypatch,
     assert [c[-1] for c in commands if "build_ahead" in c[-1]] == [CODE] * starts
 
 
+@pytest.mark.slow
 def test_what_is_built_is_what_the_released_run_asks_for(monkeypatch, tmp_path):
     symbols = Phonemes([BLANK_SYMBOL, *phones.PHONES])
     run, letters = tmp_path / "released" / "a", tmp_path / "released" / "b"

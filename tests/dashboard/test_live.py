@@ -34,6 +34,7 @@ def points(run: str):
     )
 
 
+@pytest.mark.slow
 def test_stops_are_the_measured_sizes_with_their_own_numbers(run):
     feed = live.payload(run, points(run), 70.0, [])
     assert [stop["percent"] for stop in feed["stops"]] == sorted(
@@ -54,6 +55,7 @@ def test_stops_are_the_measured_sizes_with_their_own_numbers(run):
     json.dumps(feed)
 
 
+@pytest.mark.slow
 def test_the_phoneme_error_rate_stands_beside_the_word_error_rate(run):
     feed = live.payload(run, points(run).assign(per=0.125), 70.0, [])
     assert {stop["per"] for stop in feed["stops"]} == {0.125}
@@ -85,6 +87,7 @@ def test_cells_show_where_the_ranks_are_low():
     assert (cells[-8:] >= 128).all()
 
 
+@pytest.mark.slow
 def test_maps_belong_to_the_matrices_and_keep_follows_the_sizes(run):
     feed = live.payload(run, points(run), 70.0, [])
     maps = base64.b64decode(feed["maps"])
@@ -94,6 +97,7 @@ def test_maps_belong_to_the_matrices_and_keep_follows_the_sizes(run):
         assert matrix["keep"] == [live.share(unit, size) for size in sizes]
 
 
+@pytest.mark.slow
 def test_the_box_of_the_chart_begins_with_the_limits_of_the_form(run):
     feed = live.payload(run, points(run), 70.0, [], fits.Limits(5.0, 64.0, 20.0, 33.0))
     assert feed["limits"] == {"mb": 5.0, "wer": 33.0}
@@ -112,6 +116,7 @@ def test_presets_fall_on_measured_stops_each_once():
     ]
 
 
+@pytest.mark.slow
 def test_transcripts_are_those_that_were_kept(run, monkeypatch):
     folder = paths.RELEASED / paths.SAMPLES
     writing.write_bytes(folder / "1_call_ann.txt", b"call ann\n")
@@ -148,6 +153,7 @@ def test_everything_fits_the_budget():
     assert len(json.dumps(feed)) < 600_000
 
 
+@pytest.mark.slow
 def test_a_report_holds_everything_itself_and_words_stay_words(run):
     feed = live.payload(run, points(run), 70.0, [])
     hostile = "</script><img src=x>"

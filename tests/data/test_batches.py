@@ -64,6 +64,7 @@ def test_every_utterance_once_an_epoch_in_batches_of_the_size_asked_for(data):
     assert all(len(items) == 1 for items in alone) and len(alone) == 120
 
 
+@pytest.mark.slow
 def test_little_padding(data):
     shares = [padding(Batches(data, seconds_per_batch=20).plan(epoch)) for epoch in range(5)]
     print(f"padding share {np.mean(shares):.1%}")
@@ -102,6 +103,7 @@ def test_shares_are_capped_and_drawn_anew(data):
     assert chosen[0] != chosen[1] != chosen[2]
 
 
+@pytest.mark.slow
 def test_the_corpus_own_shares_are_the_default(tmp_path, monkeypatch):
     train = [
         replace(u, id=f"{'ab'[i % 2]}:{u.id}")
@@ -311,6 +313,7 @@ def one_speed(tmp_path_factory):
         )
 
 
+@pytest.mark.slow
 def test_lengths_follow_the_tempo_and_labels_always_fit(one_speed):
     batches = Batches(one_speed, seconds_per_batch=20, change=CHANGE)
     tempi = []

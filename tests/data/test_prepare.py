@@ -69,6 +69,7 @@ def test_a_clean_corpus_comes_out_whole(corpus):
         data.rows("dev")
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_clean_training_speech(corpus):
     data = Prepared(prepare.prepare(SpeechRecipe.of(RECIPE)))
     frames = np.concatenate([data.features(r) for r in data.rows("train")]).astype(np.float64)
@@ -135,6 +136,7 @@ def test_what_a_dead_preparation_left_is_redone(corpus):
     )
 
 
+@pytest.mark.slow
 def test_a_preparation_that_fails_leaves_no_folder(corpus, monkeypatch):
     abandoned = paths.prepared() / "x"
     monkeypatch.setattr(
@@ -271,6 +273,7 @@ def test_unreadable_sound_counts_too(corpus):
     assert [p.name for p in paths.prepared().iterdir() if p.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_the_size_cap_says_what_is_needed(corpus):
     hours = 36000.0
     corpus.items["train"] = [

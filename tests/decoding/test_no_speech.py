@@ -95,6 +95,7 @@ def test_no_noise_is_a_sentence(shipped, size, noise):
     assert set(heard(shipped[size], samples)) == {""}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["dense", "u90"])
 def test_speech_is_still_heard(shipped, size):
     for name in ("4_volume_in_the_garden", "5_kitchen_blinds"):

@@ -75,6 +75,7 @@ def test_edits_of_known_answers():
         scoring.word_edits(["a"], [])
 
 
+@pytest.mark.slow
 def test_bootstrap_agrees_with_a_plain_loop():
     rng = np.random.default_rng(0)
     speakers = [f"s{i}" for i in rng.integers(0, 6, 60)]
@@ -389,6 +390,7 @@ def test_a_decoding_graph_is_weighed_alike_by_recipes_and_by_recognizers():
     assert (options.scale, options.blank_penalty) == (weights.scale, weights.blank_penalty)
 
 
+@pytest.mark.slow
 def test_one_normalizer_and_known_conditions(run, material):
     assert NORMALIZER == TEXT_NORMALIZER
     report, _ = evaluation.evaluate(

@@ -53,6 +53,7 @@ def test_an_unknown_format_or_precision_is_named(run, door, given, words, capsys
     assert not paths.exports(run.name).exists() and not queue.list_jobs()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("form", ["device", "onnx", "sherpa"])
 def test_a_subnet_that_a_format_cannot_hold_names_those_that_can(
@@ -96,6 +97,7 @@ def test_a_package_that_is_not_installed_is_named():
     ]
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_not_be_written_is_said(run, tmp_path, monkeypatch):
     def refused(path, _):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
@@ -105,6 +107,7 @@ def test_a_folder_that_may_not_be_written_is_said(run, tmp_path, monkeypatch):
         export.write(run.name, ["s70"], tmp_path / "a", lambda *_: True, "onnx")
 
 
+@pytest.mark.slow
 def test_a_job_writes_the_format_that_was_asked_for(run, tmp_path):
     folder = tmp_path / "a"
     words = ["--subnets", "s70", "--format", "onnx", "--int8", "--out", str(folder)]

@@ -81,6 +81,7 @@ def test_a_shipped_run_takes_along_what_was_measured_since(own_artifacts, tmp_pa
     assert store.reports(folder) == store.reports(name)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_still_trained_is_no_model_yet(run, tmp_path):
     (run / paths.FINISHED).unlink()
     with pytest.raises(ValueError, match="format 'hub' cannot hold s70.*still trained.*: .*packed"):

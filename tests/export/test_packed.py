@@ -75,6 +75,7 @@ def test_every_size_is_the_file_that_is_packed_and_was_measured(run, capsys):
     assert f"100.0 %  6 files are in {folder}" in error
 
 
+@pytest.mark.slow
 def test_sizes_and_folder_of_ones_own_each_once_and_in_place_of_an_old_file(
     run, tmp_path, monkeypatch, capsys
 ):

@@ -56,6 +56,7 @@ def refused(capsys, *words: str) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_whole_is_refused(folder, tmp_path, capsys):
     assert "expected a folder written by" in refused(capsys, f"hub:{tmp_path / 'nothing'}")
     assert "lacks tokens.txt: copy the whole" in broken(folder, capsys, paths.TOKENS, None)
@@ -85,6 +86,7 @@ def broken(folder: Path, capsys, name: str, data: bytes | None) -> str:
         (folder / name).write_bytes(before)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_here_is_never_replaced(folder, made, capsys):
     assert cli.main(["import", f"hub:{folder}"]) == 0
     before = (paths.runs() / made.name / paths.WEIGHTS).stat().st_mtime_ns

@@ -70,6 +70,7 @@ def test_a_branch_of_which_nothing_is_kept_is_not_stored_not_run_and_not_counted
     assert told["sparsity_whole"] == pytest.approx(cost.whole_sparsity(spec, subnet.keep), abs=0.01)
 
 
+@pytest.mark.slow
 def test_streams_and_whole_utterances_leave_the_branch_out(run):
     heard = reference(packing.pack(run, without(run)))
     assert heard.gates == dict.fromkeys(OFF, 0.0)

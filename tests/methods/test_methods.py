@@ -236,6 +236,7 @@ class IntermediateCTC(base.Method):
         return 0.7 * super().loss(a_pass, output, batch, teacher) + 0.3 * middle
 
 
+@pytest.mark.slow
 def test_simple_top_k_fits_the_contract(tmp_path):
     made = trainer(tmp_path / "a", SimpleTopK)
     made.run(lambda *_: True)

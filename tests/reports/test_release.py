@@ -322,6 +322,7 @@ def test_the_card_says_how_much_faster_where_that_was_timed_in_turn(run):
     )
 
 
+@pytest.mark.slow
 def test_the_card_says_that_sizes_leave_out_parts(run):
     reports = store.reports(run)
     assert card.NESTED in card._what(run, reports)
@@ -419,6 +420,7 @@ def test_the_chain_is_told_also_when_earlier_stages_are_not_released(run, monkey
     assert "records of `nobody` are not here" in (publish.release("fifth") / paths.CARD).read_text()
 
 
+@pytest.mark.slow
 def test_runs_that_name_each_other_are_an_error():
     make("a", init_from="b")
     make("b", init_from="a")
@@ -510,6 +512,7 @@ def test_search_is_compared_whichever_way_it_falls(run):
     assert text in (paths.RELEASED / paths.RESULTS).read_text()
 
 
+@pytest.mark.slow
 def test_speakers_are_rejoined_where_the_prepared_data_is_at_hand(run, monkeypatch):
     rival(run, "u70", "s70", "uniform", worse=1)
 

@@ -124,6 +124,7 @@ def test_what_engines_know_of_the_model_is_the_model_s():
         conformer.checked(shape, tensors | {"heads.0.bias": np.zeros(10, np.float32)}, 0)
 
 
+@pytest.mark.slow
 def test_a_graph_finds_the_same_words_behind_every_engine(run, tmp_path, monkeypatch):
     monkeypatch.setattr(graph_search, "FEWEST", 0)  # random weights are sure of nothing
     said = tmp_path / "said.arpa"

@@ -97,6 +97,7 @@ def test_it_needs_no_vectors_and_stays_within_its_memory(tmp_path, sample, flags
     assert lines_of(plain, small, given=sample[0])[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "given", "message"),
     [

@@ -121,6 +121,7 @@ def test_a_hundred_real_utterances_stream_token_identically(tmp_path, speech_roo
         assert stream.finish() == text and stream.decoder.decoder.ids == ids
 
 
+@pytest.mark.slow
 def test_batching_does_not_change_text(run):
     heard = reference(run, "dense")
     features = [fbank(w) for w in sounds(7)]

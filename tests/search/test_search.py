@@ -32,6 +32,7 @@ def loss(keep):
     return sum(NEED[name] * (1 - k) ** 2 for name, k in keep.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["unit", "branch"])
 def test_candidates_are_new_inside_the_window_and_grouped(group):
     budgets = budgets_of(SHAPE, SIZES)

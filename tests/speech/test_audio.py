@@ -62,6 +62,7 @@ def test_a_stretch_is_the_same_part_of_the_whole(tmp_path, ending):
     np.testing.assert_allclose(part, whole[24000:36000], atol=tolerance)
 
 
+@pytest.mark.slow
 def test_a_stretch_of_a_long_file_is_not_read_whole(tmp_path, monkeypatch):
     audio.write(tmp_path / "long.flac", np.tile(tone(10.0), 60))  # 10 minutes
     asked = []
@@ -167,6 +168,7 @@ def test_speed_changes_length_and_pitch(factor):
     assert abs(peak_hz(faster) - 440 * factor) < 2
 
 
+@pytest.mark.slow
 @pytest.mark.speech
 def test_real_opus_has_the_length_its_manifest_says(speech_root):
     import json

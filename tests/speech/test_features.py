@@ -28,6 +28,7 @@ def test_frames_are_10_ms_and_padded_at_the_ends():
         assert features.fbank(noise(samples)).shape == (frames, 80)
 
 
+@pytest.mark.slow
 def test_random_packets_give_the_same_bits_as_the_whole():
     rng = np.random.default_rng(1)
     for length in rng.integers(1, 50000, 20):

@@ -58,6 +58,7 @@ def standard_error(program: str, names: list[str]) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_mp3_says_nothing_itself_and_other_lines_arrive(tmp_path):
     names = damaged(tmp_path)
     raw = standard_error(RAW, names)

@@ -94,6 +94,7 @@ def test_every_file_of_a_finished_run_is_compared_when_it_is_read(run):
     read_all(run)
 
 
+@pytest.mark.slow
 def test_what_is_stored_after_the_end_carries_its_own_checksum(run):
     subnet = store.subnet(run, "later")
     store.save_subnet(

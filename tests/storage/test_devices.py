@@ -37,6 +37,7 @@ def estimate(profile, run, size, arm, sha256=""):
     return profile.estimate(arm, sha256, store.spec(run), store.subnet(run, size).keep)
 
 
+@pytest.mark.slow
 def test_a_measured_size_is_found_by_its_file_and_others_are_predicted(run, data, load):
     profile = load(data)
     assert profile.arms == [Arm("onnx", "fp32", 1), ONNX, SPARSE] and profile.chunk_ms == 320

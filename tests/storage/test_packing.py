@@ -71,6 +71,7 @@ def test_sparser_is_smaller_and_deterministic_over_processes(run):
     assert out == [packing.sha256(packing.pack(run, subnet(run, "s70"))), "False"]
 
 
+@pytest.mark.slow
 def test_raw_where_a_mask_does_not_pay(run):
     shape = standin.spec()
     unit = shape.units[0]

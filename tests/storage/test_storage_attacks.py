@@ -94,6 +94,7 @@ def test_a_list_that_names_another_file_writes_nothing(shared, tmp_path, name, c
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
@@ -113,12 +114,14 @@ def test_a_list_of_wrong_facts_is_refused(shared, entry, words, capsys):
     assert not paths.runs().joinpath("mine").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[]", "7", "{", "[" * 3000, '"x"', "nan", "\x00"])
 def test_a_list_that_is_none_is_refused(shared, text, capsys):
     (shared / "mine" / f"{remote_files.LIST}000000000000.json").write_text(text)
     assert cli(["fetch", "mine"]) == 2 and "no list of stored files" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_more_than_was_announced_is_not_read(shared, monkeypatch):
     (shared / "mine" / paths.CARD).write_bytes(b"x" * 100_000)
     with pytest.raises(ValueError, match=r"expected \d+ bytes at most, got 100000"):
@@ -141,6 +144,7 @@ def test_links_are_not_followed_there(shared, tmp_path):
         remote.pull("mine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", "reports", "ranks/final.safetensors", "weights.safetensors"])
 def test_links_are_not_followed_here(shared, tmp_path, name):
     outside, at = tmp_path / "outside", paths.runs() / "mine" / name
@@ -152,6 +156,7 @@ def test_links_are_not_followed_here(shared, tmp_path, name):
     assert not everything(outside)
 
 
+@pytest.mark.slow
 def test_a_link_in_a_run_and_what_is_no_file_of_it_are_not_stored(shared, tmp_path):
     run = remote.pull("mine")
     (run / "notes.txt").write_text("password")

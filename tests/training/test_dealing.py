@@ -65,6 +65,7 @@ def test_a_pass_without_a_part_runs_on_the_whole_batch():
     assert part is batch
 
 
+@pytest.mark.slow
 def test_gradients_are_the_sum_of_losses_computed_apart(tmp_path):
     made = split_trainer(tmp_path / "a", chunks_ms=[0], clip=1000.0, masking=False)
     made.model.options = replace(made.model.options, dropout=0.0)

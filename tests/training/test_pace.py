@@ -64,6 +64,7 @@ def test_the_profile_of_a_training_is_what_its_updates_multiply(tmp_path):
     assert work[-1] > 1.5 * work[0], "the subnets' passes come on top"
 
 
+@pytest.mark.slow
 def test_a_training_says_what_is_left_by_its_own_updates(tmp_path):
     made = trainer(tmp_path, omni_sparsity.Method, omni_sparsity.Options(), updates=6)
     assert made.pace.left(0) is None

@@ -108,6 +108,7 @@ def test_sigterm_checkpoints_and_stops(tmp_path):
     assert 0 < facts["step"] < 50 and any(n.startswith("optimizer/") for n in tensors)
 
 
+@pytest.mark.slow
 def test_rows_after_the_checkpoint_are_forgotten(tmp_path):
     made = trainer(tmp_path / "a", updates=8)
     made.update(tiny.batch())
