@@ -12,6 +12,8 @@ from tests import sounds
 
 DECODE = """
 import sys, threading, os
+
+import pytest
 from core.speech import audio
 ended = threading.Event()
 def talk():
