@@ -6,14 +6,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from core import paths
 from tests import sounds
 
 DECODE = """
 import sys, threading, os
-
-import pytest
 from core.speech import audio
 ended = threading.Event()
 def talk():
