@@ -34,8 +34,11 @@ def test_trainings_that_differ_decide_as_a_paired_t_test_does():
     assert known == pytest.approx(2 * stats.t.sf(t, 40), rel=1e-6), "more trainings told of noise"
 
 
-def test_two_trainings_widen_the_interval_of_their_ratio():
-    """One speaker: three outcomes, 0, 0.1 and 0.2, whose deviations grow by sqrt(2)."""
-    low, high = scoring.relative_seeds(np.array([[100], [120]]), np.array([[100], [100]]))[1:]
-    assert low == pytest.approx(0.1 - 0.1 * np.sqrt(2), abs=0.005)
-    assert high == pytest.approx(0.1 + 0.1 * np.sqrt(2), abs=0.005)
+def test_few_trainings_widen_the_interval_of_their_ratio():
+    """One speaker, three trainings: the ends 0 and 0.2 are drawn once in 27 times each, and their
+    deviations grow by sqrt(3 / 2).
+    """
+    ours, base = np.array([[100], [110], [120]]), np.full((3, 1), 100)
+    low, high = scoring.relative_seeds(ours, base)[1:]
+    assert low == pytest.approx(0.1 - 0.1 * np.sqrt(1.5), abs=0.005)
+    assert high == pytest.approx(0.1 + 0.1 * np.sqrt(1.5), abs=0.005)
