@@ -1,8 +1,8 @@
 """One of two processes whose machines have a disk each: `torchrun --nproc-per-node 2 -m tests.apart
 FOLDER RECIPE [UPDATE]`.
 
-Each has its own files of speech, whose paths and times differ. With UPDATE both are told to stop
-there.
+Each has its own files of speech, whose paths and times differ. With UPDATE both are asked to
+stop there.
 """
 
 from __future__ import annotations

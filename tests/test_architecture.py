@@ -23,7 +23,7 @@ sparsity        blocks sensing
 storage         checksums run_files store metrics block_arrays packing remote_files remote spoken
                 device_cost devices speeds estimates
 jobs            job policy confinement heartbeat ray_client schema spare database queue seat leases
-                checks visitors
+                visitors
 speech          marks audio_limits containers av_decoder quiet decoders loudness pipes audio chunks
                  features augment normalizer phones lexicon tokenizer acoustics shards grammar
 speech.voices   *

@@ -181,14 +181,14 @@ def test_a_report_works_offline_from_a_file(live, page, tmp_path):  # noqa: F811
 def test_the_box_of_the_chart_and_the_form_follow_each_other(live):
     corner, wer = live.locator(".live svg .limit"), live.get_by_label("% WER")
 
-    def told(percent: str):
+    def form_shows(percent: str):
         corner.and_(live.locator(f"[aria-valuetext$=', {percent} % WER']")).wait_for()
 
-    told("35")
+    form_shows("35")
     wer.fill("41.5")
     wer.press("Enter")
-    told("41.5")
+    form_shows("41.5")
     corner.focus()
     live.keyboard.press("ArrowUp")
     live.wait_for_function("field => field.value !== '41.5'", arg=wer.element_handle())
-    told(wer.input_value())
+    form_shows(wer.input_value())

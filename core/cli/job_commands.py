@@ -9,7 +9,6 @@ from typing import Any
 
 from core.cli import listing, requests
 from core.jobs import (
-    checks,
     database,
     queue,
     worker,
@@ -113,12 +112,11 @@ def _changed(job: Job, settings: list[str]) -> dict[str, Any]:
         )
     if not settings:
         return job.payload
-    changed = dataclasses.asdict(
-        recipes.override(recipes.recipe_from(job.payload["recipe"]), settings)
-    )
-    if job.kind == "train":
-        checks.check_sizes(changed)
-    return job.payload | {"recipe": changed}
+    return job.payload | {
+        "recipe": dataclasses.asdict(
+            recipes.override(recipes.recipe_from(job.payload["recipe"]), settings)
+        )
+    }
 
 
 def _state(job: Job) -> str:
@@ -135,10 +133,10 @@ def _job_row(job: Job) -> tuple[str, ...]:
     )
     waiting = ", ".join(f"{b.id} ({_state(b)})" for b in queue.waits_for(job))
     message = f"waits for job {waiting}" if waiting else message
+    left = f" ({listing.duration(job.eta_s)} left)" if job.eta_s else ""
     if queue.lost(job):
         silent = listing.duration(time.time() - (job.heartbeat or job.created))
-        message = f"no worker has been at it for {silent}: start one with `jobs work`"
-    left = f" ({listing.duration(job.eta_s)} left)" if job.eta_s and not queue.lost(job) else ""
+        message, left = f"no worker for {silent}: start one with `jobs work`", ""
     facts = (
         message if job.state == "done" else (message + left)[:80]
     )  # a folder that is cut off is none

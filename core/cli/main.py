@@ -223,8 +223,8 @@ def _transcribe(given: Any) -> None:
     if as_json:
         print(listing.as_json(transcripts))
     if wrong := [(t["file"], t["error"]) for t in transcripts if "error" in t]:
-        told = [(pipes.one_line(file), text.removeprefix(f"{file}: ")) for file, text in wrong]
-        raise groups.Several(groups.lines(told))
+        problems = [(pipes.one_line(file), text.removeprefix(f"{file}: ")) for file, text in wrong]
+        raise groups.Several(groups.lines(problems))
 
 
 def _bench(given: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core import paths
-from core.jobs import checks, queue
+from core.jobs import queue
 from core.records import Recipe
 from core.registry import catalog, plugins, recipes
 from core.storage import remote, store
@@ -192,10 +192,7 @@ def elsewhere(given: Any) -> bool:
 def payload(given: Any) -> dict[str, Any]:
     """What a job of this kind needs, checked now rather than when its turn comes."""
     if given.kind in ("prepare", "train"):
-        tables = dataclasses.asdict(recipe(given))
-        if given.kind == "train":
-            checks.check_sizes(tables)
-        return {"recipe": tables}
+        return {"recipe": dataclasses.asdict(recipe(given))}
     run = "" if given.run == "-" and given.after else given.run
     if not run and given.after and queue.get(given.after[0]).kind == "prepare":
         raise ValueError(

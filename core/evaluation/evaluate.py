@@ -131,7 +131,7 @@ def _phoneme_errors(
     recognizer: PackedRecognizer, hypotheses: Hypotheses, material: Material
 ) -> float | None:
     """Phoneme error rate of the net alone, greedily, against each word's likeliest pronunciation;
-    None where tokens are others, and where they were not told.
+    None for other tokens, and for hypotheses without them.
     """
     tokenizer = recognizer.tokenizer
     if tokenizer.unit != "phonemes" or recognizer.graph is None or not hypotheses.tokens:

@@ -159,9 +159,7 @@ def cancel(db: sqlite3.Connection, job_id: int) -> None:
         raise ValueError(
             f"job {job_id} is {job.state}; only queued and running jobs can be cancelled"
         )
-    if not job.remote and (
-        job.state == "queued" or heartbeat.stopped(job.worker, job.heartbeat, STALE_S)
-    ):
+    if lost(job) or (job.state == "queued" and not job.remote):
         db.execute(
             "update jobs set state = 'cancelled', cancel = 1, ended = ? where id = ?",
             (time.time(), job_id),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import paths
-from core.jobs import checks, confinement, policy, queue
+from core.jobs import confinement, policy, queue
 from core.jobs.job import Job
 from core.jobs.policy import DEMO, FULL, Quotas
 
@@ -87,8 +87,6 @@ def add(
     allowed = policy.load()
     if isinstance(payload.get("recipe"), dict):
         confinement.check_recipe(payload["recipe"], allowed.folders)
-        if kind == "train":
-            checks.check_sizes(payload["recipe"])
     settings = _settings(allowed, runner, settings or {}, cluster)
     marked = payload | {
         "visitor": visitor.name,

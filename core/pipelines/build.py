@@ -161,15 +161,10 @@ def check(resolved: ResolvedRecipe, vocabulary: int) -> None:
     intermediate.chosen(training.intermediate, model, method.spec)
     check_model(model, training, evaluation)
     if evaluation.sizes:
-        check_sizes(resolved, sizes.names(method, built.sparsest))
+        sizes.check(evaluation.sizes, sizes.names(method, built.sparsest), "evaluation.sizes")
     check_splits(resolved.recipe, evaluation.splits)
     if resolved.speech.init_from:
         start_from(model, built, tokens_of(resolved))
-
-
-def check_sizes(resolved: ResolvedRecipe, known: Sequence[str]) -> None:
-    """ValueError where a training job would measure a size that is none of the `known` ones."""
-    sizes.check(resolved.evaluation.sizes, known, "evaluation.sizes")
 
 
 def size_names(resolved: ResolvedRecipe, vocabulary: int) -> list[str]:

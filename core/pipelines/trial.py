@@ -105,23 +105,6 @@ def _measuring_s(recipe: Recipe, found: dict[str, Any], loading_s: float) -> flo
     return len(sizes) * (sound_s * forward * DECODED + timing_s)
 
 
-def wrong_sizes(data: dict[str, Any]) -> str:
-    """Why a training of these tables of a recipe would not store the sizes that its job measures;
-    "" where it does, and where something else is wrong, which a training says.
-    """
-    try:
-        resolved = ResolvedRecipe(recipes.recipe_from(data))
-        vocabulary = resolved.speech.vocabulary()
-        known = building.size_names(resolved.built(vocabulary), vocabulary)
-    except ValueError:
-        return ""
-    try:
-        building.check_sizes(resolved, known)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
 def alone(file: str, parent: int) -> None:
     """The trial of the recipe in a file, which is removed, in a process of its own: in the
     background, at most MOST_S long, and no longer than the process `parent` that began it.

@@ -121,7 +121,7 @@ def _worker_line(jobs: list[Job]) -> None:
         st.caption(":material/hourglass: The worker starts ...")
         return
     left, right = st.columns([4, 1], vertical_alignment="center")
-    left.warning("No worker is alive, so nothing in the queue goes on.")
+    left.warning("No worker is alive, so nothing in the queue runs.")
     if right.button("Start a worker", key="worker", disabled=not visit.visitor().may(visit.JOBS)):
         try:
             visitors.wake_worker(visit.visitor())

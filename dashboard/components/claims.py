@@ -131,18 +131,18 @@ def smallness(rows: list[Row]) -> str:
         return ""
     return (
         f"All of it is small: {_range(minutes)} minutes of training each, {_range(seeds, 0)}"
-        f" trainings of either side{_wrong(rows)}. More training may change any of it."
+        f" trainings of either side{_level(rows)}. More training may change any of it."
     )
 
 
-def _wrong(rows: list[Row]) -> str:
-    """How many words nets so small get wrong, which a reader of Explore would not expect."""
+def _level(rows: list[Row]) -> str:
+    """The WER of nets so small, which a reader of Explore would not expect."""
     pairs = [pair for row in rows if row.margin is not None for pair in row.seeds]
     if not pairs:
         return ""
     middle = statistics.median(rate for pair in pairs for rate in pair)
     return (
-        f", whose nets get {100 * middle:.0f} of 100 words wrong (median): compare the two"
+        f", whose median WER is {100 * middle:.0f} %: compare the two"
         " sides of a claim, not these with the model of Explore"
     )
 

@@ -147,19 +147,17 @@ def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -
         )
         if got is None:
             return None, f"{where} is empty; {about}"
-        try:
-            limits = option.low, option.high, option.choices
-            return plugins.check_value(where, option.type, cast(got), *limits), ""
-        except ValueError as error:
-            place.markdown(f":red[:material/error: {escape(str(error))}]")
-            return None, str(error)
-    draw = place.text_area if kind == "structure" else place.text_input
-    about += " Written as JSON or TOML." if kind == "structure" else ""
-    lines = show(value).count("\n")
-    tall = {"height": min(400, 60 + 24 * lines)} if kind == "structure" and lines else {}
-    written = draw(title, show(value), help=about, key=key, **tall)
+        limits = option.low, option.high, option.choices
+        check = lambda: plugins.check_value(where, option.type, cast(got), *limits)  # noqa: E731
+    else:
+        draw = place.text_area if kind == "structure" else place.text_input
+        about += " Written as JSON or TOML." if kind == "structure" else ""
+        lines = show(value).count("\n")
+        tall = {"height": min(400, 60 + 24 * lines)} if kind == "structure" and lines else {}
+        written = draw(title, show(value), help=about, key=key, **tall)
+        check = lambda: parse(option, written, where)  # noqa: E731
     try:
-        return parse(option, written, where), ""
+        return check(), ""
     except ValueError as error:
         place.markdown(f":red[:material/error: {escape(str(error))}]")
         return None, str(error)

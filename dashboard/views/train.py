@@ -28,8 +28,7 @@ def queue(recipe: dict[str, Any], where: dict[str, Any]) -> None:
     """Check the whole recipe once more from its cards, put it into the queue, wake a worker."""
     try:
         checked = recipes.recipe_from(recipe)
-        with st.spinner("Checking the sizes ..."):
-            number = visitors.add(visit.visitor(), "train", {"recipe": as_dict(checked)}, **where)
+        number = visitors.add(visit.visitor(), "train", {"recipe": as_dict(checked)}, **where)
     except (ValueError, OSError) as problem:
         st.error(f"Not started: {escape(problem)}")
         return

@@ -28,13 +28,13 @@ def test_files_that_cannot_be_transcribed_are_grouped_by_reason(tmp_path, capsys
     names = [f"{n}.wav" for n in range(7)]
     for name in names:
         (tmp_path / name).write_bytes(b"RIFF" + bytes(40))
-    told = said(
+    lines = said(
         capsys, "transcribe", "supernet", "u90", "--decoder", "greedy", "none.wav", *names, ""
     ).splitlines()
-    assert len(told) == 3 and told[0].startswith("error: 7 files: ")
-    assert told[0].endswith(" (0.wav, 1.wav, 2.wav, 3.wav, 4.wav, ...)")
-    assert "error: none.wav: no such file; check its name and folder" in told
-    assert told[2] == "error: expected the name of a sound file, got ''; - reads standard input"
+    assert len(lines) == 3 and lines[0].startswith("error: 7 files: ")
+    assert lines[0].endswith(" (0.wav, 1.wav, 2.wav, 3.wav, 4.wav, ...)")
+    assert "error: none.wav: no such file; check its name and folder" in lines
+    assert lines[2] == "error: expected the name of a sound file, got ''; - reads standard input"
 
 
 def test_reasons_that_differ_in_numbers_alone_are_one():

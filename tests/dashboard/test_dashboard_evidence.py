@@ -148,10 +148,10 @@ def test_a_claim_is_one_card_with_all_its_rows(run):
     assert "&lt;b&gt;one" in words and "<i>at" not in words, "texts are shown, not obeyed"
 
 
-def test_nets_so_small_are_said_to_get_many_words_wrong(run):
+def test_the_median_wer_of_nets_so_small_is_given(run):
     rows = list(leave(row(seeds=[[0.7, 0.8], [0.9, 0.6]], minutes=[3.0, 4.0]))[0].rows)
     said = claim_cards.smallness(rows)
-    assert "3.0 to 4.0 minutes" in said and "75 of 100 words wrong (median)" in said
+    assert "3.0 to 4.0 minutes" in said and "median WER is 75 %" in said
 
 
 def test_long_trainings_are_not_called_small(run):

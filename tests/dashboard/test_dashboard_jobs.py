@@ -77,7 +77,7 @@ def test_a_job_whose_worker_has_gone_says_so_and_a_worker_can_be_started(page, c
     assert page.started == [1]
     assert cli.main(["jobs", "list"]) in (0, None)
     said = capsys.readouterr().out
-    assert " lost " in said and "no worker has been at it for 4 h 11 min" in said, said
+    assert " lost " in said and "no worker for 4 h 11 min" in said, said
 
 
 def test_running_job_shows_progress_eta_curves_and_log(page, own_artifacts):
@@ -174,7 +174,7 @@ def test_every_kind_of_job_has_a_title():
 def test_worker_sign_of_life_and_start(page):
     queue.add("train", {"recipe": RECIPE})
     page.run()
-    assert "nothing in the queue goes on" in text(page)
+    assert "nothing in the queue runs" in text(page)
     page.button(key="worker").click().run()
     assert page.started == [1]
     seat.take("a-worker")

@@ -265,7 +265,7 @@ def test_mistakes_are_named_and_nothing_is_queued(page, monkeypatch):
     assert page.button(key="go").disabled and queue.list_jobs() == []
 
 
-def test_numbers_outside_their_limits_are_told_and_block_the_start(page):
+def test_numbers_outside_their_limits_are_named_and_block_the_start(page):
     """A widget with limits would keep them in the browser, and another number would be trained."""
     scratch(page)
     fields = {
@@ -276,9 +276,9 @@ def test_numbers_outside_their_limits_are_told_and_block_the_start(page):
     }
     for name, value in fields.items():
         page.number_input(key=f"train.scratch..{name}").set_value(value).run()
-        told = " ".join(e.value for e in page.error).replace("\\", "")
+        errors = " ".join(e.value for e in page.error).replace("\\", "")
         assert not page.exception, name
-        assert name.split(".")[-1] in told and str(value) in told, (name, told)
+        assert name.split(".")[-1] in errors and str(value) in errors, (name, errors)
         assert page.button(key="go").disabled, name
         page.number_input(key=f"train.scratch..{name}").set_value(1).run()
     assert not page.button(key="go").disabled

@@ -31,7 +31,7 @@ def test_trainings_that_differ_decide_as_a_paired_t_test_does():
     variance = float(np.var(np.array([200.0, 50.0, 100.0]), ddof=1)) / 2
     known = scoring.paired_seeds(ours, base, np.full(50, 30), noise=(variance, 40))[3]
     t = np.mean([200, 50, 100]) / np.sqrt(2 * variance / 3)
-    assert known == pytest.approx(2 * stats.t.sf(t, 40), rel=1e-6), "more trainings told of noise"
+    assert known == pytest.approx(2 * stats.t.sf(t, 40), rel=1e-6), "noise of all arms"
 
 
 def test_few_trainings_widen_the_interval_of_their_ratio():

@@ -1,14 +1,13 @@
-"""What only a training would refuse is refused by all that lead to one: the dry run, the queue and
-the pages.
-"""
+"""What only a training would refuse is refused before it reads speech, and by the dry run."""
 
 from __future__ import annotations
+
+from unittest.mock import Mock
 
 import pytest
 
 from core.cli.main import main as cli
-from core.jobs import queue, visitors
-from core.pipelines import build as building
+from core.pipelines import build as building, handlers
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Recipe, as_dict
 from core.registry import recipes
@@ -42,22 +41,17 @@ def test_sizes_that_a_training_does_not_store_are_said_before_it(method, options
 
 @pytest.mark.slow
 def test_sizes_are_checked_by_all_that_lead_to_a_training(own_artifacts, capsys):
+    """A job checks them first of all, before it reads speech."""
     settings = [word for setting in NO_SIZE for word in ("--set", setting)]
-    for words in (["train"], ["train", "--dry-run"], ["jobs", "add", "train", "--no-worker"]):
+    for words in (["train"], ["train", "--dry-run"]):
         assert cli([*words, "quick_look", *settings]) == 2, words
         assert "evaluation.sizes measures 'u999', but its training stores dense, u10" in (
             capsys.readouterr().err
         )
     recipe = recipes.override(recipes.load_recipe("quick_look"), NO_SIZE)
     with pytest.raises(ValueError, match="evaluation.sizes measures 'u999'"):
-        visitors.add(
-            visitors.Visitor("local", "full", local=True), "train", {"recipe": as_dict(recipe)}
-        )
-    assert queue.list_jobs() == []
-    right = ["--set", 'evaluation.sizes=["u50"]']
-    assert cli(["jobs", "add", "train", "--no-worker", "quick_look", *settings, *right]) == 0
-    assert cli(["jobs", "clone", "1", "--no-worker", *settings]) == 2
-    assert [job.id for job in queue.list_jobs()] == [1]
+        handlers.train_job({"recipe": as_dict(recipe)}, Mock(return_value=True))
+    assert not (own_artifacts / "prepared").exists()
 
 
 @pytest.mark.parametrize(

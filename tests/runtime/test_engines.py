@@ -218,7 +218,7 @@ def test_over_a_graph_the_tokens_are_those_the_net_says_greedily():
     wave = audio.read(sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus"))[0])
     features = [fbank(wave), fbank(wave[: len(wave) // 2])]
     typed = Language("", "turn (on | off) the light\nstop")
-    heard = runtime.load(OMNI, "u90", engine="onnx", language=typed).recognize(features)
+    recognized = runtime.load(OMNI, "u90", engine="onnx", language=typed).recognize(features)
     right = runtime.load(OMNI, "u90", engine="onnx", decoder="greedy").tokens(features)
-    assert [ids for _, ids in heard] == right
+    assert [ids for _, ids in recognized] == right
     assert all(len(ids) > 5 for ids in right)
