@@ -136,6 +136,8 @@ def test_a_net_that_says_every_phoneme_has_no_phoneme_errors():
         1 / count
     )
     assert evaluation._phoneme_errors(recognizer, hypotheses([]), material) is None
+    words_alone = evaluation.Hypotheses(["play music", "stop"], None, "")
+    assert evaluation._phoneme_errors(recognizer, words_alone, material) is None, "not 100 %"
     recognizer.graph = None
     assert evaluation._phoneme_errors(recognizer, hypotheses(right), material) is None
 
