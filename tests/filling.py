@@ -8,6 +8,7 @@ on the way, and whether the weights are those of an undisturbed training.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -54,12 +55,14 @@ def wait(condition, what: str, seconds: float = 300.0):
 
 
 def fill(file: Path) -> None:
-    """Until not a byte more fits; in one step, so that it does not take what is given up for a
-    full disk meanwhile.
+    """Until not a byte more fits; all at once, so that it does not take what is given up for a
+    full disk meanwhile. What the training has taken since the room was read is asked for again.
     """
     with file.open("wb") as out:
-        room = os.statvfs(file)
-        os.posix_fallocate(out.fileno(), 0, room.f_bavail * room.f_frsize)
+        while room := os.statvfs(file).f_bavail:
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(out.fileno(), 0, room * os.statvfs(file).f_frsize)
+                return
 
 
 def worker() -> subprocess.Popen:
