@@ -47,8 +47,8 @@ export          *
 imports         *
 reports         tables arms arms_page chain claims claims_page comparisons samples sample_texts
                 results card_training card publish
-pipelines       resolved sizes build speech finish train search evaluate dry_run trial language
-                compare import_run handlers
+pipelines       resolved sizes build speech finish train search exported evaluate dry_run
+                trial language compare import_run handlers
 jobs.runners    *
 jobs            process worker
 bench           *

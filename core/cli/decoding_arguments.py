@@ -53,11 +53,12 @@ def engine(c: argparse.ArgumentParser) -> None:
         action=Named,
         dest="measured_on",
         metavar="NAME",
-        help="what decodes and is timed: torch (the reference), onnx or sparse, as on devices",
+        help="what decodes and is timed: torch (the reference), onnx or sparse, as on devices;"
+        " sherpa: the exported folder in stock sherpa-onnx, not timed",
     )
     c.add_argument(
         "--precision",
         action=Named,
         metavar="NAME",
-        help="fp32, bf16 (torch), or int8 (onnx, sparse)",
+        help="fp32, bf16 (torch), or int8 (onnx, sparse, sherpa)",
     )

@@ -17,6 +17,8 @@ from core.lm.languages import Language
 from core.records import option
 from core.runtime.base import NO_LANGUAGE, PackedRecognizer
 
+EXPORTED = {"sherpa": "onnx"}  # {export format: the engine that runs its graph}
+
 
 @dataclass(frozen=True)
 class Options:
@@ -34,12 +36,13 @@ class Options:
     )
     engine: str = option(
         "torch",
-        "what decodes and is timed: torch; onnx or sparse, as on devices",
-        choices=("torch", "onnx", "sparse"),
+        "what decodes and is timed: torch; onnx or sparse, as on devices; sherpa = the exported"
+        " folder in stock sherpa-onnx, not timed",
+        choices=("torch", "onnx", "sparse", "sherpa"),
     )
     precision: str = option(
         "fp32",
-        "arithmetic of the forward pass: fp32; bf16 (torch), int8 (onnx, sparse)",
+        "arithmetic of the forward pass: fp32; bf16 (torch), int8 (onnx, sparse, sherpa)",
         choices=("fp32", "bf16", "int8"),
     )
     decoder: str = option(
@@ -104,10 +107,12 @@ def _pattern_file(file: Path) -> str:
 
 
 def load_recognizer(data: bytes, options: Options) -> PackedRecognizer:
-    """The recognizer under the options' conditions; ValueError for conditions that cannot be."""
+    """The recognizer under the options' conditions; ValueError for conditions that cannot be. Of an
+    export format the one that runs the same graph.
+    """
     opened = runtime.load(
         data,
-        engine=options.engine,
+        engine=EXPORTED.get(options.engine, options.engine),
         chunk_ms=options.chunk_ms,
         precision=options.precision,
         threads=options.threads if options.engine == "torch" else 1,  # as on devices

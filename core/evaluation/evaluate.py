@@ -8,15 +8,16 @@ utterances (only utterances where a split has one speaker).
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from core import cost, paths
 from core.evaluation import provenance, scoring
-from core.evaluation.conditions import Options, load_recognizer, speed_on
+from core.evaluation.conditions import EXPORTED, Options, load_recognizer, speed_on
 from core.evaluation.latency import Speed
 from core.evaluation.material import Material
 from core.records import ModelSpec, Report, Subnet
@@ -44,12 +45,14 @@ EDITS = ("insertions", "deletions", "substitutions", "words")  # of a row per ut
 class Hypotheses:
     """What a subnet understood elsewhere: one text per utterance of a split, how fast it was
     there, and each utterance's token ids, greedily, where a decoding graph made the texts.
+    `differs`: fields of the Report that are not those of the packed file and its engine.
     """
 
     texts: list[str]
     speed: Speed | None
     hardware: str
     tokens: Sequence[list[int]] = ()
+    differs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def evaluate(
@@ -73,6 +76,8 @@ def evaluate(
     data = packing.pack(folder, subnet)
     recognizer = load_recognizer(data, options)
     if hypotheses is None:
+        if options.engine in EXPORTED:
+            raise ValueError(f"engine {options.engine!r} decodes elsewhere: pass its hypotheses")
         hypotheses = _recognize(recognizer, material)
         speed = speed or speed_of(folder, subnet, data, material, options)
     else:
@@ -97,7 +102,7 @@ def evaluate(
         date=datetime.date.today().isoformat(),
         resampled=scoring.resampled_unit(material.speakers),
     )
-    return report, _rows(material.ids, hypotheses.texts, edits)
+    return replace(report, **hypotheses.differs), _rows(material.ids, hypotheses.texts, edits)
 
 
 def _recognize(recognizer: PackedRecognizer, material: Material) -> Hypotheses:

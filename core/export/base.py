@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from core.storage import packing
 
 PRECISIONS = ("fp32", "int8")
 Files = Iterator[tuple[str, bytes]]  # (name below the export's folder, content)
+Sound = Callable[[], np.ndarray]  # reads float samples [N] in -1..1 at 16 kHz
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class Format(ABC):
     @abstractmethod
     def files(self, packed: PackedSubnet, precision: str) -> Files:
         """The files of one subnet. ValueError where a part is missing (says what to do)."""
+
+    def transcribe(self, folder: Path, sounds: Sequence[Sound], threads: int) -> list[str]:
+        """The text of each sound, streamed through the stock runtime that loads files(), which
+        were written to `folder`. NotImplementedError where no such runtime is called from here.
+        """
+        raise NotImplementedError
 
     def run_files(self, run: Path, subnets: Sequence[Subnet]) -> Files:
         """Files of the run as a whole, made after those of its subnets."""

@@ -5,7 +5,12 @@ test recordings and, where tokens are phonemes, the decoding graph of open speec
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from core import paths
 from core.decoding import ctc
@@ -21,6 +26,7 @@ from core.speech import audio
 VERSION = 1
 TESTED = "2.0.1"  # of sherpa-onnx, as tests/requirements.txt pins it
 RECORDINGS = 2  # of the samples that ship
+TAIL = np.zeros(audio.SAMPLE_RATE // 2, np.float32)  # after a sound: only whole chunks are decoded
 
 
 class Format(base.Format):
@@ -56,6 +62,46 @@ class Format(base.Format):
             yield f"{folder}/test_wavs/{file}", data
         wav = f"test_wavs/{next(iter(recordings))}" if recordings else "YOUR.wav"
         yield f"{folder}/README.md", _readme(packed, model, wav, phonemes).encode()
+
+    def transcribe(self, folder: Path, sounds: Sequence[base.Sound], threads: int) -> list[str]:
+        """See base.Format. One sound at a time in each thread: int8 rounds activations by their
+        range, so that sounds of one batch would change each other's text.
+        """
+        with ThreadPoolExecutor(threads) as pool:
+            parts = pool.map(
+                _transcribed, [folder] * threads, [sounds[i::threads] for i in range(threads)]
+            )
+            texts = list(parts)
+        return [texts[i % threads][i // threads] for i in range(len(sounds))]
+
+
+def stock(folder: Path) -> Any:
+    """sherpa_onnx.OnlineRecognizer of an exported folder, one thread. ModuleNotFoundError where
+    sherpa-onnx is not installed.
+    """
+    import sherpa_onnx
+
+    graph = folder / "HLG.fst"
+    return sherpa_onnx.OnlineRecognizer.from_zipformer2_ctc(
+        tokens=str(folder / "tokens.txt"),
+        model=str(next(folder.glob("*.onnx"))),
+        num_threads=1,
+        **({"ctc_graph": str(graph)} if graph.is_file() else {}),
+    )
+
+
+def _transcribed(folder: Path, sounds: Sequence[base.Sound]) -> list[str]:
+    recognizer, texts = stock(folder), []
+    table = folder / "words.txt"
+    words = [line.split()[0] for line in table.read_text().splitlines()] if table.is_file() else []
+    for sound in sounds:
+        stream = recognizer.create_stream()
+        stream.accept_waveform(audio.SAMPLE_RATE, np.concatenate([sound(), TAIL]))
+        while recognizer.is_ready(stream):
+            recognizer.decode_stream(stream)
+        result = recognizer.get_result_all(stream)
+        texts.append(" ".join(words[i] for i in result.words) if words else result.text.strip())
+    return texts
 
 
 def _fst(graph: Graph) -> bytes:

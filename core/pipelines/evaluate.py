@@ -13,7 +13,7 @@ from core.data import test_sets
 from core.data.prepared import Prepared
 from core.data.source import SpeechRecipe
 from core.evaluation import conditions, sweep
-from core.pipelines import build as building
+from core.pipelines import build as building, exported
 from core.pipelines.resolved import ResolvedRecipe
 from core.pipelines.speech import prepared_of
 from core.records import Choice, ProgressCallback, Report, Subnet
@@ -56,6 +56,14 @@ def evaluate(
         store.save_subnet(folder, subnet)
         chosen.append(subnet)
     chosen = chosen or store.subnets(folder)
+    if options.engine in conditions.EXPORTED:
+        if spread:
+            raise ValueError(
+                f"engine {options.engine!r} decodes on this machine only: leave out the runner, or"
+                " use engine 'onnx'"
+            )
+        spread = exported.spread(folder, chosen, options)
+        options = replace(options, speed_utterances=0)  # timed: python -m core bench runtimes
     reports = list[Report]()
     for speech, names in parts:
         prepared = _prepared(folder, resolved, speech, progress, names)

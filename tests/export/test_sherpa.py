@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import shutil
 from pathlib import Path
@@ -15,14 +16,18 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from core import export, paths, runtime
+from core.data import test_sets
 from core.decoding.graph_search import Weights
 from core.export import _sherpa_graph as graphs, sherpa
 from core.lm import arpa, estimation, languages
 from core.lm.languages import Language
+from core.pipelines import evaluate as evaluating, exported as exported_runs
+from core.records import Report
 from core.runtime._conformer import Shape
 from core.speech import audio, phones
 from core.speech.features import fbank
 from core.speech.tokenizer import BLANK_SYMBOL, Phonemes
+from core.storage import store
 from tests import standin
 from tests.runtime.test_engines import DEPTH, OMNI, streamed
 from tests.runtime.test_recognizer import sounds
@@ -100,6 +105,8 @@ def phonemes(own_artifacts, tmp_path, monkeypatch):
     symbols = Phonemes([BLANK_SYMBOL, *phones.PHONES])
     (run / paths.TOKENS).write_text(symbols.tokens_txt())
     (run / paths.BPE).unlink()
+    recipe = json.loads((run / paths.RECIPE).read_text())
+    (run / paths.RECIPE).write_text(json.dumps(recipe | {"tokens": {"kind": "phonemes"}}))
     weights, random = load_file(run / paths.WEIGHTS), np.random.default_rng(3)
     weights["heads.0.weight"] = random.normal(0, 1.0, (symbols.size, 32)).astype(np.float16)
     weights["heads.0.bias"] = np.zeros(symbols.size, np.float16)
@@ -133,6 +140,76 @@ def test_phonemes_come_with_the_graph_that_makes_words_of_them(phonemes, tmp_pat
         texts.append(" ".join(words[i] for i in result.words))
         assert texts[-1] == streamed(ours, wave)[1]
     assert any(texts)
+
+
+# measured
+
+
+@pytest.fixture
+def kitchen(phonemes, tmp_path):
+    """The run, and a test set of three recordings."""
+    (tmp_path / "kitchen").mkdir()
+    for i, wave in enumerate(sounds(3)):
+        (tmp_path / f"kitchen/a{i}.wav").write_bytes(audio.encode(wave))
+        (tmp_path / f"kitchen/a{i}.txt").write_text("seven nine")
+    test_sets.add("kitchen", tmp_path / "kitchen")
+    return phonemes
+
+
+def measured(run: Path, **decoding) -> list[Report]:
+    options = {"engine": "sherpa", "repetitions": 100} | decoding
+    return evaluating.evaluate(
+        run.name, ["dense", "s70"], ["yours/kitchen"], lambda *_: True, decoding=options
+    )
+
+
+@pytest.mark.slow
+def test_the_exported_folder_is_measured_in_stock_sherpa(kitchen):
+    reports = measured(kitchen)
+    assert [r.subnet for r in reports] == ["dense", "s70"]
+    for report in reports:
+        folder = exported(kitchen, report.subnet, kitchen.parent / report.subnet)
+        size = (folder / "model.onnx").stat().st_size
+        assert report.engine == "sherpa"
+        assert report.runtime == f"sherpa-onnx {sherpa.TESTED}"
+        assert report.file_bytes == size
+        assert 0 < report.zstd_bytes < size
+        assert (report.rtf, report.per) == (None, None)
+        words = [line.split()[0] for line in (folder / "words.txt").read_text().splitlines()]
+        recognizer = stock(folder, ctc_graph=str(folder / "HLG.fst"))
+        rows = {row["id"]: row["hypothesis"] for row in store.hypotheses(*_key(kitchen, report))}
+        for file in sorted((kitchen.parents[2] / "kitchen").glob("*.wav")):
+            result = heard(recognizer, np.concatenate([audio.read(file), TAIL]))[1]
+            text = " ".join(words[i] for i in result.words)
+            assert [t for i, t in rows.items() if i.endswith(file.stem)] == [text]
+    assert reports[1].delta_wer is not None, "paired with dense in the same program"
+    int8 = measured(kitchen, precision="int8")[0]
+    assert int8.file_bytes < 0.6 * reports[0].file_bytes
+    assert len([r for r in store.reports(kitchen) if r.engine == "sherpa"]) == 4
+
+
+def _key(run: Path, report: Report) -> tuple:
+    return (run, *paths.report_key(report))
+
+
+def test_what_lies_fixed_in_the_files_is_not_asked_of_stock_sherpa(kitchen, monkeypatch):
+    for name, value in {"scale": 1.0, "grammar": "commands", "decoder": "graph"}.items():
+        with pytest.raises(ValueError, match=rf"evaluation\.{name} = .*or use engine 'onnx'"):
+            measured(kitchen, **{name: value})
+    with pytest.raises(ValueError, match="precision 'bf16'"):
+        measured(kitchen, precision="bf16")
+    with pytest.raises(ValueError, match="decodes on this machine only"):
+        evaluating.evaluate(
+            kitchen.name,
+            [],
+            ["yours/kitchen"],
+            lambda *_: True,
+            decoding={"engine": "sherpa"},
+            spread=lambda *_: lambda _: None,
+        )
+    monkeypatch.setitem(exported_runs.PACKAGES, "sherpa", "sherpa-onnx-that-nobody-has")
+    with pytest.raises(ValueError, match="pip install sherpa-onnx-that-nobody-has"):
+        measured(kitchen)
 
 
 # features
