@@ -13,6 +13,7 @@ from core import cost
 from core.records import Subnet
 from dashboard import data, measurements
 from dashboard.charts import curves, explore as charts
+from dashboard.charts.looks import Series
 from dashboard.components import (
     cards,
     choice,
@@ -26,7 +27,7 @@ from dashboard.components import (
 from dashboard.live import component, data as live_data
 from dashboard.look import one_look
 from dashboard.markdown import escape
-from dashboard.model import device_times, ladder
+from dashboard.model import device_times, exported, ladder
 from dashboard.model.series import series
 
 TITLE = "Explore"
@@ -99,12 +100,12 @@ def clicked(key: str) -> None:
     for point in selected.get("selection", {}).get("points", []):
         named = point.get("customdata")
         if named is not None and len(named) >= 2:
-            choice.choose(run=str(named[0]), subnet=str(named[1]))
+            choice.choose(run=exported.run_of(str(named[0])), subnet=str(named[1]))
             return
 
 
-def chart(points: pd.DataFrame, point: dict) -> None:
-    """The front with the chosen point."""
+def chart(points: pd.DataFrame, point: dict, looks: dict[str, Series]) -> None:
+    """The front with the chosen point; `looks` {series: how it is drawn}."""
     axis, drawn = conditions.pick_axis(points, "axis")
     if drawn.empty:
         return
@@ -116,7 +117,7 @@ def chart(points: pd.DataFrame, point: dict) -> None:
     figure = charts.front_figure(
         drawn,
         axis,
-        series(dark),
+        looks,
         {"x": where, "wer": point["wer"], "measured": point["measured"]},
         dark,
     )
@@ -227,10 +228,12 @@ def comparison(
             return
         beside = conditions.shown_runs(chosen.run)
         condition = tuple(points.iloc[0][name] for name in measurements.CONDITION[1:])
-        others = measurements.same_condition(
-            measurements.points(beside), points.iloc[0]["split"], condition
-        )
-        chart(device_times.timed(others, source), point)
+        split, measured = points.iloc[0]["split"], measurements.points(beside)
+        others = measurements.same_condition(measured, split, condition)
+        looks = series(st.context.theme.type == "dark")
+        rows, more = exported.beside(measured, split, condition, looks)
+        shown = [device_times.timed(others, source), rows]
+        chart(pd.concat([frame for frame in shown if len(frame)]), point, looks | more)
 
 
 def learning(run: str) -> None:
