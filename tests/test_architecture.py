@@ -37,8 +37,8 @@ layers          dropout subsampling parts lstm predictor convolution feed_forwar
 models          *
 decoding        graph_search ctc decoders
 methods         *
-training        consistency dealing intermediate muon distributed checkpoints options pace learner
-                trainer
+training        mmi consistency dealing intermediate muon distributed checkpoints options pace
+                learner trainer
 runtime         *
 evaluation      provenance scoring fitness latency material conditions
                 evaluate sweep tuning

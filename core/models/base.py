@@ -87,6 +87,7 @@ class Model(nn.Module):
     """A streaming recognizer. `noise_width` random numbers per utterance feed its dropout."""
 
     options: Any  # the plug-in's Options
+    vocabulary: int  # tokens, the blank counted
     noise_width: int
     posteriors = True  # whether its Output has log_probs, for distillation and CTC at taps
     decoding = "ctc"  # which decoders of core.decoding read its frames: ctc | transducer

@@ -26,7 +26,7 @@ from core.registry import plugins
 from core.speech import tokenizer
 from core.speech.frontends import base as frontends
 from core.storage import packing, run_files, store
-from core.training import intermediate
+from core.training import intermediate, mmi
 from core.training.options import Options as TrainingOptions, augmentation_of
 
 BLOCK = re.compile(
@@ -159,6 +159,7 @@ def check(resolved: ResolvedRecipe, vocabulary: int) -> None:
     check_tokens(resolved, model)
     augmentation_of(training, resolved.speech.features.speeds)
     intermediate.chosen(training.intermediate, model, method.spec)
+    mmi.chosen(training.mmi, model)
     check_model(model, training, evaluation)
     if evaluation.sizes:
         sizes.check(evaluation.sizes, sizes.names(method, built.sparsest), "evaluation.sizes")

@@ -5,6 +5,7 @@ copy. Names no method, and knows no files.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from core.layers.dropout import Noise, uniform
 from core.methods.base import Method, Pass
 from core.models.base import Model, Output, with_weights
 from core.sparsity import blocks
-from core.training import dealing, intermediate
+from core.training import dealing, intermediate, mmi
 from core.training.consistency import VIEWS, consistency_loss
 from core.training.distributed import Group
 from core.training.muon import Muon
@@ -26,7 +27,8 @@ from core.training.options import Options, learning_rate
 
 class Learner:
     """A model that learns by a method, one update(batch) at a time. In a group of processes it
-    learns from this one's part of each batch, and all of them take the same step.
+    learns from this one's part of each batch, and all of them take the same step. `said`: the
+    tokens of the training speech, which MMI counts.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Learner:
         options: Options,
         seed: int,
         group: Group | None = None,
+        said: Iterable[Sequence[int]] = (),
     ):
         if options.consistency and not model.posteriors:
             raise ValueError(
@@ -51,6 +54,7 @@ class Learner:
                 threads = max(1, min(threads, (os.cpu_count() or 1) // group.processes_here))
             torch.set_num_threads(threads)
         self.intermediate = intermediate.chosen(options.intermediate, model, method.spec)
+        self.mmi = mmi.chosen(options.mmi, model, said, self.device)
         self.model.to(self.device).train()
         self.bf16 = options.precision == "bf16" or (options.precision == "auto" and native_bf16())
         self.parameters = dict(model.named_parameters())
@@ -119,6 +123,8 @@ class Learner:
             frames = output.lengths.sum() if self.group is None else a_pass.share
             loss = self.method.loss(a_pass, output, batch, teacher)
             loss = self.intermediate.mixed(loss, model, output, batch, a_pass.head)
+            if self.mmi and teacher is None:  # a teacher's probabilities are a loss of their own
+                loss = loss + self.mmi.loss(output, batch)
             if self.options.consistency:
                 loss = loss + self.options.consistency * consistency_loss(
                     output.log_probs, output.lengths

@@ -71,6 +71,12 @@ class Options:
         " {layer = 4, weight = 0.3}",
         table="training/intermediate",
     )
+    mmi: dict = option(
+        {},
+        "lattice-free MMI beside CTC: what was said must beat all other sequences of tokens;"
+        " weight, e.g. {weight = 0.9}",
+        table="training/mmi",
+    )
     precision: str = option(
         "auto",
         "auto = bf16 where the processor multiplies it natively",

@@ -61,7 +61,8 @@ class Trainer(Learner):
         group: Group | None = None,
         pace: Pace | None = None,
     ):
-        super().__init__(model, method, options, seed, group)
+        rows = batches.rows if options.mmi and batches else ()
+        super().__init__(model, method, options, seed, group, (row.tokens for row in rows))
         self.pace = pace or Pace(options.updates)
         self.reported = 0.0  # when progress was last reported
         self.batches, self.folder, self.listen = batches, folder, listen
