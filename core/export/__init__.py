@@ -144,11 +144,8 @@ def _able(source: Path, subnet: Subnet) -> list[str]:
 
 
 def _chosen(source: Path, names: Iterable[str]) -> list[Subnet]:
-    subnets = [store.subnet(source, name) for name in dict.fromkeys(names)] or store.subnets(source)
-    if not subnets:
-        raise ValueError(
-            f"run {source.name!r} has no sizes (yet): they are stored when training ends"
-        )
+    named = [store.subnet(source, name) for name in dict.fromkeys(names)]
+    subnets = named or store.some_subnets(source)
     for subnet in subnets:  # names become file names
         if not store.SAFE.fullmatch(subnet.name):
             raise ValueError(

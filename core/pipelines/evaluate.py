@@ -48,14 +48,14 @@ def evaluate(
     parts = _by_corpus(resolved.speech, options.splits)
     building.check_splits(resolved.recipe, [s for s in options.splits if not test_sets.is_own(s)])
     if decoding:
-        conditions.load_recognizer(packing.pack(folder, store.subnets(folder)[0]), options)
+        conditions.load_recognizer(packing.pack(folder, store.some_subnets(folder)[0]), options)
     chosen = [store.subnet(folder, n) for n in subnets]
     if new:
         subnet: Subnet = records.from_dict(Subnet, new)
         subnet = replace(subnet, run=folder.name, ranks_sha256=store.ranks_sha256(folder))
         store.save_subnet(folder, subnet)
         chosen.append(subnet)
-    chosen = chosen or store.subnets(folder)
+    chosen = chosen or store.some_subnets(folder)
     if options.engine in conditions.EXPORTED:
         if spread:
             raise ValueError(

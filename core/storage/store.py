@@ -198,6 +198,16 @@ def subnets(run: str | Path, added: bool = True) -> list[Subnet]:
     return sorted(subnets_read, key=lambda s: (s.sparsity, s.name))
 
 
+def some_subnets(run: str | Path) -> list[Subnet]:
+    """The same; ValueError where there are none, as of a stage that only begins further
+    trainings.
+    """
+    if not (known := subnets(run)):
+        name = folder_of(run).name
+        raise ValueError(f"run {name!r} has no sizes (yet): they are stored when training ends")
+    return known
+
+
 def subnet(run: str | Path, name: str) -> Subnet:
     """One size by name; ValueError lists the stored ones."""
     known = {p.stem: p for p in files(run, paths.SUBNETS, "*.json")}

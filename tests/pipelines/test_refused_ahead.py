@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from unittest.mock import Mock
 
 import pytest
 
+from core import paths
 from core.cli.main import main as cli
-from core.pipelines import build as building, handlers
+from core.pipelines import build as building, evaluate, handlers
 from core.pipelines.resolved import ResolvedRecipe
 from core.records import Choice, Recipe, as_dict
 from core.registry import recipes
+from tests import standin
 
 TINY = {"blocks": 2, "width": 32, "heads": 2, "kernel": 5}
 NO_SIZE = ['evaluation.sizes=["dense", "u999"]', "init_from=", "tokens.kind=characters"]
@@ -94,3 +97,11 @@ def test_tables_inside_tables_are_checked_with_the_recipe(setting, said):
 def test_what_tables_inside_tables_ask_of_the_rest_is_checked_before_speech_is_read(training, said):
     with pytest.raises(ValueError, match=said):
         building.check(tiny(training=training, features={"speed_change": 0.1}), 29)
+
+
+def test_a_stage_without_sizes_cannot_be_measured(own_artifacts):
+    run = standin.make_run(paths.runs(), "stage")
+    shutil.rmtree(run / paths.SUBNETS)
+    for decoding in ({}, {"engine": "onnx"}):
+        with pytest.raises(ValueError, match=r"'stage' has no sizes \(yet\)"):
+            evaluate.evaluate("stage", [], [], lambda *_: True, decoding=decoding)
