@@ -150,19 +150,34 @@ def make_run(
     for sub in ("", paths.RANKS, paths.SUBNETS, paths.REPORTS):
         (run / sub).mkdir(parents=True, exist_ok=True)
     shape, values = spec(blocks, width, expansion), weights(blocks, width, expansion, seed=seed)
-    model = {
-        "name": "conformer_ctc",
-        "options": {
-            "blocks": blocks,
-            "width": width,
-            "expansion": expansion,
-            "heads": 2,
-            "kernel": 5,
-        },
-    }
-    recipe = {
+    model = {"blocks": blocks, "width": width, "expansion": expansion, "heads": 2, "kernel": 5}
+    recipe = _recipe(method, model, title or f"stand-in {method}")
+    _json(run / paths.RECIPE, recipe)
+    _json(run / paths.UNITS, as_dict(shape))
+    _as_trained(run, shape, values)
+    sha = hashlib.sha256(paths.ranks_file(run).read_bytes()).hexdigest()
+    for subnet in subnets(name, shape, sha):
+        _json(paths.subnet_file(run, subnet.name), as_dict(subnet))
+        data = packing.pack(run, subnet)
+        sizes = {
+            "file_bytes": len(data),
+            "zstd_bytes": packing.zstd_bytes(data),
+            "file_sha256": packing.sha256(data),
+        }
+        for split in SPLITS:
+            rows = _hypotheses(subnet, split, seed, utterances)
+            _report(run, subnet, split, shape, recipe, sizes, rows)
+    _json(
+        run / paths.FINISHED,
+        {"finished": True, "date": "2025-01-01T00:00:00", "hours": 0.1, "steps": STEPS[-1]},
+    )
+    return run
+
+
+def _recipe(method: str, model: dict, title: str) -> dict:
+    return {
         "corpus": {"name": "voice_commands", "options": {}},
-        "model": model,
+        "model": {"name": "conformer_ctc", "options": model},
         "method": {"name": method, "options": {}},
         "features": {},
         "tokens": {"kind": "characters"},
@@ -171,10 +186,12 @@ def make_run(
         "evaluation": {},
         "seed": 1,
         "init_from": "",
-        "title": title or f"stand-in {method}",
+        "title": title,
     }
-    _json(run / paths.RECIPE, recipe)
-    _json(run / paths.UNITS, as_dict(shape))
+
+
+def _as_trained(run: Path, shape: ModelSpec, values: dict[str, np.ndarray]) -> None:
+    """What a training leaves: weights, tokens, statistics, ranks on the way, curves, log, card."""
     save_file(values, run / paths.WEIGHTS)
     tokenizer.train(
         [*WORDS, "the quick brown fox jumps over the lazy dog", "it's"],
@@ -190,23 +207,7 @@ def make_run(
         save_file(ranks_of(shape, shaken), paths.ranks_file(run, step))
     (run / paths.METRICS).write_text("".join(json.dumps(row) + "\n" for row in _metrics()))
     (run / paths.LOG).write_text("step 100 loss 3.1\nstep 200 loss 1.9\n")
-    (run / paths.CARD).write_text(f"# {name}\n\nA stand-in: random weights, made-up numbers.\n")
-    sha = hashlib.sha256(paths.ranks_file(run).read_bytes()).hexdigest()
-    for subnet in subnets(name, shape, sha):
-        _json(paths.subnet_file(run, subnet.name), as_dict(subnet))
-        data = packing.pack(run, subnet)
-        sizes = {
-            "file_bytes": len(data),
-            "zstd_bytes": packing.zstd_bytes(data),
-            "file_sha256": packing.sha256(data),
-        }
-        for split in SPLITS:
-            _report(run, subnet, split, shape, recipe, sizes, seed, utterances)
-    _json(
-        run / paths.FINISHED,
-        {"finished": True, "date": "2025-01-01T00:00:00", "hours": 0.1, "steps": STEPS[-1]},
-    )
-    return run
+    (run / paths.CARD).write_text(f"# {run.name}\n\nA stand-in: random weights, made-up numbers.\n")
 
 
 def subnets(run: str, shape: ModelSpec, ranks_sha256: str) -> list[Subnet]:
@@ -258,16 +259,8 @@ def _metrics() -> list[dict]:
     return rows
 
 
-def _report(
-    run: Path,
-    subnet: Subnet,
-    split: str,
-    shape: ModelSpec,
-    recipe: dict,
-    sizes: dict,
-    seed: int,
-    utterances: int,
-) -> None:
+def _hypotheses(subnet: Subnet, split: str, seed: int, utterances: int) -> list[dict]:
+    """Rows of sentences of six words, of which a smaller subnet gets more wrong."""
     rng = np.random.default_rng([seed, SPLITS.index(split)])  # the same sentences for every subnet
     hard = 1.0 if split == SPLITS[0] else 3.5
     rate = hard * (0.08 + 0.45 * subnet.sparsity**4)
@@ -276,40 +269,55 @@ def _report(
         words = list(rng.choice(WORDS, size=6))
         wrong = rng.random(6) < rate * 0.6
         gone = ~wrong & (rng.random(6) < rate * 0.2)
-        heard = [("oh" if w else word) for word, w, g in zip(words, wrong, gone) if not g]
+        texts = [("oh" if w else word) for word, w, g in zip(words, wrong, gone) if not g]
         rows.append(
             {
                 "id": f"utterance-{i:03d}",
-                "hypothesis": " ".join(heard),
+                "hypothesis": " ".join(texts),
                 "insertions": 0,
                 "deletions": int(gone.sum()),
                 "substitutions": int(wrong.sum()),
                 "words": 6,
             }
         )
-    errors = sum(r["deletions"] + r["substitutions"] for r in rows)
-    wer = errors / (6 * utterances)
+    return rows
+
+
+def _errors(subnet: Subnet, rows: list[dict]) -> dict:
+    """The fields of a report that are counted or estimated from `rows`."""
+    counts = {n: sum(r[n] for r in rows) for n in ("insertions", "deletions", "substitutions")}
+    wer = sum(counts.values()) / (6 * len(rows))
     dense = subnet.name == "dense"
+    return counts | {
+        "utterances": len(rows),
+        "audio_seconds": 3.0 * len(rows),
+        "words": 6 * len(rows),
+        "wer": wer,
+        "wer_low": max(wer - 0.03, 0.0),
+        "wer_high": wer + 0.03,
+        "cer": wer * 0.6,
+        "delta_wer": None if dense else 0.4 * subnet.sparsity**4,
+        "delta_low": None if dense else 0.0,
+        "delta_high": None if dense else 0.5,
+        "p_value": None if dense else 0.04,
+    }
+
+
+def _report(
+    run: Path,
+    subnet: Subnet,
+    split: str,
+    shape: ModelSpec,
+    recipe: dict,
+    sizes: dict,
+    rows: list[dict],
+) -> None:
     report = Report(
         run=run.name,
         subnet=subnet.name,
         split=split,
         method=recipe["method"]["name"],
         title=recipe["title"],
-        utterances=utterances,
-        audio_seconds=3.0 * utterances,
-        words=6 * utterances,
-        insertions=0,
-        deletions=sum(r["deletions"] for r in rows),
-        substitutions=sum(r["substitutions"] for r in rows),
-        wer=wer,
-        wer_low=max(wer - 0.03, 0.0),
-        wer_high=wer + 0.03,
-        cer=wer * 0.6,
-        delta_wer=None if dense else 0.4 * subnet.sparsity**4,
-        delta_low=None if dense else 0.0,
-        delta_high=None if dense else 0.5,
-        p_value=None if dense else 0.04,
         parameters=cost.parameters(shape),
         nonzero_parameters=cost.nonzero_parameters(shape, subnet.keep),
         sparsity=subnet.sparsity,
@@ -334,6 +342,7 @@ def _report(
         code_version="0",
         seed=1,
         date="2025-01-01",
+        **_errors(subnet, rows),
         **sizes,
     )
     _json(paths.report_file(run, subnet.name, split, 320.0), as_dict(report))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from core.bench import _browser
-from tests.test_browser import address, chromium, house, page  # noqa: F401 - fixtures
+from tests.test_browser import address, chromium, house  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FIND = """const find = (root) => { for (const e of root.querySelectorAll('*')) {
@@ -17,28 +17,45 @@ FIND = """const find = (root) => { for (const e of root.querySelectorAll('*')) {
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 
 
-@pytest.fixture
-def live(house, page):  # noqa: F811
+def opened(house, chromium):  # noqa: F811
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
     page.goto(address(house))
     page.wait_for_selector(".live canvas")
     _browser.settled(page)
     return page
 
 
-def slider(page):  # noqa: F811
+@pytest.fixture(scope="module")
+def live(house, chromium):  # noqa: F811
+    """The screen as a visitor has it, who goes on with it from test to test."""
+    page = opened(house, chromium)
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def altered(house, chromium):  # noqa: F811
+    """A screen whose inside tests change: it answers no more."""
+    page = opened(house, chromium)
+    yield page
+    page.close()
+
+
+def slider(page):
     return page.locator(".live input[type=range]")
 
 
-def numbers(page) -> list[str]:  # noqa: F811
+def numbers(page) -> list[str]:
     return page.locator(".live .number b").all_inner_texts()
 
 
-def places(page) -> list:  # noqa: F811
+def places(page) -> list:
     parts = page.locator(".live .curve, .live .network, .live .words, .live .number")
     return [part.bounding_box() for part in parts.all()]
 
 
-def picture(page) -> str:  # noqa: F811
+def picture(page) -> str:
     return page.locator(".live canvas").evaluate("canvas => canvas.toDataURL()")
 
 
@@ -101,8 +118,8 @@ def test_a_point_of_the_curve_chooses_and_back_goes_back(live):
     assert float(slider(live).input_value()) == 0
 
 
-def test_a_late_answer_does_not_take_the_thumb_from_the_hand(live):
-    places = live.evaluate(
+def test_a_late_answer_does_not_take_the_thumb_from_the_hand(altered):
+    places = altered.evaluate(
         """() => {
           FIND
           const screen = find(document).screen, places = [];
@@ -138,10 +155,8 @@ def test_a_frame_is_drawn_once_however_often_the_thumb_moves(live):
     assert live.evaluate(draws) - before == 1
 
 
-def test_hostile_words_stay_words(house, page):  # noqa: F811
-    page.goto(address(house))
-    page.wait_for_selector(".live canvas")
-    text = page.evaluate(
+def test_hostile_words_stay_words(altered):
+    text = altered.evaluate(
         """(hostile) => {
           FIND
           const screen = find(document).screen, data = structuredClone(screen.data);
@@ -152,30 +167,10 @@ def test_hostile_words_stay_words(house, page):  # noqa: F811
         }""".replace("FIND", FIND),
         HOSTILE,
     )
-    page.wait_for_timeout(300)
+    altered.wait_for_timeout(300)
     assert HOSTILE in text
-    assert page.title() != "owned"
-    assert page.locator(".live img").count() == 0
-
-
-def test_a_report_works_offline_from_a_file(live, page, tmp_path):  # noqa: F811
-    with live.expect_download() as download:
-        live.get_by_role("button", name="Report for stakeholders").click()
-    file = tmp_path / "report.html"
-    download.value.save_as(file)
-    complaints = []
-    live.on("pageerror", lambda error: complaints.append(str(error)))
-    live.context.set_offline(True)
-    try:
-        live.goto(file.as_uri())
-        live.wait_for_selector(".live canvas")
-        before = numbers(live)
-        slider(live).press("Home")
-        live.wait_for_timeout(400)
-        assert numbers(live)[:2] != before[:2]
-        assert not complaints
-    finally:
-        live.context.set_offline(False)
+    assert altered.title() != "owned"
+    assert altered.locator(".live img").count() == 0
 
 
 def test_the_box_of_the_chart_and_the_form_follow_each_other(live):
@@ -192,3 +187,25 @@ def test_the_box_of_the_chart_and_the_form_follow_each_other(live):
     live.keyboard.press("ArrowUp")
     live.wait_for_function("field => field.value !== '41.5'", arg=wer.element_handle())
     form_shows(wer.input_value())
+
+
+def test_a_report_works_offline_from_a_file(live, tmp_path):
+    with live.expect_download() as download:
+        live.get_by_role("button", name="Report for stakeholders").click()
+    file = tmp_path / "report.html"
+    download.value.save_as(file)
+    complaints = []
+    live.on("pageerror", lambda error: complaints.append(str(error)))
+    live.context.set_offline(True)
+    try:
+        live.goto(file.as_uri())
+        live.wait_for_selector(".live canvas")
+        slider(live).press("Home")
+        live.wait_for_timeout(400)
+        before = numbers(live)
+        slider(live).press("End")
+        live.wait_for_timeout(400)
+        assert numbers(live)[:2] != before[:2]
+        assert not complaints
+    finally:
+        live.context.set_offline(False)

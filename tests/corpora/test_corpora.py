@@ -716,60 +716,46 @@ def test_strings_are_made_once_and_remade_when_something_changes(manifests):
     assert not list(first.parent.glob("*.tmp-*"))
 
 
-def test_strings_drop_bad_clips(manifests, tmp_path):
-    bad = lines(
-        tmp_path / "m" / "bad.jsonl",
-        [
-            {
-                "audio_filepath": "../clips/a0.wav",
-                "duration": 0.5,
-                "text": "two words",
-                "speaker": "z",
-                "id": "z1",
-            },
-            {
-                "audio_filepath": "../clips/a0.wav",
-                "duration": 9.0,
-                "text": "long",
-                "speaker": "z",
-                "id": "z2",
-            },
-            {
-                "audio_filepath": "../clips/a1.wav",
-                "duration": 0.5,
-                "text": "one",
-                "speaker": "z",
-                "id": "z3",
-            },
-            {
-                "audio_filepath": "../clips/a2.wav",
-                "duration": float("inf"),
-                "text": "one",
-                "speaker": "z",
-                "id": "z4",
-            },
-        ],
-    )
-    found = list(
-        base.make(Choice("strings", {"tests": {"t": bad}, "processes": 1})).utterances("t")
-    )
+@pytest.fixture
+def bad_clips(manifests, tmp_path):
+    """A manifest of one good clip and three bad ones."""
+
+    def clip(name: str, seconds: float, text: str, id: str) -> dict:
+        file = f"../clips/{name}.wav"
+        return {"audio_filepath": file, "duration": seconds, "text": text, "speaker": "z", "id": id}
+
+    rows = [
+        clip("a0", 0.5, "two words", "z1"),
+        clip("a0", 9.0, "long", "z2"),
+        clip("a1", 0.5, "one", "z3"),
+        clip("a2", float("inf"), "one", "z4"),
+    ]
+    return lines(tmp_path / "m" / "bad.jsonl", rows)
+
+
+def test_strings_drop_bad_clips(bad_clips):
+    corpus = base.make(Choice("strings", {"tests": {"t": bad_clips}, "processes": 1}))
+    found = list(corpus.utterances("t"))
     assert [u.text for u in good(found)] == ["one"]
-    assert "not a single word" in reasons(found)["z1"] and "truncated" in reasons(found)["z2"]
+    assert "not a single word" in reasons(found)["z1"]
+    assert "truncated" in reasons(found)["z2"]
     assert "length inf s" in reasons(found)["z4"], "only one clip is lost"
-    copy = base.make(
-        Choice(
-            "noisy",
-            {
-                "corpus": "manifest",
-                "options": {"tests": {"t": bad}},
-                "splits": {"n": "t"},
-                "kinds": ["pink"],
-                "processes": 1,
-            },
-        )
-    )
-    found = list(copy.utterances("n"))
-    assert {u.id for u in good(found)} == {"z1", "z3"} and "z4" in reasons(found)
+
+
+def test_a_noisy_copy_drops_bad_clips(bad_clips):
+    options = {
+        "corpus": "manifest",
+        "options": {"tests": {"t": bad_clips}},
+        "splits": {"n": "t"},
+        "kinds": ["pink"],
+        "processes": 1,
+    }
+    found = list(base.make(Choice("noisy", options)).utterances("n"))
+    assert {u.id for u in good(found)} == {"z1", "z3"}
+    assert "z4" in reasons(found)
+
+
+def test_strings_refuse_sizes_that_do_not_go_together(manifests):
     with pytest.raises(ValueError, match="words_min"):
         base.make(Choice("strings", string_options(manifests, words_min=7)))
     with pytest.raises(ValueError, match="leave some"):

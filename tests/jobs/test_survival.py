@@ -12,13 +12,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from core import paths
-from core.data.source import SpeechRecipe
 from core.jobs import queue, queue as jobs
-from core.pipelines import speech as pipelines_speech, train as pipelines_train
+from core.pipelines import train as pipelines_train
+from core.pipelines.resolved import ResolvedRecipe
 from core.records import as_dict
 from core.storage import metrics, store
 from core.training import checkpoints
@@ -36,8 +37,19 @@ OWN_DISK = [
 ]  # a mount that only the command sees; needs no rights
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, spoken_once):
+    """The run of the same recipe to which nothing has happened."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    (home / "prepared").mkdir()
+    (home / "prepared" / "corpora").symlink_to(spoken_once)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SUPERNET_ARTIFACTS", str(home))
+        return pipelines_train.train(filling.recipe(), lambda *_: True)
+
+
 def test_a_full_disk_fails_the_job_in_words_and_it_goes_on_when_there_is_room(
-    tmp_path, spoken_once
+    tmp_path, spoken_once, undisturbed
 ):
     (tmp_path / "try").mkdir()
     tried = subprocess.run(
@@ -47,30 +59,28 @@ def test_a_full_disk_fails_the_job_in_words_and_it_goes_on_when_there_is_room(
     )
     if tried.returncode:
         pytest.skip(f"nobody may mount a small disk of his own here: {tried.stderr.strip()}")
+    folders = (tmp_path, spoken_once, undisturbed)
     done = subprocess.run(
-        [*OWN_DISK, sys.executable, "-m", "tests.filling", str(tmp_path), str(spoken_once)],
+        [*OWN_DISK, sys.executable, "-m", "tests.filling", *map(str, folders)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["state"] == "failed" and told["error"].splitlines()[-1].startswith(
-        "the disk is full"
-    ), told
-    assert (
-        told["worker"] == 0
-        and told["listed"] == 1
-        and told["readable"]
-        and 0 < told["step"] < filling.UPDATES
-    ), told
-    assert (
-        told["then"] == "done"
-        and told["rows"] == [1, *range(2, filling.UPDATES + 1, 2)]
-        and told["reports"] == 1
-    ), told
-    assert told["same"] and told["spare"], told
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["state"] == "failed", facts
+    assert facts["error"].splitlines()[-1].startswith("the disk is full"), facts
+    assert facts["worker"] == 0, facts
+    assert facts["listed"] == 1, facts
+    assert facts["readable"], facts
+    assert 0 < facts["step"] < filling.UPDATES, facts
+    assert facts["then"] == "done", facts
+    assert facts["rows"] == [1, *range(2, filling.UPDATES + 1, 2)], facts
+    assert facts["reports"] == 1, facts
+    assert facts["same"], facts
+    assert facts["named"], facts
+    assert facts["spare"], facts
 
 
 @pytest.fixture
@@ -96,13 +106,11 @@ def start():
         process.communicate()
 
 
-def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start, spoken):
-    """Power goes: nobody says goodbye. Afterwards the worker's number is another program's, so only
-    the heartbeat tells.
+def power_goes(start) -> tuple[int, Path, int]:
+    """(job, its run, update of its newest checkpoint) of a training whose worker and process are
+    gone without a word.
     """
-    recipe = filling.recipe()
-    pipelines_speech.prepare(SpeechRecipe.of(recipe), lambda *_: True)
-    number = jobs.add("train", {"recipe": as_dict(recipe)})
+    number = jobs.add("train", {"recipe": as_dict(filling.recipe())})
     worker = start()
     wait(lambda: queue.get(number).run, 60)
     run = paths.runs() / queue.get(number).run
@@ -113,50 +121,47 @@ def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start, spoken):
         os.kill(child, signal.SIGKILL)
     worker.wait()
     wait(lambda: dead(child))
+    return number, run, checkpoints.load(run)[1]["step"]
+
+
+def rebooted(number: int, seconds: float) -> None:
+    """As `seconds` after the last heartbeat; the worker's number is that of this process now."""
     host, _, word = queue.get(number).worker.split(":")
-    reached = checkpoints.load(run)[1]["step"]
+    name, heartbeat = f"{host}:{os.getpid()}:{word}", time.time() - seconds
+    with contextlib.closing(sqlite3.connect(paths.jobs_database())) as db, db:
+        db.execute("update jobs set worker = ?, heartbeat = ?", (name, heartbeat))
+        db.execute("update worker set name = ?, heartbeat = ?", (name, heartbeat))
 
-    def rebooted(seconds: float) -> None:
-        with contextlib.closing(sqlite3.connect(paths.jobs_database())) as db, db:
-            db.execute(
-                "update jobs set worker = ?, heartbeat = ?",
-                (f"{host}:{os.getpid()}:{word}", time.time() - seconds),
-            )
-            db.execute(
-                "update worker set name = ?, heartbeat = ?",
-                (f"{host}:{os.getpid()}:{word}", time.time() - seconds),
-            )
 
-    rebooted(5.0)
+def assert_went_on(run: Path, reached: int) -> None:
+    """Its log counts on, or again from after the checkpoint of update `reached`."""
+    assert 8 <= reached < filling.UPDATES
+    lines = (run / paths.LOG).read_text().splitlines()
+    steps = [int(line.split("/")[0].removeprefix("update ")) for line in lines]
+    again = [b for a, b in zip(steps, steps[1:]) if b <= a]
+    assert not again or again[0] > reached, (reached, steps)
+    assert steps[-1] == filling.UPDATES, (reached, steps)
+
+
+def test_after_a_reboot_the_job_goes_on_from_its_checkpoint(start, spoken, undisturbed):
+    """Power goes: nobody says goodbye. Afterwards the worker's number is another program's, so only
+    the heartbeat tells.
+    """
+    named = pipelines_train.identify(ResolvedRecipe(filling.recipe()), lambda *_: True)[2]
+    number, run, reached = power_goes(start)
+    assert run.name == named
+    rebooted(number, 5.0)
     early = start()
-    assert (
-        early.wait(30) == 0
-        and "another worker" in early.stdout.read()
-        and queue.get(number).state == "running"
-    )
-    rebooted(queue.STALE_S + 1.0)
+    assert early.wait(30) == 0
+    assert "another worker" in early.stdout.read()
+    assert queue.get(number).state == "running"
+    rebooted(number, queue.STALE_S + 1.0)
     assert start().wait(200) == 0
     job = queue.get(number)
-    assert (job.state, job.attempts, job.run) == (
-        "done",
-        1,
-        run.name,
-    ), job  # it had got further: this death does not count
-    steps = [
-        int(line.split("/")[0].removeprefix("update "))
-        for line in (run / paths.LOG).read_text().splitlines()
-    ]
-    again = (
-        next(b for a, b in zip(steps, steps[1:]) if b <= a) if sorted(set(steps)) != steps else None
-    )
-    assert (
-        (again is None or again > reached)
-        and steps[-1] == filling.UPDATES
-        and 8 <= reached < filling.UPDATES
-    ), (reached, steps)
-    ended = run.rename(run.with_name("ended"))
-    assert pipelines_train.train(recipe, lambda *_: True) == run
-    assert (run / paths.WEIGHTS).read_bytes() == (ended / paths.WEIGHTS).read_bytes()
-    assert [r["loss"] for r in metrics.metrics(run)] == [
-        r["loss"] for r in metrics.metrics(ended)
-    ] and store.reports(ended)
+    assert (job.state, job.run) == ("done", run.name), job
+    assert job.attempts == 1, "it had got further: this death does not count"
+    assert_went_on(run, reached)
+    assert (run / paths.WEIGHTS).read_bytes() == (undisturbed / paths.WEIGHTS).read_bytes()
+    losses, alone = ([row["loss"] for row in metrics.metrics(f)] for f in (run, undisturbed))
+    assert losses == alone
+    assert store.reports(run)

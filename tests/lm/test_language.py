@@ -177,7 +177,7 @@ def test_reports_name_the_condition_and_stand_beside_each_other(tmp_path, said):
         seconds=5.0,
         features=[fbank(w) for w in waves],
         sounds=[],
-        waves=lambda count: waves[:1],
+        waves=lambda count: waves[:count],
     )
     found = []
     for extra in (

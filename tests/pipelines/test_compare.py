@@ -277,11 +277,7 @@ sizes = { "half" = "d5" }
     assert set(paths.runs().glob("*")) == before
 
 
-@pytest.mark.slow
-def test_searched_sizes_and_sizes_by_bytes(small_set, monkeypatch):
-    small_set.write_text(
-        small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]")
-        + """
+SIZED = """
 [[arms]]
 name = "searched"
 search = "search"
@@ -295,52 +291,54 @@ name = "depth"
 set = { "method" = "simple_topk", "method.sizes" = [5, 2] }
 sizes = { "large" = "<= 0.12 MB" }
 """
-    )
+
+
+@pytest.mark.slow
+def test_searched_sizes_and_sizes_by_bytes(small_set, monkeypatch):
+    small_set.write_text(small_set.read_text().replace("seeds = [1, 2]", "seeds = [1]") + SIZED)
     made = recipe_sets.load(str(small_set))
     page = compare.run(made, go).read_text()
+    assert "minutes of selection" in page
     searched, drawn, depth = (
         arm_records.load("warm", name, 1) for name in ("searched", "drawn", "depth")
     )
-    assert (
-        searched["selection_seconds"] > 0
-        and searched["selection_evaluations"] == 8
-        and "minutes of selection" in page
-    )
-    assert (
-        drawn["run"] == searched["run"]
-        and drawn["selection_evaluations"] == 8
-        and drawn["sizes"]["small"] != searched["sizes"]["small"]
-    )
-    options, rate = (
-        pipelines_search.search_options(ResolvedRecipe(store.recipe(drawn["run"]))),
-        cost.macs_per_second(store.spec(drawn["run"])) / 1e12,
-    )
-    spoken = (
-        paths.prepared()
-        / run_files.read_json(store.run_folder(drawn["run"]) / paths.FINISHED)["prepared"]
-    )
-    rows = Prepared(spoken).rows("search")
-    heard = sum(r.seconds for r in some_of_each(rows, options.seconds, options.seed))
-    times = (
-        drawn["selection_tmacs"] / heard / rate
-    )  # candidates, and those that word errors compare at the end
-    assert 8 < times <= 8 + options.best * len(options.sparsities) + 0.01
-    state = store.own_part(store.run_folder(drawn["run"])) / "random.json"
-    writing.write_json(
-        state, {n: v for n, v in run_files.read_json(state).items() if n != "macs_per_second"}
-    )
-    arm, folder = made.arms[-2], store.run_folder(drawn["run"])
-    told = compare._search(arm, folder, ResolvedRecipe(store.recipe(folder)), Prepared(spoken), go)
-    assert told["selection_tmacs"] is None, (
-        "a search of an earlier version did not count them: not known, not 0"
-    )
-    assert (
-        0.06e6 < depth["sizes"]["large"]["file_bytes"] <= 0.12e6
-        and "selection_seconds" not in depth
-    )
+    assert searched["selection_seconds"] > 0
+    assert searched["selection_evaluations"] == 8
+    assert drawn["run"] == searched["run"]
+    assert drawn["selection_evaluations"] == 8
+    assert drawn["sizes"]["small"] != searched["sizes"]["small"]
+    assert_work_of_selection(made.arms[-2], drawn)
+    assert 0.06e6 < depth["sizes"]["large"]["file_bytes"] <= 0.12e6
+    assert "selection_seconds" not in depth
     assert sum(kept for kept, _ in depth["sizes"]["large"]["branches"].values()) == 5
     assert depth["sizes"]["large"]["branches"]["convolution"][1] == 2
     monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
+    assert_budget_that_no_size_fits_into(small_set)
+
+
+def assert_work_of_selection(arm, drawn: dict) -> None:
+    """It is counted from the candidates, and of a search of an earlier version not known."""
+    folder = store.run_folder(drawn["run"])
+    resolved = ResolvedRecipe(store.recipe(folder))
+    options = pipelines_search.search_options(resolved)
+    prepared = Prepared(paths.prepared() / run_files.read_json(folder / paths.FINISHED)["prepared"])
+    rows = some_of_each(prepared.rows("search"), options.seconds, options.seed)
+    tmacs = sum(r.seconds for r in rows) * cost.macs_per_second(store.spec(folder)) / 1e12
+    times = drawn["selection_tmacs"] / tmacs
+    # candidates, and those that word errors compare at the end
+    assert 8 < times <= 8 + options.best * len(options.sparsities) + 0.01
+    state = store.own_part(folder) / "random.json"
+    writing.write_json(
+        state, {n: v for n, v in run_files.read_json(state).items() if n != "macs_per_second"}
+    )
+    again = compare._search(arm, folder, resolved, prepared, go)
+    assert again["selection_tmacs"] is None, (
+        "a search of an earlier version did not count them: not known, not 0"
+    )
+
+
+def assert_budget_that_no_size_fits_into(small_set) -> None:
+    """Then there is no record of the size, a dash in the table, and the claim's verdict says it."""
     wanted = """sizes = { "large" = "<= 0.12 MB", "tiny" = "<= 0.001 MB" }
 [[claims]]
 number = "9"
@@ -357,19 +355,13 @@ sizes = ["large", "tiny"]"""
     )
     small_set.write_text(text)
     page = compare.run(recipe_sets.load(str(small_set)), go).read_text()
-    assert set(arm_records.load("warm", "depth", 1)["sizes"]) == {"large"}, (
-        "a budget that no size fits into"
-    )
+    assert set(arm_records.load("warm", "depth", 1)["sizes"]) == {"large"}
     head, _, *rows = page.split("## WER")[1].split("## Loss")[0].strip().splitlines()[2:]
     row = next(r for r in rows if r.startswith("| depth | ")).split("|")
-    assert (
-        row[head.split("|").index(" tiny ")] == " - "
-        and row[head.split("|").index(" large ")] != " - "
-    )
-    assert [(r["size"], r["verdict"]) for r in claims.rows()][1] == (
-        "tiny",
-        "no size is that small",
-    )
+    assert row[head.split("|").index(" tiny ")] == " - "
+    assert row[head.split("|").index(" large ")] != " - "
+    second = claims.rows()[1]
+    assert (second["size"], second["verdict"]) == ("tiny", "no size is that small")
 
 
 @pytest.mark.parametrize(
@@ -428,93 +420,104 @@ def test_a_wrong_claim_is_said_before_anything_is_trained(small_set, old, new):
         recipe_sets.load(str(small_set))
 
 
-@pytest.mark.slow
-def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
+@pytest.fixture
+def claimed(small_set, monkeypatch):
+    """The set with a claim, over three seeds, in the folder of the sets."""
     small_set.write_text(small_set.read_text().replace("[1, 2]", "[1, 2, 3]") + CLAIMED)
     monkeypatch.setattr(paths, "COMPARISONS_FOLDER", small_set.parent)
+    return small_set
+
+
+EQUAL = {"0 % zeros": (1.0,) * 3, "80 % zeros": (1.0,) * 3}
+CLOSE_AND_FAR = {"0 % zeros": (1.01,) * 3, "80 % zeros": (1.2,) * 3}
+UNSURE = {"0 % zeros": (1.01,) * 3, "80 % zeros": (0.9, 1.0, 1.3)}
+
+
+def save_records(arm: str, factor: dict[str, tuple[float, ...]], heavy: float = 1e6) -> None:
+    """Records of an arm of "warm" as if trained: `factor` is its errors at each seed, as a multiple
+    of those of the first arm.
+    """
+    made = recipe_sets.load("warm")
+    chosen = next(a for a in made.arms if a.name == arm)
+    for seed in (1, 2, 3):
+        sizes = {}
+        for size, shares in factor.items():
+            noise = np.random.default_rng(seed).integers(-2, 3, 40)
+            errors = [round(shares[seed - 1] * (30 + n)) for n in noise]
+            speakers = {f"p{i}": [5.0, 50.0, e, 100.0] for i, e in enumerate(errors)}
+            sizes[size] = {"file_bytes": heavy, "speakers": speakers}
+        record = {
+            "arm": arm,
+            "seed": seed,
+            "run": "x",
+            "sizes": sizes,
+            "split": "t",
+            "seconds": 60.0 * seed,
+            "measure": made.measured(chosen),
+            "recipe": as_dict(made.recipe_of(chosen, seed)),
+            "prepared": "p",
+        }
+        arm_records.save("warm", record)
+
+
+def verdicts() -> list[str]:
+    return [row["verdict"] for row in claims.rows()]
+
+
+@pytest.mark.slow
+def test_claims_stand_or_fall_with_the_arms_records(claimed):
     assert [(r["size"], r["verdict"], r["p"]) for r in claims.rows()] == [
         (f"{s} % zeros", "not run yet", None) for s in (0, 80)
     ]
-
-    def leave(
-        arm: str, factor: dict[str, tuple[float, ...]], heavy: float = 1e6
-    ) -> None:  # errors of each seed, of those of the first arm
-        for seed in (1, 2, 3):
-            people = {f"p{i}": [5.0, 50.0, 0.0, 100.0] for i in range(40)}
-            sizes = {}
-            for size, shares in factor.items():
-                noise = np.random.default_rng(seed).integers(-2, 3, 40)
-                sizes[size] = {
-                    "file_bytes": heavy,
-                    "speakers": {
-                        p: [5.0, 50.0, round(shares[seed - 1] * (30 + noise[i])), 100.0]
-                        for i, p in enumerate(people)
-                    },
-                }
-            made = recipe_sets.load(str(small_set))
-            chosen = next(a for a in made.arms if a.name == arm)
-            arm_records.save(
-                "warm",
-                {
-                    "arm": arm,
-                    "seed": seed,
-                    "run": "x",
-                    "sizes": sizes,
-                    "split": "t",
-                    "seconds": 60.0 * seed,
-                    "measure": made.measured(chosen),
-                    "recipe": as_dict(made.recipe_of(chosen, seed)),
-                    "prepared": "p",
-                },
-            )
-
-    leave("none", {"0 % zeros": (1, 1, 1), "80 % zeros": (1, 1, 1)})
-    leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (1.2,) * 3})
+    save_records("none", EQUAL)
+    save_records("half", CLOSE_AND_FAR)
     good, bad = claims.rows()
-    assert (good["verdict"], bad["verdict"]) == ("confirmed", "refuted") and good["minutes"] == [
-        2.0,
-        2.0,
-    ]
-    assert (
-        good["relative"] < 0.03
-        and good["low"] <= good["relative"] <= good["high"]
-        and bad["relative"] == pytest.approx(0.2, abs=0.03)
-    )
-    assert len(bad["seeds"]) == 3 and bad["seeds"][0][0] > bad["seeds"][0][1]
+    assert (good["verdict"], bad["verdict"]) == ("confirmed", "refuted")
+    assert good["minutes"] == [2.0, 2.0]
+    assert good["relative"] < 0.03
+    assert good["low"] <= good["relative"] <= good["high"]
+    assert bad["relative"] == pytest.approx(0.2, abs=0.03)
+    assert len(bad["seeds"]) == 3
+    assert bad["seeds"][0][0] > bad["seeds"][0][1]
     assert good["margin"] == bad["margin"] == 0.03, "the page draws it"
     claims_page.write()
-    told = (paths.COMPARED / "CLAIMS.md").read_text()
-    assert (
-        "| confirmed |" in told
-        and "| refuted |" in told
-        and json.loads((paths.COMPARED / paths.CLAIMS).read_text()) == [good, bad]
+    page = (paths.COMPARED / "CLAIMS.md").read_text()
+    assert "| confirmed |" in page
+    assert "| refuted |" in page
+    assert json.loads((paths.COMPARED / paths.CLAIMS).read_text()) == [good, bad]
+    save_records("half", UNSURE)
+    assert verdicts()[1] == "undecided"
+    claimed.write_text(
+        claimed.read_text().replace('"method.warmup" = 0.5', '"method.warmup" = 0.4')
     )
-    leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (1.2,) * 3}, heavy=1.1e6)
-    assert [r["verdict"] for r in claims.rows()] == [
-        "undecided",
-        "refuted",
-    ], "on par with more bytes is not on par"
-    for path in (paths.COMPARED / "warm").glob(
-        "half-*.json"
-    ):  # its other size is lighter, and as good as the other arm's heavier one
+    assert verdicts() == ["not run yet"] * 2, "what was measured was another training"
+
+
+@pytest.mark.slow
+def test_on_par_is_fair_only_with_as_few_bytes(claimed):
+    save_records("none", EQUAL)
+    save_records("half", CLOSE_AND_FAR, heavy=1.1e6)
+    assert verdicts() == ["undecided", "refuted"], "on par with more bytes is not on par"
+    for path in (paths.COMPARED / "warm").glob("half-*.json"):
+        # its other size is lighter, and as good as the other arm's heavier one
         record = json.loads(path.read_text())
         record["sizes"]["80 % zeros"] = record["sizes"]["0 % zeros"] | {"file_bytes": 0.9e6}
         path.write_text(json.dumps(record))
     lighter = claims.rows()[0]
-    assert (lighter["size"], lighter["verdict"], lighter["megabytes"]) == (
-        "0 % zeros (the arm's 80 % zeros)",
-        "confirmed",
-        [0.9, 1.0],
-    )
-    leave("half", {"0 % zeros": (1.01,) * 3, "80 % zeros": (0.9, 1.0, 1.3)})
-    assert claims.rows()[1]["verdict"] == "undecided"
+    assert lighter["size"] == "0 % zeros (the arm's 80 % zeros)"
+    assert lighter["verdict"] == "confirmed"
+    assert lighter["megabytes"] == [0.9, 1.0]
+
+
+@pytest.mark.slow
+def test_a_larger_set_decides_the_claims_of_a_smaller_one(claimed):
+    save_records("none", EQUAL)
+    save_records("half", UNSURE)
     alone = [r["p"] for r in claims.rows()]
-    larger = small_set.with_name("larger.toml")
+    larger = claimed.with_name("larger.toml")
     larger.write_text('extends = "warm"\ninstead_of = "warm"\n')
-    assert {(r["set"], r["smaller"]) for r in claims.rows()} == {
-        ("warm", False),
-        ("larger", False),
-    }, "nothing of it has been run"
+    nothing_run = {("warm", False), ("larger", False)}
+    assert {(r["set"], r["smaller"]) for r in claims.rows()} == nothing_run
     assert "It decides the claims of `warm`" in arms_page.text(recipe_sets.load("larger"))
     for arm, seed in itertools.product(("none", "half"), (1, 2, 3)):
         arm_records.save("larger", arm_records.load("warm", arm, seed))
@@ -526,22 +529,14 @@ def test_claims_stand_or_fall_with_the_arms_records(small_set, monkeypatch):
     main, smaller = claims_page.text(claims.rows()).split(
         "## The same claims from smaller trainings"
     )
-    assert (
-        main.count("[larger](larger.md)") == smaller.count("[warm](warm.md)") == 2
-        and "[warm]" not in main
-    )
+    assert main.count("[larger](larger.md)") == 2
+    assert smaller.count("[warm](warm.md)") == 2
+    assert "[warm]" not in main
     larger.write_text('extends = "warm"\ninstead_of = "larger"\n')
     with pytest.raises(
         ValueError, match="no recipe set whose claims .*larger.toml may decide called 'larger'"
     ):
         claims.rows()
-    larger.unlink()
-    small_set.write_text(
-        small_set.read_text().replace('"method.warmup" = 0.5', '"method.warmup" = 0.4')
-    )
-    assert [r["verdict"] for r in claims.rows()] == ["not run yet"] * 2, (
-        "what was measured was another training"
-    )
 
 
 def test_one_verdict_for_every_size_is_the_least_sure_one():

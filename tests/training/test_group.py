@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -60,14 +61,36 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+def together_at(port: int, *words: str) -> list[str]:
+    """What both of two processes print: as torchrun starts them, without itself, which takes as
+    long as they do. Both must end well.
+    """
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    place |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, *words],
+            cwd=ROOT,
+            env=os.environ | place | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    with ThreadPoolExecutor(2) as readers:
+        said = list(readers.map(lambda process: process.communicate(timeout=900)[0], started))
+    assert [process.returncode for process in started] == [0, 0], said
+    return said
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """What two processes made of every case."""
     folder = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SUPERNET_ARTIFACTS", str(folder / "artifacts"))
-        done = torchrun(free_port(), "-m", "tests.together", str(folder))
-    assert done.returncode == 0, done.stderr[-3000:]
+        together_at(free_port(), "-m", "tests.together", str(folder))
     return folder, json.loads((folder / "facts.json").read_text())
 
 
@@ -164,10 +187,8 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
         shutil.copytree(paths.prepared() / "corpora", corpora, copy_function=shutil.copy)
 
     disk(0), disk(1)
-    stopped = torchrun(
-        free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"), "4"
-    )
-    assert stopped.returncode == 0 and "stopped at update" in stopped.stdout, stopped.stderr[-3000:]
+    words = ["-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json")]
+    assert all("stopped at update" in said for said in together_at(free_port(), *words, "4"))
     begun = [p for p in tmp_path.glob("disk*/runs/*") if (p / paths.RECIPE).is_file()]
     assert len(begun) == 2 and len({p.name for p in begun}) == 1
     assert (
@@ -177,8 +198,7 @@ def test_machines_with_a_disk_each_train_together_and_one_that_is_replaced_takes
     assert len({(p / paths.TOGETHER).read_text() for p in begun}) == 1
     shutil.rmtree(tmp_path / "disk0")  # this machine went away, and another one comes in its place
     disk(0)
-    done = torchrun(free_port(), "-m", "tests.apart", str(tmp_path), str(tmp_path / "recipe.json"))
-    assert done.returncode == 0, done.stderr[-3000:]
+    together_at(free_port(), *words)
     ended = sorted(tmp_path.glob(f"disk*/runs/*/{paths.FINISHED}"))
     assert [p.parent.name for p in ended] == [begun[0].name] * 2
     told = (tmp_path / "disk1" / "runs" / begun[0].name / paths.LOG).read_text().splitlines()
