@@ -194,6 +194,10 @@ def test_fits_picks_the_best_within_every_limit(points):
     best = fits.pick(points, wide)
     assert best.fits and 100 * best.row["wer"] == pytest.approx(wer)
     assert f"**{best.row['subnet']}**" in best.text and "6 of 6 measured sizes fit" in best.text
+    ranked = [(row["wer"], row["file_bytes"]) for row in best.rows]
+    assert len(ranked) == fits.LISTED
+    assert ranked == sorted(ranked)
+    assert fits.listed(best.row).startswith(f"{best.row['subnet']}, ")
     small = fits.pick(points, dataclasses.replace(wide, mb=size * 1.01))
     assert small.fits and small.row["file_bytes"] / 1e6 == pytest.approx(size)
     quick = points.assign(chunk_median_ms=np.arange(len(points)) + 1.0)
