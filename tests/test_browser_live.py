@@ -104,11 +104,15 @@ def test_a_point_of_the_curve_chooses_and_back_goes_back(live):
 def test_back_and_reload_lose_nothing(live):
     slider(live).press("Home")
     live.wait_for_url("**subnet=dense*")
+    _browser.settled(live)
     live.get_by_role("link", name="Layers").click()
     live.get_by_role("heading", name="Inside the model").wait_for()
-    live.wait_for_url("**subnet=dense*")
+    live.wait_for_url("**/layers?*subnet=dense*")
+    _browser.settled(live)
     live.go_back()
-    live.wait_for_selector(".live canvas")
+    live.get_by_role("heading", name="One model, every size").wait_for()
+    _browser.settled(live)
+    assert "subnet=dense" in live.url
     live.reload()
     live.wait_for_selector(".live canvas")
     assert "subnet=dense" in live.url
