@@ -8,7 +8,7 @@ import streamlit as st
 from core.records import Subnet
 from dashboard import data
 from dashboard.charts import layers as layer_charts, tiles
-from dashboard.components import choice
+from dashboard.components import choice, layer_parts
 from dashboard.markdown import escape
 from dashboard.model import masks
 from dashboard.shares import percent
@@ -94,7 +94,7 @@ def overview(run: str, subnet: Subnet, table: pd.DataFrame) -> None:
 @st.fragment
 def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
     """The mask of one matrix drawn to the block."""
-    unit = pick_unit(chosen.run, "unit")
+    unit = layer_parts.pick_unit(chosen.run, "unit")
     try:
         mask = masks.unit_mask(chosen.run, subnet, unit)
     except ValueError as error:
@@ -124,27 +124,6 @@ def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
         f" {mask.shape[0]} {outputs} are empty. A full column"
         " would be an input that every output uses."
     )
-
-
-def pick_unit(run: str, key: str):
-    """Menus for layer and matrix; the matrix picked."""
-    units = data.spec(run).units
-    left, right = st.columns(2)
-    layers = sorted({unit.layer for unit in units})
-    layer = left.selectbox(
-        "Layer", layers, format_func=lambda number: str(number + 1), key=f"{key}:layer"
-    )
-    inside = [unit for unit in units if unit.layer == layer]
-    index = right.selectbox(
-        "Matrix",
-        range(len(inside)),
-        key=f"{key}:matrix",
-        format_func=lambda i: (
-            f"{layer_charts.short_name(inside[i].name, layer)} "
-            f"({inside[i].kind}, {inside[i].rows} × {inside[i].columns})"
-        ),
-    )
-    return inside[min(index, len(inside) - 1)]
 
 
 @st.fragment
@@ -177,25 +156,9 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
         return
     first, second = subnet.name, name if run == chosen.run else f"{name} ({data.run_title(run)})"
     st.markdown(comparison.words.format(a=escape(first), b=escape(second)))
-    change = comparison.units["difference"]
-    if change.max() - change.min() < layer_charts.DIFFERENT:
-        st.markdown(
-            f"Every matrix keeps the same in {escape(second)}:"
-            f" {100 * change.mean():+.0f} points of its weights."
-        )
-    else:
-        st.plotly_chart(
-            layer_charts.heat_figure(comparison.units, "difference", "kept %"),
-            key="difference",
-            config=layer_charts.CONFIG,
-            alt=f"Where {second} keeps more or fewer weights than {first}",
-        )
-        st.caption(
-            f"**What to see:** blue matrices are fuller in {escape(second)}, orange ones fuller in"
-            f" {escape(first)}, gray ones alike."
-        )
+    layer_parts.difference(comparison.units, first, second)
     with st.expander("One matrix of both, block by block"):
-        unit = pick_unit(chosen.run, "both")
+        unit = layer_parts.pick_unit(chosen.run, "both")
         figure = layer_charts.overlap_figure(
             masks.unit_mask(chosen.run, subnet, unit),
             masks.unit_mask(run, other, unit),
@@ -224,7 +187,7 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
         )
         return
     steps = steps[:: max(1, -(-len(steps) // MOST_STEPS))]
-    unit = pick_unit(chosen.run, "time")
+    unit = layer_parts.pick_unit(chosen.run, "time")
     try:
         rows = [
             {"step": step, "name": label, "agree": masks.agreement(chosen.run, subnet, step, name)}
