@@ -33,7 +33,12 @@ STYLE = """<style>.stMainBlockContainer {padding-top: 3rem; padding-bottom: 3rem
 h1 {font-size: 1.7rem !important; padding: 0 0 0.4rem !important;}
 [data-testid="stCaptionContainer"] {color: inherit; opacity: 0.8;}
 [data-testid="stButtonGroup"] [aria-checked="true"] {background: none !important;
- box-shadow: inset 0 -3px 0 currentColor;}</style>"""  # the theme's own have a contrast below 4.5
+ box-shadow: inset 0 -3px 0 currentColor;}
+[data-testid="stBaseButton-primary"], [data-tag] {color: light-dark(#FFFFFF, #111111) !important;}
+[data-testid="stPaginationEllipsis"] {color: inherit;}
+.js-plotly-plot :is(.xtick, .ytick, .g-xtitle, .g-ytitle, .colorbar) text
+ {fill: currentColor !important; fill-opacity: 0.8;}
+</style>"""  # the theme's own have a contrast below 4.5
 SILENT: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 DEFAULTS = {"ICON": ":material/article:", "ORDER": 99, "HIDDEN": False, "FORMER": ""}
 

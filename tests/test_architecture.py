@@ -24,8 +24,9 @@ storage         checksums run_files store metrics block_arrays packing remote_fi
                 device_cost devices speeds estimates
 jobs            job policy confinement heartbeat ray_client schema spare database queue seat leases
                 visitors
-speech          marks audio_limits containers av_decoder quiet decoders loudness pipes audio chunks
-                 features augment normalizer phones lexicon tokenizer acoustics shards grammar
+speech          marks audio_limits containers av_decoder remains quiet decoders loudness pipes
+                 audio chunks features augment normalizer phones lexicon tokenizer acoustics shards
+                 grammar
 speech.voices   *
 speech.frontends *
 corpora         *

@@ -250,7 +250,7 @@ def test_a_wrong_upload_gets_a_clear_message(house, page, tmp_path):
     page.wait_for_selector("h1")
     page.get_by_text("A file", exact=True).click()
     page.locator('input[type="file"]').set_input_files(str(tmp_path / "notes.wav"))
-    page.get_by_text("is no sound that can be used").wait_for()
+    page.get_by_text("isn't readable audio. Try WAV or MP3.").wait_for()
     assert page.locator('[data-testid="stException"]').count() == 0
 
 

@@ -118,6 +118,40 @@ def test_a_point_of_the_curve_chooses_and_back_goes_back(live):
     assert float(slider(live).input_value()) == 0
 
 
+def test_back_and_reload_lose_nothing(live):
+    slider(live).press("Home")
+    live.wait_for_url("**subnet=dense*")
+    _browser.settled(live)
+    live.get_by_role("link", name="Layers").click()
+    live.get_by_role("heading", name="Inside the model").wait_for()
+    live.wait_for_url("**/layers?*subnet=dense*")
+    _browser.settled(live)
+    for _ in range(2):  # the page that came may have written its address anew
+        if "layers" in live.url:
+            live.go_back()
+            live.wait_for_timeout(2000)
+    live.get_by_role("heading", name="One model, every size").wait_for()
+    _browser.settled(live)
+    assert "subnet=dense" in live.url
+    live.reload()
+    live.wait_for_selector(".live canvas")
+    assert "subnet=dense" in live.url
+    assert float(slider(live).input_value()) == 0
+
+
+def test_a_finger_moves_the_thumb(house, chromium):  # noqa: F811
+    context = chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    phone = context.new_page()
+    phone.goto(address(house))
+    phone.wait_for_selector(".live canvas")
+    _browser.settled(phone)
+    slider(phone).scroll_into_view_if_needed()
+    box = slider(phone).bounding_box()
+    phone.touchscreen.tap(box["x"] + 0.1 * box["width"], box["y"] + box["height"] / 2)
+    phone.wait_for_function("() => !location.href.includes('subnet=s70')")
+    context.close()
+
+
 def test_a_late_answer_does_not_take_the_thumb_from_the_hand(altered):
     places = altered.evaluate(
         """() => {

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from core import paths
 from core.cli import arguments, main as cli
@@ -136,7 +137,10 @@ def test_the_readme_answers_in_order():
         "License",
     ]
     assert len(re.findall(r"^- \*\*Can(?:not)?\*\* ", README, re.MULTILINE)) == 6
-    assert len(re.findall(r"^!\[.+\]\(.+\.png\)$", README, re.MULTILINE)) == 1
+    (picture,) = re.findall(r"^!\[.+\]\((.+\.webp)\)$", README, re.MULTILINE)
+    assert (ROOT / picture).stat().st_size <= 600_000
+    with Image.open(ROOT / picture) as moving:  # by `python -m tests.animation`
+        assert moving.n_frames > 10
     assert "git clone --depth 1" in README
 
 

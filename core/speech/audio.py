@@ -12,7 +12,7 @@ import functools
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +22,7 @@ import soundfile
 import soxr
 
 from core.common import writing
-from core.speech import audio_limits, containers, decoders, loudness, pipes
+from core.speech import audio_limits, containers, decoders, loudness, pipes, remains
 from core.speech.audio_limits import AudioError, Block, Limits, Note, Stretch
 
 SAMPLE_RATE = 16000  # Hz, of everything after this module
@@ -75,9 +75,15 @@ def read(
         raise AudioError(
             f"{path}: offset {offset} s, length {seconds} s; offset must be >= 0 and the length > 0"
         )
+    stretch, bounds = Stretch(offset, seconds), limits or Limits()
     with _opened(path) as (file, layout):
+        decoders.check(layout, str(path), whole=seconds is None)
         return _sound(
-            file, layout, str(path), Stretch(offset, seconds), limits or Limits(), note, quietest_db
+            lambda say: decoders.blocks(file, layout, str(path), stretch, bounds, say),
+            layout,
+            str(path),
+            note,
+            quietest_db,
         )
 
 
@@ -88,16 +94,34 @@ def decode(
     transcription; see `read`."""
     if not data:
         raise AudioError(f"{name}: the file is empty (0 bytes)")
-    file = io.BytesIO(data)
+    file, bounds = io.BytesIO(data), limits or Limits()
+    layout = containers.inspect(file, len(data))
+    decoders.check(layout, name)
     return _sound(
-        file,
-        containers.inspect(file, len(data)),
+        lambda say: decoders.blocks(file, layout, name, Stretch(), bounds, say),
+        layout,
         name,
-        Stretch(),
-        limits or Limits(),
         note,
         loudness.QUIETEST_DB,
     )
+
+
+def decode_rest(
+    data: bytes, name: str = "upload", limits: Limits | None = None, note: Note = ignore
+) -> tuple[np.ndarray, str]:
+    """As `decode`, for a file that it refuses: samples [N] of what can be decoded, silent where
+    sound is missing between, and in words how much is missing. AudioError where nothing can be
+    decoded."""
+    file = io.BytesIO(data)
+    layout, rest = containers.inspect(file, len(data)), remains.Remains(file, name)
+    samples = _sound(
+        lambda say: decoders.limited(rest.blocks(), name, limits or Limits()),
+        layout,
+        name,
+        note,
+        loudness.QUIETEST_DB,
+    )
+    return samples, rest.words(max(0, layout.missing) / len(data))
 
 
 def read_once(path: str, note: Note = ignore) -> np.ndarray:
@@ -117,7 +141,7 @@ def duration(path: str | Path) -> float:
     """Length in s that can be decoded: from the header where it is exact, else by decoding.
     AudioError as in `read`."""
     with _opened(path) as (file, layout):
-        _check(layout, str(path))
+        decoders.check(layout, str(path))
         seconds = decoders.header_seconds(file, layout, str(path))
         if seconds is None:
             blocks = decoders.blocks(file, layout, str(path), Stretch(), Limits(), ignore)
@@ -163,38 +187,18 @@ def _layout(path: str, byte_count: int, changed_ns: int) -> containers.Layout:
         return containers.inspect(file, byte_count)
 
 
-def _check(layout: containers.Layout, name: str, whole: bool = True) -> None:
-    if layout.damaged:
-        raise AudioError(f"{name}: damaged, {layout.damaged}; copy it again")
-    if whole and layout.missing:
-        raise AudioError(
-            f"{name}: truncated, "
-            + (
-                f"{layout.missing} bytes that its header announces are missing"
-                if layout.missing > 0
-                else "its end mark is missing"
-            )
-            + "; copy or record it again, or save what is there as a new file"
-        )
-
-
 def _sound(
-    file: BinaryIO,
+    blocks: Callable[[Note], Iterator[Block]],
     layout: containers.Layout,
     name: str,
-    stretch: Stretch,
-    limits: Limits,
     note: Note,
     quietest_db: float,
 ) -> np.ndarray:
-    _check(layout, name, whole=stretch.seconds is None)
-    samples, alone = _mono16k(decoders.blocks(file, layout, name, stretch, limits, note), name)
+    samples, alone = _mono16k(blocks(note), name)
     if alone:  # rare, so it is decoded again rather than every channel kept
         channel, reason = alone
         note(reason)
-        samples, _ = _mono16k(
-            decoders.blocks(file, layout, name, stretch, limits, ignore), name, channel
-        )
+        samples, _ = _mono16k(blocks(ignore), name, channel)
     if layout.unread:
         note(f"{layout.unread} bytes after its sound belong to nothing and were not read.")
     try:

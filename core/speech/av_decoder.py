@@ -14,6 +14,7 @@ import numpy as np
 from core.speech import audio_limits
 from core.speech.audio_limits import AudioError, Block, Note, check_form
 
+LOST_S = 0.5  # by which a length in a header may be too large
 GAP_S = 0.002  # between frames of FLAC; containers round times to 1 ms
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,ogg,flac,mp3,aac,wav,w64,aiff,au,caf,asf,asf_o,avi,flv,"
@@ -41,7 +42,7 @@ def blocks(file: BinaryIO, name: str, first_error: str, note: Note) -> Iterator[
     place = 0.0
     try:
         with av.open(
-            file, options={"format_whitelist": CONTAINERS}, metadata_errors="ignore"
+            file, "r", options={"format_whitelist": CONTAINERS}, metadata_errors="ignore"
         ) as container:
             if not container.streams.audio:
                 raise AudioError(
@@ -56,7 +57,7 @@ def blocks(file: BinaryIO, name: str, first_error: str, note: Note) -> Iterator[
                     f"{name}: its sound is in a codec that is not known here; save it as WAV or "
                     "FLAC"
                 )
-            frames = container.decode(stream)  # type: ignore[union-attr]  # opened to read
+            frames = container.decode(stream)
             if stream.codec_context.name == "flac":
                 stream.codec_context.options = {
                     "err_detect": "crccheck+explode"
@@ -65,6 +66,10 @@ def blocks(file: BinaryIO, name: str, first_error: str, note: Note) -> Iterator[
             for block, rate in _joined(frames, name):
                 place += len(block) / rate
                 yield block, rate
+            # of Matroska, FFmpeg leaves out what is damaged and says nothing
+            whole = (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.0
+            if "matroska" in container.format.name and place < whole - LOST_S:
+                raise AudioError(f"{name}: damaged, {place:.1f} of {whole:.1f} s are left")
     except AudioError:
         raise
     # PyAV lets IndexError and others of its own through for damaged files (found by fuzzing)
@@ -121,7 +126,7 @@ def _joined(frames: Iterator, name: str) -> Iterator[Block]:
     parts: list[np.ndarray] = []
     form, values = (0, 0), 0
     for frame in frames:
-        part = _samples(frame)
+        part = samples(frame)
         new = (frame.sample_rate, part.shape[1])
         if parts and (new != form or values >= audio_limits.BLOCK_VALUES):
             yield np.concatenate(parts), form[0]
@@ -135,7 +140,7 @@ def _joined(frames: Iterator, name: str) -> Iterator[Block]:
         yield np.concatenate(parts), form[0]
 
 
-def _samples(frame) -> np.ndarray:
+def samples(frame) -> np.ndarray:
     """float32 [N, C] of one frame of FFmpeg, in -1..1."""
     values = frame.to_ndarray()
     values = values.T if frame.format.is_planar else values.reshape(frame.samples, -1)

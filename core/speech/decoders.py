@@ -42,7 +42,7 @@ def blocks(
     else:
         _check_promised(opened, layout, name)
         source = _soundfile_blocks(opened, name, stretch, limits)
-    return _limited(source, name, limits)
+    return limited(source, name, limits)
 
 
 class _Beginning(io.RawIOBase):
@@ -66,6 +66,22 @@ class _Beginning(io.RawIOBase):
         if whence == os.SEEK_END:
             offset, whence = self._end + offset, os.SEEK_SET
         return self._file.seek(offset, whence)
+
+
+def check(layout: Layout, name: str, whole: bool = True) -> None:
+    """AudioError for what is damaged and, where it is wanted `whole`, for what is cut."""
+    if layout.damaged:
+        raise AudioError(f"{name}: damaged, {layout.damaged}; copy it again")
+    if whole and layout.missing:
+        raise AudioError(
+            f"{name}: truncated, "
+            + (
+                f"{layout.missing} bytes that its header announces are missing"
+                if layout.missing > 0
+                else "its end mark is missing"
+            )
+            + "; copy or record it again, or save what is there as a new file"
+        )
 
 
 def header_seconds(file: BinaryIO, layout: Layout, name: str) -> float | None:
@@ -172,7 +188,8 @@ def _short(name: str, wanted: float, offset: float, seconds: float) -> AudioErro
     )
 
 
-def _limited(source: Iterator[Block], name: str, limits: Limits) -> Iterator[Block]:
+def limited(source: Iterator[Block], name: str, limits: Limits) -> Iterator[Block]:
+    """The same blocks; TooLong above a limit."""
     seconds, values, started = 0.0, 0, time.monotonic()
     for block, rate in source:
         seconds, values = seconds + len(block) / rate, values + block.size

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard.charts.explore import AXES
-from dashboard.charts.looks import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, styles
+from dashboard.charts.looks import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, legible, styles
 from dashboard.markdown import plot_text
 from dashboard.shares import percent
 
@@ -132,7 +132,7 @@ def learning_figure(records: list[dict[str, Any]], dark: bool = False) -> go.Fig
     blue becomes
     sky blue on a dark page.
     """
-    colors = [SKY if dark and color == BLUE else color for color in PASSES]
+    colors = [legible(color, dark) for color in PASSES]
     passes = list(
         dict.fromkeys(name for record in records for row in record["curve"] for name in row["loss"])
     )

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.charts.looks import BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
+from dashboard.charts.looks import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    legible,
+)
 from dashboard.markdown import plot_text
 
 POINTS = 300  # per line; longer histories are averaged
@@ -105,7 +115,7 @@ def figure(
     percent = word == "wer"
     for number, (name, (x, y)) in enumerate(lines.items()):
         color, dash = LINES[number % len(LINES)]
-        color = ON_DARK.get(color, color) if dark else color
+        color = legible(ON_DARK.get(color, color) if dark else color, dark)
         chart.add_scatter(
             x=x,
             y=100 * y if percent else y,

@@ -170,11 +170,7 @@ def front_figure(
             "hoverlabel": {"align": "left", "font": {"size": 12}},
             "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
             "xaxis": {"title": {"text": axis.title}, "rangemode": "tozero", "automargin": True},
-            "yaxis": {
-                "title": {"text": "WER (%)"},
-                "rangemode": "tozero",
-                "automargin": True,
-            },
+            "yaxis": {"title": {"text": "WER (%)"}, "automargin": True},
         },
     )
 

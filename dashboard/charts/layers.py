@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from core import cost
 from core.records import BRANCH_KINDS, ModelSpec, Subnet
-from dashboard.charts.looks import BLUE, GRAY, GREEN, ORANGE, PURPLE, SKY, VERMILLION
+from dashboard.charts.looks import BLUE, GRAY, GREEN, ORANGE, PURPLE, VERMILLION, legible
 from dashboard.shares import percent
 
 KIND_STYLE = {
@@ -106,7 +106,7 @@ def kinds_figure(table: pd.DataFrame, dark: bool = False) -> go.Figure:
     ):
         rows = summed[summed["kind"] == kind]
         color, marker = KIND_STYLE.get(kind, (ORANGE, "cross"))
-        color = SKY if dark and color == BLUE else color
+        color = legible(color, dark)
         figure.add_trace(
             go.Scatter(
                 x=rows["layer"],
@@ -184,9 +184,7 @@ def mask_figure(mask: np.ndarray, dark: bool = False, block: int = 8) -> go.Figu
     """The blocks of one matrix, bool [R/b, C]: a cell per block of b outputs, colored where it is
     kept.
     """
-    return _blocks(
-        mask.astype(np.uint8), block, ["pruned", "kept"], [PRUNED, SKY if dark else BLUE]
-    )
+    return _blocks(mask.astype(np.uint8), block, ["pruned", "kept"], [PRUNED, legible(BLUE, dark)])
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -207,7 +205,7 @@ def overlap_figure(
         overlap(a, b),
         block,
         ["in neither", f"only in {first}", f"only in {second}", "in both"],
-        [PRUNED, VERMILLION, ORANGE, SKY if dark else BLUE],
+        [PRUNED, *(legible(color, dark) for color in (VERMILLION, ORANGE, BLUE))],
     )
 
 
@@ -269,7 +267,7 @@ def steps_figure(rows: pd.DataFrame, dark: bool = False) -> go.Figure:
     name, agree 0..1.
     """
     figure = go.Figure()
-    looks = ((SKY if dark else BLUE, "circle"), (ORANGE, "square"))
+    looks = ((legible(BLUE, dark), "circle"), (legible(ORANGE, dark), "square"))
     for (name, part), (color, marker) in zip(rows.groupby("name", sort=False), looks):
         figure.add_trace(
             go.Scatter(

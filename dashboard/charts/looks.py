@@ -20,7 +20,7 @@ BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW, GRAY = (
     "#F0E442",
     "#8C8C8C",
 )
-PAPER = {False: "#FFFFFF", True: "#0E1117"}  # the page behind, by whether it is dark
+PAPER = {False: "#FFFFFF", True: "#171614"}  # the page behind, by whether it is dark
 CONTRAST = 3.0  # that a mark has against the page, at least (WCAG 1.4.11)
 FREE_COLORS = (ORANGE, GRAY, VERMILLION, GREEN, PURPLE, SKY, YELLOW)  # far from the supernet's blue
 SHAPES = (

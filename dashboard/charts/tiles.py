@@ -29,6 +29,30 @@ def pooled(mask: np.ndarray) -> np.ndarray:
     return np.rint(100 * shares).astype(np.uint8)
 
 
+def crowding(tile: np.ndarray) -> float:
+    """The share of what a tile keeps that lies in the fullest fifth of its rows or of its columns,
+    whichever is more; 0.2 where all are alike.
+    """
+    kept = tile.astype(float)
+    fifth = round(SIDE / 5)
+    most = max(np.sort(kept.sum(axis))[-fifth:].sum() for axis in (0, 1))
+    return float(most / max(1.0, kept.sum()) * SIDE / 5 / fifth)
+
+
+def crowded(table: pd.DataFrame, tiles: dict[str, np.ndarray]) -> str:
+    """Of matrices that all keep the same share: in which kind what is kept lies close together."""
+    shares = table["unit"].map({name: crowding(tile) for name, tile in tiles.items()})
+    by_kind = shares.groupby(table["short"]).mean().sort_values()
+    top = table.loc[shares.idxmax()]
+    return (
+        f"every matrix keeps the same share, {percent(1 - table['sparsity'].mean())}, and what"
+        f" differs is where. A fifth of the rows or columns holds {percent(by_kind.iloc[-1])} of"
+        f" what is kept in {by_kind.index[-1]} and {percent(by_kind.iloc[0])} in"
+        f" {by_kind.index[0]} (20 % would be evenly spread); most of all in {top['short']} of layer"
+        f" {top['layer']}, {percent(shares.max())}."
+    )
+
+
 def figure(table: pd.DataFrame, tiles: dict[str, np.ndarray], dark: bool = False) -> go.Figure:
     """`table`: layers.unit_table's rows; `tiles` {unit: pooled mask}. Every tile shows where its
     matrix is kept, and above it the share; × where its branch is not run.

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 # Okabe-Ito hues (safe for color-blind eyes), thin enough to read on white and on black; each kind
 # has its own mark too
 STYLES = {
-    "substituted": "background:rgba(230,159,0,.28);border-bottom:2px solid #e69f00;",
+    "substituted": "background:rgba(230,159,0,.28);border-bottom:2px solid #bc8200;",
     "deleted": (
         "background:rgba(86,180,233,.22);text-decoration:line-through;border-bottom:2px dotted"
-        " #56b4e9;"
+        " #4b9dcc;"
     ),
     "inserted": "background:rgba(204,121,167,.28);border-bottom:3px double #cc79a7;",
 }

@@ -52,6 +52,7 @@ def content(names: list[str], take: listening.Take | None) -> dict[str, Any]:
         "received": take.received if take else 0,
         "words": {name: speech.timed(words) for name, words in take.words.items()} if take else {},
         "error": take.error if take else "",
+        "lost": take.lost() if take else "",
         "finished": bool(take and take.transcripts),
     }
 

@@ -25,19 +25,20 @@ def seats() -> transcription.Seats:
     return transcription.Seats()
 
 
-def decoded(content: bytes, name: str, mark: str) -> tuple[np.ndarray, list[str]]:
-    """Samples [N] of the picked sound and what was changed in it; the last one is kept for this
-    visitor alone, a refusal, too.
+def decoded(content: bytes, name: str, mark: str) -> tuple[np.ndarray, list[str], list[str]]:
+    """Samples [N] of the picked sound, what was changed in it and what is missing; the last one is
+    kept for this visitor alone, a refusal, too.
     """
     kept = st.session_state.get("sound")
     if not kept or kept[0] != (mark, name):
-        note, changes = st.empty(), []
+        note, changes, lost = st.empty(), [], []
         with (
             seats().taken(lambda seconds: waiting(note, seconds)),
             st.spinner("Reading the sound ..."),
         ):
             try:
-                outcome = transcription.load(content, name, changes.append), changes
+                samples = transcription.load(content, name, changes.append, lost.append)
+                outcome = samples, changes, lost
             except transcription.NotUsable as problem:
                 outcome = problem
         note.empty()
@@ -115,13 +116,20 @@ def file_samples(picked: tuple[bytes, str, str], source: str) -> tuple[np.ndarra
     try:
         if source == FILE:
             visit.ledger().take(visit.visitor(), digest, len(content))
-        samples, changes = decoded(content, name, digest)
+        samples, changes, lost = decoded(content, name, digest)
     except (transcription.NotUsable, visit.Refused) as problem:
         st.error(escape(problem), icon=":material/hearing_disabled:")
         return None
+    for sentence in lost:
+        missing(sentence)
     for change in changes:
         st.caption(escape(change))
     return samples, digest
+
+
+def missing(sentence: str) -> None:
+    """That a recording lacks a part of its sound."""
+    st.warning(escape(sentence), icon=":material/content_cut:")
 
 
 @dataclass(frozen=True)

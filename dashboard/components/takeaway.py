@@ -16,10 +16,10 @@ from core.records import Report, Subnet, as_dict
 from core.storage import packing, store
 from dashboard import data, measurements
 from dashboard.charts import explore as charts
-from dashboard.components import choice
+from dashboard.components import choice, links
 from dashboard.live import data as live_data, report as live_report
 from dashboard.markdown import escape
-from dashboard.model import fits, test_sets
+from dashboard.model import errors, fits, test_sets
 
 NEEDED = (
     paths.WEIGHTS,
@@ -55,9 +55,9 @@ def limit(limits: dict[str, float]) -> None:
     st.session_state["preset"] = None
 
 
-def fits_my_device(points: pd.DataFrame) -> None:
-    """Limits and presets; picks the best measured size, or the nearest miss, to choose and
-    export.
+def fits_my_device(chosen: choice.Chosen, points: pd.DataFrame) -> None:
+    """Limits and presets; lists the best measured sizes, or the nearest miss, to compare, choose
+    and export.
     """
     with st.container(border=True):
         st.markdown("#### Fits my device")
@@ -91,13 +91,52 @@ def fits_my_device(points: pd.DataFrame) -> None:
         show, icon = (st.success, "check_circle") if answer.fits else (st.warning, "block")
         show(answer.text, icon=f":material/{icon}:")
         if answer.row:
-            _take(answer.row)
+            row = _short_list(answer)
+            against(row, chosen, points)
+            _take(row, answer.fits)
 
 
-def _take(row: dict) -> None:
+def _short_list(answer: fits.Answer) -> dict:
+    """The size that the visitor picks among those that fit; the best at first."""
+    if len(answer.rows) < 2:
+        return answer.rows[0]
+    by_name = {row["subnet"]: row for row in answer.rows}
+    name = st.radio(
+        "Short list, fewest errors first",
+        list(by_name),
+        format_func=lambda name: fits.listed(by_name[name]),
+        key=f"short_list:{answer.row['run']}:{':'.join(by_name)}",
+    )
+    return by_name[name]
+
+
+def against(row: dict, chosen: choice.Chosen, points: pd.DataFrame) -> None:
+    """The picked size against that of the slider, paired by utterance; read when somebody looks."""
+    if row["subnet"] == chosen.subnet:
+        return
+    label = f"{row['subnet']} against {chosen.subnet}, the size of the slider"
+    with st.expander(escape(label), key="against_box", on_change="rerun") as box:
+        if not box.open:
+            return
+        sizes = {size.name: size for size in errors.sizes(points[points["run"] == chosen.run])}
+        pair = [sizes[name] for name in (chosen.subnet, row["subnet"]) if name in sizes]
+        try:
+            kept = [errors.hypotheses(size) for size in pair]
+        except ValueError as problem:
+            st.warning(escape(problem))
+            return
+        if len(pair) < 2 or not all(map(len, kept)):
+            st.info("Both sizes must have been measured on this test set, with every utterance.")
+            return
+        rows = errors.table(*kept, {})
+        st.markdown(escape(errors.headline(*pair, rows, errors.interval(*pair, rows))))
+        links.to_page("errors", "Utterance by utterance", ":material/spellcheck:")
+
+
+def _take(row: dict, fitting: bool) -> None:
     """Choose the size of a row, or export it."""
     st.button(
-        "Choose it",
+        "Choose it" if fitting else "Choose it anyway",
         key="choose_fit",
         on_click=choice.choose,
         kwargs={"run": row["run"], "subnet": row["subnet"]},
@@ -233,6 +272,12 @@ def downloads(
             lambda: stakeholders(chosen, points, timed, 100 * subnet.sparsity),
             "One HTML file with the slider inside: opens offline, e.g. from a mail.",
         ).show()
+        graph = " --lm open" if (points["decoder"] == "graph").all() else ""
+        st.code(
+            f"python -m core transcribe {name}.safetensors {subnet.name} FILES{graph}",
+            language=None,
+            wrap_lines=True,
+        )
         if missing:
             st.caption(
                 f"No file can be made of this run: {escape(', '.join(missing))} is missing from its"

@@ -233,7 +233,7 @@ class Screen {
   // --- curve
 
   buildCurve() {
-    this.svg = shape("svg", { role: "img", "aria-label": "Word error rate over megabytes of the file, one point per measured size" });
+    this.svg = shape("svg", { role: "group", "aria-label": "Word error rate over megabytes of the file, one point per measured size" });
     const box = el("div", { class: "curve" }, el("h3", {}, "Errors against size ", el("small", {}, "· lower left is better · drag the green corner to your limits")), this.svg);
     this.fits = el("div", { class: "hover" });
     box.append(this.fits);

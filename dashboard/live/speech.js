@@ -189,7 +189,7 @@ class Microphone extends Screen {
     this.pieces = this.rest_of(data.received);
     this.sent = data.received;
     this.waiting = false;
-    if (this.state === "listening") this.note.textContent = "Listening. Words may still change while you speak.";
+    if (this.state === "listening") this.note.textContent = data.lost || "Listening. Words may still change while you speak.";
     for (const size of data.sizes) this.write(size.name, data.words[size.name] ?? [], "…");
     this.send();
   }

@@ -38,32 +38,39 @@ FACTS = {  # limit: (column, its factor, how it is shown)
     "wer": ("wer", 100.0, "{:.1f} % WER"),
 }
 UNKNOWN = {"ram": "RAM not measured", "ms": "not timed"}
+LISTED = 4  # of the sizes that fit
 TIMED = ("ram", "ms")  # of a device these may be predicted
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`row` fits (lowest WER, then fewest bytes); where none does it is the nearest miss, None
-    without any point. `text` says it in words.
+    """`rows` fit, best first (lowest WER, then fewest bytes), at most LISTED; where none does there
+    is the nearest miss alone, nothing without any point. `text` says it in words.
     """
 
-    row: dict | None
+    rows: list[dict]
     fits: bool
     text: str
+
+    @property
+    def row(self) -> dict | None:
+        """The best."""
+        return self.rows[0] if self.rows else None
 
 
 def pick(points: pd.DataFrame, limits: Limits) -> Answer:
     """The best of the measured points (the columns of FACTS, subnet, run, title) within limits."""
     if points.empty:
-        return Answer(None, False, "Nothing has been measured on this test set yet.")
+        return Answer([], False, "Nothing has been measured on this test set yet.")
     over = pd.DataFrame({limit: _over(points, limit, limits) for limit in FACTS})
     # what nobody measured counts as a miss, the farthest
     fitting = points[(over <= 1).all(axis=1)]
     if not fitting.empty:
-        best = fitting.sort_values(["wer", "file_bytes"]).iloc[0].to_dict()
+        rows = fitting.sort_values(["wer", "file_bytes"]).head(LISTED).to_dict("records")
+        best = rows[0]
         facts = ", ".join(_fact(best, limit) for limit in FACTS)
         count = f"{len(fitting)} of {len(points)} measured sizes fit."
-        return Answer(best, True, f"{_name(best)} fits best: {facts}. {count}")
+        return Answer(rows, True, f"{_name(best)} fits best: {facts}. {count}")
     nearest = over.assign(worst=over.max(axis=1), sum=over.sum(axis=1)).sort_values(
         ["worst", "sum"]
     )
@@ -72,7 +79,12 @@ def pick(points: pd.DataFrame, limits: Limits) -> Answer:
     facts = ", ".join(f"{_fact(row, n)} (limit {getattr(limits, n):g})" for n in missed)
     others = ", ".join(_fact(row, n) for n in FACTS if n not in missed)
     kept = f" It keeps the others: {others}." if others else ""
-    return Answer(row, False, f"None fits. The nearest is {_name(row)}: {facts}.{kept}")
+    return Answer([row], False, f"None fits. The nearest is {_name(row)}: {facts}.{kept}")
+
+
+def listed(row: dict) -> str:
+    """A size that fits, in a list."""
+    return ", ".join([row["subnet"], *(_fact(row, limit) for limit in FACTS)])
 
 
 def _over(points: pd.DataFrame, limit: str, limits: Limits) -> pd.Series:

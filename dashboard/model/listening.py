@@ -93,8 +93,9 @@ class Take:
     """One recording of a microphone while it is being made, at `rate` Hz; `how` names what it is
     understood by.
 
-    `received` counts its samples at that rate; `words` has what was understood so far by subnet,
-    `transcripts` what was understood in the end.
+    `received` counts its samples at that rate, `missing` those of them that never came and are
+    silent; `words` has what was understood so far by subnet, `transcripts` what was understood in
+    the end.
     """
 
     def __init__(self, session: str, rate: int, how: str) -> None:
@@ -102,7 +103,7 @@ class Take:
 
         self.session, self.rate, self.how = session, rate, how
         self.listening: Listening | None = None
-        self.received, self.error, self.shown = 0, "", False
+        self.received, self.missing, self.error, self.shown = 0, 0, "", False
         self.words: dict[str, list[SpokenWord]] = {}
         self.transcripts: list[Transcript] = []
         self._pieces: list[np.ndarray] = []
@@ -111,17 +112,21 @@ class Take:
 
     def accept(self, begin: int, samples: np.ndarray, end: bool, most_s: float) -> None:
         """The next samples float32 [N], which begin at sample `begin`; `end`: they are the last.
-        ValueError where some are missing or the recording is too long.
+        Silence takes the place of samples that never came. ValueError where some came before or the
+        recording is too long.
         """
         if self.listening is None or self.transcripts:
             raise ValueError("this recording has ended already")
-        if begin != self.received:
+        if begin < self.received:
             raise ValueError(
-                f"the recording has a gap: expected sample {self.received}, got {begin}"
+                f"a part of the recording came twice: expected sample {self.received}, got {begin}"
             )
-        self.received += len(samples)
-        if self.received > (most_s + 5) * self.rate:
+        if begin + len(samples) > (most_s + 5) * self.rate:
             raise ValueError(f"the recording is longer than {most_s / 60:g} minutes")
+        gap = begin - self.received
+        samples = np.concatenate([np.zeros(gap, np.float32), samples])
+        self.missing += gap
+        self.received += len(samples)
         if self._resampler:
             samples = self._resampler.resample_chunk(samples, last=end)
         self._pieces.append(samples)
@@ -136,6 +141,15 @@ class Take:
                     f" {self.listening.samples / RATE:.2f} s"
                 )
             self.transcripts = self.listening.finish()
+
+    def lost(self) -> str:
+        """How much is missing, in a sentence; "" where nothing is."""
+        if not self.missing:
+            return ""
+        return (
+            f"{self.missing / self.rate:.1f} of {self.received / self.rate:.1f} s of this recording"
+            " did not arrive. The rest is played and transcribed, with silence in the gaps."
+        )
 
     def samples(self) -> np.ndarray:
         """What the recognizers got: float32 [N] at 16 kHz."""

@@ -32,23 +32,28 @@ class NotUsable(ValueError):
     """The recording cannot be transcribed; the text says what came, what is allowed, what to do."""
 
 
-def load(data: bytes, name: str, note: Callable[[str], None] = lambda text: None) -> np.ndarray:
+def load(
+    data: bytes,
+    name: str,
+    note: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> np.ndarray:
     """Samples [N] float32 mono 16 kHz of an uploaded or recorded file; raises NotUsable with a
     message for people.
 
-    `note` is told in a sentence what was changed in the sound. Decoding stops at the limits,
-    whatever the file's header says.
+    `note` is told in a sentence what was changed in the sound, `warn` that some of it is missing.
+    Decoding stops at the limits, whatever the file's header says.
     """
     if len(data) > MOST_MB * 1e6:
         raise NotUsable(
             f"“{name}” has {len(data) / 1e6:.0f} MB; at most {MOST_MB} MB are taken. "
             "Cut it or save it as FLAC, Opus or MP3."
         )
-    from core.speech import audio, audio_limits, loudness
+    from core.speech import audio_limits, loudness
 
     limits = audio_limits.Limits(MOST_MINUTES * 60 + 1, MOST_VALUES, MOST_DECODING_S)
     try:
-        samples = audio.decode(data, name, limits, note)
+        samples = _decoded(data, name, limits, note, warn)
     except audio_limits.TooLong as error:
         length = (
             f"is {error.seconds / 60:.0f} minutes long"
@@ -60,8 +65,7 @@ def load(data: bytes, name: str, note: Callable[[str], None] = lambda text: None
         ) from error
     except (ValueError, OSError, RuntimeError) as error:
         raise NotUsable(
-            f"“{name}” is no sound that can be used: {_without(name, error)}. "
-            "Try to play it elsewhere, or save it again as WAV."
+            f"“{name}” isn't readable audio. Try WAV or MP3. (The reason: {_without(name, error)}.)"
         ) from error
     if len(samples) < SHORTEST_S * RATE:
         raise NotUsable(
@@ -74,6 +78,24 @@ def load(data: bytes, name: str, note: Callable[[str], None] = lambda text: None
             " -60 dB. Was the microphone muted? Check it and record again."
         )
     return samples
+
+
+def _decoded(
+    data: bytes, name: str, limits: Any, note: Callable[[str], None], warn: Callable[[str], None]
+) -> np.ndarray:
+    """All of the sound, else what is left of it where anything is."""
+    from core.speech import audio, audio_limits
+
+    try:
+        return audio.decode(data, name, limits, note)
+    except audio_limits.TooLong:
+        raise
+    except audio_limits.AudioError:
+        with contextlib.suppress(audio_limits.AudioError):
+            samples, lost = audio.decode_rest(data, name, limits, note)
+            warn(lost)
+            return samples
+        raise
 
 
 def _without(name: str, error: Exception) -> str:

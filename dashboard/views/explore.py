@@ -182,7 +182,7 @@ def board() -> None:
         measure.offer(chosen.run, subnet, points.iloc[0].to_dict())
     fits_column, files_column = st.columns(2)
     with fits_column:
-        takeaway.fits_my_device(timed)
+        takeaway.fits_my_device(chosen, timed)
     with files_column:
         takeaway.downloads(chosen, subnet, points, timed)
     links.to_page("errors", "What this size gets wrong", ":material/spellcheck:")

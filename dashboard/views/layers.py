@@ -8,7 +8,7 @@ import streamlit as st
 from core.records import Subnet
 from dashboard import data
 from dashboard.charts import layers as layer_charts, tiles
-from dashboard.components import choice
+from dashboard.components import choice, layer_parts
 from dashboard.markdown import escape
 from dashboard.model import masks
 from dashboard.shares import percent
@@ -48,8 +48,9 @@ def _sparsity(chosen: choice.Chosen, name: str) -> float:
 
 def every_matrix(run: str, subnet: Subnet, table: pd.DataFrame) -> None:
     """ValueError when masks are missing."""
+    kept = masks.pooled(run, subnet)
     st.plotly_chart(
-        tiles.figure(table, masks.pooled(run, subnet), is_dark()),
+        tiles.figure(table, kept, is_dark()),
         key="tiles",
         config=layer_charts.CONFIG,
         alt="Every weight matrix as a tile: where its weights are kept, and their share",
@@ -58,6 +59,7 @@ def every_matrix(run: str, subnet: Subnet, table: pd.DataFrame) -> None:
     st.caption(
         "**What to see:** every tile is one table of weights, its inputs from left to right; the"
         " bluer a patch, the more of it is kept, and the number is the share of the whole tile."
+        + ("" if layer_charts.differ(table) else f" Here {escape(tiles.crowded(table, kept))}")
         + (
             f" A cross: {escape(out)} They are neither stored nor computed, so this size has less "
             "to do, not only less to store."
@@ -74,15 +76,15 @@ def overview(run: str, subnet: Subnet, table: pd.DataFrame) -> None:
         every_matrix(run, subnet, table)
     except ValueError as error:
         st.info(escape(error))
-    if layer_charts.differ(table) and table["layer"].nunique() >= LEAST_POINTS:
-        st.plotly_chart(
-            layer_charts.kinds_figure(table, is_dark()),
-            key="kinds",
-            config=layer_charts.CONFIG,
-            alt="Sparsity per layer for feed-forward, attention and convolution",
-        )
-        st.caption(f"**What to see:** {escape(layer_charts.kinds_sentence(table))}")
-    with st.expander("The same as numbers"):
+    with st.expander("The same by kind, and as numbers"):
+        if layer_charts.differ(table) and table["layer"].nunique() >= LEAST_POINTS:
+            st.plotly_chart(
+                layer_charts.kinds_figure(table, is_dark()),
+                key="kinds",
+                config=layer_charts.CONFIG,
+                alt="Sparsity per layer for feed-forward, attention and convolution",
+            )
+            st.caption(f"**What to see:** {escape(layer_charts.kinds_sentence(table))}")
         shown = table.assign(**{"sparsity %": (100 * table["sparsity"]).round(1)})
         st.dataframe(
             shown[["layer", "kind", "unit", "weights", "zeros", "sparsity %"]], hide_index=True
@@ -92,8 +94,7 @@ def overview(run: str, subnet: Subnet, table: pd.DataFrame) -> None:
 @st.fragment
 def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
     """The mask of one matrix drawn to the block."""
-    st.subheader("The mask of one matrix")
-    unit = pick_unit(chosen.run, "unit")
+    unit = layer_parts.pick_unit(chosen.run, "unit")
     try:
         mask = masks.unit_mask(chosen.run, subnet, unit)
     except ValueError as error:
@@ -123,27 +124,6 @@ def one_matrix(chosen: choice.Chosen, subnet: Subnet) -> None:
         f" {mask.shape[0]} {outputs} are empty. A full column"
         " would be an input that every output uses."
     )
-
-
-def pick_unit(run: str, key: str):
-    """Menus for layer and matrix; the matrix picked."""
-    units = data.spec(run).units
-    left, right = st.columns(2)
-    layers = sorted({unit.layer for unit in units})
-    layer = left.selectbox(
-        "Layer", layers, format_func=lambda number: str(number + 1), key=f"{key}:layer"
-    )
-    inside = [unit for unit in units if unit.layer == layer]
-    index = right.selectbox(
-        "Matrix",
-        range(len(inside)),
-        key=f"{key}:matrix",
-        format_func=lambda i: (
-            f"{layer_charts.short_name(inside[i].name, layer)} "
-            f"({inside[i].kind}, {inside[i].rows} × {inside[i].columns})"
-        ),
-    )
-    return inside[min(index, len(inside) - 1)]
 
 
 @st.fragment
@@ -176,18 +156,9 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
         return
     first, second = subnet.name, name if run == chosen.run else f"{name} ({data.run_title(run)})"
     st.markdown(comparison.words.format(a=escape(first), b=escape(second)))
-    st.plotly_chart(
-        layer_charts.heat_figure(comparison.units, "difference", "kept %"),
-        key="difference",
-        config=layer_charts.CONFIG,
-        alt=f"Where {second} keeps more or fewer weights than {first}",
-    )
-    st.caption(
-        f"**What to see:** blue matrices are fuller in {escape(second)}, orange ones fuller in"
-        f" {escape(first)}, gray ones alike."
-    )
+    layer_parts.difference(comparison.units, first, second)
     with st.expander("One matrix of both, block by block"):
-        unit = pick_unit(chosen.run, "both")
+        unit = layer_parts.pick_unit(chosen.run, "both")
         figure = layer_charts.overlap_figure(
             masks.unit_mask(chosen.run, subnet, unit),
             masks.unit_mask(run, other, unit),
@@ -208,11 +179,7 @@ def two_subnets(chosen: choice.Chosen, subnet: Subnet) -> None:
 @st.fragment
 def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
     """How early the mask settled, and what it looked like at a step."""
-    st.subheader("The masks during training")
     steps = data.rank_steps(chosen.run)
-    if not steps:
-        st.info("This run kept no masks of earlier training steps.")
-        return
     if not masks.inside(chosen.run, subnet):
         st.info(
             "This size keeps every matrix whole or leaves it out altogether, so no mask inside one"
@@ -220,7 +187,7 @@ def over_training(chosen: choice.Chosen, subnet: Subnet) -> None:
         )
         return
     steps = steps[:: max(1, -(-len(steps) // MOST_STEPS))]
-    unit = pick_unit(chosen.run, "time")
+    unit = layer_parts.pick_unit(chosen.run, "time")
     try:
         rows = [
             {"step": step, "name": label, "agree": masks.agreement(chosen.run, subnet, step, name)}
@@ -289,9 +256,12 @@ def main() -> None:
         return
     st.markdown(choice.describe(chosen))
     overview(chosen.run, subnet, layer_charts.unit_table(spec, subnet))
-    one_matrix(chosen, subnet)
+    with st.expander("Zoom into one matrix, block by block"):
+        one_matrix(chosen, subnet)
     two_subnets(chosen, subnet)
-    over_training(chosen, subnet)
+    if data.rank_steps(chosen.run):
+        with st.expander("The masks during training"):
+            over_training(chosen, subnet)
 
 
 main()

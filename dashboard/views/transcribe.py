@@ -143,6 +143,8 @@ def spoken(names: list[str], open_all: microphone.Load, how: str) -> sound.Speec
         return None
     if take.how == how:
         st.session_state["transcripts"] = (take.session + how, take.transcripts)
+    if take.lost():
+        sound.missing(take.lost())
     return sound.Speech(take.samples(), take.session, "my-voice.wav")
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,16 @@ import pytest
 from core import cost
 from core.records import as_dict
 from core.storage import store
-from dashboard.charts import explore as charts, hover, layers as layer_charts, looks, tiles
-from dashboard.components import cards
+from dashboard.charts import (
+    arms,
+    curves,
+    explore as charts,
+    hover,
+    layers as layer_charts,
+    looks,
+    tiles,
+)
+from dashboard.components import cards, diff
 from dashboard.model import fits
 from tests import standin
 
@@ -185,6 +194,10 @@ def test_fits_picks_the_best_within_every_limit(points):
     best = fits.pick(points, wide)
     assert best.fits and 100 * best.row["wer"] == pytest.approx(wer)
     assert f"**{best.row['subnet']}**" in best.text and "6 of 6 measured sizes fit" in best.text
+    ranked = [(row["wer"], row["file_bytes"]) for row in best.rows]
+    assert len(ranked) == fits.LISTED
+    assert ranked == sorted(ranked)
+    assert fits.listed(best.row).startswith(f"{best.row['subnet']}, ")
     small = fits.pick(points, dataclasses.replace(wide, mb=size * 1.01))
     assert small.fits and small.row["file_bytes"] / 1e6 == pytest.approx(size)
     quick = points.assign(chunk_median_ms=np.arange(len(points)) + 1.0)
@@ -354,6 +367,33 @@ def test_no_two_of_many_runs_look_the_same_and_all_can_be_seen(dark):
     few = list(styles.values())[:12]
     assert len({marker for _, marker in few}) == 12 and len({color for color, _ in few}) >= 7
     assert all(looks.contrast(color, looks.PAPER[dark]) >= 3 for color, _ in styles.values())
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_line_and_underline_can_be_seen(dark):
+    """A contrast of 3 with the page (WCAG 1.4.11)."""
+    rows = [{"step": 1, "loss": {str(n): 1.0 for n in range(9)}}]
+    curve = [{"audio_hours": 1.0, "loss": {str(n): 1.0 for n in range(5)}}]
+    kinds = pd.DataFrame(
+        [(layer, kind, 9, 3) for kind in layer_charts.KIND_STYLE for layer in (1, 2)],
+        columns=["layer", "kind", "weights", "zeros"],
+    )
+    steps = pd.DataFrame([(1, "a", 0.5), (1, "b", 0.5)], columns=["step", "name", "agree"])
+    halves = np.eye(2, dtype=bool)
+    figures = [
+        curves.figure(rows, "loss", dark=dark),
+        arms.learning_figure([{"seed": 1, "curve": curve}], dark),
+        layer_charts.kinds_figure(kinds, dark),
+        layer_charts.steps_figure(steps, dark),
+        layer_charts.overlap_figure(halves, ~halves, "a", "b", dark),
+    ]
+    colors = {
+        t.line.color or t.marker.color for f in figures for t in f.data if t.type == "scatter"
+    }
+    colors |= set(re.findall("#[0-9a-f]{6}", str(diff.STYLES)))
+    colors.discard(layer_charts.PRUNED)
+    assert len(colors) > 8
+    assert [c for c in colors if looks.contrast(c, looks.PAPER[dark]) < looks.CONTRAST] == []
 
 
 def test_contrast_is_that_of_wcag():

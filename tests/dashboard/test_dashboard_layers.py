@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from core import cost, paths
 from core.storage import store
 from dashboard import data
+from dashboard.charts import tiles
 from dashboard.model import ladder, masks
 from tests import standin
 from tests.conftest import ROOT
@@ -160,3 +161,23 @@ def test_run_without_ranks_still_shows_what_it_can(run):
     shutil.rmtree(run / paths.RANKS)
     at = opened()
     assert "cannot be read" in text(at) and at.get("plotly_chart") and at.dataframe
+
+
+def test_of_uniform_sizes_it_is_said_where_the_kept_weights_lie(run):
+    size, names = store.subnet(run, "s70"), [unit.name for unit in store.spec(run).units]
+    for name, keep in (("s70", 0.3), ("s50", 0.5)):
+        even = dataclasses.replace(size, name=name, keep=dict.fromkeys(names, keep))
+        store.save_subnet(run, dataclasses.replace(even, sparsity=1 - keep))
+    at = opened(run=run.name, subnet="s70")
+    assert "every matrix keeps the same share" in text(at)
+    at.selectbox(key=f"other:{run.name}:s70").set_value((run.name, "s50")).run()
+    assert "Every matrix keeps the same in s50: +20 points" in text(at)
+    assert "blue matrices are fuller" not in text(at), "a picture of one color is not drawn"
+    assert text(at).count("What to see:") == len(at.get("plotly_chart"))
+
+
+def test_crowding_is_a_fifth_where_all_is_alike():
+    even, one_row = np.full((tiles.SIDE, tiles.SIDE), 30), np.zeros((tiles.SIDE, tiles.SIDE))
+    one_row[3] = 100
+    assert tiles.crowding(even) == pytest.approx(0.2)
+    assert tiles.crowding(one_row) > 0.9

@@ -139,15 +139,13 @@ def test_every_kind_of_upload_is_read(name, data):
 @pytest.mark.parametrize(
     "name, data, words",
     [
-        ("notes.txt", b"hello", "notes.txt” is no sound that can be used"),
+        ("notes.txt", b"hello", "notes.txt” isn't readable audio. Try WAV or MP3."),
         ("a.wav", b"", "empty (0 bytes)"),
         ("a.wav", b"RIFF but nothing like a sound" * 20, "damaged"),
         ("a.m4a", b"\0" * 4000, "damaged"),
-        (
-            "a.flac",
-            encoded(np.random.default_rng(0).normal(0, 0.1, 40000), "FLAC")[:20000],
-            "truncated",
-        ),
+        ("a.wav", encoded(tone(1.0), "WAV")[:44], "truncated"),
+        ("a.m4a", m4a(tone(2.0))[:-700], "truncated"),
+        ("a.wav", encoded(np.full(16000, np.nan, np.float32), "WAV", "FLOAT"), "not finite"),
         ("a.wav", encoded(np.zeros(16000), "WAV"), "silent"),
         ("a.wav", encoded(tone(0.01), "WAV"), "at least 0.1 s"),
         (
@@ -161,6 +159,19 @@ def test_what_cannot_be_used_is_said_plainly(name, data, words):
     with pytest.raises(transcription.NotUsable) as raised:
         transcription.load(data, name)
     assert words in str(raised.value) and name in str(raised.value)
+
+
+def test_what_is_left_of_a_damaged_file_is_taken_and_the_loss_said():
+    notes, lost = [], []
+    cut = encoded(tone(4.0), "WAV")[:-64000]
+    samples = transcription.load(cut, "a.wav", notes.append, lost.append)
+    assert len(samples) == 32000
+    assert notes == []
+    assert len(lost) == 1
+    assert "2.0 s or more of it is missing, 2.0 s are left" in lost[0]
+    lost.clear()
+    transcription.load(encoded(tone(4.0), "WAV"), "a.wav", warn=lost.append)
+    assert lost == []
 
 
 def test_a_file_above_the_limit_is_refused_before_it_is_read(monkeypatch):
@@ -371,7 +382,7 @@ def test_decoding_holds_a_seat_once_and_says_what_it_changed(page, monkeypatch):
         yield
         seats.pop()
 
-    def load(data, name, note):
+    def load(data, name, note, warn):
         assert seats, "decoding counts as a transcription"
         decoded.append(name)
         note("Its speech is very quiet.")
@@ -391,6 +402,24 @@ def test_decoding_holds_a_seat_once_and_says_what_it_changed(page, monkeypatch):
     assert len(decoded) == 2 and page.error[0].value == r"it is \*damaged\*", (
         "a refusal is kept, too"
     )
+
+
+def test_a_damaged_recording_is_played_and_transcribed_with_a_warning(page):
+    file = page.samples / "kitchen_light.flac"
+    data = bytearray(encoded(np.random.default_rng(0).normal(0, 0.1, 64000), "FLAC"))
+    data[len(data) // 2 : len(data) // 2 + 200] = bytes(200)
+    file.write_bytes(bytes(data))
+    page.run()
+    assert not page.error
+    assert "s or more of it is missing" in page.warning[0].value
+    page.button(key="go").click().run()
+    assert not page.exception
+    assert sorted(page.made) == [("dense", 320), ("s70", 320)]
+    assert "is missing" in page.warning[0].value
+    file.write_bytes(b"this is no sound")
+    page.run()
+    assert "isn't readable audio" in page.error[0].value
+    assert not page.warning, "the old message is gone"
 
 
 def test_open_speech_is_understood_until_something_else_is_chosen(page, own_artifacts):

@@ -85,11 +85,27 @@ def test_other_rates_are_resampled_as_they_come(rate):
     assert spectrum.argmax() * 16000 / len(inner) == pytest.approx(440, abs=2)
 
 
-def test_a_gap_an_overlong_and_an_ended_recording_are_refused():
+def test_a_gap_is_silent_and_said_and_sound_that_comes_twice_is_refused():
     take = begun()
     take.accept(0, tone(0.5), False, 60.0)
-    with pytest.raises(ValueError, match="expected sample 8000, got 9000"):
-        take.accept(9000, tone(0.5), False, 60.0)
+    assert take.lost() == ""
+    take.accept(16000, tone(1.0), False, 60.0)
+    samples = take.samples()
+    assert len(samples) == take.received == 32000
+    assert not samples[8000:16000].any()
+    assert samples[16000:] == pytest.approx(tone(1.0))
+    assert [word.text for word in take.words["dense"]] == ["one", "two"]
+    assert "0.5 of 2.0 s of this recording did not arrive" in take.lost()
+    assert microphone.content(["dense"], take)["lost"] == take.lost()
+    with pytest.raises(ValueError, match="came twice: expected sample 32000, got 16000"):
+        take.accept(16000, tone(0.5), False, 60.0)
+    with pytest.raises(ValueError, match="longer than"):
+        take.accept(1 << 39, tone(0.1), False, 60.0)
+
+
+def test_an_overlong_a_short_and_an_ended_recording_are_refused():
+    take = begun()
+    take.accept(0, tone(0.5), False, 60.0)
     with pytest.raises(ValueError, match="longer than"):
         take.accept(8000, tone(10.0), False, 1.0)
     take = begun()

@@ -21,6 +21,7 @@ from tests import sounds
 
 VOICE = sounds.voice(2.0)
 OPUS = sounds.by_ffmpeg(sounds.voice(2.0, 48000), "ogg", "libopus", 48000)
+LONG = sounds.by_ffmpeg(sounds.voice(5.0, 48000), "ogg", "libopus", 48000)  # in five pages
 MP3 = sounds.encoded(VOICE, "MP3")
 
 
@@ -108,6 +109,58 @@ def test_damage_is_an_error_and_no_noise():
     for name, data in (("flac", flac), ("streamed", streamed), ("opus", opus)):
         with pytest.raises(audio.AudioError, match="damaged"):
             audio.decode(bytes(data), name)
+
+
+def without_a_part(data: bytes) -> bytes:
+    """A hole in the middle, of another tenth of the file."""
+    start, end = int(0.5 * len(data)), int(0.6 * len(data))
+    return data[:start] + bytes(end - start) + data[end:]
+
+
+@pytest.mark.parametrize(
+    "data, seconds, gaps",
+    [
+        (lambda: sounds.wav(VOICE)[:-16000], 1.5, 0.0),
+        (lambda: without_a_part(sounds.encoded(VOICE, "FLAC")), 2.0, 0.2),
+        (lambda: without_a_part(OPUS), 1.0, 0.0),
+        (lambda: without_a_part(LONG), 5.0, 0.5),
+        (lambda: without_a_part(MP3), 1.8, 0.0),
+        (lambda: without_a_part(sounds.by_ffmpeg(VOICE, "mp4", "aac")), 2.0, 0.1),
+        (lambda: sounds.by_ffmpeg(VOICE, "matroska", "flac")[:-9000], 1.6, 0.0),
+        (lambda: sounds.by_ffmpeg(VOICE, "flac", "flac", piped=True)[:-9000], 1.6, 0.0),
+    ],
+    ids=["wav", "flac", "opus", "long opus", "mp3", "m4a", "mkv", "streamed"],
+)
+def test_what_is_left_of_a_damaged_file_is_heard_by_who_asks_for_it(data, seconds, gaps):
+    damaged = data()
+    with pytest.raises(audio.AudioError):
+        audio.decode(damaged)
+    samples, words = audio.decode_rest(damaged)
+    assert len(samples) / 16000 == pytest.approx(seconds, abs=0.5)
+    assert np.corrcoef(samples[:9000], VOICE[:9000])[0, 1] > 0.8, "its beginning is whole"
+    assert "missing" in words
+    silent = (samples.reshape(-1, 1)[: len(samples) // 160 * 160].reshape(-1, 160) == 0).all(1)
+    assert silent.sum() / 100 >= gaps
+    assert ("silence in the gaps" in words) == (gaps > 0)
+
+
+def test_nothing_is_left_of_what_is_no_sound():
+    random = np.random.default_rng(0)
+    for data in (b"no sound at all" * 99, sounds.wav(VOICE)[:44], sounds.wav(VOICE, rate=0), b""):
+        with pytest.raises(audio.AudioError):
+            audio.decode_rest(data)
+    for size in (60, 5000, 60000):
+        with pytest.raises(audio.AudioError):
+            audio.decode_rest(random.bytes(size))
+    with pytest.raises(audio_limits.TooLong):
+        audio.decode_rest(sounds.wav(VOICE)[:-16000], limits=audio_limits.Limits(seconds=1))
+
+
+def test_damage_inside_a_webm_is_an_error_and_no_shorter_sound():
+    whole = sounds.by_ffmpeg(sounds.voice(2.0, 48000), "webm", "libopus", 48000)
+    assert len(audio.decode(whole)) > 31000
+    with pytest.raises(audio.AudioError, match="damaged"):
+        audio.decode(without_a_part(whole))
 
 
 def test_an_mp3_with_damaged_frames_is_no_shorter_sound(tmp_path):
