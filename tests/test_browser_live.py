@@ -208,7 +208,7 @@ def test_hostile_words_stay_words(altered):
 
 
 def test_the_box_of_the_chart_and_the_form_follow_each_other(live):
-    corner, wer = live.locator(".live svg .limit"), live.get_by_label("% WER")
+    corner, wer = live.locator(".live svg .limit"), live.get_by_label("% WER", exact=True)
 
     def form_shows(percent: str):
         corner.and_(live.locator(f"[aria-valuetext$=', {percent} % WER']")).wait_for()
