@@ -63,10 +63,10 @@ class Options:
         " sentence patterns",
     )
     scale: float = option(
-        0.8, "how much the sound counts beside the words of a decoding graph", low=0.01, high=10.0
+        0.9, "how much the sound counts beside the words of a decoding graph", low=0.01, high=10.0
     )
     blank_penalty: float = option(
-        2.0,
+        0.0,
         "taken off the blank's log-probability before a decoding graph (ln)",
         low=-10.0,
         high=20.0,

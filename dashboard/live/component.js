@@ -206,7 +206,7 @@ class Screen {
     wer.big.textContent = `${sign}${(100 * p.wer).toFixed(1)} %`;
     const per = p.per == null ? "" : ` · PER ${(100 * p.per).toFixed(1)} %`;
     wer.small.textContent = p.measured ? `95 % CI ${(100 * p.low).toFixed(1)}–${(100 * p.high).toFixed(1)}${per}` : "estimated, not measured";
-    wer.small.title = per && "Phoneme error rate: the network alone, without lexicon and language model";
+    wer.small.title = per && "Phoneme error rate: the network alone, without lexicon and language model; MMI training leaves more to them";
     mb.big.textContent = `${sign}${digits(p.mb)} MB`;
     mb.small.textContent = `compressed; ${digits(p.file)} MB as a file`;
     ms.big.textContent = p.ms === null ? "not timed" : `${p.predicted ? "≈ " : sign}${digits(p.ms)} ms`;

@@ -207,7 +207,7 @@ def test_reports_name_the_condition_and_stand_beside_each_other(tmp_path, said):
     sha = arpa.sha256(said)[:8]
     assert [r.language_model for r in found[:3]] == [
         "none",
-        f"said.arpa {sha}, scale 0.8, blank penalty 2, beam 11",
+        f"said.arpa {sha}, scale 0.9, blank penalty 0, beam 11",
         f"said.arpa {sha}, scale 0.5, blank penalty 0, beam 11",
     ]
     assert found[3].language_model.startswith("typed grammar ") and found[2].rtf > 0
