@@ -199,13 +199,10 @@ def subnets(run: str | Path, added: bool = True) -> list[Subnet]:
 
 
 def some_subnets(run: str | Path) -> list[Subnet]:
-    """The same; ValueError where there are none, as of a stage that only begins further
-    trainings.
-    """
-    if not (known := subnets(run)):
-        name = folder_of(run).name
-        raise ValueError(f"run {name!r} has no sizes (yet): they are stored when training ends")
-    return known
+    """The same; ValueError where there are none, as of a stage before other trainings."""
+    if known := subnets(run):
+        return known
+    raise ValueError(f"run {folder_of(run).name!r} has no sizes (yet): they come when it ends")
 
 
 def subnet(run: str | Path, name: str) -> Subnet:
@@ -299,7 +296,5 @@ def ranks_left_out(run: str | Path) -> bool:
 
 def _check_safe(name: str, what: str) -> None:
     if not SAFE.fullmatch(name):
-        raise ValueError(
-            f"the {what} {name!r} must be letters, digits and . _ + - only, and not begin with a"
-            " sign"
-        )
+        rule = "letters, digits and . _ + - only, and not begin with a sign"
+        raise ValueError(f"the {what} {name!r} must be {rule}")

