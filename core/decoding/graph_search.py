@@ -18,8 +18,9 @@ from core.lm.graph import Graph
 
 BLANK = 0
 # There is speech where the net, whatever the graph says, is sure of two tokens, or certain of one.
-# Ours: 4 s of noise at -60 to -25 dB have one sure token at most and none certain; ten sentences in
-# noise as loud as themselves 3 to 40 sure ones (dense and at 90 % sparsity).
+# Ours: 4 s of steady noise at -60 to -25 dB have no sure token and none certain, 24 sentences 33
+# and more, six of them in noise as loud as themselves 8 and more (dense and at 90 % sparsity).
+# Noise that swells three times a second may pass for speech: up to 10 sure ones.
 SURE, CERTAIN = math.log(0.5), math.log(0.75)
 FEWEST = 2
 

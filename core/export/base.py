@@ -39,6 +39,7 @@ class Format(ABC):
     """
 
     precisions: tuple[str, ...] = PRECISIONS[:1]
+    package = ""  # of the stock runtime that transcribe() calls
 
     def why_not(self, run: Path, subnet: Subnet) -> str:
         """Why the format cannot hold this subnet, "" where it can."""

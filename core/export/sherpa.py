@@ -33,6 +33,7 @@ class Format(base.Format):
     """sherpa-SUBNET/ or sherpa-SUBNET-int8/."""
 
     precisions = base.PRECISIONS
+    package = "sherpa-onnx"
 
     def why_not(self, run: Path, subnet: Subnet) -> str:
         return parts.why_not_with_sound(run)

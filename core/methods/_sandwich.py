@@ -76,7 +76,7 @@ class Sandwich(base.Ranked):
             Subnet(name, "", keep, sparsity),
             self.options.subnet_weight,
             dropout=1.0 - sparsity if self.options.adaptive_dropout else 1.0,
-            teacher=0,
+            teacher=None if self.options.distillation == "none" else 0,
             drawn=name == "random",
         )
 
@@ -84,7 +84,7 @@ class Sandwich(base.Ranked):
         self, a_pass: base.Pass, output: Output, batch: Batch, teacher: Output | None
     ) -> Tensor:
         loss = super().loss(a_pass, output, batch, teacher)
-        if teacher is None or self.options.distillation == "none":
+        if teacher is None:
             return loss
         share = self.options.distillation_weight
         return (1 - share) * loss + share * divergence(output, teacher, self.options.distillation)

@@ -18,7 +18,6 @@ from core.records import Subnet
 from core.speech import audio
 from core.storage import packing
 
-PACKAGES = {"sherpa": "sherpa-onnx"}  # {format: whose runtime loads it}
 CHUNK_MS = 320.0  # of the exported graphs
 FIXED = (
     "decoder",
@@ -43,7 +42,7 @@ def spread(run: Path, subnets: Sequence[Subnet], options: conditions.Options) ->
             f" {options.engine!r}, whose files are exported with the usual one: leave it out, or"
             " use engine 'onnx'"
         )
-    package = PACKAGES[options.engine]
+    package = export.check_format(options.engine, options.precision == PRECISIONS[1]).package
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

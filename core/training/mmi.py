@@ -109,7 +109,7 @@ def log_sum(log_probs: Tensor, lengths: Tensor, chances: Tensor) -> Tensor:
 
 def _one_thread(function: Callable[..., Any]) -> Callable[..., Any]:
     """A frame is small: two threads, each waiting for the other, take thirty times as long on two
-    busy cores (measured), and no less on idle ones.
+    busy cores, and as long on idle ones (both measured).
     """
 
     @functools.wraps(function)

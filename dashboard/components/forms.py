@@ -8,6 +8,7 @@ import json
 import math
 import re
 import tomllib
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -148,14 +149,14 @@ def ask(option: CardOption, value: Any, key: str, where: str, place: Any = st) -
         if got is None:
             return None, f"{where} is empty; {about}"
         limits = option.low, option.high, option.choices
-        check = lambda: plugins.check_value(where, option.type, cast(got), *limits)  # noqa: E731
+        check = partial(plugins.check_value, where, option.type, cast(got), *limits)
     else:
         draw = place.text_area if kind == "structure" else place.text_input
         about += " Written as JSON or TOML." if kind == "structure" else ""
         lines = show(value).count("\n")
         tall = {"height": min(400, 60 + 24 * lines)} if kind == "structure" and lines else {}
         written = draw(title, show(value), help=about, key=key, **tall)
-        check = lambda: parse(option, written, where)  # noqa: E731
+        check = partial(parse, option, written, where)
     try:
         return check(), ""
     except ValueError as error:

@@ -21,7 +21,7 @@ from core.decoding.graph_search import Weights
 from core.export import _sherpa_graph as graphs, sherpa
 from core.lm import arpa, estimation, languages
 from core.lm.languages import Language
-from core.pipelines import evaluate as evaluating, exported as exported_runs
+from core.pipelines import evaluate as evaluating
 from core.records import Report
 from core.runtime._conformer import Shape
 from core.speech import audio, phones
@@ -33,7 +33,6 @@ from tests.runtime.test_engines import DEPTH, OMNI, streamed
 from tests.runtime.test_recognizer import sounds
 
 sherpa_onnx = pytest.importorskip("sherpa_onnx")
-TAIL = np.zeros(8000, np.float32)
 STEPS = 1000  # of the probe's scale from -16 to 8
 
 
@@ -42,15 +41,6 @@ def exported(run: str | Path, size: str, folder: Path, int8: bool = False) -> Pa
     lines = export.write(name, [size], folder, lambda *_: True, "sherpa", int8)
     assert len(lines) == 1 and lines[0].endswith(".onnx")
     return Path(lines[0].split("  ")[1]).parent
-
-
-def stock(folder: Path, **given) -> sherpa_onnx.OnlineRecognizer:
-    return sherpa_onnx.OnlineRecognizer.from_zipformer2_ctc(
-        tokens=str(folder / "tokens.txt"),
-        model=str(next(folder.glob("*.onnx"))),
-        num_threads=1,
-        **given,
-    )
 
 
 def heard(recognizer: sherpa_onnx.OnlineRecognizer, wave: np.ndarray, packet: int = 1600):
@@ -68,14 +58,12 @@ def heard(recognizer: sherpa_onnx.OnlineRecognizer, wave: np.ndarray, packet: in
 @pytest.mark.parametrize(("run", "size"), [(OMNI, "u70"), (DEPTH, "d16")])
 def test_it_gives_our_text_of_a_shipped_run(run, size, tmp_path, open_speech):
     folder = exported(run, size, tmp_path)
-    graph = folder / "HLG.fst"
-    ours, recognizer = runtime.load(run, size), stock(folder)
+    ours, recognizer = runtime.load(run, size), sherpa.stock(folder)
     words: list[str] = []
-    if graph.is_file():
-        recognizer = stock(folder, ctc_graph=str(graph))
+    if (folder / "words.txt").is_file():
         words = [line.split()[0] for line in (folder / "words.txt").read_text().splitlines()]
     for file in sorted((folder / "test_wavs").glob("*.wav")):
-        wave = np.concatenate([audio.read(file), TAIL])
+        wave = np.concatenate([audio.read(file), sherpa.TAIL])
         partial, result = heard(recognizer, wave)
         text = " ".join(words[i] for i in result.words) if words else result.text.strip()
         assert text == streamed(ours, wave)[1] != "" and partial > 3
@@ -92,9 +80,9 @@ def test_the_bundle_is_complete(tmp_path, open_speech):
         assert (folder / word).is_file(), word
     assert text.partition("```")[2].partition("```")[0].strip().count("\n") == 2
     assert importlib.metadata.version("sherpa-onnx") == sherpa.TESTED
-    wave = np.concatenate([audio.read(folder / "test_wavs" / wavs[0]), TAIL])
+    wave = np.concatenate([audio.read(folder / "test_wavs" / wavs[0]), sherpa.TAIL])
     words = [line.split()[0] for line in (folder / "words.txt").read_text().splitlines()]
-    result = heard(stock(folder, ctc_graph=str(folder / "HLG.fst")), wave)[1]
+    result = heard(sherpa.stock(folder), wave)[1]
     assert "ready" in [words[i] for i in result.words]
 
 
@@ -130,7 +118,7 @@ def test_phonemes_come_with_the_graph_that_makes_words_of_them(phonemes, tmp_pat
     weighed = model.run(None, given)[0][0].astype(float) / Weights().scale
     weighed[:, 0] += Weights().blank_penalty
     assert np.allclose(np.exp(weighed).sum(-1), 1), "weights of the search lie in the model"
-    recognizer = stock(folder, ctc_graph=str(folder / "HLG.fst"))
+    recognizer = sherpa.stock(folder)
     ours = runtime.load(phonemes, "dense", language=Language(), weights=Weights(beam=16))
     texts = []
     for wave in sounds(3):
@@ -176,10 +164,10 @@ def test_the_exported_folder_is_measured_in_stock_sherpa(kitchen):
         assert 0 < report.zstd_bytes < size
         assert (report.rtf, report.per) == (None, None)
         words = [line.split()[0] for line in (folder / "words.txt").read_text().splitlines()]
-        recognizer = stock(folder, ctc_graph=str(folder / "HLG.fst"))
+        recognizer = sherpa.stock(folder)
         rows = {row["id"]: row["hypothesis"] for row in store.hypotheses(*_key(kitchen, report))}
         for file in sorted((kitchen.parents[2] / "kitchen").glob("*.wav")):
-            result = heard(recognizer, np.concatenate([audio.read(file), TAIL]))[1]
+            result = heard(recognizer, np.concatenate([audio.read(file), sherpa.TAIL]))[1]
             text = " ".join(words[i] for i in result.words)
             assert [t for i, t in rows.items() if i.endswith(file.stem)] == [text]
     assert reports[1].delta_wer is not None, "paired with dense in the same program"
@@ -207,7 +195,7 @@ def test_what_lies_fixed_in_the_files_is_not_asked_of_stock_sherpa(kitchen, monk
             decoding={"engine": "sherpa"},
             spread=lambda *_: lambda _: None,
         )
-    monkeypatch.setitem(exported_runs.PACKAGES, "sherpa", "sherpa-onnx-that-nobody-has")
+    monkeypatch.setattr(sherpa.Format, "package", "sherpa-onnx-that-nobody-has")
     with pytest.raises(ValueError, match="pip install sherpa-onnx-that-nobody-has"):
         measured(kitchen)
 
@@ -261,7 +249,7 @@ def test_the_loader_computes_our_features(bin, tmp_path):
     (tmp_path / "tokens.txt").write_text("".join(f"{t} {i}\n" for i, t in enumerate(tokens)))
     (tmp_path / "model.onnx").write_bytes(probe(bin))
     wave = audio.read(sorted((paths.RELEASED / paths.SAMPLES).glob("*.opus"))[0])
-    result = heard(stock(tmp_path), wave)[1]
+    result = heard(sherpa.stock(tmp_path), wave)[1]
     said = np.array([int(t[1:]) for t in result.tokens])
     got, wanted = (said - 1) // 2 * 24 / STEPS - 16, fbank(wave)[::4, bin]
     assert len(got) > 0.8 * len(wanted)

@@ -11,7 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from core.methods import omni_sparsity
 from core.training import mmi
+from core.training.learner import Learner
+from core.training.options import Options as TrainingOptions
+from tests import tiny
 
 SIZE = 4  # tokens with the blank
 
@@ -88,3 +92,23 @@ def test_it_needs_few_tokens_and_posteriors():
             mmi.chosen({"weight": 1.0}, model)
     with pytest.raises(ValueError, match=r"training\.mmi"):
         mmi.chosen({"wait": 1.0}, few)
+
+
+def losses(distillation: str, **training) -> dict[str, float]:
+    """{pass: its loss in the first update} of a supernet."""
+    model = tiny.model()
+    options = omni_sparsity.Options(warmup=0.0, distillation=distillation)
+    method = omni_sparsity.Method(options, model, model.spec(), 9, 3)
+    settings = TrainingOptions(updates=9, threads=1, precision="fp32", **training)
+    learner = Learner(model, method, settings, 3)
+    learner.update(tiny.batch())
+    return {name: float(values[0]) for name, values in learner.sums.items()}
+
+
+@pytest.mark.slow
+def test_every_pass_without_a_teacher_has_it():
+    plain, ours = losses("none"), losses("none", mmi={"weight": 0.5})
+    assert all(ours[name] != plain[name] for name in plain)
+    assert len(plain) == 3
+    plain, ours = losses("kl"), losses("kl", mmi={"weight": 0.5})
+    assert [name for name in plain if ours[name] != plain[name]] == ["dense"]
